@@ -1,0 +1,62 @@
+# Everything runs in virtual environments made here. Paths are relative, so the checkout's own path may hold spaces.
+
+PYTHON ?= python3
+WORKERS ?= 2
+PYTEST_ARGS ?=
+
+VENV := .venv
+LINT_VENV := .venv-lint
+PACKAGE_DIRS := src frontend ir passes backends runtime
+SOURCES := $(shell find $(PACKAGE_DIRS) -type f -not -name '*.pyc')
+
+.PHONY: help demo test lint format clean
+
+help:  ## List the targets
+	@sed -n 's/^\([a-z]*\):.*##/  make \1\t/p' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo-stamp  ## Compile a PyTorch-trained classifier, deploy it on an embedded EVM, check it (no torch needed)
+	@$(VENV)/bin/python examples/demo.py
+
+test: $(VENV)/.dev-stamp  ## Run the tests (PYTEST_ARGS='-k name', WORKERS=4)
+	$(VENV)/bin/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+
+lint: $(LINT_VENV)/.package-stamp  ## Check style, types and the direction of imports
+	$(LINT_VENV)/bin/ruff check .
+	$(LINT_VENV)/bin/ruff format --check .
+	$(LINT_VENV)/bin/mypy -p ml2sc
+	$(LINT_VENV)/bin/lint-imports
+
+format: $(LINT_VENV)/.tools-stamp  ## Sort imports and format the code
+	$(LINT_VENV)/bin/ruff check --select I --fix .
+	$(LINT_VENV)/bin/ruff format .
+
+clean:  ## Remove the virtual environments and everything built
+	rm -rf $(VENV) $(LINT_VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+%/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "ml2sc needs Python 3.11 or later; name one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $*
+
+# pyrevm only makes big checks faster and has no wheel for some platforms: go on without it.
+$(VENV)/.demo-stamp: pyproject.toml | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[fast]' \
+		|| $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.dev-stamp: pyproject.toml | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@ $(VENV)/.demo-stamp
+
+# mypy and import-linter do not see through an editable install's folder map: they get a plain one.
+$(LINT_VENV)/.tools-stamp: pyproject.toml | $(LINT_VENV)/bin/python
+	$(LINT_VENV)/bin/python -m pip install --quiet --disable-pip-version-check 'setuptools>=77' '.[lint]'
+	@touch $@
+
+# Without build/, which would keep modules that the sources no longer have.
+$(LINT_VENV)/.package-stamp: $(LINT_VENV)/.tools-stamp $(SOURCES)
+	@rm -rf build
+	$(LINT_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --force-reinstall .
+	@rm -rf build
+	@touch $@

@@ -1,0 +1,153 @@
+"""What a backend is: it prints a Program as source text, and knows how to compile that text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from ml2sc.registry import Registry
+
+if TYPE_CHECKING:
+    from ml2sc.ir.graph import Graph
+    from ml2sc.ir.program import Program
+
+DATA_CONTRACT_LIMIT = 24_575
+"""Bytes of data in one data contract: EIP-170's 24,576 less the leading STOP."""
+
+CODE_SIZE_LIMIT = 24_576
+"""EIP-170: bytes of runtime code a contract may have (prague, osaka)."""
+
+
+@dataclass(frozen=True)
+class EmitOptions:
+    """What the contract's frame needs to know besides the Program.
+
+    Attributes:
+        name: Name of the contract and of the files.
+        fork: EVM version ("prague", "osaka", "glamsterdam").
+        model_hash: keccak256 of the ONNX file (32 bytes).
+        description: One line on the model, for the header comment.
+        precision: The number format that was chosen, for the header comment.
+        strict_input: Revert on an input out of range instead of saturating.
+        decision: What `classify` returns, for its comment.
+    """
+
+    name: str
+    fork: str
+    model_hash: bytes
+    description: str = ""
+    precision: str = ""
+    strict_input: bool = False
+    decision: str = "the index of the greatest output, the first of equal ones"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """Text and bytes of one compiled model; nothing is written or compiled yet.
+
+    Attributes:
+        name: Name of the contract.
+        target: Name of the backend that made it.
+        source_name: File name of the source ("NAME.sol").
+        source: The contract.
+        compiler_input: What the target's compiler is fed (for Solidity: standard JSON), ready to dump as JSON.
+        abi: The contract's ABI.
+        data: Contents of the data contracts in constructor order, without the leading STOP; empty when the weights are
+            in the code.
+        manifest: Formats, shapes, hashes, plan, predictions (JSON values only).
+        model: Bytes of the ONNX file.
+        external: The ONNX file's external data files, by name.
+        bytecode: The compiled contract, once there is one.
+        program: The Program it prints.
+        graph: The quantised graph the Program was lowered from, once the compiler has added it.
+        reference: The float graph that is the model (for distances to it), once the compiler has added it.
+    """
+
+    name: str
+    target: str
+    source_name: str
+    source: str
+    compiler_input: Mapping[str, Any]
+    abi: Sequence[Mapping[str, Any]]
+    data: tuple[bytes, ...] = ()
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    model: bytes = b""
+    external: Mapping[str, bytes] = field(default_factory=dict)
+    bytecode: Bytecode | None = None
+    program: Program | None = field(default=None, repr=False)
+    graph: Graph | None = field(default=None, repr=False)
+    reference: Graph | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Bytecode:
+    """A compiled contract.
+
+    Attributes:
+        creation: Init code, without constructor arguments.
+        runtime: Deployed code, immutables still zero.
+        abi: The ABI as the compiler reports it.
+        compiler: Name and full version of the compiler.
+        how: How it was found ("given path", "PATH", "py-solc-x", "npm").
+        warnings: What the compiler warned of.
+    """
+
+    creation: bytes
+    runtime: bytes
+    abi: Sequence[Mapping[str, Any]]
+    compiler: str
+    how: str
+    warnings: tuple[str, ...] = ()
+
+
+class CompilerRun(NamedTuple):
+    """What a compiler answered.
+
+    Attributes:
+        output: Its standard JSON output.
+        compiler: Its name and full version ("solc 0.8.37+commit.…").
+        how: How it was found ("given path", "PATH", "py-solc-x", "npm").
+    """
+
+    output: Mapping[str, Any]
+    compiler: str
+    how: str
+
+
+class Toolchain(Protocol):
+    """Finds and runs the targets' own compilers."""
+
+    def solc(self, standard_input: Mapping[str, Any]) -> CompilerRun:
+        """Run solc on a standard JSON input.
+
+        Raises:
+            ToolchainError: there is no solc, or it could not run. Errors in the source are in `output["errors"]`.
+        """
+
+
+class Backend(Protocol):
+    """A target language. Copy `backends/solidity/` to add one."""
+
+    name: str
+
+    def unsupported(self, program: Program) -> list[str]:
+        """Return everything in `program` this target cannot express, one sentence each."""
+
+    def emit(self, program: Program, options: EmitOptions) -> Artifact:
+        """Return the program as source text."""
+
+    def compile(self, artifact: Artifact, toolchain: Toolchain) -> Bytecode:
+        """Compile an artifact's source.
+
+        Args:
+            artifact: What `emit` returned.
+            toolchain: Where compilers come from (`ml2sc.runtime.toolchain`; backends do not import the runtime).
+
+        Raises:
+            ToolchainError: no compiler is found, or it fails.
+        """
+
+
+BACKENDS: Registry[Backend] = Registry("target", "ml2sc.backends")
+"""All backends; plugins add theirs through the entry-point group `ml2sc.backends`."""

@@ -1,0 +1,282 @@
+"""The Solidity backend: a contract around the printed sections, and solc's settings."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from ml2sc.errors import InternalError, ToolchainError
+from ml2sc.ir.program import CopySegment, Program, Section, Storage, walk
+
+from ..base import BACKENDS, DATA_CONTRACT_LIMIT, Artifact, Bytecode, EmitOptions, Toolchain
+from .memory import ADDRESSES, INPUT, MemoryMap, memory_map
+from .printer import Printer
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+ERRORS = {
+    "InputLength": ("uint256", "uint256"),
+    "InputOutOfRange": ("uint256", "int256"),
+    "WeightsMismatch": ("uint256", "address"),
+}
+"""Custom errors and the types of their arguments."""
+
+EVM_VERSIONS = {"prague": "prague", "osaka": "osaka", "glamsterdam": "osaka"}
+"""solc's name of each fork's machine; solc knows none newer than osaka yet."""
+
+OPTIMIZER_RUNS = 1_000_000
+"""Inference is what a model's contract is for: literals stay in the code as they are."""
+
+
+class SolidityBackend:
+    """Prints a Program as a Solidity contract (0.8.24 or later) and has solc compile it."""
+
+    name = "solidity"
+
+    def unsupported(self, program: Program) -> list[str]:
+        return [
+            f"a data contract of {len(data):,} bytes: a contract holds {DATA_CONTRACT_LIMIT:,}"
+            for data in program.data_contracts()
+            if len(data) > DATA_CONTRACT_LIMIT
+        ]
+
+    def emit(self, program: Program, options: EmitOptions) -> Artifact:
+        source = _Frame(program, options).render()
+        source_name = f"{options.name}.sol"
+        return Artifact(
+            name=options.name,
+            target=self.name,
+            source_name=source_name,
+            source=source,
+            compiler_input=_standard_input(source_name, source, options),
+            abi=_abi(program, options),
+            data=tuple(program.data_contracts()),
+            program=program,
+        )
+
+    def compile(self, artifact: Artifact, toolchain: Toolchain) -> Bytecode:
+        run = toolchain.solc(artifact.compiler_input)
+        messages = run.output.get("errors", [])
+        errors = [m for m in messages if m["severity"] == "error"]
+        if errors:
+            first = errors[0].get("formattedMessage") or errors[0]["message"]
+            raise ToolchainError(
+                f"{run.compiler} does not compile {artifact.source_name}: {first.strip()}",
+                hint="ml2sc is tested with solc 0.8.24 to 0.8.37; try another with --solc",
+            )
+        contract = run.output["contracts"][artifact.source_name][artifact.name]
+        evm = contract["evm"]
+        return Bytecode(
+            creation=bytes.fromhex(evm["bytecode"]["object"]),
+            runtime=bytes.fromhex(evm["deployedBytecode"]["object"]),
+            abi=contract["abi"],
+            compiler=run.compiler,
+            how=run.how,
+            warnings=tuple(m["message"] for m in messages if m["severity"] == "warning"),
+        )
+
+
+BACKENDS.register("solidity")(SolidityBackend())
+
+
+def _standard_input(source_name: str, source: str, options: EmitOptions) -> dict[str, Any]:
+    return {
+        "language": "Solidity",
+        "sources": {source_name: {"content": source}},
+        "settings": {
+            "viaIR": True,
+            "optimizer": {"enabled": True, "runs": OPTIMIZER_RUNS},
+            "evmVersion": EVM_VERSIONS[options.fork],
+            "outputSelection": {
+                source_name: {options.name: ["abi", "evm.bytecode.object", "evm.deployedBytecode.object"]}
+            },
+        },
+    }
+
+
+def _abi(program: Program, options: EmitOptions) -> list[dict[str, Any]]:
+    """Return the ABI as solc reports it, so that it is known before anything is compiled."""
+    n, m = f"int256[{program.input.count}]", f"int256[{program.outputs}]"
+    functions = [
+        ("predict", "x", n, "y", m),
+        ("predictPacked", "x", "bytes", "y", m),
+        ("modelHash", "", "", "", "bytes32"),
+    ]
+    if program.has_decision:
+        functions += [("classify", "x", n, "", "uint256"), ("classifyPacked", "x", "bytes", "", "uint256")]
+    abi: list[dict[str, Any]] = []
+    count = len(program.data_contracts())
+    if count:
+        abi.append(
+            {"inputs": [_value("weights", f"address[{count}]")], "stateMutability": "nonpayable", "type": "constructor"}
+        )
+    names = [
+        "InputLength",
+        *(["InputOutOfRange"] if options.strict_input else []),
+        *(["WeightsMismatch"] if count else []),
+    ]
+    fields = {
+        "InputLength": ("expected", "actual"),
+        "InputOutOfRange": ("index", "value"),
+        "WeightsMismatch": ("index", "account"),
+    }
+    for name in names:
+        inputs = [_value(field, type_) for field, type_ in zip(fields[name], ERRORS[name], strict=True)]
+        abi.append({"inputs": inputs, "name": name, "type": "error"})
+    for name, argument, given, result, returned in sorted(functions):
+        abi.append(
+            {
+                "inputs": [_value(argument, given)] if given else [],
+                "name": name,
+                "outputs": [_value(result, returned)],
+                "stateMutability": "view",
+                "type": "function",
+            }
+        )
+    return abi
+
+
+def _value(name: str, type_: str) -> dict[str, str]:
+    return {"internalType": type_, "name": name, "type": type_}
+
+
+class _Frame:
+    """Everything the template shows."""
+
+    def __init__(self, program: Program, options: EmitOptions) -> None:
+        self.program, self.options = program, options
+        self.memory: MemoryMap = memory_map(program)
+        self.printer = Printer(program, self.memory, {name: _selector(name, types) for name, types in ERRORS.items()})
+        self.data = program.data_contracts()
+
+    def render(self) -> str:
+        program, options, offsets = self.program, self.options, self.memory.offsets
+        sections = [*program.layers, program.dequantize]
+        functions = _function_names(sections)
+        text = _template().render(
+            name=options.name,
+            description=[*_wrapped("@notice", options.description)],
+            layers=self._summary(),
+            strict=options.strict_input,
+            model_hash=f"0x{options.model_hash.hex()}",
+            input=program.input,
+            outputs=program.outputs,
+            memory=self.memory.total,
+            data=[self._data_contract(i, data) for i, data in enumerate(self.data)],
+            decides=program.has_decision,
+            decision=options.decision,
+            mutability="view" if self.data else "pure",
+            predict_calls=[functions[s.name] for s in sections if s.predict],
+            classify_calls=[functions[s.name] for s in program.layers if s.classify],
+            wad_offset=offsets["wad"],
+            label_offset=offsets.get("label", 0),
+            input_offset=offsets[INPUT],
+            quantize={"title": program.quantize.title, "lines": self.printer.section(program.quantize, 3)},
+            sections=[self._section(s, functions[s.name]) for s in sections],
+            loaders=[self._loader(s) for s in self._code_copies(sections)],
+        )
+        return text.rstrip() + "\n"
+
+    def _summary(self) -> list[str]:
+        lines = [f"Precision {self.options.precision}. Layers:"]
+        for section in self.program.layers:
+            if "macs" in section.facts:
+                f = section.facts
+                text = f"{section.title}; {f['bits']} bits a sum, {f['lanes']} lanes a word, weights in {_place(str(f['storage']))}."
+                lines += textwrap.wrap(f"- {section.name}: {text}", 112, subsequent_indent="  ")
+        return lines
+
+    def _data_contract(self, index: int, data: bytes) -> dict[str, object]:
+        return {
+            "length": f"{len(data):,}",
+            "codehash": f"0x{_keccak(bytes(1) + data).hex()}",
+            "table": self.memory.offsets[ADDRESSES] + 32 * index,
+        }
+
+    def _section(self, section: Section, function: str) -> dict[str, object]:
+        copies = [s for s in walk(section.body) if isinstance(s, CopySegment)]
+        reads_data = any(self.program.segments[c.segment].storage is Storage.DATA for c in copies)
+        return {
+            "title": section.title,
+            "function": function,
+            "mutability": "view" if reads_data else "pure",
+            "loaders": [
+                _loader_name(c.segment) for c in copies if self.program.segments[c.segment].storage is Storage.CODE
+            ],
+            "lines": self.printer.section(section, 3),
+        }
+
+    def _code_copies(self, sections: list[Section]) -> list[CopySegment]:
+        found = []
+        for section in sections:
+            for statement in section.body:
+                if (
+                    isinstance(statement, CopySegment)
+                    and self.program.segments[statement.segment].storage is Storage.CODE
+                ):
+                    found.append(statement)
+        return found
+
+    def _loader(self, copy: CopySegment) -> dict[str, object]:
+        segment = self.program.segments[copy.segment]
+        if copy.words != len(segment.words):
+            raise InternalError(f"segment {copy.segment} in the code is copied in part")
+        return {
+            "function": _loader_name(copy.segment),
+            "words": len(segment.words),
+            "lines": self.printer.segment(segment, copy.buffer),
+        }
+
+
+def _place(storage: str) -> str:
+    return {"literals": "the code as literals", "code": "the code", "data": "data contracts"}[storage]
+
+
+def _wrapped(tag: str, text: str) -> list[str]:
+    return textwrap.wrap(f"{tag} {text}", 112) if text else []
+
+
+def _function_names(sections: list[Section]) -> dict[str, str]:
+    """Return a function name a section, none of which is one of the frame's own."""
+    taken = {"_predict", "_classify", "_allocate", "_unpack", "_quantize", "_weightsTable", "_requireWeights"}
+    names: dict[str, str] = {}
+    for section in sections:
+        name, count = f"_{_camel(section.name)}", 1
+        while name in taken:
+            count += 1
+            name = f"_{_camel(section.name)}{count}"
+        taken.add(name)
+        names[section.name] = name
+    return names
+
+
+def _loader_name(segment: str) -> str:
+    return f"_load{_camel(segment)[0].upper()}{_camel(segment)[1:]}"
+
+
+def _camel(name: str) -> str:
+    head, *tail = (part for part in re.split(r"_+", name) if part)
+    return head + "".join(part[0].upper() + part[1:] for part in tail)
+
+
+def _selector(name: str, types: tuple[str, ...]) -> int:
+    return int.from_bytes(_keccak(f"{name}({','.join(types)})".encode())[:4], "big")
+
+
+def _keccak(data: bytes) -> bytes:
+    from eth_utils.crypto import keccak
+
+    return keccak(data)
+
+
+@cache
+def _template() -> Template:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("ml2sc.backends.solidity"), undefined=StrictUndefined, autoescape=False
+    )  # noqa: S701
+    return environment.get_template("contract.sol.j2")

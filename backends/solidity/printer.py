@@ -1,0 +1,273 @@
+"""Sections as Solidity functions: each one block of Yul.
+
+Loop variables that only address one buffer become pointers into it, so that an access costs no index arithmetic.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ml2sc.errors import InternalError
+from ml2sc.ir.program import (
+    Apply,
+    Assign,
+    Block,
+    Const,
+    CopySegment,
+    Expr,
+    Fail,
+    For,
+    If,
+    Induction,
+    Let,
+    Load,
+    LoadInput,
+    Note,
+    OpCode,
+    Program,
+    Section,
+    Segment,
+    Statement,
+    Storage,
+    Store,
+    StoreInput,
+    Var,
+    WadInput,
+    expressions,
+    walk,
+)
+
+from .memory import ADDRESSES, INPUT, MemoryMap
+
+_INDENT = "    "
+_WIDTH = 116
+_LITERAL_LIMIT = 1 << 32
+_WAD = "wads"
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """What a loop variable points into.
+
+    Attributes:
+        region: A buffer's name, INPUT, or "wads" (the argument of `predict`).
+        scale: Bytes of a step of one.
+    """
+
+    region: str
+    scale: int
+
+
+class Printer:
+    """Prints sections of one program.
+
+    Args:
+        program: The program.
+        memory: Where its buffers are.
+        selectors: The 4-byte selector of every custom error.
+    """
+
+    def __init__(self, program: Program, memory: MemoryMap, selectors: Mapping[str, int]) -> None:
+        self.program, self.memory, self.selectors = program, memory, selectors
+        self._pointers: dict[str, Pointer] = {}
+        self._first_contract: dict[str, int] = {}
+        count = 0
+        for name, segment in program.segments.items():
+            self._first_contract[name] = count
+            count += segment.contracts
+
+    def section(self, section: Section, indent: int) -> list[str]:
+        """Return the Yul lines of a section."""
+        return [_INDENT * indent + line for line in self._body(section.body)]
+
+    def segment(self, segment: Segment, buffer: str) -> list[str]:
+        """Return the Yul lines that write a segment's words to its buffer."""
+        base = self.memory.offsets[buffer]
+        return [f"mstore(add(m, {_hex(base + 32 * i)}), 0x{word:064x})" for i, word in enumerate(segment.words)]
+
+    # -- statements ------------------------------------------------------------------------------------------------
+
+    def _body(self, body: Iterable[Statement]) -> list[str]:
+        return [line for statement in body for line in self._statement(statement)]
+
+    def _nested(self, head: str, body: Iterable[Statement]) -> list[str]:
+        return [f"{head} {{".lstrip(), *(_INDENT + line for line in self._body(body)), "}"]
+
+    def _statement(self, statement: Statement) -> list[str]:
+        match statement:
+            case Note(text):
+                return [f"// {line}" for line in textwrap.wrap(text, _WIDTH - 20)]
+            case Let(name, value):
+                return [f"let {name} := {self._expr(value)}"]
+            case Assign(name, value):
+                return [f"{name} := {self._expr(value)}"]
+            case Store(buffer, index, value):
+                return [f"mstore({self._address(buffer, index, 32)}, {self._expr(value)})"]
+            case StoreInput(offset, width, value):
+                return self._store_input(offset, width, value)
+            case CopySegment():
+                return self._copy(statement)
+            case If(condition, body):
+                return self._nested(f"if {self._expr(condition)}", body)
+            case Block(body):
+                return self._nested("", body)
+            case Fail(error, args):
+                lines = [f"mstore(0, shl(224, {_hex(self.selectors[error])})) // {error}"]
+                lines += [f"mstore({4 + 32 * i}, {self._expr(arg)})" for i, arg in enumerate(args)]
+                return [*lines, f"revert(0, {4 + 32 * len(args)})"]
+            case For():
+                return self._for(statement)
+
+    def _store_input(self, offset: Expr, width: int, value: Expr) -> list[str]:
+        address = self._address(INPUT, offset, 1)
+        if width == 1:
+            return [f"mstore8({address}, {self._expr(value)})"]
+        # the bytes below the element are overwritten by the elements after it
+        return [f"mstore({address}, shl({256 - 8 * width}, {self._expr(value)}))"]
+
+    def _copy(self, copy: CopySegment) -> list[str]:
+        segment = self.program.segments[copy.segment]
+        if segment.storage is Storage.CODE:
+            return []  # written by a function of its own before the block
+        first, per = self._first_contract[copy.segment], segment.per_contract
+        table = self.memory.offsets[ADDRESSES] + 32 * first
+        if isinstance(copy.offset, Const):
+            number, word = divmod(copy.offset.value, per)
+            contract, start = f"mload(add(m, {_hex(table + 32 * number)}))", _hex(1 + 32 * word)
+        elif segment.contracts == 1:
+            contract, start = f"mload(add(m, {_hex(table)}))", f"add(1, shl(5, {self._expr(copy.offset)}))"
+        else:
+            offset = self._expr(copy.offset)
+            contract = f"mload(add(add(m, {_hex(table)}), shl(5, div({offset}, {per}))))"
+            start = f"add(1, shl(5, mod({offset}, {per})))"
+        target = f"add(m, {_hex(self.memory.offsets[copy.buffer])})"
+        return [f"extcodecopy({contract}, {target}, {start}, {_hex(32 * copy.words)})"]
+
+    def _for(self, statement: For) -> list[str]:
+        for induction in statement.inductions:
+            pointer = _pointer(induction.name, statement.body)
+            if pointer is not None:
+                self._pointers[induction.name] = pointer
+        lets = " ".join(f"let {i.name} := {self._start(i)}" for i in statement.inductions)
+        steps = " ".join(f"{i.name} := add({i.name}, {self._step(i)})" for i in statement.inductions if i.step)
+        head = statement.inductions[0]
+        assert isinstance(head.start, Const)
+        end = self._position(head.name, Const(head.start.value + statement.count * head.step))
+        lines = self._nested(f"for {{ {lets} }} lt({head.name}, {end}) {{ {steps} }}", statement.body)
+        for induction in statement.inductions:
+            self._pointers.pop(induction.name, None)
+        return lines
+
+    def _start(self, induction: Induction) -> str:
+        return self._position(induction.name, induction.start)
+
+    def _position(self, name: str, value: Expr) -> str:
+        pointer = self._pointers.get(name)
+        return self._expr(value) if pointer is None else self._address(pointer.region, value, pointer.scale)
+
+    def _step(self, induction: Induction) -> str:
+        pointer = self._pointers.get(induction.name)
+        return str(induction.step * (pointer.scale if pointer else 1))
+
+    # -- expressions -----------------------------------------------------------------------------------------------
+
+    def _expr(self, expr: Expr) -> str:
+        match expr:
+            case Const(value):
+                return _literal(value)
+            case Var(name):
+                return name
+            case Load(buffer, index):
+                return f"mload({self._address(buffer, index, 32)})"
+            case LoadInput(offset):
+                return f"mload({self._address(INPUT, offset, 1)})"
+            case WadInput(index):
+                return f"calldataload({self._address(_WAD, index, 32)})"
+            case Apply(op, args):
+                return f"{op.mnemonic}({', '.join(self._expr(a) for a in args)})"
+        raise InternalError(f"cannot print {expr!r}")
+
+    def _address(self, region: str, index: Expr, scale: int) -> str:
+        """Return the address of element `index` of a region whose elements are `scale` bytes apart."""
+        variable, constant = _affine(index)
+        if isinstance(variable, Var) and self._pointers.get(variable.name) == Pointer(region, scale):
+            return variable.name if not constant else f"add({variable.name}, {_hex(constant * scale)})"
+        base, start = (_WAD, 0) if region == _WAD else ("m", self.memory.offsets[region])
+        offset = start + constant * scale
+        fixed = base if offset == 0 else f"add({base}, {_hex(offset)})"
+        if variable is None:
+            return fixed
+        varying = self._expr(variable)
+        return f"add({fixed}, {varying if scale == 1 else f'shl(5, {varying})'})"
+
+
+def _affine(index: Expr) -> tuple[Expr | None, int]:
+    """Return the varying and the constant part of an index."""
+    match index:
+        case Const(value):
+            return None, value
+        case Apply(OpCode.ADD, (variable, Const(value))):
+            return variable, value
+    return index, 0
+
+
+def _pointer(name: str, body: tuple[Statement, ...]) -> Pointer | None:
+    """Return what a loop variable points into if all its uses address one region, else None."""
+    found: set[Pointer | None] = set()
+    for statement in walk(body):
+        match statement:
+            case Store(buffer, index):
+                found |= _uses(name, index, Pointer(buffer, 32))
+            case StoreInput(offset):
+                found |= _uses(name, offset, Pointer(INPUT, 1))
+        for expression in expressions(statement):
+            if isinstance(statement, Store) and expression is statement.index:
+                continue
+            if isinstance(statement, StoreInput) and expression is statement.offset:
+                continue
+            if isinstance(statement, For) and any(expression is i.start for i in statement.inductions):
+                inner = next(i for i in statement.inductions if expression is i.start)
+                found |= _uses(name, expression, _pointer(inner.name, statement.body))
+                continue
+            found |= _reads(name, expression)
+    return found.pop() if len(found) == 1 else None
+
+
+def _uses(name: str, index: Expr, pointer: Pointer | None) -> set[Pointer | None]:
+    variable, _ = _affine(index)
+    if variable == Var(name):
+        return {pointer}
+    return set() if variable is None else _reads(name, variable)
+
+
+def _reads(name: str, expr: Expr) -> set[Pointer | None]:
+    match expr:
+        case Var(other):
+            return {None} if other == name else set()
+        case Load(buffer, index):
+            return _uses(name, index, Pointer(buffer, 32))
+        case LoadInput(offset):
+            return _uses(name, offset, Pointer(INPUT, 1))
+        case WadInput(index):
+            return _uses(name, index, Pointer(_WAD, 32))
+        case Apply(_, args):
+            found: set[Pointer | None] = set()
+            for arg in args:
+                found |= _reads(name, arg)
+            return found
+    return set()
+
+
+def _literal(value: int) -> str:
+    """Return a literal, small negative numbers as `not(…)`."""
+    if value < _LITERAL_LIMIT:
+        return str(value)
+    inverse = value ^ ((1 << 256) - 1)
+    return f"not({inverse})" if inverse < _LITERAL_LIMIT else _hex(value)
+
+
+def _hex(value: int) -> str:
+    digits = f"{value:x}"
+    return f"0x{digits.zfill(len(digits) + len(digits) % 2)}"

@@ -1,0 +1,1 @@
+"""Small classifiers to compile, and the scripts that trained them."""

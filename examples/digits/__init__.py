@@ -1,0 +1,1 @@
+"""Handwritten digits, 8x8 pixels (64-32-10)."""

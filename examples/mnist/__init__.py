@@ -1,0 +1,1 @@
+"""Handwritten digits, 28x28 pixels (784-32-10)."""

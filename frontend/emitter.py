@@ -1,0 +1,170 @@
+"""What import rules work with: one ONNX node as plain Python values, and the graph being built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import numpy as np
+import onnx
+from onnx import TensorProto, numpy_helper
+
+from ml2sc.errors import ModelFormatError, UnsupportedModelError
+from ml2sc.ir.graph import AttrValue, Graph, Tensor
+from ml2sc.ir.shapes import add_inferred
+from ml2sc.ir.types import Array, DType
+
+STRING_HINT = "train with integer class labels (scikit-learn: encode y with LabelEncoder first)"
+
+
+@dataclass(frozen=True)
+class OnnxNode:
+    """One node of the ONNX graph.
+
+    Attributes:
+        name: Its name; a stable one is made up where it has none.
+        op_type: The operator.
+        domain: The operator's domain; '' is ONNX's own.
+        version: The operator set of that domain the model imports.
+        inputs: Tensor names by slot; '' is left out.
+        outputs: Likewise.
+        attrs: Attributes as numbers, strings, lists, or ONNX's messages.
+    """
+
+    name: str
+    op_type: str
+    domain: str
+    version: int
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"'{self.name}' ({self.op_type})"
+
+    def fail(self, message: str, hint: str | None = None) -> NoReturn:
+        """Raise an error about this node.
+
+        Raises:
+            UnsupportedModelError: always.
+        """
+        raise UnsupportedModelError(message, node=str(self), hint=hint)
+
+
+class Emitter:
+    """Builds the graph, one ONNX node at a time.
+
+    Args:
+        name: The graph's name.
+        reserved: Names that new tensors may not take: those of the ONNX graph.
+    """
+
+    def __init__(self, name: str, reserved: Iterable[str]) -> None:
+        self.graph = Graph(name)
+        self.node: OnnxNode | None = None
+        """The ONNX node that is being imported."""
+        self._reserved = set(reserved)
+
+    def tensor(self, name: str) -> Tensor:
+        """Return a tensor of the graph.
+
+        Raises:
+            ModelFormatError: nothing makes it.
+        """
+        if name not in self.graph.tensors:
+            raise ModelFormatError(
+                "a node uses a tensor that no input, constant or earlier node makes",
+                node=None if self.node is None else str(self.node),
+                tensor=f"%{name}",
+            )
+        return self.graph.tensor(name)
+
+    def fresh(self, suffix: str) -> str:
+        """Return a name for a tensor that the current node's import makes."""
+        stem = f"{self.node.name if self.node else 'tensor'}.{suffix}"
+        name = self.graph.fresh(stem)
+        count = 0
+        while name in self._reserved:
+            count += 1
+            name = self.graph.fresh(f"{stem}.{count}")
+        return name
+
+    def constant(self, data: Array | Iterable[int], suffix: str = "const", name: str | None = None) -> str:
+        """Add a constant (float64, int64 or bool; plain ints become a vector of int64) and return its name."""
+        array = data if isinstance(data, np.ndarray) else np.array(list(data), dtype=np.int64)
+        dtype = {"i": DType.INT64, "b": DType.BOOL}.get(array.dtype.kind, DType.FLOAT)
+        return self.graph.add_tensor(Tensor(name or self.fresh(suffix), array.shape, dtype, array)).name
+
+    def emit(
+        self,
+        op_type: str,
+        inputs: Iterable[str],
+        outputs: Iterable[str] | None = None,
+        attrs: Mapping[str, AttrValue] | None = None,
+    ) -> str:
+        """Add an operator of ours and return its first output's name, made up if `outputs` is None.
+
+        Raises:
+            Ml2scError: it does not fit its inputs.
+        """
+        slots = tuple(inputs)
+        for slot in filter(None, slots):
+            self.tensor(slot)
+        made = (self.fresh("out"),) if outputs is None else tuple(outputs)
+        origin = () if self.node is None else (self.node.name,)
+        name = None if self.node is None else self.node.name
+        return add_inferred(self.graph, op_type, slots, made, attrs, name=name, origin=origin).output
+
+
+def read_tensor(proto: onnx.TensorProto, name: str) -> Array:
+    """Return a constant's elements: every float as float64, every integer as int64, bool as bool.
+
+    Raises:
+        UnsupportedModelError: strings, complex numbers, integers beyond int64.
+        ModelFormatError: the elements do not fit the shape.
+    """
+    where = f"%{name}: {list(proto.dims)}"
+    if proto.data_type == TensorProto.STRING:
+        raise UnsupportedModelError("string tensors are not supported", tensor=where, hint=STRING_HINT)
+    if proto.data_type in (TensorProto.COMPLEX64, TensorProto.COMPLEX128):
+        raise UnsupportedModelError("complex tensors are not supported", tensor=where)
+    try:
+        array = numpy_helper.to_array(proto)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ModelFormatError(f"a constant cannot be read: {error}", tensor=where) from error
+    if array.dtype == np.bool_:
+        return array
+    if array.dtype.kind in "iu":
+        if array.dtype == np.uint64 and array.size and int(array.max()) >= 1 << 63:
+            raise UnsupportedModelError("an integer constant is beyond int64", tensor=where)
+        return array.astype(np.int64)
+    with np.errstate(invalid="ignore"):  # a NaN is reported where it is used
+        return array.astype(np.float64)
+
+
+def read_attribute(attribute: onnx.AttributeProto) -> Any:
+    """Return an attribute as int, float, str, list of these, or an ONNX message."""
+    value = onnx.helper.get_attribute_value(attribute)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", errors="replace")
+    if isinstance(value, list | tuple) and value and isinstance(value[0], bytes):
+        return [item.decode("utf-8", errors="replace") for item in value]
+    return list(value) if attribute.type in (onnx.AttributeProto.INTS, onnx.AttributeProto.FLOATS) else value
+
+
+def plain_attributes(node: OnnxNode) -> dict[str, AttrValue]:
+    """Return a node's attributes as the graph holds them.
+
+    Raises:
+        UnsupportedModelError: one is a tensor or a graph.
+    """
+    plain: dict[str, AttrValue] = {}
+    for name, value in node.attrs.items():
+        if isinstance(value, list):
+            value = tuple(value)
+        items = value if isinstance(value, tuple) else (value,)
+        if not all(isinstance(item, int | float | str) for item in items):
+            node.fail(f"attribute {name} of {node.op_type} is not supported")
+        plain[name] = value
+    return plain

@@ -1,0 +1,176 @@
+"""Reading ONNX files: bytes, external data, hash; no meaning yet."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
+
+from ml2sc.errors import ModelFormatError
+
+
+@dataclass(frozen=True)
+class OnnxModel:
+    """An ONNX model as it came.
+
+    Attributes:
+        proto: The model, external data loaded into it.
+        data: The bytes of the file (of a model given in memory: its deterministic serialisation).
+        external: The bytes of its external data files by name, in the order the model first mentions them.
+        name: A name for the contract, made from the file's or the graph's name.
+    """
+
+    proto: onnx.ModelProto
+    data: bytes
+    external: dict[str, bytes] = field(default_factory=dict)
+    name: str = "Model"
+
+    @property
+    def hash(self) -> bytes:
+        """keccak256 of the file's bytes followed by those of its external data files: 32 bytes."""
+        from eth_utils.crypto import keccak
+
+        return keccak(b"".join([self.data, *self.external.values()]))
+
+
+def load_onnx(source: str | os.PathLike[str] | onnx.ModelProto) -> OnnxModel:
+    """Read a model.
+
+    Args:
+        source: A path, or a model in memory.
+
+    Raises:
+        ModelFormatError: the file is missing, truncated or not ONNX, an external data file is missing or outside the
+            model's folder, or the format is newer than the installed onnx package knows.
+    """
+    if isinstance(source, onnx.ModelProto):
+        data = source.SerializeToString(deterministic=True)
+        proto = onnx.ModelProto()
+        proto.CopyFrom(source)
+        for tensor in _external_tensors(proto):
+            raise ModelFormatError(
+                "the model in memory refers to an external data file",
+                tensor=f"%{tensor.name}",
+                hint="give the path of the .onnx file instead, or load it with onnx.load(path)",
+            )
+        _check_format(proto, "the model")
+        return OnnxModel(proto, data, {}, contract_name(proto.graph.name))
+    path = Path(source)
+    data = _read(path, "the model")
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(data)
+    except DecodeError as error:
+        raise ModelFormatError(
+            f"{path} is not an ONNX model, or it is truncated ({len(data)} bytes)",
+            hint="export the model again, or copy the whole file",
+        ) from error
+    _check_format(proto, str(path))
+    external = _load_external(proto, path)
+    return OnnxModel(proto, data, external, contract_name(path.name.removesuffix(".onnx")))
+
+
+def contract_name(text: str) -> str:
+    """Return `text` as a contract's name: letters, digits and underscores in CapWords; `Model` if nothing is left."""
+    words = [word[:1].upper() + word[1:] for word in re.split(r"[^A-Za-z0-9]+", text) if word]
+    name = ""
+    for word in words:
+        name += ("_" if name[-1:].isdigit() and word[0].isdigit() else "") + word
+    if not name:
+        return "Model"
+    return f"Model{name}" if name[0].isdigit() else name
+
+
+def _read(path: Path, what: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelFormatError(f"cannot read {what} {path}: {error.strerror or error}") from error
+
+
+def _check_format(proto: onnx.ModelProto, what: str) -> None:
+    if not proto.HasField("graph") or not proto.graph.output:
+        raise ModelFormatError(
+            f"{what} is not an ONNX model, or it is truncated: it holds no graph", hint="an .onnx file is wanted"
+        )
+    if proto.ir_version > onnx.IR_VERSION:
+        raise ModelFormatError(
+            f"{what} has ONNX IR version {proto.ir_version}; onnx {onnx.__version__} knows up to {onnx.IR_VERSION}",
+            hint="pip install --upgrade onnx",
+        )
+    if not proto.opset_import:
+        raise ModelFormatError(f"{what} is not an ONNX model, or it is truncated: it names no operator set")
+    if any(isinstance(text, bytes) for text in _texts(proto.graph)):  # what protobuf makes of bytes that are not UTF-8
+        raise ModelFormatError(f"{what} is damaged: a name in it is not UTF-8 text")
+
+
+def _texts(graph: onnx.GraphProto) -> Iterator[str]:
+    yield graph.name
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
+    yield from (tensor.name for tensor in graph.initializer)
+    for value in (*graph.input, *graph.output):
+        yield value.name
+        yield from (dim.dim_param for dim in value.type.tensor_type.shape.dim)
+
+
+def _external_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    for tensor in _tensors_of_graph(proto.graph):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            yield tensor
+    for function in proto.functions:
+        for node in function.node:
+            yield from (t for t in _tensors_of_node(node) if t.data_location == onnx.TensorProto.EXTERNAL)
+
+
+def _tensors_of_graph(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for node in graph.node:
+        yield from _tensors_of_node(node)
+
+
+def _tensors_of_node(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:
+    for attribute in node.attribute:
+        if attribute.HasField("t"):
+            yield attribute.t
+        yield from attribute.tensors
+        for graph in [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]:
+            yield from _tensors_of_graph(graph)
+
+
+def _load_external(proto: onnx.ModelProto, path: Path) -> dict[str, bytes]:
+    """Load external tensors into `proto` and return the files' bytes."""
+    folder = path.parent.resolve()
+    files: dict[str, bytes] = {}
+    for tensor in _external_tensors(proto):
+        where = {entry.key: entry.value for entry in tensor.external_data}
+        location = where.get("location", "")
+        if location not in files:
+            file = (folder / location).resolve()
+            if not location or not file.is_relative_to(folder):
+                raise ModelFormatError(
+                    f"external data file {location!r} is outside the model's folder", tensor=f"%{tensor.name}"
+                )
+            files[location] = _read(file, "the model's external data file")
+        try:
+            offset = int(where.get("offset", 0))
+            end = offset + int(where["length"]) if "length" in where else len(files[location])
+        except ValueError as error:
+            raise ModelFormatError(
+                "offset or length of its external data is no number", tensor=f"%{tensor.name}"
+            ) from error
+        if not 0 <= offset <= end <= len(files[location]):
+            raise ModelFormatError(
+                f"external data file {location!r} is truncated: {len(files[location])} bytes, {end} needed",
+                tensor=f"%{tensor.name}",
+            )
+        tensor.raw_data = files[location][offset:end]
+        tensor.data_location = onnx.TensorProto.DEFAULT
+        del tensor.external_data[:]
+    return files

@@ -1,0 +1,262 @@
+"""Import rules: from the forms an operator has had in ONNX to the one the graph knows.
+
+An operator without a rule goes into the graph as it is. Rules bring old forms (attributes that became inputs, other
+defaults) to the newest, and write out `ai.onnx.ml` operators in ONNX's own.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from math import prod
+
+import numpy as np
+
+from ml2sc.ir.types import Array
+
+from .emitter import STRING_HINT, Emitter, OnnxNode, plain_attributes, read_tensor
+
+logger = logging.getLogger(__name__)
+
+Rule = Callable[[Emitter, OnnxNode], None]
+RULES: dict[tuple[str, str], Rule] = {}
+"""By domain and operator."""
+
+_ML = "ai.onnx.ml"
+_FLOAT32_MAX = 3.4028234e38
+
+
+def _rule(*names: str, domain: str = "") -> Callable[[Rule], Rule]:
+    def add(rule: Rule) -> Rule:
+        RULES.update({(domain, name): rule for name in names})
+        return rule
+
+    return add
+
+
+def emit_plain(emitter: Emitter, node: OnnxNode) -> None:
+    """The rule of every operator that has none: it goes into the graph as it is."""
+    emitter.emit(node.op_type, node.inputs, node.outputs, plain_attributes(node))
+
+
+def _input(node: OnnxNode, slot: int) -> str:
+    return node.inputs[slot] if slot < len(node.inputs) else ""
+
+
+# -- ONNX's own operators ----------------------------------------------------------------------------------------------
+
+
+@_rule("Constant")
+def _constant(emitter: Emitter, node: OnnxNode) -> None:
+    if len(node.attrs) != 1:
+        node.fail("Constant needs just one value")
+    (kind, value), *_ = node.attrs.items()
+    if kind == "value":
+        emitter.constant(read_tensor(value, node.outputs[0]), name=node.outputs[0])
+    elif kind in ("value_int", "value_ints"):
+        emitter.constant(np.array(value, dtype=np.int64), name=node.outputs[0])
+    elif kind in ("value_float", "value_floats"):
+        emitter.constant(np.array(value, dtype=np.float64), name=node.outputs[0])
+    elif kind in ("value_string", "value_strings"):
+        node.fail("string tensors are not supported", STRING_HINT)
+    else:
+        node.fail(f"a Constant with a {kind} is not supported", "store the tensor densely")
+
+
+@_rule("ConstantOfShape")
+def _constant_of_shape(emitter: Emitter, node: OnnxNode) -> None:
+    value = (
+        read_tensor(node.attrs["value"], node.name).reshape(()) if "value" in node.attrs else np.zeros((), np.float64)
+    )
+    emitter.emit("Expand", [emitter.constant(value, "value"), node.inputs[0]], node.outputs)
+
+
+@_rule("Squeeze", "Unsqueeze", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum")
+def _axes_to_input(emitter: Emitter, node: OnnxNode) -> None:
+    attrs = plain_attributes(node)
+    inputs = [*node.inputs, emitter.constant(node.attrs["axes"], "axes")] if attrs.pop("axes", None) else node.inputs
+    emitter.emit(node.op_type, inputs, node.outputs, attrs)
+
+
+@_rule("Split")
+def _split(emitter: Emitter, node: OnnxNode) -> None:
+    attrs = plain_attributes(node)
+    attrs.pop("num_outputs", None)  # it says again how many outputs there are
+    inputs = [*node.inputs, emitter.constant(node.attrs["split"], "split")] if attrs.pop("split", None) else node.inputs
+    emitter.emit("Split", inputs, node.outputs, attrs)
+
+
+@_rule("Slice")
+def _slice(emitter: Emitter, node: OnnxNode) -> None:
+    inputs = list(node.inputs)
+    inputs += [emitter.constant(node.attrs[key], key) for key in ("starts", "ends", "axes") if key in node.attrs]
+    emitter.emit("Slice", inputs, node.outputs)
+
+
+@_rule("Clip")
+def _clip(emitter: Emitter, node: OnnxNode) -> None:
+    bounds = []
+    for slot, key in ((1, "min"), (2, "max")):
+        bound = _input(node, slot)
+        if key in node.attrs:
+            bound = emitter.constant(np.array(node.attrs[key], dtype=np.float64), key)
+        data = emitter.tensor(bound).data if bound else None
+        # An infinite bound, or the largest float32 that old models write for it, bounds nothing.
+        if data is not None and (data <= -_FLOAT32_MAX if key == "min" else data >= _FLOAT32_MAX).all():
+            bound = ""
+        bounds.append(bound)
+    while bounds and not bounds[-1]:
+        bounds.pop()
+    emitter.emit("Clip" if bounds else "Identity", [node.inputs[0], *bounds], node.outputs)
+
+
+@_rule("Dropout")
+def _dropout(emitter: Emitter, node: OnnxNode) -> None:
+    training = _input(node, 2)
+    inputs = [node.inputs[0], "", training] if training else [node.inputs[0]]
+    emitter.emit("Dropout", inputs, node.outputs)
+
+
+@_rule("BatchNormalization")
+def _batch_normalization(emitter: Emitter, node: OnnxNode) -> None:
+    if node.attrs.get("spatial", 1) == 0:
+        node.fail("BatchNormalization with spatial=0 is not supported")
+    if node.attrs.get("training_mode", 0) or any(node.outputs[1:]):
+        node.fail("BatchNormalization in training mode", "export the model in evaluation mode (model.eval())")
+    emitter.emit(node.op_type, node.inputs, node.outputs[:1], {"epsilon": float(node.attrs.get("epsilon", 1e-5))})
+
+
+@_rule("Softmax", "LogSoftmax")
+def _softmax(emitter: Emitter, node: OnnxNode) -> None:
+    shape = emitter.tensor(node.inputs[0]).shape
+    old = node.version < 13
+    # Before opset 13 it works on the matrix that Flatten(axis) makes, from then on along one axis.
+    axis = int(node.attrs.get("axis", 1 if old else -1))
+    if old and len(shape) > 1:
+        axis %= len(shape)
+    if not old or prod(shape[axis:]) == shape[axis % len(shape) if shape else 0]:
+        emitter.emit(node.op_type, node.inputs, node.outputs, {"axis": axis})
+        return
+    matrix = emitter.emit("Flatten", node.inputs, attrs={"axis": axis})
+    result = emitter.emit(node.op_type, [matrix], attrs={"axis": 1})
+    emitter.emit("Reshape", [result, emitter.constant(shape, "shape")], node.outputs)
+
+
+@_rule("Gather")
+def _gather(emitter: Emitter, node: OnnxNode) -> None:
+    table, index = emitter.tensor(node.inputs[0]), emitter.tensor(node.inputs[1])
+    if table.is_constant and not index.is_constant and len(table.shape) == 1:
+        emitter.emit("TableLookup", node.inputs, node.outputs)
+    else:
+        emit_plain(emitter, node)
+
+
+@_rule("Cast")
+def _cast(emitter: Emitter, node: OnnxNode) -> None:
+    emitter.emit("Cast", node.inputs, node.outputs, {"to": int(node.attrs["to"])})
+
+
+# -- ai.onnx.ml --------------------------------------------------------------------------------------------------------
+
+
+@_rule("ZipMap", domain=_ML)
+def _zip_map(emitter: Emitter, node: OnnxNode) -> None:
+    logger.info("%s is dropped: %%%s holds the probabilities as a tensor", node, node.outputs[0])
+    emitter.emit("Identity", node.inputs, node.outputs)
+
+
+@_rule("Scaler", domain=_ML)
+def _scaler(emitter: Emitter, node: OnnxNode) -> None:
+    offset, scale = (
+        np.array(node.attrs.get(key, default), dtype=np.float64) for key, default in (("offset", [0]), ("scale", [1]))
+    )
+    shifted = emitter.emit("Sub", [node.inputs[0], emitter.constant(offset, "offset")])
+    emitter.emit("Mul", [shifted, emitter.constant(scale, "scale")], node.outputs)
+
+
+@_rule("Normalizer", domain=_ML)
+def _normalizer(emitter: Emitter, node: OnnxNode) -> None:
+    norm = str(node.attrs.get("norm", "MAX"))
+    if norm != "L1":
+        node.fail(f"Normalizer with norm {norm} is not supported", "norm L1 is")
+    made_by = emitter.graph.producer(node.inputs[0])
+    while made_by is not None and made_by.op_type == "Identity":
+        made_by = emitter.graph.producer(made_by.inputs[0])
+    if made_by is not None and made_by.op_type == "Softmax":
+        emitter.emit("Identity", node.inputs, node.outputs)  # its outputs are positive and add up to 1
+    else:
+        emitter.emit("Normalizer", node.inputs, node.outputs, {"norm": norm})
+
+
+@_rule("ArrayFeatureExtractor", domain=_ML)
+def _array_feature_extractor(emitter: Emitter, node: OnnxNode) -> None:
+    data, index = emitter.tensor(node.inputs[0]), emitter.tensor(node.inputs[1])
+    flat = emitter.emit("Reshape", [index.name, emitter.constant([-1], "shape")])
+    if len(data.shape) > 1:
+        emitter.emit("Gather", [data.name, flat], node.outputs, {"axis": -1})
+        return
+    looked_up = "TableLookup" if data.is_constant and not index.is_constant else "Gather"
+    row = emitter.emit(looked_up, [data.name, flat])
+    emitter.emit("Unsqueeze", [row, emitter.constant([0], "axes")], node.outputs)
+
+
+def _linear(emitter: Emitter, node: OnnxNode, weights: Array, bias: Array, outputs: tuple[str, ...] | None) -> str:
+    names = [node.inputs[0], emitter.constant(weights, "coefficients"), emitter.constant(bias, "intercepts")]
+    return emitter.emit("Gemm", names, outputs, {"transB": 1})
+
+
+def _matrix(emitter: Emitter, node: OnnxNode, rows: int) -> tuple[Array, Array]:
+    """Return the coefficients, float64 of shape (rows, features), and the intercepts, of shape (rows,)."""
+    weights = np.array(node.attrs.get("coefficients", []), dtype=np.float64)
+    bias = np.array(node.attrs.get("intercepts", [0.0] * rows), dtype=np.float64)
+    features = emitter.tensor(node.inputs[0]).shape[-1:]
+    if weights.size != rows * prod(features) or bias.size != rows:
+        found = f"{weights.size} coefficients and {bias.size} intercepts"
+        node.fail(f"{found} do not fit {rows} rows of {prod(features)} features")
+    return weights.reshape(rows, -1), bias
+
+
+_POST = {"SOFTMAX": "Softmax", "LOGISTIC": "Sigmoid"}
+
+
+def _post_transform(emitter: Emitter, node: OnnxNode, scores: str, output: str) -> None:
+    post = str(node.attrs.get("post_transform", "NONE"))
+    if post != "NONE" and post not in _POST:
+        node.fail(f"{node.op_type} with post_transform {post} is not supported", "NONE, SOFTMAX and LOGISTIC are")
+    emitter.emit(_POST.get(post, "Identity"), [scores], [output], {"axis": -1} if post == "SOFTMAX" else None)
+
+
+@_rule("LinearRegressor", domain=_ML)
+def _linear_regressor(emitter: Emitter, node: OnnxNode) -> None:
+    weights, bias = _matrix(emitter, node, int(node.attrs.get("targets", 1)))
+    if str(node.attrs.get("post_transform", "NONE")) == "NONE":
+        _linear(emitter, node, weights, bias, node.outputs)
+    else:
+        _post_transform(emitter, node, _linear(emitter, node, weights, bias, None), node.outputs[0])
+
+
+@_rule("LinearClassifier", domain=_ML)
+def _linear_classifier(emitter: Emitter, node: OnnxNode) -> None:
+    if node.attrs.get("classlabels_strings"):
+        node.fail("string class labels are not supported", STRING_HINT)
+    rows = len(node.attrs.get("intercepts", [])) or len(node.attrs.get("classlabels_ints", []))
+    weights, bias = _matrix(emitter, node, rows)
+    labels = [int(label) for label in node.attrs.get("classlabels_ints", range(max(rows, 2)))]
+    mirrored = rows == 1 and len(labels) == 2
+    if mirrored:  # one score s decides for the second class where it is positive: the first class gets −s
+        if node.attrs.get("post_transform", "NONE") == "SOFTMAX":
+            node.fail("LinearClassifier with one row of coefficients and SOFTMAX is not supported", "LOGISTIC is")
+        weights, bias = np.concatenate([-weights, weights]), np.concatenate([-bias, bias])
+    if len(labels) != len(bias):
+        node.fail(f"{len(labels)} class labels do not fit {len(bias)} rows of coefficients")
+    scores = _linear(emitter, node, weights, bias, None)
+    label, probabilities = node.outputs[0], node.outputs[1] if len(node.outputs) > 1 else ""
+    if label:
+        plain = labels == list(range(len(labels)))
+        best = emitter.emit("ArgMax", [scores], [label] if plain else None, {"axis": 1, "keepdims": 0})
+        if not plain:
+            emitter.emit("TableLookup", [emitter.constant(labels, "labels"), best], [label])
+    if probabilities and mirrored and node.attrs.get("post_transform", "NONE") == "NONE":
+        emitter.emit("Add", [scores, emitter.constant(np.array([1.0, 0.0]), "ones")], [probabilities])  # 1 − s and s
+    elif probabilities:
+        _post_transform(emitter, node, scores, probabilities)

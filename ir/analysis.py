@@ -1,0 +1,132 @@
+"""What holds for every input of the declared range: real bounds, and the integers they become; exact evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ml2sc.errors import RangeError
+
+from .graph import Graph, Tensor
+from .ops.base import Bounds, op_of
+from .types import Array, DType, FixedPoint, Interval, as_python_ints
+
+WORD_BITS = 255
+"""Widest signed integer the EVM computes with, without its sign."""
+
+
+def real_bounds(graph: Graph) -> dict[str, Bounds]:
+    """Return sound float64 bounds, by element, of every tensor of a float graph.
+
+    Raises:
+        RangeError: a bound is not finite.
+    """
+    bounds: dict[str, Bounds] = {}
+    for tensor in graph.tensors.values():
+        if tensor.data is not None:
+            values = np.asarray(tensor.data)
+            values = values if tensor.type is DType.INT64 else values.astype(np.float64)
+            bounds[tensor.name] = Bounds(values, values)
+    for name in graph.inputs:
+        lo, hi = graph.input_ranges[name]
+        shape = graph.tensor(name).shape
+        bounds[name] = Bounds(np.full(shape, lo, dtype=np.float64), np.full(shape, hi, dtype=np.float64))
+    for node in graph:
+        with np.errstate(over="ignore", invalid="ignore"):
+            results = op_of(node).interval(node, [bounds[i] if i else None for i in node.inputs])
+        for name, result in zip(node.outputs, results, strict=False):
+            if not (np.all(np.isfinite(result.lo)) and np.all(np.isfinite(result.hi))):
+                raise RangeError(
+                    "its values cannot be bounded for the declared input range",
+                    node=str(node),
+                    tensor=f"%{name}",
+                    hint="narrow the range with --input-range",
+                )
+            bounds[name] = result
+    return bounds
+
+
+def exact_bounds(graph: Graph, node_name: str, *, raw: bool = False) -> list[Bounds]:
+    """Return bounds of a quantised node's output integers, given the proved intervals of its inputs.
+
+    Args:
+        graph: A quantised graph.
+        node_name: The node.
+        raw: Leave out the node's own activation (what the accumulator itself can be).
+    """
+    node = graph.node(node_name)
+    if raw and "activation" in node.attrs:
+        node = type(node)(node.name, "Gemm", node.inputs, node.outputs, {}, node.origin)
+    inputs = graph.input_tensors(node)
+    bounds = [None if t is None else _tensor_bounds(t) for t in inputs]
+    return op_of(node).interval_exact(node, inputs, bounds, [graph.tensor(o) for o in node.outputs if o])
+
+
+def _tensor_bounds(tensor: Tensor) -> Bounds:
+    if tensor.data is not None:
+        data = tensor.data if tensor.type is DType.INT64 else as_python_ints(tensor.data)
+        return Bounds(data, data)
+    assert tensor.interval is not None
+    lo, hi = (np.full(tensor.shape, v, dtype=object) for v in (tensor.interval.lo, tensor.interval.hi))
+    return Bounds(lo, hi)
+
+
+def prove_intervals(graph: Graph) -> bool:
+    """Prove the interval of every tensor of a quantised graph, and narrow accumulators' types to it.
+
+    Returns:
+        Whether anything changed.
+
+    Raises:
+        RangeError: a value does not fit a word of the EVM.
+    """
+    changed = False
+    for node in graph:
+        for name, bounds in zip(filter(None, node.outputs), exact_bounds(graph, node.name), strict=True):
+            tensor = graph.tensor(name)
+            interval = Interval(int(bounds.lo.min()), int(bounds.hi.max()))
+            if interval.signed_bits > WORD_BITS:
+                raise RangeError(
+                    f"|{name}| can reach 2^{interval.magnitude.bit_length()}, and the EVM computes with 2^{WORD_BITS}",
+                    node=str(node),
+                    tensor=f"%{name}",
+                    hint="narrow the input range (--input-range), or choose a narrower --precision",
+                )
+            type_ = tensor.format
+            if type_.bits == ACCUMULATOR_BITS:
+                type_ = FixedPoint(interval.signed_bits, True, type_.scale, type_.zero_point)
+            changed |= (tensor.type, tensor.interval) != (type_, interval)
+            graph.set_type(name, type_, interval)
+    return changed
+
+
+ACCUMULATOR_BITS = 256
+"""Width of a result whose range is not proved yet."""
+
+
+def evaluate_exact(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the integers of every tensor of a quantised graph: the graph interpreter.
+
+    Args:
+        graph: A quantised graph.
+        inputs: Integers q of each graph input, in its shape.
+
+    Returns:
+        Object arrays of Python ints (int64 for shapes and indices) by tensor name.
+    """
+    values: dict[str, Array] = {}
+    for tensor in graph.tensors.values():
+        if tensor.data is not None:
+            values[tensor.name] = tensor.data
+    for name, q in inputs.items():
+        tensor, given = graph.tensor(name), as_python_ints(q).reshape(graph.tensor(name).shape)
+        if tensor.interval is not None:
+            given = np.minimum(np.maximum(given, tensor.interval.lo), tensor.interval.hi)
+        values[name] = given
+    for node in graph:
+        tensors = graph.input_tensors(node)
+        outputs = [graph.tensor(o) for o in node.outputs if o]
+        results = op_of(node).evaluate_exact(node, tensors, [values[i] if i else None for i in node.inputs], outputs)
+        values.update(zip((o.name for o in outputs), results, strict=True))
+    return values

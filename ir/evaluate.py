@@ -1,0 +1,39 @@
+"""The float model: every tensor in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ml2sc.errors import ShapeError
+
+from .graph import Graph
+from .ops import op_of
+from .types import Array
+
+
+def evaluate_float(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Run a float graph in float64 (the operators' reference semantics).
+
+    Args:
+        graph: A graph that is not quantised.
+        inputs: Real values of every input, each in its tensor's shape.
+
+    Returns:
+        Every tensor of the graph by name, constants included; labels are int64.
+
+    Raises:
+        ShapeError: an input is missing or has another shape than its tensor.
+    """
+    values: dict[str, Array] = {t.name: t.data for t in graph.tensors.values() if t.data is not None}
+    for name in graph.inputs:
+        tensor = graph.tensor(name)
+        if name not in inputs or np.shape(inputs[name]) != tensor.shape:
+            found = list(np.shape(inputs[name])) if name in inputs else "missing"
+            raise ShapeError(f"an input is {found}, not {list(tensor.shape)}", tensor=f"%{name}")
+        values[name] = np.asarray(inputs[name], dtype=np.float64)
+    for node in graph:
+        arrays = op_of(node).evaluate(node, [values[name] if name else None for name in node.inputs])
+        values.update((name, array) for name, array in zip(node.outputs, arrays, strict=False) if name)
+    return values

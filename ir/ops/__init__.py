@@ -1,0 +1,21 @@
+"""The operators. Importing this package registers all of ours."""
+
+from . import elementwise, folding, heads, linear, movement, normalization
+from .base import OPS, Bounds, ErrorContext, MovementOp, OpDef, Signature, op_of, register_op
+
+__all__ = [
+    "OPS",
+    "Bounds",
+    "ErrorContext",
+    "MovementOp",
+    "OpDef",
+    "Signature",
+    "elementwise",
+    "folding",
+    "heads",
+    "linear",
+    "movement",
+    "normalization",
+    "op_of",
+    "register_op",
+]

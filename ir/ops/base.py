@@ -1,0 +1,224 @@
+"""What an operator is: one class that knows its shapes, its values, its bounds and its integers.
+
+To add an operator copy `Relu` in `elementwise.py` (arithmetic) or `Transpose` in `movement.py` (moves elements), then
+write its lowering in `passes/lower/`. No backend is touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, NoReturn, TypeVar
+
+import numpy as np
+
+from ml2sc.errors import InternalError, UnsupportedModelError, UnsupportedOperatorError
+from ml2sc.registry import Registry
+
+from ..graph import Node, Tensor
+from ..types import Array, DType, FixedPoint
+
+if TYPE_CHECKING:
+    from .quantizer import Quantizer
+
+
+class Signature(NamedTuple):
+    """Shape and element type of a float-graph tensor."""
+
+    shape: tuple[int, ...]
+    dtype: DType
+
+
+class Bounds(NamedTuple):
+    """Elementwise lower and upper bounds of a tensor: float64 reals, or integers."""
+
+    lo: Array
+    hi: Array
+
+
+Inputs = Sequence[Tensor | None]
+Arrays = Sequence[Array | None]
+
+
+class OpDef:
+    """An operator's meaning.
+
+    The float side (`infer`, `evaluate`, `interval`) is what ONNX says, in float64. The integer side (`quantize`,
+    `evaluate_exact`, `interval_exact`, `error`) is needed only of operators that remain in a quantised graph; one that
+    always folds away leaves it out.
+
+    Attributes:
+        op_type: ONNX's name.
+        min_inputs: Fewest inputs.
+        max_inputs: Most inputs.
+        moves: True if every output element is a copy of an input element.
+        onnx: False for operators of our own that no ONNX file names.
+    """
+
+    op_type: ClassVar[str]
+    min_inputs: ClassVar[int] = 1
+    max_inputs: ClassVar[int] = 1
+    moves: ClassVar[bool] = False
+    onnx: ClassVar[bool] = True
+
+    def verify(self, node: Node, inputs: Inputs) -> None:
+        """Check what the operator demands of its inputs and attributes.
+
+        Raises:
+            UnsupportedModelError: the node is not one ml2sc can compile.
+        """
+        if not self.min_inputs <= len(node.inputs) <= self.max_inputs:
+            want = (
+                str(self.min_inputs)
+                if self.min_inputs == self.max_inputs
+                else f"{self.min_inputs} to {self.max_inputs}"
+            )
+            raise UnsupportedModelError(f"{self.op_type} takes {want} inputs, not {len(node.inputs)}", node=str(node))
+        if any(tensor is None for tensor in inputs[: self.min_inputs]):
+            raise UnsupportedModelError(f"{self.op_type} lacks a required input", node=str(node))
+
+    def infer(self, node: Node, inputs: Inputs) -> list[Signature]:
+        """Return shape and type of every output.
+
+        Raises:
+            ShapeError: the inputs' shapes do not fit the operator.
+        """
+        raise NotImplementedError
+
+    def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
+        """Return the outputs in float64 (or the integer type of the inputs), as ONNX defines them."""
+        raise NotImplementedError
+
+    def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:
+        """Return sound bounds of the real outputs, given bounds of the real inputs."""
+        self._not_compilable(node)
+
+    def quantize(self, node: Node, q: Quantizer) -> None:
+        """Add the integer form of a float node to the quantised graph (`q.emit`)."""
+        self._not_compilable(node)
+
+    def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
+        """Return the outputs' integers q, given the inputs' (object arrays of Python ints)."""
+        raise InternalError(f"{self.op_type} has no integer form: {node}")
+
+    def interval_exact(
+        self, node: Node, inputs: Inputs, bounds: Sequence[Bounds | None], outputs: Sequence[Tensor]
+    ) -> list[Bounds]:
+        """Return sound bounds of the outputs' integers q.
+
+        The default serves every operator that is monotone (growing) in each of its inputs.
+        """
+        lows = self.evaluate_exact(node, inputs, [b if b is None else b.lo for b in bounds], outputs)
+        highs = self.evaluate_exact(node, inputs, [b if b is None else b.hi for b in bounds], outputs)
+        return [Bounds(lo, hi) for lo, hi in zip(lows, highs, strict=True)]
+
+    def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
+        """Return for every output a bound, by element, on |scale·(q − z) − exact real value|."""
+        raise InternalError(f"{self.op_type} has no error bound: {node}")
+
+    def _not_compilable(self, node: Node) -> NoReturn:
+        raise UnsupportedModelError(
+            f"{self.op_type} is supported only where it folds to a constant",
+            node=str(node),
+            hint="its inputs depend on the model's input here",
+        )
+
+
+class ErrorContext(NamedTuple):
+    """What error propagation knows about a node, by slot.
+
+    Attributes:
+        errors: Bound on the error of each input (float64, by element); None for an absent one.
+        real: Bounds of the exact real value of each input.
+        outputs: The quantised output tensors.
+        exact: Bounds of the outputs' integers before any clamp of this node, by element.
+    """
+
+    errors: Arrays
+    real: Sequence[Bounds | None]
+    outputs: Sequence[Tensor]
+
+
+class MovementOp(OpDef):
+    """An operator that copies, reorders, drops or repeats elements: `infer` and `evaluate` say everything."""
+
+    moves = True
+
+    def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:
+        lows = self.evaluate(node, [b if b is None else b.lo for b in inputs])
+        highs = self.evaluate(node, [b if b is None else b.hi for b in inputs])
+        return [Bounds(lo, hi) for lo, hi in zip(lows, highs, strict=True)]
+
+    def quantize(self, node: Node, q: Quantizer) -> None:
+        q.move(node)
+
+    def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
+        return self.evaluate(node, values)
+
+    def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
+        return self.evaluate(node, [_moved_error(t, e) for t, e in zip(inputs, context.errors, strict=True)])
+
+
+def _moved_error(tensor: Tensor | None, error: Array | None) -> Array | None:
+    """Return the error of a movement's input; shapes, axes and indices have none: they say where elements go."""
+    if tensor is None or tensor.data is None:
+        return error
+    if not isinstance(tensor.type, FixedPoint):
+        return tensor.data
+    exact = tensor.format.dequantize(tensor.data) if tensor.real is None else tensor.real
+    difference: Array = np.abs(tensor.format.dequantize(tensor.data) - exact)
+    return difference
+
+
+OPS: Registry[OpDef] = Registry("operator", "ml2sc.ops")
+"""All operators; plugins add theirs through the entry-point group `ml2sc.ops`."""
+
+OpClass = TypeVar("OpClass", bound=type[OpDef])
+
+
+def register_op(cls: OpClass) -> OpClass:
+    """Class decorator: file an operator under its `op_type`."""
+    OPS.register(cls.op_type)(cls())
+    return cls
+
+
+def op_of(node: Node) -> OpDef:
+    """Return the definition of a node's operator.
+
+    Raises:
+        UnsupportedOperatorError: there is none.
+    """
+    if node.op_type not in OPS:
+        raise UnsupportedOperatorError(f"operator {node.op_type} is not supported", node=str(node))
+    return OPS.get(node.op_type)
+
+
+def attr_int(node: Node, name: str, default: int) -> int:
+    """Return an integer attribute."""
+    value = node.attrs.get(name, default)
+    if not isinstance(value, int):
+        raise UnsupportedModelError(f"attribute {name} must be an integer, not {value!r}", node=str(node))
+    return value
+
+
+def attr_float(node: Node, name: str, default: float) -> float:
+    """Return a float attribute."""
+    value = node.attrs.get(name, default)
+    if not isinstance(value, int | float):
+        raise UnsupportedModelError(f"attribute {name} must be a number, not {value!r}", node=str(node))
+    return float(value)
+
+
+def constant_ints(node: Node, tensor: Tensor | None, what: str) -> tuple[int, ...] | None:
+    """Return the elements of an optional integer input that must be constant, or None if it is left out.
+
+    Raises:
+        UnsupportedModelError: it is not constant.
+    """
+    if tensor is None:
+        return None
+    if tensor.data is None:
+        raise UnsupportedModelError(f"{what} must be constant", node=str(node), tensor=f"%{tensor.name}")
+    return tuple(int(v) for v in np.asarray(tensor.data).ravel())
+
+
+Evaluator = Callable[..., Array]

@@ -1,0 +1,462 @@
+"""Arithmetic by element, with broadcasting, and the activations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import ClassVar
+
+import numpy as np
+
+from ml2sc.errors import ShapeError, UnsupportedModelError
+
+from .. import fixmath
+from ..graph import Node, Tensor
+from ..types import Array, DType, round_half_up
+from .base import Arrays, Bounds, ErrorContext, Inputs, OpDef, Signature, attr_float, register_op
+from .linear import FOLD_ERROR, widened
+from .quantizer import Quantizer
+
+
+def _value(values: Sequence[Array | None], slot: int) -> Array:
+    value = values[slot]
+    assert value is not None
+    return value
+
+
+def _tensor(inputs: Inputs, slot: int) -> Tensor:
+    tensor = inputs[slot]
+    assert tensor is not None
+    return tensor
+
+
+def _bound(bounds: Sequence[Bounds | None], slot: int) -> Bounds:
+    bound = bounds[slot]
+    assert bound is not None
+    return bound
+
+
+def _magnitude(bounds: Bounds) -> Array:
+    magnitude: Array = np.maximum(np.abs(bounds.lo), np.abs(bounds.hi))
+    return magnitude
+
+
+def _input_error(inputs: Inputs, context: ErrorContext, slot: int) -> Array:
+    """Return the error of an operand: that of a tensor, or of a constant's rounding."""
+    tensor = _tensor(inputs, slot)
+    if tensor.data is None:
+        return _value(context.errors, slot)
+    assert tensor.real is not None
+    error: Array = np.abs(tensor.format.dequantize(tensor.data) - tensor.real) + FOLD_ERROR * np.abs(tensor.real)
+    return error
+
+
+class _Broadcasting(OpDef):
+    """Two operands, broadcast as numpy does."""
+
+    min_inputs = 2
+    max_inputs = 2
+    function: ClassVar[Callable[[Array, Array], Array]]
+
+    def infer(self, node: Node, inputs: Inputs) -> list[Signature]:
+        a, b = _tensor(inputs, 0), _tensor(inputs, 1)
+        try:
+            shape = np.broadcast_shapes(a.shape, b.shape)
+        except ValueError:
+            raise ShapeError(
+                f"{node.op_type}: shapes {list(a.shape)} and {list(b.shape)} do not broadcast", node=str(node)
+            ) from None
+        dtype = DType.INT64 if a.type is DType.INT64 and b.type is DType.INT64 else DType.FLOAT
+        return [Signature(shape, dtype)]
+
+    def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
+        return [np.asarray(type(self).function(_value(inputs, 0), _value(inputs, 1)))]
+
+    def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:
+        a, b = _bound(inputs, 0), _bound(inputs, 1)
+        corners = [type(self).function(x, y) for x in a for y in b]
+        bounds = Bounds(np.minimum.reduce(corners), np.maximum.reduce(corners))
+        return [widened(bounds, _magnitude(bounds) + _magnitude(a) + _magnitude(b))]
+
+
+@register_op
+class Add(_Broadcasting):
+    """A + B.
+
+    In a quantised graph: multipliers[0]·(a − z_a) + multipliers[1]·(b − z_b), the multipliers bringing both operands to
+    the scale of the sum (and carrying the sign of a Sub).
+    """
+
+    op_type = "Add"
+    function = np.add
+    signs: ClassVar[tuple[int, int]] = (1, 1)
+
+    def quantize(self, node: Node, q: Quantizer) -> None:
+        dynamic = {slot: q.raw(name) for slot, name in enumerate(node.inputs) if not q.is_constant(name)}
+        scales = [t.format.scale for t in dynamic.values()]
+        common = min(scales)
+        for slot in range(2):
+            if slot not in dynamic:  # fine enough for the constant, too
+                want = q.step(float(np.abs(q.real(node.inputs[slot])).max(initial=0.0)))
+                while common > want:
+                    common /= 2
+        if any(not _is_power_of_two(s / common) for s in scales):
+            common /= 1 << q.precise_bits
+        names, multipliers = [], []
+        for slot, name in enumerate(node.inputs):
+            operand = dynamic[slot] if slot in dynamic else q.constant(name, q.real(name), common)
+            names.append(operand.name)
+            multipliers.append(self.signs[slot] * round_half_up(operand.format.scale / common))
+        q.emit(node, "Add", names, common, output=node.output, attrs={"multipliers": tuple(multipliers)})
+
+    def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
+        total: Array | int = 0
+        for slot, multiplier in enumerate(_multipliers(node)):
+            total = total + multiplier * (_value(values, slot) - _tensor(inputs, slot).format.zero_point)
+        return [np.asarray(total)]
+
+    def interval_exact(
+        self, node: Node, inputs: Inputs, bounds: Sequence[Bounds | None], outputs: Sequence[Tensor]
+    ) -> list[Bounds]:
+        lows, highs = [], []
+        for slot, multiplier in enumerate(_multipliers(node)):
+            b = _bound(bounds, slot)
+            lows.append(b.lo if multiplier >= 0 else b.hi)
+            highs.append(b.hi if multiplier >= 0 else b.lo)
+        return [
+            Bounds(
+                self.evaluate_exact(node, inputs, lows, outputs)[0],
+                self.evaluate_exact(node, inputs, highs, outputs)[0],
+            )
+        ]
+
+    def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
+        total: Array | float = 0.0
+        for slot, multiplier in enumerate(_multipliers(node)):
+            error = _input_error(inputs, context, slot)
+            ratio = abs(multiplier) * context.outputs[0].format.scale / _tensor(inputs, slot).format.scale
+            wrong = abs(float(ratio - 1))
+            total = total + error + wrong * (_magnitude(_bound(context.real, slot)) + error)
+        return [np.asarray(total)]
+
+
+@register_op
+class Sub(Add):
+    """A − B."""
+
+    op_type = "Sub"
+    function = np.subtract
+    signs = (1, -1)
+
+
+@register_op
+class Mul(_Broadcasting):
+    """A · B. In a quantised graph: (a − z_a)·(b − z_b), at scale s_a · s_b."""
+
+    op_type = "Mul"
+    function = np.multiply
+
+    def quantize(self, node: Node, q: Quantizer) -> None:
+        self._product(node, q, [None if not q.is_constant(name) else q.real(name) for name in node.inputs])
+
+    def _product(self, node: Node, q: Quantizer, constants: list[Array | None]) -> None:
+        dynamic = sum(c is None for c in constants)
+        names, scale = [], Fraction(1)
+        for name, real in zip(node.inputs, constants, strict=True):
+            if real is None:
+                operand = q.operand(name, 100 if dynamic > 1 else q.precise_bits)
+            else:
+                operand = q.constant(name, real, q.step(float(np.abs(real).max(initial=0.0))))
+            names.append(operand.name)
+            scale *= operand.format.scale
+        q.emit(node, "Mul", names, scale, output=node.output)
+
+    def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
+        a, b = (_value(values, slot) - _tensor(inputs, slot).format.zero_point for slot in range(2))
+        return [np.asarray(a * b)]
+
+    def interval_exact(
+        self, node: Node, inputs: Inputs, bounds: Sequence[Bounds | None], outputs: Sequence[Tensor]
+    ) -> list[Bounds]:
+        corners = [
+            self.evaluate_exact(node, inputs, [x, y], outputs)[0] for x in _bound(bounds, 0) for y in _bound(bounds, 1)
+        ]
+        return [Bounds(np.minimum.reduce(corners), np.maximum.reduce(corners))]
+
+    def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
+        """|â·b̂ − a·b| <= |a|·e_b + |b|·e_a + e_a·e_b."""
+        e_a, e_b = _input_error(inputs, context, 0), _input_error(inputs, context, 1)
+        a, b = _magnitude(_bound(context.real, 0)), _magnitude(_bound(context.real, 1))
+        return [a * e_b + b * e_a + e_a * e_b]
+
+
+@register_op
+class Div(Mul):
+    """A / B, B constant (by an activation only where it folds)."""
+
+    op_type = "Div"
+
+    def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
+        a, b = _value(inputs, 0), _value(inputs, 1)
+        if a.dtype.kind == "i" and b.dtype.kind == "i":
+            return [np.trunc(a / b).astype(np.int64)]
+        return [np.asarray(a / b)]
+
+    def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:
+        b = _bound(inputs, 1)
+        if not np.array_equal(b.lo, b.hi) or not np.all(b.lo):
+            self._refuse(node)
+        return super().interval(node, [inputs[0], Bounds(1.0 / b.lo, 1.0 / b.lo)])
+
+    def quantize(self, node: Node, q: Quantizer) -> None:
+        if not q.is_constant(node.inputs[1]) or not np.all(q.real(node.inputs[1])):
+            self._refuse(node)
+        self._product(node, q, [None, 1.0 / q.real(node.inputs[1])])
+
+    def _refuse(self, node: Node) -> None:
+        raise UnsupportedModelError(
+            "Div is supported by a constant without zeros", node=str(node), tensor=f"%{node.inputs[1]}"
+        )
+
+
+class _Unary(OpDef):
+    """One operand, one result of its shape."""
+
+    def infer(self, node: Node, inputs: Inputs) -> list[Signature]:
+        x = _tensor(inputs, 0)
+        return [Signature(x.shape, DType.INT64 if x.type is DType.INT64 else DType.FLOAT)]
+
+    def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:
+        """Sound for growing functions."""
+        x = _bound(inputs, 0)
+        rest = list(inputs[1:])
+        lows = self.evaluate(node, [x.lo, *(b if b is None else b.lo for b in rest)])[0]
+        highs = self.evaluate(node, [x.hi, *(b if b is None else b.hi for b in rest)])[0]
+        return [Bounds(lows, highs)]
+
+
+@register_op
+class Neg(_Unary):
+    """−X."""
+
+    op_type = "Neg"
+
+    def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
+        return [-_value(inputs, 0)]
+
+    def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:
+        x = _bound(inputs, 0)
+        return [Bounds(-x.hi, -x.lo)]
+
+    def quantize(self, node: Node, q: Quantizer) -> None:
+        x = q.raw(node.inputs[0])
+        q.emit(node, "Neg", [x.name], x.format.scale, output=node.output)
+
+    def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
+        return [_tensor(inputs, 0).format.zero_point - _value(values, 0)]
+
+    def interval_exact(
+        self, node: Node, inputs: Inputs, bounds: Sequence[Bounds | None], outputs: Sequence[Tensor]
+    ) -> list[Bounds]:
+        z, x = _tensor(inputs, 0).format.zero_point, _bound(bounds, 0)
+        return [Bounds(z - x.hi, z - x.lo)]
+
+    def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
+        return [_value(context.errors, 0)]
+
+
+@register_op
+class Relu(_Unary):
+    """max(X, 0). In a quantised graph: max(x, z), in the format of x."""
+
+    op_type = "Relu"
+
+    def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
+        return [np.maximum(_value(inputs, 0), 0)]
+
+    def quantize(self, node: Node, q: Quantizer) -> None:
+        x = q.raw(node.inputs[0])
+        q.emit(node, "Relu", [x.name], x.format.scale, output=node.output, zero_point=x.format.zero_point)
+
+    def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
+        return [np.maximum(_value(values, 0), _tensor(inputs, 0).format.zero_point)]
+
+    def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
+        return [_value(context.errors, 0)]
+
+
+@register_op
+class LeakyRelu(_Unary):
+    """X where X >= 0, else alpha · X.
+
+    In a quantised graph, at a scale `shift` bits finer: (x − z)·2^shift, or (x − z)·multiplier.
+    """
+
+    op_type = "LeakyRelu"
+
+    def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
+        x = _value(inputs, 0)
+        return [np.where(x >= 0, x, attr_float(node, "alpha", 0.01) * x)]
+
+    def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:
+        x = _bound(inputs, 0)
+        corners = [self.evaluate(node, [v])[0] for v in (x.lo, x.hi, np.clip(0.0, x.lo, x.hi))]
+        return [Bounds(np.minimum.reduce(corners), np.maximum.reduce(corners))]
+
+    def quantize(self, node: Node, q: Quantizer) -> None:
+        alpha, shift = attr_float(node, "alpha", 0.01), q.precise_bits
+        x = q.operand(node.inputs[0], shift + max(math.ceil(math.log2(abs(alpha) + 1)), 0))
+        q.emit(
+            node,
+            "LeakyRelu",
+            [x.name],
+            x.format.scale / (1 << shift),
+            output=node.output,
+            attrs={"alpha": alpha, "multiplier": round_half_up(Fraction(alpha) * (1 << shift)), "shift": shift},
+        )
+
+    def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
+        x = _value(values, 0) - _tensor(inputs, 0).format.zero_point
+        return [np.where(x >= 0, x * (1 << _int(node, "shift")), x * _int(node, "multiplier"))]
+
+    def interval_exact(
+        self, node: Node, inputs: Inputs, bounds: Sequence[Bounds | None], outputs: Sequence[Tensor]
+    ) -> list[Bounds]:
+        x, zero = _bound(bounds, 0), _tensor(inputs, 0).format.zero_point
+        middle = np.minimum(np.maximum(zero, x.lo), x.hi)
+        corners = [self.evaluate_exact(node, inputs, [v], outputs)[0] for v in (x.lo, x.hi, middle)]
+        return [Bounds(np.minimum.reduce(corners), np.maximum.reduce(corners))]
+
+    def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
+        alpha, x_error = attr_float(node, "alpha", 0.01), _value(context.errors, 0)
+        wrong = abs(float(Fraction(_int(node, "multiplier"), 1 << _int(node, "shift")) - Fraction(alpha)))
+        below = np.maximum(-_bound(context.real, 0).lo, 0) + x_error
+        return [max(1.0, abs(alpha)) * x_error + wrong * below]
+
+
+@register_op
+class Clip(_Unary):
+    """min(max(X, lo), hi), the bounds constant and optional. In a quantised graph: attributes lo and hi, integers."""
+
+    op_type = "Clip"
+    max_inputs = 3
+
+    def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
+        x = _value(inputs, 0)
+        lo, hi = (inputs[slot] if slot < len(inputs) else None for slot in (1, 2))
+        x = x if lo is None else np.maximum(x, lo)
+        return [x if hi is None else np.minimum(x, hi)]
+
+    def quantize(self, node: Node, q: Quantizer) -> None:
+        x = q.raw(node.inputs[0])
+        attrs: dict[str, int | float] = {}
+        for slot, key in ((1, "lo"), (2, "hi")):
+            if len(node.inputs) > slot and node.inputs[slot]:
+                if not q.is_constant(node.inputs[slot]):
+                    raise UnsupportedModelError(f"Clip's {key} must be constant", node=str(node))
+                real = float(q.real(node.inputs[slot]).reshape(()))
+                attrs[f"real_{key}"] = real
+                attrs[key] = round_half_up(Fraction(real) / x.format.scale) + x.format.zero_point
+        if "lo" in attrs and "hi" in attrs and attrs["lo"] > attrs["hi"]:
+            raise UnsupportedModelError("Clip's lower bound is above its upper bound", node=str(node))
+        q.emit(node, "Clip", [x.name], x.format.scale, output=node.output, zero_point=x.format.zero_point, attrs=attrs)
+
+    def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
+        x = _value(values, 0)
+        x = np.maximum(x, _int(node, "lo")) if "lo" in node.attrs else x
+        return [np.minimum(x, _int(node, "hi")) if "hi" in node.attrs else x]
+
+    def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
+        fmt, wrong = _tensor(inputs, 0).format, Fraction(0)
+        for key in ("lo", "hi"):
+            if key in node.attrs:
+                stands_for = (_int(node, key) - fmt.zero_point) * fmt.scale
+                wrong = max(wrong, abs(stands_for - Fraction(attr_float(node, f"real_{key}", 0.0))))
+        return [_value(context.errors, 0) + float(wrong)]
+
+
+@register_op
+class Sigmoid(_Unary):
+    """1 / (1 + exp(−X)).
+
+    In a quantised graph `fixmath.sigmoid` of (x − z)·multiplier / 2^shift, which is x in 96 fraction bits.
+    """
+
+    op_type = "Sigmoid"
+
+    def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
+        x = _value(inputs, 0)
+        e = np.exp(-np.abs(x))
+        return [np.where(x >= 0, 1.0, e) / (1.0 + e)]
+
+    def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:
+        return [
+            Bounds(np.maximum(b.lo - 2.0**-50, 0.0), np.minimum(b.hi + 2.0**-50, 1.0))
+            for b in super().interval(node, inputs)
+        ]
+
+    def quantize(self, node: Node, q: Quantizer) -> None:
+        x = q.raw(node.inputs[0])
+        attrs = fixmath.input_attrs(x.format.scale)
+        q.emit(node, "Sigmoid", [x.name], fixmath.OUTPUT_STEP, output=node.output, attrs=attrs)
+
+    def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
+        x = _value(values, 0) - _tensor(inputs, 0).format.zero_point
+        scale = fixmath.InputScale.of(node)
+        return [np.array([fixmath.sigmoid(scale, int(v)) for v in x.ravel()], dtype=object).reshape(x.shape)]
+
+    def interval_exact(
+        self, node: Node, inputs: Inputs, bounds: Sequence[Bounds | None], outputs: Sequence[Tensor]
+    ) -> list[Bounds]:
+        shape = outputs[0].shape
+        return [Bounds(np.full(shape, 0, dtype=object), np.full(shape, fixmath.OUTPUT_ONE, dtype=object))]
+
+    def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
+        """Sigmoid's slope is at most 1/4."""
+        return [np.minimum(_value(context.errors, 0) / 4 + fixmath.SIGMOID_ERROR, 1.0)]
+
+
+@register_op
+class Requantize(_Unary):
+    """clamp(floor(((x − z_x)·multiplier + 2^(shift−1)) / 2^shift) + z_y, qmin, qmax), into the format of the output."""
+
+    op_type = "Requantize"
+    onnx = False
+
+    def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
+        return [_value(inputs, 0)]
+
+    def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
+        fmt, shift = outputs[0].format, _int(node, "shift")
+        x = (_value(values, 0) - _tensor(inputs, 0).format.zero_point) * _int(node, "multiplier")
+        y = (x + ((1 << shift) >> 1)) // (1 << shift) + fmt.zero_point
+        return [np.minimum(np.maximum(y, fmt.qmin), fmt.qmax)]
+
+    def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
+        """Half a step of rounding, what the multiplier misses, and what saturation cuts off."""
+        x, y = _tensor(inputs, 0).format, context.outputs[0].format
+        error, real = _value(context.errors, 0), _bound(context.real, 0)
+        shift = _int(node, "shift")
+        ratio = y.scale * Fraction(_int(node, "multiplier"), 1 << shift) / x.scale
+        rounding = float(y.scale) / 2 if shift else 0.0
+        moved = error + abs(float(ratio - 1)) * (_magnitude(real) + error) + rounding
+        top = float((y.qmax - y.zero_point) * y.scale)
+        bottom = float((y.qmin - y.zero_point) * y.scale)
+        return [moved + np.maximum(np.maximum(real.hi - top, bottom - real.lo), 0.0)]
+
+
+def _multipliers(node: Node) -> tuple[int, int]:
+    a, b = node.attrs["multipliers"]  # type: ignore[misc]
+    return int(a), int(b)
+
+
+def _int(node: Node, key: str) -> int:
+    value = node.attrs[key]
+    assert isinstance(value, int)
+    return value
+
+
+def _is_power_of_two(ratio: Fraction) -> bool:
+    n, d = ratio.numerator, ratio.denominator
+    return n & (n - 1) == 0 and d & (d - 1) == 0

@@ -1,0 +1,190 @@
+"""Operators that only ever work on constants: shape arithmetic and the preparation of weights.
+
+They have a float side and no integer side: where their inputs depend on the model's input they are unsupported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import reduce
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ml2sc.errors import ShapeError
+
+from ..graph import Node, Tensor
+from ..types import Array, DType
+from .base import OPS, Arrays, Inputs, OpDef, Signature, attr_int, register_op
+
+
+class FoldingOp(OpDef):
+    """An operator that must fold away.
+
+    Attributes:
+        shape_only: Its output depends on its first input's shape only, so that folds whatever the elements are.
+    """
+
+    shape_only: ClassVar[bool] = False
+
+    def compute(self, node: Node, arrays: list[Array]) -> Array:
+        """Return the output, given the inputs that are present."""
+        raise NotImplementedError
+
+    def infer(self, node: Node, inputs: Inputs) -> list[Signature]:
+        # These only ever meet constants, so computing them tells the shape at no cost.
+        return [_signature(array) for array in self.evaluate_shape(node, inputs)]
+
+    def evaluate_shape(self, node: Node, inputs: Inputs) -> list[Array]:
+        """Return the outputs with ones for unknown elements: right in shape, and in value if `shape_only`."""
+        return self.evaluate(node, [None if tensor is None else _stand_in(tensor) for tensor in inputs])
+
+    def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
+        arrays = [array for array in inputs if array is not None]
+        try:
+            with np.errstate(all="ignore"):  # an infinite or NaN result is reported where it is used
+                out = np.asarray(self.compute(node, arrays))
+        except ValueError as error:
+            raise ShapeError(f"{self.op_type} cannot be computed: {error}", node=str(node)) from error
+        if out.dtype.kind in "iu":
+            return [out.astype(np.int64)]
+        return [out if out.dtype.kind == "b" else out.astype(np.float64)]
+
+
+def _stand_in(tensor: Tensor) -> Array:
+    if tensor.data is not None:
+        return tensor.data
+    ones = np.ones(tensor.shape)
+    return ones.astype(
+        np.int64 if tensor.type is DType.INT64 else np.bool_ if tensor.type is DType.BOOL else np.float64
+    )
+
+
+def _signature(array: Array) -> Signature:
+    return Signature(array.shape, {"b": DType.BOOL, "i": DType.INT64}.get(array.dtype.kind, DType.FLOAT))
+
+
+@register_op
+class Shape(FoldingOp):
+    """The dimensions of a tensor, from `start` to `end`."""
+
+    op_type = "Shape"
+    shape_only = True
+
+    def compute(self, node: Node, arrays: list[Array]) -> Array:
+        end = attr_int(node, "end", arrays[0].ndim)
+        return np.array(arrays[0].shape[attr_int(node, "start", 0) : end], dtype=np.int64)
+
+
+@register_op
+class Size(FoldingOp):
+    """The number of elements of a tensor."""
+
+    op_type = "Size"
+    shape_only = True
+
+    def compute(self, node: Node, arrays: list[Array]) -> Array:
+        return np.array(arrays[0].size, dtype=np.int64)
+
+
+@register_op
+class Range(FoldingOp):
+    """start, start + delta, … up to limit (not included)."""
+
+    op_type = "Range"
+    min_inputs = max_inputs = 3
+
+    def compute(self, node: Node, arrays: list[Array]) -> Array:
+        start, limit, delta = (array.ravel()[0] for array in arrays)
+        if delta == 0:
+            raise ValueError("its step is 0")
+        return np.arange(start, limit, delta)
+
+
+def _modulo(node: Node, a: Array, b: Array) -> Any:
+    return np.fmod(a, b) if attr_int(node, "fmod", 0) else np.mod(a, b)
+
+
+def _power(node: Node, a: Array, b: Array) -> Any:
+    return np.power(a.astype(np.float64), b).astype(a.dtype)
+
+
+def _pure(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda node, *arrays: function(*arrays)
+
+
+def _variadic(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda node, *arrays: reduce(function, arrays)
+
+
+_MANY = 1 << 30
+_ELEMENTWISE: dict[str, tuple[int, int, Callable[..., Any]]] = {
+    "Abs": (1, 1, _pure(np.abs)),
+    "And": (2, 2, _pure(np.logical_and)),
+    "Ceil": (1, 1, _pure(np.ceil)),
+    "Equal": (2, 2, _pure(np.equal)),
+    "Exp": (1, 1, _pure(np.exp)),
+    "Floor": (1, 1, _pure(np.floor)),
+    "Greater": (2, 2, _pure(np.greater)),
+    "Less": (2, 2, _pure(np.less)),
+    "LessOrEqual": (2, 2, _pure(np.less_equal)),
+    "Log": (1, 1, _pure(np.log)),
+    "Max": (1, _MANY, _variadic(np.maximum)),
+    "Min": (1, _MANY, _variadic(np.minimum)),
+    "Mod": (2, 2, _modulo),
+    "Not": (1, 1, _pure(np.logical_not)),
+    "Or": (2, 2, _pure(np.logical_or)),
+    "Pow": (2, 2, _power),
+    "Reciprocal": (1, 1, _pure(np.reciprocal)),
+    "Sqrt": (1, 1, _pure(np.sqrt)),
+    "Where": (3, 3, _pure(np.where)),
+}
+_REDUCTIONS: dict[str, Callable[..., Any]] = {
+    "ReduceMax": np.max,
+    "ReduceMean": np.mean,
+    "ReduceMin": np.min,
+    "ReduceProd": np.prod,
+    "ReduceSum": np.sum,
+}
+
+
+def _define_elementwise(name: str, least: int, most: int, function: Callable[..., Any]) -> type[FoldingOp]:
+    @register_op
+    class Elementwise(FoldingOp):
+        __doc__ = f"ONNX's {name}, on constants."
+        op_type = name
+        min_inputs, max_inputs = least, most
+
+        def compute(self, node: Node, arrays: list[Array]) -> Array:
+            return np.asarray(function(node, *arrays))
+
+    return Elementwise
+
+
+def _define_reduction(name: str, function: Callable[..., Any]) -> type[FoldingOp]:
+    @register_op
+    class Reduction(FoldingOp):
+        __doc__ = f"ONNX's {name}, on constants; the second input lists the axes (all if it is left out)."
+        op_type = name
+        max_inputs = 2
+
+        def compute(self, node: Node, arrays: list[Array]) -> Array:
+            data = arrays[0]
+            axes = tuple(int(axis) for axis in arrays[1].ravel()) if len(arrays) > 1 else ()
+            if not axes and attr_int(node, "noop_with_empty_axes", 0):
+                return data
+            out = function(data, axis=axes or None, keepdims=bool(attr_int(node, "keepdims", 1)))
+            return np.asarray(out).astype(data.dtype)
+
+    return Reduction
+
+
+for _name, (_least, _most, _function) in _ELEMENTWISE.items():
+    _define_elementwise(_name, _least, _most, _function)
+for _name, _reduction in _REDUCTIONS.items():
+    _define_reduction(_name, _reduction)
+
+
+def folds_only(op_type: str) -> bool:
+    """Whether an operator of ours is supported only on constants."""
+    return op_type in OPS and isinstance(OPS.get(op_type), FoldingOp)

@@ -1,0 +1,282 @@
+"""Gemm and MatMul by constant weights: the layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ml2sc.errors import ShapeError, UnsupportedModelError
+
+from ..graph import Node, Tensor
+from ..types import Array, DType, as_python_ints
+from .base import Arrays, Bounds, ErrorContext, Inputs, OpDef, Signature, attr_float, attr_int, register_op
+from .quantizer import Quantizer
+
+FOLD_ERROR = 2.0**-48
+"""Relative error of a weight that passes multiplied together in float64 (a few roundings of 2^-53 each)."""
+
+_SAFE = 1 << 62
+
+
+def widened(bounds: Bounds, magnitude: Array) -> Bounds:
+    """Move float bounds outward by more than float64 arithmetic can have lost on terms of that magnitude."""
+    slack = np.asarray(magnitude) * 2.0**-40
+    return Bounds(bounds.lo - slack, bounds.hi + slack)
+
+
+def exact_matmul(x: Array, w: Array) -> Array:
+    """Return x @ w on integers, exactly: in int64 where no partial sum can leave it, else in Python ints."""
+    top_x = max((abs(int(v)) for v in (x.max(), x.min())), default=0)
+    top_w = max((abs(int(v)) for v in (w.max(), w.min())), default=0)
+    if top_x * top_w * w.shape[0] < _SAFE:
+        return as_python_ints(x.astype(np.int64) @ w.astype(np.int64))
+    product: Array = as_python_ints(x) @ as_python_ints(w)
+    return product
+
+
+class LinearOp(OpDef):
+    """y = x · W + C, with W (and C) constant.
+
+    In a quantised graph: x is (…, k) in activation format, W (k, n) and C ((n) or (rows, n)) integers, and y the exact
+    accumulator (x − z)·W + C at scale s_x · s_w.
+    """
+
+    def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
+        zero = _tensor(inputs, 0).format.zero_point
+        y = exact_matmul(_value(values, 0) - zero, _value(values, 1)) + _bias(values)
+        return [activate(node, y).reshape(outputs[0].shape)]
+
+    def interval_exact(
+        self, node: Node, inputs: Inputs, bounds: Sequence[Bounds | None], outputs: Sequence[Tensor]
+    ) -> list[Bounds]:
+        x, w = bounds[0], bounds[1]
+        assert x is not None and w is not None
+        zero = _tensor(inputs, 0).format.zero_point
+        plus, minus = np.maximum(w.lo, 0), np.minimum(w.lo, 0)
+        bias = 0 if len(bounds) < 3 or bounds[2] is None else as_python_ints(bounds[2].lo)
+        lo = exact_matmul(x.lo - zero, plus) + exact_matmul(x.hi - zero, minus) + bias
+        hi = exact_matmul(x.hi - zero, plus) + exact_matmul(x.lo - zero, minus) + bias
+        return [Bounds(activate(node, lo).reshape(outputs[0].shape), activate(node, hi).reshape(outputs[0].shape))]
+
+    def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
+        """|x̂·ŵ − x·w| <= |ŵ|·e_x + |ŵ − w|·|x|, summed; Relu moves no two values apart."""
+        x_error, x = context.errors[0], context.real[0]
+        assert x_error is not None and x is not None
+        total = _product_error(_tensor(inputs, 1), x_error, np.maximum(np.abs(x.lo), np.abs(x.hi)))
+        if len(inputs) > 2 and inputs[2] is not None:
+            total = total + _constant_error(inputs[2])
+        return [total.reshape(context.outputs[0].shape)]
+
+
+def activate(node: Node, y: Array) -> Array:
+    """Apply a FusedGemm's activation."""
+    return np.maximum(y, 0) if node.attrs.get("activation") == "Relu" else y
+
+
+def _product_error(w: Tensor, x_error: Array, x_magnitude: Array) -> Array:
+    quantized = np.abs(w.format.dequantize(_data(w)))
+    wrong = np.abs(w.format.dequantize(_data(w)) - _real(w)) + FOLD_ERROR * np.abs(_real(w))
+    total: Array = x_error @ quantized + x_magnitude @ wrong
+    return total
+
+
+def _constant_error(c: Tensor) -> Array:
+    error: Array = np.abs(c.format.dequantize(_data(c)) - _real(c)) + FOLD_ERROR * np.abs(_real(c))
+    return error
+
+
+def _tensor(inputs: Inputs, slot: int) -> Tensor:
+    tensor = inputs[slot]
+    assert tensor is not None
+    return tensor
+
+
+def _value(values: Arrays, slot: int) -> Array:
+    value = values[slot]
+    assert value is not None
+    return value
+
+
+def _bias(values: Arrays) -> Array | int:
+    return 0 if len(values) < 3 or values[2] is None else as_python_ints(values[2])
+
+
+def _data(tensor: Tensor) -> Array:
+    assert tensor.data is not None
+    return tensor.data
+
+
+def _real(tensor: Tensor) -> Array:
+    assert tensor.real is not None
+    return tensor.real
+
+
+def emit_linear(
+    q: Quantizer, node: Node, x: Tensor, weights: Array, bias: Array | None, activation: str, output: str | None
+) -> Tensor:
+    """Add the integer form of y = x · W + C to the quantised graph.
+
+    Args:
+        q: The graph under construction.
+        node: The float node.
+        x: Input in activation format, (…, k).
+        weights: Real W, (k, n).
+        bias: Real C, broadcastable to (…, n), or None.
+        activation: "Relu" or "".
+        output: The float tensor the result stands for, or None.
+    """
+    shape = (*x.shape[:-1], weights.shape[1])
+    scale_w = q.weight_scale(weights, x.format, node.output)
+    scale = x.format.scale * scale_w
+    inputs = [x.name, q.constant(f"{node.name}.weight", weights, scale_w).name]
+    if bias is not None:
+        full = np.broadcast_to(bias, shape).reshape(-1, shape[-1])
+        per_row = bool((full != full[0]).any())
+        inputs.append(q.constant(f"{node.name}.bias", full.reshape(shape) if per_row else full[0], scale).name)
+    op_type, attrs = ("FusedGemm", {"activation": activation}) if activation else ("Gemm", {})
+    return q.emit(node, op_type, inputs, scale, output=output, shape=shape, attrs=attrs)
+
+
+@register_op
+class Gemm(LinearOp):
+    """Y = alpha · A' · B' + beta · C, A' and B' transposed where transA, transB say so."""
+
+    op_type = "Gemm"
+    min_inputs = 2
+    max_inputs = 3
+
+    def infer(self, node: Node, inputs: Inputs) -> list[Signature]:
+        a, b = _tensor(inputs, 0), _tensor(inputs, 1)
+        if len(a.shape) != 2 or len(b.shape) != 2:
+            raise ShapeError(f"Gemm multiplies matrices, not {list(a.shape)} by {list(b.shape)}", node=str(node))
+        m, k = a.shape[::-1] if attr_int(node, "transA", 0) else a.shape
+        k2, n = b.shape[::-1] if attr_int(node, "transB", 0) else b.shape
+        if k != k2:
+            raise ShapeError(f"Gemm cannot multiply ({m}, {k}) by ({k2}, {n})", node=str(node))
+        if len(inputs) > 2 and inputs[2] is not None:
+            try:
+                fits = np.broadcast_shapes(inputs[2].shape, (m, n)) == (m, n)
+            except ValueError:
+                fits = False
+            if not fits:
+                raise ShapeError(f"Gemm's C {list(inputs[2].shape)} does not broadcast to ({m}, {n})", node=str(node))
+        return [Signature((m, n), DType.FLOAT)]
+
+    def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
+        a, b = _value(inputs, 0), _value(inputs, 1)
+        a = a.T if attr_int(node, "transA", 0) else a
+        b = b.T if attr_int(node, "transB", 0) else b
+        y = attr_float(node, "alpha", 1.0) * (a @ b)
+        if len(inputs) > 2 and inputs[2] is not None:
+            y = y + attr_float(node, "beta", 1.0) * inputs[2]
+        return [activate(node, y)]
+
+    def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:
+        a, b = inputs[0], inputs[1]
+        assert a is not None and b is not None
+        weights = b.lo.T if attr_int(node, "transB", 0) else b.lo
+        weights = attr_float(node, "alpha", 1.0) * weights
+        x = Bounds(a.lo.T, a.hi.T) if attr_int(node, "transA", 0) else a
+        c = inputs[2] if len(inputs) > 2 else None
+        bias = np.zeros(()) if c is None else attr_float(node, "beta", 1.0) * c.lo
+        y = linear_interval(x, weights, bias)
+        return [Bounds(activate(node, y.lo), activate(node, y.hi))]
+
+    def quantize(self, node: Node, q: Quantizer) -> None:
+        if not q.is_constant(node.inputs[1]):
+            self._refuse(node)
+        b = q.real(node.inputs[1])
+        weights = attr_float(node, "alpha", 1.0) * (b.T if attr_int(node, "transB", 0) else b)
+        c = node.inputs[2] if len(node.inputs) > 2 else ""
+        if c and not q.is_constant(c):
+            self._refuse(node)
+        bias = attr_float(node, "beta", 1.0) * q.real(c) if c else None
+        x = q.activation(node.inputs[0])
+        if attr_int(node, "transA", 0):
+            x = _transposed(q, node, x, None)
+        emit_linear(q, node, x, weights, bias, str(node.attrs.get("activation", "")), node.output)
+
+    def _refuse(self, node: Node) -> None:
+        raise UnsupportedModelError(
+            f"{node.op_type} of two activations is not supported", node=str(node), hint="its B and C must be constant"
+        )
+
+
+@register_op
+class FusedGemm(Gemm):
+    """Gemm followed by the activation its attribute names (com.microsoft's operator; here: Relu)."""
+
+    op_type = "FusedGemm"
+    onnx = False
+
+    def verify(self, node: Node, inputs: Inputs) -> None:
+        super().verify(node, inputs)
+        if node.attrs.get("activation") != "Relu":
+            raise UnsupportedModelError(f"FusedGemm with activation {node.attrs.get('activation')!r}", node=str(node))
+
+
+@register_op
+class MatMul(LinearOp):
+    """numpy's matmul, one side a constant matrix."""
+
+    op_type = "MatMul"
+    min_inputs = 2
+    max_inputs = 2
+
+    def infer(self, node: Node, inputs: Inputs) -> list[Signature]:
+        a, b = _tensor(inputs, 0), _tensor(inputs, 1)
+        try:
+            shape = np.matmul(np.broadcast_to(0.0, a.shape), np.broadcast_to(0.0, b.shape)).shape
+        except ValueError:
+            raise ShapeError(f"MatMul cannot multiply {list(a.shape)} by {list(b.shape)}", node=str(node)) from None
+        return [Signature(shape, DType.FLOAT)]
+
+    def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
+        return [np.asarray(_value(inputs, 0) @ _value(inputs, 1))]
+
+    def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:
+        a, b = inputs[0], inputs[1]
+        assert a is not None and b is not None
+        # whichever side is constant has equal bounds; the other one's sign decides nothing
+        if (b.lo is b.hi or np.array_equal(b.lo, b.hi)) and b.lo.ndim:
+            return [linear_interval(a, b.lo, np.zeros(()))]
+        plus, minus = np.maximum(a.lo, 0), np.minimum(a.lo, 0)
+        magnitude = np.abs(a.lo) @ np.maximum(np.abs(b.lo), np.abs(b.hi))
+        return [widened(Bounds(plus @ b.lo + minus @ b.hi, plus @ b.hi + minus @ b.lo), magnitude)]
+
+    def quantize(self, node: Node, q: Quantizer) -> None:
+        left, right = node.inputs
+        if q.is_constant(right) and len(q.shape(right)) == 2:
+            emit_linear(q, node, q.activation(left), q.real(right), None, "", node.output)
+        elif q.is_constant(left) and len(q.shape(left)) == len(q.shape(right)) == 2:
+            # W·x is (xᵀ·Wᵀ)ᵀ
+            rows = _transposed(q, node, q.activation(right), None)
+            _transposed(q, node, emit_linear(q, node, rows, q.real(left).T, None, "", None), node.output)
+        else:
+            raise UnsupportedModelError(
+                "MatMul is supported by a constant matrix",
+                node=str(node),
+                tensor=f"%{left}{list(q.shape(left))} @ %{right}{list(q.shape(right))}",
+                hint="products of two activations and batches of matrices are not",
+            )
+
+
+def _transposed(q: Quantizer, node: Node, x: Tensor, output: str | None) -> Tensor:
+    return q.emit(
+        node,
+        "Transpose",
+        [x.name],
+        x.format.scale,
+        output=output,
+        shape=x.shape[::-1],
+        zero_point=x.format.zero_point,
+        attrs={"perm": (1, 0)},
+    )
+
+
+def linear_interval(x: Bounds, weights: Array, bias: Array) -> Bounds:
+    """Return sound float bounds of x · W + C for constant W and C."""
+    plus, minus = np.maximum(weights, 0), np.minimum(weights, 0)
+    magnitude = np.maximum(np.abs(x.lo), np.abs(x.hi)) @ np.abs(weights) + np.abs(bias)
+    return widened(Bounds(x.lo @ plus + x.hi @ minus + bias, x.hi @ plus + x.lo @ minus + bias), magnitude)

@@ -1,0 +1,83 @@
+"""What an operator may ask of the quantise pass while it adds its integer form to the quantised graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Protocol
+
+from ..graph import AttrValue, Node, Tensor
+from ..types import Array, FixedPoint
+
+
+class Quantizer(Protocol):
+    """The quantised graph under construction, and the precision's rules.
+
+    Tensors of the float graph are asked for by their names; what comes back are tensors of the quantised graph. A
+    tensor's *raw* form is what its operator computed, with full accumulator precision; its *activation* form is that,
+    requantised to the width the precision gives to activations.
+    """
+
+    precise_bits: int
+    """Fraction bits worth keeping of a constant near 1 in a scalar computation."""
+
+    def is_constant(self, name: str) -> bool:
+        """Whether a float tensor is constant."""
+
+    def real(self, name: str) -> Array:
+        """Return a constant float tensor's elements (float64)."""
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return a float tensor's shape."""
+
+    def raw(self, name: str) -> Tensor:
+        """Return the raw form."""
+
+    def activation(self, name: str) -> Tensor:
+        """Return the activation form, requantising the raw one if need be."""
+
+    def operand(self, name: str, extra_bits: int) -> Tensor:
+        """Return the raw form if it, widened by `extra_bits`, stays well inside a word, else the activation form."""
+
+    def weight_scale(self, weights: Array, x: FixedPoint, output: str) -> Fraction:
+        """Return the scale of a linear layer's weights (float64, any shape).
+
+        Args:
+            weights: The real weights.
+            x: Format of the layer's input.
+            output: The float tensor the layer makes.
+        """
+
+    def step(self, magnitude: float) -> Fraction:
+        """Return the scale for a constant of that magnitude in a scalar computation."""
+
+    def constant(self, base: str, real: Array, scale: Fraction) -> Tensor:
+        """Add a constant: the integers nearest to real / scale, wide enough for all of them."""
+
+    def emit(
+        self,
+        node: Node,
+        op_type: str,
+        inputs: Sequence[str],
+        scale: Fraction,
+        *,
+        output: str | None = None,
+        shape: tuple[int, ...] | None = None,
+        zero_point: int = 0,
+        attrs: Mapping[str, AttrValue] | None = None,
+    ) -> Tensor:
+        """Add an operator.
+
+        Args:
+            node: The float node it comes from.
+            op_type: The operator of the quantised graph.
+            inputs: Tensors of the quantised graph.
+            scale: Scale of the result, whose integers are unbounded until ranges are proved.
+            output: The float tensor the result stands for; None for a result only this operator uses.
+            shape: Shape of the result, if `output` is None.
+            zero_point: The q that stands for 0.
+            attrs: Attributes of the quantised operator.
+        """
+
+    def move(self, node: Node) -> None:
+        """Add a movement operator: all its data inputs brought to one format, its output in the same."""

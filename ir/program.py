@@ -1,0 +1,469 @@
+"""The Program: what the EVM does. Loops over 256-bit words, the same for every target.
+
+All arithmetic wraps mod 2^256, as the machine's. Values live in named buffers of words, in the packed input (a string
+of bytes) and in local variables of a section. No ONNX operator and no target syntax appears here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from fractions import Fraction
+
+WORD = 1 << 256
+MASK = WORD - 1
+
+
+def to_signed(word: int) -> int:
+    """Return the two's complement value of a word."""
+    return word - WORD if word >> 255 else word
+
+
+class OpCode(Enum):
+    """The machine's operations, with the EVM's names and its order of operands (value: gas)."""
+
+    ADD = ("add", 3)
+    SUB = ("sub", 3)
+    MUL = ("mul", 5)
+    DIV = ("div", 5)
+    SDIV = ("sdiv", 5)
+    MOD = ("mod", 5)
+    AND = ("and", 3)
+    OR = ("or", 3)
+    XOR = ("xor", 3)
+    SHL = ("shl", 3)
+    SHR = ("shr", 3)
+    SAR = ("sar", 3)
+    LT = ("lt", 3)
+    GT = ("gt", 3)
+    SLT = ("slt", 3)
+    SGT = ("sgt", 3)
+    EQ = ("eq", 3)
+    ISZERO = ("iszero", 3)
+    BYTE = ("byte", 3)
+
+    @property
+    def mnemonic(self) -> str:
+        """Lower-case name."""
+        return self.value[0]
+
+    @property
+    def gas(self) -> int:
+        """Static cost."""
+        return self.value[1]
+
+
+# -- expressions -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Const:
+    """A literal word, 0 <= value < 2^256."""
+
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class Var:
+    """A local variable of the section."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Word `index` of a buffer."""
+
+    buffer: str
+    index: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class LoadInput:
+    """The 32 bytes (big-endian) at byte `offset` of the packed input; zeros past its end."""
+
+    offset: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class WadInput:
+    """Element `index` of `predict`'s argument (two's complement, real · 10^18)."""
+
+    index: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """An operation on one or two words."""
+
+    op: OpCode
+    args: tuple[Expr, ...]
+
+
+Expr = Const | Var | Load | LoadInput | WadInput | Apply
+
+
+# -- statements ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Let:
+    """Declare a variable, visible to the end of the block."""
+
+    name: str
+    value: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Assign:
+    """Give a variable a new value."""
+
+    name: str
+    value: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Write word `index` of a buffer."""
+
+    buffer: str
+    index: Expr
+    value: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class StoreInput:
+    """Write the low `width` bytes of `value` big-endian at byte `offset` of the packed input, offsets ascending."""
+
+    offset: Expr
+    width: int
+    value: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class CopySegment:
+    """Copy `words` words of a data segment, from word `offset` on, to the start of a buffer."""
+
+    segment: str
+    offset: Expr
+    words: int
+    buffer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Induction:
+    """A loop variable: `start`, then `step` more in each round. `start` is evaluated once, before the loop."""
+
+    name: str
+    start: Expr
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class For:
+    """Run `body` `count` times. The first induction variable starts at a constant."""
+
+    inductions: tuple[Induction, ...]
+    count: int
+    body: tuple[Statement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class If:
+    """Run `body` if `condition` is not zero."""
+
+    condition: Expr
+    body: tuple[Statement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Run `body`; its variables end with it."""
+
+    body: tuple[Statement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """Revert with a custom error and its arguments."""
+
+    error: str
+    args: tuple[Expr, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A comment: what the next statements do, and the bound that was proved."""
+
+    text: str
+
+
+Statement = Let | Assign | Store | StoreInput | CopySegment | For | If | Block | Fail | Note
+
+
+# -- the whole -------------------------------------------------------------------------------------------------------
+
+
+class Storage(Enum):
+    """Where a data segment lives."""
+
+    CODE = "code"
+    DATA = "data"
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Constant words.
+
+    Attributes:
+        words: The data.
+        storage: In the contract's code, or in data contracts.
+        per_contract: Words in each data contract but the last (a multiple of what one `CopySegment` reads).
+    """
+
+    words: tuple[int, ...]
+    storage: Storage = Storage.CODE
+    per_contract: int = 0
+
+    @property
+    def contracts(self) -> int:
+        """Number of data contracts it needs."""
+        return -(-len(self.words) // self.per_contract) if self.storage is Storage.DATA else 0
+
+
+@dataclass(frozen=True)
+class Section:
+    """A run of statements with a name of its own: a layer.
+
+    Attributes:
+        name: An identifier, unique in the program.
+        title: One line: the operator, its shape, the ONNX nodes it came from.
+        body: The statements.
+        predict: Whether `predict` needs it.
+        classify: Whether `classify` needs it.
+        facts: What a report shows (macs, bits, lanes, storage, …).
+    """
+
+    name: str
+    title: str
+    body: tuple[Statement, ...]
+    predict: bool = True
+    classify: bool = True
+    facts: Mapping[str, int | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class InputFormat:
+    """The packed input: `count` elements of `width` bytes each.
+
+    Attributes:
+        count: Number of elements of all inputs together.
+        width: Bytes of one element.
+        signed: Whether elements are two's complement.
+        wad_range: Least and greatest WAD value of each element that does not saturate.
+    """
+
+    count: int
+    width: int
+    signed: bool
+    wad_range: tuple[tuple[int, int], ...]
+
+    @property
+    def length(self) -> int:
+        """Bytes of the packed input."""
+        return self.count * self.width
+
+
+@dataclass(frozen=True)
+class Program:
+    """A compiled model.
+
+    Attributes:
+        input: Format of the packed input.
+        outputs: Number of values `predict` returns.
+        buffers: Words of each buffer. Buffers start out undefined.
+        segments: The constant data.
+        quantize: `WadInput` → packed input.
+        layers: Packed input → buffers, in order.
+        dequantize: Buffers → buffer `wad` (one word an output).
+        has_decision: Whether some section stores the decision in word 0 of buffer `label`.
+    """
+
+    input: InputFormat
+    outputs: int
+    buffers: Mapping[str, int]
+    segments: Mapping[str, Segment]
+    quantize: Section
+    layers: tuple[Section, ...]
+    dequantize: Section
+    has_decision: bool
+
+    def sections(self) -> Iterator[Section]:
+        """Iterate over all sections in the order in which `predict` and `classify` run them."""
+        yield self.quantize
+        yield from self.layers
+        yield self.dequantize
+
+    def data_contracts(self) -> list[bytes]:
+        """Return the contents of the data contracts, segment by segment."""
+        contents = []
+        for segment in self.segments.values():
+            for number in range(segment.contracts):
+                words = segment.words[number * segment.per_contract : (number + 1) * segment.per_contract]
+                contents.append(b"".join(word.to_bytes(32, "big") for word in words))
+        return contents
+
+
+# -- building --------------------------------------------------------------------------------------------------------
+
+
+def const(value: int) -> Const:
+    """Return a literal, two's complement for negative values."""
+    return Const(value & MASK)
+
+
+def _apply(op: OpCode, *args: Expr) -> Expr:
+    return Apply(op, args)
+
+
+def add(a: Expr, b: Expr) -> Expr:
+    """Return a + b, without additions of zero and with constants gathered on the right."""
+    if isinstance(a, Const):
+        a, b = b, a
+    if isinstance(b, Const):
+        if b.value == 0:
+            return a
+        if isinstance(a, Const):
+            return const(a.value + b.value)
+        if isinstance(a, Apply) and a.op is OpCode.ADD and isinstance(a.args[1], Const):
+            return add(a.args[0], const(a.args[1].value + b.value))
+    return _apply(OpCode.ADD, a, b)
+
+
+def sub(a: Expr, b: Expr) -> Expr:
+    """Return a − b."""
+    if isinstance(b, Const):
+        return a if b.value == 0 else const(a.value - b.value) if isinstance(a, Const) else _apply(OpCode.SUB, a, b)
+    return _apply(OpCode.SUB, a, b)
+
+
+def mul(a: Expr, b: Expr) -> Expr:
+    """Return a · b, without multiplications by one."""
+    if isinstance(a, Const):
+        a, b = b, a
+    if isinstance(b, Const):
+        if b.value == 1:
+            return a
+        if isinstance(a, Const):
+            return const(a.value * b.value)
+    return _apply(OpCode.MUL, a, b)
+
+
+def shl(bits: int, a: Expr) -> Expr:
+    """Return a · 2^bits."""
+    if isinstance(a, Const):
+        return const(a.value << bits)
+    return a if bits == 0 else _apply(OpCode.SHL, const(bits), a)
+
+
+def shr(bits: int, a: Expr) -> Expr:
+    """Return floor(a / 2^bits), unsigned."""
+    return a if bits == 0 else _apply(OpCode.SHR, const(bits), a)
+
+
+def sar(bits: int, a: Expr) -> Expr:
+    """Return floor(a / 2^bits), signed."""
+    return a if bits == 0 else _apply(OpCode.SAR, const(bits), a)
+
+
+def binary(op: OpCode) -> Callable[[Expr, Expr], Expr]:
+    """Return a builder for a two-operand operation."""
+
+    def build(a: Expr, b: Expr) -> Expr:
+        return _apply(op, a, b)
+
+    return build
+
+
+and_ = binary(OpCode.AND)
+or_ = binary(OpCode.OR)
+div = binary(OpCode.DIV)
+sdiv = binary(OpCode.SDIV)
+lt = binary(OpCode.LT)
+gt = binary(OpCode.GT)
+slt = binary(OpCode.SLT)
+sgt = binary(OpCode.SGT)
+eq = binary(OpCode.EQ)
+byte = binary(OpCode.BYTE)
+
+
+def iszero(a: Expr) -> Expr:
+    """Return 1 if a is 0, else 0."""
+    return _apply(OpCode.ISZERO, a)
+
+
+def loop(
+    name: str, count: int, body: Iterable[Statement], *, start: int = 0, step: int = 1, also: Sequence[Induction] = ()
+) -> For:
+    """Return a loop over `name` = start, start + step, … (count rounds)."""
+    return For((Induction(name, const(start), step), *also), count, tuple(body))
+
+
+def walk(body: Iterable[Statement]) -> Iterator[Statement]:
+    """Iterate over all statements, outer before inner."""
+    for statement in body:
+        yield statement
+        if isinstance(statement, For | If | Block):
+            yield from walk(statement.body)
+
+
+def expressions(statement: Statement) -> Iterator[Expr]:
+    """Iterate over the expressions a statement evaluates itself (not its body's), whole ones only."""
+    match statement:
+        case Let(_, value) | Assign(_, value):
+            yield value
+        case Store(_, index, value) | StoreInput(index, _, value):
+            yield index
+            yield value
+        case CopySegment(_, offset):
+            yield offset
+        case For(inductions):
+            yield from (i.start for i in inductions)
+        case If(condition):
+            yield condition
+        case Fail(_, args):
+            yield from args
+        case Note() | Block():
+            pass
+
+
+def subexpressions(expr: Expr) -> Iterator[Expr]:
+    """Iterate over an expression and all its parts."""
+    yield expr
+    match expr:
+        case Load(_, index) | LoadInput(index) | WadInput(index):
+            yield from subexpressions(index)
+        case Apply(_, args):
+            for arg in args:
+                yield from subexpressions(arg)
+        case Const() | Var():
+            pass
+
+
+def rational_multiplier(ratio: Fraction, bits: int) -> tuple[int, int]:
+    """Return (M, S) with M / 2^S the best approximation of `ratio` for M < 2^bits, exact and small if possible.
+
+    Used for `floor((q·M + 2^(S−1)) / 2^S)`. The relative error is at most 2^−bits.
+    """
+    den = ratio.denominator
+    if den & (den - 1) == 0 and ratio.numerator.bit_length() <= bits:
+        return ratio.numerator, den.bit_length() - 1
+    shift = max(bits - _log2_ceil(ratio), 0)
+    multiplier = (2 * ratio.numerator * (1 << shift) + den) // (2 * den)
+    return multiplier, shift
+
+
+def _log2_ceil(ratio: Fraction) -> int:
+    """Return an integer no less than log2(ratio), at most one too large."""
+    return ratio.numerator.bit_length() - ratio.denominator.bit_length() + 1

@@ -1,0 +1,126 @@
+"""Number formats of tensors and the integer intervals proved for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+"""Float tensors are float64 arrays; integer ones int64 or object arrays of Python ints."""
+
+
+class DType(Enum):
+    """Element type of a tensor that is not fixed-point (ONNX's names, lower case)."""
+
+    FLOAT = "float"
+    INT64 = "int64"
+    BOOL = "bool"
+
+
+@dataclass(frozen=True, slots=True)
+class FixedPoint:
+    """Integers q that stand for real = scale · (q − zero_point).
+
+    Attributes:
+        bits: Width of q, 1 to 256.
+        signed: Two's complement if true.
+        scale: Exact size of one step (the step of a quantised float is a dyadic rational).
+        zero_point: The q that stands for 0.
+    """
+
+    bits: int
+    signed: bool
+    scale: Fraction
+    zero_point: int = 0
+
+    @property
+    def qmin(self) -> int:
+        """Smallest integer of the format."""
+        return -(1 << (self.bits - 1)) if self.signed else 0
+
+    @property
+    def qmax(self) -> int:
+        """Largest integer of the format."""
+        return (1 << (self.bits - 1)) - 1 if self.signed else (1 << self.bits) - 1
+
+    def quantize(self, real: Array) -> Array:
+        """Return the integers nearest to `real` (float64, any shape), ties up, saturated to the format.
+
+        Exact: computed on the rational values of the floats, so it also holds for formats wider than a double.
+        """
+        flat = [self.quantize_one(Fraction(v)) for v in np.asarray(real, dtype=np.float64).ravel().tolist()]
+        return integer_array(flat, np.shape(real))
+
+    def quantize_one(self, real: Fraction) -> int:
+        """Return the integer nearest to `real`, ties up, saturated to the format."""
+        return min(max(round_half_up(real / self.scale) + self.zero_point, self.qmin), self.qmax)
+
+    def dequantize(self, q: Array) -> Array:
+        """Return the reals that `q` stands for, each correctly rounded to float64."""
+        num, den = self.scale.numerator, self.scale.denominator
+        flat = [(int(v) - self.zero_point) * num / den for v in np.asarray(q).ravel()]
+        return np.array(flat, dtype=np.float64).reshape(np.shape(q))
+
+    def __str__(self) -> str:
+        zero = f"+{self.zero_point}" if self.zero_point else ""
+        return f"{'s' if self.signed else 'u'}{self.bits}*{self.scale}{zero}"
+
+
+TensorType = DType | FixedPoint
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """All integers from lo to hi, both included."""
+
+    lo: int
+    hi: int
+
+    def __post_init__(self) -> None:
+        if self.lo > self.hi:
+            raise ValueError(f"empty interval [{self.lo}, {self.hi}]")
+
+    @property
+    def magnitude(self) -> int:
+        """The largest absolute value in it."""
+        return max(abs(self.lo), abs(self.hi))
+
+    @property
+    def signed_bits(self) -> int:
+        """Width of the narrowest two's complement number that holds all of it."""
+        return (
+            max(
+                (self.lo if self.lo >= 0 else ~self.lo).bit_length(),
+                (self.hi if self.hi >= 0 else ~self.hi).bit_length(),
+            )
+            + 1
+        )
+
+    def __contains__(self, value: int) -> bool:
+        return self.lo <= value <= self.hi
+
+    def __str__(self) -> str:
+        return f"[{self.lo}, {self.hi}]"
+
+
+def round_half_up(value: Fraction) -> int:
+    """Return floor(value + 1/2)."""
+    return (2 * value.numerator + value.denominator) // (2 * value.denominator)
+
+
+def integer_array(values: list[int], shape: tuple[int, ...]) -> Array:
+    """Return Python ints as an int64 array, or as an object array where one of them needs more than 63 bits."""
+    narrow = all(-(1 << 62) < v < (1 << 62) for v in values)
+    out = np.empty(len(values), dtype=np.int64 if narrow else object)
+    out[:] = values
+    return out.reshape(shape)
+
+
+def as_python_ints(q: Array) -> Array:
+    """Return an object array of Python ints: arithmetic on it can't overflow."""
+    return np.asarray(q).astype(object)

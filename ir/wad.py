@@ -1,0 +1,149 @@
+"""The contract's outer numbers: WAD = real · 10^18, and packed bytes. One definition for the interpreters and the code.
+
+What `predict` takes and returns is WAD; inside are the integers q of the graph's inputs and outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from .analysis import evaluate_exact
+from .graph import Graph, Tensor
+from .program import rational_multiplier
+from .types import Array, FixedPoint, Interval, integer_array, round_half_up
+
+WAD = 10**18
+_WORD_BITS = 255
+_MULTIPLIER_BITS = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Rescale:
+    """y = floor((x·multiplier + 2^(shift−1)) / 2^shift), x first clamped to [lo, hi]; nothing leaves a 256-bit word.
+
+    Attributes:
+        multiplier: See above.
+        shift: See above.
+        lo: Least x that is not clamped.
+        hi: Greatest x that is not clamped.
+    """
+
+    multiplier: int
+    shift: int
+    lo: int
+    hi: int
+
+    def apply(self, x: int) -> int:
+        """Return y for x."""
+        x = min(max(x, self.lo), self.hi)
+        return (x * self.multiplier + ((1 << self.shift) >> 1)) >> self.shift
+
+
+def input_rescale(format_: FixedPoint, interval: Interval) -> Rescale:
+    """Return what turns a WAD input into q − zero_point, saturating at the proved interval."""
+    ratio = 1 / (format_.scale * WAD)
+    lo, hi = (round_half_up(Fraction(q - format_.zero_point) / ratio) for q in (interval.lo, interval.hi))
+    return _rescale(ratio, lo, hi)
+
+
+def output_rescale(format_: FixedPoint, interval: Interval) -> Rescale:
+    """Return what turns q − zero_point of an output into WAD."""
+    return _rescale(format_.scale * WAD, interval.lo - format_.zero_point, interval.hi - format_.zero_point)
+
+
+def _rescale(ratio: Fraction, lo: int, hi: int) -> Rescale:
+    bits = max(_WORD_BITS - 2 - max(abs(lo), abs(hi), 1).bit_length(), 16)
+    multiplier, shift = rational_multiplier(ratio, min(bits, _MULTIPLIER_BITS))
+    return Rescale(multiplier, min(shift, _WORD_BITS), lo, hi)
+
+
+def rescale_error(rescale: Rescale, ratio: Fraction) -> Fraction:
+    """Return a bound on |y − x·ratio| over all x that are not clamped."""
+    wrong = abs(Fraction(rescale.multiplier, 1 << rescale.shift) - ratio)
+    rounding = Fraction(1, 2) if rescale.shift else Fraction(0)
+    return wrong * max(abs(rescale.lo), abs(rescale.hi)) + rounding
+
+
+def output_error_bound(graph: Graph) -> float:
+    """Return the stated bound: |what `predict` returns / 10^18 − the model in real arithmetic| on every output.
+
+    For all inputs of the declared range, whether given as WAD (rounded from the real) or packed.
+    """
+    bound = 0.0
+    for name in graph.outputs:
+        tensor = graph.tensor(name)
+        format_, interval = _proved(tensor)
+        wad = rescale_error(output_rescale(format_, interval), format_.scale * WAD)
+        bound = max(bound, graph.errors[name] + float((wad + 1) / WAD))
+    return bound
+
+
+def element_width(graph: Graph) -> int:
+    """Return the bytes of one element of the packed input: those of the widest input format."""
+    return max(-(-graph.tensor(name).format.bits // 8) for name in graph.inputs)
+
+
+def quantize_inputs(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the integers q nearest to real inputs (float64, any shape of the right size), saturated."""
+    result = {}
+    for name in graph.inputs:
+        format_, interval = _proved(graph.tensor(name))
+        q = format_.quantize(inputs[name]).ravel()
+        result[name] = integer_array([min(max(int(v), interval.lo), interval.hi) for v in q], graph.tensor(name).shape)
+    return result
+
+
+def pack(graph: Graph, inputs: Mapping[str, Array]) -> bytes:
+    """Return the packed input: every q big-endian in `element_width` bytes, two's complement if the format is signed."""
+    width = element_width(graph)
+    return b"".join(
+        int(v).to_bytes(width, "big", signed=graph.tensor(name).format.signed)
+        for name in graph.inputs
+        for v in inputs[name].ravel()
+    )
+
+
+def to_wad(inputs: Sequence[float]) -> list[int]:
+    """Return reals as WAD, rounded to the nearest."""
+    return [round_half_up(Fraction(v) * WAD) for v in inputs]
+
+
+def inputs_from_wad(graph: Graph, wads: Sequence[int]) -> dict[str, Array]:
+    """Return the integers q that `predict` makes of WAD inputs."""
+    result, position = {}, 0
+    for name in graph.inputs:
+        tensor = graph.tensor(name)
+        format_, interval = _proved(tensor)
+        rescale = input_rescale(format_, interval)
+        values = wads[position : position + tensor.size]
+        q = [min(max(rescale.apply(v) + format_.zero_point, interval.lo), interval.hi) for v in values]
+        result[name] = integer_array(q, tensor.shape)
+        position += tensor.size
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a contract answers: `predict`'s WAD values, and `classify`'s decision if there is one."""
+
+    outputs: tuple[int, ...]
+    decision: int | None
+
+
+def run_graph(graph: Graph, inputs: Mapping[str, Array]) -> Outcome:
+    """Run the graph interpreter on integers q and return what the contract must answer."""
+    values = evaluate_exact(graph, inputs)
+    outputs: list[int] = []
+    for name in graph.outputs:
+        format_, interval = _proved(graph.tensor(name))
+        rescale = output_rescale(format_, interval)
+        outputs += [rescale.apply(int(v) - format_.zero_point) for v in values[name].ravel()]
+    decision = None if graph.decision is None else int(values[graph.decision].ravel()[0])
+    return Outcome(tuple(outputs), decision)
+
+
+def _proved(tensor: Tensor) -> tuple[FixedPoint, Interval]:
+    assert tensor.interval is not None
+    return tensor.format, tensor.interval

@@ -1,0 +1,176 @@
+"""From a quantised graph to a Program. To lower a new operator copy a function of `elementwise.py`."""
+
+from __future__ import annotations
+
+from ml2sc.errors import UnsupportedModelError
+from ml2sc.ir.graph import Graph, Tensor
+from ml2sc.ir.program import (
+    Expr,
+    Fail,
+    If,
+    Induction,
+    InputFormat,
+    Let,
+    Program,
+    Statement,
+    Store,
+    StoreInput,
+    Var,
+    WadInput,
+    add,
+    const,
+    loop,
+    mul,
+    or_,
+    sar,
+    sgt,
+    slt,
+    sub,
+)
+from ml2sc.ir.types import FixedPoint, Interval
+from ml2sc.ir.wad import Rescale, element_width, input_rescale, output_rescale
+
+from . import elementwise, heads, linear, movement
+from .context import LOWERINGS, DraftSection, Lowering, lower_node, lowering
+from .elementwise import at_least, at_most
+from .plan import PlanOptions
+from .values import Packed, Scalars, Value
+
+__all__ = ["LOWERINGS", "Lowering", "PlanOptions", "elementwise", "heads", "linear", "lower", "lowering", "movement"]
+
+
+def lower(graph: Graph, options: PlanOptions | None = None) -> Program:
+    """Lower a quantised graph whose ranges are proved.
+
+    Args:
+        graph: The graph.
+        options: What the planner is told.
+
+    Raises:
+        RangeError: a sum does not fit a word.
+        UnsupportedOperatorError: an operator has no lowering.
+    """
+    context = Lowering(graph, options or PlanOptions())
+    quantize = DraftSection(
+        "quantize", "WAD values to the integers of the packed input", [], predict=True, classify=True
+    )
+    formats = _lower_inputs(context, quantize)
+    for node in graph:
+        if node.name not in context.done:
+            lower_node(context, node)
+    outputs = sum(graph.tensor(name).size for name in graph.outputs)
+    dequantize = _lower_outputs(context)
+    if graph.decision is not None:
+        _lower_decision(context, graph.decision)
+    return Program(
+        input=formats,
+        outputs=outputs,
+        buffers=context.buffers,
+        segments=context.segments,
+        quantize=quantize.finish(),
+        layers=tuple(s.finish() for s in context.sections if s.predict or s.classify),
+        dequantize=dequantize.finish(),
+        has_decision=graph.decision is not None,
+    )
+
+
+def _lower_inputs(context: Lowering, quantize: DraftSection) -> InputFormat:
+    graph = context.graph
+    width = element_width(graph)
+    position, ranges = 0, []
+    for name in graph.inputs:
+        tensor = graph.tensor(name)
+        format_, interval = tensor.format, tensor.interval
+        assert interval is not None
+        packed = Packed(position * width, width, format_.signed, tensor.size)
+        representable = FixedPoint(8 * width, format_.signed, format_.scale)
+        if (interval.lo, interval.hi) == (representable.qmin, representable.qmax):
+            context.values[name] = Value.of(packed)
+        else:
+            context.values[name] = Value.of(_saturated(context, name, packed, interval))
+        rescale = input_rescale(format_, interval)
+        quantize.body.append(_quantize_input(context, tensor, rescale, position, width))
+        ranges += [(rescale.lo, rescale.hi)] * tensor.size
+        position += tensor.size
+    signed = any(graph.tensor(name).format.signed for name in graph.inputs)
+    return InputFormat(position, width, signed, tuple(ranges))
+
+
+def _saturated(context: Lowering, name: str, packed: Packed, interval: Interval) -> Scalars:
+    """Emit the section that brings packed elements into the proved interval (or refuses them)."""
+    draft = context.plain_section(
+        f"input_{name}", f"Input {name!r}: {packed.count} values in {interval}", predict=True, classify=True
+    )
+    result = Scalars(context.buffer(f"{draft.name}_values", packed.count), packed.count)
+    element = packed.start // packed.width
+    body: list[Statement] = [Let("x", packed.read_at(Var("p")))]
+    if context.options.strict_input:
+        body.append(_refuse(add(Var("o"), const(element)), interval))
+    else:
+        body += [at_least("x", const(interval.lo)), at_most("x", const(interval.hi))]
+    body.append(Store(result.buffer, Var("o"), Var("x")))
+    draft.body.append(loop("o", packed.count, body, also=[Induction("p", const(packed.start), packed.width)]))
+    return result
+
+
+def _refuse(index: Expr, interval: Interval | Rescale) -> If:
+    outside = or_(slt(Var("x"), const(interval.lo)), sgt(Var("x"), const(interval.hi)))
+    return If(outside, (Fail("InputOutOfRange", (index, Var("x"))),))
+
+
+def _quantize_input(context: Lowering, tensor: Tensor, rescale: Rescale, first: int, width: int) -> Statement:
+    body: list[Statement] = [Let("x", WadInput(Var("i")))]
+    if context.options.strict_input:
+        body.append(_refuse(Var("i"), rescale))
+    else:
+        body += [at_least("x", const(rescale.lo)), at_most("x", const(rescale.hi))]
+    interval, zero = tensor.interval, tensor.format.zero_point
+    assert interval is not None
+    body.append(Let("q", add(_rescaled(Var("x"), rescale), const(zero))))
+    ends = [rescale.apply(v) + zero for v in (rescale.lo, rescale.hi)]
+    if ends[0] < interval.lo:
+        body.append(at_least("q", const(interval.lo)))
+    if ends[1] > interval.hi:
+        body.append(at_most("q", const(interval.hi)))
+    body.append(StoreInput(mul(Var("i"), const(width)), width, Var("q")))
+    return loop("i", tensor.size, body, start=first)
+
+
+def _rescaled(x: Expr, rescale: Rescale) -> Expr:
+    half = const((1 << rescale.shift) >> 1)
+    return sar(rescale.shift, add(mul(x, const(rescale.multiplier)), half))
+
+
+def _lower_outputs(context: Lowering) -> DraftSection:
+    """Emit the section that turns the outputs' integers into WAD."""
+    graph = context.graph
+    context.buffers["wad"] = max(sum(graph.tensor(name).size for name in graph.outputs), 1)
+    draft = context.plain_section(
+        "dequantize", "The outputs' integers to WAD, rounded to the nearest", predict=True, classify=False
+    )
+    parts = []
+    for name in graph.outputs:
+        tensor = graph.tensor(name)
+        parts.append((tensor, context.scalars(context.values[name], draft)))
+    context.sections.remove(draft)
+    first = 0
+    for tensor, value in parts:
+        assert tensor.interval is not None
+        rescale = output_rescale(tensor.format, tensor.interval)
+        zero = const(tensor.format.zero_point)
+        context.emit_map(draft, [value], [], "wad", _to_wad(zero, rescale), first=first)
+        first += tensor.size
+    return draft
+
+
+def _to_wad(zero: Expr, rescale: Rescale) -> elementwise.Compute:
+    return lambda operands: ([], _rescaled(sub(operands[0], zero), rescale))
+
+
+def _lower_decision(context: Lowering, name: str) -> None:
+    context.buffers["label"] = 1
+    draft = context.plain_section("decide", "The decision", predict=False, classify=True)
+    value = context.scalars(context.values[name], draft)
+    if value.size != 1:
+        raise UnsupportedModelError("a decision is one integer", tensor=f"%{name}")
+    context.emit_map(draft, [value], [], "label", lambda operands: ([], operands[0]))

@@ -1,0 +1,297 @@
+"""What lowerings share: the program under construction, the values of tensors, and the registry of lowerings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ml2sc.errors import UnsupportedOperatorError
+from ml2sc.ir.graph import Graph, Node
+from ml2sc.ir.program import (
+    Block,
+    CopySegment,
+    Expr,
+    Induction,
+    Let,
+    Load,
+    Section,
+    Segment,
+    Statement,
+    Storage,
+    Store,
+    Var,
+    add,
+    const,
+    loop,
+)
+from ml2sc.ir.types import Array
+from ml2sc.registry import Registry
+
+from .plan import PlanOptions
+from .values import Laned, Packed, Run, Scalars, Value, runs
+
+_STRAIGHT = 3
+"""Runs of at most so many elements are written out instead of looped over."""
+_TABLE_ROWS = 512
+"""Longest run with a table of constants: one copy of it must lie in one data contract."""
+
+
+@dataclass
+class DraftSection:
+    """A section under construction; its flags grow with its consumers."""
+
+    name: str
+    title: str
+    body: list[Statement]
+    predict: bool
+    classify: bool
+    facts: dict[str, int | str] = field(default_factory=dict)
+
+    def finish(self) -> Section:
+        """Return it frozen."""
+        return Section(self.name, self.title, tuple(self.body), self.predict, self.classify, self.facts)
+
+
+class Lowering:
+    """The state of a lowering.
+
+    Args:
+        graph: A quantised graph with proved intervals.
+        options: What the planner is told.
+    """
+
+    def __init__(self, graph: Graph, options: PlanOptions) -> None:
+        self.graph = graph
+        self.options = options
+        self.buffers: dict[str, int] = {}
+        self.segments: dict[str, Segment] = {}
+        self.sections: list[DraftSection] = []
+        self.values: dict[str, Value] = {}
+        self.done: set[str] = set()
+        """Nodes that an earlier node's lowering has taken in."""
+        self._names: dict[str, set[str]] = {"section": set(), "buffer": set(), "segment": set()}
+        self._unpacked: dict[Laned, tuple[Scalars, DraftSection]] = {}
+        self._for_outputs = _needed(graph, graph.outputs)
+        self._for_decision = _needed(graph, [graph.decision] if graph.decision else [])
+
+    def section(self, node: Node, title: str) -> DraftSection:
+        """Start the section of a node."""
+        return self._start(
+            self.identifier("section", _label(node)),
+            title,
+            node.name in self._for_outputs,
+            node.name in self._for_decision,
+        )
+
+    def plain_section(self, name: str, title: str, *, predict: bool, classify: bool) -> DraftSection:
+        """Start a section that belongs to no node."""
+        return self._start(self.identifier("section", name), title, predict, classify)
+
+    def _start(self, name: str, title: str, predict: bool, classify: bool) -> DraftSection:
+        draft = DraftSection(name, title, [], predict, classify)
+        self.sections.append(draft)
+        return draft
+
+    def identifier(self, kind: str, text: str) -> str:
+        """Return an identifier like `text` that no section, buffer or segment (whichever is asked for) has yet."""
+        base = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_").lower() or "layer"
+        base = f"l_{base}" if base[0].isdigit() else base
+        name, count = base, 1
+        while name in self._names[kind]:
+            count += 1
+            name = f"{base}_{count}"
+        self._names[kind].add(name)
+        return name
+
+    def buffer(self, name: str, words: int) -> str:
+        """Add a buffer and return its name."""
+        name = self.identifier("buffer", name)
+        self.buffers[name] = words
+        return name
+
+    def segment(self, name: str, segment: Segment) -> str:
+        """Add a data segment and return its name."""
+        name = self.identifier("segment", name)
+        self.segments[name] = segment
+        return name
+
+    def constant(self, name: str) -> None:
+        """Make a constant tensor of the graph a value like any other."""
+        if name not in self.values:
+            data = self.graph.tensor(name).data
+            assert data is not None
+            words = [int(v) for v in data.ravel()]
+            draft = self.plain_section(f"constant_{name}", f"Constant {name!r}", predict=True, classify=True)
+            self.values[name] = Value.of(Scalars(self.table(draft, draft.name, words), len(words)))
+
+    # -- values ----------------------------------------------------------------------------------------------------
+
+    def scalars(self, value: Value, user: DraftSection) -> Value:
+        """Return a value none of whose sources is laned, unpacking those that are in sections before `user`."""
+        sources = tuple(self._unpack(s, user) if isinstance(s, Laned) else s for s in value.sources)
+        return Value(sources, value.which, value.where)
+
+    def _unpack(self, source: Laned, user: DraftSection) -> Scalars:
+        if source not in self._unpacked:
+            scalars = Scalars(self.buffer(f"{source.buffer}_scalars", source.words * source.lanes), source.count)
+            draft = DraftSection(
+                self.identifier("section", f"unpack_{source.buffer}"),
+                f"Unpack {source.buffer}: a value a word",
+                [],
+                False,
+                False,
+            )
+            self.sections.insert(self.sections.index(user), draft)
+            body: list[Statement] = [Let("word", Load(source.buffer, Var("i")))]
+            for lane in range(source.lanes):
+                q = add(source.lane(Var("word"), lane), const(source.offset))
+                body.append(Store(scalars.buffer, add(Var("o"), const(lane)), q))
+            outputs = Induction("o", const(0), source.lanes)
+            draft.body.append(loop("i", source.words, body, also=[outputs]))
+            self._unpacked[source] = scalars, draft
+        scalars, draft = self._unpacked[source]
+        if user in self.sections and self.sections.index(draft) > self.sections.index(user):
+            self.sections.remove(draft)
+            self.sections.insert(self.sections.index(user), draft)
+        draft.predict |= user.predict
+        draft.classify |= user.classify
+        return scalars
+
+    # -- elementwise -----------------------------------------------------------------------------------------------
+
+    def emit_map(
+        self,
+        draft: DraftSection,
+        operands: Sequence[Value],
+        constants: Sequence[Array],
+        result: str,
+        compute: Callable[[list[Expr]], tuple[list[Statement], Expr]],
+        *,
+        first: int = 0,
+    ) -> None:
+        """Add statements that store compute(operands…, constants…) of each element in buffer `result`.
+
+        Args:
+            draft: The section.
+            operands: Equally long values without laned sources.
+            constants: Integer arrays as long as the operands.
+            result: Buffer for one word an element.
+            compute: Gives, for variables that hold an element of each operand and constant, statements and the result.
+            first: Word of the buffer where the first element goes.
+        """
+        for run in runs(operands, _TABLE_ROWS):
+            self._emit_run(draft, run, operands, constants, result, compute, first)
+
+    def _emit_run(
+        self,
+        draft: DraftSection,
+        run: Run,
+        operands: Sequence[Value],
+        constants: Sequence[Array],
+        result: str,
+        compute: Callable[[list[Expr]], tuple[list[Statement], Expr]],
+        first: int,
+    ) -> None:
+        rows = [c[run.first : run.first + run.count] for c in constants]
+        if run.count <= _STRAIGHT:
+            for i in range(run.count):
+                reads = [self._read(v, s, const(p + i * d)) for v, s, p, d in _each(operands, run)]
+                literals = [const(int(r[i])) for r in rows]
+                at = const(first + run.first + i)
+                draft.body.append(Block(tuple(self._element(reads, literals, result, at, compute))))
+            return
+        inductions, reads = [], []
+        for k, (value, source, start, step) in enumerate(_each(operands, run)):
+            packed = value.sources[source]
+            name = f"p{k}"
+            if isinstance(packed, Packed):
+                inductions.append(Induction(name, const(packed.start + start * packed.width), step * packed.width))
+                reads.append(packed.read_at(Var(name)))
+            else:
+                inductions.append(Induction(name, const(start), step))
+                reads.append(self._read(value, source, Var(name)))
+        loaded: list[Expr] = []
+        for k, row in enumerate(rows):
+            if np.all(row == row[0]):
+                loaded.append(const(int(row[0])))
+                continue
+            table = self.table(draft, f"{draft.name}_constants", [int(v) for v in row])
+            inductions.append(Induction(f"t{k}", const(0), 1))
+            loaded.append(Load(table, Var(f"t{k}")))
+        body = self._element(reads, loaded, result, Var("o"), compute)
+        draft.body.append(loop("o", run.count, body, start=first + run.first, also=inductions))
+
+    def _element(
+        self,
+        reads: list[Expr],
+        literals: Sequence[Expr],
+        result: str,
+        index: Expr,
+        compute: Callable[[list[Expr]], tuple[list[Statement], Expr]],
+    ) -> list[Statement]:
+        lets: list[Statement] = [Let(f"x{k}", read) for k, read in enumerate(reads)]
+        statements, value = compute([*(Var(f"x{k}") for k in range(len(reads))), *literals])
+        return [*lets, *statements, Store(result, index, value)]
+
+    def _read(self, value: Value, source: int, position: Expr) -> Expr:
+        where = value.sources[source]
+        assert not isinstance(where, Laned)
+        return where.read(position)
+
+    def table(self, draft: DraftSection, name: str, words: list[int]) -> str:
+        """Add a small table of constants, the statement that copies it, and return the buffer that holds it."""
+        segment = self.segment(name, Segment(tuple(const(w).value for w in words), Storage.CODE))
+        buffer = self.buffer(f"{segment}_table", len(words))
+        draft.body.append(CopySegment(segment, const(0), len(words), buffer))
+        return buffer
+
+
+def _each(operands: Sequence[Value], run: Run) -> list[tuple[Value, int, int, int]]:
+    return list(zip(operands, run.sources, run.starts, run.steps, strict=True))
+
+
+def _needed(graph: Graph, outputs: Sequence[str]) -> set[str]:
+    """Return the names of all nodes that some outputs depend on."""
+    needed: set[str] = set()
+    stack = list(outputs)
+    while stack:
+        node = graph.producer(stack.pop())
+        if node is not None and node.name not in needed:
+            needed.add(node.name)
+            stack += [name for name in node.inputs if name]
+    return needed
+
+
+def _label(node: Node) -> str:
+    return (node.origin[0] if node.origin else node.name).strip("/") or node.op_type
+
+
+LowerFunction = Callable[[Lowering, Node], None]
+
+LOWERINGS: Registry[LowerFunction] = Registry("lowering", "ml2sc.lowerings")
+"""A lowering an operator; plugins add theirs through the entry-point group `ml2sc.lowerings`."""
+
+
+def lowering(*op_types: str) -> Callable[[LowerFunction], LowerFunction]:
+    """Function decorator: file a lowering under the operators it serves."""
+
+    def file(function: LowerFunction) -> LowerFunction:
+        for op_type in op_types:
+            LOWERINGS.register(op_type)(function)
+        return function
+
+    return file
+
+
+def lower_node(context: Lowering, node: Node) -> None:
+    """Lower one node.
+
+    Raises:
+        UnsupportedOperatorError: it has no lowering.
+    """
+    if node.op_type not in LOWERINGS:
+        raise UnsupportedOperatorError(f"operator {node.op_type} has no lowering", node=str(node))
+    LOWERINGS.get(node.op_type)(context, node)

@@ -1,0 +1,234 @@
+"""Arithmetic by element, a value a word; the same steps as `evaluate_exact` of the operators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ml2sc.ir import fixmath
+from ml2sc.ir.graph import Node, Tensor
+from ml2sc.ir.program import (
+    Apply,
+    Assign,
+    Expr,
+    If,
+    Let,
+    Note,
+    OpCode,
+    Statement,
+    Var,
+    add,
+    const,
+    div,
+    mul,
+    sar,
+    sgt,
+    shl,
+    shr,
+    slt,
+    sub,
+)
+from ml2sc.ir.types import Array, as_python_ints
+
+from .context import Lowering, lowering
+from .values import Scalars, Value
+
+Compute = Callable[[list[Expr]], tuple[list[Statement], Expr]]
+
+
+def lower_map(context: Lowering, node: Node, compute: Compute, *, note: str = "") -> None:
+    """Emit a function of the elements of the node's inputs, broadcast to its output's shape.
+
+    Args:
+        context: The lowering.
+        node: The node.
+        compute: Gives statements and the result for the operands, in slot order.
+        note: A comment for the section.
+    """
+    graph = context.graph
+    output = graph.tensor(node.output)
+    tensors = [graph.tensor(name) for name in node.inputs if name]
+    draft = context.section(node, f"{node.op_type}, {output.size} values")
+    if note:
+        draft.body.append(Note(note))
+    dynamic = [t for t in tensors if t.data is None]
+    constants = [t for t in tensors if t.data is not None]
+    values = [context.scalars(_broadcast(context.values[t.name], t, output), draft) for t in dynamic]
+    arrays = [np.broadcast_to(as_python_ints(t.data), output.shape).ravel() for t in constants if t.data is not None]
+    order = [(*dynamic, *constants).index(t) for t in tensors]
+
+    def in_slot_order(operands: list[Expr]) -> tuple[list[Statement], Expr]:
+        return compute([operands[i] for i in order])
+
+    result = Scalars(context.buffer(f"{draft.name}_out", output.size), output.size)
+    context.emit_map(draft, values, arrays, result.buffer, in_slot_order)
+    draft.facts = {
+        "operator": node.op_type,
+        "bits": output.interval.signed_bits if output.interval else 256,
+        "lanes": 1,
+    }
+    context.values[node.output] = Value.of(result)
+
+
+def _broadcast(value: Value, tensor: Tensor, output: Tensor) -> Value:
+    order: Array = np.broadcast_to(np.arange(tensor.size).reshape(tensor.shape), output.shape).ravel()
+    return value.take(order)
+
+
+def _zero(context: Lowering, node: Node, slot: int) -> Expr:
+    return const(context.graph.tensor(node.inputs[slot]).format.zero_point)
+
+
+def _int(node: Node, key: str) -> int:
+    value = node.attrs[key]
+    assert isinstance(value, int)
+    return value
+
+
+def at_least(x: str, bound: Expr) -> Statement:
+    """Return the statement x = max(x, bound), signed."""
+    return If(slt(Var(x), bound), (Assign(x, bound),))
+
+
+def at_most(x: str, bound: Expr) -> Statement:
+    """Return the statement x = min(x, bound), signed."""
+    return If(sgt(Var(x), bound), (Assign(x, bound),))
+
+
+@lowering("Add")
+def lower_add(context: Lowering, node: Node) -> None:
+    """multipliers[0]·(a − z_a) + multipliers[1]·(b − z_b)."""
+    first, second = (int(m) for m in node.attrs["multipliers"])  # type: ignore[union-attr]
+
+    def compute(operands: list[Expr]) -> tuple[list[Statement], Expr]:
+        a, b = (sub(x, _zero(context, node, slot)) for slot, x in enumerate(operands))
+        return [], add(mul(a, const(first)), mul(b, const(second)))
+
+    lower_map(context, node, compute)
+
+
+@lowering("Mul")
+def lower_mul(context: Lowering, node: Node) -> None:
+    """(a − z_a)·(b − z_b)."""
+
+    def compute(operands: list[Expr]) -> tuple[list[Statement], Expr]:
+        a, b = (sub(x, _zero(context, node, slot)) for slot, x in enumerate(operands))
+        return [], mul(a, b)
+
+    lower_map(context, node, compute)
+
+
+@lowering("Neg")
+def lower_neg(context: Lowering, node: Node) -> None:
+    """z − x."""
+    lower_map(context, node, lambda operands: ([], sub(_zero(context, node, 0), operands[0])))
+
+
+@lowering("Relu")
+def lower_relu(context: Lowering, node: Node) -> None:
+    """max(x, z)."""
+    zero = _zero(context, node, 0)
+    lower_map(context, node, lambda operands: ([Let("y", operands[0]), at_least("y", zero)], Var("y")))
+
+
+@lowering("Clip")
+def lower_clip(context: Lowering, node: Node) -> None:
+    """min(max(x, lo), hi)."""
+
+    def compute(operands: list[Expr]) -> tuple[list[Statement], Expr]:
+        body: list[Statement] = [Let("y", operands[0])]
+        if "lo" in node.attrs:
+            body.append(at_least("y", const(_int(node, "lo"))))
+        if "hi" in node.attrs:
+            body.append(at_most("y", const(_int(node, "hi"))))
+        return body, Var("y")
+
+    lower_map(context, node, compute)
+
+
+@lowering("LeakyRelu")
+def lower_leaky_relu(context: Lowering, node: Node) -> None:
+    """(x − z)·2^shift, or (x − z)·multiplier below 0."""
+
+    def compute(operands: list[Expr]) -> tuple[list[Statement], Expr]:
+        x = sub(operands[0], _zero(context, node, 0))
+        slope: list[Statement] = [Let("y", x), Let("slope", const(1 << _int(node, "shift")))]
+        slope.append(If(slt(Var("y"), const(0)), (Assign("slope", const(_int(node, "multiplier"))),)))
+        return slope, mul(Var("y"), Var("slope"))
+
+    lower_map(context, node, compute)
+
+
+@lowering("Requantize")
+def lower_requantize(context: Lowering, node: Node) -> None:
+    """clamp(floor(((x − z_x)·multiplier + 2^(shift−1)) / 2^shift) + z_y, qmin, qmax)."""
+    graph = context.graph
+    x, y = graph.tensor(node.inputs[0]), graph.tensor(node.output)
+    multiplier, shift = _int(node, "multiplier"), _int(node, "shift")
+    assert x.interval is not None
+    lowest, highest = (
+        (((v - x.format.zero_point) * multiplier + ((1 << shift) >> 1)) >> shift) + y.format.zero_point
+        for v in (x.interval.lo, x.interval.hi)
+    )
+
+    def compute(operands: list[Expr]) -> tuple[list[Statement], Expr]:
+        product = mul(sub(operands[0], const(x.format.zero_point)), const(multiplier))
+        rounded = sar(shift, add(product, const((1 << shift) >> 1)))
+        body: list[Statement] = [Let("y", add(rounded, const(y.format.zero_point)))]
+        if lowest < y.format.qmin:
+            body.append(at_least("y", const(y.format.qmin)))
+        if highest > y.format.qmax:
+            body.append(at_most("y", const(y.format.qmax)))
+        return body, Var("y")
+
+    lower_map(context, node, compute)
+
+
+def to_fraction_bits(scale: fixmath.InputScale, magnitude: str, result: str) -> list[Statement]:
+    """Return `fixmath.InputScale.apply` of a non-negative variable, which is clamped on the way."""
+    half = const((1 << scale.shift) >> 1)
+    return [
+        at_most(magnitude, const(scale.limit)),
+        Let(result, shr(scale.shift, add(mul(Var(magnitude), const(scale.multiplier)), half))),
+    ]
+
+
+def exp_neg(t: str, result: str) -> list[Statement]:
+    """Return `fixmath.exp_neg` of a variable, into a new variable."""
+    body: list[Statement] = [
+        Let("k", shr(192, add(mul(Var(t), const(fixmath.INV_LN2)), const(1 << 191)))),
+        Let("r", sub(Var(t), mul(Var("k"), const(fixmath.LN2)))),
+        Let(result, const(fixmath.EXP_COEFFICIENTS[-1])),
+    ]
+    for c in fixmath.EXP_COEFFICIENTS[-2::-1]:
+        body.append(Assign(result, sub(const(c), sar(fixmath.BITS, mul(Var("r"), Var(result))))))
+    body.append(Assign(result, shift_right(Var("k"), Var(result))))
+    return body
+
+
+def shift_right(bits: Expr, value: Expr) -> Expr:
+    """Return value >> bits for bits known only while running."""
+    return Apply(OpCode.SHR, (bits, value))
+
+
+@lowering("Sigmoid")
+def lower_sigmoid(context: Lowering, node: Node) -> None:
+    """`fixmath.sigmoid`, step by step."""
+    scale = fixmath.InputScale.of(node)
+
+    def compute(operands: list[Expr]) -> tuple[list[Statement], Expr]:
+        body: list[Statement] = [
+            Let("x", sub(operands[0], _zero(context, node, 0))),
+            Let("negative", slt(Var("x"), const(0))),
+            If(Var("negative"), (Assign("x", sub(const(0), Var("x"))),)),
+            *to_fraction_bits(scale, "x", "t"),
+            *exp_neg("t", "e"),
+            Let("top", const(fixmath.ONE)),
+            If(Var("negative"), (Assign("top", Var("e")),)),
+        ]
+        return body, div(shl(fixmath.OUTPUT_BITS, Var("top")), add(Var("e"), const(fixmath.ONE)))
+
+    lower_map(
+        context, node, compute, note="1 / (1 + exp(-x)), exp with 96 fraction bits by range reduction and its series."
+    )

@@ -1,0 +1,244 @@
+"""Probabilities and decisions; the same steps as `evaluate_exact` of the operators and as `ml2sc.ir.fixmath`."""
+
+from __future__ import annotations
+
+from ml2sc.ir import fixmath
+from ml2sc.ir.graph import Node
+from ml2sc.ir.ops.base import attr_int
+from ml2sc.ir.program import (
+    Assign,
+    Block,
+    Expr,
+    If,
+    Let,
+    Load,
+    Note,
+    Statement,
+    Store,
+    Var,
+    add,
+    const,
+    div,
+    gt,
+    iszero,
+    loop,
+    lt,
+    mul,
+    sar,
+    sdiv,
+    sgt,
+    shl,
+    shr,
+    slt,
+    sub,
+)
+
+from .context import DraftSection, Lowering, lowering
+from .elementwise import exp_neg, lower_map, to_fraction_bits
+from .values import Laned, Scalars, Value
+
+
+def _row_buffers(context: Lowering, node: Node, draft: DraftSection) -> tuple[str, int, int]:
+    """Copy the node's input into a buffer of its own, a value a word; return it with the length and number of rows."""
+    tensor = context.graph.tensor(node.inputs[0])
+    size = attr_int(node, "size", tensor.size)
+    value = context.scalars(context.values[tensor.name], draft)
+    direct = value.direct()
+    if isinstance(direct, Scalars):
+        return direct.buffer, size, tensor.size // size
+    buffer = context.buffer(f"{draft.name}_in", tensor.size)
+    context.emit_map(draft, [value], [], buffer, lambda operands: ([], operands[0]))
+    return buffer, size, tensor.size // size
+
+
+def _maximum(buffer: str, first: int, size: int, name: str) -> list[Statement]:
+    return [
+        Let(name, Load(buffer, const(first))),
+        loop(
+            "j",
+            size - 1,
+            [Let("v", Load(buffer, Var("j"))), If(sgt(Var("v"), Var(name)), (Assign(name, Var("v")),))],
+            start=first + 1,
+        ),
+    ]
+
+
+def _exponentials(source: str, result: str, first: int, size: int, scale: fixmath.InputScale) -> list[Statement]:
+    """Return statements that store exp(x_j − top) of a row with 96 fraction bits, and add them up in `total`."""
+    body: list[Statement] = [
+        Let("x", sub(Var("top"), Load(source, Var("j")))),
+        *to_fraction_bits(scale, "x", "t"),
+        *exp_neg("t", "e"),
+        Store(result, Var("j"), Var("e")),
+        Assign("total", add(Var("total"), Var("e"))),
+    ]
+    return [Let("total", const(0)), loop("j", size, body, start=first)]
+
+
+@lowering("Softmax")
+def lower_softmax(context: Lowering, node: Node) -> None:
+    """exp(x_i − max x) / Σ_j exp(x_j − max x)."""
+    count = context.graph.tensor(node.output).size
+    draft = context.section(node, f"Softmax, {count} values")
+    draft.body.append(Note("exp with 96 fraction bits by range reduction and its series; quotients with 60."))
+    source, size, rows = _row_buffers(context, node, draft)
+    result = Scalars(context.buffer(f"{draft.name}_out", count), count)
+    scale = fixmath.InputScale.of(node)
+    for row in range(rows):
+        first = row * size
+        block = [
+            *_maximum(source, first, size, "top"),
+            *_exponentials(source, result.buffer, first, size, scale),
+            loop(
+                "j",
+                size,
+                [
+                    Store(
+                        result.buffer,
+                        Var("j"),
+                        div(shl(fixmath.OUTPUT_BITS, Load(result.buffer, Var("j"))), Var("total")),
+                    )
+                ],
+                start=first,
+            ),
+        ]
+        draft.body.append(_scope(block))
+    draft.facts = {"operator": "Softmax", "lanes": 1}
+    context.values[node.output] = Value.of(result)
+
+
+@lowering("LogSoftmax")
+def lower_log_softmax(context: Lowering, node: Node) -> None:
+    """x_i − max x − ln Σ_j exp(x_j − max x)."""
+    count = context.graph.tensor(node.output).size
+    draft = context.section(node, f"LogSoftmax, {count} values")
+    draft.body.append(Note("exp and ln with 96 fraction bits, by range reduction and their series; results with 60."))
+    source, size, rows = _row_buffers(context, node, draft)
+    result = Scalars(context.buffer(f"{draft.name}_out", count), count)
+    scale = fixmath.InputScale.of(node)
+    half = const((1 << scale.shift) >> 1)
+    drop = fixmath.BITS - fixmath.OUTPUT_BITS
+    for row in range(rows):
+        first = row * size
+        distance = mul(sub(Var("top"), Load(source, Var("j"))), const(scale.multiplier))
+        below = add(shr(scale.shift, add(distance, half)), Var("log"))
+        block = [
+            *_maximum(source, first, size, "top"),
+            *_exponentials(source, result.buffer, first, size, scale),
+            *_ln("total", "log", size),
+            loop("j", size, [Store(result.buffer, Var("j"), sub(const(0), sar(drop, below)))], start=first),
+        ]
+        draft.body.append(_scope(block))
+    draft.facts = {"operator": "LogSoftmax", "lanes": 1}
+    context.values[node.output] = Value.of(result)
+
+
+def _ln(v: str, result: str, most: int) -> list[Statement]:
+    """Return `fixmath.ln` of a variable that is at most `most`, into a new variable."""
+    two = const(2 * fixmath.ONE)
+    halve = If(iszero(lt(Var(v), two)), (Assign(v, shr(1, Var(v))), Assign("halvings", add(Var("halvings"), const(1)))))
+    top = shl(fixmath.BITS, sub(Var(v), const(fixmath.SQRT2)))
+    body: list[Statement] = [
+        Let("halvings", const(0)),
+        loop("h", most.bit_length() + 1, [halve]),
+        Let("z", sdiv(top, add(Var(v), const(fixmath.SQRT2)))),
+        Let("z2", shr(fixmath.BITS, mul(Var("z"), Var("z")))),
+        Let(result, const(fixmath.LN_COEFFICIENTS[-1])),
+    ]
+    for c in fixmath.LN_COEFFICIENTS[-2::-1]:
+        body.append(Assign(result, add(shr(fixmath.BITS, mul(Var("z2"), Var(result))), const(c))))
+    log_m = add(sar(fixmath.BITS - 1, mul(Var("z"), Var(result))), const(fixmath.LN_SQRT2))
+    body.append(Assign(result, add(mul(Var("halvings"), const(fixmath.LN2)), log_m)))
+    return body
+
+
+def _scope(block: list[Statement]) -> Statement:
+    """Return statements whose variables do not clash with those of the next row."""
+    return Block(tuple(block))
+
+
+@lowering("Normalizer")
+def lower_normalizer(context: Lowering, node: Node) -> None:
+    """(x_i − z) / Σ_j |x_j − z|."""
+    tensor = context.graph.tensor(node.inputs[0])
+    draft = context.section(node, f"Normalizer, {tensor.size} values")
+    source, size, rows = _row_buffers(context, node, draft)
+    result = Scalars(context.buffer(f"{draft.name}_out", tensor.size), tensor.size)
+    x: Expr = sub(Load(source, Var("j")), const(tensor.format.zero_point))
+    magnitude = [Let("x", x), If(slt(Var("x"), const(0)), (Assign("x", sub(const(0), Var("x"))),))]
+    for row in range(rows):
+        first = row * size
+        block: list[Statement] = [
+            Let("total", const(0)),
+            loop("j", size, [*magnitude, Assign("total", add(Var("total"), Var("x")))], start=first),
+            If(iszero(Var("total")), (Assign("total", const(1)),)),
+            loop(
+                "j",
+                size,
+                [Store(result.buffer, Var("j"), sdiv(shl(fixmath.OUTPUT_BITS, x), Var("total")))],
+                start=first,
+            ),
+        ]
+        draft.body.append(_scope(block))
+    draft.facts = {"operator": "Normalizer", "lanes": 1}
+    context.values[node.output] = Value.of(result)
+
+
+@lowering("ArgMax")
+def lower_argmax(context: Lowering, node: Node) -> None:
+    """The first greatest element."""
+    value = context.values[node.inputs[0]]
+    draft = context.section(node, f"ArgMax of {value.size}: the first of equal maxima")
+    result = Scalars(context.buffer(f"{draft.name}_out", 1), 1)
+    direct = value.direct()
+    if isinstance(direct, Laned):
+        # all lanes stand for q − offset with one offset: they compare as they are, unsigned
+        _argmax_lanes(draft, direct)
+    else:
+        value = context.scalars(value, draft)
+        buffer = context.buffer(f"{draft.name}_in", value.size)
+        context.emit_map(draft, [value], [], buffer, lambda operands: ([], operands[0]))
+        draft.body += [Let("best", Load(buffer, const(0))), Let("index", const(0))]
+        better = If(sgt(Var("v"), Var("best")), (Assign("best", Var("v")), Assign("index", Var("e"))))
+        if value.size > 1:
+            draft.body.append(loop("e", value.size - 1, [Let("v", Load(buffer, Var("e"))), better], start=1))
+    draft.body.append(Store(result.buffer, const(0), Var("index")))
+    draft.facts = {"operator": "ArgMax", "lanes": 1}
+    context.values[node.output] = Value.of(result)
+
+
+def _argmax_lanes(draft: DraftSection, source: Laned) -> None:
+    draft.body += [Let("word0", Load(source.buffer, const(0)))]
+    draft.body += [Let("best", source.lane(Var("word0"), 0)), Let("index", const(0))]
+    for e in range(1, source.count):
+        number, lane = divmod(e, source.lanes)
+        if lane == 0:
+            draft.body.append(Let(f"word{number}", Load(source.buffer, const(number))))
+        draft.body.append(Let(f"v{e}", source.lane(Var(f"word{number}"), lane)))
+        better = (Assign("best", Var(f"v{e}")), Assign("index", const(e)))
+        draft.body.append(If(gt(Var(f"v{e}"), Var("best")), better))
+
+
+@lowering("GreaterOrEqual")
+def lower_greater_or_equal(context: Lowering, node: Node) -> None:
+    """1 if x >= z, else 0."""
+    zero = const(context.graph.tensor(node.inputs[0]).format.zero_point)
+    lower_map(context, node, lambda operands: ([], iszero(slt(operands[0], zero))))
+
+
+@lowering("TableLookup")
+def lower_table_lookup(context: Lowering, node: Node) -> None:
+    """A class label."""
+    table = context.graph.tensor(node.inputs[0])
+    assert table.data is not None
+    labels = [int(v) for v in table.data.ravel()]
+    index = context.values[node.inputs[1]]
+    if labels == list(range(len(labels))):
+        context.values[node.output] = index
+        return
+    draft = context.section(node, f"Class label, one of {len(labels)}")
+    value = context.scalars(index, draft)
+    buffer = context.table(draft, f"{draft.name}_labels", labels)
+    result = Scalars(context.buffer(f"{draft.name}_out", value.size), value.size)
+    context.emit_map(draft, [value], [], result.buffer, lambda operands: ([], Load(buffer, operands[0])))
+    context.values[node.output] = Value.of(result)

@@ -1,0 +1,180 @@
+"""Passes, pipelines, and the manager that runs them and checks their work.
+
+A pass is a frozen dataclass; its fields are its options. To add one copy `fuse_gemm_relu.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import time
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, TypeVar, get_type_hints
+
+from ml2sc.errors import InternalError, Ml2scError, PassError, UsageError, VerifyError
+from ml2sc.ir.graph import Graph
+from ml2sc.ir.printer import print_graph
+from ml2sc.ir.verify import verify
+from ml2sc.registry import Registry
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A rewrite of the graph, in place.
+
+    Attributes:
+        name: How pipelines call it.
+        after: Passes that must come earlier in a pipeline that holds them too.
+    """
+
+    name: ClassVar[str]
+    after: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def run(self, graph: Graph) -> bool:
+        """Rewrite `graph` and return whether anything changed."""
+
+    def __str__(self) -> str:
+        options = ",".join(
+            f"{f.name}={getattr(self, f.name)}"
+            for f in dataclasses.fields(self)
+            if f.init and f.repr and getattr(self, f.name) != f.default
+        )
+        return f"{self.name}{{{options}}}" if options else self.name
+
+
+PASSES: Registry[type[Pass]] = Registry("pass", "ml2sc.passes")
+"""All passes; plugins add theirs through the entry-point group `ml2sc.passes`."""
+
+PassClass = TypeVar("PassClass", bound=type[Pass])
+
+
+def register_pass(cls: PassClass) -> PassClass:
+    """Class decorator: file a pass under its `name`."""
+    PASSES.register(cls.name)(cls)
+    return cls
+
+
+class Instrument(Protocol):
+    """Watches a pipeline."""
+
+    def after_pass(self, step: int, pass_: Pass | None, graph: Graph, seconds: float) -> None:
+        """See the graph after step `step`; step 0, without a pass, is the graph as it came."""
+
+
+@dataclass
+class DumpIr:
+    """Writes the graph's text form after each pass: `003_fuse_gemm_relu.ir`.
+
+    Attributes:
+        folder: Where to; it is made if need be.
+    """
+
+    folder: Path
+
+    def after_pass(self, step: int, pass_: Pass | None, graph: Graph, seconds: float) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        name = "import" if pass_ is None else pass_.name
+        (self.folder / f"{step:03d}_{name}.ir").write_text(print_graph(graph), encoding="utf-8")
+
+
+def run_pipeline(graph: Graph, passes: Sequence[Pass], instruments: Sequence[Instrument] = ()) -> None:
+    """Run `passes` over `graph` in place, verifying it before the first and after each.
+
+    Raises:
+        UsageError: the order breaks a pass's `after`.
+        PassError: a pass left a graph that does not verify, or failed with an error of its own.
+        Ml2scError: what a pass found wrong with the model.
+    """
+    check_order(passes)
+    verify(graph)
+    for instrument in instruments:
+        instrument.after_pass(0, None, graph, 0.0)
+    for step, pass_ in enumerate(passes, start=1):
+        start = time.perf_counter()
+        try:
+            pass_.run(graph)
+            _verify_after(graph)
+        except Ml2scError:
+            raise
+        except Exception as error:  # whatever a pass throws is reported with the pass and what ran before it
+            before = ", ".join(str(p) for p in passes[: step - 1]) or "nothing"
+            message = str(error.args[0]) if isinstance(error, InternalError) else repr(error)
+            raise PassError(f"pass {pass_} (step {step}) failed: {message}; before it ran: {before}") from error
+        seconds = time.perf_counter() - start
+        for instrument in instruments:
+            instrument.after_pass(step, pass_, graph, seconds)
+
+
+def _verify_after(graph: Graph) -> None:
+    """Verify what a pass left: the model was fine before, so that a rule of an operator it breaks is a bug too."""
+    try:
+        verify(graph)
+    except Ml2scError as error:
+        raise VerifyError(f"{error.message} ({error.node})" if error.node else error.message) from error
+
+
+def check_order(passes: Sequence[Pass]) -> None:
+    """Check the order constraints of a pipeline.
+
+    Raises:
+        UsageError: a pass comes before one it must follow.
+    """
+    names = [p.name for p in passes]
+    for position, pass_ in enumerate(passes):
+        for earlier in pass_.after:
+            if earlier in names[position + 1 :] and earlier not in names[:position]:
+                raise UsageError(
+                    f"pass {pass_.name!r} must come after {earlier!r}", hint="change the order in --passes"
+                )
+
+
+_ITEM = re.compile(r"\s*([\w.-]+)\s*(?:\{([^{}]*)\})?\s*(?:,|$)")
+
+
+def parse_pipeline(spec: str) -> tuple[Pass, ...]:
+    """Read a pipeline: `name,name{option=value,option=value},…`.
+
+    Raises:
+        UsageError: the text is not a pipeline, or an option is unknown or has a wrong value.
+        UnknownNameError: there is no such pass.
+    """
+    passes: list[Pass] = []
+    position = 0
+    while position < len(spec):
+        match = _ITEM.match(spec, position)
+        if match is None or match.end() == position:
+            raise UsageError(
+                f"cannot read the pipeline {spec!r} at {spec[position:]!r}", hint="name,name{option=value},…"
+            )
+        passes.append(_make_pass(PASSES.get(match[1]), match[2] or ""))
+        position = match.end()
+    return tuple(passes)
+
+
+def _make_pass(cls: type[Pass], options: str) -> Pass:
+    hints = get_type_hints(cls)
+    fields = {f.name: hints[f.name] for f in dataclasses.fields(cls) if f.init}
+    values: dict[str, Any] = {}
+    for option in filter(None, (o.strip() for o in options.split(","))):
+        key, _, text = option.partition("=")
+        if key not in fields:
+            known = ", ".join(fields) or "none"
+            raise UsageError(f"pass {cls.name!r} has no option {key!r}", hint=f"its options: {known}")
+        try:
+            values[key] = _boolean(text) if fields[key] is bool else fields[key](text)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"pass {cls.name!r}: option {key}={text!r}: {error}") from error
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise UsageError(f"pass {cls.name!r} can't be made from {options!r}: {error}") from error
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in {"true", "false"}:
+        raise ValueError("expected true or false")
+    return text.lower() == "true"

@@ -1,0 +1,406 @@
+"""quantize: every tensor becomes fixed-point, every operator its integer form; the error of each is bounded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import ClassVar
+
+import numpy as np
+
+from ml2sc.errors import UnsupportedModelError, UsageError
+from ml2sc.ir.analysis import ACCUMULATOR_BITS, real_bounds
+from ml2sc.ir.graph import AttrValue, Graph, Node, Tensor
+from ml2sc.ir.ops.base import Bounds, ErrorContext, op_of
+from ml2sc.ir.ops.linear import linear_interval
+from ml2sc.ir.program import rational_multiplier
+from ml2sc.ir.types import Array, DType, FixedPoint, Interval, integer_array, round_half_up
+
+from .manager import Pass, register_pass
+from .precision import Binary, Integer, Precision, parse_precision
+
+_ROOMY = 200
+"""Bits that a scalar computation may use of a word before its operands are requantised."""
+
+
+@register_pass
+@dataclass(frozen=True)
+class Quantize(Pass):
+    """Replace the float graph by its integer form.
+
+    1. Inputs take the declared range: unsigned with a zero point (`wNaM`), or the one signed format (`qI.F`).
+    2. Results of operators keep the full precision of their accumulators (raw form) …
+    3. … until a linear layer reads them: there a Requantize brings them to the activation format. Its multiplier is 1
+       where the scales allow it: weight scales are chosen so.
+    4. Graph outputs and decisions stay raw.
+    5. Activation ranges are those observed in calibration, else the proved ones.
+
+    Attributes:
+        precision: `int8`, `wNaM` or `qI.F`.
+    """
+
+    name: ClassVar[str] = "quantize"
+    after: ClassVar[tuple[str, ...]] = (
+        "infer_shapes",
+        "fold_constants",
+        "fuse_gemm_relu",
+        "calibrate",
+        "derive_decision",
+    )
+    precision: str = "int8"
+
+    def run(self, graph: Graph) -> bool:
+        precision = parse_precision(self.precision)
+        if precision is None:
+            raise UsageError(
+                "the quantize pass needs a precision, not 'auto'", hint="ml2sc.compile chooses it for 'auto'"
+            )
+        graph.become(quantize(graph, precision))
+        return True
+
+
+def quantize(graph: Graph, precision: Precision, bounds: Mapping[str, Bounds] | None = None) -> Graph:
+    """Return the quantised form of a float graph.
+
+    Args:
+        graph: A float graph whose inputs have declared ranges.
+        precision: The number format.
+        bounds: `real_bounds(graph)`, if they are known already.
+
+    Raises:
+        UnsupportedModelError: an operator has no integer form here.
+        RangeError: a value cannot be bounded.
+    """
+    return _Quantization(graph, precision, bounds or real_bounds(graph)).run()
+
+
+class _Quantization:
+    """The `Quantizer` that operators talk to."""
+
+    def __init__(self, graph: Graph, precision: Precision, bounds: Mapping[str, Bounds]) -> None:
+        self.source = graph
+        self.target = Graph(graph.name)
+        self.precision = precision
+        self.bounds = bounds
+        self.precise_bits = (
+            precision.fraction_bits
+            if isinstance(precision, Binary)
+            else max(16, precision.weight_bits + 4, precision.activation_bits + 4)
+        )
+        self._raw: dict[str, str] = {}
+        self._activation: dict[str, str] = {}
+        self._narrow: set[str] = set()  # tensors of the target that are in activation format
+        self._real: dict[str, Bounds] = {}
+        self._error: dict[str, Array] = {}
+
+    def run(self) -> Graph:
+        for name in self.source.inputs:
+            self._add_input(name)
+        for node in self.source:
+            op_of(node).quantize(node, self)
+        self.target.inputs = list(self.source.inputs)
+        self.target.outputs = [self._output(name) for name in self.source.outputs]
+        self.target.decision = self.source.decision and self._raw[self.source.decision]
+        self.target.input_ranges, self.target.observed = dict(self.source.input_ranges), dict(self.source.observed)
+        self.target.errors = {name: float(error.max(initial=0.0)) for name, error in self._error.items()}
+        self.target.prune()
+        return self.target
+
+    def _output(self, name: str) -> str:
+        if self.is_constant(name):
+            raise UnsupportedModelError("a model's output does not depend on its input", tensor=f"%{name}")
+        return self._raw[name]
+
+    # -- what operators ask ----------------------------------------------------------------------------------------
+
+    def is_constant(self, name: str) -> bool:
+        return self.source.tensor(name).is_constant
+
+    def real(self, name: str) -> Array:
+        data = self.source.tensor(name).data
+        assert data is not None
+        return data.astype(np.float64)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self.source.tensor(name).shape
+
+    def raw(self, name: str) -> Tensor:
+        return self.target.tensor(self._raw[name])
+
+    def activation(self, name: str) -> Tensor:
+        if name not in self._activation:
+            raw = self.raw(name)
+            if raw.name not in self._narrow:
+                raw = self._requantize(raw, self._activation_format(raw.format, self._range(name)), f"{name}.q")
+                self._narrow.add(raw.name)
+            self._activation[name] = raw.name
+        return self.target.tensor(self._activation[name])
+
+    def operand(self, name: str, extra_bits: int) -> Tensor:
+        raw = self.raw(name)
+        lo, hi = self._extent(self._real[raw.name])
+        bits = math.log2(max(abs(lo), abs(hi), 1e-300) / float(raw.format.scale) + 2)
+        return raw if bits + extra_bits <= _ROOMY else self.activation(name)
+
+    def weight_scale(self, weights: Array, x: FixedPoint, output: str) -> Fraction:
+        if isinstance(self.precision, Binary):
+            return Fraction(1, 1 << self.precision.fraction_bits)
+        top = float(np.abs(weights).max(initial=0.0))
+        if top == 0.0:
+            return Fraction(1)
+        scale = Fraction(top) / ((1 << (self.precision.weight_bits - 1)) - 1)
+        target = self._requantized_range(output)
+        if target is None:
+            return scale
+        # The activations' scale must be the accumulators' times 2^S. Either they are rounded up to that (losing up to
+        # a bit of the activations), or the weights' scale is (losing up to a bit of the weights): the lesser loss.
+        step = _span_step(target, self.precision)
+        ratio = step / (x.scale * scale)
+        shift = _ceil_log2(ratio) - 1
+        finer = ratio / Fraction(2) ** shift
+        return scale * finer if shift >= 0 and finer * finer <= 2 else scale
+
+    def step(self, magnitude: float) -> Fraction:
+        if isinstance(self.precision, Binary):
+            return Fraction(1, 1 << self.precision.fraction_bits)
+        exponent = math.frexp(magnitude)[1] if magnitude else 0
+        return Fraction(2) ** (exponent - self.precise_bits)
+
+    def constant(self, base: str, real: Array, scale: Fraction) -> Tensor:
+        q = quantize_constant(real, scale)
+        if isinstance(self.precision, Integer) and base.endswith(".weight"):
+            top = (1 << (self.precision.weight_bits - 1)) - 1
+            q = np.clip(q, -top, top)
+        lo, hi = (int(q.min()), int(q.max())) if q.size else (0, 0)
+        interval = Interval(lo, hi)
+        format_ = FixedPoint(interval.signed_bits, True, scale)
+        return self.target.add_tensor(
+            Tensor(self.target.fresh(base), real.shape, format_, q, interval, np.asarray(real, dtype=np.float64))
+        )
+
+    def emit(
+        self,
+        node: Node,
+        op_type: str,
+        inputs: Sequence[str],
+        scale: Fraction,
+        *,
+        output: str | None = None,
+        shape: tuple[int, ...] | None = None,
+        zero_point: int = 0,
+        attrs: Mapping[str, AttrValue] | None = None,
+    ) -> Tensor:
+        if output is not None:
+            shape = self.source.tensor(output).shape
+        assert shape is not None
+        type_ = FixedPoint(ACCUMULATOR_BITS, True, scale, zero_point)
+        keeps_format = zero_point or op_type in {"Relu", "Clip", "Transpose"}
+        sources = [self.target.tensor(i) for i in inputs]
+        if keeps_format and sources[0].name in self._narrow:
+            type_ = sources[0].format
+        tensor = self.target.add_tensor(Tensor(self.target.fresh(output or f"{node.output}.part"), shape, type_))
+        if output is not None:
+            self._raw[output] = tensor.name
+        if type_.bits != ACCUMULATOR_BITS:
+            self._narrow.add(tensor.name)
+        name = node.name if not self.target.has_node(node.name) else f"{node.name}.{op_type.lower()}"
+        new = self.target.add(op_type, inputs, [tensor.name], attrs, name=name, origin=node.origin or (node.name,))
+        self._analyse(new, [output])
+        return tensor
+
+    def move(self, node: Node) -> None:
+        dynamic = [name for name in dict.fromkeys(node.inputs) if name and self._moves(name)]
+        raws = {name: self.raw(name) for name in dynamic if not self.is_constant(name)}
+        formats = {(t.format.scale, t.format.zero_point) for t in raws.values()}
+        floats = [name for name in dynamic if self.is_constant(name)]
+        if len(formats) > 1 or floats:
+            raws = self._aligned(raws, floats)
+        type_ = next(iter(raws.values())).format
+        inputs = [raws[name].name if name in raws else self._copied(name) for name in node.inputs]
+        outputs = []
+        for name in node.outputs:
+            if not name:
+                outputs.append("")
+                continue
+            tensor = self.target.add_tensor(Tensor(self.target.fresh(name), self.shape(name), type_))
+            self._raw[name] = tensor.name
+            outputs.append(tensor.name)
+        if all(t.name in self._narrow for t in raws.values()):
+            self._narrow.update(outputs)
+        new = self.target.add(
+            node.op_type, inputs, outputs, node.attrs, name=node.name, origin=node.origin or (node.name,)
+        )
+        self._analyse(new, list(node.outputs))
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _moves(self, name: str) -> bool:
+        return self.source.tensor(name).type is not DType.INT64 or not self.is_constant(name)
+
+    def _copied(self, name: str) -> str:
+        if name and name not in self.target.tensors:
+            tensor = self.source.tensor(name)
+            self.target.add_tensor(Tensor(name, tensor.shape, tensor.type, tensor.data))
+        return name
+
+    def _aligned(self, raws: Mapping[str, Tensor], constants: Sequence[str]) -> dict[str, Tensor]:
+        """Return tensors (and constants) brought to one scale, fine enough for the finest of them."""
+        scales = [t.format.scale for t in raws.values()]
+        common = min(scales)
+        if any((s / common).denominator != 1 for s in scales):
+            common /= 1 << self.precise_bits
+        for name in constants:
+            common = min(common, self.step(float(np.abs(self.real(name)).max(initial=0.0))))
+        aligned = {name: self.constant(name, self.real(name), common) for name in constants}
+        for name, raw in raws.items():
+            wide = FixedPoint(ACCUMULATOR_BITS, True, common)
+            same = (raw.format.scale, raw.format.zero_point) == (common, 0)
+            aligned[name] = raw if same else self._requantize(raw, wide, f"{name}.aligned")
+        return aligned
+
+    def _requantize(self, x: Tensor, to: FixedPoint, name: str) -> Tensor:
+        multiplier, shift = rational_multiplier(x.format.scale / to.scale, 64)
+        tensor = self.target.add_tensor(Tensor(self.target.fresh(name), x.shape, to))
+        producer = self.target.producer(x.name)
+        new = self.target.add(
+            "Requantize",
+            [x.name],
+            [tensor.name],
+            {"multiplier": multiplier, "shift": shift},
+            name=f"{tensor.name}.requantize",
+            origin=producer.origin if producer else (),
+        )
+        self._analyse(new, [None])
+        return tensor
+
+    def _analyse(self, node: Node, stands_for: Sequence[str | None]) -> None:
+        """Bound the real value and the error of a new node's outputs."""
+        inputs = self.target.input_tensors(node)
+        op = op_of(node)
+        reals = [self._real_of(t) if t else None for t in inputs]
+        errors = [None if t is None else t.data if t.type is DType.INT64 else self._error_of(t) for t in inputs]
+        outputs = [self.target.tensor(o) for o in node.outputs if o]
+        results = op.error(node, inputs, ErrorContext(errors, reals, outputs))
+        for slot, (tensor, error) in enumerate(zip(outputs, results, strict=True)):
+            self._error[tensor.name] = error
+            source = stands_for[slot] if slot < len(stands_for) else None
+            if source is not None:
+                self._real[tensor.name] = self.bounds[source]
+            elif op.moves or node.op_type == "Requantize":
+                self._real[tensor.name] = op.interval(node, reals)[slot]
+            else:
+                self._real[tensor.name] = self._linear_real(node)
+
+    def _linear_real(self, node: Node) -> Bounds:
+        x, w, *c = (self.target.tensor(name) for name in node.inputs)
+        assert w.real is not None
+        bias = c[0].real if c else None
+        y = linear_interval(self._real[x.name], w.real, np.zeros(()) if bias is None else bias)
+        relu = node.attrs.get("activation") == "Relu"
+        return Bounds(np.maximum(y.lo, 0), np.maximum(y.hi, 0)) if relu else y
+
+    def _real_of(self, tensor: Tensor) -> Bounds:
+        if tensor.type is DType.INT64:
+            assert tensor.data is not None
+            return Bounds(tensor.data, tensor.data)
+        if tensor.data is not None:
+            assert tensor.real is not None
+            return Bounds(tensor.real, tensor.real)
+        return self._real[tensor.name]
+
+    def _error_of(self, tensor: Tensor) -> Array:
+        if tensor.data is None:
+            return self._error[tensor.name]
+        assert tensor.real is not None
+        error: Array = np.abs(tensor.format.dequantize(tensor.data) - tensor.real)
+        return error
+
+    def _add_input(self, name: str) -> None:
+        lo, hi = self.source.input_ranges[name]
+        format_ = self._input_format(lo, hi)
+        ends = [format_.quantize_one(Fraction(v)) for v in (lo, hi)]
+        if isinstance(self.precision, Integer):
+            ends = [format_.qmin, format_.qmax]
+        tensor = Tensor(name, self.shape(name), format_, interval=Interval(ends[0], ends[1]))
+        self.target.add_tensor(tensor)
+        self._raw[name] = name
+        self._narrow.add(name)
+        self._real[name] = self.bounds[name]
+        step, zero = format_.scale, format_.zero_point
+        error = max(step / 2, Fraction(hi) - (ends[1] - zero) * step, (ends[0] - zero) * step - Fraction(lo))
+        self._error[name] = np.full(tensor.shape, float(error))
+
+    def _input_format(self, lo: float, hi: float) -> FixedPoint:
+        if isinstance(self.precision, Binary):
+            return self._binary()
+        return _unsigned((lo, hi), _span_step((lo, hi), self.precision), self.precision.activation_bits)
+
+    def _binary(self) -> FixedPoint:
+        assert isinstance(self.precision, Binary)
+        return FixedPoint(self.precision.bits, True, Fraction(1, 1 << self.precision.fraction_bits))
+
+    def _activation_format(self, raw: FixedPoint, extent: tuple[float, float]) -> FixedPoint:
+        if isinstance(self.precision, Binary):
+            return self._binary()
+        ratio = _span_step(extent, self.precision) / raw.scale
+        step = raw.scale * (1 << max(_ceil_log2(ratio), 0))
+        return _unsigned(extent, step, self.precision.activation_bits)
+
+    def _range(self, name: str) -> tuple[float, float]:
+        """Return the real range of a float tensor: as observed, else as proved."""
+        proved = self._extent(self.bounds[name])
+        if name not in self.source.observed:
+            return proved
+        lo, hi = self.source.observed[name]
+        return max(lo, proved[0]), min(hi, proved[1])
+
+    def _extent(self, bounds: Bounds) -> tuple[float, float]:
+        return float(bounds.lo.min(initial=0.0)), float(bounds.hi.max(initial=0.0))
+
+    def _requantized_range(self, name: str) -> tuple[float, float] | None:
+        """Return the range of the tensor that a layer's output is requantised as, or None if it never is.
+
+        That tensor comes after the Relu, Clip, constant Add or movement that follows the layer.
+        """
+        while (use := self.source.only_use(name)) is not None:
+            if use.op_type in {"Gemm", "FusedGemm", "MatMul"}:
+                return self._range(name)
+            passes = use.op_type in {"Relu", "Clip"} or op_of(use).moves
+            adds = use.op_type in {"Add", "Sub"} and any(self.is_constant(i) for i in use.inputs)
+            if not (passes or adds) or len(use.outputs) != 1:
+                return None
+            name = use.output
+        uses = self.source.uses(name)
+        return self._range(name) if any(u.node.op_type in {"Gemm", "FusedGemm", "MatMul"} for u in uses) else None
+
+
+def quantize_constant(real: Array, scale: Fraction) -> Array:
+    """Return the integers nearest to real / scale (ties up), in float64 where that is exact enough, else exactly."""
+    real = np.asarray(real, dtype=np.float64)
+    estimate = real / float(scale)
+    if real.size == 0 or float(np.abs(estimate).max()) < 2.0**50:
+        return np.floor(estimate + 0.5).astype(np.int64)
+    flat = [round_half_up(Fraction(v) / scale) for v in real.ravel().tolist()]
+    return integer_array(flat, real.shape)
+
+
+def _span_step(extent: tuple[float, float], precision: Integer) -> Fraction:
+    """Return the step that spreads a range with 0 in it over all integers of the activation format."""
+    lo, hi = min(extent[0], 0.0), max(extent[1], 0.0)
+    span = Fraction(hi) - Fraction(lo)
+    return (span or Fraction(1)) / ((1 << precision.activation_bits) - 1)
+
+
+def _unsigned(extent: tuple[float, float], step: Fraction, bits: int) -> FixedPoint:
+    zero = round_half_up(-Fraction(min(extent[0], 0.0)) / step)
+    return FixedPoint(bits, False, step, min(max(zero, 0), (1 << bits) - 1))
+
+
+def _ceil_log2(ratio: Fraction) -> int:
+    """Return the least integer k with 2^k >= ratio."""
+    k = ratio.numerator.bit_length() - ratio.denominator.bit_length() - 1
+    while Fraction(2) ** k < ratio:
+        k += 1
+    return k

@@ -1,0 +1,533 @@
+"""Chains a contract can be tried on: in this process (py-evm, revm), or a node spoken to over JSON-RPC.
+
+The embedded chains follow Prague's rules and the limits of a public chain: EIP-170 and EIP-3860 on code, EIP-7825 on a
+transaction's gas (live since Osaka; py-evm and pyrevm do not know it).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import re
+import shutil
+import socket
+import subprocess
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
+
+from eth_utils.address import to_canonical_address, to_checksum_address
+from eth_utils.crypto import keccak
+
+from ml2sc.errors import ContractLimitError, InternalError, Ml2scError, ToolchainError, UnknownNameError
+
+if TYPE_CHECKING:
+    from eth.abc import SignedTransactionAPI
+    from eth.vm.forks.prague import PragueVM
+    from pyrevm import EVM, AccountInfo
+
+logger = logging.getLogger(__name__)
+
+TX_GAS_LIMIT = 1 << 24
+"""EIP-7825: gas one transaction may use."""
+
+CODE_SIZE_LIMIT = 24_576
+"""EIP-170: bytes of code a contract may have."""
+
+INITCODE_SIZE_LIMIT = 49_152
+"""EIP-3860: bytes of init code, constructor arguments included."""
+
+CALL_GAS = 50_000_000
+"""Gas that public RPC nodes allow an eth_call."""
+
+_SENDER = "0x" + "11" * 20
+_SCRATCH = "0x" + "22" * 20
+_BLOCK_GAS_LIMIT = 1 << 40
+_REVM_PADDING = 33  # so that a PUSH32 at the very end needs no bounds check
+_NO_CODE_HASH = keccak(b"")
+
+_SMALLER = "use '--weights data' (it moves the weights into contracts of their own) or a narrower '--precision'"
+
+
+class Reverted(Ml2scError):  # noqa: N818 (the EVM's word for it)
+    """The contract refused a call.
+
+    Args:
+        data: What it returned: the ABI-encoded error, or nothing.
+        reason: What else is known.
+    """
+
+    code = "ML134"
+
+    def __init__(self, data: bytes, reason: str = "") -> None:
+        super().__init__(f"the contract reverted with 0x{data.hex()}{reason and f' ({reason})'}")
+        self.data = data
+
+
+@dataclass(frozen=True)
+class DeployReceipt:
+    """A contract was created.
+
+    Attributes:
+        address: Where it is, checksummed.
+        gas_used: Gas of the whole transaction.
+        code_size: Bytes of its runtime code.
+    """
+
+    address: str
+    gas_used: int
+    code_size: int
+
+
+@dataclass(frozen=True)
+class TxReceipt:
+    """A transaction went through.
+
+    Attributes:
+        gas_used: Gas of the whole transaction: 21,000, calldata and execution, less refunds.
+    """
+
+    gas_used: int
+
+
+class Chain(Protocol):
+    """What deploying and checking need of a chain.
+
+    Attributes:
+        name: What it is, for reports.
+    """
+
+    name: str
+
+    def deploy(self, init_code: bytes) -> DeployReceipt:
+        """Create a contract.
+
+        Args:
+            init_code: Creation code and constructor arguments.
+
+        Raises:
+            ContractLimitError: code, init code or gas exceed what a public chain allows.
+            Reverted: the constructor reverted.
+        """
+
+    def call(self, address: str, calldata: bytes) -> bytes:
+        """Call a view function (eth_call) and return what it returns.
+
+        Raises:
+            ContractLimitError: it needs more gas than the call allowance.
+            Reverted: the contract reverted.
+        """
+
+    def gas(self, address: str, calldata: bytes) -> int:
+        """Return the gas of a transaction that makes this call (its receipt's `gasUsed`); the state does not change.
+
+        A figure above `TX_GAS_LIMIT` says that only eth_call can make this call.
+
+        Raises:
+            ContractLimitError: it needs more gas than the call allowance.
+            Reverted: the contract reverted.
+        """
+
+    def transact(self, address: str, calldata: bytes) -> TxReceipt:
+        """Send a transaction.
+
+        Raises:
+            ContractLimitError: it needs more gas than a transaction may use.
+            Reverted: the contract reverted.
+        """
+
+    def code(self, address: str) -> bytes:
+        """Return the runtime code at an address; empty if there is none."""
+
+
+def intrinsic_gas(data: bytes, *, create: bool) -> tuple[int, int]:
+    """Return a transaction's intrinsic gas and the floor its calldata sets (EIP-7623), both with the 21,000.
+
+    Args:
+        data: Calldata or init code.
+        create: True for a transaction that creates a contract.
+    """
+    zeros = data.count(0)
+    tokens = zeros + 4 * (len(data) - zeros)
+    creation = 32_000 + 2 * -(-len(data) // 32) if create else 0
+    return 21_000 + 4 * tokens + creation, 21_000 + 10 * tokens
+
+
+class _Outcome(NamedTuple):
+    """How an execution ended; `failure` is "" for success, "revert", "out of gas", or what else stopped it."""
+
+    failure: str
+    output: bytes
+    gas_used: int
+    created: str
+
+
+class _LocalChain(ABC):
+    """A chain in this process: what py-evm and revm have in common.
+
+    Args:
+        call_gas: Gas allowance of `call` and `gas`.
+    """
+
+    name: str
+
+    def __init__(self, call_gas: int = CALL_GAS) -> None:
+        self.call_gas = call_gas
+
+    @abstractmethod
+    def code(self, address: str) -> bytes:
+        """Return the runtime code at an address; empty if there is none."""
+
+    @abstractmethod
+    def _run(self, to: str | None, data: bytes, gas: int, *, commit: bool, code: bytes | None = None) -> _Outcome:
+        """Execute a transaction.
+
+        Args:
+            to: The contract, or None to create one.
+            data: Calldata or init code.
+            gas: The transaction's gas limit; at least the intrinsic gas and the floor.
+            commit: Keep what it changed.
+            code: Pretend that the contract has this code (only without `commit`).
+        """
+
+    def deploy(self, init_code: bytes) -> DeployReceipt:
+        if len(init_code) > INITCODE_SIZE_LIMIT:
+            raise ContractLimitError(
+                f"the init code is {len(init_code):,} bytes; a chain allows {INITCODE_SIZE_LIMIT:,} (EIP-3860)",
+                hint=_SMALLER,
+            )
+        outcome = self._execute(None, init_code, TX_GAS_LIMIT, commit=True)
+        if not outcome.failure:
+            return DeployReceipt(outcome.created, outcome.gas_used, len(outcome.output))
+        if outcome.failure != "revert":
+            # Run as a contract's code, init code returns the code it would deploy, however long that is.
+            size = len(self._run(_SCRATCH, b"", self.call_gas, commit=False, code=init_code).output)
+            if size > CODE_SIZE_LIMIT:
+                raise ContractLimitError(
+                    f"the code is {size:,} bytes; a chain allows {CODE_SIZE_LIMIT:,} (EIP-170)",
+                    hint=_SMALLER,
+                )
+        raise self._failed(outcome, None, init_code, TX_GAS_LIMIT)
+
+    def call(self, address: str, calldata: bytes) -> bytes:
+        return self._ask(address, calldata).output
+
+    def gas(self, address: str, calldata: bytes) -> int:
+        return self._ask(address, calldata).gas_used
+
+    def transact(self, address: str, calldata: bytes) -> TxReceipt:
+        outcome = self._execute(address, calldata, TX_GAS_LIMIT, commit=True)
+        if outcome.failure:
+            raise self._failed(outcome, address, calldata, TX_GAS_LIMIT)
+        return TxReceipt(outcome.gas_used)
+
+    def _ask(self, address: str, calldata: bytes) -> _Outcome:
+        outcome = self._execute(address, calldata, self.call_gas, commit=False)
+        if outcome.failure:
+            raise self._failed(outcome, address, calldata, self.call_gas)
+        return outcome
+
+    def _execute(self, to: str | None, data: bytes, gas: int, *, commit: bool) -> _Outcome:
+        if gas < max(intrinsic_gas(data, create=to is None)):
+            return _Outcome("out of gas", b"", gas, "")
+        return self._run(to, data, gas, commit=commit)
+
+    def _failed(self, outcome: _Outcome, to: str | None, data: bytes, gas: int) -> Ml2scError:
+        if outcome.failure == "revert":
+            return Reverted(outcome.output)
+        if outcome.failure != "out of gas":
+            return Reverted(outcome.output, outcome.failure)
+        if gas >= self.call_gas:
+            message = f"the call needs more than {gas:,} gas, which is what public nodes allow an eth_call"
+            return ContractLimitError(message, hint="use a narrower precision or a smaller model")
+        # Only to say how much it would have needed.
+        retry = self._execute(to, data, self.call_gas, commit=False)
+        needed = f"more than {self.call_gas:,}" if retry.failure else f"{retry.gas_used:,}"
+        what = "deploying" if to is None else "the transaction"
+        return ContractLimitError(
+            f"{what} needs {needed} gas; a transaction may use {gas:,} (EIP-7825)",
+            hint=_SMALLER if to is None else "call it as a view function (eth_call), or use a narrower precision",
+        )
+
+
+class EmbeddedChain(_LocalChain):
+    """py-evm: the reference. Slow, but it is everywhere and its gas is the specification's.
+
+    Args:
+        call_gas: Gas allowance of `call` and `gas`.
+    """
+
+    def __init__(self, call_gas: int = CALL_GAS) -> None:
+        super().__init__(call_gas)
+        from eth.chains.base import MiningChain
+        from eth.db.atomic import AtomicDB
+        from eth.vm.forks.prague import PragueVM
+
+        self.name = "py-evm, prague"
+        chain = MiningChain.configure(vm_configuration=((0, PragueVM),), chain_id=1)
+        genesis: dict[str, Any] = {"difficulty": 0, "gas_limit": _BLOCK_GAS_LIMIT, "base_fee_per_gas": 0}
+        # One block that is never closed: nothing here depends on blocks, and closing one costs more than a call.
+        self._vm = cast("PragueVM", chain.from_genesis(AtomicDB(), genesis).get_vm())
+
+    def code(self, address: str) -> bytes:
+        return bytes(self._vm.state.get_code(to_canonical_address(address)))
+
+    def _run(self, to: str | None, data: bytes, gas: int, *, commit: bool, code: bytes | None = None) -> _Outcome:
+        from eth.constants import CREATE_CONTRACT_ADDRESS
+        from eth.exceptions import OutOfGas, Revert
+        from eth.vm.spoof import SpoofTransaction
+
+        state, sender = self._vm.state, to_canonical_address(_SENDER)
+        state.lock_changes()  # a transaction starts: all is cold again, and SSTORE's original values are these
+        snapshot = state.snapshot()
+        if code is not None:
+            state.set_code(to_canonical_address(_SCRATCH), code)
+        unsigned = self._vm.create_unsigned_transaction(
+            nonce=state.get_nonce(sender),
+            gas_price=0,
+            gas=gas,
+            to=CREATE_CONTRACT_ADDRESS if to is None else to_canonical_address(to),
+            value=0,
+            data=data,
+        )
+        # Not signed: signing would take longer than most calls.
+        transaction = cast("SignedTransactionAPI", SpoofTransaction(unsigned, from_=sender))
+        computation = state.apply_transaction(transaction)
+        gas_used = self._vm.finalize_gas_used(transaction, computation)
+        if commit:
+            state.commit(snapshot)
+        else:
+            state.revert(snapshot)
+        failure = ""
+        if computation.is_error:
+            kinds = {Revert: "revert", OutOfGas: "out of gas"}
+            failure = kinds.get(type(computation.error), str(computation.error) or type(computation.error).__name__)
+        created = to_checksum_address(computation.msg.storage_address) if to is None else ""
+        return _Outcome(failure, bytes(computation.output), gas_used, created)
+
+
+class RevmChain(_LocalChain):
+    """revm: the same answers and the same gas as `EmbeddedChain`, about a hundred times faster.
+
+    An instance of pyrevm's EVM is one endless transaction, in which whatever was touched stays warm. So each
+    transaction gets a new one, filled with what earlier ones left behind.
+
+    Args:
+        call_gas: Gas allowance of `call` and `gas`.
+    """
+
+    def __init__(self, call_gas: int = CALL_GAS) -> None:
+        super().__init__(call_gas)
+        if not revm_is_installed():
+            raise ToolchainError("pyrevm is not installed", hint="pip install 'ml2sc[fast]'")
+        self.name = "revm, prague"
+        self._nonces: dict[str, int] = {}
+        self._codes: dict[str, bytes] = {}
+        self._storage: dict[tuple[str, int], int] = {}
+
+    def code(self, address: str) -> bytes:
+        return self._codes.get(to_checksum_address(address), b"")
+
+    def _fresh(self) -> EVM:
+        from pyrevm import EVM, AccountInfo
+
+        # Cancun is the newest fork pyrevm knows by name; for contracts Prague adds only the calldata floor.
+        evm = EVM(gas_limit=_BLOCK_GAS_LIMIT, spec_id="Cancun")
+        for address, nonce in self._nonces.items():
+            evm.insert_account_info(address, AccountInfo(nonce=nonce, code=self._codes.get(address)))
+        for (address, slot), value in self._storage.items():
+            evm.insert_account_storage(address, slot, value)
+        return evm
+
+    def _run(self, to: str | None, data: bytes, gas: int, *, commit: bool, code: bytes | None = None) -> _Outcome:
+        from pyrevm import AccountInfo
+
+        evm = self._fresh()
+        if code is not None:
+            evm.insert_account_info(_SCRATCH, AccountInfo(code=code))
+        output, created, failure = b"", "", ""
+        try:
+            if to is None:
+                created = to_checksum_address(evm.deploy(_SENDER, data, gas=gas))
+            else:
+                output = evm.message_call(_SENDER, to, data, gas=gas)
+        except RuntimeError as error:  # a revert or a halt: pyrevm puts the return data into the text
+            failure, output = _revm_failure(str(error))
+        result = evm.result
+        if result is None:
+            raise InternalError(f"pyrevm refused a transaction: {failure}")
+        if created:
+            output = _unpadded(evm.basic(created))
+        if commit:
+            self._keep(evm)
+        return _Outcome(failure, output, max(result.gas_used, intrinsic_gas(data, create=to is None)[1]), created)
+
+    def _keep(self, evm: EVM) -> None:
+        """Take over what a transaction left: accounts, and the slots its journal says it wrote."""
+        for address, slot in re.findall(r"StorageChange \{ address: (0x\w+), key: (\w+)", evm.journal_str):
+            number = int(slot, 0)
+            self._storage[to_checksum_address(address), number] = evm.storage(address, number)
+        for address, account in evm.journal_state.items():
+            self._nonces[address] = account.nonce
+            if address not in self._codes and (code := _unpadded(account)):
+                self._codes[address] = code
+
+
+def _unpadded(account: AccountInfo) -> bytes:
+    """Return an account's code without the zeros that revm's analysis appends."""
+    code, code_hash = bytes(account.code or b""), bytes(account.code_hash or b"")
+    if code_hash == _NO_CODE_HASH:
+        return b""
+    for length in (len(code) - _REVM_PADDING, len(code)):
+        if keccak(code[: max(length, 0)]) == code_hash:
+            return code[:length]
+    raise InternalError(f"pyrevm holds {len(code)} bytes of code that do not have the code's hash")
+
+
+def revm_is_installed() -> bool:
+    """Return whether `RevmChain` can be used."""
+    return importlib.util.find_spec("pyrevm") is not None
+
+
+def _revm_failure(text: str) -> tuple[str, bytes]:
+    if match := re.fullmatch(r"Revert \{ .*output: 0x([0-9a-f]*) \}", text):
+        return "revert", bytes.fromhex(match.group(1))
+    reason = re.search(r"reason: (\w+)", text)
+    name = reason.group(1) if reason else text
+    return ("out of gas" if name == "OutOfGas" else name), b""
+
+
+class RpcChain:
+    """A node spoken to over JSON-RPC. It signs with its own first account, if it has one; without, it is read only.
+
+    Args:
+        url: Where it listens.
+        timeout: Seconds to wait for a receipt.
+    """
+
+    def __init__(self, url: str, timeout: float = 120.0) -> None:
+        from web3 import HTTPProvider
+
+        self._provider = HTTPProvider(url, request_kwargs={"timeout": timeout})
+        self._timeout = timeout
+        self.name = f"{self._request('web3_clientVersion')}, chain {int(self._request('eth_chainId'), 16)}"
+
+    def deploy(self, init_code: bytes) -> DeployReceipt:
+        receipt = self._send({"data": _hex(init_code)})
+        address = to_checksum_address(receipt["contractAddress"])
+        return DeployReceipt(address, int(receipt["gasUsed"], 16), len(self.code(address)))
+
+    def call(self, address: str, calldata: bytes) -> bytes:
+        transaction = {"to": address, "data": _hex(calldata), "gas": hex(CALL_GAS)}
+        return _bytes(self._request("eth_call", transaction, "latest"))
+
+    def gas(self, address: str, calldata: bytes) -> int:
+        if self._request("eth_accounts"):
+            return self.transact(address, calldata).gas_used
+        return int(self._request("eth_estimateGas", {"to": address, "data": _hex(calldata)}), 16)
+
+    def transact(self, address: str, calldata: bytes) -> TxReceipt:
+        return TxReceipt(int(self._send({"to": address, "data": _hex(calldata)})["gasUsed"], 16))
+
+    def code(self, address: str) -> bytes:
+        return _bytes(self._request("eth_getCode", address, "latest"))
+
+    def _send(self, transaction: dict[str, str]) -> dict[str, Any]:
+        accounts = self._request("eth_accounts")
+        if not accounts:
+            raise ToolchainError(
+                "the node holds no account to send a transaction from", hint="give --address of a deployed contract"
+            )
+        transaction = {"from": accounts[0], "gas": hex(TX_GAS_LIMIT), **transaction}
+        tx_hash = self._request("eth_sendTransaction", transaction)
+        end = time.monotonic() + self._timeout
+        while (receipt := self._request("eth_getTransactionReceipt", tx_hash)) is None:
+            if time.monotonic() > end:
+                raise ToolchainError(f"transaction {tx_hash} was not mined within {self._timeout:.0f} s")
+            time.sleep(0.05)
+        if int(receipt["status"], 16) != 1:
+            raise Reverted(b"", f"transaction {tx_hash} failed, {int(receipt['gasUsed'], 16):,} gas used")
+        return dict(receipt)
+
+    def _request(self, method: str, *params: Any) -> Any:
+        try:
+            response = self._provider.make_request(method, list(params))
+        except (OSError, ValueError) as error:  # requests' errors are OSErrors; an answer that is no JSON a ValueError
+            raise ToolchainError(f"the node does not answer {method}: {error}") from error
+        if "error" not in response:
+            return response["result"]
+        refusal = cast("dict[str, Any]", response["error"])
+        data, message = refusal.get("data"), refusal["message"]
+        if isinstance(data, str) and data.startswith("0x"):
+            raise Reverted(_bytes(data))
+        if "revert" in message:
+            raise Reverted(b"", message)
+        raise ToolchainError(f"the node refuses {method}: {message}")
+
+
+def _hex(data: bytes) -> str:
+    return "0x" + data.hex()
+
+
+def _bytes(text: str) -> bytes:
+    return bytes.fromhex(text.removeprefix("0x"))
+
+
+@contextmanager
+def _anvil(fork: str, seconds: float = 20.0) -> Iterator[RpcChain]:
+    """Start anvil on a free port, and end it."""
+    program = shutil.which("anvil")
+    if program is None:
+        raise ToolchainError("no executable anvil", hint="install Foundry, or use '--chain embedded'")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [program, "--host", "127.0.0.1", "--port", str(port), "--hardfork", fork, "--silent"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                chain = RpcChain(f"http://127.0.0.1:{port}")
+                break
+            except ToolchainError:
+                if process.poll() is not None:
+                    message = f"anvil ended with {process.returncode}: does it know '--hardfork {fork}'?"
+                    raise ToolchainError(message) from None
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.05)
+        yield chain
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextmanager
+def open_chain(spec: str, fork: str = "prague") -> Iterator[Chain]:
+    """Open a chain, and close it at the end of the block.
+
+    Args:
+        spec: "embedded" (revm where installed, else py-evm), "py-evm", "revm", "anvil" (started and ended here), or a
+            node's URL.
+        fork: The rules anvil is to follow; the embedded chains follow Prague's.
+
+    Raises:
+        ToolchainError: the chain is not installed, or does not answer.
+    """
+    if spec == "anvil":
+        with _anvil(fork) as chain:
+            yield chain
+    elif "://" in spec:
+        yield RpcChain(spec)
+    else:
+        chains = {"py-evm": EmbeddedChain, "revm": RevmChain}
+        chains["embedded"] = RevmChain if revm_is_installed() else EmbeddedChain
+        if spec not in chains:
+            raise UnknownNameError("chain", spec, [*chains, "anvil", "URL of a node"])
+        if fork != "prague":
+            logger.info("the embedded chain follows Prague's rules, not %s's", fork)
+        yield chains[spec]()

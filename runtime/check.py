@@ -1,0 +1,680 @@
+"""The check: contract == Program interpreter == graph interpreter in every integer; the float model within its bound.
+
+Two roads into the contract are tried: packed integers (`predictPacked`, `classifyPacked`) on every sample, and WAD
+(`predict`, `classify`) on every sample of a small model or the first few of a large one.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ml2sc.backends.base import BACKENDS, Artifact, Toolchain
+from ml2sc.errors import ArtifactError, DataError, InternalError, Ml2scError, ToolchainError, UsageError
+from ml2sc.frontend.data import Samples, load_samples, samples_from_arrays
+from ml2sc.ir.evaluate import evaluate_float
+from ml2sc.ir.graph import Graph
+from ml2sc.ir.interpret import Interpreter, ProgramError
+from ml2sc.ir.program import MASK
+from ml2sc.ir.types import Array, DType
+from ml2sc.ir.wad import WAD, Outcome, inputs_from_wad, pack, quantize_inputs, run_graph, to_wad
+from ml2sc.passes.lower import lower
+
+from .chain import Chain, open_chain, revm_is_installed
+from .contract import Contract, ContractError
+from .deploy import Deployment, deploy
+
+_RANDOM_SAMPLES = 100
+_LARGE_INPUT = 200  # elements; WAD calls of a larger model cost so much that only some samples make them
+_WAD_SAMPLES = 25
+_REFERENCE_SAMPLES = 10  # how many py-evm repeats of what revm answered
+
+_FLOAT64_ROUNDING = 2.0**-44
+"""Rounding of the float64 evaluation itself, in units of its greatest intermediate value: room for 256 roundings."""
+
+
+@dataclass(frozen=True)
+class Distances:
+    """How far the contract's outputs are from another model's, over the samples in the declared range.
+
+    Attributes:
+        max_abs_error: Largest absolute difference over all outputs; None without any.
+        mean_abs_error: Mean absolute difference; None without any.
+        accuracy: Share of that model's decisions that are the labels; None without labels or decisions.
+    """
+
+    max_abs_error: float | None = None
+    mean_abs_error: float | None = None
+    accuracy: float | None = None
+
+
+@dataclass(frozen=True)
+class Outside:
+    """The samples outside the declared range: no bound is claimed for them.
+
+    Attributes:
+        decision_agreement: Share of them with onnxruntime's decision; None without decisions.
+        max_abs_error: Largest absolute difference to the float64 model; None without any.
+    """
+
+    decision_agreement: float | None = None
+    max_abs_error: float | None = None
+
+
+@dataclass(frozen=True)
+class GasSpread:
+    """Gas of the inference transactions (`classifyPacked`, or `predictPacked`): 21,000 and calldata included."""
+
+    min: int
+    mean: float
+    max: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a check found.
+
+    Attributes:
+        name: Name of the contract.
+        target: Backend that made it.
+        precision: Its number format.
+        chain: Where it ran.
+        samples: Number of samples tried.
+        random: Whether they were made up, for want of a file.
+        wad_samples: How many of them also took the WAD road.
+        outside_range: How many lie outside the declared range.
+        bit_exact_samples: On how many the contract gave the interpreters' integers, all of them.
+        decision_agreement: Share of decisions equal to onnxruntime's, in the declared range; None without decisions.
+        accuracy: Share of decisions equal to the labels; None without labels or decisions.
+        max_abs_error: Largest distance to the model in float64, in the declared range; None without outputs or samples.
+        mean_abs_error: Mean distance to it; likewise.
+        error_bound: What the compiler stated for `max_abs_error`.
+        within_bound: Whether the bound holds (but for float64's own rounding).
+        onnxruntime: Distances to onnxruntime, which computes in float32.
+        outside: About the samples outside the range.
+        gas: Gas of the inference transactions.
+        gas_deploy: Gas of deploying the contract; None if it was there already.
+        gas_weights: Gas of deploying its data contracts; None if they were there already.
+        gas_predicted: What the compiler predicted for an inference.
+        code_bytes: Bytes of the contract's code and of its data contracts.
+        first_difference: The first sample that is not bit-exact, and how; None if all are.
+    """
+
+    name: str
+    target: str
+    precision: str
+    chain: str
+    samples: int
+    random: bool
+    wad_samples: int
+    outside_range: int
+    bit_exact_samples: int
+    decision_agreement: float | None
+    accuracy: float | None
+    max_abs_error: float | None
+    mean_abs_error: float | None
+    error_bound: float
+    within_bound: bool
+    onnxruntime: Distances
+    outside: Outside
+    gas: GasSpread
+    gas_deploy: int | None
+    gas_weights: int | None
+    gas_predicted: int | None
+    code_bytes: int
+    first_difference: str | None = None
+
+    @property
+    def bit_exact(self) -> bool:
+        """Whether every sample is."""
+        return self.bit_exact_samples == self.samples
+
+    @property
+    def ok(self) -> bool:
+        """Whether the contract is bit-exact on every sample and the stated bound holds."""
+        return self.bit_exact and self.within_bound
+
+    @property
+    def failure(self) -> str:
+        """What is wrong, in a sentence or two; empty if nothing is."""
+        parts = []
+        if not self.bit_exact:
+            wrong = self.samples - self.bit_exact_samples
+            parts.append(f"{wrong:,} of {self.samples:,} samples are not bit-exact; {self.first_difference}")
+        if not self.within_bound:
+            parts.append(f"max_abs_error {self.max_abs_error} is above the stated bound {self.error_bound}")
+        return "; ".join(parts)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as JSON values."""
+        return {
+            "name": self.name,
+            "target": self.target,
+            "precision": self.precision,
+            "chain": self.chain,
+            "ok": self.ok,
+            "samples": self.samples,
+            "random": self.random,
+            "wad_samples": self.wad_samples,
+            "outside_range": self.outside_range,
+            "bit_exact": self.bit_exact,
+            "bit_exact_samples": self.bit_exact_samples,
+            "first_difference": self.first_difference,
+            "decision_agreement": self.decision_agreement,
+            "accuracy": self.accuracy,
+            "max_abs_error": self.max_abs_error,
+            "mean_abs_error": self.mean_abs_error,
+            "error_bound": self.error_bound,
+            "within_bound": self.within_bound,
+            "onnxruntime": vars(self.onnxruntime),
+            "outside": vars(self.outside),
+            "gas": {
+                "deploy": self.gas_deploy,
+                "weights": self.gas_weights,
+                "inference": vars(self.gas),
+                "predicted": self.gas_predicted,
+            },
+            "code_bytes": self.code_bytes,
+        }
+
+
+Progress = Callable[[int, int], None]
+
+
+def check(
+    artifact: Artifact,
+    samples: Samples | str | os.PathLike[str] | Array | Mapping[str, Array] | None = None,
+    *,
+    chain: str = "embedded",
+    address: str | None = None,
+    toolchain: Toolchain | None = None,
+    progress: Progress | None = None,
+    limit: int | None = None,
+) -> Report:
+    """Run a contract on samples and compare it with the interpreters, the float model and onnxruntime.
+
+    On the embedded chain revm does the bulk where it is installed, and py-evm, the reference, repeats some samples.
+
+    Args:
+        artifact: What `ml2sc.compile` (or `build`, or `load_folder`) returned.
+        samples: A file, arrays, or None for made-up inputs.
+        chain: As `open_chain` takes it: "embedded", "anvil", a node's URL.
+        address: Where the contract is on that chain; by default it is deployed.
+        toolchain: Compiles the artifact if it is not compiled.
+        progress: Called with the number of samples done, and of all.
+        limit: Try only so many samples.
+
+    Raises:
+        DataError: the samples do not fit the model.
+        ArtifactError: the artifact is incomplete, or the contract at the address is another one.
+        ToolchainError: a compiler, the chain or onnxruntime is missing or failed.
+        ContractLimitError: the contract does not fit the chain.
+    """
+    if address is not None and "://" not in chain:
+        raise UsageError(f"the chain {chain!r} starts empty: nothing is at {address}", hint="give a node's URL")
+    oracle = _Oracle(artifact)
+    data = _samples(samples, oracle.graph)
+    total = data.count if limit is None else min(limit, data.count)
+    if total < 1:
+        raise DataError("there are no samples to check")
+    tally = _Tally(oracle, total, data.labels)
+    with ExitStack() as stack:
+        runtime = stack.enter_context(_onnxruntime(artifact))
+        places = [stack.enter_context(_place(artifact, chain, address, toolchain))]
+        if chain == "embedded" and revm_is_installed():
+            places.append(stack.enter_context(_place(artifact, "py-evm", None, toolchain)))
+        if places[0].contract.model_hash() != oracle.model_hash:
+            raise ArtifactError(
+                f"the contract at {places[0].contract.address} was compiled from another model",
+                hint="its modelHash() is not the hash of this folder's model",
+            )
+        contracts = [place.contract for place in places]
+        for index in range(total):
+            asked = contracts if index < _REFERENCE_SAMPLES else contracts[:1]
+            tally.add(index, data.sample(index), asked, runtime)
+            if progress is not None:
+                progress(index + 1, total)
+        return tally.report(places, random=samples is None)
+
+
+def random_samples(graph: Graph, count: int = _RANDOM_SAMPLES, seed: int = 0) -> Samples:
+    """Return inputs drawn evenly from the declared range of each, the first two its lower and upper end.
+
+    Args:
+        graph: A graph with declared ranges.
+        count: How many samples.
+        seed: Of the random generator.
+    """
+    random = np.random.default_rng(seed)
+    inputs = {}
+    for name in graph.inputs:
+        lo, hi = graph.input_ranges[name]
+        drawn = random.uniform(lo, hi, (count, *graph.tensor(name).shape))
+        drawn[0], drawn[1:2] = lo, hi
+        # as a file would hold them: float32
+        inputs[name] = np.clip(drawn.astype(np.float32).astype(np.float64), lo, hi)
+    return Samples(inputs, None, count, {name: graph.tensor(name).shape for name in graph.inputs})
+
+
+def _samples(given: Samples | str | os.PathLike[str] | Array | Mapping[str, Array] | None, graph: Graph) -> Samples:
+    match given:
+        case None:
+            return random_samples(graph)
+        case Samples():
+            return given
+        case str() | os.PathLike():
+            return load_samples(given, graph)
+    return samples_from_arrays(given, graph)
+
+
+# -- what is right -----------------------------------------------------------------------------------------------------
+
+
+class _Revert(NamedTuple):
+    """The contract must revert, or did: the error and its arguments as words."""
+
+    error: str
+    arguments: tuple[int, ...]
+
+
+Answer = tuple[int, ...] | int | _Revert
+
+
+class _Expected(NamedTuple):
+    """What one sample must give.
+
+    Attributes:
+        packed: The packed input.
+        outcome: Its outputs and decision.
+        wads: The WAD input.
+        wad_outcome: Its outputs and decision, or the revert.
+        disagreement: How the two interpreters differ, if they do.
+    """
+
+    packed: bytes
+    outcome: Outcome
+    wads: list[int]
+    wad_outcome: Outcome | _Revert
+    disagreement: str | None
+
+
+class _Oracle:
+    """Knows the right answers: the graph interpreter, checked against the Program interpreter.
+
+    Args:
+        artifact: A compiled artifact.
+    """
+
+    def __init__(self, artifact: Artifact) -> None:
+        from eth_utils.crypto import keccak
+
+        if artifact.graph is None or artifact.program is None or artifact.reference is None:
+            raise ArtifactError(f"{artifact.name} has no graph to check against", hint="load it with ml2sc.load_folder")
+        self.artifact = artifact
+        self.graph, self.program, self.reference = artifact.graph, artifact.program, artifact.reference
+        self.interpreter = Interpreter(artifact.program)
+        self.strict = bool(artifact.manifest.get("options", {}).get("strict_input", False))
+        self.error_bound = float(artifact.manifest["error_bound"])
+        self.model_hash = keccak(b"".join([artifact.model, *artifact.external.values()]))
+        self._float_outputs = [n for n in self.reference.outputs if self.reference.tensor(n).type is not DType.INT64]
+
+    def expect(self, x: Mapping[str, Array]) -> _Expected:
+        """Return what a sample must give, on both roads."""
+        q = quantize_inputs(self.graph, x)
+        packed, outcome = pack(self.graph, q), run_graph(self.graph, q)
+        disagreement = self._differs("the Program interpreter", packed, outcome)
+        wads = to_wad([v for name in self.graph.inputs for v in x[name].ravel().tolist()])
+        wad_packed, wad_outcome = self._expect_wad(wads, packed, outcome)
+        if disagreement is None:
+            answer = self._quantize(wads)
+            if answer != wad_packed:
+                disagreement = f"the Program interpreter's input: expected {_show(wad_packed)}, got {_show(answer)}"
+            elif isinstance(wad_outcome, Outcome) and isinstance(answer, bytes) and answer != packed:
+                disagreement = self._differs("the Program interpreter (WAD)", answer, wad_outcome)
+        return _Expected(packed, outcome, wads, wad_outcome, disagreement)
+
+    def _expect_wad(
+        self, wads: Sequence[int], packed: bytes, outcome: Outcome
+    ) -> tuple[bytes | _Revert, Outcome | _Revert]:
+        if self.strict:
+            for index, (value, (lo, hi)) in enumerate(zip(wads, self.program.input.wad_range, strict=True)):
+                if not lo <= value <= hi:
+                    revert = _Revert("InputOutOfRange", (index, value & MASK))
+                    return revert, revert
+        q = inputs_from_wad(self.graph, wads)
+        again = pack(self.graph, q)
+        return again, outcome if again == packed else run_graph(self.graph, q)
+
+    def _quantize(self, wads: Sequence[int]) -> bytes | _Revert:
+        try:
+            return self.interpreter.quantize(wads)
+        except ProgramError as error:
+            return _Revert(error.error, tuple(error.args[1:]))
+
+    def _differs(self, who: str, packed: bytes, expected: Outcome) -> str | None:
+        got = self.interpreter.run(packed)
+        return None if got == expected else f"{who}: {_first_difference(expected, got)}"
+
+    def wrong_layer(self, x: Mapping[str, Array]) -> str:
+        """Say which node's Program is the first to differ from the graph: each node is made an output in its turn."""
+        q = quantize_inputs(self.graph, x)
+        for node in self.graph:
+            part = self.graph.copy()
+            part.outputs, part.decision = [name for name in node.outputs if name], None
+            part.prune()
+            try:
+                got = Interpreter(lower(part)).run(pack(part, q))
+            except (Ml2scError, InternalError) as error:
+                return f"node {node} cannot be run alone: {error}"
+            if got != run_graph(part, q):
+                return f"the first node that differs is {node}"
+        return "every node by itself gives the right integers"
+
+    def exact_outputs(self, x: Mapping[str, Array]) -> tuple[Array, float]:
+        """Return the model's float outputs in float64, flattened, and a bound on the evaluation's own rounding."""
+        values = evaluate_float(self.reference, x)
+        largest = max(
+            float(np.abs(v).max(initial=0.0))
+            for name, v in values.items()
+            if self.reference.tensor(name).type is DType.FLOAT
+        )
+        flat = [values[name].ravel() for name in self._float_outputs]
+        return np.concatenate([np.zeros(0), *flat]), largest * _FLOAT64_ROUNDING
+
+    def is_outside(self, x: Mapping[str, Array]) -> bool:
+        """Whether a sample has a value outside its declared range."""
+        ranges = self.graph.input_ranges
+        return any(bool(((v < ranges[name][0]) | (v > ranges[name][1])).any()) for name, v in x.items())
+
+
+def _first_difference(expected: Outcome, got: Outcome) -> str:
+    for index, (want, have) in enumerate(zip(expected.outputs, got.outputs, strict=False)):
+        if want != have:
+            return f"output {index}: expected {want}, got {have} (WAD)"
+    if len(expected.outputs) != len(got.outputs):
+        return f"expected {len(expected.outputs)} outputs, got {len(got.outputs)}"
+    return f"decision: expected {expected.decision}, got {got.decision}"
+
+
+# -- who answers -------------------------------------------------------------------------------------------------------
+
+
+class _Place(NamedTuple):
+    """A contract on a chain; `deployment` is None if it was there already."""
+
+    chain: Chain
+    contract: Contract
+    deployment: Deployment | None
+
+
+@contextmanager
+def _place(artifact: Artifact, spec: str, address: str | None, toolchain: Toolchain | None) -> Iterator[_Place]:
+    fork = str(artifact.manifest.get("options", {}).get("fork", "prague"))
+    with open_chain(spec, fork) as chain:
+        if address is not None:
+            yield _Place(chain, Contract(chain, address, artifact.abi), None)
+            return
+        if artifact.bytecode is None:
+            if toolchain is None:
+                raise ArtifactError(f"{artifact.name} is not compiled", hint="ml2sc.build(artifact, toolchain) does it")
+            artifact = replace(artifact, bytecode=BACKENDS.get(artifact.target).compile(artifact, toolchain))
+        deployment = deploy(artifact, chain)
+        yield _Place(chain, Contract(chain, deployment.address, artifact.abi), deployment)
+
+
+def _ask(contract: Contract, function: str, argument: Any) -> Answer:
+    """Return a contract's answer; a revert with an error of its ABI is one too."""
+    try:
+        answer = contract.call(function, argument)
+    except ContractError as error:
+        return _Revert(error.name, tuple(v & MASK if isinstance(v, int) else 0 for v in error.arguments.values()))
+    return int(answer) if isinstance(answer, int) else tuple(answer)
+
+
+class _FloatAnswer(NamedTuple):
+    """onnxruntime's float outputs, flattened, and its decision if the model makes one."""
+
+    outputs: Array
+    decision: int | None
+
+
+_FloatModel = Callable[[Mapping[str, Array]], _FloatAnswer]
+
+
+@contextmanager
+def _onnxruntime(artifact: Artifact) -> Iterator[_FloatModel]:
+    """Yield a function that runs the ONNX file on one sample.
+
+    Raises:
+        ToolchainError: onnxruntime is not installed, or cannot load the model.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ToolchainError("checking needs onnxruntime", hint="pip install onnxruntime") from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in {"model.onnx": artifact.model, **artifact.external}.items():
+            path = Path(folder, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        try:
+            session = onnxruntime.InferenceSession(
+                Path(folder, "model.onnx"), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # its classes of errors have no common base
+            raise ToolchainError(
+                f"onnxruntime {onnxruntime.__version__} cannot load the model: {error}",
+                hint="pip install --upgrade onnxruntime",
+            ) from error
+        types = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
+        inputs = [(meta.name, types.get(meta.type, np.float32)) for meta in session.get_inputs()]
+        has_decision = artifact.graph is not None and artifact.graph.decision is not None
+
+        def evaluate(x: Mapping[str, Array]) -> _FloatAnswer:
+            feed = {name: array.astype(kind) for (name, kind), array in zip(inputs, x.values(), strict=True)}
+            try:
+                answers = session.run(None, feed)
+            except Exception as error:  # likewise
+                raise ToolchainError(f"onnxruntime cannot run the model: {error}") from error
+            return _float_answer(answers, has_decision=has_decision)
+
+        yield evaluate
+
+
+def _float_answer(answers: Sequence[Any], *, has_decision: bool) -> _FloatAnswer:
+    scores: list[Array] = [np.zeros(0)]
+    label: int | None = None
+    for answer in answers:
+        # ZipMap: a list with one table, class to probability
+        array = np.array(list(answer[0].values())) if isinstance(answer, list) else np.asarray(answer)
+        if array.dtype.kind in "iu" and array.size == 1:
+            label = int(array.ravel()[0])
+        else:
+            scores.append(array.astype(np.float64).ravel())
+    outputs = np.concatenate(scores)
+    if label is None and has_decision:
+        label = int(outputs.argmax()) if outputs.size > 1 else int(outputs[0] >= 0.5)
+    return _FloatAnswer(outputs, label)
+
+
+# -- comparing ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Errors:
+    """Gathers absolute differences."""
+
+    largest: float | None = None
+    total: float = 0.0
+    count: int = 0
+
+    def add(self, differences: Array) -> None:
+        if differences.size:
+            self.largest = max(self.largest or 0.0, float(differences.max()))
+            self.total += float(differences.sum())
+            self.count += differences.size
+
+    @property
+    def mean(self) -> float | None:
+        return self.total / self.count if self.count else None
+
+
+@dataclass
+class _Share:
+    """Counts how often something is so."""
+
+    so: int = 0
+    count: int = 0
+
+    def add(self, value: bool) -> None:
+        self.so += value
+        self.count += 1
+
+    @property
+    def share(self) -> float | None:
+        return self.so / self.count if self.count else None
+
+
+@dataclass
+class _Tally:
+    """Compares sample by sample and adds up what the report says."""
+
+    oracle: _Oracle
+    total: int
+    labels: Array | None
+    exact: int = 0
+    outside_count: int = 0
+    within_bound: bool = True
+    difference: str | None = None
+    gas: list[int] = field(default_factory=list)
+    errors: _Errors = field(default_factory=_Errors)
+    runtime_errors: _Errors = field(default_factory=_Errors)
+    outside_errors: _Errors = field(default_factory=_Errors)
+    agreement: _Share = field(default_factory=_Share)
+    outside_agreement: _Share = field(default_factory=_Share)
+    accuracy: _Share = field(default_factory=_Share)
+    runtime_accuracy: _Share = field(default_factory=_Share)
+
+    def __post_init__(self) -> None:
+        large = self.oracle.program.input.count > _LARGE_INPUT
+        self.wad_samples = min(self.total, _WAD_SAMPLES) if large else self.total
+        self.labels = None if self.labels is None or self.labels.size != len(self.labels) else self.labels.ravel()
+
+    def add(self, index: int, x: Mapping[str, Array], contracts: Sequence[Contract], runtime: _FloatModel) -> None:
+        """Try one sample on every contract; the first one's gas and answers count, others must equal them."""
+        expected = self.oracle.expect(x)
+        difference, answers = expected.disagreement, []
+        for position, contract in enumerate(contracts):
+            found, given = self._compare(contract, expected, with_wad=index < self.wad_samples)
+            gas = contract.gas_packed(expected.packed)
+            if position == 0:
+                self.gas.append(gas)
+                answers = given
+            elif gas != self.gas[-1]:
+                found = found or f"gas: {self.gas[-1]:,} on the first chain, {gas:,} on {contract.chain.name}"
+            difference = difference or found
+        if difference is None:
+            self.exact += 1
+        elif self.difference is None:
+            layer = "" if expected.disagreement is None else f"; {self.oracle.wrong_layer(x)}"
+            self.difference = f"sample {index}, {difference}{layer}"
+        self._measure(index, x, expected.outcome.decision, answers, runtime(x))
+
+    def _compare(self, contract: Contract, expected: _Expected, *, with_wad: bool) -> tuple[str | None, list[Array]]:
+        """Return the first difference between a contract and what is expected, and its outputs as reals."""
+        questions: list[tuple[str, Any, Outcome | _Revert]] = [
+            ("predictPacked", expected.packed, expected.outcome),
+            ("classifyPacked", expected.packed, expected.outcome),
+        ]
+        if with_wad:
+            questions += [(name, expected.wads, expected.wad_outcome) for name in ("predict", "classify")]
+        difference, outputs = None, []
+        for function, argument, right in questions:
+            if not contract.has(function):
+                continue
+            predicts = function.startswith("predict")
+            want: Answer | None = right if isinstance(right, _Revert) else right.outputs if predicts else right.decision
+            got = _ask(contract, function, argument)
+            if predicts and isinstance(got, tuple) and not isinstance(got, _Revert):
+                outputs.append(np.array([v / WAD for v in got]))
+            if got != want:
+                difference = difference or f"{function} on {contract.chain.name}: {_show_difference(want, got)}"
+        return difference, outputs
+
+    def _measure(
+        self, index: int, x: Mapping[str, Array], decision: int | None, outputs: Sequence[Array], runtime: _FloatAnswer
+    ) -> None:
+        """Add a sample's distances to the float models."""
+        exact, rounding = self.oracle.exact_outputs(x)
+        outside = self.oracle.is_outside(x)
+        self.outside_count += outside
+        for real in outputs:
+            if real.shape != exact.shape or real.shape != runtime.outputs.shape:
+                sizes = f"{len(real)} outputs, the model has {len(exact)}, onnxruntime {len(runtime.outputs)}"
+                raise InternalError(sizes)
+            distances = np.abs(real - exact)
+            if outside:
+                self.outside_errors.add(distances)
+                continue
+            self.errors.add(distances)
+            self.runtime_errors.add(np.abs(real - runtime.outputs))
+            self.within_bound &= bool((distances <= self.oracle.error_bound + rounding).all())
+        if decision is None:
+            return
+        (self.outside_agreement if outside else self.agreement).add(decision == runtime.decision)
+        if self.labels is not None:
+            self.accuracy.add(decision == self.labels[index])
+            self.runtime_accuracy.add(runtime.decision == self.labels[index])
+
+    def report(self, places: Sequence[_Place], *, random: bool) -> Report:
+        """Return what was found."""
+        artifact, place = self.oracle.artifact, places[0]
+        code = place.chain.code(place.contract.address)
+        deployment = place.deployment
+        return Report(
+            name=artifact.name,
+            target=artifact.target,
+            precision=str(artifact.manifest.get("precision", "")),
+            chain=" and ".join(p.chain.name for p in places),
+            samples=self.total,
+            random=random,
+            wad_samples=self.wad_samples,
+            outside_range=self.outside_count,
+            bit_exact_samples=self.exact,
+            decision_agreement=self.agreement.share,
+            accuracy=self.accuracy.share,
+            max_abs_error=self.errors.largest,
+            mean_abs_error=self.errors.mean,
+            error_bound=self.oracle.error_bound,
+            within_bound=self.within_bound,
+            onnxruntime=Distances(self.runtime_errors.largest, self.runtime_errors.mean, self.runtime_accuracy.share),
+            outside=Outside(self.outside_agreement.share, self.outside_errors.largest),
+            gas=GasSpread(min(self.gas), sum(self.gas) / len(self.gas), max(self.gas)),
+            gas_deploy=None if deployment is None else deployment.gas_deploy,
+            gas_weights=None if deployment is None else deployment.gas_weights,
+            gas_predicted=artifact.manifest.get("gas", {}).get("predicted"),
+            code_bytes=len(code) + sum(len(data) + 1 for data in artifact.data),
+            first_difference=self.difference,
+        )
+
+
+def _show_difference(want: Answer | None, got: Answer) -> str:
+    values = [answer for answer in (want, got) if isinstance(answer, tuple) and not isinstance(answer, _Revert)]
+    if len(values) < 2:
+        return f"expected {_show(want)}, got {_show(got)}"
+    return _first_difference(Outcome(values[0], None), Outcome(values[1], None))
+
+
+def _show(answer: object) -> str:
+    if isinstance(answer, _Revert):
+        return f"revert {answer.error}{answer.arguments}"
+    return f"0x{answer.hex()}" if isinstance(answer, bytes) else str(answer)

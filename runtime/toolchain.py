@@ -1,0 +1,247 @@
+"""Finds solc and runs it: a path given, PATH, py-solc-x, or the npm package run by Node."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from ml2sc.backends.base import CompilerRun
+from ml2sc.errors import ToolchainError
+
+logger = logging.getLogger(__name__)
+
+MINIMUM_SOLC = (0, 8, 24)
+"""Oldest solc that is used: the first that knows MCOPY."""
+
+NPM_SOLC = "0.8.37"
+"""Version of the npm package that is installed when there is nothing else."""
+
+_PROBE_SECONDS = 60.0  # `--version`, `npm root`: a cold start of Node takes a second
+_DOWNLOAD_SECONDS = 60.0
+_NPM_INSTALL_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class _Solc:
+    """A solc that answered: how to start it, what it is, how it was found."""
+
+    command: tuple[str, ...]
+    version: str
+    how: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+class Toolchain:
+    """Finds and runs the targets' own compilers. A compiler is looked for once, when it is first needed.
+
+    Whatever is on the machine comes before anything that needs the network: the path given here or in `ML2SC_SOLC`
+    (nothing else is tried then), solc on PATH, py-solc-x's installed versions, an npm package `solc` (`ML2SC_SOLC_NPM`,
+    ./node_modules, npm's global folder, our cache); then a download by py-solc-x, then one by npm into our cache.
+
+    Args:
+        solc: Path or name of the solc to use.
+    """
+
+    def __init__(self, solc: str | None = None) -> None:
+        self._given = solc or os.environ.get("ML2SC_SOLC")
+        self._found: _Solc | None = None
+
+    def solc(self, standard_input: Mapping[str, Any]) -> CompilerRun:
+        """Run solc on a standard JSON input.
+
+        Returns:
+            Its output; `how` is one of "given path", "PATH", "py-solc-x", "npm" and holds no path of this machine.
+
+        Raises:
+            ToolchainError: there is no solc, or it could not run. Errors in the source are in `output["errors"]`.
+        """
+        if self._found is None:
+            self._found = _find_solc(self._given)
+            logger.info("using solc %s (%s: %s)", self._found.version, self._found.how, " ".join(self._found.command))
+        solc = self._found
+        try:
+            stdout = _run([*solc.command, "--standard-json"], None, json.dumps(standard_input), solc.environment)
+            output = json.loads(stdout)
+        except _UnavailableError as error:
+            raise ToolchainError(f"solc {solc.version} failed: {error}", hint=f"it is {solc.command[-1]}") from error
+        except json.JSONDecodeError as error:
+            raise ToolchainError(f"solc {solc.version} answered no JSON: {stdout[:200]!r}") from error
+        return CompilerRun(output, f"solc {solc.version}", solc.how)
+
+
+class _UnavailableError(Exception):
+    """A way to solc that does not work, with the reason."""
+
+
+def _find_solc(given: str | None) -> _Solc:
+    if given is not None:
+        # Who names a compiler wants that one: a silent substitute would compile something else.
+        try:
+            return _binary(given, "given path")
+        except _UnavailableError as error:
+            raise ToolchainError(f"the solc given cannot be used: {error}", hint=_VERSION_HINT) from error
+    tried: list[str] = []
+    for name, candidates in _ROUTES:
+        try:
+            for make in candidates():
+                try:
+                    return make()
+                except _UnavailableError as error:
+                    tried.append(f"{name}: {error}")
+        except _UnavailableError as error:
+            tried.append(f"{name}: {error}")
+    raise ToolchainError(
+        "no usable solc found\n" + "\n".join(f"  tried {line}" for line in tried),
+        hint="install one with 'npm install -g solc' or 'pip install py-solc-x && python -m solcx.install latest', "
+        f"or name one with --solc PATH; {_VERSION_HINT}",
+    )
+
+
+_VERSION_HINT = f"solc {'.'.join(map(str, MINIMUM_SOLC))} or later is needed"
+
+_Maker = Callable[[], _Solc]
+
+
+def _on_path() -> Iterator[_Maker]:
+    yield partial(_binary, "solc", "PATH")
+
+
+def _solcx_installed() -> Iterator[_Maker]:
+    import solcx
+
+    try:
+        versions = sorted(solcx.get_installed_solc_versions(), reverse=True)
+    except OSError as error:
+        raise _UnavailableError(f"its folder cannot be read: {error}") from error
+    if not versions:
+        raise _UnavailableError("no version installed")
+    for version in versions:
+        yield partial(_binary, str(solcx.install.get_executable(version)), "py-solc-x")
+
+
+def _solcx_download() -> Iterator[_Maker]:
+    logger.info("asking py-solc-x to download solc")
+    # In a process of its own: py-solc-x sets no time limit on its requests, and prints.
+    _run([sys.executable, "-m", "solcx.install", "latest"], _DOWNLOAD_SECONDS)
+    yield from _solcx_installed()
+
+
+def _npm_installed() -> Iterator[_Maker]:
+    node = _which("node")
+    folders = [folder for folder in _npm_folders() if (folder / "solc" / "package.json").is_file()]
+    if not folders:
+        raise _UnavailableError("no package 'solc' installed")
+    for folder in folders:
+        yield partial(_npm_package, node, folder)
+
+
+def _npm_install() -> Iterator[_Maker]:
+    node, npm, cache = _which("node"), _which("npm"), _npm_cache()
+    logger.info("installing the npm package solc@%s into %s", NPM_SOLC, cache)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _UnavailableError(f"cannot write {cache}: {error.strerror}") from error
+    options = ["--no-audit", "--no-fund", "--loglevel=error"]
+    _run([npm, "install", "--prefix", str(cache), *options, f"solc@{NPM_SOLC}"], _NPM_INSTALL_SECONDS)
+    yield partial(_npm_package, node, cache / "node_modules")
+
+
+_ROUTES: tuple[tuple[str, Callable[[], Iterator[_Maker]]], ...] = (
+    ("PATH", _on_path),
+    ("py-solc-x", _solcx_installed),
+    ("npm package", _npm_installed),
+    ("py-solc-x download", _solcx_download),
+    ("npm install", _npm_install),
+)
+
+
+def _npm_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "ml2sc" / "npm"
+
+
+def _npm_folders() -> Iterator[Path]:
+    """Yield the node_modules folders that may hold the package, nearest first."""
+    if given := os.environ.get("ML2SC_SOLC_NPM"):
+        yield from (Path(given), Path(given) / "node_modules", Path(given).parent)
+    yield Path.cwd() / "node_modules"
+    yield _npm_cache() / "node_modules"
+    if npm := shutil.which("npm"):
+        try:
+            yield Path(_run([npm, "root", "--global"], _PROBE_SECONDS).strip())
+        except _UnavailableError as error:
+            logger.debug("npm has no global folder: %s", error)
+
+
+def _npm_package(node: str, folder: Path) -> _Solc:
+    script = resources.files("ml2sc.runtime").joinpath("solc_node.js")
+    environment = {"ML2SC_SOLC_NPM": str((folder / "solc").resolve())}
+    return _probe((node, str(script)), "npm", environment)
+
+
+def _binary(name: str, how: str) -> _Solc:
+    return _probe((_which(name),), how, {})
+
+
+def _probe(command: tuple[str, ...], how: str, environment: Mapping[str, str]) -> _Solc:
+    """Ask a solc its version.
+
+    Raises:
+        _UnavailableError: it does not run, says no version, or is too old.
+    """
+    answer = _run([*command, "--version"], _PROBE_SECONDS, environment=environment)
+    where = environment.get("ML2SC_SOLC_NPM", command[0])
+    match = re.search(r"(\d+)\.(\d+)\.(\d+)\S*", answer)
+    if match is None:
+        raise _UnavailableError(f"{where} says no version: {answer[:100]!r}")
+    if tuple(map(int, match.groups())) < MINIMUM_SOLC:
+        raise _UnavailableError(f"{where} is {match.group(0)}, too old")
+    return _Solc(command, match.group(0), how, environment)
+
+
+def _which(name: str) -> str:
+    path = shutil.which(name)
+    if path is None:
+        raise _UnavailableError(f"no executable {name}")
+    return path
+
+
+def _run(
+    command: list[str], timeout: float | None, stdin: str = "", environment: Mapping[str, str] | None = None
+) -> str:
+    """Run a program and return its stdout.
+
+    Raises:
+        _UnavailableError: it cannot be started, fails, or takes longer than `timeout` seconds.
+    """
+    try:
+        done = subprocess.run(
+            command,
+            input=stdin,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=timeout,
+            env={**os.environ, **(environment or {})},
+            check=True,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise _UnavailableError(f"{Path(command[0]).name} took longer than {timeout:.0f} s") from error
+    except subprocess.CalledProcessError as error:
+        lines = (error.stderr or error.stdout).strip().splitlines()
+        raise _UnavailableError(
+            f"{command[0]} ended with {error.returncode}: {lines[-1] if lines else 'no message'}"
+        ) from error
+    except OSError as error:
+        raise _UnavailableError(f"{command[0]} does not start: {error.strerror}") from error
+    return done.stdout

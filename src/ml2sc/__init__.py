@@ -1,0 +1,66 @@
+"""Compile ONNX models into smart contracts that run inference on the EVM in exact integer arithmetic.
+
+    artifact = ml2sc.compile("digits.onnx", precision="int8", calibration="calibration.npz")
+    artifact = ml2sc.build(artifact, Toolchain())
+    report = ml2sc.check(artifact, "samples.npz")
+
+Names are imported when they are first used: `import ml2sc` is cheap.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import errors
+    from .backends.base import Artifact
+    from .compiler import Options, build, compile  # noqa: A004
+    from .folder import load_folder, write_folder
+    from .frontend.torch_export import export_torch
+    from .runtime.check import Report, check
+    from .runtime.toolchain import Toolchain
+
+_HOMES = {
+    "Artifact": "ml2sc.backends.base",
+    "Options": "ml2sc.compiler",
+    "Report": "ml2sc.runtime.check",
+    "Toolchain": "ml2sc.runtime.toolchain",
+    "build": "ml2sc.compiler",
+    "check": "ml2sc.runtime.check",
+    "compile": "ml2sc.compiler",
+    "export_torch": "ml2sc.frontend.torch_export",
+    "load_folder": "ml2sc.folder",
+    "write_folder": "ml2sc.folder",
+}
+
+__all__ = [
+    "Artifact",
+    "Options",
+    "Report",
+    "Toolchain",
+    "__version__",
+    "build",
+    "check",
+    "compile",
+    "errors",
+    "export_torch",
+    "load_folder",
+    "write_folder",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("ml2sc")
+    if name == "errors":
+        return importlib.import_module("ml2sc.errors")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

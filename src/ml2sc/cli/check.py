@@ -1,0 +1,134 @@
+"""`ml2sc-check`: does a compiled contract answer as its model does?"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ml2sc.errors import CheckError
+
+from .common import failure, heading, make_parser, run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ml2sc.backends.base import Artifact
+    from ml2sc.runtime.check import Report
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    return run(_parser(), _run, argv)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = make_parser(
+        "ml2sc-check",
+        "Deploy a compiled contract and compare it, sample by sample, with the integer model and with onnxruntime.",
+    )
+    add = parser.add_argument
+    add("directory", metavar="DIR", help="a folder that ml2sc-compile wrote")
+    add("--samples", metavar="data.npz", help="inputs x of shape (samples, ...), labels y (default: random inputs)")
+    add("--chain", default="embedded", metavar="CHAIN", help="embedded (default), anvil, or a node's URL")
+    add("--address", metavar="0x...", help="the contract's address, where it is deployed already")
+    add("--solc", metavar="PATH", help="compile the source again with this solc and compare the bytecode too")
+    add("--json", action="store_true", help="print the report as JSON")
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from ml2sc.folder import load_folder
+    from ml2sc.runtime.check import check
+
+    artifact = load_folder(arguments.directory)
+    if arguments.solc is not None:
+        _compare_bytecode(artifact, arguments.solc)
+    with _progress_bar(quiet=arguments.quiet) as progress:
+        report = check(artifact, arguments.samples, chain=arguments.chain, address=arguments.address, progress=progress)
+    print(json.dumps(report.to_json(), indent=2) if arguments.json else "\n".join(_lines(report)))
+    if not report.ok:
+        sys.stdout.flush()
+        raise CheckError(report.failure)
+
+
+def _compare_bytecode(artifact: Artifact, solc: str) -> None:
+    """Check that the folder's bytecode is what a compiler makes of its source.
+
+    Raises:
+        CheckError: it is not.
+    """
+    from ml2sc.backends.base import BACKENDS
+    from ml2sc.runtime.toolchain import Toolchain
+
+    again = BACKENDS.get(artifact.target).compile(artifact, Toolchain(solc))
+    if artifact.bytecode is None or again.creation != artifact.bytecode.creation:
+        made_by = "" if artifact.bytecode is None else f"; the folder's was made by {artifact.bytecode.compiler}"
+        raise CheckError(f"{artifact.name}.bin is not what {again.compiler} makes of {artifact.source_name}{made_by}")
+
+
+@contextmanager
+def _progress_bar(*, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on stderr if it is a terminal and things take more than two seconds."""
+    from tqdm import tqdm
+
+    with tqdm(unit="sample", delay=2.0, leave=False, file=sys.stderr, disable=True if quiet else None) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield show
+
+
+def _lines(report: Report) -> list[str]:
+    """Return the report as a table for people."""
+    verdict = heading("ok", sys.stdout) if report.ok else failure("FAILED", sys.stdout)
+    outside = f", {report.outside_range:,} of them outside the declared range" if report.outside_range else ""
+    theirs = report.onnxruntime
+    rows: list[tuple[str, str]] = [
+        ("chain", report.chain),
+        ("samples", f"{report.samples:,}{' random' if report.random else ''}{outside}"),
+        ("bit-exact", f"{report.bit_exact_samples:,} of {report.samples:,} ({_paths(report)})"),
+    ]
+    if report.decision_agreement is not None:
+        rows.append(("decisions", f"{report.decision_agreement:.2%} as onnxruntime's"))
+    if report.accuracy is not None:
+        rows.append(("accuracy", f"{report.accuracy:.2%}{_beside(theirs.accuracy, '.2%')}"))
+    rows += [
+        ("error bound", f"{report.error_bound:.3g}"),
+        ("largest error", f"{_number(report.max_abs_error)}{_beside(theirs.max_abs_error, '.3g')}"),
+        ("mean error", f"{_number(report.mean_abs_error)}{_beside(theirs.mean_abs_error, '.3g')}"),
+    ]
+    if report.outside_range:
+        share = report.outside.decision_agreement
+        agreement = "" if share is None else f", {share:.2%} of the decisions as onnxruntime's"
+        rows.append(("outside range", f"largest error {_number(report.outside.max_abs_error)}{agreement}"))
+    predicted = "" if report.gas_predicted is None else f", {report.gas_predicted:,} predicted"
+    rows.append(("gas", f"{report.gas.mean:,.0f} on average ({report.gas.min:,} to {report.gas.max:,}){predicted}"))
+    if report.gas_deploy is not None:
+        weights = f" and {report.gas_weights:,} for its weights" if report.gas_weights else ""
+        rows.append(("gas to deploy", f"{report.gas_deploy:,}{weights}"))
+    rows.append(("code", f"{report.code_bytes:,} bytes"))
+    title = heading(f"{report.name} ({report.target}, {report.precision}): ", sys.stdout)
+    return [title + verdict, *(f"  {name:<14} {text}" for name, text in rows)]
+
+
+def _paths(report: Report) -> str:
+    wad = "" if report.wad_samples == report.samples else f", the latter on {report.wad_samples:,}"
+    return f"packed and WAD inputs{wad}"
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3g}"
+
+
+def _beside(value: float | None, form: str) -> str:
+    return "" if value is None else f" (onnxruntime {value:{form}})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,175 @@
+"""What the commands have in common: options, exit codes, where text goes."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TextIO
+
+from ml2sc.errors import InternalError, Ml2scError, UnknownNameError
+
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+_BUG = InternalError.exit_code
+
+_BOLD, _RED, _YELLOW, _CYAN = "1", "31", "33", "36"
+
+_EPILOG = (
+    "exit status: 0 ok, 1 the model or the input, 2 usage, 3 a tool is missing or failed, 4 a check failed, "
+    "70 a bug in ml2sc"
+)
+
+
+def make_parser(program: str, description: str) -> argparse.ArgumentParser:
+    """Return a parser with the options every command has: `-v`, `-q`, `--version`."""
+    parser = argparse.ArgumentParser(prog=program, description=description, epilog=_EPILOG, allow_abbrev=False)
+    parser.add_argument("-v", "--verbose", action="store_true", help="show debugging notes, and tracebacks of errors")
+    parser.add_argument("-q", "--quiet", action="store_true", help="show warnings and errors only")
+    parser.add_argument("--version", action=_Version)
+    return parser
+
+
+class _Version(argparse.Action):
+    """Prints the version, looked up only when asked for."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, help="print the version and exit")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from ml2sc import __version__
+
+        print(f"{parser.prog} {__version__}")
+        parser.exit()
+
+
+def run(
+    parser: argparse.ArgumentParser,
+    command: Callable[[argparse.Namespace], None],
+    argv: Sequence[str] | None,
+    takes_value: Iterable[str] = (),
+) -> int:
+    """Parse the command line, run the command, and say what went wrong on stderr.
+
+    Args:
+        parser: The command's parser.
+        command: What to do with its arguments.
+        argv: The arguments; `sys.argv`'s by default.
+        takes_value: Options whose value may begin with a minus sign.
+
+    Returns:
+        The exit status.
+    """
+    verbose = False
+    try:
+        arguments = parser.parse_args(_join_values(sys.argv[1:] if argv is None else argv, set(takes_value)))
+        verbose = arguments.verbose
+        with _notes_on_stderr(verbose=verbose, quiet=arguments.quiet):
+            command(arguments)
+        sys.stdout.flush()
+    except SystemExit as done:  # argparse ends this way
+        return done.code if isinstance(done.code, int) else 0
+    except BrokenPipeError:
+        # Whoever read our output has had enough. Python would complain once more when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except (Ml2scError, InternalError) as error:
+        _report(str(error), verbose)
+        return error.exit_code
+    except Exception as error:  # noqa: BLE001  # anything else is a bug of ours, and told as one
+        _report(str(InternalError(f"{type(error).__name__}: {error}")), verbose)
+        return _BUG
+    return 0
+
+
+def _join_values(argv: Sequence[str], options: set[str]) -> list[str]:
+    """Write `--option -1,1` as `--option=-1,1`: argparse would take the value for an option."""
+    joined: list[str] = []
+    for position, argument in enumerate(argv):
+        if argument == "--":
+            return [*joined, *argv[position:]]
+        if joined and joined[-1] in options:
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
+def _report(text: str, verbose: bool) -> None:
+    if verbose:
+        traceback.print_exc()
+    kind, colon, rest = text.partition(":")
+    print(styled(kind, sys.stderr, _BOLD, _RED) + colon + rest, file=sys.stderr)
+
+
+class _Notes(logging.Formatter):
+    """Log records as lines for people: `note: …`, `warning: …`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        kind, colour = {logging.DEBUG: ("debug", _CYAN), logging.INFO: ("note", _CYAN)}.get(
+            record.levelno, ("warning", _YELLOW)
+        )
+        return f"{styled(kind, sys.stderr, colour)}: {super().format(record)}"
+
+
+@contextmanager
+def _notes_on_stderr(*, verbose: bool, quiet: bool) -> Iterator[None]:
+    logger, handler = logging.getLogger("ml2sc"), logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Notes())
+    level = logger.level
+    logger.setLevel(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+def styled(text: str, stream: TextIO, *codes: str) -> str:
+    """Return `text` in bold or a colour where `stream` is a terminal and NO_COLOR is not set."""
+    if not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return text
+    return f"\x1b[{';'.join(codes)}m{text}\x1b[0m"
+
+
+def heading(text: str, stream: TextIO) -> str:
+    """Return `text` in bold where `stream` is a terminal."""
+    return styled(text, stream, _BOLD)
+
+
+def failure(text: str, stream: TextIO) -> str:
+    """Return `text` in red where `stream` is a terminal."""
+    return styled(text, stream, _BOLD, _RED)
+
+
+def one_of(kind: str, value: str, known: Sequence[str]) -> str:
+    """Return `value` if it is one of `known`.
+
+    Raises:
+        UnknownNameError: it is not; the message offers the nearest.
+    """
+    if value not in known:
+        raise UnknownNameError(kind, value, known)
+    return value
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    """Return the lines of a table: numbers to the right, with thousands separators, all else to the left."""
+    cells = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows]
+    right = [all(isinstance(row[i], int) or row[i] == "" for row in rows) for i in range(len(header))]
+    widths = [max(len(line[i]) for line in [list(header), *cells]) for i in range(len(header))]
+    return [
+        "  ".join(
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(line, widths, right, strict=True)
+        ).rstrip()
+        for line in [list(header), *cells]
+    ]

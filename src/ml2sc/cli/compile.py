@@ -1,0 +1,190 @@
+"""`ml2sc-compile`: from an ONNX file to a folder with a contract."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ml2sc.errors import UsageError
+
+from .common import heading, make_parser, one_of, run, table
+
+if TYPE_CHECKING:
+    from ml2sc.backends.base import Artifact
+
+_WEIGHTS = ("auto", "code", "data")
+_OPTIMIZE = ("inference", "deploy", "balanced")
+_FORKS = ("prague", "osaka", "glamsterdam")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    return run(_parser(), _run, argv, takes_value=("--input-range",))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = make_parser("ml2sc-compile", "Compile an ONNX model into a smart contract that runs inference on the EVM.")
+    add = parser.add_argument
+    add("model", nargs="?", metavar="MODEL.onnx", help="the model; left out only with --explain")
+    add("--target", default="solidity", metavar="NAME", help="solidity (default), or another backend that is installed")
+    add("-o", dest="output", metavar="DIR", help="folder for the results (default: one named after the contract)")
+    add("--precision", default="auto", metavar="P", help="int8, wNaM (w8a16), qI.F (q31.32) or auto (default)")
+    add("--calibrate", metavar="data.npz", help="typical inputs: x of shape (samples, ...); chooses ranges and formats")
+    add(
+        "--input-range",
+        action="append",
+        default=[],
+        metavar="LO,HI",
+        help="range of the inputs' values, once for each input (default: the calibration data's, else -65536,65536)",
+    )
+    add("--weights", default="auto", metavar="WHERE", help="where weights are: auto (default), code, data")
+    add("--optimize", default="inference", metavar="GOAL", help="inference (default), deploy or balanced")
+    add("--fork", default="prague", metavar="NAME", help="EVM version: prague (default), osaka, glamsterdam")
+    add("-O", dest="level", type=int, choices=(0, 1, 2), default=2, help="how much the graph is rewritten (default: 2)")
+    add("--passes", metavar="SPEC", help="these passes instead of a level's: 'name,name{option=value},...'")
+    add("--dump-ir", metavar="DIR", type=Path, help="write the graph after each pass into DIR")
+    add("--explain", action="store_true", help="say what each pass did and why; without a model list the operators")
+    add("--name", metavar="NAME", help="name of the contract (default: the file's)")
+    add("--strict-input", action="store_true", help="revert on an input out of range instead of saturating")
+    add("--solc", metavar="PATH", help="the solc to use (default: ML2SC_SOLC, PATH, py-solc-x, the npm package)")
+    add("--json", action="store_true", help="print a summary as JSON")
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    if arguments.model is None:
+        if not arguments.explain:
+            raise UsageError("no model given", hint="ml2sc-compile MODEL.onnx; --help lists the options")
+        _list_operators(as_json=arguments.json)
+        return
+    one_of("place for weights", arguments.weights, _WEIGHTS)
+    one_of("goal", arguments.optimize, _OPTIMIZE)
+    one_of("fork", arguments.fork, _FORKS)
+    ranges = tuple(_range(text) for text in arguments.input_range)
+
+    from ml2sc.compiler import Options, build
+    from ml2sc.compiler import compile as compile_model
+    from ml2sc.folder import write_folder
+    from ml2sc.runtime.toolchain import Toolchain
+
+    options = Options(
+        target=arguments.target,
+        precision=arguments.precision,
+        input_ranges=ranges,
+        weights=arguments.weights,
+        optimize=arguments.optimize,
+        fork=arguments.fork,
+        level=arguments.level,
+        passes=arguments.passes,
+        name=arguments.name,
+        strict_input=arguments.strict_input,
+    )
+    artifact = compile_model(
+        arguments.model,
+        calibration=arguments.calibrate,
+        options=options,
+        dump_ir=arguments.dump_ir,
+        explain=_explain if arguments.explain else None,
+    )
+    artifact = build(artifact, Toolchain(arguments.solc))
+    folder = Path(arguments.output if arguments.output is not None else artifact.name)
+    files = write_folder(artifact, folder)
+    if not arguments.quiet:
+        _print_summary(artifact)
+    if arguments.json:
+        print(json.dumps(_summary(artifact, folder, files), indent=2))
+    else:
+        print("\n".join(map(str, files)))
+
+
+def _range(text: str) -> tuple[float, float]:
+    try:
+        lo, hi = map(float, text.split(","))
+    except ValueError:
+        raise UsageError(f"--input-range {text!r} is not LO,HI", hint="for instance --input-range -1,1") from None
+    if not (lo < hi and abs(lo) < float("inf") and abs(hi) < float("inf")):
+        raise UsageError(f"--input-range {text!r}: LO must be less than HI, both finite")
+    return lo, hi
+
+
+def _explain(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _list_operators(*, as_json: bool) -> None:
+    from ml2sc.frontend.onnx_import import supported_operators
+    from ml2sc.ir.ops import OPS
+    from ml2sc.ir.ops.folding import FoldingOp
+
+    operators = [
+        {"operator": name, "folds_only": name in OPS and isinstance(OPS.get(name), FoldingOp)}
+        for name in supported_operators()
+    ]
+    if as_json:
+        print(json.dumps(operators, indent=2))
+        return
+    for entry in operators:
+        print(f"{entry['operator']}{'  (only where it folds to a constant)' if entry['folds_only'] else ''}")
+
+
+def _summary(artifact: Artifact, folder: Path, files: Sequence[Path]) -> dict[str, Any]:
+    """Return what `--json` prints: the manifest without what is long (the tensors, what was observed)."""
+    manifest = {key: value for key, value in artifact.manifest.items() if key not in {"tensors", "observed"}}
+    return {**manifest, "directory": str(folder), "files": [str(path) for path in files], **_sizes(artifact)}
+
+
+def _sizes(artifact: Artifact) -> dict[str, int]:
+    runtime = artifact.bytecode.runtime if artifact.bytecode is not None else b""
+    return {"code_bytes": len(runtime), "data_bytes": sum(map(len, artifact.data))}
+
+
+def _print_summary(artifact: Artifact) -> None:
+    manifest, sizes = artifact.manifest, _sizes(artifact)
+    inputs, outputs = (sum(_size(t["shape"]) for t in manifest[kind]) for kind in ("inputs", "outputs"))
+    lines = [
+        heading(f"{artifact.name}: {inputs} inputs, {outputs} outputs, precision {manifest['precision']}", sys.stderr)
+    ]
+    lines += [f"  {line}" for line in table(*_plan(manifest["plan"]))]
+    lines.append(f"  error bound   {manifest['error_bound']:.3g} on every output")
+    weights = f" and {sizes['data_bytes']:,} in {len(artifact.data)} data contracts" if artifact.data else ""
+    lines.append(f"  code          {sizes['code_bytes']:,} bytes{weights}")
+    if (gas := manifest.get("gas", {}).get("predicted")) is not None:
+        lines.append(f"  gas           {gas:,} predicted")
+    if artifact.bytecode is not None:
+        lines.append(f"  compiled by   {artifact.bytecode.compiler} ({artifact.bytecode.how})")
+    print("\n".join(lines), file=sys.stderr)
+    for warning in artifact.bytecode.warnings if artifact.bytecode is not None else ():
+        print(f"warning: {warning}", file=sys.stderr)
+
+
+def _size(shape: Sequence[int]) -> int:
+    size = 1
+    for dim in shape:
+        size *= dim
+    return size
+
+
+_COLUMNS = {
+    "layer": "layer",
+    "operator": "operator",
+    "macs": "MACs",
+    "bits": "bits",
+    "lanes": "lanes",
+    "storage": "weights",
+    "bytes": "bytes",
+    "gas": "gas",
+}
+
+
+def _plan(plan: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[object]]]:
+    """Return header and rows of the layers' table; columns that no layer fills are left out."""
+    keys = [key for key in _COLUMNS if any(layer.get(key, "") != "" for layer in plan)]
+    return [_COLUMNS[key] for key in keys], [[layer.get(key, "") for key in keys] for layer in plan]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,385 @@
+"""The road from a model to a contract.
+
+    torch.nn.Module ─export▶ model.onnx ─frontend▶ Graph ─passes▶ Graph ─lower▶ Program ─backend▶ Artifact
+
+`compile` goes it to the end but runs no solc; `build` has the artifact's source compiled.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ml2sc.backends import BACKENDS, Artifact, EmitOptions, Toolchain
+from ml2sc.errors import ContractLimitError, InternalError, UnsupportedModelError, UsageError
+from ml2sc.frontend.data import Samples, load_samples, samples_from_arrays
+from ml2sc.frontend.model_file import OnnxModel, contract_name, load_onnx
+from ml2sc.frontend.onnx_import import import_graph
+from ml2sc.ir import gas, wad
+from ml2sc.ir.graph import Graph, Tensor
+from ml2sc.ir.program import Program
+from ml2sc.ir.shapes import infer_shapes, remove_constant_nodes
+from ml2sc.ir.types import FixedPoint
+from ml2sc.passes import LEVELS, DumpIr, Instrument, Pass, parse_pipeline, run_pipeline
+from ml2sc.passes.calibrate import Calibrate
+from ml2sc.passes.choose_precision import choose_binary, choose_with_data
+from ml2sc.passes.lower import PlanOptions, lower
+from ml2sc.passes.precision import AUTO, parse_precision
+from ml2sc.passes.prove_ranges import ProveRanges
+from ml2sc.passes.quantize import Quantize
+
+if TYPE_CHECKING:
+    import onnx
+    import torch
+
+    from ml2sc.ir.types import Array
+
+log = logging.getLogger(__name__)
+
+ASSUMED_RANGE = (-65_536.0, 65_536.0)
+"""Range of an input that nobody declares."""
+
+FORKS = ("prague", "osaka", "glamsterdam")
+"""EVM versions that can be asked for."""
+
+CODE_SIZE_LIMIT = 24_576
+"""Bytes of runtime code a contract may have (EIP-170)."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Everything, besides model and calibration data, that decides what comes out.
+
+    Attributes:
+        target: Name of the backend.
+        precision: `int8`, `wNaM`, `qI.F` or `auto`.
+        input_ranges: (lo, hi) of the real values of each input; empty: from the calibration data, else ±65,536.
+        weights: Where tables of weights live: `auto`, `code` or `data`.
+        optimize: `inference`, `balanced` or `deploy`.
+        fork: EVM version.
+        level: 0, 1 or 2: which passes run on the float graph.
+        passes: These instead (a pipeline as text).
+        name: Name of the contract; None: from the model's file.
+        strict_input: Revert on an input out of range instead of saturating.
+    """
+
+    target: str = "solidity"
+    precision: str = AUTO
+    input_ranges: tuple[tuple[float, float], ...] = ()
+    weights: str = "auto"
+    optimize: str = "inference"
+    fork: str = "prague"
+    level: int = 2
+    passes: str | None = None
+    name: str | None = None
+    strict_input: bool = False
+
+    def check(self) -> None:
+        """Check every option before anything is done.
+
+        Raises:
+            UsageError: one of them means nothing.
+        """
+        BACKENDS.get(self.target)
+        parse_precision(self.precision)
+        for what, value, known in (
+            ("weights", self.weights, ("auto", "code", "data")),
+            ("optimize", self.optimize, ("inference", "balanced", "deploy")),
+            ("fork", self.fork, FORKS),
+            ("level", self.level, tuple(range(len(LEVELS)))),
+        ):
+            if value not in known:
+                raise UsageError(f"unknown {what} {value!r}", hint=f"one of {', '.join(map(str, known))}")
+        for lo, hi in self.input_ranges:
+            if not (float("-inf") < lo < hi < float("inf")):
+                raise UsageError(f"the input range {lo:g},{hi:g} is not a range: LO must be below HI, both finite")
+
+
+def compile(  # noqa: A001  the library's verb
+    model: Any,
+    target: str | None = None,
+    precision: str | None = None,
+    calibration: Any = None,
+    *,
+    options: Options | None = None,
+    example_input: Any = None,
+    observed: Mapping[str, tuple[float, float]] | None = None,
+    dump_ir: str | os.PathLike[str] | None = None,
+    explain: Callable[[str], None] | None = None,
+    **more: Any,
+) -> Artifact:
+    """Compile a model to a contract's source.
+
+    Args:
+        model: Path of an ONNX file, an `onnx.ModelProto`, or a `torch.nn.Module` (then with `example_input`).
+        target: Backend; overrides `options`.
+        precision: Number format; overrides `options`.
+        calibration: Typical inputs: path of an .npz, arrays of shape (samples, …), or `Samples`.
+        options: The options; further keyword arguments override single ones.
+        example_input: Input for exporting a torch module, of shape (1, …).
+        observed: Ranges of the tensors as an earlier calibration observed them, instead of `calibration`.
+        dump_ir: Folder for the graph's text form after each pass.
+        explain: Receives what was tried and done, line by line.
+
+    Returns:
+        The artifact, with its Program and graphs but without bytecode.
+
+    Raises:
+        Ml2scError: the model, the data or an option is not one that can be compiled.
+    """
+    chosen = {k: v for k, v in {"target": target, "precision": precision, **more}.items() if v is not None}
+    options = dataclasses.replace(options or Options(), **chosen)
+    options.check()
+    say = explain or _quiet
+    source = _load(model, example_input)
+    reference = import_graph(source)
+    infer_shapes(reference, fold=True)
+    remove_constant_nodes(reference)
+    reference.prune()
+    samples = None if calibration is None else _samples(calibration, reference)
+    _declare_ranges(reference, options, samples)
+
+    graph = reference.copy()
+    instruments: list[Instrument] = [_Explain(say)] if explain else []
+    instruments += [DumpIr(Path(dump_ir))] if dump_ir is not None else []
+    front = LEVELS[options.level] if options.passes is None else parse_pipeline(options.passes)
+    tail: list[Pass] = [] if samples is None else [Calibrate([samples.sample(i) for i in range(samples.count)])]
+    run_pipeline(graph, [*front, *tail], instruments)
+    if observed is not None:
+        graph.observed = dict(observed)
+    quantize = next((p for p in front if isinstance(p, Quantize)), None)
+    if quantize is None:
+        quantize = Quantize(_choose(graph, options.precision, samples, say))
+        shown = [_Renumbered(i, len(front) + len(tail)) for i in instruments]
+        run_pipeline(graph, [quantize, ProveRanges()], shown)
+    if not graph.outputs:
+        raise UnsupportedModelError("the model has no output")
+
+    plan = PlanOptions(weights=options.weights, optimize=options.optimize, strict_input=options.strict_input)
+    program = lower(graph, plan)
+    backend = BACKENDS.get(options.target)
+    missing = backend.unsupported(program)
+    if missing:
+        raise UnsupportedModelError(f"target {options.target!r} cannot express this model: {'; '.join(missing)}")
+    name = contract_name(options.name or source.name)
+    emit = EmitOptions(
+        name=name,
+        fork=options.fork,
+        model_hash=source.hash,
+        description=_description(graph),
+        precision=quantize.precision,
+        strict_input=options.strict_input,
+        decision=_decision(reference, graph),
+    )
+    artifact = backend.emit(program, emit)
+    recorded = dataclasses.replace(options, input_ranges=tuple(reference.input_ranges[n] for n in reference.inputs))
+    manifest = _manifest(artifact, graph, program, recorded, quantize.precision, source)
+    return dataclasses.replace(
+        artifact,
+        manifest=manifest,
+        model=source.data,
+        external=source.external,
+        program=program,
+        graph=graph,
+        reference=reference,
+    )
+
+
+def build(artifact: Artifact, toolchain: Toolchain) -> Artifact:
+    """Have an artifact's source compiled.
+
+    Args:
+        artifact: What `compile` returned.
+        toolchain: `ml2sc.runtime.toolchain.Toolchain()`.
+
+    Returns:
+        The artifact with its bytecode; the compiler's version is in its manifest.
+
+    Raises:
+        ToolchainError: there is no compiler, or it fails.
+        ContractLimitError: the contract is larger than the chain allows.
+    """
+    bytecode = BACKENDS.get(artifact.target).compile(artifact, toolchain)
+    if len(bytecode.runtime) > CODE_SIZE_LIMIT:
+        raise ContractLimitError(
+            f"the contract has {len(bytecode.runtime):,} bytes of code; a chain accepts {CODE_SIZE_LIMIT:,} (EIP-170)",
+            hint="put the weights in data contracts (--weights data), or choose a narrower --precision",
+        )
+    if _signatures(bytecode.abi) != _signatures(artifact.abi):
+        raise InternalError(f"{bytecode.compiler} reports another ABI than the backend")
+    manifest = {
+        **artifact.manifest,
+        "code_bytes": len(bytecode.runtime),
+        "toolchain": {"compiler": bytecode.compiler, "found": bytecode.how},
+    }
+    return dataclasses.replace(artifact, bytecode=bytecode, manifest=manifest)
+
+
+def _signatures(abi: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, tuple[str, ...], tuple[str, ...]]]:
+    return sorted(
+        (
+            e["type"],
+            e.get("name", ""),
+            tuple(i["type"] for i in e.get("inputs", ())),
+            tuple(o["type"] for o in e.get("outputs", ())),
+        )
+        for e in abi
+    )
+
+
+def _quiet(text: str) -> None:
+    log.debug("%s", text)
+
+
+@dataclass
+class _Explain:
+    """Says what each pass made of the graph."""
+
+    say: Callable[[str], None]
+
+    def after_pass(self, step: int, pass_: Pass | None, graph: Graph, seconds: float) -> None:
+        operators = ", ".join(node.op_type for node in graph)
+        self.say(f"{step:03d} {pass_ or 'import'}: {operators} ({1000 * seconds:.0f} ms)")
+
+
+@dataclass
+class _Renumbered:
+    """Lets an instrument count the steps of a second pipeline on from the first's."""
+
+    instrument: Instrument
+    before: int
+
+    def after_pass(self, step: int, pass_: Pass | None, graph: Graph, seconds: float) -> None:
+        if pass_ is not None:
+            self.instrument.after_pass(self.before + step, pass_, graph, seconds)
+
+
+def _load(model: Any, example_input: Any) -> OnnxModel:
+    if hasattr(model, "state_dict"):
+        from ml2sc.frontend.torch_export import export_torch
+
+        if example_input is None:
+            raise UsageError("a torch module needs an example_input to be exported")
+        return load_onnx(export_torch(model, example_input))
+    return load_onnx(model)
+
+
+def _samples(given: Any, graph: Graph) -> Samples:
+    if isinstance(given, Samples):
+        return given
+    if isinstance(given, str | os.PathLike):
+        return load_samples(given, graph)
+    return samples_from_arrays(given, graph)
+
+
+def _declare_ranges(graph: Graph, options: Options, samples: Samples | None) -> None:
+    """Give every input a range: declared, else that of the calibration data, else the assumed one, with a note."""
+    ranges, names = options.input_ranges, graph.inputs
+    if ranges and len(ranges) != len(names):
+        raise UsageError(
+            f"{len(ranges)} input ranges for {len(names)} inputs", hint="--input-range LO,HI once for each input"
+        )
+    if ranges:
+        graph.input_ranges = dict(zip(names, ranges, strict=True))
+        return
+    for name in names:
+        if samples is None:
+            log.info("no input range is declared for %r: taken as ±65,536 (narrow it with --input-range)", name)
+            graph.input_ranges[name] = ASSUMED_RANGE
+            continue
+        lo, hi = float(samples.inputs[name].min()), float(samples.inputs[name].max())
+        graph.input_ranges[name] = (lo, hi) if lo < hi else (min(lo, 0.0), max(hi, 0.0) or 1.0)
+        log.info("the range of input %r is that of the calibration data: %g to %g", name, *graph.input_ranges[name])
+
+
+def _choose(graph: Graph, precision: str, samples: Samples | None, say: Callable[[str], None]) -> str:
+    if precision != AUTO:
+        return precision
+    if samples is None:
+        return str(choose_binary(graph, say))
+    return str(choose_with_data(graph, [samples.sample(i) for i in range(samples.count)], say))
+
+
+# -- what the contract and the manifest say ----------------------------------------------------------------------------
+
+
+def _description(graph: Graph) -> str:
+    inputs = ", ".join(f"{n!r} {list(graph.tensor(n).shape)}" for n in graph.inputs)
+    outputs = ", ".join(f"{n!r} {list(graph.tensor(n).shape)}" for n in graph.outputs)
+    return f"Inference of an ONNX model: inputs {inputs}; outputs {outputs}."
+
+
+def _decision(reference: Graph, graph: Graph) -> str:
+    if graph.decision is None or graph.decision in reference.tensors:
+        return "the model's label"
+    if sum(graph.tensor(n).size for n in graph.outputs) == 1:
+        return "1 if the output is at least 0.5, else 0"
+    return "the index of the greatest output, the first of equal ones"
+
+
+def _manifest(
+    artifact: Artifact, graph: Graph, program: Program, options: Options, precision: str, source: OnnxModel
+) -> dict[str, Any]:
+    estimate = gas.estimate(program)
+    return {
+        "name": artifact.name,
+        "target": artifact.target,
+        "precision": precision,
+        "options": dataclasses.asdict(options) | {"precision": precision},
+        "model_hash": f"0x{source.hash.hex()}",
+        "element_bytes": program.input.width,
+        "input_elements": program.input.count,
+        "inputs": [_tensor_facts(graph.tensor(n)) | {"range": list(graph.input_ranges[n])} for n in graph.inputs],
+        "outputs": [_tensor_facts(graph.tensor(n)) for n in graph.outputs],
+        "decision": program.has_decision,
+        "error_bound": wad.output_error_bound(graph),
+        "tensors": [
+            _tensor_facts(t) | {"error_bound": _finite(graph.errors[t.name])}
+            for t in graph.tensors.values()
+            if isinstance(t.type, FixedPoint) and t.data is None
+        ],
+        "observed": {name: list(ends) for name, ends in graph.observed.items()},
+        "plan": list(_plan(program, estimate)),
+        "gas": {"predicted": estimate.total},
+        "data_contracts": [{"bytes": len(d)} for d in artifact.data],
+        "toolchain": {},
+    }
+
+
+def _finite(bound: float) -> float | None:
+    """Return a bound, or None for decisions: they have no distance."""
+    return bound if math.isfinite(bound) else None
+
+
+def _tensor_facts(tensor: Tensor) -> dict[str, Any]:
+    format_ = tensor.format
+    interval = tensor.interval
+    assert interval is not None
+    return {
+        "name": tensor.name,
+        "shape": list(tensor.shape),
+        "format": f"{'int' if format_.signed else 'uint'}{format_.bits}",
+        "scale": str(format_.scale),
+        "zero_point": format_.zero_point,
+        "interval": [str(interval.lo), str(interval.hi)],
+    }
+
+
+def _plan(program: Program, estimate: gas.GasEstimate) -> Iterator[dict[str, Any]]:
+    for section in program.layers:
+        if section.facts:
+            yield {
+                "layer": section.name,
+                "title": section.title,
+                **section.facts,
+                "gas": estimate.layers.get(section.name, 0),
+            }
+
+
+__all__ = ["Options", "build", "compile"]

@@ -1,0 +1,212 @@
+"""The folder of a compiled model: writing it, and reading it back with proof that it is what the compiler made."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+from typing import Any
+
+from ml2sc.backends.base import Artifact, Bytecode
+from ml2sc.errors import ArtifactError, Ml2scError, OutputError
+
+MODEL = "model.onnx"
+MANIFEST = "manifest.json"
+WEIGHTS = "weights.bin"
+
+_OTHER_VERSION = "it was edited, or made by another version of ml2sc; compile the model again"
+
+
+def write_folder(artifact: Artifact, directory: str | os.PathLike[str]) -> list[Path]:
+    """Write an artifact's files: source, ABI, bytecode, compiler input, weights, model and manifest.
+
+    They are written beside the folder first and then moved into it, so a failure leaves the folder as it was. Files in
+    it that an earlier artifact put there are replaced, all others stay. The same artifact gives the same bytes.
+
+    Args:
+        artifact: A compiled artifact, with bytecode.
+        directory: Where to; it and its parents are made if need be.
+
+    Returns:
+        The paths written, the source first.
+
+    Raises:
+        ArtifactError: the artifact has no bytecode.
+        OutputError: the folder cannot be written.
+    """
+    if artifact.bytecode is None:
+        raise ArtifactError(f"{artifact.name} is not compiled", hint="call ml2sc.build(artifact, toolchain) first")
+    target = Path(directory)
+    files = _contents(artifact, artifact.bytecode)
+    temporary = target.absolute().with_name(f".{target.absolute().name}.{os.getpid()}.tmp")
+    try:
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir()
+        try:
+            for name, content in files.items():
+                path = temporary / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+            _move(temporary, target, list(files))
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write the folder {target}: {error.strerror or error}", hint="name another one with -o DIR"
+        ) from error
+    return [target / name for name in files]
+
+
+def _contents(artifact: Artifact, bytecode: Bytecode) -> dict[str, bytes]:
+    files = {
+        artifact.source_name: artifact.source.encode(),
+        f"{artifact.name}.abi.json": _json(list(artifact.abi)),
+        f"{artifact.name}.bin": f"{bytecode.creation.hex()}\n".encode(),
+        f"{artifact.name}.standard.json": _json(artifact.compiler_input),
+        **({WEIGHTS: b"".join(artifact.data)} if artifact.data else {}),
+        MODEL: artifact.model,
+    }
+    for name, content in artifact.external.items():
+        if PurePath(name).is_absolute() or os.path.normpath(name) in {*files, MANIFEST}:
+            raise OutputError(
+                f"the model's external data file {name!r} cannot be put beside the model: "
+                "its name is absolute, or that of a file ml2sc writes",
+                hint="save the model with another name for its external data",
+            )
+        files[name] = content
+    manifest = {
+        **artifact.manifest,
+        "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+    }
+    return {**files, MANIFEST: _json(manifest)}
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _move(temporary: Path, target: Path, names: list[str]) -> None:
+    """Put the files of `temporary` in their place; those of an artifact that was there before go."""
+    if not target.exists():
+        temporary.rename(target)
+        return
+    if not target.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    stale = [name for name in _listed_files(target) if name not in names]
+    for name in names:  # the manifest comes last: until then it does not match what is there
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        (temporary / name).replace(target / name)
+    for name in stale:
+        (target / name).unlink(missing_ok=True)
+
+
+def _listed_files(directory: Path) -> list[str]:
+    """Return the files that the manifest in a folder lists, if there is one; never one outside the folder."""
+    try:
+        listed = json.loads((directory / MANIFEST).read_bytes())["files"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return []  # no artifact, or none of this version: its files are foreign
+    root = directory.resolve()
+    return [name for name in listed if (root / name).resolve().is_relative_to(root)]
+
+
+def load_folder(directory: str | os.PathLike[str]) -> Artifact:
+    """Read an artifact's folder.
+
+    The model in it is compiled again with the recorded options, so that its graph and program are there to check
+    against; source, ABI and weights must come out as the files are.
+
+    Args:
+        directory: A folder `write_folder` wrote.
+
+    Raises:
+        ArtifactError: the folder is missing or incomplete, or a file is not what the compiler makes of the model.
+    """
+    from ml2sc.compiler import Options
+    from ml2sc.compiler import compile as compile_model
+
+    folder = Path(directory)
+    if not folder.is_dir():
+        raise ArtifactError(f"there is no folder {folder}", hint="ml2sc-compile MODEL.onnx -o DIR makes one")
+    manifest = _manifest(folder)
+    try:
+        name, recorded, files = manifest["name"], manifest["options"], manifest["files"]
+        ranges = tuple((float(lo), float(hi)) for lo, hi in recorded["input_ranges"])
+        options = Options(
+            **{**recorded, "input_ranges": ranges, "precision": manifest["precision"], "name": manifest["name"]}
+        )
+        observed = {tensor: (float(lo), float(hi)) for tensor, (lo, hi) in manifest["observed"].items()}
+        compiler, error_bound = manifest["toolchain"], float(manifest["error_bound"])
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise ArtifactError(f"{folder / MANIFEST} is incomplete: {error!r}", hint=_OTHER_VERSION) from error
+    contents = {file: _read(folder, file) for file in _names(name, files)}
+    for file, content in contents.items():
+        if hashlib.sha256(content).hexdigest() != files[file]:
+            raise ArtifactError(f"{folder / file} was edited: its hash is not the manifest's", hint=_OTHER_VERSION)
+    try:
+        again = compile_model(folder / MODEL, options=options, observed=observed or None)
+    except Ml2scError as error:
+        raise ArtifactError(f"{folder / MODEL} does not compile any more\n{error}", hint=_OTHER_VERSION) from error
+    expected = {
+        again.source_name: again.source.encode(),
+        f"{name}.abi.json": _json(list(again.abi)),
+        f"{name}.standard.json": _json(again.compiler_input),
+        **({WEIGHTS: b"".join(again.data)} if again.data else {}),
+        MODEL: again.model,
+        **again.external,
+    }
+    for file, content in expected.items():
+        if contents.get(file, _read(folder, file)) != content:
+            raise ArtifactError(f"{folder / file} is not what the model compiles to", hint=_OTHER_VERSION)
+    # Sums of floats depend on the machine in their last digits.
+    if abs(again.manifest["error_bound"] - error_bound) > 1e-9 * error_bound:
+        raise ArtifactError(f"{folder / MANIFEST}: error_bound is not what the model compiles to", hint=_OTHER_VERSION)
+    return dataclasses.replace(again, manifest=manifest, bytecode=_bytecode(folder, name, contents, again, compiler))
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads(_read(folder, MANIFEST))
+    except ValueError as error:
+        raise ArtifactError(f"{folder / MANIFEST} is not JSON: {error}", hint=_OTHER_VERSION) from error
+    if not isinstance(manifest, dict):
+        raise ArtifactError(f"{folder / MANIFEST} is no manifest of ml2sc", hint=_OTHER_VERSION)
+    return manifest
+
+
+def _names(name: str, files: Mapping[str, str]) -> list[str]:
+    """Return the files to read: what the manifest lists, and what there must be even if it does not list it."""
+    required = [f"{name}.bin", f"{name}.abi.json", f"{name}.standard.json", MODEL]
+    missing = [file for file in required if file not in files]
+    if missing:
+        raise ArtifactError(f"{MANIFEST} does not list {', '.join(missing)}", hint=_OTHER_VERSION)
+    return list(files)
+
+
+def _read(folder: Path, name: str) -> bytes:
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise ArtifactError(f"{folder / MANIFEST} names a file outside the folder: {name}", hint=_OTHER_VERSION)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ArtifactError(
+            f"cannot read {folder / name}: {error.strerror or error}",
+            hint="the folder is not one that ml2sc-compile wrote, or it is incomplete",
+        ) from error
+
+
+def _bytecode(
+    folder: Path, name: str, contents: Mapping[str, bytes], artifact: Artifact, compiler: Mapping[str, Any]
+) -> Bytecode:
+    try:
+        creation = bytes.fromhex(contents[f"{name}.bin"].decode())
+    except ValueError as error:
+        raise ArtifactError(f"{folder / name}.bin is not hexadecimal", hint=_OTHER_VERSION) from error
+    # The runtime code is what the creation code returns on a chain: nothing that could be read here.
+    return Bytecode(creation, b"", artifact.abi, str(compiler.get("compiler", "")), str(compiler.get("found", "")))

@@ -1,0 +1,165 @@
+"""What users get wrong: the exit status, one readable message on stderr, nothing on stdout, nothing written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+from .conftest import MakeModel, Result, Run
+
+
+@pytest.fixture
+def rejected(compile_model: Run, tmp_path: Path) -> Callable[..., str]:
+    """Return a function that compiles, expects a status, and returns stderr."""
+
+    def run(status: int, *arguments: object) -> str:
+        out = tmp_path / "out"
+        result: Result = compile_model(*arguments, "-o", out)
+        assert result.status == status, result.err
+        assert result.out == ""
+        assert not out.exists()
+        assert not [p for p in tmp_path.iterdir() if p.name.endswith(".tmp")]
+        assert "Traceback" not in result.err
+        return result.err
+
+    return run
+
+
+Rejected = Callable[..., str]
+
+
+def test_missing_file(rejected: Rejected, tmp_path: Path) -> None:
+    assert "error[ML101]: cannot read the model" in rejected(1, tmp_path / "none.onnx")
+
+
+def test_truncated_file(rejected: Rejected, examples: Path, tmp_path: Path) -> None:
+    path = tmp_path / "digits.onnx"
+    path.write_bytes((examples / "digits" / "digits.onnx").read_bytes()[:-1000])
+    assert "error[ML101]" in rejected(1, path)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model at all\n", b"\x89PNG\r\n\x1a\n" + bytes(100)])
+def test_not_onnx(rejected: Rejected, tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    err = rejected(1, path)
+    assert "error[ML101]" in err
+    assert "is not an ONNX model" in err
+
+
+def test_unsupported_operators_all_in_one_message(rejected: Rejected, make_model: MakeModel) -> None:
+    extra = [
+        helper.make_node("Einsum", ["h"], ["e"], name="/head/Einsum", equation="ij->ij"),
+        helper.make_node("Hardmax", ["e"], ["m"], name="hard"),
+    ]
+    err = rejected(1, make_model(extra=extra))
+    assert "error[ML110]: 2 operators are not supported" in err
+    assert "'/head/Einsum' (Einsum)" in err
+    assert "'hard' (Hardmax)" in err
+    assert "hint:" in err
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weight_that_is_not_finite(rejected: Rejected, make_model: MakeModel, value: float) -> None:
+    err = rejected(1, make_model(weight=value))
+    assert "error[ML113]" in err
+    assert "'second'" in err
+    assert "%w2" in err
+
+
+def test_dynamic_dimension(rejected: Rejected, make_model: MakeModel) -> None:
+    assert "error[ML112]: only the first (batch) dimension" in rejected(1, make_model(shape=("batch", "features")))
+
+
+def test_zero_size(rejected: Rejected, make_model: MakeModel) -> None:
+    assert "error[ML112]: a graph input has no elements" in rejected(1, make_model(shape=("batch", 0)))
+
+
+def test_string_input(rejected: Rejected, make_model: MakeModel) -> None:
+    assert "error[ML111]: graph inputs must be float tensors" in rejected(1, make_model(type_=TensorProto.STRING))
+
+
+def test_calibration_of_the_wrong_shape(rejected: Rejected, make_model: MakeModel, tmp_path: Path) -> None:
+    path = tmp_path / "data.npz"
+    np.savez(path, x=np.zeros((10, 7), np.float32))
+    err = rejected(1, make_model(), "--calibrate", path)
+    assert "error[ML130]" in err
+    assert "shape (10, 7), expected (samples, 4)" in err
+    assert str(path) in err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "near"),
+    [
+        ("--target", "solidty", "solidity"),
+        ("--fork", "pragu", "prague"),
+        ("--weights", "cod", "code"),
+        ("--optimize", "inferense", "inference"),
+        ("--passes", "fold_constant", "fold_constants"),
+    ],
+)
+def test_misspelt_name(rejected: Rejected, make_model: MakeModel, option: str, value: str, near: str) -> None:
+    err = rejected(2, make_model(), option, value)
+    assert f"{value!r}" in err
+    assert f"did you mean '{near}'" in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--precision", "int7"),
+        ("--precision", "w1a8"),
+        ("--input-range", "1"),
+        ("--input-range", "1,-1"),
+        ("--input-range", "0,inf"),
+        ("--input-range", "-1,1", "--input-range", "-1,1"),
+        ("-O3",),
+        ("--colour",),
+    ],
+)
+def test_usage(rejected: Rejected, make_model: MakeModel, arguments: tuple[str, ...]) -> None:
+    assert "error" in rejected(2, make_model(), *arguments)
+
+
+def test_no_model(compile_model: Run) -> None:
+    result = compile_model()
+    assert (result.status, result.out) == (2, "")
+    assert "no model given" in result.err
+
+
+@pytest.mark.usefixtures("solc")
+@pytest.mark.parametrize("place", ["a file", "under a file", "/dev/null/x"])
+def test_output_that_cannot_be_written(compile_model: Run, make_model: MakeModel, tmp_path: Path, place: str) -> None:
+    file = tmp_path / "file"
+    file.write_text("mine")
+    target = {"a file": file, "under a file": file / "deeper" / "out"}.get(place, Path(place))
+    result = compile_model(make_model(), "--precision", "int8", "--input-range", "-1,1", "-o", target)
+    assert (result.status, result.out) == (1, "")
+    assert "error[ML132]: cannot write the folder" in result.err
+    assert file.read_text() == "mine"
+    assert {p.name for p in tmp_path.iterdir()} == {"file", "tiny.onnx"}
+
+
+def test_no_solc(rejected: Rejected, make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "solcx").mkdir()
+    for name in ("ML2SC_SOLC", "ML2SC_SOLC_NPM", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("SOLCX_BINARY_PATH", str(tmp_path / "solcx"))
+    monkeypatch.chdir(tmp_path)
+    err = rejected(3, make_model(), "--input-range", "-1,1")
+    assert "error[ML150]: no usable solc found" in err
+    assert "npm install -g solc" in err
+
+
+def test_solc_that_is_not_there(rejected: Rejected, make_model: MakeModel, tmp_path: Path) -> None:
+    assert "error[ML150]" in rejected(3, make_model(), "--input-range", "-1,1", "--solc", tmp_path / "solc")

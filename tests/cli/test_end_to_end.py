@@ -1,0 +1,262 @@
+"""Compile, look at the folder, check it: the digits model, from the command line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ml2sc.cli import compile  # noqa: A004
+
+from .conftest import MakeModel, Run
+
+pytestmark = pytest.mark.usefixtures("solc")
+
+
+@pytest.fixture(scope="session")
+def compiled(examples: Path, tmp_path_factory: pytest.TempPathFactory, solc: None) -> Path:
+    """The digits model in int8, compiled once; copy it to change it."""
+    folder = tmp_path_factory.mktemp("compiled") / "digits"
+    digits = examples / "digits"
+    arguments = [
+        digits / "digits.onnx",
+        "--precision",
+        "int8",
+        "--calibrate",
+        digits / "calibration.npz",
+        "-o",
+        folder,
+        "-q",
+    ]
+    assert compile.main([str(a) for a in arguments]) == 0
+    return folder
+
+
+@pytest.fixture
+def folder(compiled: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(compiled, tmp_path / "digits"))
+
+
+@pytest.fixture
+def samples(examples: Path, tmp_path: Path) -> Path:
+    """Forty samples of the digits."""
+    with np.load(examples / "digits" / "samples.npz") as archive:
+        arrays = {key: archive[key][:40] for key in archive.files}
+    path = tmp_path / "samples.npz"
+    np.savez(path, **arrays)
+    return path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_stdout_and_stderr(compile_model: Run, make_model: MakeModel, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = compile_model(make_model(), "--precision", "int8", "--input-range", "-1,1", "-o", out)
+    assert result.status == 0, result.err
+    assert set(map(Path, result.out.splitlines())) == set(out.iterdir())
+    assert {p.name for p in out.iterdir()} >= {
+        "Tiny.sol",
+        "Tiny.abi.json",
+        "Tiny.bin",
+        "Tiny.standard.json",
+        "model.onnx",
+        "manifest.json",
+    }
+    assert "Tiny: 4 inputs, 3 outputs, precision int8" in result.err
+    assert "error bound" in result.err
+    assert "compiled by   solc" in result.err
+    assert "assumed" not in result.err
+    assert "\x1b" not in result.out + result.err
+    bytes.fromhex((out / "Tiny.bin").read_text())
+
+
+def test_quiet(compile_model: Run, make_model: MakeModel, tmp_path: Path) -> None:
+    result = compile_model(make_model(), "--input-range", "-1,1", "-o", tmp_path / "out", "-q")
+    assert (result.status, result.err) == (0, "")
+
+
+def test_json_and_default_folder(
+    compile_model: Run, make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = compile_model(make_model(), "--precision", "int8", "--name", "Other", "--json")
+    assert result.status == 0, result.err
+    summary = json.loads(result.out)
+    assert summary["name"] == summary["directory"] == "Other"
+    assert summary["precision"] == "int8"
+    assert summary["error_bound"] > 0
+    assert 0 < summary["code_bytes"] <= 24_576
+    assert all(Path(path).is_file() for path in summary["files"])
+    assert "±65,536" in result.err
+
+
+def test_same_input_same_bytes(compile_model: Run, make_model: MakeModel, tmp_path: Path) -> None:
+    model = make_model()
+    for name in ("one", "two"):
+        assert compile_model(model, "--input-range", "-1,1", "-o", tmp_path / name).status == 0
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    assert str(tmp_path).encode() not in b"".join(contents(tmp_path / "one").values())
+
+
+def test_existing_folder(compile_model: Run, make_model: MakeModel, tmp_path: Path) -> None:
+    model, out = make_model(), tmp_path / "out"
+    assert compile_model(model, "--input-range", "-1,1", "--name", "First", "-o", out).status == 0
+    (out / "notes.txt").write_text("mine")
+    assert compile_model(model, "--input-range", "-1,1", "--name", "Second", "-o", out).status == 0
+    names = {p.name for p in out.iterdir()}
+    assert {"notes.txt", "Second.sol", "manifest.json"} <= names
+    assert not [name for name in names if name.startswith("First")]
+
+
+def test_dump_ir_and_explain(compile_model: Run, make_model: MakeModel, tmp_path: Path) -> None:
+    result = compile_model(
+        make_model(), "--input-range", "-1,1", "-o", tmp_path / "out", "--dump-ir", tmp_path / "ir", "--explain"
+    )
+    assert result.status == 0
+    assert (tmp_path / "ir" / "000_import.ir").is_file()
+    assert "quantize" in result.err
+    assert "quantize" not in result.out
+
+
+def test_check_table(check_folder: Run, folder: Path, samples: Path) -> None:
+    result = check_folder(folder, "--samples", samples)
+    assert (result.status, result.err) == (0, "")
+    assert result.out.startswith("Digits (solidity, int8): ok\n")
+    assert "40 of 40 (packed and WAD inputs)" in result.out
+
+
+def test_check_json(check_folder: Run, folder: Path, samples: Path) -> None:
+    result = check_folder(folder, "--samples", samples, "--json")
+    assert result.status == 0, result.err
+    report = json.loads(result.out)
+    assert report["samples"] == report["bit_exact_samples"] == 40
+    assert report["outside_range"] == 0
+    assert report["bit_exact"] is True
+    assert report["decision_agreement"] >= 0.95
+    assert report["accuracy"] >= 0.9
+    assert 0 < report["mean_abs_error"] <= report["max_abs_error"] <= report["error_bound"]
+    assert 0 < report["onnxruntime"]["mean_abs_error"] <= report["onnxruntime"]["max_abs_error"]
+    gas = report["gas"]
+    assert gas["deploy"] > 200 * report["code_bytes"] - gas["weights"]
+    assert 21_000 < gas["inference"]["min"] <= gas["inference"]["mean"] <= gas["inference"]["max"]
+    assert "predicted" in gas
+
+
+def test_check_without_samples(check_folder: Run, folder: Path) -> None:
+    result = check_folder(folder, "--json")
+    assert result.status == 0, result.err
+    report = json.loads(result.out)
+    assert (report["samples"], report["random"], report["outside_range"]) == (100, True, 0)
+    assert report["accuracy"] is None
+
+
+def test_samples_outside_the_range(check_folder: Run, folder: Path, tmp_path: Path) -> None:
+    x = np.random.default_rng(1).uniform(0, 1, (6, 64)).astype(np.float32)
+    x[4:, 3] = 40
+    np.savez(tmp_path / "far.npz", x=x)
+    result = check_folder(folder, "--samples", tmp_path / "far.npz", "--json")
+    assert result.status == 0, result.err
+    report = json.loads(result.out)
+    assert (report["outside_range"], report["bit_exact_samples"]) == (2, 6)
+    assert report["max_abs_error"] <= report["error_bound"]
+    assert report["outside"]["max_abs_error"] > 0
+    assert "2 of them outside" in check_folder(folder, "--samples", tmp_path / "far.npz").out
+
+
+def test_contract_that_is_wrong(
+    check_folder: Run, compile_model: Run, folder: Path, samples: Path, examples: Path, tmp_path: Path
+) -> None:
+    """The bytecode of another precision, under this folder's name."""
+    digits = examples / "digits"
+    arguments = ("--precision", "w7a8", "--calibrate", digits / "calibration.npz", "-o", tmp_path / "other")
+    assert compile_model(digits / "digits.onnx", *arguments).status == 0
+    code = (tmp_path / "other" / "Digits.bin").read_bytes()
+    (folder / "Digits.bin").write_bytes(code)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["Digits.bin"] = hashlib.sha256(code).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    result = check_folder(folder, "--samples", samples)
+    assert result.status == 4
+    assert result.out.startswith("Digits (solidity, int8): FAILED\n")
+    assert "error[ML160]: 40 of 40 samples are not bit-exact; sample 0, predictPacked on " in result.err
+    assert "expected" in result.err
+
+
+@pytest.mark.parametrize("name", ["Digits.sol", "Digits.abi.json", "Digits.bin", "Digits.standard.json", "model.onnx"])
+def test_edited_file(check_folder: Run, folder: Path, name: str) -> None:
+    path = folder / name
+    path.write_bytes(path.read_bytes().replace(b"2", b"3", 1))
+    result = check_folder(folder)
+    assert (result.status, result.out) == (1, "")
+    assert "error[ML131]" in result.err
+    assert f"{name} was edited" in result.err
+
+
+def test_edited_file_with_its_hash(check_folder: Run, folder: Path) -> None:
+    source = (folder / "Digits.sol").read_bytes() + b"// more\n"
+    (folder / "Digits.sol").write_bytes(source)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["Digits.sol"] = hashlib.sha256(source).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    result = check_folder(folder)
+    assert result.status == 1
+    assert "Digits.sol is not what the model compiles to" in result.err
+    assert "edited, or made by another version of ml2sc" in result.err
+
+
+def test_edited_bound(check_folder: Run, folder: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["error_bound"] *= 0.5
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    result = check_folder(folder)
+    assert result.status == 1
+    assert "error_bound" in result.err
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "Digits.sol", "Digits.bin", "model.onnx"])
+def test_missing_file(check_folder: Run, folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    result = check_folder(folder)
+    assert (result.status, result.out) == (1, "")
+    assert f"cannot read {folder / name}" in result.err
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"name": "Digits"}'])
+def test_manifest_that_is_none(check_folder: Run, folder: Path, text: str) -> None:
+    (folder / "manifest.json").write_text(text)
+    result = check_folder(folder)
+    assert result.status == 1
+    assert "error[ML131]" in result.err
+
+
+def test_manifest_that_points_elsewhere(check_folder: Run, folder: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["../samples.npz"] = "0"
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    result = check_folder(folder)
+    assert result.status == 1
+    assert "a file outside the folder" in result.err
+
+
+def test_check_usage(check_folder: Run, folder: Path, tmp_path: Path) -> None:
+    assert check_folder(tmp_path / "nowhere").status == 1
+    result = check_folder(folder, "--chain", "embeded")
+    assert result.status == 2
+    assert "did you mean 'embedded'" in result.err
+    result = check_folder(folder, "--address", "0x" + "11" * 20)
+    assert result.status == 2
+    assert "starts empty" in result.err
+    assert check_folder(folder, "--chain", "http://127.0.0.1:9").status == 3
+
+
+def test_samples_that_do_not_fit(check_folder: Run, folder: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "bad.npz", x=np.zeros((3, 5)))
+    result = check_folder(folder, "--samples", tmp_path / "bad.npz")
+    assert result.status == 1
+    assert "error[ML130]" in result.err

@@ -1,0 +1,60 @@
+"""Markers, and files that hold exact expected output."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).parent.parent
+
+# How long one example takes says nothing on a busy machine.
+settings.register_profile("ml2sc", deadline=None, print_blob=True)
+settings.load_profile("ml2sc")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden/ with what is emitted now")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    missing = {
+        "torch": None if importlib.util.find_spec("torch") else "PyTorch is not installed",
+        "anvil": None if shutil.which("anvil") else "anvil is not on the PATH",
+    }
+    for item in items:
+        for marker, reason in missing.items():
+            if reason is not None and marker in item.keywords:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+class Golden(Protocol):
+    """Compares text with a file of tests/golden/, or writes the file under --update-golden."""
+
+    def __call__(self, name: str, text: str) -> None: ...
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Golden:
+    """Return `golden(name, text)`: fails unless tests/golden/NAME holds exactly `text`."""
+    update = request.config.getoption("--update-golden")
+
+    def compare(name: str, text: str) -> None:
+        path = ROOT / "tests" / "golden" / name
+        if update:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(text.encode())
+        assert path.is_file(), f"tests/golden/{name} is missing: run pytest --update-golden"
+        assert text == path.read_bytes().decode(), f"tests/golden/{name} differs: read the change, then --update-golden"
+
+    return compare
+
+
+@pytest.fixture(scope="session")
+def examples() -> Path:
+    """Return the folder of the committed models and samples."""
+    return ROOT / "examples"

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from eth_utils.crypto import keccak
+
+from ml2sc.errors import Ml2scError, ModelFormatError
+from ml2sc.frontend.model_file import contract_name
+from ml2sc.frontend.onnx_import import import_graph, load_onnx
+
+
+def test_reads_a_file_as_it_is(kit: Any, tmp_path: Path) -> None:
+    path = tmp_path / "breast-cancer 30-4.onnx"
+    onnx.save(kit.mlp(), path)
+    model = load_onnx(path)
+    assert model.data == path.read_bytes()
+    assert model.name == "BreastCancer30_4"
+    assert model.hash == keccak(path.read_bytes())
+    assert len(import_graph(model)) == 3
+
+
+def test_a_model_in_memory_is_serialised_the_same_way_each_time(kit: Any) -> None:
+    model = load_onnx(kit.mlp())
+    assert model.data == load_onnx(kit.mlp()).data
+    assert model.name == "Tiny"
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("mnist", "Mnist"),
+        ("a.b c", "ABC"),
+        ("784-32-10", "Model784_32_10"),
+        ("été", "T"),
+        ("", "Model"),
+        ("my_Net2", "MyNet2"),
+    ],
+)
+def test_contract_names(text: str, name: str) -> None:
+    assert contract_name(text) == name
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ModelFormatError, match="No such file"):
+        load_onnx(tmp_path / "none.onnx")
+
+
+@pytest.mark.parametrize("part", [0.0, 0.02, 0.3, 0.5, 0.9, 0.99])
+def test_truncated_file(kit: Any, tmp_path: Path, part: float) -> None:
+    path = tmp_path / "cut.onnx"
+    data = kit.mlp().SerializeToString()
+    path.write_bytes(data[: int(len(data) * part)])
+    with pytest.raises(ModelFormatError, match="truncated"):
+        load_onnx(path)
+
+
+@pytest.mark.parametrize(
+    "data", [b"PK\x03\x04 not a model", b"hello, world\n" * 50, b"\x00" * 100, b"\x89PNG\r\n\x1a\n"]
+)
+def test_not_onnx_at_all(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "other.onnx"
+    path.write_bytes(data)
+    with pytest.raises(ModelFormatError, match="not an ONNX model"):
+        load_onnx(path)
+
+
+def test_damaged_files_never_crash(kit: Any, tmp_path: Path) -> None:
+    path = tmp_path / "damaged.onnx"
+    data = kit.mlp().SerializeToString()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(300):
+        damaged = bytearray(data)
+        for where in rng.integers(len(data), size=rng.integers(1, 4)):
+            damaged[where] = rng.integers(256)
+        path.write_bytes(damaged)
+        try:
+            import_graph(load_onnx(path))
+        except Ml2scError:
+            refused += 1
+    assert refused > 50
+
+
+def test_a_newer_ir_version(kit: Any) -> None:
+    proto = kit.mlp()
+    proto.ir_version = onnx.IR_VERSION + 1
+    with pytest.raises(ModelFormatError, match="IR version") as caught:
+        load_onnx(proto)
+    assert "upgrade onnx" in str(caught.value.hint)
+
+
+class TestExternalData:
+    @pytest.fixture
+    def path(self, kit: Any, tmp_path: Path) -> Path:
+        path = tmp_path / "big.onnx"
+        onnx.save(kit.mlp(), path, save_as_external_data=True, location="big.data", size_threshold=0)
+        return path
+
+    def test_weights_and_hash(self, kit: Any, path: Path) -> None:
+        model = load_onnx(path)
+        assert list(model.external) == ["big.data"]
+        assert model.hash == keccak(path.read_bytes() + path.with_name("big.data").read_bytes())
+        want = import_graph(load_onnx(kit.mlp())).tensor("W1").data
+        assert (import_graph(model).tensor("W1").data == want).all()
+
+    def test_missing(self, path: Path) -> None:
+        path.with_name("big.data").unlink()
+        with pytest.raises(ModelFormatError, match=r"external data file .*big\.data"):
+            load_onnx(path)
+
+    def test_truncated(self, path: Path) -> None:
+        data = path.with_name("big.data")
+        data.write_bytes(data.read_bytes()[:10])
+        with pytest.raises(ModelFormatError, match="truncated"):
+            load_onnx(path)
+
+    @pytest.mark.parametrize("location", ["../secret", "/etc/passwd", ""])
+    def test_outside_the_folder(self, path: Path, location: str) -> None:
+        proto = onnx.load(path, load_external_data=False)
+        for entry in proto.graph.initializer[0].external_data:
+            if entry.key == "location":
+                entry.value = location
+        path.write_bytes(proto.SerializeToString())
+        with pytest.raises(ModelFormatError, match="outside the model's folder"):
+            load_onnx(path)
+
+    def test_a_model_in_memory_that_points_to_files(self, path: Path) -> None:
+        with pytest.raises(ModelFormatError, match="refers to an external data file"):
+            load_onnx(onnx.load(path, load_external_data=False))

@@ -1,0 +1,131 @@
+"""What skl2onnx writes, compared with onnxruntime."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+from ml2sc.errors import UnsupportedModelError
+from ml2sc.frontend.onnx_import import import_graph, load_onnx
+from ml2sc.ir.types import DType
+
+pytest.importorskip("skl2onnx")
+from skl2onnx import to_onnx
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
+from sklearn.svm import LinearSVC
+
+pytestmark = pytest.mark.filterwarnings("ignore:::sklearn", "ignore:::skl2onnx")
+
+RNG = np.random.default_rng(3)
+X = RNG.normal(size=(120, 4)).astype(np.float32)
+THREE = (X[:, 0] > 0.3).astype(int) + (X[:, 1] + X[:, 2] > 0.5)
+TWO = (X.sum(axis=1) > 0).astype(int)
+
+
+def small(activation: Any = "relu", kind: int = MLPClassifier) -> Any:
+    return kind(hidden_layer_sizes=(5,), activation=activation, max_iter=30, random_state=0)
+
+
+CLASSIFIERS = {
+    "mlp-relu": (small(), THREE),
+    "mlp-logistic": (small("logistic"), THREE),
+    "mlp-identity": (small("identity"), THREE),
+    "mlp-binary": (small(), TWO),
+    "mlp-labels": (small(), np.array([3, 7, 9])[THREE]),
+    "logistic": (LogisticRegression(), THREE),
+    "logistic-binary": (LogisticRegression(), TWO),
+    "logistic-labels": (LogisticRegression(), np.array([9, -4])[TWO]),
+    "standard": (make_pipeline(StandardScaler(), small()), THREE),
+    "minmax": (make_pipeline(MinMaxScaler(), LogisticRegression()), THREE),
+    "minmax-clip": (make_pipeline(MinMaxScaler(clip=True), LogisticRegression()), TWO),
+}
+REGRESSORS = {
+    "mlp-relu": (small(kind=MLPRegressor), X[:, 0] * X[:, 1]),
+    "mlp-logistic": (small("logistic", MLPRegressor), X[:, 0]),
+    "mlp-two-outputs": (small("identity", MLPRegressor), X[:, :2]),
+    "linear": (LinearRegression(), X[:, 0] + 2),
+    "linear-two-outputs": (LinearRegression(), X[:, :2] * 3),
+    "maxabs": (make_pipeline(MaxAbsScaler(), small(kind=MLPRegressor)), X[:, 3]),
+    "robust": (make_pipeline(RobustScaler(), LinearRegression()), X[:, 3]),
+}
+
+
+@pytest.mark.parametrize("zipmap", [False, True], ids=["tensor", "zipmap"])
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_classifiers(kit: Any, caplog: pytest.LogCaptureFixture, name: str, zipmap: bool) -> None:
+    estimator, labels = CLASSIFIERS[name]
+    proto = to_onnx(estimator.fit(X, labels), X[:1], options=None if zipmap else {"zipmap": False})
+    caplog.set_level(logging.INFO, logger="ml2sc")
+    graph = kit.assert_like_onnxruntime(proto, samples=20)
+    label, probabilities = (graph.tensor(n) for n in graph.outputs)
+    assert (label.type, label.shape) == (DType.INT64, (1,))
+    assert (probabilities.type, probabilities.shape) == (DType.FLOAT, (1, len(set(labels))))
+    assert ("dropped" in caplog.text) == zipmap
+
+
+@pytest.mark.parametrize("name", REGRESSORS)
+def test_regressors(kit: Any, name: str) -> None:
+    estimator, target = REGRESSORS[name]
+    kit.assert_like_onnxruntime(to_onnx(estimator.fit(X, target), X[:1]), samples=20)
+
+
+@pytest.mark.parametrize("labels", [THREE, TWO])
+def test_linear_svc(kit: Any, labels: Any) -> None:
+    kit.assert_like_onnxruntime(to_onnx(LinearSVC().fit(X, labels), X[:1]), samples=20)
+
+
+@pytest.mark.parametrize("estimator", [small(), LogisticRegression()])
+def test_string_labels(estimator: Any) -> None:
+    proto = to_onnx(estimator.fit(X, np.array(["a", "b", "c"])[THREE]), X[:1], options={"zipmap": False})
+    with pytest.raises(UnsupportedModelError, match="string") as caught:
+        import_graph(load_onnx(proto))
+    assert "integer class labels" in caught.value.hint
+
+
+@pytest.mark.parametrize("post", ["NONE", "LOGISTIC", "SOFTMAX"])
+@pytest.mark.parametrize(("rows", "labels"), [(1, [0, 1]), (1, [5, 2]), (2, [0, 1]), (2, [5, 2]), (3, [0, 1, 2])])
+def test_linear_classifiers_by_hand(kit: Any, post: str, labels: Any, rows: int) -> None:
+    rng = np.random.default_rng(rows)
+    node = helper.make_node(
+        "LinearClassifier",
+        ["x"],
+        ["label", "p"],
+        domain="ai.onnx.ml",
+        coefficients=rng.normal(size=4 * rows).tolist(),
+        intercepts=rng.normal(size=rows).tolist(),
+        classlabels_ints=labels,
+        post_transform=post,
+    )
+    proto = kit.model([node], {"x": ["N", 4]}, ["label", "p"], ml=True)
+    proto.graph.output[0].type.tensor_type.elem_type = TensorProto.INT64
+    if rows == 1 and post == "SOFTMAX":
+        with pytest.raises(UnsupportedModelError, match="one row"):
+            import_graph(load_onnx(proto))
+        return
+    graph = kit.assert_like_onnxruntime(proto, samples=20)
+    assert {n.origin for n in graph} == {("linearclassifier_0",)}
+
+
+@pytest.mark.parametrize("norm", ["L1", "L2", "MAX"])
+def test_normalizer(kit: Any, norm: str) -> None:
+    node = helper.make_node("Normalizer", ["x"], ["y"], domain="ai.onnx.ml", norm=norm)
+    proto = kit.model([node], {"x": ["N", 4]}, ["y"], ml=True)
+    if norm == "L1":
+        assert [n.op_type for n in kit.assert_like_onnxruntime(proto)] == ["Normalizer"]
+    else:
+        with pytest.raises(UnsupportedModelError, match=f"norm {norm}"):
+            import_graph(load_onnx(proto))
+
+
+def test_normalizing_a_softmax_changes_nothing(kit: Any) -> None:
+    nodes = [helper.make_node("Softmax", ["x"], ["p"]), helper.make_node("Identity", ["p"], ["q"])]
+    nodes.append(helper.make_node("Normalizer", ["q"], ["y"], domain="ai.onnx.ml", norm="L1"))
+    graph = kit.assert_like_onnxruntime(kit.model(nodes, {"x": ["N", 4]}, ["y"], ml=True))
+    assert [n.op_type for n in graph] == ["Softmax", "Identity", "Identity"]

@@ -1,0 +1,309 @@
+"""The check's verdicts, on contracts that are pretended: each answers as the Program interpreter, or wrongly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import ml2sc
+from ml2sc.backends.base import Artifact
+from ml2sc.errors import ArtifactError, DataError, UsageError
+from ml2sc.ir.interpret import Interpreter, ProgramError
+from ml2sc.ir.ops.linear import Gemm
+from ml2sc.ir.program import to_signed
+from ml2sc.runtime import check as module
+from ml2sc.runtime.check import Report, check, random_samples
+from ml2sc.runtime.contract import ContractError
+
+SAMPLES = np.random.default_rng(5).uniform(-1, 1, (30, 4)).astype(np.float32)
+
+
+def model(inputs: int = 4, last: str = "Identity", outputs: int = 3) -> onnx.ModelProto:
+    """Return x[batch, inputs] → Gemm → `last` → y[batch, outputs]."""
+    rng = np.random.default_rng(3)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gemm", ["x", "w", "b"], ["h"], name="fc"),
+            helper.make_node(last, ["h"], ["y"], name="last"),
+        ],
+        "tiny",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", inputs])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", outputs])],
+        [
+            numpy_helper.from_array(rng.normal(size=(inputs, outputs)).astype(np.float32), "w"),
+            numpy_helper.from_array(rng.normal(size=outputs).astype(np.float32), "b"),
+        ],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+def compiled(proto: onnx.ModelProto | None = None, **options: Any) -> Artifact:
+    return ml2sc.compile(
+        model() if proto is None else proto, **{"precision": "int8", "input_ranges": ((-1.0, 1.0),), **options}
+    )
+
+
+class PretendChain:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def code(self, address: str) -> bytes:
+        return bytes(1000)
+
+
+Wrong = Callable[[str, Any], Any]
+"""Changes the answer to a call: (function, right answer) → answer."""
+
+
+class PretendContract:
+    """Answers as the Program does, but for `wrong`."""
+
+    address = "0x" + "33" * 20
+
+    def __init__(self, artifact: Artifact, chain: PretendChain, wrong: Wrong) -> None:
+        assert artifact.program is not None
+        self.artifact, self.chain, self.wrong = artifact, chain, wrong
+        self.interpreter = Interpreter(artifact.program)
+        self.calls: list[str] = []
+
+    def has(self, name: str) -> bool:
+        assert self.artifact.program is not None
+        return self.artifact.program.has_decision or not name.startswith("classify")
+
+    def model_hash(self) -> bytes:
+        return bytes(self.wrong("modelHash", bytes.fromhex(self.artifact.manifest["model_hash"].removeprefix("0x"))))
+
+    def gas_packed(self, packed: bytes) -> int:
+        return int(self.wrong("gas", 30_000 + packed[0]))
+
+    def call(self, function: str, argument: Any) -> Any:
+        self.calls.append(function)
+        try:
+            packed = argument if function.endswith("Packed") else self.interpreter.quantize(argument)
+        except ProgramError as error:
+            index, value = error.args[1:]
+            raise ContractError(error.error, {"index": index, "value": to_signed(value)}, b"") from error
+        outcome = self.interpreter.run(packed)
+        return self.wrong(function, outcome.outputs if function.startswith("predict") else outcome.decision)
+
+
+Pretend = Callable[..., list[PretendContract]]
+
+
+@pytest.fixture
+def pretend(monkeypatch: pytest.MonkeyPatch) -> Pretend:
+    """Return a function that makes `check` run on a pretended contract; its list fills with those that were made."""
+
+    def install(
+        wrong: Wrong = lambda function, answer: answer, *, revm: bool = False, second: Wrong | None = None
+    ) -> list[PretendContract]:
+        made: list[PretendContract] = []
+
+        @contextmanager
+        def place(artifact: Artifact, spec: str, *_: object) -> Iterator[Any]:
+            how = wrong if not made or second is None else second
+            made.append(PretendContract(artifact, PretendChain(spec), how))
+            yield module._Place(made[-1].chain, made[-1], None)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(module, "_place", place)
+        monkeypatch.setattr(module, "revm_is_installed", lambda: revm)
+        return made
+
+    return install
+
+
+def run(artifact: Artifact, samples: Any = SAMPLES, **options: Any) -> Report:
+    report = check(artifact, samples, **options)
+    assert bool(report.failure) is not report.ok
+    return report
+
+
+def test_right(pretend: Pretend) -> None:
+    made = pretend()
+    report = run(compiled())
+    assert report.ok
+    assert report.bit_exact
+    assert (report.samples, report.wad_samples, report.bit_exact_samples, report.outside_range) == (30, 30, 30, 0)
+    assert report.first_difference is None
+    assert report.max_abs_error is not None
+    assert 0 < report.max_abs_error <= report.error_bound
+    assert report.decision_agreement is not None
+    assert report.decision_agreement > 0.9
+    assert report.accuracy is None
+    assert report.gas.min <= report.gas.mean <= report.gas.max
+    assert report.code_bytes == 1000
+    assert sorted(made[0].calls) == sorted(["predict", "classify", "predictPacked", "classifyPacked"] * 30)
+
+
+def test_json_holds_what_is_promised(pretend: Pretend) -> None:
+    pretend()
+    report = run(compiled()).to_json()
+    promised = {
+        "samples", "outside_range", "bit_exact", "decision_agreement", "max_abs_error", "mean_abs_error", "error_bound",
+        "onnxruntime", "gas", "code_bytes",
+    }  # fmt: skip
+    assert promised <= set(report)
+    assert {"max_abs_error", "mean_abs_error"} <= set(report["onnxruntime"])
+    assert set(report["gas"]) == {"deploy", "weights", "inference", "predicted"}
+    assert set(report["gas"]["inference"]) == {"min", "mean", "max"}
+
+
+@pytest.mark.parametrize("function", ["predict", "predictPacked"])
+def test_wrong_output(pretend: Pretend, function: str) -> None:
+    pretend(lambda f, answer: (*answer[:2], answer[2] + 1) if f == function else answer)
+    report = run(compiled())
+    assert not report.ok
+    assert report.bit_exact_samples == 0
+    assert report.first_difference is not None
+    assert report.first_difference.startswith(f"sample 0, {function} on embedded: output 2: expected ")
+    assert "30 of 30 samples are not bit-exact" in report.failure
+
+
+@pytest.mark.parametrize("function", ["classify", "classifyPacked"])
+def test_wrong_decision(pretend: Pretend, function: str) -> None:
+    pretend(lambda f, answer: 2 if f == function and answer == 1 else answer)
+    report = run(compiled())
+    assert 0 < report.bit_exact_samples < 30
+    assert not report.ok
+    assert report.first_difference is not None
+    assert f"{function} on embedded: expected 1, got 2" in report.first_difference
+
+
+def test_py_evm_repeats_some(pretend: Pretend) -> None:
+    made = pretend(revm=True)
+    report = run(compiled())
+    assert report.ok
+    assert report.chain == "embedded and py-evm"
+    assert [c.chain.name for c in made] == ["embedded", "py-evm"]
+    assert [c.calls.count("classifyPacked") for c in made] == [30, 10]
+
+
+def test_chains_with_different_gas(pretend: Pretend) -> None:
+    pretend(revm=True, second=lambda f, answer: answer + 1 if f == "gas" else answer)
+    report = run(compiled())
+    assert report.bit_exact_samples == 20
+    assert report.first_difference is not None
+    assert "gas: " in report.first_difference
+    assert "on py-evm" in report.first_difference
+
+
+def test_another_model(pretend: Pretend) -> None:
+    pretend(lambda f, answer: bytes(32) if f == "modelHash" else answer)
+    with pytest.raises(ArtifactError, match="was compiled from another model"):
+        check(compiled(), SAMPLES)
+
+
+def test_bound_that_does_not_hold(pretend: Pretend) -> None:
+    pretend()
+    artifact = compiled()
+    report = run(replace(artifact, manifest={**artifact.manifest, "error_bound": 1e-9}))
+    assert report.bit_exact
+    assert not report.within_bound
+    assert "is above the stated bound 1e-09" in report.failure
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_outside_the_range(pretend: Pretend, strict: bool) -> None:
+    pretend()
+    x = SAMPLES.copy()
+    x[:5, 1] = 7
+    report = run(compiled(strict_input=strict), x)
+    assert report.ok
+    assert report.outside_range == 5
+    assert report.outside.max_abs_error is not None
+    assert report.outside.max_abs_error > report.error_bound
+    assert report.max_abs_error is not None
+    assert report.max_abs_error <= report.error_bound
+
+
+def test_all_outside_the_range(pretend: Pretend) -> None:
+    pretend()
+    report = run(compiled(), SAMPLES + 5)
+    assert report.ok
+    assert report.max_abs_error is report.mean_abs_error is report.decision_agreement is None
+
+
+def test_labels(pretend: Pretend) -> None:
+    pretend()
+    artifact = compiled()
+    right = run(artifact, {"x": SAMPLES, "y": np.zeros(30, np.int64)})
+    assert right.accuracy is not None
+    assert right.onnxruntime.accuracy is not None
+    assert 0 <= right.accuracy < 1
+    assert run(artifact, {"x": SAMPLES, "y": np.zeros((30, 4))}).accuracy is None
+
+
+def test_one_sigmoid(pretend: Pretend) -> None:
+    pretend()
+    report = run(compiled(model(last="Sigmoid", outputs=1), precision="q16.40"))
+    assert report.ok
+    assert report.decision_agreement == 1.0
+
+
+def test_no_decision(pretend: Pretend) -> None:
+    made = pretend()
+    report = run(compiled(model(outputs=1)))
+    assert report.ok
+    assert report.decision_agreement is None
+    assert "classify" not in made[0].calls
+
+
+def test_large_inputs_take_the_wad_road_less_often(pretend: Pretend) -> None:
+    made = pretend()
+    report = run(compiled(model(inputs=300)), np.zeros((40, 300), np.float32))
+    assert (report.samples, report.wad_samples) == (40, 25)
+    assert made[0].calls.count("predict") == 25
+    assert made[0].calls.count("predictPacked") == 40
+
+
+def test_interpreters_that_disagree(pretend: Pretend, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend()
+    artifact = compiled()
+    right = Gemm.evaluate_exact
+    monkeypatch.setattr(Gemm, "evaluate_exact", lambda *arguments: [out + 1 for out in right(*arguments)])
+    report = run(artifact)
+    assert not report.bit_exact
+    assert report.first_difference is not None
+    assert report.first_difference.startswith("sample 0, the Program interpreter: output 0: expected ")
+    assert "the first node that differs is 'fc'" in report.first_difference
+
+
+def test_limit_and_progress(pretend: Pretend) -> None:
+    pretend()
+    seen: list[tuple[int, int]] = []
+    report = run(compiled(), limit=3, progress=lambda done, total: seen.append((done, total)))
+    assert report.samples == 3
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    with pytest.raises(DataError, match="no samples"):
+        check(compiled(), SAMPLES, limit=0)
+
+
+def test_random_samples(pretend: Pretend) -> None:
+    pretend()
+    artifact = compiled()
+    report = run(artifact, None)
+    assert (report.samples, report.random, report.outside_range) == (100, True, 0)
+    assert artifact.graph is not None
+    x = random_samples(artifact.graph).inputs["x"]
+    assert x.shape == (100, 1, 4)
+    assert (x[0] == -1).all()
+    assert (x[1] == 1).all()
+    assert (x[2:] > -1).any()
+
+
+def test_what_cannot_be_checked(pretend: Pretend) -> None:
+    pretend()
+    artifact = compiled()
+    with pytest.raises(ArtifactError, match="no graph to check against"):
+        check(replace(artifact, graph=None), SAMPLES)
+    with pytest.raises(UsageError, match="starts empty"):
+        check(artifact, SAMPLES, address="0x" + "33" * 20)
+    with pytest.raises(DataError, match="expected"):
+        check(artifact, SAMPLES[:, :2])

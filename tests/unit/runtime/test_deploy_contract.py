@@ -1,0 +1,210 @@
+"""Deploying with data contracts, and the typed handle, on a small contract written by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ml2sc.backends.base import Artifact, Bytecode
+from ml2sc.errors import ArtifactError, ContractLimitError, InternalError, ToolchainError
+from ml2sc.runtime.chain import Chain, Reverted, open_chain, revm_is_installed
+from ml2sc.runtime.contract import Contract, ContractError
+from ml2sc.runtime.deploy import data_contract_init, deploy
+from ml2sc.runtime.toolchain import Toolchain
+
+WAD = 10**18
+
+# The frame every backend emits, around the model y = (x0 + w, x1 - w), with w the last byte of the data contracts.
+SOURCE = """
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.24;
+
+contract Tiny {
+    error InputLength(uint256 expected, uint256 actual);
+    error InputOutOfRange(uint256 index, int256 value);
+
+    address private immutable first;
+    address private immutable second;
+
+    constructor(CONSTRUCTOR) { first = FIRST; second = SECOND; }
+
+    function predict(int256[2] calldata x) public view returns (int256[2] memory y) {
+        if (x[0] > 100e18) revert InputOutOfRange(0, x[0]);
+        (y[0], y[1]) = (x[0] + weight(first), x[1] - weight(second));
+    }
+
+    function classify(int256[2] calldata x) external view returns (uint256) {
+        int256[2] memory y = predict(x);
+        return y[1] > y[0] ? 1 : 0;
+    }
+
+    function predictPacked(bytes calldata x) external view returns (int256[2] memory y) {
+        if (x.length != 2) revert InputLength(2, x.length);
+        y[0] = int256(int8(uint8(x[0]))) * 1e18 + weight(first);
+        y[1] = int256(int8(uint8(x[1]))) * 1e18 - weight(second);
+    }
+
+    function modelHash() external pure returns (bytes32) { return bytes32(uint256(0xabc)); }
+
+    function fail(uint256 how) external pure returns (uint256) {
+        if (how == 0) revert("because");
+        if (how == 1) return 1 / (how - 1);
+        if (how == 2) assembly { revert(0, 0) }
+        assembly { mstore(0, not(0)) revert(0, 8) }
+    }
+
+    function weight(address data) private view returns (int256 w) {
+        assembly {
+            mstore(0, 0)
+            extcodecopy(data, 31, sub(extcodesize(data), 1), 1)
+            w := mul(mload(0), 1000000000000000000)
+        }
+    }
+}
+"""
+
+CONSTRUCTORS = {
+    "array": ("address[2] memory a", "a[0]", "a[1]"),
+    "dynamic": ("address[] memory a", "a[0]", "a[1]"),
+    "separate": ("address a, address b", "a", "b"),
+}
+
+
+@pytest.fixture(scope="session")
+def toolchain() -> Toolchain:
+    chosen = Toolchain()
+    try:
+        chosen.solc({"language": "Solidity", "sources": {"T.sol": {"content": "contract T {}"}}})
+    except ToolchainError as error:
+        pytest.skip(str(error))
+    return chosen
+
+
+@pytest.fixture(scope="session")
+def artifacts(toolchain: Toolchain) -> dict[str, Artifact]:
+    sources = {}
+    for name, (arguments, first, second) in CONSTRUCTORS.items():
+        text = SOURCE.replace("CONSTRUCTOR", arguments).replace("FIRST", first).replace("SECOND", second)
+        sources[f"{name}.sol"] = {"content": text}
+    settings: dict[str, Any] = {
+        "viaIR": True,
+        "evmVersion": "prague",
+        "optimizer": {"enabled": True},
+        "outputSelection": {"*": {"*": ["abi", "evm.bytecode.object", "evm.deployedBytecode.object"]}},
+    }
+    run = toolchain.solc({"language": "Solidity", "sources": sources, "settings": settings})
+    errors = [e["formattedMessage"] for e in run.output.get("errors", ()) if e["severity"] == "error"]
+    assert not errors, errors
+    made = {}
+    for name in CONSTRUCTORS:
+        out = run.output["contracts"][f"{name}.sol"]["Tiny"]
+        code = {kind: bytes.fromhex(out["evm"][kind]["object"]) for kind in ("bytecode", "deployedBytecode")}
+        bytecode = Bytecode(code["bytecode"], code["deployedBytecode"], out["abi"], run.compiler, run.how)
+        data = (bytes(24_574) + b"\x07", b"\x03")
+        made[name] = Artifact("Tiny", "solidity", "Tiny.sol", "", {}, out["abi"], data=data, bytecode=bytecode)
+    return made
+
+
+@pytest.fixture(
+    params=["py-evm", pytest.param("revm", marks=pytest.mark.skipif(not revm_is_installed(), reason="no pyrevm"))]
+)
+def chain(request: pytest.FixtureRequest) -> Iterator[Chain]:
+    with open_chain(request.param) as opened:
+        yield opened
+
+
+@pytest.fixture
+def contract(chain: Chain, artifacts: dict[str, Artifact]) -> Contract:
+    artifact = artifacts["array"]
+    return Contract(chain, deploy(artifact, chain).address, artifact.abi)
+
+
+@pytest.mark.parametrize("size", [0, 1, 255, 256, 24_575])
+def test_data_contract(chain: Chain, size: int) -> None:
+    data = (bytes(range(256)) * 97)[:size]
+    receipt = chain.deploy(data_contract_init(data))
+    assert chain.code(receipt.address) == b"\x00" + data
+    assert receipt.code_size == size + 1
+    assert chain.call(receipt.address, b"anything") == b""
+
+
+def test_data_contract_limit() -> None:
+    with pytest.raises(ContractLimitError, match="holds 24,575 bytes, not 24,576"):
+        data_contract_init(bytes(24_576))
+
+
+@pytest.mark.parametrize("constructor", CONSTRUCTORS)
+def test_deploy(chain: Chain, artifacts: dict[str, Artifact], constructor: str) -> None:
+    artifact = artifacts[constructor]
+    done = deploy(artifact, chain)
+    assert [chain.code(a) for a in done.data_addresses] == [b"\x00" + data for data in artifact.data]
+    assert artifact.bytecode is not None
+    assert done.code_bytes == len(chain.code(done.address)) == len(artifact.bytecode.runtime)
+    assert done.gas_deploy > 32_000 + 21_000 + 200 * done.code_bytes
+    assert done.gas_weights > 200 * (24_576 + 2)
+    assert Contract(chain, done.address, artifact.abi).predict([0, 0]) == [7 * WAD, -3 * WAD]
+
+
+def test_deploy_without_data(chain: Chain) -> None:
+    bytecode = Bytecode(bytes.fromhex("60015ff3"), b"\x00", (), "solc", "PATH")
+    done = deploy(Artifact("A", "solidity", "A.sol", "", {}, (), bytecode=bytecode), chain)
+    assert (done.gas_weights, done.data_addresses, done.code_bytes) == (0, (), 1)
+
+
+def test_deploy_what_does_not_fit(chain: Chain, artifacts: dict[str, Artifact]) -> None:
+    with pytest.raises(ArtifactError, match="not compiled"):
+        deploy(replace(artifacts["array"], bytecode=None), chain)
+    with pytest.raises(InternalError, match="3 data contracts"):
+        deploy(replace(artifacts["array"], data=(b"a", b"b", b"c")), chain)
+
+
+def test_calls(contract: Contract) -> None:
+    assert contract.predict([-5 * WAD, 2**255 - 1]) == [2 * WAD, 2**255 - 1 - 3 * WAD]
+    assert contract.classify([0, 11 * WAD]) == 1
+    assert contract.classify([0, 10 * WAD]) == 0
+    assert contract.predict_packed(b"\xff\x7f") == [6 * WAD, 124 * WAD]
+    assert contract.model_hash() == (0xABC).to_bytes(32, "big")
+
+
+def test_gas_is_a_transactions(contract: Contract) -> None:
+    assert contract.has("predictPacked")
+    assert not contract.has("classifyPacked")
+    calldata = contract.calldata("predictPacked", b"\x01\x02")
+    assert contract.gas_packed(b"\x01\x02") == contract.chain.transact(contract.address, calldata).gas_used > 21_000
+
+
+def test_errors_of_the_abi(contract: Contract) -> None:
+    with pytest.raises(ContractError) as caught:
+        contract.predict_packed(b"\x01")
+    assert (caught.value.name, caught.value.arguments) == ("InputLength", {"expected": 2, "actual": 1})
+    assert "InputLength(expected=2, actual=1)" in str(caught.value)
+    with pytest.raises(ContractError, match="InputLength"):
+        contract.gas_packed(b"")
+    with pytest.raises(ContractError) as caught:
+        contract.classify([101 * WAD, 0])
+    assert caught.value.arguments == {"index": 0, "value": 101 * WAD}
+
+
+def test_other_reverts(contract: Contract) -> None:
+    with pytest.raises(ContractError, match="reason=because"):
+        contract.call("fail", 0)
+    with pytest.raises(ContractError, match=r"Panic\(code=18\)"):
+        contract.call("fail", 1)
+    for how in (2, 3):
+        with pytest.raises(Reverted) as caught:
+            contract.call("fail", how)
+        assert not isinstance(caught.value, ContractError)
+
+
+def test_wrong_contract(contract: Contract) -> None:
+    with pytest.raises(ArtifactError, match="no contract at 0x5555"):
+        Contract(contract.chain, "0x" + "55" * 20, ())
+    with pytest.raises(ArtifactError, match="no function classifyPacked"):
+        contract.classify_packed(b"")
+    other = contract.chain.deploy(data_contract_init(b"nothing")).address
+    abi = [{"type": "function", "name": "modelHash", "inputs": [], "outputs": [{"name": "", "type": "bytes32"}]}]
+    with pytest.raises(ArtifactError, match="do not fit its ABI"):
+        Contract(contract.chain, other, abi).model_hash()

@@ -1,0 +1,208 @@
+"""Looking for solc: every route, with programs that only pretend."""
+
+from __future__ import annotations
+
+import logging
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ml2sc.errors import ToolchainError
+from ml2sc.runtime.toolchain import Toolchain
+
+INPUT = {"language": "Solidity", "sources": {"T.sol": {"content": "contract T {}"}}}
+
+FAKE_SOLC = """
+import json, sys
+if "--version" in sys.argv:
+    print("solc, the solidity compiler commandline interface\\nVersion: {version}")
+else:
+    assert "--standard-json" in sys.argv
+    print(json.dumps({{"sources": list(json.load(sys.stdin)["sources"])}}))
+"""
+
+FAKE_NODE = """
+import json, os, sys
+from pathlib import Path
+assert Path(sys.argv[1]).name == "solc_node.js" and Path(sys.argv[1]).is_file()
+version = json.loads((Path(os.environ["ML2SC_SOLC_NPM"]) / "package.json").read_text())["version"]
+print(f"Version: {version}+commit.1.Emscripten" if "--version" in sys.argv else json.dumps({"npm": version}))
+"""
+
+FAKE_NPM = """
+import sys
+from pathlib import Path
+if sys.argv[1] == "root":
+    print(Path.cwd() / "global")
+else:
+    package = Path(sys.argv[sys.argv.index("--prefix") + 1]) / "node_modules" / "solc"
+    package.mkdir(parents=True)
+    (package / "package.json").write_text('{"version": "%s"}' % sys.argv[-1].removeprefix("solc@"))
+"""
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], Path]:
+    """A machine with nothing on it and no network; returns a function that puts a program on its PATH."""
+    path = tmp_path / "bin"
+    path.mkdir()
+    for name in ("ML2SC_SOLC", "ML2SC_SOLC_NPM", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PATH", str(path))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "solcx").mkdir()
+    monkeypatch.setenv("SOLCX_BINARY_PATH", str(tmp_path / "solcx"))
+    for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.chdir(tmp_path)
+
+    def put(name: str, source: str) -> Path:
+        file = path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"#!{sys.executable}\n{source}")
+        file.chmod(file.stat().st_mode | stat.S_IXUSR)
+        return file
+
+    return put
+
+
+Put = Callable[[str, str], Path]
+
+
+def package(folder: Path, version: str) -> None:
+    """Put an npm package `solc` into a node_modules folder."""
+    (folder / "solc").mkdir(parents=True)
+    (folder / "solc" / "package.json").write_text(f'{{"version": "{version}"}}')
+
+
+def test_path_given(program: Put, tmp_path: Path) -> None:
+    program("solc", FAKE_SOLC.format(version="0.8.30+commit.on-path"))
+    given = program("../mine/compiler", FAKE_SOLC.format(version="0.8.26+commit.mine"))
+    run = Toolchain(str(given)).solc(INPUT)
+    assert run == ({"sources": ["T.sol"]}, "solc 0.8.26+commit.mine", "given path")
+
+
+def test_path_given_by_environment(program: Put, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ML2SC_SOLC", str(program("mysolc", FAKE_SOLC.format(version="0.8.26+commit.mine"))))
+    assert Toolchain().solc(INPUT).how == "given path"
+
+
+def test_wrong_path_given_is_no_invitation_to_use_another(program: Put, tmp_path: Path) -> None:
+    program("solc", FAKE_SOLC.format(version="0.8.30+commit.on-path"))
+    with pytest.raises(ToolchainError, match=r"the solc given cannot be used: no executable .*nowhere"):
+        Toolchain(str(tmp_path / "nowhere")).solc(INPUT)
+
+
+def test_given_solc_too_old(program: Put) -> None:
+    given = program("old", FAKE_SOLC.format(version="0.8.23+commit.old"))
+    with pytest.raises(ToolchainError, match=r"0\.8\.23\+commit\.old, too old") as caught:
+        Toolchain(str(given)).solc(INPUT)
+    assert "0.8.24 or later" in str(caught.value)
+
+
+def test_solc_on_path(program: Put, caplog: pytest.LogCaptureFixture) -> None:
+    file = program("solc", FAKE_SOLC.format(version="0.8.24+commit.e11b9ed9.Linux.g++"))
+    with caplog.at_level(logging.INFO, "ml2sc"):
+        run = Toolchain().solc(INPUT)
+    assert (run.compiler, run.how) == ("solc 0.8.24+commit.e11b9ed9.Linux.g++", "PATH")
+    assert f"using solc 0.8.24+commit.e11b9ed9.Linux.g++ (PATH: {file})" in caplog.messages
+
+
+def test_it_is_looked_for_once(program: Put, caplog: pytest.LogCaptureFixture) -> None:
+    program("solc", FAKE_SOLC.format(version="0.8.30+commit.1"))
+    toolchain = Toolchain()
+    with caplog.at_level(logging.INFO, "ml2sc"):
+        toolchain.solc(INPUT)
+        toolchain.solc(INPUT)
+    assert len(caplog.messages) == 1
+
+
+def test_newest_of_py_solc_x(program: Put) -> None:
+    for version in ("0.8.9", "0.8.26", "0.8.30"):
+        program(f"../solcx/solc-v{version}", FAKE_SOLC.format(version=f"{version}+commit.x"))
+    run = Toolchain().solc(INPUT)
+    assert (run.compiler, run.how) == ("solc 0.8.30+commit.x", "py-solc-x")
+
+
+def test_too_old_on_path_falls_through_to_npm(program: Put, tmp_path: Path) -> None:
+    program("solc", FAKE_SOLC.format(version="0.8.19+commit.old"))
+    program("node", FAKE_NODE)
+    package(tmp_path / "node_modules", "0.8.29")
+    run = Toolchain().solc(INPUT)
+    assert run == ({"npm": "0.8.29"}, "solc 0.8.29+commit.1.Emscripten", "npm")
+
+
+@pytest.mark.parametrize("given", ["elsewhere", "elsewhere/node_modules", "elsewhere/node_modules/solc"])
+def test_npm_package_by_environment(program: Put, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    program("node", FAKE_NODE)
+    package(tmp_path / "node_modules", "0.8.29")
+    package(tmp_path / "elsewhere" / "node_modules", "0.8.30")
+    monkeypatch.setenv("ML2SC_SOLC_NPM", str(tmp_path / given))
+    assert Toolchain().solc(INPUT).output == {"npm": "0.8.30"}
+
+
+def test_npm_package_in_the_global_folder(program: Put, tmp_path: Path) -> None:
+    program("node", FAKE_NODE)
+    program("npm", FAKE_NPM)
+    package(tmp_path / "global", "0.8.31")
+    assert Toolchain().solc(INPUT).output == {"npm": "0.8.31"}
+
+
+def test_npm_installs_it_once(program: Put, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    program("node", FAKE_NODE)
+    program("npm", FAKE_NPM)
+    with caplog.at_level(logging.INFO, "ml2sc"):
+        first = Toolchain().solc(INPUT)
+        said = list(caplog.messages)
+        caplog.clear()
+        second = Toolchain().solc(INPUT)
+    assert first == second
+    assert first.how == "npm"
+    cache = tmp_path / "cache" / "ml2sc" / "npm"
+    assert any(line.startswith("installing the npm package solc@") and line.endswith(str(cache)) for line in said)
+    assert not any("installing" in line for line in caplog.messages)
+
+
+def test_nothing_found_lists_what_was_tried_and_what_to_install(program: Put) -> None:
+    program("solc", FAKE_SOLC.format(version="0.8.19+commit.old"))
+    with pytest.raises(ToolchainError) as caught:
+        Toolchain().solc(INPUT)
+    text = str(caught.value)
+    for line in (
+        "no usable solc found",
+        "0.8.19+commit.old, too old",
+        "py-solc-x: no version installed",
+        "npm package: no executable node",
+        "py-solc-x download: ",
+        "npm install: no executable node",
+        "npm install -g solc",
+        "--solc PATH",
+    ):
+        assert line in text
+    assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("print('Version: 0.8.30') if '--version' in sys.argv else print('Killed')", "answered no JSON: 'Killed"),
+        ("print('Version: 0.8.30') if '--version' in sys.argv else sys.exit('no memory')", "ended with 1: no memory"),
+        ("print('hello')", "says no version: 'hello"),
+        ("sys.exit(9)", "ended with 9: no message"),
+    ],
+)
+def test_broken_solc(program: Put, source: str, message: str) -> None:
+    given = program("broken", f"import sys\n{source}")
+    with pytest.raises(ToolchainError) as caught:
+        Toolchain(str(given)).solc(INPUT)
+    assert message in str(caught.value)
+
+
+def test_large_input(program: Put) -> None:
+    given = program("solc", FAKE_SOLC.format(version="0.8.30+commit.1"))
+    source = {"sources": {"T.sol": {"content": "x" * 8_000_000}}}
+    assert Toolchain(str(given)).solc(source).output == {"sources": ["T.sol"]}
