@@ -339,7 +339,7 @@ class Graph:
         self.__dict__ = other.__dict__
 
     def to_networkx(self) -> nx.MultiDiGraph[str]:
-        """Return a copy of the multigraph; node attribute `node` is the operator, edge attribute keys are input slots."""
+        """Return a copy of the multigraph; node attribute `node` is the operator, edge keys are input slots."""
         dag = self._dag.copy()
         for name, node in self._nodes.items():
             dag.nodes[name]["node"] = node

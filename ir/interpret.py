@@ -255,11 +255,11 @@ def _compile(expr: Expr) -> _Eval:
             at = _compile(index)
             return lambda m: m.wads[at(m)]
         case Apply(OpCode.ISZERO, (arg,)):
-            value = _compile(arg)
-            return lambda m: int(value(m) == 0)
+            operand = _compile(arg)
+            return lambda m: int(operand(m) == 0)
         case Apply(op, (first, second)):
-            function, a, b = _BINARY[op], _compile(first), _compile(second)
-            return lambda m: function(a(m), b(m))
+            function, left, right = _BINARY[op], _compile(first), _compile(second)
+            return lambda m: function(left(m), right(m))
     raise InternalError(f"unknown expression {expr!r}")
 
 

@@ -96,7 +96,7 @@ def quantize_inputs(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Arra
 
 
 def pack(graph: Graph, inputs: Mapping[str, Array]) -> bytes:
-    """Return the packed input: every q big-endian in `element_width` bytes, two's complement if the format is signed."""
+    """Return the packed input: every q big-endian in `element_width` bytes, signed formats in two's complement."""
     width = element_width(graph)
     return b"".join(
         int(v).to_bytes(width, "big", signed=graph.tensor(name).format.signed)

@@ -65,7 +65,7 @@ def choose_binary(graph: Graph, say: Say) -> Binary:
     if good is None:
         reached = bound(_MOST_FRACTION_BITS)
         raise RangeError(
-            f"no binary format has an error bound of {TARGET_ERROR:g} for this input range (the best reached is {reached:.3g})",
+            f"no binary format has an error bound of {TARGET_ERROR:g} for this input range; the best is {reached:.3g}",
             hint="narrow the range with --input-range, give typical inputs with --calibrate, or name a --precision",
         )
     narrower = next(f for f in count(good - 1, -1) if f < 1 or bound(f) > TARGET_ERROR)

@@ -59,10 +59,11 @@ def _split(graph: Graph, node: Node) -> None:
     graph.remove(node)
     scaled = graph.add_tensor(Tensor(graph.fresh(f"{output.name}.scaled"), output.shape, DType.FLOAT)).name
     factor, offset = (
-        _constant(graph, f"{node.name}.{kind}", a) for kind, a in zip(affine._fields, affine, strict=True)
+        _constant(graph, f"{node.name}.{kind}", a) for kind, a in (("factor", affine.factor), ("offset", affine.offset))
     )
     graph.add("Mul", (x, factor), (scaled,), name=node.name, origin=node.origin)
-    graph.add("Add", (scaled, offset), (output.name,), name=f"{node.name}.shift", origin=node.origin)
+    attrs = {"slack": affine.slack} if affine.slack else {}
+    graph.add("Add", (scaled, offset), (output.name,), attrs, name=f"{node.name}.shift", origin=node.origin)
 
 
 def _constant(graph: Graph, name: str, array: Array) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from ml2sc.ir.graph import Graph, Node, Tensor
 from ml2sc.ir.ops import op_of
 from ml2sc.ir.ops.base import attr_float, attr_int
+from ml2sc.ir.ops.linear import FOLD_ERROR
 from ml2sc.ir.ops.normalization import BatchNormalization
 from ml2sc.ir.types import Array, DType
 
@@ -27,17 +28,20 @@ class GemmParts(NamedTuple):
     Attributes:
         weights: W, float64, (k, n).
         bias: C, float64, broadcastable to (m, n), or None.
+        slack: Bound on what rounding in float64 has put in C (the node's attribute `slack`).
     """
 
     weights: Array
     bias: Array | None
+    slack: float = 0.0
 
 
 class Affine(NamedTuple):
-    """x·factor + offset, both float64 and broadcastable to the shape of x."""
+    """x·factor + offset, both float64 and broadcastable to the shape of x; the offset is within `slack` of the truth."""
 
     factor: Array
     offset: Array
+    slack: float = 0.0
 
 
 def gemm_parts(graph: Graph, node: Node) -> GemmParts | None:
@@ -50,7 +54,8 @@ def gemm_parts(graph: Graph, node: Node) -> GemmParts | None:
     if b is None or (c_name and c is None):
         return None
     weights = _times(attr_float(node, "alpha", 1.0), b.T if attr_int(node, "transB", 0) else b)
-    return GemmParts(weights, None if c is None else _times(attr_float(node, "beta", 1.0), c))
+    bias = None if c is None else _times(attr_float(node, "beta", 1.0), c)
+    return GemmParts(weights, bias, attr_float(node, "slack", 0.0))
 
 
 def _times(factor: float | Array, array: Array) -> Array:
@@ -79,7 +84,7 @@ def set_gemm(
         node,
         inputs=tuple(inputs),
         outputs=(output or node.output,),
-        attrs={"transA": 1} if attr_int(node, "transA", 0) else {},
+        attrs=({"transA": 1} if attr_int(node, "transA", 0) else {}) | ({"slack": parts.slack} if parts.slack else {}),
         origin=origin or node.origin,
     )
 
@@ -128,7 +133,10 @@ def affine_of(graph: Graph, node: Node) -> tuple[str, Affine] | None:
             case "BatchNormalization" if first:
                 op = op_of(node)
                 assert isinstance(op, BatchNormalization)
-                affine = Affine(*op.affine(node, constants, len(x.shape)))
+                factor, offset = op.affine(node, constants, len(x.shape))
+                # the offset is bias − mean·factor: each of the two may be larger than their difference
+                size = 2 * np.abs(constants[1]).max(initial=0.0) + np.abs(offset).max(initial=0.0)
+                affine = Affine(factor, offset, slack=FOLD_ERROR * float(size))
             case _:
                 return None
     return (x.name, affine) if np.isfinite(affine.factor).all() and np.isfinite(affine.offset).all() else None
@@ -171,10 +179,11 @@ def _fold_into_producer(graph: Graph, node: Node) -> bool:
     scale = _matrices(affine, graph.tensor(x).shape, (rows, columns), direct=len(path) == 1)
     if scale is None:
         return False
-    factor, offset = scale
+    factor, offset, slack = scale
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused below
-        bias = offset if parts.bias is None else parts.bias * factor + offset
-        folded = _parts(_times(factor, parts.weights), bias)
+        scaled = np.zeros(()) if parts.bias is None else parts.bias * factor
+        slack += parts.slack * float(np.abs(factor).max()) + _rounding(scaled, offset)
+        folded = _parts(_times(factor, parts.weights), scaled + offset, slack)
     if folded is None:
         return False
     origin = (*gemm.origin, *node.origin)
@@ -201,11 +210,16 @@ def _fold_into_consumer(graph: Graph, node: Node) -> bool:
     scale = _matrices(affine, graph.tensor(x).shape, (rows, columns), direct=len(path) == 1)
     if scale is None:
         return False
-    factor, offset = scale
+    factor, offset, slack = scale
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused below
-        moved = offset @ parts.weights
-        bias = moved if parts.bias is None else parts.bias + moved
-        folded = _parts(_times(factor.reshape(-1, 1), parts.weights), bias)
+        old = np.zeros(()) if parts.bias is None else parts.bias
+        terms = np.abs(offset) @ np.abs(parts.weights)
+        slack = (
+            parts.slack
+            + slack * float(np.abs(parts.weights).sum(axis=0).max(initial=0.0))
+            + FOLD_ERROR * float((np.abs(old) + terms).max())
+        )
+        folded = _parts(_times(factor.reshape(-1, 1), parts.weights), old + offset @ parts.weights, slack)
     if folded is None:
         return False
     if len(path) > 1:
@@ -253,17 +267,24 @@ def _matrices(affine: Affine, shape: tuple[int, ...], matrix: tuple[int, int], *
     """
     rows, columns = matrix
     if rows == 1:
-        return Affine(*(np.broadcast_to(a, shape).reshape(1, columns) for a in affine))
-    factor, offset = (np.atleast_2d(a) for a in affine)
+        factor, offset = (np.broadcast_to(a, shape).reshape(1, columns) for a in affine[:2])
+        return Affine(factor, offset, affine.slack)
+    factor, offset = (np.atleast_2d(a) for a in affine[:2])
     if not direct or factor.shape[0] != 1:
         return None
-    return Affine(np.broadcast_to(factor, (1, columns)), np.broadcast_to(offset, (offset.shape[0], columns)))
+    offset = np.broadcast_to(offset, (offset.shape[0], columns))
+    return Affine(np.broadcast_to(factor, (1, columns)), offset, affine.slack)
 
 
-def _parts(weights: Array, bias: Array) -> GemmParts | None:
+def _rounding(first: Array, second: Array) -> float:
+    """Return a bound on what float64 loses in the sum of terms of that size; adding to 0 loses nothing."""
+    return FOLD_ERROR * float((np.abs(first) + np.abs(second)).max(initial=0.0)) if np.any(first) else 0.0
+
+
+def _parts(weights: Array, bias: Array, slack: float) -> GemmParts | None:
     """Return the new constants, C as a vector where it has one row and left out where it is 0; None if not finite."""
     if not (np.isfinite(weights).all() and np.isfinite(bias).all()):
         return None
     if bias.ndim == 2 and bias.shape[0] == 1:
         bias = bias[0]
-    return GemmParts(weights, bias if bias.any() else None)
+    return GemmParts(weights, bias if bias.any() else None, slack)

@@ -27,7 +27,7 @@ class Integer:
 
 @dataclass(frozen=True, slots=True)
 class Binary:
-    """One signed binary fixed-point format for every tensor: `integer_bits` before the point, `fraction_bits` after it."""
+    """One signed format for every tensor: `integer_bits` before the binary point, `fraction_bits` after it."""
 
     integer_bits: int
     fraction_bits: int

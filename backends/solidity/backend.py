@@ -185,7 +185,8 @@ class _Frame:
         for section in self.program.layers:
             if "macs" in section.facts:
                 f = section.facts
-                text = f"{section.title}; {f['bits']} bits a sum, {f['lanes']} lanes a word, weights in {_place(str(f['storage']))}."
+                place = _place(str(f["storage"]))
+                text = f"{section.title}; {f['bits']} bits a sum, {f['lanes']} lanes a word, weights in {place}."
                 lines += textwrap.wrap(f"- {section.name}: {text}", 112, subsequent_indent="  ")
         return lines
 
@@ -210,15 +211,9 @@ class _Frame:
         }
 
     def _code_copies(self, sections: list[Section]) -> list[CopySegment]:
-        found = []
-        for section in sections:
-            for statement in section.body:
-                if (
-                    isinstance(statement, CopySegment)
-                    and self.program.segments[statement.segment].storage is Storage.CODE
-                ):
-                    found.append(statement)
-        return found
+        segments = self.program.segments
+        copies = (s for section in sections for s in section.body if isinstance(s, CopySegment))
+        return [copy for copy in copies if segments[copy.segment].storage is Storage.CODE]
 
     def _loader(self, copy: CopySegment) -> dict[str, object]:
         segment = self.program.segments[copy.segment]
@@ -278,5 +273,5 @@ def _template() -> Template:
 
     environment = Environment(
         loader=PackageLoader("ml2sc.backends.solidity"), undefined=StrictUndefined, autoescape=False
-    )  # noqa: S701
+    )
     return environment.get_template("contract.sol.j2")

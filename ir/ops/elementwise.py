@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import ClassVar
 
@@ -12,7 +12,7 @@ import numpy as np
 from ml2sc.errors import ShapeError, UnsupportedModelError
 
 from .. import fixmath
-from ..graph import Node, Tensor
+from ..graph import AttrValue, Node, Tensor
 from ..types import Array, DType, round_half_up
 from .base import Arrays, Bounds, ErrorContext, Inputs, OpDef, Signature, attr_float, register_op
 from .linear import FOLD_ERROR, widened
@@ -57,7 +57,7 @@ class _Broadcasting(OpDef):
 
     min_inputs = 2
     max_inputs = 2
-    function: ClassVar[Callable[[Array, Array], Array]]
+    function: ClassVar[np.ufunc]
 
     def infer(self, node: Node, inputs: Inputs) -> list[Signature]:
         a, b = _tensor(inputs, 0), _tensor(inputs, 1)
@@ -85,11 +85,11 @@ class Add(_Broadcasting):
     """A + B.
 
     In a quantised graph: multipliers[0]·(a − z_a) + multipliers[1]·(b − z_b), the multipliers bringing both operands to
-    the scale of the sum (and carrying the sign of a Sub).
+    the scale of the sum (and carrying the sign of a Sub); `slack` as in `LinearOp`.
     """
 
     op_type = "Add"
-    function = np.add
+    function: ClassVar[np.ufunc] = np.add
     signs: ClassVar[tuple[int, int]] = (1, 1)
 
     def quantize(self, node: Node, q: Quantizer) -> None:
@@ -108,7 +108,10 @@ class Add(_Broadcasting):
             operand = dynamic[slot] if slot in dynamic else q.constant(name, q.real(name), common)
             names.append(operand.name)
             multipliers.append(self.signs[slot] * round_half_up(operand.format.scale / common))
-        q.emit(node, "Add", names, common, output=node.output, attrs={"multipliers": tuple(multipliers)})
+        attrs: dict[str, AttrValue] = {"multipliers": tuple(multipliers)}
+        if "slack" in node.attrs:
+            attrs["slack"] = node.attrs["slack"]
+        q.emit(node, "Add", names, common, output=node.output, attrs=attrs)
 
     def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
         total: Array | int = 0
@@ -132,7 +135,7 @@ class Add(_Broadcasting):
         ]
 
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
-        total: Array | float = 0.0
+        total: Array | float = attr_float(node, "slack", 0.0)
         for slot, multiplier in enumerate(_multipliers(node)):
             error = _input_error(inputs, context, slot)
             ratio = abs(multiplier) * context.outputs[0].format.scale / _tensor(inputs, slot).format.scale
@@ -146,7 +149,7 @@ class Sub(Add):
     """A − B."""
 
     op_type = "Sub"
-    function = np.subtract
+    function: ClassVar[np.ufunc] = np.subtract
     signs = (1, -1)
 
 
@@ -155,7 +158,7 @@ class Mul(_Broadcasting):
     """A · B. In a quantised graph: (a − z_a)·(b − z_b), at scale s_a · s_b."""
 
     op_type = "Mul"
-    function = np.multiply
+    function: ClassVar[np.ufunc] = np.multiply
 
     def quantize(self, node: Node, q: Quantizer) -> None:
         self._product(node, q, [None if not q.is_constant(name) else q.real(name) for name in node.inputs])
@@ -447,8 +450,10 @@ class Requantize(_Unary):
 
 
 def _multipliers(node: Node) -> tuple[int, int]:
-    a, b = node.attrs["multipliers"]  # type: ignore[misc]
-    return int(a), int(b)
+    multipliers = node.attrs["multipliers"]
+    assert isinstance(multipliers, tuple)
+    a, b = (int(m) for m in multipliers)
+    return a, b
 
 
 def _int(node: Node, key: str) -> int:

@@ -138,7 +138,7 @@ class LogSoftmax(_VectorOp):
         return [Bounds(np.full(shape, lowest, dtype=object), np.full(shape, 1, dtype=object))]
 
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
-        """|∂y_i/∂x_j| sums to at most 2 over j; the sum of exps is at least 1, so ln passes their errors on as they are."""
+        """|∂y_i/∂x_j| sums to at most 2 over j; the sum of exps is at least 1, so ln does not widen their errors."""
         error, x = _value(context.errors, 0), _bound(context.real, 0)
         spread = float(x.hi.max() - x.lo.min()) + 2 * float(error.max(initial=0.0))
         own = (attr_int(node, "size", 1) + 1) * fixmath.EXP_ERROR + fixmath.LN_ERROR + 2.0**-59 + spread * 2.0**-110
@@ -284,7 +284,7 @@ class GreaterOrEqual(OpDef):
 
 @register_op
 class TableLookup(OpDef):
-    """Entry `index` of a constant one-dimensional integer table: a class label (Gather, or scikit-learn's class table)."""
+    """Entry `index` of a constant one-dimensional integer table: a class label."""
 
     op_type = "TableLookup"
     min_inputs = 2

@@ -38,6 +38,8 @@ def exact_matmul(x: Array, w: Array) -> Array:
 class LinearOp(OpDef):
     """y = x · W + C, with W (and C) constant.
 
+    Passes that fold other operators in note in the attribute `slack` how far rounding may have moved C.
+
     In a quantised graph: x is (…, k) in activation format, W (k, n) and C ((n) or (rows, n)) integers, and y the exact
     accumulator (x − z)·W + C at scale s_x · s_w.
     """
@@ -66,6 +68,7 @@ class LinearOp(OpDef):
         total = _product_error(_tensor(inputs, 1), x_error, np.maximum(np.abs(x.lo), np.abs(x.hi)))
         if len(inputs) > 2 and inputs[2] is not None:
             total = total + _constant_error(inputs[2])
+        total = total + attr_float(node, "slack", 0.0)
         return [total.reshape(context.outputs[0].shape)]
 
 
@@ -112,9 +115,7 @@ def _real(tensor: Tensor) -> Array:
     return tensor.real
 
 
-def emit_linear(
-    q: Quantizer, node: Node, x: Tensor, weights: Array, bias: Array | None, activation: str, output: str | None
-) -> Tensor:
+def emit_linear(q: Quantizer, node: Node, x: Tensor, weights: Array, bias: Array | None, output: str | None) -> Tensor:
     """Add the integer form of y = x · W + C to the quantised graph.
 
     Args:
@@ -123,7 +124,6 @@ def emit_linear(
         x: Input in activation format, (…, k).
         weights: Real W, (k, n).
         bias: Real C, broadcastable to (…, n), or None.
-        activation: "Relu" or "".
         output: The float tensor the result stands for, or None.
     """
     shape = (*x.shape[:-1], weights.shape[1])
@@ -134,7 +134,8 @@ def emit_linear(
         full = np.broadcast_to(bias, shape).reshape(-1, shape[-1])
         per_row = bool((full != full[0]).any())
         inputs.append(q.constant(f"{node.name}.bias", full.reshape(shape) if per_row else full[0], scale).name)
-    op_type, attrs = ("FusedGemm", {"activation": activation}) if activation else ("Gemm", {})
+    attrs = {key: node.attrs[key] for key in ("activation", "slack") if key in node.attrs}
+    op_type = "FusedGemm" if "activation" in attrs else "Gemm"
     return q.emit(node, op_type, inputs, scale, output=output, shape=shape, attrs=attrs)
 
 
@@ -195,7 +196,7 @@ class Gemm(LinearOp):
         x = q.activation(node.inputs[0])
         if attr_int(node, "transA", 0):
             x = _transposed(q, node, x, None)
-        emit_linear(q, node, x, weights, bias, str(node.attrs.get("activation", "")), node.output)
+        emit_linear(q, node, x, weights, bias, node.output)
 
     def _refuse(self, node: Node) -> None:
         raise UnsupportedModelError(
@@ -248,11 +249,11 @@ class MatMul(LinearOp):
     def quantize(self, node: Node, q: Quantizer) -> None:
         left, right = node.inputs
         if q.is_constant(right) and len(q.shape(right)) == 2:
-            emit_linear(q, node, q.activation(left), q.real(right), None, "", node.output)
+            emit_linear(q, node, q.activation(left), q.real(right), None, node.output)
         elif q.is_constant(left) and len(q.shape(left)) == len(q.shape(right)) == 2:
             # W·x is (xᵀ·Wᵀ)ᵀ
             rows = _transposed(q, node, q.activation(right), None)
-            _transposed(q, node, emit_linear(q, node, rows, q.real(left).T, None, "", None), node.output)
+            _transposed(q, node, emit_linear(q, node, rows, q.real(left).T, None, None), node.output)
         else:
             raise UnsupportedModelError(
                 "MatMul is supported by a constant matrix",

@@ -121,7 +121,7 @@ def lower_mul(context: Lowering, node: Node) -> None:
 
 @lowering("Neg")
 def lower_neg(context: Lowering, node: Node) -> None:
-    """z − x."""
+    """Emit z − x."""
     lower_map(context, node, lambda operands: ([], sub(_zero(context, node, 0), operands[0])))
 
 
@@ -201,8 +201,8 @@ def exp_neg(t: str, result: str) -> list[Statement]:
         Let("r", sub(Var(t), mul(Var("k"), const(fixmath.LN2)))),
         Let(result, const(fixmath.EXP_COEFFICIENTS[-1])),
     ]
-    for c in fixmath.EXP_COEFFICIENTS[-2::-1]:
-        body.append(Assign(result, sub(const(c), sar(fixmath.BITS, mul(Var("r"), Var(result))))))
+    horner = sar(fixmath.BITS, mul(Var("r"), Var(result)))
+    body += [Assign(result, sub(const(c), horner)) for c in fixmath.EXP_COEFFICIENTS[-2::-1]]
     body.append(Assign(result, shift_right(Var("k"), Var(result))))
     return body
 

@@ -145,8 +145,8 @@ def _ln(v: str, result: str, most: int) -> list[Statement]:
         Let("z2", shr(fixmath.BITS, mul(Var("z"), Var("z")))),
         Let(result, const(fixmath.LN_COEFFICIENTS[-1])),
     ]
-    for c in fixmath.LN_COEFFICIENTS[-2::-1]:
-        body.append(Assign(result, add(shr(fixmath.BITS, mul(Var("z2"), Var(result))), const(c))))
+    horner = shr(fixmath.BITS, mul(Var("z2"), Var(result)))
+    body += [Assign(result, add(horner, const(c))) for c in fixmath.LN_COEFFICIENTS[-2::-1]]
     log_m = add(sar(fixmath.BITS - 1, mul(Var("z"), Var(result))), const(fixmath.LN_SQRT2))
     body.append(Assign(result, add(mul(Var("halvings"), const(fixmath.LN2)), log_m)))
     return body
@@ -165,7 +165,7 @@ def lower_normalizer(context: Lowering, node: Node) -> None:
     source, size, rows = _row_buffers(context, node, draft)
     result = Scalars(context.buffer(f"{draft.name}_out", tensor.size), tensor.size)
     x: Expr = sub(Load(source, Var("j")), const(tensor.format.zero_point))
-    magnitude = [Let("x", x), If(slt(Var("x"), const(0)), (Assign("x", sub(const(0), Var("x"))),))]
+    magnitude: list[Statement] = [Let("x", x), If(slt(Var("x"), const(0)), (Assign("x", sub(const(0), Var("x"))),))]
     for row in range(rows):
         first = row * size
         block: list[Statement] = [

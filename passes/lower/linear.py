@@ -47,9 +47,9 @@ from ml2sc.ir.program import (
 )
 from ml2sc.ir.types import Array, Interval, as_python_ints
 
-from .context import DraftSection, Lowering, lowering
-from .plan import CONTRACT_WORDS, LanePlan, chunk_words, plan_linear
-from .values import Laned, Packed, Scalars, Source, Value
+from .context import Lowering, lowering
+from .plan import CONTRACT_WORDS, chunk_words, plan_linear
+from .values import Laned, Packed, Source, Value
 
 _xor = binary(OpCode.XOR)
 
@@ -274,9 +274,11 @@ class _Kernel:
         limit = 1 << (plan.proved_bits - 1 if e.clamps_below else plan.proved_bits)
         acc = e.accumulator
         low = acc.lo + e.constant
-        sums = f"{acc.lo} <= sum <= {acc.hi}"
-        lane = f"with what is added from the start {low} <= acc <= {acc.hi + e.constant} < {limit} = 2^{limit.bit_length() - 1}"
-        return f"Proved for all inputs: {sums}; {lane}: {plan.lanes} lanes of {plan.stride} bits a word."
+        high = f"{acc.hi + e.constant} < 2^{limit.bit_length() - 1}"
+        return (
+            f"Proved for all inputs: {acc.lo} <= sum <= {acc.hi}; with what is added from the start "
+            f"{low} <= acc <= {high}: {plan.lanes} lanes of {plan.stride} bits a word."
+        )
 
     def _facts(self) -> dict[str, int | str]:
         plan = self.plan
@@ -295,7 +297,7 @@ class _Kernel:
     # -- data ------------------------------------------------------------------------------------------------------
 
     def _initial(self) -> list[int]:
-        """Return the accumulators' first values: what is added to each lane, and 2^(bits − 1) where lanes go negative."""
+        """Return the accumulators' first values: each lane's bias, and 2^(bits − 1) where lanes go negative."""
         plan = self.plan
         half = 1 << (plan.proved_bits - 1) if self.epilogue.clamps_below else 0
         words = []
@@ -404,10 +406,8 @@ class _Kernel:
             mask = sub(shl(bits, Var(f"keep{a}")), Var(f"keep{a}"))
             body.append(Assign(acc.name, and_(acc, mask)))
         quotient, c = shr(e.shift + offset, acc), e.quotient_bits
-        if e.clamps_below and not e.shift and not offset:
-            clean = quotient
-        else:
-            clean = and_(quotient, const(self._ones(0, c)))
+        is_clean = e.clamps_below and not e.shift and not offset
+        clean = quotient if is_clean else and_(quotient, const(self._ones(0, c)))
         if not e.clamps_above:
             body.append(Store(laned.buffer, index, clean))
             return body
@@ -479,7 +479,7 @@ class _Kernel:
         return body
 
     def _chunk(self, group: _Rows, table: _Table, first: Expr, row: Expr, rows: int) -> list[Statement]:
-        """Loop over `rows` rows of the weights in memory, from word `row` on; the inputs from `first` after the group's."""
+        """Loop over rows of weights in memory from word `row` on, and over inputs from `first` after the group's."""
         source, unit = group.source, _unit(group.source)
         if isinstance(source, Packed) and source.width == 1 and not source.signed:
             return self._bytes(group, table, first, row, rows)

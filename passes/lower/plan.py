@@ -61,8 +61,8 @@ class LanePlan:
         proved_bits: Width of an accumulator, from the proof.
         stride: Bits of a lane.
         lanes: Lanes of a word.
-        fields: Weights of one lane in a weight word; 1: the word is the signed sum of laned weights, more: offset-binary
-            weights of `weight_bits`, masked apart while running.
+        fields: Weights of one lane in a weight word. One: the word is the signed sum of laned weights; more: it holds
+            offset-binary weights of `weight_bits`, masked apart while running.
         weight_bits: Width of a stored weight (with more than one field).
         accumulators: Accumulators of one block of outputs.
         blocks: Blocks of outputs; the inputs are read once for each.
@@ -85,8 +85,8 @@ class LanePlan:
     def field_place(self, field: int) -> tuple[int, int]:
         """Return (right shift of the weight word, offset of the lanes in the accumulator) for a field.
 
-        A field is multiplied where it stands (no shift), its lanes sitting higher in the accumulator, as long as the top
-        lane still fits below 2^256; beyond that the weight word is shifted down first.
+        A field is multiplied where it stands (no shift), its lanes sitting higher in the accumulator, as long as the
+        top lane still fits below 2^256; beyond that the weight word is shifted down first.
         """
         slack = WORD_BITS - self.stride * (self.lanes - 1) - self.proved_bits
         reach = min(slack // self.weight_bits + 1, self.fields) if self.fields > 1 else 1

@@ -35,10 +35,7 @@ from ml2sc.passes.prove_ranges import ProveRanges
 from ml2sc.passes.quantize import Quantize
 
 if TYPE_CHECKING:
-    import onnx
-    import torch
-
-    from ml2sc.ir.types import Array
+    pass
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +123,7 @@ def compile(  # noqa: A001  the library's verb
         observed: Ranges of the tensors as an earlier calibration observed them, instead of `calibration`.
         dump_ir: Folder for the graph's text form after each pass.
         explain: Receives what was tried and done, line by line.
+        **more: Fields of `Options`, overriding `options`.
 
     Returns:
         The artifact, with its Program and graphs but without bytecode.

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from ml2sc.cli import compile  # noqa: A004
@@ -146,6 +147,30 @@ def test_check_json(check_folder: Run, folder: Path, samples: Path) -> None:
     assert gas["deploy"] > 200 * report["code_bytes"] - gas["weights"]
     assert 21_000 < gas["inference"]["min"] <= gas["inference"]["mean"] <= gas["inference"]["max"]
     assert "predicted" in gas
+
+
+def test_data_contracts_and_external_data(
+    compile_model: Run, check_folder: Run, make_model: MakeModel, examples: Path, samples: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    model, out = tmp_path / "in" / "net.onnx", tmp_path / "out"
+    proto = onnx.load(examples / "digits" / "digits.onnx")
+    onnx.save(proto, model, save_as_external_data=True, location="net.data", size_threshold=0)
+    options = ("--precision", "int8", "--input-range", "0,1", "--weights", "data")
+    assert compile_model(model, *options, "-o", out).status == 0
+    assert (out / "model.onnx").read_bytes() == model.read_bytes()
+    assert (out / "net.data").read_bytes() == (tmp_path / "in" / "net.data").read_bytes()
+    lengths = [contract["bytes"] for contract in json.loads((out / "manifest.json").read_text())["data_contracts"]]
+    assert sum(lengths) == (out / "weights.bin").stat().st_size > 0
+    result = check_folder(out, "--samples", samples, "--json")
+    assert result.status == 0, result.err
+    report = json.loads(result.out)
+    assert report["bit_exact"] is True
+    assert report["gas"]["weights"] > 200 * sum(lengths)
+    assert report["code_bytes"] > sum(lengths)
+    weights = (out / "weights.bin").read_bytes()
+    (out / "weights.bin").write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
+    assert "weights.bin was edited" in check_folder(out).err
 
 
 def test_check_without_samples(check_folder: Run, folder: Path) -> None:

@@ -150,7 +150,8 @@ def _print_summary(artifact: Artifact) -> None:
     ]
     lines += [f"  {line}" for line in table(*_plan(manifest["plan"]))]
     lines.append(f"  error bound   {manifest['error_bound']:.3g} on every output")
-    weights = f" and {sizes['data_bytes']:,} in {len(artifact.data)} data contracts" if artifact.data else ""
+    contracts = f"{len(artifact.data)} data contract{'s' if len(artifact.data) > 1 else ''}"
+    weights = f" and {sizes['data_bytes']:,} in {contracts}" if artifact.data else ""
     lines.append(f"  code          {sizes['code_bytes']:,} bytes{weights}")
     if (gas := manifest.get("gas", {}).get("predicted")) is not None:
         lines.append(f"  gas           {gas:,} predicted")

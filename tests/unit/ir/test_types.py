@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ml2sc.ir.types import FixedPoint, Interval, as_python_ints, integer_array, round_half_up
+
+FINITE = st.floats(allow_nan=False, allow_infinity=False, width=64)
+
+
+@pytest.mark.parametrize(
+    ("bits", "signed", "lowest", "highest"),
+    [
+        (8, True, -128, 127),
+        (8, False, 0, 255),
+        (1, False, 0, 1),
+        (1, True, -1, 0),
+        (256, True, -(1 << 255), (1 << 255) - 1),
+    ],
+)
+def test_ends_of_a_format(bits: int, signed: bool, lowest: int, highest: int) -> None:
+    fmt = FixedPoint(bits, signed, Fraction(1))
+    assert (fmt.qmin, fmt.qmax) == (lowest, highest)
+
+
+@pytest.mark.parametrize(
+    ("real", "q"), [(0.5, 1), (-0.5, 0), (1.5, 2), (-1.5, -1), (2.4999, 2), (-2.5, -2), (-2.5001, -3), (1e300, 127)]
+)
+def test_rounds_half_up_and_saturates(real: float, q: int) -> None:
+    assert FixedPoint(8, True, Fraction(1)).quantize(np.array([real])).tolist() == [q]
+
+
+def test_zero_point() -> None:
+    fmt = FixedPoint(8, False, Fraction(1, 2), 100)
+    assert fmt.quantize(np.array([[0.0, 1.0], [-50.5, 90.0]])).tolist() == [[100, 102], [0, 255]]
+    assert fmt.dequantize(np.array([100, 102, 0])).tolist() == [0.0, 1.0, -50.0]
+    assert str(fmt) == "u8*1/2+100"
+
+
+@given(FINITE, st.integers(1, 200), st.integers(0, 120))
+def test_quantize_is_exact_in_formats_wider_than_a_double(real: float, bits: int, fraction_bits: int) -> None:
+    fmt = FixedPoint(bits, True, Fraction(1, 1 << fraction_bits))
+    q = int(fmt.quantize(np.array(real)))
+    exact = Fraction(real) * (1 << fraction_bits)
+    if fmt.qmin <= exact <= fmt.qmax:
+        assert -Fraction(1, 2) <= q - exact - 0 <= Fraction(1, 2)
+        assert q - exact != -Fraction(1, 2), "ties go up"
+    else:
+        assert q == (fmt.qmax if exact > 0 else fmt.qmin)
+
+
+@given(st.integers(-(1 << 250), 1 << 250))
+def test_dequantize_is_correctly_rounded(q: int) -> None:
+    fmt = FixedPoint(256, True, Fraction(3, 1 << 100), 7)
+    assert fmt.dequantize(np.array([q], dtype=object))[0] == float(Fraction(3 * (q - 7), 1 << 100))
+
+
+@given(st.fractions())
+def test_round_half_up(value: Fraction) -> None:
+    assert round_half_up(value) == (value + Fraction(1, 2)).__floor__()
+
+
+@given(st.integers(-(1 << 256), 1 << 256), st.integers(0, 1 << 256))
+def test_signed_bits_is_the_narrowest_width(lo: int, size: int) -> None:
+    interval = Interval(lo, lo + size)
+    bits = interval.signed_bits
+    assert -(1 << (bits - 1)) <= interval.lo <= interval.hi < 1 << (bits - 1)
+    if bits > 1:
+        assert not (-(1 << (bits - 2)) <= interval.lo and interval.hi < 1 << (bits - 2))
+
+
+def test_interval() -> None:
+    assert (Interval(-5, 3).magnitude, str(Interval(-5, 3)), 4 in Interval(-5, 3)) == (5, "[-5, 3]", False)
+    assert [Interval(lo, hi).signed_bits for lo, hi in ((0, 0), (-1, 0), (0, 1), (-128, 127), (-129, 0))] == [
+        1,
+        1,
+        2,
+        8,
+        9,
+    ]
+    with pytest.raises(ValueError, match="empty interval"):
+        Interval(1, 0)
+
+
+def test_integer_arrays_never_hold_more_than_they_can() -> None:
+    assert integer_array([1, -2], (2, 1)).dtype == np.int64
+    wide = integer_array([1, 1 << 62], (2,))
+    assert wide.dtype == object
+    assert int(wide[1]) * 4 == 1 << 64
+    assert type(as_python_ints(np.array([3]))[0] * (1 << 80)) is int
