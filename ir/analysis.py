@@ -60,7 +60,18 @@ def exact_bounds(graph: Graph, node_name: str, *, raw: bool = False) -> list[Bou
         node = type(node)(node.name, "Gemm", node.inputs, node.outputs, {}, node.origin)
     inputs = graph.input_tensors(node)
     bounds = [None if t is None else _tensor_bounds(t) for t in inputs]
-    return op_of(node).interval_exact(node, inputs, bounds, [graph.tensor(o) for o in node.outputs if o])
+    outputs = [graph.tensor(o) for o in node.outputs if o]
+    if not op_of(node).moves:
+        bounds = [b if b is None else Bounds(np.atleast_1d(b.lo), np.atleast_1d(b.hi)) for b in bounds]
+    results = op_of(node).interval_exact(node, inputs, bounds, outputs)
+    return [Bounds(_shaped(r.lo, o.shape), _shaped(r.hi, o.shape)) for r, o in zip(results, outputs, strict=True)]
+
+
+def _shaped(values: object, shape: tuple[int, ...]) -> Array:
+    """Return integers as an object array; numpy turns object arrays without axes into bare integers."""
+    array = np.empty(shape, dtype=object)
+    array[...] = values.reshape(shape) if isinstance(values, np.ndarray) else values
+    return array
 
 
 def _tensor_bounds(tensor: Tensor) -> Bounds:
@@ -123,10 +134,13 @@ def evaluate_exact(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array
         tensor, given = graph.tensor(name), as_python_ints(q).reshape(graph.tensor(name).shape)
         if tensor.interval is not None:
             given = np.minimum(np.maximum(given, tensor.interval.lo), tensor.interval.hi)
-        values[name] = given
+        values[name] = _shaped(given, tensor.shape)
     for node in graph:
         tensors = graph.input_tensors(node)
         outputs = [graph.tensor(o) for o in node.outputs if o]
-        results = op_of(node).evaluate_exact(node, tensors, [values[i] if i else None for i in node.inputs], outputs)
-        values.update(zip((o.name for o in outputs), results, strict=True))
+        operands = [values[i] if i else None for i in node.inputs]
+        if not op_of(node).moves:
+            operands = [v if v is None else np.atleast_1d(v) for v in operands]
+        results = op_of(node).evaluate_exact(node, tensors, operands, outputs)
+        values.update((o.name, _shaped(r, o.shape)) for o, r in zip(outputs, results, strict=True))
     return values

@@ -452,18 +452,19 @@ def subexpressions(expr: Expr) -> Iterator[Expr]:
 
 
 def rational_multiplier(ratio: Fraction, bits: int) -> tuple[int, int]:
-    """Return (M, S) with M / 2^S the best approximation of `ratio` for M < 2^bits, exact and small if possible.
+    """Return (M, S) with M / 2^S the best approximation of `ratio` for M <= 2^bits, exact and small if possible.
 
-    Used for `floor((q·M + 2^(S−1)) / 2^S)`. The relative error is at most 2^−bits.
+    Used for `floor((q·M + 2^(S−1)) / 2^S)`. The relative error is at most 2^−bits. A ratio above 2^bits has S = 0.
     """
     den = ratio.denominator
     if den & (den - 1) == 0 and ratio.numerator.bit_length() <= bits:
         return ratio.numerator, den.bit_length() - 1
-    shift = max(bits - _log2_ceil(ratio), 0)
+    shift = max(bits - 1 - _floor_log2(ratio), 0)
     multiplier = (2 * ratio.numerator * (1 << shift) + den) // (2 * den)
     return multiplier, shift
 
 
-def _log2_ceil(ratio: Fraction) -> int:
-    """Return an integer no less than log2(ratio), at most one too large."""
-    return ratio.numerator.bit_length() - ratio.denominator.bit_length() + 1
+def _floor_log2(ratio: Fraction) -> int:
+    """Return the greatest integer k with 2^k <= ratio."""
+    k = ratio.numerator.bit_length() - ratio.denominator.bit_length()
+    return k if Fraction(2) ** k <= ratio else k - 1

@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from ml2sc.errors import RangeError
+
 from .analysis import evaluate_exact
 from .graph import Graph, Tensor
-from .program import rational_multiplier
+from .program import MASK, rational_multiplier
 from .types import Array, FixedPoint, Interval, integer_array, round_half_up
 
 WAD = 10**18
@@ -41,22 +43,41 @@ class Rescale:
         return (x * self.multiplier + ((1 << self.shift) >> 1)) >> self.shift
 
 
-def input_rescale(format_: FixedPoint, interval: Interval) -> Rescale:
-    """Return what turns a WAD input into q − zero_point, saturating at the proved interval."""
+def input_rescale(tensor: Tensor) -> Rescale:
+    """Return what turns a WAD input into q − zero_point, saturating at the proved interval.
+
+    Raises:
+        RangeError: its WAD values do not fit a word.
+    """
+    format_, interval = _proved(tensor)
     ratio = 1 / (format_.scale * WAD)
     lo, hi = (round_half_up(Fraction(q - format_.zero_point) / ratio) for q in (interval.lo, interval.hi))
-    return _rescale(ratio, lo, hi)
+    return _rescale(tensor, ratio, lo, hi)
 
 
-def output_rescale(format_: FixedPoint, interval: Interval) -> Rescale:
-    """Return what turns q − zero_point of an output into WAD."""
-    return _rescale(format_.scale * WAD, interval.lo - format_.zero_point, interval.hi - format_.zero_point)
+def output_rescale(tensor: Tensor) -> Rescale:
+    """Return what turns q − zero_point of an output into WAD.
+
+    Raises:
+        RangeError: its WAD values do not fit a word.
+    """
+    format_, interval = _proved(tensor)
+    zero = format_.zero_point
+    return _rescale(tensor, format_.scale * WAD, interval.lo - zero, interval.hi - zero)
 
 
-def _rescale(ratio: Fraction, lo: int, hi: int) -> Rescale:
-    bits = max(_WORD_BITS - 2 - max(abs(lo), abs(hi), 1).bit_length(), 16)
+def _rescale(tensor: Tensor, ratio: Fraction, lo: int, hi: int) -> Rescale:
+    magnitude = max(abs(lo), abs(hi), 1)
+    bits = max(_WORD_BITS - 2 - magnitude.bit_length(), 16)
     multiplier, shift = rational_multiplier(ratio, min(bits, _MULTIPLIER_BITS))
-    return Rescale(multiplier, min(shift, _WORD_BITS), lo, hi)
+    rescale = Rescale(multiplier, min(shift, _WORD_BITS), lo, hi)
+    if magnitude * multiplier + ((1 << rescale.shift) >> 1) >> _WORD_BITS:
+        raise RangeError(
+            f"{tensor.name!r} as WAD (real · 10^18) cannot be computed in 2^{_WORD_BITS}: |q| can reach {magnitude:.3g}",
+            tensor=f"%{tensor.name}",
+            hint="narrow the input range (--input-range), or choose a narrower --precision",
+        )
+    return rescale
 
 
 def rescale_error(rescale: Rescale, ratio: Fraction) -> Fraction:
@@ -70,12 +91,14 @@ def output_error_bound(graph: Graph) -> float:
     """Return the stated bound: |what `predict` returns / 10^18 − the model in real arithmetic| on every output.
 
     For all inputs of the declared range, whether given as WAD (rounded from the real) or packed.
+
+    Raises:
+        RangeError: an output's WAD values do not fit a word.
     """
     bound = 0.0
     for name in graph.outputs:
         tensor = graph.tensor(name)
-        format_, interval = _proved(tensor)
-        wad = rescale_error(output_rescale(format_, interval), format_.scale * WAD)
+        wad = rescale_error(output_rescale(tensor), tensor.format.scale * WAD)
         bound = max(bound, graph.errors[name] + float((wad + 1) / WAD))
     return bound
 
@@ -116,7 +139,7 @@ def inputs_from_wad(graph: Graph, wads: Sequence[int]) -> dict[str, Array]:
     for name in graph.inputs:
         tensor = graph.tensor(name)
         format_, interval = _proved(tensor)
-        rescale = input_rescale(format_, interval)
+        rescale = input_rescale(tensor)
         values = wads[position : position + tensor.size]
         q = [min(max(rescale.apply(v) + format_.zero_point, interval.lo), interval.hi) for v in values]
         result[name] = integer_array(q, tensor.shape)
@@ -126,7 +149,10 @@ def inputs_from_wad(graph: Graph, wads: Sequence[int]) -> dict[str, Array]:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a contract answers: `predict`'s WAD values, and `classify`'s decision if there is one."""
+    """What a contract answers: `predict`'s WAD values, and `classify`'s decision if there is one.
+
+    A decision is a word: a negative class label is its two's complement.
+    """
 
     outputs: tuple[int, ...]
     decision: int | None
@@ -137,10 +163,9 @@ def run_graph(graph: Graph, inputs: Mapping[str, Array]) -> Outcome:
     values = evaluate_exact(graph, inputs)
     outputs: list[int] = []
     for name in graph.outputs:
-        format_, interval = _proved(graph.tensor(name))
-        rescale = output_rescale(format_, interval)
-        outputs += [rescale.apply(int(v) - format_.zero_point) for v in values[name].ravel()]
-    decision = None if graph.decision is None else int(values[graph.decision].ravel()[0])
+        rescale, zero = output_rescale(graph.tensor(name)), graph.tensor(name).format.zero_point
+        outputs += [rescale.apply(int(v) - zero) for v in values[name].ravel()]
+    decision = None if graph.decision is None else int(values[graph.decision].ravel()[0]) & MASK
     return Outcome(tuple(outputs), decision)
 
 

@@ -49,9 +49,9 @@ def choose_binary(graph: Graph, say: Say) -> Binary:
         try:
             quantized = quantize(graph, Binary(integer_bits, fraction_bits), bounds)
             prove_intervals(quantized)
+            value = wad.output_error_bound(quantized)
         except RangeError:
             return math.inf
-        value = wad.output_error_bound(quantized)
         say(f"q{integer_bits}.{fraction_bits}: error bound {value:.3g}")
         return value
 
@@ -98,6 +98,7 @@ def choose_with_data(graph: Graph, samples: Sequence[Mapping[str, Array]], say: 
             try:
                 quantized = quantize(graph, candidate, bounds)
                 prove_intervals(quantized)
+                wad.output_error_bound(quantized)
             except Ml2scError as error:
                 say(f"{candidate}: {error.message}")
                 continue

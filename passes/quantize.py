@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from ml2sc.errors import UnsupportedModelError, UsageError
+from ml2sc.ir import wad
 from ml2sc.ir.analysis import ACCUMULATOR_BITS, real_bounds
 from ml2sc.ir.graph import AttrValue, Graph, Node, Tensor
 from ml2sc.ir.ops.base import Bounds, ErrorContext, op_of
@@ -170,9 +171,6 @@ class _Quantization:
 
     def constant(self, base: str, real: Array, scale: Fraction) -> Tensor:
         q = quantize_constant(real, scale)
-        if isinstance(self.precision, Integer) and base.endswith(".weight"):
-            top = (1 << (self.precision.weight_bits - 1)) - 1
-            q = np.clip(q, -top, top)
         lo, hi = (int(q.min()), int(q.max())) if q.size else (0, 0)
         interval = Interval(lo, hi)
         format_ = FixedPoint(interval.signed_bits, True, scale)
@@ -196,10 +194,11 @@ class _Quantization:
             shape = self.source.tensor(output).shape
         assert shape is not None
         type_ = FixedPoint(ACCUMULATOR_BITS, True, scale, zero_point)
-        keeps_format = zero_point or op_type in {"Relu", "Clip", "Transpose"}
-        sources = [self.target.tensor(i) for i in inputs]
-        if keeps_format and sources[0].name in self._narrow:
-            type_ = sources[0].format
+        source = self.target.tensor(inputs[0])
+        if op_type in {"Relu", "Clip", "Transpose"} and source.name in self._narrow:
+            ends = [v for key, v in (attrs or {}).items() if key in {"lo", "hi"}]
+            # a bound outside the format moves values out of it
+            type_ = source.format if all(source.format.qmin <= v <= source.format.qmax for v in ends) else type_
         tensor = self.target.add_tensor(Tensor(self.target.fresh(output or f"{node.output}.part"), shape, type_))
         if output is not None:
             self._raw[output] = tensor.name
@@ -217,7 +216,10 @@ class _Quantization:
         floats = [name for name in dynamic if self.is_constant(name)]
         if len(formats) > 1 or floats:
             raws = self._aligned(raws, floats)
+        narrow = all(t.name in self._narrow for t in raws.values())
         type_ = next(iter(raws.values())).format
+        if not narrow:
+            type_ = FixedPoint(ACCUMULATOR_BITS, True, type_.scale, type_.zero_point)
         inputs = [raws[name].name if name in raws else self._copied(name) for name in node.inputs]
         outputs = []
         for name in node.outputs:
@@ -227,8 +229,8 @@ class _Quantization:
             tensor = self.target.add_tensor(Tensor(self.target.fresh(name), self.shape(name), type_))
             self._raw[name] = tensor.name
             outputs.append(tensor.name)
-        if all(t.name in self._narrow for t in raws.values()):
-            self._narrow.update(outputs)
+        if narrow:
+            self._narrow.update(filter(None, outputs))
         new = self.target.add(
             node.op_type, inputs, outputs, node.attrs, name=node.name, origin=node.origin or (node.name,)
         )
@@ -329,8 +331,10 @@ class _Quantization:
         self._narrow.add(name)
         self._real[name] = self.bounds[name]
         step, zero = format_.scale, format_.zero_point
-        error = max(step / 2, Fraction(hi) - (ends[1] - zero) * step, (ends[0] - zero) * step - Fraction(lo))
-        self._error[name] = np.full(tensor.shape, float(error))
+        # given as WAD it is rounded twice, and the multiplier between the two may miss a little
+        rounding = max(Fraction(1, 2), wad.rescale_error(wad.input_rescale(tensor), 1 / (step * wad.WAD))) * step
+        cut = max(Fraction(hi) - (ends[1] - zero) * step, (ends[0] - zero) * step - Fraction(lo))
+        self._error[name] = np.full(tensor.shape, float(max(rounding, cut) + Fraction(1, wad.WAD)))
 
     def _input_format(self, lo: float, hi: float) -> FixedPoint:
         if isinstance(self.precision, Binary):

@@ -60,7 +60,7 @@ class Reverted(Ml2scError):  # noqa: N818 (the EVM's word for it)
         reason: What else is known.
     """
 
-    code = "ML134"
+    code = "ML151"
 
     def __init__(self, data: bytes, reason: str = "") -> None:
         super().__init__(f"the contract reverted with 0x{data.hex()}{reason and f' ({reason})'}")

@@ -28,7 +28,10 @@ EVM_VERSIONS = {"prague": "prague", "osaka": "osaka", "glamsterdam": "osaka"}
 """solc's name of each fork's machine; solc knows none newer than osaka yet."""
 
 OPTIMIZER_RUNS = 1_000_000
-"""Inference is what a model's contract is for: literals stay in the code as they are."""
+"""Inference is what a model's contract is for: masks and weights stay in the code as they are.
+
+The assembly inliner is off: it saves 20 to 40 gas an inference and costs a third more code.
+"""
 
 
 class SolidityBackend:
@@ -88,7 +91,7 @@ def _standard_input(source_name: str, source: str, options: EmitOptions) -> dict
         "sources": {source_name: {"content": source}},
         "settings": {
             "viaIR": True,
-            "optimizer": {"enabled": True, "runs": OPTIMIZER_RUNS},
+            "optimizer": {"enabled": True, "runs": OPTIMIZER_RUNS, "details": {"inliner": False}},
             "evmVersion": EVM_VERSIONS[options.fork],
             "outputSelection": {
                 source_name: {options.name: ["abi", "evm.bytecode.object", "evm.deployedBytecode.object"]}

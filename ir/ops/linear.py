@@ -29,7 +29,7 @@ def exact_matmul(x: Array, w: Array) -> Array:
     """Return x @ w on integers, exactly: in int64 where no partial sum can leave it, else in Python ints."""
     top_x = max((abs(int(v)) for v in (x.max(), x.min())), default=0)
     top_w = max((abs(int(v)) for v in (w.max(), w.min())), default=0)
-    if top_x * top_w * w.shape[0] < _SAFE:
+    if max(top_x, 1) * max(top_w, 1) * w.shape[0] < _SAFE:
         return as_python_ints(x.astype(np.int64) @ w.astype(np.int64))
     product: Array = as_python_ints(x) @ as_python_ints(w)
     return product

@@ -88,7 +88,7 @@ def _lower_inputs(context: Lowering, quantize: DraftSection) -> InputFormat:
             context.values[name] = Value.of(packed)
         else:
             context.values[name] = Value.of(_saturated(context, name, packed, interval))
-        rescale = input_rescale(format_, interval)
+        rescale = input_rescale(tensor)
         quantize.body.append(_quantize_input(context, tensor, rescale, position, width))
         ranges += [(rescale.lo, rescale.hi)] * tensor.size
         position += tensor.size
@@ -156,7 +156,7 @@ def _lower_outputs(context: Lowering) -> DraftSection:
     first = 0
     for tensor, value in parts:
         assert tensor.interval is not None
-        rescale = output_rescale(tensor.format, tensor.interval)
+        rescale = output_rescale(tensor)
         zero = const(tensor.format.zero_point)
         context.emit_map(draft, [value], [], "wad", _to_wad(zero, rescale), first=first)
         first += tensor.size

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ml2sc.backends import BACKENDS, Artifact, EmitOptions, Toolchain
-from ml2sc.errors import ContractLimitError, InternalError, UnsupportedModelError, UsageError
+from ml2sc.errors import ContractLimitError, InternalError, UnknownNameError, UnsupportedModelError, UsageError
 from ml2sc.frontend.data import Samples, load_samples, samples_from_arrays
 from ml2sc.frontend.model_file import OnnxModel, contract_name, load_onnx
 from ml2sc.frontend.onnx_import import import_graph
@@ -92,7 +92,7 @@ class Options:
             ("level", self.level, tuple(range(len(LEVELS)))),
         ):
             if value not in known:
-                raise UsageError(f"unknown {what} {value!r}", hint=f"one of {', '.join(map(str, known))}")
+                raise UnknownNameError(what, str(value), map(str, known))
         for lo, hi in self.input_ranges:
             if not (float("-inf") < lo < hi < float("inf")):
                 raise UsageError(f"the input range {lo:g},{hi:g} is not a range: LO must be below HI, both finite")
@@ -156,8 +156,9 @@ def compile(  # noqa: A001  the library's verb
         quantize = Quantize(_choose(graph, options.precision, samples, say))
         shown = [_Renumbered(i, len(front) + len(tail)) for i in instruments]
         run_pipeline(graph, [quantize, ProveRanges()], shown)
-    if not graph.outputs:
-        raise UnsupportedModelError("the model has no output")
+    if not graph.outputs or any(name not in reference.tensors for name in graph.outputs):
+        raise UnsupportedModelError("the model has no output but a label", hint="export its scores as an output, too")
+    reference.outputs = list(graph.outputs)
 
     plan = PlanOptions(weights=options.weights, optimize=options.optimize, strict_input=options.strict_input)
     program = lower(graph, plan)
@@ -315,7 +316,7 @@ def _description(graph: Graph) -> str:
 
 def _decision(reference: Graph, graph: Graph) -> str:
     if graph.decision is None or graph.decision in reference.tensors:
-        return "the model's label"
+        return "the model's label, a negative one in two's complement"
     if sum(graph.tensor(n).size for n in graph.outputs) == 1:
         return "1 if the output is at least 0.5, else 0"
     return "the index of the greatest output, the first of equal ones"

@@ -47,7 +47,7 @@ def test_quantize_is_exact_in_formats_wider_than_a_double(real: float, bits: int
     q = int(fmt.quantize(np.array(real)))
     exact = Fraction(real) * (1 << fraction_bits)
     if fmt.qmin <= exact <= fmt.qmax:
-        assert -Fraction(1, 2) <= q - exact - 0 <= Fraction(1, 2)
+        assert -Fraction(1, 2) <= q - exact <= Fraction(1, 2)
         assert q - exact != -Fraction(1, 2), "ties go up"
     else:
         assert q == (fmt.qmax if exact > 0 else fmt.qmin)

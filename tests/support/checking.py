@@ -1,0 +1,150 @@
+"""What must hold of a compiled model, whatever the model: checks that random and fixed models share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import ml2sc
+from ml2sc.backends.base import Artifact
+from ml2sc.ir import wad
+from ml2sc.ir.analysis import evaluate_exact, real_bounds
+from ml2sc.ir.evaluate import evaluate_float
+from ml2sc.ir.graph import Graph
+from ml2sc.ir.interpret import Interpreter, ProgramError
+from ml2sc.ir.program import MASK
+from ml2sc.ir.types import DType, FixedPoint
+from ml2sc.passes import LEVELS, run_pipeline
+
+Array = npt.NDArray[Any]
+
+ROUNDING = 2.0**-44
+"""Rounding of the float64 evaluation itself, in units of its greatest intermediate value."""
+
+
+def compiled(model: Any, calibration: Any = None, **options: Any) -> Artifact:
+    """Compile, and check that a second time gives the same bytes."""
+    artifact = ml2sc.compile(model, calibration=calibration, **options)
+    again = ml2sc.compile(model, calibration=calibration, **options)
+    assert (artifact.source, artifact.data, artifact.manifest) == (again.source, again.data, again.manifest)
+    return artifact
+
+
+def float_graph(artifact: Artifact, level: int) -> Graph:
+    """Return the float graph that was quantised."""
+    assert artifact.reference is not None
+    graph = artifact.reference.copy()
+    run_pipeline(graph, LEVELS[level])
+    return graph
+
+
+def check_interpreters(
+    artifact: Artifact, samples: Sequence[Mapping[str, Array]], wads: Sequence[Sequence[int]]
+) -> None:
+    """The Program gives the graph's integers, packed and from WAD; every integer lies in its proved interval."""
+    graph, program = artifact.graph, artifact.program
+    assert graph is not None and program is not None
+    interpreter = Interpreter(program)
+    strict = bool(artifact.manifest["options"]["strict_input"])
+    for sample in samples:
+        q = wad.quantize_inputs(graph, sample)
+        for name, values in evaluate_exact(graph, q).items():
+            interval = graph.tensor(name).interval
+            if interval is not None:
+                assert all(int(v) in interval for v in values.ravel()), f"%{name} leaves {interval}"
+        assert interpreter.run(wad.pack(graph, q)) == wad.run_graph(graph, q)
+    flat = [[v for name in graph.inputs for v in sample[name].ravel().tolist()] for sample in samples]
+    for values in [*(wad.to_wad(f) for f in flat), *wads]:
+        refused = next(
+            (
+                i
+                for i, (v, (lo, hi)) in enumerate(zip(values, program.input.wad_range, strict=True))
+                if not lo <= v <= hi
+            ),
+            None,
+        )
+        try:
+            packed = interpreter.quantize(values)
+        except ProgramError as error:
+            assert strict and refused is not None
+            assert (error.error, *error.args[1:]) == ("InputOutOfRange", refused, values[refused] & MASK)
+            continue
+        assert not (strict and refused is not None)
+        q = wad.inputs_from_wad(graph, values)
+        assert packed == wad.pack(graph, q)
+        assert interpreter.run(packed) == wad.run_graph(graph, q)
+
+
+def check_bounds(artifact: Artifact, level: int, samples: Sequence[Mapping[str, Array]]) -> None:
+    """Reals lie in their bounds, and every integer within the stated error of its real, packed and from WAD."""
+    graph, source = artifact.graph, float_graph(artifact, level)
+    assert graph is not None and artifact.reference is not None
+    stated = wad.output_error_bound(graph)
+    assert stated == artifact.manifest["error_bound"]
+    for float_side in (artifact.reference, source):
+        bounds = real_bounds(float_side)
+        for sample in samples:
+            values = evaluate_float(float_side, sample)
+            room = _room(float_side, values)
+            for name, value in values.items():
+                assert np.all(value >= bounds[name].lo - room), f"%{name} is below its real bound"
+                assert np.all(value <= bounds[name].hi + room), f"%{name} is above its real bound"
+    for sample in samples:
+        reals = evaluate_float(source, sample)
+        room = max(_room(source, reals), _room(artifact.reference, evaluate_float(artifact.reference, sample)))
+        packed = wad.quantize_inputs(graph, sample)
+        given = wad.to_wad([v for name in graph.inputs for v in sample[name].ravel().tolist()])
+        for q in (packed, wad.inputs_from_wad(graph, given)):
+            _check_errors(graph, evaluate_exact(graph, q), reals, room)
+            check_outputs(artifact, sample, wad.run_graph(graph, q).outputs)
+
+
+def check_outputs(artifact: Artifact, sample: Mapping[str, Array], outputs: Sequence[int]) -> None:
+    """What `predict` returns is within the stated bound of the model in float64."""
+    assert artifact.reference is not None
+    values = evaluate_float(artifact.reference, sample)
+    room = _room(artifact.reference, values)
+    floats = [n for n in artifact.reference.outputs if artifact.reference.tensor(n).type is not DType.INT64]
+    wanted = np.concatenate([np.zeros(0), *(values[n].ravel() for n in floats)])
+    got = np.array([v / 10**18 for v in outputs])
+    assert got.shape == wanted.shape
+    worst = float(np.abs(got - wanted).max(initial=0.0))
+    assert worst <= artifact.manifest["error_bound"] + room, f"off by {worst}, float64 rounding {room}"
+
+
+def _check_errors(graph: Graph, integers: Mapping[str, Array], reals: Mapping[str, Array], room: float) -> None:
+    for name, q in integers.items():
+        tensor = graph.tensor(name)
+        base = next((n for n in (name, name.removesuffix(".q"), name.removesuffix(".aligned")) if n in reals), None)
+        if base is None or tensor.data is not None or not isinstance(tensor.type, FixedPoint):
+            continue
+        if reals[base].shape != tensor.shape:
+            continue
+        worst = float(np.abs(tensor.format.dequantize(q) - reals[base]).max(initial=0.0))
+        limit = graph.errors[name] * (1 + 1e-9) + room
+        assert worst <= limit, f"%{name} is off by {worst}, stated {graph.errors[name]}, float64 rounding {room}"
+
+
+def _room(graph: Graph, values: Mapping[str, Array]) -> float:
+    sizes = [float(np.abs(v).max(initial=0.0)) for n, v in values.items() if graph.tensor(n).type is DType.FLOAT]
+    return max(sizes, default=0.0) * ROUNDING
+
+
+def margin(graph: Graph, sample: Mapping[str, Array]) -> float:
+    """Return how far the real scores are from another decision; infinite where no decision is made."""
+    values = evaluate_float(graph, sample)
+    name = graph.decision
+    while name is not None:
+        node = graph.producer(name)
+        if node is None:
+            return np.inf
+        if node.op_type == "ArgMax":
+            scores = np.sort(values[node.inputs[0]].ravel())
+            return float(scores[-1] - scores[-2]) if scores.size > 1 else np.inf
+        if node.op_type == "GreaterOrEqual":
+            return float(np.abs(values[node.inputs[0]]).min())
+        name = next(i for i in node.inputs if not graph.tensor(i).is_constant)
+    return np.inf
