@@ -37,7 +37,7 @@ class GemmParts(NamedTuple):
 
 
 class Affine(NamedTuple):
-    """x·factor + offset, both float64 and broadcastable to the shape of x; the offset is within `slack` of the truth."""
+    """x·factor + offset, both float64 and broadcastable to the shape of x; the offset is off by at most `slack`."""
 
     factor: Array
     offset: Array

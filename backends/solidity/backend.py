@@ -159,6 +159,7 @@ class _Frame:
         program, options, offsets = self.program, self.options, self.memory.offsets
         sections = [*program.layers, program.dequantize]
         functions = _function_names(sections)
+        printed = [self._section(s, functions[s.name]) for s in sections]
         text = _template().render(
             name=options.name,
             description=[*_wrapped("@notice", options.description)],
@@ -178,7 +179,8 @@ class _Frame:
             label_offset=offsets.get("label", 0),
             input_offset=offsets[INPUT],
             quantize={"title": program.quantize.title, "lines": self.printer.section(program.quantize, 3)},
-            sections=[self._section(s, functions[s.name]) for s in sections],
+            sections=printed,
+            constants={name: f"0x{value:064x}" for section in printed for name, value in section["constants"].items()},
             loaders=[self._loader(s) for s in self._code_copies(sections)],
         )
         return text.rstrip() + "\n"
@@ -200,11 +202,13 @@ class _Frame:
             "table": self.memory.offsets[ADDRESSES] + 32 * index,
         }
 
-    def _section(self, section: Section, function: str) -> dict[str, object]:
+    def _section(self, section: Section, function: str) -> dict[str, Any]:
         copies = [s for s in walk(section.body) if isinstance(s, CopySegment)]
+        constants = self.printer.constants(section, f"_{section.name.upper()}")
         reads_data = any(self.program.segments[c.segment].storage is Storage.DATA for c in copies)
         return {
             "title": section.title,
+            "constants": constants,
             "function": function,
             "mutability": "view" if reads_data else "pure",
             "loaders": [

@@ -36,6 +36,7 @@ from ml2sc.ir.program import (
     Var,
     WadInput,
     expressions,
+    subexpressions,
     walk,
 )
 
@@ -44,6 +45,8 @@ from .memory import ADDRESSES, INPUT, MemoryMap
 _INDENT = "    "
 _WIDTH = 116
 _LITERAL_LIMIT = 1 << 32
+_NAMED_FROM = 1 << 64
+_NAMED_USES = 3
 _WAD = "wads"
 
 
@@ -72,11 +75,32 @@ class Printer:
     def __init__(self, program: Program, memory: MemoryMap, selectors: Mapping[str, int]) -> None:
         self.program, self.memory, self.selectors = program, memory, selectors
         self._pointers: dict[str, Pointer] = {}
+        self._names: dict[int, str] = {}
         self._first_contract: dict[str, int] = {}
         count = 0
         for name, segment in program.segments.items():
             self._first_contract[name] = count
             count += segment.contracts
+
+    def constants(self, section: Section, prefix: str) -> dict[str, int]:
+        """Name the masks a section repeats; from now on they are printed by name.
+
+        Args:
+            section: The section.
+            prefix: What the names start with.
+
+        Returns:
+            The constants by name, in the order in which the section first uses them.
+        """
+        count: dict[int, int] = {}
+        for statement in walk(section.body):
+            for expression in expressions(statement):
+                for part in subexpressions(expression):
+                    if isinstance(part, Const) and part.value >= _NAMED_FROM:
+                        count[part.value] = count.get(part.value, 0) + 1
+        repeated = [value for value, uses in count.items() if uses >= _NAMED_USES]
+        self._names = {value: f"{prefix}_{number}" for number, value in enumerate(repeated)}
+        return {name: value for value, name in self._names.items()}
 
     def section(self, section: Section, indent: int) -> list[str]:
         """Return the Yul lines of a section."""
@@ -176,7 +200,7 @@ class Printer:
     def _expr(self, expr: Expr) -> str:
         match expr:
             case Const(value):
-                return _literal(value)
+                return self._names.get(value) or _literal(value)
             case Var(name):
                 return name
             case Load(buffer, index):

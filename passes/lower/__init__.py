@@ -11,6 +11,7 @@ from ml2sc.ir.program import (
     Induction,
     InputFormat,
     Let,
+    Note,
     Program,
     Statement,
     Store,
@@ -28,7 +29,7 @@ from ml2sc.ir.program import (
     sub,
 )
 from ml2sc.ir.types import FixedPoint, Interval
-from ml2sc.ir.wad import Rescale, element_width, input_rescale, output_rescale
+from ml2sc.ir.wad import WAD, Rescale, element_width, input_rescale, output_rescale
 
 from . import elementwise, heads, linear, movement
 from .context import LOWERINGS, DraftSection, Lowering, lower_node, lowering
@@ -89,11 +90,21 @@ def _lower_inputs(context: Lowering, quantize: DraftSection) -> InputFormat:
         else:
             context.values[name] = Value.of(_saturated(context, name, packed, interval))
         rescale = input_rescale(tensor)
+        quantize.body.append(Note(_input_note(tensor, rescale)))
         quantize.body.append(_quantize_input(context, tensor, rescale, position, width))
         ranges += [(rescale.lo, rescale.hi)] * tensor.size
         position += tensor.size
     signed = any(graph.tensor(name).format.signed for name in graph.inputs)
     return InputFormat(position, width, signed, tuple(ranges))
+
+
+def _input_note(tensor: Tensor, rescale: Rescale) -> str:
+    lo, hi = (v / WAD for v in (rescale.lo, rescale.hi))
+    zero = f" + {tensor.format.zero_point}" if tensor.format.zero_point else ""
+    half = f" + 2^{rescale.shift - 1}" if rescale.shift else ""
+    quotient = f"floor((x * {rescale.multiplier:#x}{half}) / 2^{rescale.shift}){zero}"
+    step = float(tensor.format.scale)
+    return f"Input {tensor.name!r}, real {lo:.6g} to {hi:.6g}, in steps of {step:.6g}: q = {quotient}."
 
 
 def _saturated(context: Lowering, name: str, packed: Packed, interval: Interval) -> Scalars:

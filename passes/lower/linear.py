@@ -236,8 +236,8 @@ class _Kernel:
         )
         self.bias = bias
         self.skips = skips and self.plan.accumulators > 1
-        operator = " + ".join(n.op_type for n in epilogue.nodes)
-        self.draft = context.section(node, f"{operator}, {rows} -> {self.outputs}")
+        self.operator = " + ".join(_said(n) for n in epilogue.nodes)
+        self.draft = context.section(node, f"{self.operator}, {rows} -> {self.outputs}")
         self.rows = rows
 
     def emit(self) -> Value:
@@ -280,11 +280,20 @@ class _Kernel:
             f"{low} <= acc <= {high}: {plan.lanes} lanes of {plan.stride} bits a word."
         )
 
+    def _ending(self) -> str:
+        """Return what happens to the finished sums, in words."""
+        e = self.epilogue
+        steps = ["negative lanes become 0"] if e.clamps_below else []
+        steps += [f"acc >> {e.shift}"] if e.shift else []
+        steps += [f"at most {e.top}"] if e.clamps_above else []
+        zero = f", 0 standing for {e.interval.lo}" if e.interval.lo else ""
+        return f"Every lane at once: {', '.join([*steps, 'stored'])}{zero}."
+
     def _facts(self) -> dict[str, int | str]:
         plan = self.plan
         words = self.rows * plan.blocks * plan.row_words
         return {
-            "operator": " + ".join(n.op_type for n in self.epilogue.nodes),
+            "operator": self.operator,
             "macs": self.rows * self.outputs,
             "bits": plan.proved_bits,
             "lanes": plan.lanes,
@@ -352,6 +361,7 @@ class _Kernel:
             else:
                 body += self._looped(group, tables[index], Var(f"base{index}") if self.plan.blocks > 1 else const(0))
         body += self._correction()
+        body.append(Note(self._ending()))
         for a in range(self.accumulators):
             body += self._finish(a, laned, add(block, const(a)))
         return body
@@ -599,6 +609,10 @@ def _unit(source: Source) -> int:
     if isinstance(source, Laned):
         return source.lanes
     return 32 if isinstance(source, Packed) and source.width == 1 and not source.signed else 1
+
+
+def _said(node: Node) -> str:
+    return "Gemm + Relu" if node.op_type == "FusedGemm" else node.op_type
 
 
 def _quotient(position: Expr, lanes: int) -> Expr:

@@ -1,0 +1,5 @@
+"""The Vyper backend."""
+
+from .backend import VyperBackend
+
+__all__ = ["VyperBackend"]

@@ -1,0 +1,203 @@
+"""Which variables and buffers are signed and which are truth values: a Program's words have no type, Vyper's have one.
+
+Nothing depends on the choice but how much has to be converted: where a word of one kind is used as another, the printer
+converts it, which costs no gas.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from enum import Enum
+
+from ml2sc.ir.program import (
+    Apply,
+    Assign,
+    Expr,
+    For,
+    If,
+    Let,
+    Load,
+    LoadInput,
+    OpCode,
+    Program,
+    Section,
+    Statement,
+    Store,
+    Var,
+    WadInput,
+    expressions,
+    walk,
+)
+
+_ROUNDS = 4  # a variable's kind may follow from another's
+
+
+class Kind(Enum):
+    """How Vyper sees a word."""
+
+    UNSIGNED = "uint256"
+    SIGNED = "int256"
+    BYTES = "bytes32"
+
+
+TESTS = frozenset({OpCode.LT, OpCode.GT, OpCode.SLT, OpCode.SGT, OpCode.EQ, OpCode.ISZERO})
+"""Operations that give 0 or 1."""
+SIGNED_OPERANDS = frozenset({OpCode.SLT, OpCode.SGT, OpCode.SDIV})
+"""Operations on two signed words."""
+_NEUTRAL = frozenset({OpCode.ADD, OpCode.SUB, OpCode.MUL})  # the same on signed and unsigned words
+
+Name = tuple[str, str]
+"""(section, variable) or ("", buffer)."""
+
+
+def infer_kinds(program: Program, known: Mapping[str, Kind]) -> dict[Name, Kind]:
+    """Return the kind of every variable and buffer: what most of its uses and definitions want.
+
+    Args:
+        program: The program.
+        known: Kinds of buffers that are settled already.
+    """
+    fixed: dict[Name, Kind] = {("", name): kind for name, kind in known.items()}
+    kinds = dict(fixed)
+    for _ in range(_ROUNDS):
+        votes = _Votes(kinds)
+        for section in program.sections():
+            votes.section(section)
+        kinds = votes.result() | fixed
+    return kinds
+
+
+def truth_values(section: Section) -> set[str]:
+    """Return the variables that hold nothing but results of tests and are only tested themselves."""
+    tests: dict[str, bool] = {}
+    for statement in walk(section.body):
+        if isinstance(statement, Let | Assign):
+            tests[statement.name] = tests.get(statement.name, True) and is_test(statement.value)
+        if isinstance(statement, For):
+            tests |= {i.name: False for i in statement.inductions}
+        for expression in expressions(statement):
+            whole = isinstance(statement, If)
+            tests |= {name: False for name in _words(expression, tested=whole)}
+    return {name for name, only in tests.items() if only}
+
+
+def is_test(expr: Expr) -> bool:
+    """Return whether an expression can only be 0 or 1."""
+    match expr:
+        case Apply(OpCode.AND | OpCode.OR, args):
+            return all(is_test(a) for a in args)
+        case Apply(op):
+            return op in TESTS
+    return False
+
+
+def _words(expr: Expr, *, tested: bool) -> Iterable[str]:
+    """Yield the variables that an expression uses as words, not as truth values."""
+    match expr:
+        case Var(name):
+            if not tested:
+                yield name
+        case Load(_, index) | LoadInput(index) | WadInput(index):
+            yield from _words(index, tested=False)
+        case Apply(OpCode.ISZERO, (Var(),)):
+            pass
+        case Apply(_, args):
+            for arg in args:
+                yield from _words(arg, tested=False)
+
+
+class _Votes:
+    """Counts how often a word would like to be of a kind."""
+
+    def __init__(self, kinds: Mapping[Name, Kind]) -> None:
+        self.kinds = kinds
+        self.counts: dict[Name, Counter[Kind]] = {}
+        self.inductions: set[Name] = set()
+        self.name = ""
+
+    def result(self) -> dict[Name, Kind]:
+        return {
+            name: Kind.SIGNED
+            if counts[Kind.SIGNED] > counts[Kind.UNSIGNED] and name not in self.inductions
+            else Kind.UNSIGNED
+            for name, counts in self.counts.items()
+        }
+
+    def section(self, section: Section) -> None:
+        self.name = section.name
+        for statement in walk(section.body):
+            self.statement(statement)
+
+    def statement(self, statement: Statement) -> None:
+        match statement:
+            case Let(name, value) | Assign(name, value):
+                self.define((self.name, name), value)
+            case Store(buffer, index, value):
+                self.use(index, Kind.UNSIGNED)
+                self.define(("", buffer), value)
+            case _:
+                if isinstance(statement, For):
+                    self.inductions |= {(self.name, i.name) for i in statement.inductions}
+                for expression in expressions(statement):
+                    self.use(expression, None)
+
+    def define(self, name: Name, value: Expr) -> None:
+        self.vote(name, self.natural(value))
+        self.use(value, self.kinds.get(name))
+
+    def use(self, expr: Expr, wanted: Kind | None) -> None:
+        """Count what an expression asks of its parts when it is to be of a kind itself."""
+        match expr:
+            case Var(name):
+                self.vote((self.name, name), wanted)
+            case Load(buffer, index):
+                self.vote(("", buffer), wanted)
+                self.use(index, Kind.UNSIGNED)
+            case LoadInput(index) | WadInput(index):
+                self.use(index, Kind.UNSIGNED)
+            case Apply(op, args):
+                for arg, kind in zip(args, operand_kinds(op, wanted), strict=True):
+                    self.use(arg, kind)
+
+    def natural(self, expr: Expr) -> Kind | None:
+        """Return the kind that an expression has of itself."""
+        match expr:
+            case Var(name):
+                return self.kinds.get((self.name, name))
+            case Load(buffer):
+                return self.kinds.get(("", buffer))
+            case LoadInput():
+                return Kind.UNSIGNED
+            case WadInput() | Apply(OpCode.SAR | OpCode.SDIV):
+                return Kind.SIGNED
+            case Apply(OpCode.ADD | OpCode.SUB | OpCode.MUL, args):
+                kinds = [k for a in args if (k := self.natural(a)) is not None]
+                return None if not kinds else Kind.SIGNED if Kind.SIGNED in kinds else kinds[0]
+            case Apply(OpCode.SHL, (_, value)):
+                return self.natural(value)
+            case Apply():
+                return Kind.UNSIGNED
+        return None
+
+    def vote(self, name: Name, kind: Kind | None) -> None:
+        counts = self.counts.setdefault(name, Counter())
+        if kind is not None:
+            counts[kind] += 1
+
+
+def operand_kinds(op: OpCode, wanted: Kind | None) -> tuple[Kind | None, ...]:
+    """Return the kind of word each operand of an operation is taken as, if its result is to be of a kind."""
+    if op is OpCode.ISZERO:
+        return (None,)
+    if op is OpCode.EQ:
+        return None, None
+    if op in SIGNED_OPERANDS:
+        return Kind.SIGNED, Kind.SIGNED
+    if op in _NEUTRAL:
+        return wanted, wanted
+    if op is OpCode.SHL:
+        return Kind.UNSIGNED, wanted
+    if op is OpCode.SAR:
+        return Kind.UNSIGNED, Kind.SIGNED
+    return Kind.UNSIGNED, Kind.UNSIGNED

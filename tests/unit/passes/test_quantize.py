@@ -1,0 +1,214 @@
+"""Integers worked out by hand, and the rules that scales follow."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import ml2sc
+from ml2sc.errors import UnsupportedModelError, UsageError
+from ml2sc.ir import wad
+from ml2sc.ir.analysis import evaluate_exact, prove_intervals
+from ml2sc.ir.evaluate import evaluate_float
+from ml2sc.ir.graph import Graph
+from ml2sc.ir.parser import parse_graph
+from ml2sc.ir.printer import print_graph
+from ml2sc.ir.verify import verify
+from ml2sc.passes.precision import Binary, Integer, Precision
+from ml2sc.passes.quantize import Quantize, quantize, quantize_constant
+
+# Weights in 64ths, the largest 127 of them; 0.0078125 is half of one and rounds up, as does the first bias.
+TWO_LAYERS = """
+graph "m"
+input %x: float[1,2]
+range %x [0.0, 255.0]
+const %W: float[2,2] = [1.984375, -1.0, 0.0078125, 1.5625]
+const %b: float[2] = [0.0234375, -4.6875]
+%h: float[1,2] = FusedGemm(%x, %W, %b) {activation="Relu"} @fc1 from ("/fc1", "/relu")
+const %V: float[2,1] = [1.0, -1.0]
+%y: float[1,1] = Gemm(%h, %V) @fc2 from ("/fc2")
+output %y
+"""
+
+
+def quantised(text: str, precision: Precision, **observed: tuple[float, float]) -> Graph:
+    graph = parse_graph(text)
+    graph.observed = observed
+    result = quantize(graph, precision)
+    prove_intervals(result)
+    verify(result)
+    return result
+
+
+def body(graph: Graph) -> list[str]:
+    """Return the text's lines on inputs, constants and operators."""
+    text = print_graph(graph).split("\noutput")[0]
+    return [line for line in text.splitlines() if line.startswith(("input", "const", "%"))]
+
+
+def test_int8_by_hand() -> None:
+    """The hidden layer reaches 508: 255 steps of 1.992. In 64ths that is 127.5, so a shift by 7: steps of 2."""
+    assert body(quantised(TWO_LAYERS, Integer(8, 8))) == [
+        "input %x: u8*1[1,2] in [0, 255]",
+        "const %fc1.weight: s8*1/64[2,2] in [-64, 127] = [127, -64, 1, 100]",
+        "const %fc1.bias: s10*1/64[2] in [-300, 2] = [2, -300]",
+        "const %fc2.weight: s8*1/127[2,1] in [-127, 127] = [127, -127]",
+        '%h: s16*1/64[1,2] in [0, 32642] = FusedGemm(%x, %fc1.weight, %fc1.bias) {activation="Relu"} '
+        '@fc1 from ("/fc1", "/relu")',
+        "%h.q: u8*2[1,2] in [0, 255] = Requantize(%h) {multiplier=1, shift=7} "
+        '@h.q.requantize from ("/fc1", "/relu")',
+        '%y: s16*2/127[1,1] in [-32385, 32385] = Gemm(%h.q, %fc2.weight) @fc2 from ("/fc2")',
+    ]
+
+
+def test_weights_give_way_where_that_loses_less() -> None:
+    """Observed up to 318.75: steps of 1.25, 80 64ths. Coarser weights (1.25/64) lose less than coarser steps (2)."""
+    graph = quantised(TWO_LAYERS, Integer(8, 8), h=(0.0, 318.75))
+    assert body(graph)[1:3] == [
+        "const %fc1.weight: s8*5/256[2,2] in [-51, 102] = [102, -51, 0, 80]",
+        "const %fc1.bias: s9*5/256[2] in [-240, 1] = [1, -240]",
+    ]
+    assert graph.tensor("h.q").format.scale == Fraction(5, 4)
+    assert graph.producer("h.q").attrs == {"multiplier": 1, "shift": 6}  # type: ignore[union-attr]
+
+
+@given(st.floats(1.0, 1e6))
+def test_neither_loses_more_than_half_a_bit(top: float) -> None:
+    graph = quantised(TWO_LAYERS, Integer(8, 8), h=(0.0, top))
+    weight, step = graph.tensor("fc1.weight").format.scale, graph.tensor("h.q").format.scale
+    want = Fraction(min(top, 508.0234375)) / 255
+    assert Fraction(1) <= weight * 64 <= Fraction(1415, 1000)
+    assert Fraction(9999, 10000) <= step / want <= Fraction(1415, 1000) or weight * 64 == 1 and step <= weight
+    assert graph.producer("h.q").attrs["multiplier"] == 1  # type: ignore[union-attr]
+
+
+def test_q4_4_by_hand() -> None:
+    """Everything in 16ths: 1.984375 is 31.75 of them. Sums are in 256ths, brought back by a shift of 4."""
+    assert body(quantised(TWO_LAYERS.replace("255.0", "15.0"), Binary(4, 4))) == [
+        "input %x: s9*1/16[1,2] in [0, 240]",
+        "const %fc1.weight: s7*1/16[2,2] in [-16, 32] = [32, -16, 0, 25]",
+        "const %fc1.bias: s12*1/256[2] in [-1200, 6] = [6, -1200]",
+        "const %fc2.weight: s6*1/16[2,1] in [-16, 16] = [16, -16]",
+        '%h: s14*1/256[1,2] in [0, 7686] = FusedGemm(%x, %fc1.weight, %fc1.bias) {activation="Relu"} '
+        '@fc1 from ("/fc1", "/relu")',
+        "%h.q: s9*1/16[1,2] in [0, 255] = Requantize(%h) {multiplier=1, shift=4} "
+        '@h.q.requantize from ("/fc1", "/relu")',
+        '%y: s13*1/256[1,1] in [-4080, 4080] = Gemm(%h.q, %fc2.weight) @fc2 from ("/fc2")',
+    ]
+
+
+def test_an_asymmetric_input_has_a_zero_point() -> None:
+    graph = quantised(TWO_LAYERS.replace("[0.0, 255.0]", "[-51.0, 204.0]"), Integer(8, 8))
+    assert graph.tensor("x").format.zero_point == 51
+    assert graph.tensor("x").format.scale == 1
+    assert evaluate_exact(graph, {"x": np.array([51, 51])})["h"].tolist() == [[2, 0]], "a real 0 gives the bias"
+
+
+@pytest.mark.parametrize(
+    ("range_", "zero", "scale"),
+    [
+        ("[-1.0, 1.0]", 128, Fraction(2, 255)),  # −1 is at 127.5 steps below 0: up
+        ("[10.0, 61.0]", 0, Fraction(61, 255)),  # 0 is always one of the integers
+        ("[-51.0, -17.0]", 255, Fraction(51, 255)),
+    ],
+)
+def test_input_formats(range_: str, zero: int, scale: Fraction) -> None:
+    fmt = quantised(TWO_LAYERS.replace("[0.0, 255.0]", range_), Integer(8, 8)).tensor("x").format
+    assert (fmt.zero_point, fmt.scale, fmt.bits, fmt.signed) == (zero, scale, 8, False)
+
+
+def test_widths() -> None:
+    graph = quantised(TWO_LAYERS, Integer(4, 12))
+    assert graph.tensor("x").format.bits == graph.tensor("h.q").format.bits == 12
+    for name in ("fc1.weight", "fc2.weight"):
+        interval = graph.tensor(name).interval
+        assert interval is not None
+        assert interval.magnitude <= 7
+
+
+def test_outputs_are_not_requantised() -> None:
+    graph = quantised(TWO_LAYERS.replace("output %y", "output %y, %h"), Integer(8, 8))
+    assert graph.outputs == ["y", "h"]
+    assert graph.producer("h").op_type == "FusedGemm"  # type: ignore[union-attr]
+
+
+@given(
+    st.lists(st.floats(-1e30, 1e30), min_size=1, max_size=5),
+    st.fractions(min_value=Fraction(1, 1 << 100), max_value=Fraction(10)).filter(bool),
+)
+def test_constants_round_to_the_nearest(values: list[float], scale: Fraction) -> None:
+    q = quantize_constant(np.array(values), scale)
+    for got, value in zip(q.tolist(), values, strict=True):
+        # below 2^50 in float64, which may take the wrong one of two that are equally near
+        assert abs(got - Fraction(value) / scale) <= Fraction(1, 2) + Fraction(1, 1 << 3) / (1 << 0) * (
+            abs(Fraction(value) / scale) / (1 << 49)
+        )
+
+
+@pytest.mark.parametrize("precision", [Integer(8, 8), Integer(3, 5), Integer(8, 16), Binary(9, 4), Binary(12, 40)])
+def test_stated_errors_hold(precision: Precision) -> None:
+    """Every tensor stays within the bound stated for it, at the corners of the range as well as inside."""
+    graph = parse_graph(TWO_LAYERS)
+    result = quantize(graph, precision)
+    prove_intervals(result)
+    rng = np.random.default_rng(5)
+    for i in range(200):
+        x = rng.choice([0.0, 255.0], size=(1, 2)) if i < 20 else rng.uniform(0, 255, size=(1, 2))
+        real = evaluate_float(graph, {"x": x})
+        for q in (wad.quantize_inputs(result, {"x": x}), wad.inputs_from_wad(result, wad.to_wad(x.ravel().tolist()))):
+            exact = evaluate_exact(result, q)
+            for name in ("x", "h", "y"):
+                off = np.abs(result.tensor(name).format.dequantize(exact[name]) - real[name]).max()
+                assert off <= result.errors[name], name
+
+
+@pytest.mark.parametrize(
+    ("precision", "range_"), [(Integer(32, 32), (-1e-25, 1e25)), (Binary(100, 27), (-1e30, 1e30)), (Binary(0, 90), (0, 1))]
+)
+def test_an_input_given_as_wad_is_within_the_stated_error(precision: Precision, range_: tuple[float, float]) -> None:
+    graph = parse_graph(TWO_LAYERS.replace("[0.0, 255.0]", f"[{range_[0]}, {range_[1]}]").replace("255.0", "1.0"))
+    result = quantize(graph, precision)
+    for share in np.linspace(0, 1, 23):
+        x = float(range_[0] + share * (range_[1] - range_[0]))
+        q = wad.inputs_from_wad(result, wad.to_wad([x, x]))["x"]
+        fmt = result.tensor("x").format
+        assert abs((int(q.ravel()[0]) - fmt.zero_point) * fmt.scale - Fraction(x)) <= Fraction(result.errors["x"])
+
+
+def test_a_shift_is_enough_for_every_layer_of_the_examples(examples: Path) -> None:
+    for folder in sorted(p for p in examples.iterdir() if (p / "samples.npz").is_file()):
+        artifact = ml2sc.compile(
+            folder / f"{folder.name}.onnx", precision="int8", calibration=folder / "calibration.npz"
+        )
+        assert artifact.graph is not None
+        steps = [node for node in artifact.graph if node.op_type == "Requantize"]
+        assert steps
+        assert all(node.attrs["multiplier"] == 1 for node in steps), folder.name
+
+
+def test_what_cannot_be_quantised() -> None:
+    with pytest.raises(UsageError, match="not 'auto'"):
+        Quantize("auto").run(parse_graph(TWO_LAYERS))
+    constant = 'graph "m"\ninput %x: float[1]\nrange %x [0.0, 1.0]\nconst %c: float[1] = [1.0]\noutput %c'
+    with pytest.raises(UnsupportedModelError, match="does not depend on its input"):
+        quantize(parse_graph(constant), Integer(8, 8))
+    product = TWO_LAYERS.replace("Gemm(%h, %V)", "Gemm(%h, %t)").replace(
+        "const %V: float[2,1] = [1.0, -1.0]", "%t: float[2,1] = Transpose(%h) @t"
+    )
+    with pytest.raises(UnsupportedModelError, match="Gemm of two activations") as caught:
+        quantize(parse_graph(product), Integer(8, 8))
+    assert caught.value.node == "'fc2' (Gemm) from '/fc2'"
+
+
+def test_origins_are_kept() -> None:
+    graph = quantised(TWO_LAYERS, Integer(8, 8))
+    assert [(n.name, n.origin) for n in graph] == [
+        ("fc1", ("/fc1", "/relu")),
+        ("h.q.requantize", ("/fc1", "/relu")),
+        ("fc2", ("/fc2",)),
+    ]
