@@ -45,7 +45,10 @@ def choose_binary(graph: Graph, say: Say) -> Binary:
     bounds = real_bounds(graph)
     integer_bits = _integer_bits(graph, bounds)
 
+    reached = math.inf
+
     def bound(fraction_bits: int) -> float:
+        nonlocal reached
         try:
             quantized = quantize(graph, Binary(integer_bits, fraction_bits), bounds)
             prove_intervals(quantized)
@@ -53,6 +56,7 @@ def choose_binary(graph: Graph, say: Say) -> Binary:
         except RangeError:
             return math.inf
         say(f"q{integer_bits}.{fraction_bits}: error bound {value:.3g}")
+        reached = min(reached, value)
         return value
 
     guess = _FIRST_GUESS
@@ -63,7 +67,6 @@ def choose_binary(graph: Graph, say: Say) -> Binary:
         guess = max(guess - math.floor(math.log2(TARGET_ERROR / max(first, 1e-18))), 1)
     good = next((f for f in range(guess, _MOST_FRACTION_BITS + 1) if bound(f) <= TARGET_ERROR), None)
     if good is None:
-        reached = bound(_MOST_FRACTION_BITS)
         raise RangeError(
             f"no binary format has an error bound of {TARGET_ERROR:g} for this input range; the best is {reached:.3g}",
             hint="narrow the range with --input-range, give typical inputs with --calibrate, or name a --precision",

@@ -105,12 +105,13 @@ class Epilogue:
     @property
     def quotient_bits(self) -> int:
         """Bits of the accumulator after the shift, negative ones cleared."""
-        return max(self._value_bits - self.shift, 1)
+        return self._value_bits - self.shift
 
     @property
     def _value_bits(self) -> int:
         lo, hi = self.accumulator.lo + self.constant, self.accumulator.hi + self.constant
-        return max((~lo if lo < 0 else 0).bit_length(), max(hi, 0).bit_length(), 1)
+        # something must be left of a lane after the shift, else it would be its neighbour's lowest bits
+        return max((~lo if lo < 0 else 0).bit_length(), max(hi, 0).bit_length(), self.shift + 1)
 
 
 def find_epilogue(graph: Graph, node: Node) -> Epilogue:

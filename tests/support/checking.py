@@ -118,8 +118,9 @@ def check_outputs(artifact: Artifact, sample: Mapping[str, Array], outputs: Sequ
 def _check_errors(graph: Graph, integers: Mapping[str, Array], reals: Mapping[str, Array], room: float) -> None:
     for name, q in integers.items():
         tensor = graph.tensor(name)
-        base = next((n for n in (name, name.removesuffix(".q"), name.removesuffix(".aligned")) if n in reals), None)
-        if base is None or tensor.data is not None or not isinstance(tensor.type, FixedPoint):
+        producer = graph.producer(name)
+        base = producer.inputs[0] if producer is not None and producer.op_type == "Requantize" else name
+        if base not in reals or tensor.data is not None or not isinstance(tensor.type, FixedPoint):
             continue
         if reals[base].shape != tensor.shape:
             continue

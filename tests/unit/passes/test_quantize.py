@@ -144,10 +144,10 @@ def test_outputs_are_not_requantised() -> None:
 def test_constants_round_to_the_nearest(values: list[float], scale: Fraction) -> None:
     q = quantize_constant(np.array(values), scale)
     for got, value in zip(q.tolist(), values, strict=True):
-        # below 2^50 in float64, which may take the wrong one of two that are equally near
-        assert abs(got - Fraction(value) / scale) <= Fraction(1, 2) + Fraction(1, 1 << 3) / (1 << 0) * (
-            abs(Fraction(value) / scale) / (1 << 49)
-        )
+        # below 2^50 in float64, whose own rounding may decide between two that are about equally near
+        exact = Fraction(value) / scale
+        slack = abs(exact) / (1 << 52) if abs(exact) < 1 << 51 else 0
+        assert abs(got - exact) <= Fraction(1, 2) + slack
 
 
 @pytest.mark.parametrize("precision", [Integer(8, 8), Integer(3, 5), Integer(8, 16), Binary(9, 4), Binary(12, 40)])
@@ -168,7 +168,7 @@ def test_stated_errors_hold(precision: Precision) -> None:
 
 
 @pytest.mark.parametrize(
-    ("precision", "range_"), [(Integer(32, 32), (-1e-25, 1e25)), (Binary(100, 27), (-1e30, 1e30)), (Binary(0, 90), (0, 1))]
+    ("precision", "range_"), [(Integer(32, 32), (-1e25, 1e25)), (Binary(100, 27), (-1e30, 1e30)), (Binary(0, 90), (0, 1))]
 )
 def test_an_input_given_as_wad_is_within_the_stated_error(precision: Precision, range_: tuple[float, float]) -> None:
     graph = parse_graph(TWO_LAYERS.replace("[0.0, 255.0]", f"[{range_[0]}, {range_[1]}]").replace("255.0", "1.0"))
@@ -177,7 +177,7 @@ def test_an_input_given_as_wad_is_within_the_stated_error(precision: Precision, 
         x = float(range_[0] + share * (range_[1] - range_[0]))
         q = wad.inputs_from_wad(result, wad.to_wad([x, x]))["x"]
         fmt = result.tensor("x").format
-        assert abs((int(q.ravel()[0]) - fmt.zero_point) * fmt.scale - Fraction(x)) <= Fraction(result.errors["x"])
+        assert abs((int(q.ravel()[0]) - fmt.zero_point) * fmt.scale - Fraction(x)) <= Fraction(result.errors["x"] * (1 + 2.0**-50))
 
 
 def test_a_shift_is_enough_for_every_layer_of_the_examples(examples: Path) -> None:

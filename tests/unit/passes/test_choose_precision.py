@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ml2sc.errors import RangeError
+from ml2sc.ir import wad
+from ml2sc.ir.analysis import prove_intervals
+from ml2sc.ir.graph import Graph
+from ml2sc.ir.parser import parse_graph
+from ml2sc.passes.calibrate import Calibrate
+from ml2sc.passes.choose_precision import TARGET_ERROR, choose_binary, choose_with_data
+from ml2sc.passes.precision import Binary, Integer
+from ml2sc.passes.quantize import quantize
+
+SCORES = """
+graph "m"
+input %x: float[1,2]
+range %x [-1.0, 1.0]
+const %W: float[2,2] = [1.0, {second}, 0.3, 0.1]
+%y: float[1,2] = Gemm(%x, %W) @fc
+const %shape: int64[1] = [2]
+%flat: float[2] = Reshape(%y, %shape) @flat
+%d: int64[] = ArgMax(%flat) {{axis=0, keepdims=0}} @argmax
+output %y
+decision %d
+"""
+
+
+def scores(second: float, samples: list[list[float]]) -> tuple[Graph, list[dict[str, np.ndarray]]]:  # type: ignore[type-arg]
+    graph = parse_graph(SCORES.format(second=second))
+    given = [{"x": np.array([s])} for s in samples]
+    Calibrate(given).run(graph)
+    return graph, given
+
+
+def bound(graph: Graph, precision: Binary) -> float:
+    quantised = quantize(graph, precision)
+    prove_intervals(quantised)
+    return wad.output_error_bound(quantised)
+
+
+@pytest.mark.parametrize("limit", [1.0, 1000.0, 65536.0, 1e6])
+def test_the_narrowest_binary_format(limit: float) -> None:
+    graph = parse_graph(SCORES.format(second=0.7))
+    graph.input_ranges["x"] = (-limit, limit)
+    said: list[str] = []
+    chosen = choose_binary(graph, said.append)
+    assert bound(graph, chosen) <= TARGET_ERROR
+    assert bound(graph, Binary(chosen.integer_bits, chosen.fraction_bits - 1)) > TARGET_ERROR
+    assert 2**chosen.integer_bits > limit, "no input saturates"
+    assert any(line.startswith(f"{chosen}: error bound") for line in said)
+    assert len(said) <= 20
+
+
+def test_no_format_is_good_enough() -> None:
+    graph = parse_graph(SCORES.format(second=0.7))
+    graph.input_ranges["x"] = (-1e30, 1e30)
+    with pytest.raises(RangeError, match="no binary format has an error bound of 1e-06"):
+        choose_binary(graph, lambda _: None)
+
+
+def test_the_first_candidate_that_keeps_every_decision() -> None:
+    graph, samples = scores(0.2, [[1.0, 0.0], [-1.0, 0.0], [0.5, 0.5]])
+    said: list[str] = []
+    assert choose_with_data(graph, samples, said.append) == Integer(8, 8)
+    assert said == ["int8: 3 of the first 3 calibration decisions kept"]
+
+
+def test_a_close_decision_needs_a_finer_format() -> None:
+    """The scores differ by a ten-thousandth of themselves: 8 bits of weight cannot tell them apart."""
+    graph, samples = scores(1.0001, [[1.0, 0.0]])
+    said: list[str] = []
+    assert choose_with_data(graph, samples, said.append) == Integer(16, 16)
+    assert [line.split(":")[0] for line in said] == ["int8", "w8a16", "w16a16"]
+    graph, samples = scores(1.0000001, [[1.0, 0.0]])
+    chosen = choose_with_data(graph, samples, said.append)
+    assert isinstance(chosen, Binary)
+
+
+def test_without_a_decision_the_tolerance_counts() -> None:
+    graph, samples = scores(0.2, [[1.0, 0.0]])
+    graph.decision = None
+    graph.prune()
+    chosen = choose_with_data(graph, samples, lambda _: None)
+    assert isinstance(chosen, Binary)
+    assert bound(graph, chosen) <= TARGET_ERROR
