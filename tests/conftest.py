@@ -10,6 +10,8 @@ from typing import Protocol
 import pytest
 from hypothesis import settings
 
+from ml2sc.runtime.toolchain import Toolchain
+
 ROOT = Path(__file__).parent.parent
 
 # How long one example takes says nothing on a busy machine.
@@ -58,3 +60,9 @@ def golden(request: pytest.FixtureRequest) -> Golden:
 def examples() -> Path:
     """Return the folder of the committed models and samples."""
     return ROOT / "examples"
+
+
+@pytest.fixture(scope="session")
+def toolchain() -> Toolchain:
+    """Return the compilers of this machine; finding solc takes a moment, so once."""
+    return Toolchain()

@@ -1,0 +1,594 @@
+"""Sections as Vyper functions: loops over `uint256`, arithmetic with `unsafe_add` and its kin, buffers as local arrays.
+
+A subscript known at compile time costs no bounds check, so loops of few rounds are written out.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+from ml2sc.errors import InternalError
+from ml2sc.ir.program import (
+    MASK,
+    Apply,
+    Assign,
+    Block,
+    Const,
+    CopySegment,
+    Expr,
+    Fail,
+    For,
+    If,
+    Induction,
+    Let,
+    Load,
+    LoadInput,
+    Note,
+    OpCode,
+    Program,
+    Section,
+    Segment,
+    Statement,
+    Storage,
+    Store,
+    StoreInput,
+    Var,
+    WadInput,
+    add,
+    const,
+    to_signed,
+    walk,
+)
+
+from .dataflow import Signature, declared_by_copy
+from .kinds import SIGNED_OPERANDS, Kind, Name, infer_kinds, is_test, truth_values
+
+PACKED = "packed"
+"""Name of the packed input's words."""
+WADS = "wads"
+"""Name of the WAD values to quantise."""
+
+_INDENT = "    "
+_WIDTH = 116
+_DECIMAL_LIMIT = 10**12  # longer literals are hexadecimal: their digits are lanes, fields or fractions
+_WORD_BYTES = 32
+
+_COMPARISONS = {OpCode.LT: "<", OpCode.GT: ">", OpCode.SLT: "<", OpCode.SGT: ">"}
+_NAMES = {OpCode.ADD: "unsafe_add", OpCode.SUB: "unsafe_sub", OpCode.MUL: "unsafe_mul"}
+_BITWISE = {OpCode.AND: "&", OpCode.OR: "|", OpCode.XOR: "^"}
+
+# fmt: off
+_RESERVED = frozenset("""
+    abs ada address and as as_wei_value assert async await babbage blobhash block blockhash bool break breakpoint bytes
+    ceil chain class concat constant continue convert create_copy_of create_forwarder_to create_from_blueprint
+    create_minimal_proxy_to decimal def default del deploy dynarray ecadd ecmul ecrecover elif else empty enum epsilon
+    error ether event except exports extcall external extract32 false finally finney flag floor for from gas global
+    hashmap if immutable implements import in indexed init initializes int interface internal is isqrt keccak256 lambda
+    len log lovelace max max_value method_id min min_value msg nonlocal none nonpayable nonreentrant not or pass payable
+    pow_mod256 pragma print public pure raise range raw_call raw_create raw_log raw_revert return reentrant self
+    selfdestruct send sha256 shannon shift slice sqrt staticcall string struct super szabo this transient true try tx
+    uint2str uint256_addmod uint256_mulmod unreachable unsafe_add unsafe_div unsafe_mul unsafe_sub uses value view wei
+    while with yield zero_address abi_decode abi_encode
+""".split())
+# fmt: on
+
+
+class Printer:
+    """Prints the sections of one program.
+
+    Args:
+        program: The program.
+        errors: The argument types of every custom error.
+    """
+
+    def __init__(self, program: Program, errors: Mapping[str, tuple[str, ...]]) -> None:
+        self.program, self.errors = program, errors
+        self.words = packed_words(program)
+        self.tables = _table_kinds(program)
+        self.kinds = infer_kinds(program, self.tables)
+        self.first_contract: dict[str, int] = {}
+        count = 0
+        for name, segment in program.segments.items():
+            self.first_contract[name] = count
+            count += segment.contracts
+
+    def quantize(self) -> list[str]:
+        """Return the body of the function from `wads` to `packed`."""
+        body = _Body(self, self.program.quantize, {})
+        lines = [f"{PACKED}: uint256[{self.words}] = empty(uint256[{self.words}])"]
+        return [*lines, *body.lines(), f"return {PACKED}"]
+
+    def section(self, section: Section, signature: Signature) -> list[str]:
+        """Return the body of a section's function."""
+        body = _Body(self, section, {name: self.buffer_name(name) for name in signature.takes})
+        lines = []
+        for name in (*signature.gives, *signature.own):
+            if name not in signature.takes and not declared_by_copy(section.body, name, self.program.buffers[name]):
+                lines.append(body.declare(name))
+        lines += body.lines()
+        if signature.gives:
+            lines.append(f"return {', '.join(self.buffer_name(name) for name in signature.gives)}")
+        return lines
+
+    def type_of(self, buffer: str) -> str:
+        """Return the Vyper type of a buffer."""
+        return f"{self.kinds.get(('', buffer), Kind.UNSIGNED).value}[{self.program.buffers[buffer]}]"
+
+    def buffer_name(self, buffer: str) -> str:
+        """Return the name of a buffer's array."""
+        return identifier(buffer)
+
+    def table(self, name: str, segment: Segment) -> list[str]:
+        """Return the declaration of a constant that holds a segment in the code."""
+        buffer = _buffers_of(self.program)[name]
+        kind = self.kinds[("", buffer)]
+        words = [f"0x{w:064x}" if kind is Kind.BYTES else _decimal(w, kind) for w in segment.words]
+        lines = (
+            [f"{w}," for w in words]
+            if kind is Kind.BYTES
+            else textwrap.wrap(", ".join(words) + ",", _WIDTH - len(_INDENT))
+        )
+        head = f"{constant_name(name)}: constant({kind.value}[{len(words)}]) = ["
+        return [head, *(_INDENT + line for line in lines), "]"]
+
+
+class _Body:
+    """Prints one section.
+
+    Attributes:
+        scopes: Names declared in the blocks around the statement at hand, innermost last.
+        values: What to print for variables that stand for an expression.
+        strides: What the value of a variable is known to be a multiple of (0: it is 0).
+    """
+
+    def __init__(self, printer: Printer, section: Section, parameters: Mapping[str, str]) -> None:
+        self.printer, self.program, self.section = printer, printer.program, section
+        self.scopes: list[set[str]] = [{PACKED, WADS, *parameters.values()}]
+        self.values: dict[str, Expr] = {}
+        self.strides: dict[str, int] = {}
+        self.truths = truth_values(section)
+        self.assigned = {s.name for s in walk(section.body) if isinstance(s, Assign)}
+        self.buffers = {identifier(name) for name in self.program.buffers}
+
+    def lines(self) -> list[str]:
+        """Return the statements' lines."""
+        return self._body(self.section.body)
+
+    def declare(self, buffer: str) -> str:
+        """Return the declaration of an array of zeros."""
+        name, type_ = self.printer.buffer_name(buffer), self.printer.type_of(buffer)
+        self.scopes[-1].add(name)
+        return f"{name}: {type_} = empty({type_})"
+
+    # -- names -----------------------------------------------------------------------------------------------------
+
+    def _name(self, variable: str) -> str:
+        name = identifier(variable)
+        return f"{name}_" if name in self.buffers or name in {PACKED, WADS} else name
+
+    def _visible(self, name: str) -> bool:
+        return any(name in scope for scope in self.scopes)
+
+    @contextmanager
+    def _scope(self) -> Iterator[None]:
+        self.scopes.append(set())
+        yield
+        self.scopes.pop()
+
+    def _set(self, name: str, type_: str, value: str) -> str:
+        """Return a declaration, or an assignment where the name is declared already."""
+        if self._visible(name):
+            return f"{name} = {value}"
+        self.scopes[-1].add(name)
+        return f"{name}: {type_} = {value}"
+
+    def _kind(self, variable: str) -> Kind:
+        return self.printer.kinds.get((self.section.name, variable), Kind.UNSIGNED)
+
+    # -- statements ------------------------------------------------------------------------------------------------
+
+    def _body(self, body: Iterable[Statement]) -> list[str]:
+        return [line for statement in body for line in self._statement(statement)]
+
+    def _nested(self, head: str, body: Iterable[Statement], tail: Iterable[str] = ()) -> list[str]:
+        with self._scope():
+            lines = [*self._body(body), *tail]
+        if all(line.lstrip().startswith("#") for line in lines):
+            lines.append("pass")
+        return [head, *(_INDENT + line for line in lines)]
+
+    def _statement(self, statement: Statement) -> list[str]:
+        match statement:
+            case Note(text):
+                return [f"# {line}" for line in textwrap.wrap(plain(text), _WIDTH - 24)]
+            case Let(name, value) | Assign(name, value):
+                return [self._let(name, value)]
+            case Store(buffer, index, value):
+                kind = self.printer.kinds.get(("", buffer), Kind.UNSIGNED)
+                target = f"{self.printer.buffer_name(buffer)}[{self._bare(index)}]"
+                return [f"{target} = {self._bare(value, kind)}"]
+            case StoreInput(offset, width, value):
+                return self._store_input(offset, width, value)
+            case CopySegment():
+                return self._copy(statement)
+            case If(condition, body):
+                return self._nested(f"if {self._test(condition)}:", body)
+            case Block(body):
+                return self._body(body)  # its variables may come again: then they are assigned
+            case Fail(error, args):
+                return [self._fail(error, args)]
+            case For():
+                return self._for(statement)
+
+    def _let(self, name: str, value: Expr) -> str:
+        self.values.pop(name, None)
+        self.strides[name] = 1 if name in self.assigned else self._stride(value)
+        if name in self.truths:
+            return self._set(self._name(name), "bool", self._test(value))
+        kind = self._kind(name)
+        return self._set(self._name(name), kind.value, self._bare(value, kind))
+
+    def _store_input(self, offset: Expr, width: int, value: Expr) -> list[str]:
+        """Add an element to the packed words, which are zero where it goes."""
+        element = f"({self._expr(value)} & {_literal((1 << 8 * width) - 1, Kind.UNSIGNED)})"
+        left = 256 - 8 * width
+        word = self._bare(_quotient(offset))
+        if _WORD_BYTES % width == 0 and self._stride(offset) % width == 0:
+            if isinstance(offset, Const):
+                return [f"{PACKED}[{word}] |= {element} << {left - 8 * (offset.value % _WORD_BYTES)}"]
+            return [f"{PACKED}[{word}] |= {element} << unsafe_sub({left}, {self._bits(offset)})"]
+        after = self._bare(add(_quotient(offset), const(1)))
+        bits = self._bits(offset)
+        high = f"({element} << {left})"
+        return [
+            f"{PACKED}[{word}] |= {high} >> {bits}",
+            f"{PACKED}[{after}] |= {high} << unsafe_sub(256, {bits})",
+        ]
+
+    def _bits(self, offset: Expr) -> str:
+        """Return the bits of its word that lie before a byte offset."""
+        if isinstance(offset, Const):
+            return str(8 * (offset.value % _WORD_BYTES))
+        return f"(({self._expr(offset)} & 31) << 3)"
+
+    def _copy(self, copy: CopySegment) -> list[str]:
+        segment, size = self.program.segments[copy.segment], self.program.buffers[copy.buffer]
+        buffer, type_ = self.printer.buffer_name(copy.buffer), self.printer.type_of(copy.buffer)
+        if segment.storage is Storage.CODE:
+            if copy.words != len(segment.words) or copy.words != size:
+                raise InternalError(f"segment {copy.segment} in the code is copied in part")
+            return [self._set(buffer, type_, constant_name(copy.segment))]
+        words = copy.words
+        if words < size and self._whole(segment, copy.offset, size):
+            words = size  # what lies after the words asked for is padding: no harm in reading it
+        source = self._data(copy, segment)
+        if words == size:
+            return [self._set(buffer, type_, f"abi_decode(slice({source}, {_WORD_BYTES * size}), {type_})")]
+        part, part_type = f"{buffer}_part", f"{Kind.UNSIGNED.value}[{words}]"
+        return [
+            self._set(part, part_type, f"abi_decode(slice({source}, {_WORD_BYTES * words}), {part_type})"),
+            f"for {part}_word: uint256 in range({words}):",
+            f"{_INDENT}{buffer}[{part}_word] = {part}[{part}_word]",
+        ]
+
+    def _whole(self, segment: Segment, offset: Expr, size: int) -> bool:
+        """Return whether `size` words from an offset on are sure to lie in one data contract."""
+        return not (self._stride(offset) % size or segment.per_contract % size or len(segment.words) % size)
+
+    def _data(self, copy: CopySegment, segment: Segment) -> str:
+        """Return the code of the data contract that holds a copy's words, and where in it they start."""
+        first, per, offset = self.printer.first_contract[copy.segment], segment.per_contract, copy.offset
+        if isinstance(offset, Const):
+            number, word = divmod(offset.value, per)
+            return f"_WEIGHTS[{first + number}].code, {1 + _WORD_BYTES * word}"
+        text = self._expr(offset)
+        if segment.contracts == 1:
+            return f"_WEIGHTS[{first}].code, unsafe_add(1, {text} << 5)"
+        number_text = f"unsafe_div({text}, {per})"
+        index = number_text if first == 0 else f"unsafe_add({first}, {number_text})"
+        return f"_WEIGHTS[{index}].code, unsafe_add(1, ({text} % {per}) << 5)"
+
+    def _fail(self, error: str, args: tuple[Expr, ...]) -> str:
+        types = self.printer.errors[error]
+        values = [
+            self._bare(arg, Kind.SIGNED if type_ == "int256" else Kind.UNSIGNED)
+            for arg, type_ in zip(args, types, strict=True)
+        ]
+        return raise_error(error, types, values)
+
+    def _for(self, statement: For) -> list[str]:
+        if statement.count == 0:
+            return []
+        if statement.count == 1:
+            return self._round(statement, 0)
+        main = next((i for i in statement.inductions if self._is_range(i)), None)
+        head, lines, tail = "", [], []
+        if main is not None:
+            assert isinstance(main.start, Const)
+            start = main.start.value
+            ends = f"{start}, {start + statement.count}" if start else f"{statement.count}"
+            name = self._name(main.name)
+        else:
+            ends, name = f"{statement.count}", f"{self._name(statement.inductions[0].name)}_round"
+            while self._visible(name):
+                name += "_"
+        head = f"for {name}: uint256 in range({ends}):"
+        for induction in statement.inductions:
+            stride = self._stride(induction.start)
+            if induction is not main:
+                lines.append(self._let(induction.name, induction.start))
+                variable = self._name(induction.name)
+                if induction.step:
+                    tail.append(f"{variable} = unsafe_add({variable}, {induction.step})")
+            self.values.pop(induction.name, None)
+            self.strides[induction.name] = math.gcd(stride, induction.step)
+        self.scopes.append({name})
+        lines += self._nested(head, statement.body, tail)
+        self.scopes.pop()
+        return lines
+
+    def _is_range(self, induction: Induction) -> bool:
+        """Return whether an induction variable can be Vyper's own loop variable."""
+        constant = isinstance(induction.start, Const) and induction.step == 1
+        return constant and not self._visible(self._name(induction.name))
+
+    def _round(self, statement: For, number: int) -> list[str]:
+        """Return one round of a loop, its variables replaced by what they are."""
+        for induction in statement.inductions:
+            self.values[induction.name] = add(self._substituted(induction.start), const(number * induction.step))
+        return self._body(statement.body)
+
+    # -- expressions -----------------------------------------------------------------------------------------------
+
+    def _substituted(self, expr: Expr) -> Expr:
+        match expr:
+            case Var(name):
+                return self.values.get(name, expr)
+            case Load(buffer, index):
+                return Load(buffer, self._substituted(index))
+            case LoadInput(offset):
+                return LoadInput(self._substituted(offset))
+            case WadInput(index):
+                return WadInput(self._substituted(index))
+            case Apply(OpCode.ADD, (first, second)):
+                return add(self._substituted(first), self._substituted(second))
+            case Apply(op, args):
+                return Apply(op, tuple(self._substituted(a) for a in args))
+        return expr
+
+    def _stride(self, expr: Expr) -> int:
+        """Return a number that divides an expression's value; 0 if that is 0."""
+        match expr:
+            case Const(value):
+                return value
+            case Var(name) if name in self.values:
+                return self._stride(self.values[name])
+            case Var(name):
+                return self.strides.get(name, 1)
+            case Apply(OpCode.ADD | OpCode.SUB, (a, b)):
+                return math.gcd(self._stride(a), self._stride(b))
+            case Apply(OpCode.MUL, (a, b)):
+                return self._stride(a) * self._stride(b)
+            case Apply(OpCode.SHL, (Const(bits), a)):
+                return self._stride(a) << bits
+        return 1
+
+    def _bare(self, expr: Expr, kind: Kind = Kind.UNSIGNED) -> str:
+        """Return an expression without the parentheses around it."""
+        text = self._expr(expr, kind)
+        return text[1:-1] if text.startswith("(") and _closes_last(text) else text
+
+    def _test(self, expr: Expr) -> str:
+        """Return an expression as a condition."""
+        match expr:
+            case Var(name) if name in self.truths:
+                return self._name(name)
+            case Apply(OpCode.ISZERO, (arg,)):
+                return f"{self._atom(arg)} == 0" if not self._is_test(arg) else f"not {self._operand(arg)}"
+            case Apply(OpCode.EQ, (a, b)):
+                return f"{self._expr(a)} == {self._expr(b)}"
+            case Apply(op, (a, b)) if op in _COMPARISONS:
+                kind = Kind.SIGNED if op in SIGNED_OPERANDS else Kind.UNSIGNED
+                return f"{self._expr(a, kind)} {_COMPARISONS[op]} {self._expr(b, kind)}"
+            case Apply(OpCode.AND | OpCode.OR as op, (a, b)) if is_test(expr):
+                return f"{self._operand(a)} {'and' if op is OpCode.AND else 'or'} {self._operand(b)}"
+        return f"{self._atom(expr)} != 0"
+
+    def _operand(self, expr: Expr) -> str:
+        text = self._test(expr)
+        return text if text.isidentifier() else f"({text})"
+
+    def _is_test(self, expr: Expr) -> bool:
+        return is_test(expr) or (isinstance(expr, Var) and expr.name in self.truths)
+
+    def _atom(self, expr: Expr) -> str:
+        """Return an expression as whichever kind it is."""
+        kind = Kind.UNSIGNED
+        if isinstance(expr, Var):
+            kind = self._kind(expr.name)
+        elif isinstance(expr, Load):
+            kind = self.printer.kinds.get(("", expr.buffer), Kind.UNSIGNED)
+            kind = Kind.UNSIGNED if kind is Kind.BYTES else kind
+        return self._expr(expr, kind)
+
+    def _expr(self, expr: Expr, kind: Kind = Kind.UNSIGNED) -> str:
+        """Return an expression as a word of a kind."""
+        if self._is_test(expr):
+            return f"convert({self._test(expr)}, {kind.value})"
+        match expr:
+            case Const(value):
+                return _literal(value, kind)
+            case Var(name) if name in self.values:
+                return self._expr(self.values[name], kind)
+            case Var(name):
+                return _converted(self._name(name), self._kind(name), kind)
+            case Load(buffer, index):
+                text = f"{self.printer.buffer_name(buffer)}[{self._bare(index)}]"
+                return _converted(text, self.printer.kinds.get(("", buffer), Kind.UNSIGNED), kind)
+            case LoadInput(offset):
+                return _converted(self._input_word(self._substituted(offset)), Kind.UNSIGNED, kind)
+            case WadInput(index):
+                return _converted(f"{WADS}[{self._bare(index)}]", Kind.SIGNED, kind)
+            case Apply(OpCode.SHR | OpCode.SAR as op, (Const(bits), LoadInput(offset))):
+                return self._element(op, bits, self._substituted(offset), kind)
+            case Apply(op, args):
+                return self._apply(op, args, kind)
+        raise InternalError(f"cannot print {expr!r}")
+
+    def _apply(self, op: OpCode, args: tuple[Expr, ...], kind: Kind) -> str:
+        first, second = args
+        if op in _NAMES:
+            return f"{_NAMES[op]}({self._bare(first, kind)}, {self._bare(second, kind)})"
+        if op is OpCode.SHL:
+            return f"({self._expr(second, kind)} << {self._expr(first)})"
+        if op is OpCode.SAR:
+            return _converted(f"({self._expr(second, Kind.SIGNED)} >> {self._expr(first)})", Kind.SIGNED, kind)
+        if op is OpCode.SDIV:
+            text = f"unsafe_div({self._bare(first, Kind.SIGNED)}, {self._bare(second, Kind.SIGNED)})"
+            return _converted(text, Kind.SIGNED, kind)
+        if op is OpCode.SHR:
+            text = f"({self._expr(second)} >> {self._expr(first)})"
+        elif op in _BITWISE:
+            text = f"({self._expr(first)} {_BITWISE[op]} {self._expr(second)})"
+        elif op is OpCode.DIV:
+            text = f"unsafe_div({self._bare(first)}, {self._bare(second)})"
+        elif op is OpCode.MOD and isinstance(second, Const) and second.value:
+            text = f"({self._expr(first)} % {self._expr(second)})"
+        elif op is OpCode.BYTE:
+            text = self._byte(self._substituted(first), self._expr(second))
+        else:
+            raise InternalError(f"cannot print {op}")
+        return _converted(text, Kind.UNSIGNED, kind)
+
+    def _byte(self, index: Expr, word: str) -> str:
+        if isinstance(index, Const):
+            if index.value == 0:
+                return f"({word} >> 248)"
+            return f"(({word} >> {248 - 8 * index.value}) & 255)" if index.value < 31 else f"({word} & 255)"
+        match index:
+            case Apply(OpCode.ADD, (variable, Const(value))):
+                shift = f"unsafe_sub({248 - 8 * value}, {self._expr(variable)} << 3)"
+            case _:
+                shift = f"unsafe_sub(248, {self._expr(index)} << 3)"
+        return f"(({word} >> {shift}) & 255)"
+
+    def _input_word(self, offset: Expr) -> str:
+        """Return the 32 bytes at an offset of the packed input."""
+        word = f"{PACKED}[{self._bare(_quotient(offset))}]"
+        if self._stride(offset) % _WORD_BYTES == 0:
+            return word
+        after = f"{PACKED}[{self._bare(add(_quotient(offset), const(1)))}]"
+        bits = self._bits(offset)
+        return f"(({word} << {bits}) | ({after} >> unsafe_sub(256, {bits})))"
+
+    def _element(self, op: OpCode, shift: int, offset: Expr, kind: Kind) -> str:
+        """Return the element at an offset of the packed input: the top 256 − shift bits from there on."""
+        width = (256 - shift) // 8
+        own = Kind.SIGNED if op is OpCode.SAR else Kind.UNSIGNED
+        inside = shift % 8 == 0 and _WORD_BYTES % width == 0 and self._stride(offset) % width == 0
+        if not inside or self._stride(offset) % _WORD_BYTES == 0:
+            text = f"({_converted(self._input_word(offset), Kind.UNSIGNED, own)} >> {shift})"
+            return _converted(text, own, kind)
+        word = f"{PACKED}[{self._bare(_quotient(offset))}]"
+        if op is OpCode.SAR:
+            text = f"({_converted(f'({word} << {self._bits(offset)})', Kind.UNSIGNED, own)} >> {shift})"
+            return _converted(text, own, kind)
+        if isinstance(offset, Const):
+            right = shift - 8 * (offset.value % _WORD_BYTES)
+            low = f"({word} >> {right})" if right else word
+        else:
+            low = f"({word} >> unsafe_sub({shift}, {self._bits(offset)}))"
+        return _converted(f"({low} & {_literal((1 << 8 * width) - 1, own)})", own, kind)
+
+
+def packed_words(program: Program) -> int:
+    """Return the words of the packed input: at least one byte past its end is there, and is zero."""
+    return program.input.length // _WORD_BYTES + 1
+
+
+def identifier(name: str) -> str:
+    """Return a name that Vyper takes for a variable."""
+    reserved = name.lower() in _RESERVED or re.fullmatch(r"u?int\d+|bytes\d+|_+\w*_+", name.lower())
+    return f"{name}_" if reserved else name
+
+
+def constant_name(segment: str) -> str:
+    """Return the name of the constant that holds a segment."""
+    return f"_{segment.upper()}"
+
+
+def plain(text: str) -> str:
+    """Return text that can stand in a comment or a docstring: ASCII, one line, no NatSpec tag and no quote ending it."""
+    line = " ".join(text.split()).replace("\\", "/").replace('"""', "'''").replace("@", "(at)")
+    return line.encode("ascii", "backslashreplace").decode().replace("\\", "/")
+
+
+def raise_error(error: str, types: tuple[str, ...], values: Iterable[str]) -> str:
+    """Return the statement that reverts with a custom error (this version of Vyper has no syntax for them)."""
+    signature = f"{error}({','.join(types)})"
+    return f'raw_revert(abi_encode({", ".join(values)}, method_id=method_id("{signature}")))'
+
+
+def _buffers_of(program: Program) -> dict[str, str]:
+    """Return the buffer that each segment is copied to."""
+    return {
+        s.segment: s.buffer for section in program.sections() for s in walk(section.body) if isinstance(s, CopySegment)
+    }
+
+
+def _table_kinds(program: Program) -> dict[str, Kind]:
+    """Return the kinds of the buffers that segments are copied to."""
+    kinds = {}
+    for name, buffer in _buffers_of(program).items():
+        segment = program.segments[name]
+        if segment.storage is Storage.DATA:
+            kinds[buffer] = Kind.UNSIGNED
+        elif any(_DECIMAL_LIMIT <= w <= MASK - _DECIMAL_LIMIT for w in segment.words):
+            kinds[buffer] = Kind.BYTES
+        elif any(w >= _DECIMAL_LIMIT for w in segment.words):
+            kinds[buffer] = Kind.SIGNED
+    return kinds
+
+
+def _quotient(offset: Expr) -> Expr:
+    """Return the word that a byte offset lies in."""
+    if isinstance(offset, Const):
+        return const(offset.value // _WORD_BYTES)
+    return Apply(OpCode.SHR, (const(5), offset))
+
+
+def _converted(text: str, from_: Kind, to: Kind) -> str:
+    if from_ is to:
+        return text
+    inner = text[1:-1] if text.startswith("(") and _closes_last(text) else text
+    if Kind.BYTES in (from_, to):
+        return f"convert({inner}, {to.value})"
+    return f"convert(convert({inner}, bytes32), {to.value})"
+
+
+def _closes_last(text: str) -> bool:
+    """Return whether the parenthesis that opens a text is closed by its last character."""
+    depth = 0
+    for i, character in enumerate(text):
+        depth += (character == "(") - (character == ")")
+        if depth == 0:
+            return i == len(text) - 1
+    return False
+
+
+def _literal(value: int, kind: Kind) -> str:
+    signed = to_signed(value)
+    number = signed if kind is Kind.SIGNED else value
+    if abs(number) < _DECIMAL_LIMIT:
+        return f"{number:_}"
+    if value & (value - 1) == 0 and value < 1 << 255:
+        return f"2**{value.bit_length() - 1}"
+    return f"convert(0x{value:064x}, {kind.value})"
+
+
+def _decimal(word: int, kind: Kind) -> str:
+    return f"{to_signed(word) if kind is Kind.SIGNED else word:_}"
