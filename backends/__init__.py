@@ -1,6 +1,6 @@
 """Target languages: each prints a Program."""
 
-from . import solidity
+from . import solidity, vyper
 from .base import BACKENDS, Artifact, Backend, Bytecode, CompilerRun, EmitOptions, Toolchain
 
-__all__ = ["BACKENDS", "Artifact", "Backend", "Bytecode", "CompilerRun", "EmitOptions", "Toolchain", "solidity"]
+__all__ = ["BACKENDS", "Artifact", "Backend", "Bytecode", "CompilerRun", "EmitOptions", "Toolchain", "solidity", "vyper"]

@@ -89,8 +89,9 @@ class Bytecode:
         runtime: Deployed code, immutables still zero.
         abi: The ABI as the compiler reports it.
         compiler: Name and full version of the compiler.
-        how: How it was found ("given path", "PATH", "py-solc-x", "npm").
+        how: How it was found ("given path", "PATH", "py-solc-x", "npm", "in process").
         warnings: What the compiler warned of.
+        settings: Settings that were chosen while compiling; they belong into `compiler_input["settings"]`.
     """
 
     creation: bytes
@@ -99,6 +100,7 @@ class Bytecode:
     compiler: str
     how: str
     warnings: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 class CompilerRun(NamedTuple):
@@ -107,7 +109,7 @@ class CompilerRun(NamedTuple):
     Attributes:
         output: Its standard JSON output.
         compiler: Its name and full version ("solc 0.8.37+commit.…").
-        how: How it was found ("given path", "PATH", "py-solc-x", "npm").
+        how: How it was found ("given path", "PATH", "py-solc-x", "npm", "in process").
     """
 
     output: Mapping[str, Any]
@@ -123,6 +125,13 @@ class Toolchain(Protocol):
 
         Raises:
             ToolchainError: there is no solc, or it could not run. Errors in the source are in `output["errors"]`.
+        """
+
+    def vyper(self, standard_input: Mapping[str, Any]) -> CompilerRun:
+        """Run Vyper on a standard JSON input.
+
+        Raises:
+            ToolchainError: there is no Vyper. Errors in the source are in `output["errors"]`.
         """
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ml2sc.ir.evaluate import evaluate_float
@@ -24,7 +24,7 @@ class Calibrate(Pass):
 
     name: ClassVar[str] = "calibrate"
     after: ClassVar[tuple[str, ...]] = ("infer_shapes", "fold_constants", "fuse_gemm_relu")
-    samples: Iterable[Mapping[str, Array]] = ()
+    samples: Iterable[Mapping[str, Array]] = field(default=(), repr=False)
 
     def run(self, graph: Graph) -> bool:
         observed: dict[str, tuple[float, float]] = {}

@@ -1,4 +1,7 @@
-"""Finds solc and runs it: a path given, PATH, py-solc-x, or the npm package run by Node."""
+"""Finds the targets' compilers and runs them.
+
+solc: a path given, PATH, py-solc-x, or the npm package run by Node. Vyper: the Python package, in this process.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,6 +27,9 @@ logger = logging.getLogger(__name__)
 
 MINIMUM_SOLC = (0, 8, 24)
 """Oldest solc that is used: the first that knows MCOPY."""
+
+MINIMUM_VYPER = (0, 4, 3)
+"""Oldest Vyper that is used: the first whose default EVM version is Prague."""
 
 NPM_SOLC = "0.8.37"
 """Version of the npm package that is installed when there is nothing else."""
@@ -78,6 +85,30 @@ class Toolchain:
         except json.JSONDecodeError as error:
             raise ToolchainError(f"solc {solc.version} answered no JSON: {stdout[:200]!r}") from error
         return CompilerRun(output, f"solc {solc.version}", solc.how)
+
+
+    def vyper(self, standard_input: Mapping[str, Any]) -> CompilerRun:
+        """Run Vyper on a standard JSON input.
+
+        Returns:
+            Its output; `how` is "in process".
+
+        Raises:
+            ToolchainError: there is no Vyper, or it is too old. Errors in the source, and of the compiler itself, are
+                in `output["errors"]`.
+        """
+        try:
+            import vyper
+            from vyper.cli.vyper_json import compile_json, exc_handler_to_dict
+        except ImportError as error:
+            raise ToolchainError(f"vyper is not installed: {error}", hint="pip install 'vyper>=0.4.3'") from error
+        version = str(vyper.__version__)
+        if tuple(int(n) for n in re.findall(r"\d+", version)[:3]) < MINIMUM_VYPER:
+            needed = ".".join(map(str, MINIMUM_VYPER))
+            raise ToolchainError(f"vyper {version} is too old", hint=f"{needed} or later is needed")
+        with warnings.catch_warnings():  # it changes the filters of the whole process
+            output = compile_json(dict(standard_input), exc_handler=exc_handler_to_dict)
+        return CompilerRun(output, f"vyper {getattr(vyper, '__long_version__', version)}", "in process")
 
 
 class _UnavailableError(Exception):

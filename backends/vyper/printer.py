@@ -5,6 +5,7 @@ A subscript known at compile time costs no bounds check, so loops of few rounds 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 import textwrap
@@ -40,6 +41,7 @@ from ml2sc.ir.program import (
     WadInput,
     add,
     const,
+    subexpressions,
     to_signed,
     walk,
 )
@@ -234,6 +236,7 @@ class _Body:
 
     def _store_input(self, offset: Expr, width: int, value: Expr) -> list[str]:
         """Add an element to the packed words, which are zero where it goes."""
+        offset, value = self._substituted(offset), self._substituted(value)
         element = f"({self._expr(value)} & {_literal((1 << 8 * width) - 1, Kind.UNSIGNED)})"
         left = 256 - 8 * width
         word = self._bare(_quotient(offset))
@@ -256,6 +259,7 @@ class _Body:
         return f"(({self._expr(offset)} & 31) << 3)"
 
     def _copy(self, copy: CopySegment) -> list[str]:
+        copy = dataclasses.replace(copy, offset=self._substituted(copy.offset))
         segment, size = self.program.segments[copy.segment], self.program.buffers[copy.buffer]
         buffer, type_ = self.printer.buffer_name(copy.buffer), self.printer.type_of(copy.buffer)
         if segment.storage is Storage.CODE:
@@ -303,8 +307,8 @@ class _Body:
     def _for(self, statement: For) -> list[str]:
         if statement.count == 0:
             return []
-        if statement.count == 1:
-            return self._round(statement, 0)
+        if statement.count == 1 and not any(self._changes(i.start) for i in statement.inductions):
+            return self._once(statement)
         main = next((i for i in statement.inductions if self._is_range(i)), None)
         head, lines, tail = "", [], []
         if main is not None:
@@ -336,10 +340,15 @@ class _Body:
         constant = isinstance(induction.start, Const) and induction.step == 1
         return constant and not self._visible(self._name(induction.name))
 
-    def _round(self, statement: For, number: int) -> list[str]:
-        """Return one round of a loop, its variables replaced by what they are."""
+    def _changes(self, start: Expr) -> bool:
+        """Return whether an expression may change its value during the loop that starts with it."""
+        return any(not isinstance(p, Const | Var | Apply) or getattr(p, "name", "") in self.assigned
+                   for p in subexpressions(start))
+
+    def _once(self, statement: For) -> list[str]:
+        """Return the body of a loop of one round, its variables replaced by what they start with."""
         for induction in statement.inductions:
-            self.values[induction.name] = add(self._substituted(induction.start), const(number * induction.step))
+            self.values[induction.name] = self._substituted(induction.start)
         return self._body(statement.body)
 
     # -- expressions -----------------------------------------------------------------------------------------------
@@ -379,11 +388,12 @@ class _Body:
 
     def _bare(self, expr: Expr, kind: Kind = Kind.UNSIGNED) -> str:
         """Return an expression without the parentheses around it."""
-        text = self._expr(expr, kind)
+        text = self._expr(self._substituted(expr), kind)
         return text[1:-1] if text.startswith("(") and _closes_last(text) else text
 
     def _test(self, expr: Expr) -> str:
         """Return an expression as a condition."""
+        expr = self._substituted(expr)
         match expr:
             case Var(name) if name in self.truths:
                 return self._name(name)

@@ -14,7 +14,9 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from ml2sc.backends import BACKENDS, Artifact, EmitOptions, Toolchain
 from ml2sc.errors import ContractLimitError, InternalError, UnknownNameError, UnsupportedModelError, UsageError
@@ -22,10 +24,11 @@ from ml2sc.frontend.data import Samples, load_samples, samples_from_arrays
 from ml2sc.frontend.model_file import OnnxModel, contract_name, load_onnx
 from ml2sc.frontend.onnx_import import import_graph
 from ml2sc.ir import gas, wad
+from ml2sc.ir.evaluate import evaluate_float
 from ml2sc.ir.graph import Graph, Tensor
 from ml2sc.ir.program import Program
 from ml2sc.ir.shapes import infer_shapes, remove_constant_nodes
-from ml2sc.ir.types import FixedPoint
+from ml2sc.ir.types import Array, FixedPoint
 from ml2sc.passes import LEVELS, DumpIr, Instrument, Pass, parse_pipeline, run_pipeline
 from ml2sc.passes.calibrate import Calibrate
 from ml2sc.passes.choose_precision import choose_binary, choose_with_data
@@ -33,9 +36,6 @@ from ml2sc.passes.lower import PlanOptions, lower
 from ml2sc.passes.precision import AUTO, parse_precision
 from ml2sc.passes.prove_ranges import ProveRanges
 from ml2sc.passes.quantize import Quantize
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger(__name__)
 
@@ -144,7 +144,7 @@ def compile(  # noqa: A001  the library's verb
     _declare_ranges(reference, options, samples)
 
     graph = reference.copy()
-    instruments: list[Instrument] = [_Explain(say)] if explain else []
+    instruments: list[Instrument] = [_Explain(say, reference)] if explain else []
     instruments += [DumpIr(Path(dump_ir))] if dump_ir is not None else []
     front = LEVELS[options.level] if options.passes is None else parse_pipeline(options.passes)
     tail: list[Pass] = [] if samples is None else [Calibrate([samples.sample(i) for i in range(samples.count)])]
@@ -236,15 +236,28 @@ def _quiet(text: str) -> None:
     log.debug("%s", text)
 
 
-@dataclass
 class _Explain:
-    """Says what each pass made of the graph."""
+    """Says what each pass made of the graph, and how far it moved the model's answer to one input."""
 
-    say: Callable[[str], None]
+    def __init__(self, say: Callable[[str], None], reference: Graph) -> None:
+        self.say = say
+        self.inputs = {n: np.linspace(*reference.input_ranges[n], reference.tensor(n).size) for n in reference.inputs}
+        self.wanted = evaluate_float(reference, self._shaped(reference))
+
+    def _shaped(self, graph: Graph) -> dict[str, Array]:
+        return {name: values.reshape(graph.tensor(name).shape) for name, values in self.inputs.items()}
 
     def after_pass(self, step: int, pass_: Pass | None, graph: Graph, seconds: float) -> None:
         operators = ", ".join(node.op_type for node in graph)
-        self.say(f"{step:03d} {pass_ or 'import'}: {operators} ({1000 * seconds:.0f} ms)")
+        self.say(f"{step:03d} {pass_ or 'import'}: {operators} ({1000 * seconds:.0f} ms){self._moved(graph)}")
+
+    def _moved(self, graph: Graph) -> str:
+        if any(isinstance(graph.tensor(name).type, FixedPoint) for name in graph.inputs):
+            return ""
+        values = evaluate_float(graph, self._shaped(graph))
+        known = [name for name in graph.outputs if name in self.wanted]
+        moved = max((float(np.abs(values[name] - self.wanted[name]).max()) for name in known), default=0.0)
+        return f"; moves the outputs by {moved:.2g}" if moved else ""
 
 
 @dataclass

@@ -61,13 +61,14 @@ def test_fields_stay_in_the_word(layer: tuple[int, int, int, int], fields: int) 
         assert shifts == sorted(shifts), "the weight word is only ever shifted down"
 
 
-@given(LAYERS, OPTIONS, st.integers(1, 200))
-def test_more_outputs_need_no_fewer_words(layer: tuple[int, int, int, int], options: PlanOptions, more: int) -> None:
+@given(LAYERS, st.integers(1, 6), st.integers(1, 200))
+def test_more_outputs_need_no_fewer_words(layer: tuple[int, int, int, int], fields: int, more: int) -> None:
     rows, outputs, bits, weight_bits = layer
-    fields, accumulators = 1, 1
-    for smaller in planning._candidates(rows, outputs, bits, weight_bits, fields, options):
-        for larger in planning._candidates(rows, outputs + more, bits, weight_bits, fields, options):
-            assert words(larger, rows) >= words(smaller, rows) - rows * (accumulators - 1)
+    if fields * weight_bits <= 256:
+        smaller, larger = (
+            planning._candidates(rows, n, bits, weight_bits, fields, PlanOptions())[0] for n in (outputs, outputs + more)
+        )
+        assert words(larger, rows) >= words(smaller, rows)
 
 
 @given(LAYERS, st.sampled_from(["auto", "code", "data"]), st.booleans())

@@ -1,0 +1,255 @@
+"""The Vyper backend: a contract around the printed sections, and the compiler's settings."""
+
+from __future__ import annotations
+
+
+import textwrap
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from ml2sc.errors import ToolchainError
+from ml2sc.ir.program import CopySegment, Program, Section, Storage, walk
+
+from ..base import BACKENDS, DATA_CONTRACT_LIMIT, Artifact, Bytecode, EmitOptions, Toolchain
+from ..interface import ERRORS, contract_abi, keccak, storage_place
+from .dataflow import Signature, signatures
+from .printer import PACKED, WADS, Printer, packed_words, plain, raise_error
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+EVM_VERSIONS = {"prague": "prague", "osaka": "prague", "glamsterdam": "prague"}
+"""Vyper's name of each fork's machine; 0.4.3 knows none newer than prague."""
+
+LONGER_INPUTS = 1024
+"""How many bytes too long a packed input may be to be refused with `InputLength`: still longer ones are refused by
+Vyper's own check of `Bytes[…]`, which reverts without data. A longer bound would cost memory in every call."""
+
+PIPELINES = {"venom": True, "classic": False}
+"""Vyper's code generators, and their value of the setting `experimentalCodegen`."""
+
+
+class VyperBackend:
+    """Prints a Program as a Vyper contract (0.4.3) and has Vyper compile it."""
+
+    name = "vyper"
+
+    def unsupported(self, program: Program) -> list[str]:
+        return [
+            f"a data contract of {len(data):,} bytes: a contract holds {DATA_CONTRACT_LIMIT:,}"
+            for data in program.data_contracts()
+            if len(data) > DATA_CONTRACT_LIMIT
+        ]
+
+    def emit(self, program: Program, options: EmitOptions) -> Artifact:
+        source = _Frame(program, options).render()
+        source_name = f"{options.name}.vy"
+        return Artifact(
+            name=options.name,
+            target=self.name,
+            source_name=source_name,
+            source=source,
+            compiler_input=_standard_input(source_name, source, options),
+            abi=contract_abi(program, options),
+            data=tuple(program.data_contracts()),
+            program=program,
+        )
+
+    def compile(self, artifact: Artifact, toolchain: Toolchain) -> Bytecode:
+        """Compile an artifact's source by each of Vyper's code generators, and take the smaller code."""
+        found = []
+        problems = []
+        for pipeline, experimental in PIPELINES.items():
+            settings = {"experimentalCodegen": experimental}
+            run = toolchain.vyper(with_settings(artifact.compiler_input, settings))
+            errors = [m for m in run.output.get("errors", []) if m["severity"] == "error"]
+            if errors:
+                problems.append(f"{pipeline}: {_first_line(errors[0])}")
+                continue
+            contract = run.output["contracts"][artifact.source_name][artifact.name]
+            evm = contract["evm"]
+            errors_abi = [entry for entry in artifact.abi if entry["type"] == "error"]
+            bytecode = Bytecode(
+                creation=_bytes(evm["bytecode"]["object"]),
+                runtime=_bytes(evm["deployedBytecode"]["object"]),
+                # Vyper has no custom errors: they are written out, and it does not know that they are there
+                abi=[*contract["abi"], *errors_abi],
+                compiler=run.compiler,
+                how=run.how,
+                warnings=tuple(str(m["message"]) for m in run.output.get("errors", [])),
+                settings=settings,
+            )
+            found.append(bytecode)
+        if not found:
+            raise ToolchainError(
+                f"{run.compiler} does not compile {artifact.source_name}\n"
+                + "\n".join(f"  with its {problem}" for problem in problems),
+                hint="ml2sc is tested with vyper 0.4.3",
+            )
+        return min(found, key=lambda b: len(b.runtime))
+
+
+BACKENDS.register("vyper")(VyperBackend())
+
+
+def with_settings(compiler_input: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a compiler input with more settings."""
+    return {**compiler_input, "settings": {**compiler_input["settings"], **settings}}
+
+
+def _first_line(error: Mapping[str, Any]) -> str:
+    text = str(error.get("formattedMessage") or error["message"]).strip()
+    return f"{error.get('type', 'error')}: {text}" if text else str(error.get("type", "error"))
+
+
+def _bytes(text: str) -> bytes:
+    return bytes.fromhex(text.removeprefix("0x"))
+
+
+def _standard_input(source_name: str, source: str, options: EmitOptions) -> dict[str, Any]:
+    return {
+        "language": "Vyper",
+        "sources": {source_name: {"content": source}},
+        "settings": {
+            "evmVersion": EVM_VERSIONS[options.fork],
+            "optimize": "gas",
+            "outputSelection": {source_name: ["abi", "evm.bytecode.object", "evm.deployedBytecode.object"]},
+        },
+    }
+
+
+class _Frame:
+    """Everything the template shows."""
+
+    def __init__(self, program: Program, options: EmitOptions) -> None:
+        self.program, self.options = program, options
+        self.printer = Printer(program, ERRORS)
+        self.signatures = signatures(program)
+        self.data = program.data_contracts()
+        self.sections = [*program.layers, program.dequantize]
+        self.functions = _function_names(self.sections)
+        self.words = packed_words(program)
+
+    def render(self) -> str:
+        program, options = self.program, self.options
+        width = program.input.width
+        elements = f"{width} byte{'s' if width > 1 else ''} each"
+        text = _template().render(
+            name=options.name,
+            description=textwrap.wrap(f"@notice {plain(options.description)}", 112, subsequent_indent=" " * 8),
+            layers=self._summary(),
+            range_note="; one out of range reverts"
+            if options.strict_input
+            else "; one out of range is taken as the nearest in it",
+            packed_note=elements + (", two's complement" if program.input.signed else ""),
+            model_hash=f"0x{options.model_hash.hex()}",
+            input=program.input,
+            max_length=program.input.length + LONGER_INPUTS,
+            padding=32 * self.words - program.input.length,
+            words=self.words,
+            outputs=program.outputs,
+            packed=PACKED,
+            wads=WADS,
+            data=[
+                {"length": f"{len(d):,}", "codehash": f"0x{keccak(bytes(1) + d).hex()}"} for d in self.data
+            ],
+            tables=[
+                {"words": len(s.words), "lines": self.printer.table(name, s)}
+                for name, s in program.segments.items()
+                if s.storage is Storage.CODE
+            ],
+            decides=program.has_decision,
+            decision=plain(options.decision),
+            mutability="view" if self.data else "pure",
+            predict_lines=self._road([s for s in self.sections if s.predict], "wad", whole=True),
+            classify_lines=self._road([s for s in program.layers if s.classify], "label", whole=False),
+            length_error=raise_error("InputLength", ERRORS["InputLength"], ["_PACKED_LENGTH", "length"]),
+            weights_error=raise_error("WeightsMismatch", ERRORS["WeightsMismatch"], ["index", "account"]),
+            quantize={"title": plain(program.quantize.title), "lines": self.printer.quantize()},
+            sections=[self._section(s) for s in self.sections],
+        )
+        return text.rstrip() + "\n"
+
+    def _summary(self) -> list[str]:
+        lines = [f"Precision {plain(self.options.precision)}. Layers:"]
+        for section in self.program.layers:
+            if "macs" in section.facts:
+                f = section.facts
+                text = f"{section.title}; {f['bits']} bits a sum, {f['lanes']} lanes a word, weights in {storage_place(str(f['storage']))}."
+                lines += textwrap.wrap(f"- {section.name}: {plain(text)}", 108, subsequent_indent="  ")
+        return lines
+
+    def _section(self, section: Section) -> dict[str, object]:
+        signature = self.signatures[section.name]
+        parameters = [f"{PACKED}: uint256[{self.words}]"] if signature.packed else []
+        parameters += [f"{self.printer.buffer_name(b)}: {self.printer.type_of(b)}" for b in signature.takes]
+        result = ", ".join(self.printer.type_of(b) for b in signature.gives)
+        if len(signature.gives) > 1:
+            result = f"({result})"
+        name = self.functions[section.name]
+        return {
+            "title": plain(section.title),
+            "head": f"{name}({', '.join(parameters)})" + (f" -> {result}" if result else ""),
+            "mutability": "view" if self._reads_data(section) else "pure",
+            "lines": self.printer.section(section, signature) or ["pass"],
+        }
+
+    def _reads_data(self, section: Section) -> bool:
+        copies = (s for s in walk(section.body) if isinstance(s, CopySegment))
+        return any(self.program.segments[c.segment].storage is Storage.DATA for c in copies)
+
+    def _road(self, sections: list[Section], result: str, *, whole: bool) -> list[str]:
+        """Return the statements that call the sections one after the other."""
+        lines: list[str] = []
+        declared: set[str] = set()
+        for section in sections:
+            signature = self.signatures[section.name]
+            arguments = [PACKED] if signature.packed else []
+            arguments += [self.printer.buffer_name(b) for b in signature.takes]
+            call = f"self.{self.functions[section.name]}({', '.join(arguments)})"
+            lines += self._call(call, signature, declared)
+        if result not in self.program.buffers:
+            return lines
+        name = self.printer.buffer_name(result)
+        return [*lines, f"return {name}" if whole else f"return {name}[0]"]
+
+    def _call(self, call: str, signature: Signature, declared: set[str]) -> list[str]:
+        if not signature.gives:
+            return [call]
+        lines = []
+        names = [self.printer.buffer_name(b) for b in signature.gives]
+        new = [b for b in signature.gives if b not in declared]
+        declared.update(new)
+        if len(names) == 1:
+            type_ = f": {self.printer.type_of(signature.gives[0])}" if new else ""
+            return [f"{names[0]}{type_} = {call}"]
+        for buffer in new:
+            type_ = self.printer.type_of(buffer)
+            lines.append(f"{self.printer.buffer_name(buffer)}: {type_} = empty({type_})")
+        return [*lines, f"{', '.join(names)} = {call}"]
+
+
+def _function_names(sections: Iterable[Section]) -> dict[str, str]:
+    """Return a function name a section, none of which is one of the frame's own."""
+    taken = {"_predict", "_classify", "_quantize", "_require_length", "_require_weights"}
+    names: dict[str, str] = {}
+    for section in sections:
+        base = f"_{section.name}"
+        name, count = base, 1
+        while name in taken:
+            count += 1
+            name = f"{base}_{count}"
+        taken.add(name)
+        names[section.name] = name
+    return names
+
+
+@cache
+def _template() -> Template:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("ml2sc.backends.vyper"), undefined=StrictUndefined, autoescape=False  # noqa: S701
+    )
+    return environment.get_template("contract.vy.j2")

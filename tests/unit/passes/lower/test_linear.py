@@ -1,0 +1,387 @@
+"""Layers: the Program against formulas written out here, and against the graph interpreter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ml2sc.errors import RangeError
+from ml2sc.ir import wad
+from ml2sc.ir.analysis import prove_intervals
+from ml2sc.ir.graph import Graph, Tensor
+from ml2sc.ir.interpret import Interpreter
+from ml2sc.ir.program import CopySegment, Program, Storage, walk
+from ml2sc.ir.types import FixedPoint, Interval
+from ml2sc.passes.lower import PlanOptions, lower
+from ml2sc.passes.lower.linear import find_epilogue
+from ml2sc.passes.lower.values import Laned
+from ml2sc.passes.precision import Binary, Integer, Precision
+
+from .conftest import Agree, random_inputs
+
+ONE = Fraction(1, wad.WAD)
+"""A scale at which `predict` answers q − zero_point as it is."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """y = clamp(floor((relu(Σ (x − zx)·w + b) + half) / 2^shift) + zy, qmin, qmax), written out in `expected`."""
+
+    x: FixedPoint
+    weights: tuple[tuple[int, ...], ...]
+    bias: tuple[int, ...]
+    shift: int
+    y: FixedPoint
+    relu: bool = False
+    clip: tuple[int, int] | None = None
+
+    def graph(self) -> Graph:
+        graph = Graph()
+        w, b = np.array(self.weights, dtype=object), np.array(self.bias, dtype=object)
+        k, n = w.shape
+        raw = FixedPoint(256, True, ONE / (1 << self.shift))
+        graph.add_tensor(Tensor("x", (1, k), self.x, interval=Interval(self.x.qmin, self.x.qmax)))
+        graph.inputs = ["x"]
+        for name, data in (("w", w), ("b", b)):
+            interval = Interval(int(data.min()), int(data.max()))
+            type_ = FixedPoint(interval.signed_bits, True, Fraction(1))
+            graph.add_tensor(Tensor(name, data.shape, type_, data, interval, data.astype(np.float64)))
+        graph.add_tensor(Tensor("h", (1, n), raw))
+        graph.add("FusedGemm" if self.relu else "Gemm", ["x", "w", "b"], ["h"], {"activation": "Relu"} if self.relu else {})
+        last = "h"
+        if self.clip is not None:
+            graph.add_tensor(Tensor("c", (1, n), raw))
+            lo, hi = self.clip
+            graph.add("Clip", ["h"], ["c"], {"lo": lo, "hi": hi, "real_lo": 0.0, "real_hi": 0.0})
+            last = "c"
+        graph.add_tensor(Tensor("y", (1, n), self.y))
+        graph.add("Requantize", [last], ["y"], {"multiplier": 1, "shift": self.shift})
+        graph.outputs = ["y"]
+        graph.errors = {"y": 0.0}
+        prove_intervals(graph)
+        return graph
+
+    def expected(self, x: list[int]) -> list[int]:
+        out = []
+        for column, bias in enumerate(self.bias):
+            acc = bias + sum((v - self.x.zero_point) * row[column] for v, row in zip(x, self.weights, strict=True))
+            acc = max(acc, 0) if self.relu else acc
+            if self.clip is not None:
+                acc = min(max(acc, self.clip[0]), self.clip[1])
+            half = 2 ** (self.shift - 1) if self.shift else 0
+            q = (acc + half) // 2**self.shift + self.y.zero_point
+            out.append(min(max(q, self.y.qmin), self.y.qmax) - self.y.zero_point)
+        return out
+
+    def check(self, options: PlanOptions | None = None, samples: int = 10) -> Program:
+        graph = self.graph()
+        program = lower(graph, options)
+        interpreter = Interpreter(program)
+        for sample in random_inputs(graph, samples, seed=1):
+            answer = interpreter.run(wad.pack(graph, sample))
+            assert list(answer.outputs) == self.expected([int(v) for v in sample["x"].ravel()])
+            assert answer == wad.run_graph(graph, sample)
+        return program
+
+
+BYTE = FixedPoint(8, False, Fraction(1))
+WEIGHTS = ((3, -7, 5, 0), (-2, -9, 4, 0), (1, -1, 8, 0))
+
+
+def out(bits: int, *, signed: bool = False, zero: int = 0) -> FixedPoint:
+    return FixedPoint(bits, signed, ONE, zero)
+
+
+@pytest.mark.parametrize(
+    ("layer", "below", "above"),
+    [
+        (Layer(BYTE, WEIGHTS, (1, 2, 3, 4), 4, out(8)), True, True),
+        (Layer(BYTE, WEIGHTS, (1, 2, 3, 4), 0, out(8)), True, True),
+        (Layer(BYTE, WEIGHTS, (1, 2, 3, 4), 0, out(16, signed=True)), False, False),
+        (Layer(BYTE, WEIGHTS, (1, 2, 3, 4), 4, out(16, signed=True)), False, False),
+        (Layer(BYTE, WEIGHTS, (1, 2, 3, 4), 4, out(16)), True, False),
+        (Layer(BYTE, WEIGHTS, (1, 2, 3, 4), 4, out(16), relu=True), True, False),
+        (Layer(BYTE, ((3, 7), (2, 9)), (1, 2), 3, out(8)), False, True),
+        (Layer(BYTE, ((3, 7), (2, 9)), (1, 2), 0, out(8)), False, True),
+        (Layer(BYTE, WEIGHTS, (1, 2, 3, 4), 4, out(8, zero=77)), True, True),
+        (Layer(BYTE, WEIGHTS, (1, 2, 3, 4), 4, out(8, zero=77), relu=True), True, True),
+        (Layer(BYTE, WEIGHTS, (1, 2, 3, 4), 5, out(5, signed=True)), True, True),
+        (Layer(BYTE, WEIGHTS, (1, 2, 3, 4), 2, out(12), clip=(-100, 1230)), True, True),  # top 308
+        (Layer(BYTE, WEIGHTS, (1, 2, 3, 4), 2, out(12, signed=True), clip=(-100, 1230)), True, True),
+        (Layer(BYTE, WEIGHTS, (1, 2, 3, 4), 0, out(12), clip=(0, 1000), relu=True), True, True),
+        (Layer(FixedPoint(8, False, Fraction(1), 128), WEIGHTS, (1, 2, 3, 4), 2, out(8)), True, True),
+        (Layer(FixedPoint(8, False, Fraction(1), 255), WEIGHTS, (0, 0, 0, 0), 1, out(8, zero=255)), True, True),
+        (Layer(FixedPoint(9, True, Fraction(1)), WEIGHTS, (1, 2, 3, 4), 4, out(8)), True, True),
+        (Layer(FixedPoint(100, True, Fraction(1)), WEIGHTS, (1, 2, 3, 4), 90, out(8)), True, True),
+        (Layer(FixedPoint(100, True, Fraction(1)), WEIGHTS, (1, 2, 3, 4), 0, out(128, signed=True)), False, False),
+        (Layer(BYTE, ((0,), (0,)), (-5,), 1, out(8)), True, False),
+        (Layer(BYTE, ((1,),), (0,), 0, out(8)), False, False),
+        (Layer(BYTE, ((1,),), (300,), 0, out(8)), False, True),
+    ],
+)
+@pytest.mark.parametrize("storage", ["auto", "code", "data"])
+def test_epilogues(layer: Layer, below: bool, above: bool, storage: str) -> None:
+    graph = layer.graph()
+    epilogue = find_epilogue(graph, next(iter(graph)))
+    assert epilogue.output.name == "y"
+    assert (epilogue.clamps_below, epilogue.clamps_above) == (below, above)
+    layer.check(PlanOptions(weights=storage))
+
+
+def test_one_lane_of_a_whole_word() -> None:
+    """255 bits with a sign: nothing is left of the word, and nothing is clamped."""
+    weight = (1 << 126) - 1
+    layer = Layer(FixedPoint(128, True, Fraction(1)), ((weight,),), (1 << 100,), 0, out(256, signed=True))
+    graph = layer.graph()
+    epilogue = find_epilogue(graph, next(iter(graph)))
+    assert epilogue.proved_bits == 254
+    # `predict` multiplies by one, so all of it comes back
+    layer.check(samples=20)
+
+
+def test_a_lane_that_needs_more_than_a_word() -> None:
+    """The sum fits a word, but not with the bit that says whether it is negative."""
+    layer = Layer(FixedPoint(128, True, Fraction(1)), (((1 << 127) - 1,),), (-(1 << 254) + 1,), 200, out(8))
+    with pytest.raises(RangeError, match="need 257 bits, and a word has 256"):
+        lower(layer.graph())
+
+
+FORMATS = st.one_of(
+    st.builds(lambda bits, zero: FixedPoint(bits, False, Fraction(1), zero % (1 << bits)), st.integers(1, 20), st.integers(0, 255)),
+    st.builds(lambda bits: FixedPoint(bits, True, Fraction(1)), st.integers(1, 70)),
+)
+
+
+@st.composite
+def layers(draw: st.DrawFn) -> Layer:
+    k, n = draw(st.integers(1, 40)), draw(st.integers(1, 30))
+    rng = np.random.default_rng(draw(st.integers(0, 1 << 32)))
+    top = 1 << draw(st.integers(0, 40))
+    weights = rng.integers(-top, top + 1, size=(k, n)) * (rng.random((k, n)) < draw(st.sampled_from([1.0, 0.3, 0.02])))
+    spread = 1 << draw(st.integers(0, 60))
+    x, shift = draw(FORMATS), draw(st.one_of(st.just(0), st.integers(0, 60)))
+    y = draw(FORMATS)
+    clip = draw(st.one_of(st.none(), st.tuples(st.integers(-spread, 0), st.integers(0, spread))))
+    return Layer(
+        x=x,
+        weights=tuple(tuple(int(v) for v in row) for row in weights),
+        bias=tuple(int(v) for v in rng.integers(-spread, spread + 1, size=n)),
+        shift=shift,
+        y=FixedPoint(y.bits, y.signed, ONE, y.zero_point),
+        relu=draw(st.booleans()),
+        clip=clip,
+    )
+
+
+OPTIONS = st.builds(
+    PlanOptions,
+    weights=st.sampled_from(["auto", "code", "data"]),
+    optimize=st.sampled_from(["inference", "balanced", "deploy"]),
+    unroll=st.sampled_from([1, 3, 8]),
+)
+
+
+@settings(max_examples=150)
+@given(layers(), OPTIONS)
+def test_random_layers(layer: Layer, options: PlanOptions) -> None:
+    layer.check(options, samples=5)
+
+
+# -- several layers, sources and blocks ----------------------------------------------------------------------------
+
+
+def matrix(rows: int, columns: int, seed: int) -> str:
+    values = np.random.default_rng(seed).normal(size=(rows, columns)).round(4)
+    return f"float[{rows},{columns}] = {values.ravel().tolist()}"
+
+
+PRECISIONS: list[Precision] = [Integer(8, 8), Integer(4, 12), Integer(8, 3), Binary(8, 30)]
+Quantised = Callable[[str, Precision], Graph]
+
+
+def both(text: str, quantised: Quantised, agree: Agree) -> list[Program]:
+    options = [PlanOptions(weights=w, optimize=o) for w in ("code", "data") for o in ("inference", "deploy")]
+    return [agree(quantised(text, precision), option) for precision in PRECISIONS for option in options]
+
+
+@pytest.mark.parametrize("outputs", [100, 230])
+def test_blocks_of_outputs(quantised: Quantised, agree: Agree, outputs: int) -> None:
+    text = f"""
+    graph "m"
+    input %x: float[1,37]
+    range %x [-1.0, 2.0]
+    const %W: {matrix(37, outputs, 1)}
+    const %b: {matrix(1, outputs, 2)}
+    %h: float[1,{outputs}] = FusedGemm(%x, %W, %b) {{activation="Relu"}} @one
+    const %V: {matrix(outputs, 7, 3)}
+    %y: float[1,7] = Gemm(%h, %V) @two
+    output %y
+    """
+    for program in both(text, quantised, agree):
+        section = program.layers[0] if program.layers[0].facts else program.layers[1]
+        assert section.facts["macs"] == 37 * outputs
+
+
+def test_several_sources(quantised: Quantised, agree: Agree) -> None:
+    """A layer that reads two inputs, a laned activation, and a constant."""
+    text = f"""
+    graph "m"
+    input %a: float[1,5]
+    input %b: float[1,40]
+    range %a [-1.0, 2.0]
+    range %b [0.0, 3.0]
+    const %W: {matrix(5, 20, 1)}
+    %h: float[1,20] = FusedGemm(%a, %W) {{activation="Relu"}} @one
+    const %c: float[1,3] = [0.5, -2.0, 1.0]
+    %all: float[1,68] = Concat(%b, %h, %c, %a) {{axis=1}} @concat
+    const %V: {matrix(68, 9, 2)}
+    %y: float[1,9] = Gemm(%all, %V) @two
+    output %y
+    """
+    both(text, quantised, agree)
+
+
+def test_repeated_and_reversed_elements(quantised: Quantised, agree: Agree) -> None:
+    text = f"""
+    graph "m"
+    input %x: float[1,9]
+    range %x [-1.0, 2.0]
+    const %i: int64[12] = [8, 8, 0, 1, 2, 2, 2, 7, 6, 5, 4, 0]
+    %g: float[1,12] = Gather(%x, %i) {{axis=1}} @gather
+    const %W: {matrix(12, 20, 1)}
+    %h: float[1,20] = FusedGemm(%g, %W) {{activation="Relu"}} @one
+    const %j: int64[7] = [19, 19, 3, 3, 3, 0, 11]
+    %k: float[1,7] = Gather(%h, %j) {{axis=1}} @again
+    const %V: {matrix(7, 4, 2)}
+    %y: float[1,4] = Gemm(%k, %V) @two
+    output %y
+    """
+    both(text, quantised, agree)
+
+
+@pytest.mark.parametrize(("start", "end", "step"), [(3, 17, 1), (0, 20, 3), (19, -21, -2), (10, 11, 1)])
+def test_parts_of_a_laned_activation(quantised: Quantised, agree: Agree, start: int, end: int, step: int) -> None:
+    size = len(range(20)[slice(start, None if end < -20 else end, step)])
+    text = f"""
+    graph "m"
+    input %x: float[1,4]
+    range %x [-1.0, 2.0]
+    const %W: {matrix(4, 20, 1)}
+    %h: float[1,20] = FusedGemm(%x, %W) {{activation="Relu"}} @one
+    const %s: int64[1] = [{start}]
+    const %e: int64[1] = [{end}]
+    const %a: int64[1] = [1]
+    const %d: int64[1] = [{step}]
+    %k: float[1,{size}] = Slice(%h, %s, %e, %a, %d) @slice
+    const %V: {matrix(size, 4, 2)}
+    %y: float[1,4] = Gemm(%k, %V) @two
+    output %y, %k
+    """
+    both(text, quantised, agree)
+
+
+def test_rows_of_a_matrix(quantised: Quantised, agree: Agree) -> None:
+    """A layer of three vectors, with a bias of its own for each."""
+    text = f"""
+    graph "m"
+    input %x: float[3,4]
+    range %x [-1.0, 2.0]
+    const %W: {matrix(4, 6, 1)}
+    const %b: {matrix(3, 6, 2)}
+    %h: float[3,6] = Gemm(%x, %W, %b) @one
+    %r: float[3,6] = Relu(%h) @relu
+    %t: float[6,3] = Transpose(%r) @t
+    const %V: {matrix(3, 2, 3)}
+    %y: float[6,2] = Gemm(%t, %V) @two
+    output %y
+    """
+    both(text, quantised, agree)
+
+
+def test_a_layer_with_two_readers_keeps_its_accumulators(quantised: Quantised, agree: Agree) -> None:
+    text = f"""
+    graph "m"
+    input %x: float[1,4]
+    range %x [-1.0, 2.0]
+    const %W: {matrix(4, 6, 1)}
+    %h: float[1,6] = Gemm(%x, %W) @one
+    %r: float[1,6] = Relu(%h) @relu
+    %s: float[1,6] = Add(%h, %r) @skip
+    const %V: {matrix(6, 2, 3)}
+    %y: float[1,2] = Gemm(%s, %V) @two
+    output %y
+    """
+    both(text, quantised, agree)
+    graph = quantised(text, Integer(8, 8))
+    assert [n.op_type for n in find_epilogue(graph, graph.node("one")).nodes] == ["Gemm"]
+
+
+def test_an_epilogue_goes_through_what_keeps_the_order(quantised: Quantised) -> None:
+    text = f"""
+    graph "m"
+    input %x: float[1,4]
+    range %x [-1.0, 2.0]
+    const %W: {matrix(4, 6, 1)}
+    %h: float[1,6] = Gemm(%x, %W) @one
+    const %shape: int64[2] = [2, 3]
+    %f: float[2,3] = Reshape(%h, %shape) @reshape
+    %r: float[2,3] = Relu(%f) @relu
+    %t: float[3,2] = Transpose(%r) @transpose
+    const %V: {matrix(2, 2, 3)}
+    %y: float[3,2] = Gemm(%t, %V) @two
+    output %y
+    """
+    graph = quantised(text, Integer(8, 8))
+    nodes = find_epilogue(graph, graph.node("one")).nodes
+    assert [n.op_type for n in nodes] == ["Gemm", "Reshape", "Relu"]
+
+
+@pytest.mark.parametrize("precision", [Integer(8, 8), Binary(8, 30)])
+@pytest.mark.parametrize("optimize", ["inference", "deploy"])
+def test_no_chunk_lies_in_two_data_contracts(
+    quantised: Quantised, agree: Agree, precision: Precision, optimize: str
+) -> None:
+    text = f"""
+    graph "m"
+    input %x: float[1,300]
+    range %x [0.0, 2.0]
+    const %W: {matrix(300, 90, 1)}
+    %h: float[1,90] = FusedGemm(%x, %W) {{activation="Relu"}} @one
+    const %V: {matrix(90, 40, 2)}
+    %y: float[1,40] = Gemm(%h, %V) @two
+    output %y
+    """
+    program = agree(quantised(text, precision), PlanOptions(weights="data", optimize=optimize))
+    tables = {name: s for name, s in program.segments.items() if s.storage is Storage.DATA}
+    assert sum(s.contracts for s in tables.values()) >= 2
+    assert all(len(data) <= 24_575 for data in program.data_contracts())
+    copies = [s for section in program.layers for s in walk(section.body) if isinstance(s, CopySegment)]
+    for copy in copies:
+        if copy.segment in tables:
+            table = tables[copy.segment]
+            assert table.per_contract % copy.words == 0 or len(table.words) - copy.words < table.per_contract
+
+
+def test_weights_in_the_code(quantised: Quantised, agree: Agree) -> None:
+    text = f"""
+    graph "m"
+    input %x: float[1,300]
+    range %x [0.0, 2.0]
+    const %W: {matrix(300, 30, 1)}
+    %y: float[1,30] = Gemm(%x, %W) @one
+    output %y
+    """
+    program = agree(quantised(text, Integer(8, 8)), PlanOptions(weights="code"))
+    assert program.data_contracts() == []
+    assert program.layers[0].facts["storage"] == "code"
+
+
+def test_lanes_say_where_they_are() -> None:
+    laned = Laned("b", lanes=5, stride=50, bits=8, offset=-3, count=12)
+    assert laned.words == 3
