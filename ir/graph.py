@@ -132,12 +132,15 @@ class Graph:
         self._uses: dict[str, dict[tuple[str, int], None]] = {}
         self._order: dict[str, int] = {}
         self._added = 0
+        self._sorted: list[Node] | None = None  # the iteration order, until the next change
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Node]:
-        order = nx.lexicographical_topological_sort(self._dag, key=self._order.__getitem__)
-        return iter([self._nodes[name] for name in order])
+        if self._sorted is None:
+            order = nx.lexicographical_topological_sort(self._dag, key=self._order.__getitem__)
+            self._sorted = [self._nodes[name] for name in order]
+        return iter(self._sorted)
 
     def __len__(self) -> int:
         return len(self._nodes)
@@ -234,6 +237,7 @@ class Graph:
         for tensor in filter(None, node.outputs):
             if tensor in self._producer:
                 raise VerifyError(f"tensor %{tensor} is made by {self.producer(tensor)} and by {node}")
+        self._sorted = None
         self._nodes[node.name] = node
         self._order[node.name] = self._added
         self._added += 1
@@ -251,6 +255,7 @@ class Graph:
 
     def remove(self, node: Node) -> None:
         """Remove an operator; its output tensors stay in the table until `prune`."""
+        self._sorted = None
         del self._nodes[node.name]
         del self._order[node.name]
         self._dag.remove_node(node.name)
@@ -267,6 +272,7 @@ class Graph:
         self.remove(old)
         node = self.add(new.op_type, new.inputs, new.outputs, new.attrs, name=new.name, origin=new.origin)
         self._order[node.name] = order
+        self._sorted = None
         return node
 
     def replace_uses(self, old: str, new: str) -> None:

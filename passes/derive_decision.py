@@ -1,7 +1,7 @@
 """Pass `derive_decision`: find what `classify` returns.
 
 1. The graph has an integer output (a label): it is the decision and no longer an output. If it is the only output,
-   what its ArgMax reads becomes one, so that `predict` has something to return. More than one such output, or
+   the scores its ArgMax reads become one, so that `predict` has something to return. More than one such output, or
    one of several elements, cannot be compiled. An ArgMax of a Softmax or LogSoftmax along the same axis (or of a
    Sigmoid) takes its index from their input instead, which has the same order.
 2. Otherwise the only output is one vector of M >= 2 floats: the decision is ArgMax of the vector, or rather of what it
@@ -79,11 +79,11 @@ def _use_label(graph: Graph, labels: list[str]) -> None:
     graph.outputs = [name for name in graph.outputs if name != labels[0]]
     for node in graph:
         if node.op_type == "ArgMax":
-            graph.outputs = graph.outputs or [node.inputs[0]]
             axis = attr_int(node, "axis", 0) % len(graph.tensor(node.inputs[0]).shape)
             skips = partial(_keeps_order_along, axis=axis)
-            scores = _two_classes(graph, _strip(graph, node.inputs[0], skips))
-            graph.replace_node(node, inputs=(scores,))
+            scores = _strip(graph, node.inputs[0], skips)
+            graph.outputs = graph.outputs or [scores]
+            graph.replace_node(node, inputs=(_two_classes(graph, scores),))
 
 
 def _two_classes(graph: Graph, scores: str) -> str:

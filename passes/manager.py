@@ -9,16 +9,16 @@ import dataclasses
 import re
 import time
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar, get_type_hints
 
-from ml2sc.errors import InternalError, Ml2scError, PassError, UsageError, VerifyError
+from ml2sc.errors import InternalError, Ml2scError, PassError, PluginError, UsageError, VerifyError
 from ml2sc.ir.graph import Graph
 from ml2sc.ir.printer import print_graph
 from ml2sc.ir.verify import verify
-from ml2sc.registry import Registry
+from ml2sc.registry import Registry, package_of
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,13 @@ class Pass:
     Attributes:
         name: How pipelines call it.
         after: Passes that must come earlier in a pipeline that holds them too.
+        changes_model: Whether it changes what the model computes, on purpose (pruning). Such passes come first; what
+            they leave is the model that the compiler states its error bound against.
     """
 
     name: ClassVar[str]
     after: ClassVar[tuple[str, ...]] = ()
+    changes_model: ClassVar[bool] = False
 
     @abstractmethod
     def run(self, graph: Graph) -> bool:
@@ -46,7 +49,16 @@ class Pass:
         return f"{self.name}{{{options}}}" if options else self.name
 
 
-PASSES: Registry[type[Pass]] = Registry("pass", "ml2sc.passes")
+def _adapt(name: str, item: Any) -> type[Pass]:
+    """Return the class that a plugin's entry point stands for."""
+    if not (isinstance(item, type) and issubclass(item, Pass)):
+        raise TypeError(f"{item!r} is no class derived from Pass")
+    if item.name != name:
+        raise ValueError(f"it calls itself {item.name!r}")
+    return item
+
+
+PASSES: Registry[type[Pass]] = Registry("pass", "ml2sc.passes", _adapt)
 """All passes; plugins add theirs through the entry-point group `ml2sc.passes`."""
 
 PassClass = TypeVar("PassClass", bound=type[Pass])
@@ -87,6 +99,7 @@ def run_pipeline(graph: Graph, passes: Sequence[Pass], instruments: Sequence[Ins
     Raises:
         UsageError: the order breaks a pass's `after`.
         PassError: a pass left a graph that does not verify, or failed with an error of its own.
+        PluginError: likewise, where the pass is not one of ours.
         Ml2scError: what a pass found wrong with the model.
     """
     check_order(passes)
@@ -103,10 +116,21 @@ def run_pipeline(graph: Graph, passes: Sequence[Pass], instruments: Sequence[Ins
         except Exception as error:  # whatever a pass throws is reported with the pass and what ran before it
             before = ", ".join(str(p) for p in passes[: step - 1]) or "nothing"
             message = str(error.args[0]) if isinstance(error, InternalError) else repr(error)
-            raise PassError(f"pass {pass_} (step {step}) failed: {message}; before it ran: {before}") from error
+            owner = _owner(pass_)
+            whose = f"pass {pass_}" if owner == "ml2sc" else f"pass {pass_} of {owner}"
+            text = f"{whose} (step {step}) failed: {message}; before it ran: {before}"
+            if owner == "ml2sc":
+                raise PassError(text) from error
+            raise PluginError(text, hint=f"this is a bug in {owner}, not in ml2sc") from error
         seconds = time.perf_counter() - start
         for instrument in instruments:
             instrument.after_pass(step, pass_, graph, seconds)
+
+
+def _owner(pass_: Pass) -> str:
+    """Return whose a pass is: "ml2sc", a plugin, or the package (or script) that defines its class."""
+    registered = pass_.name in PASSES and PASSES.get(pass_.name) is type(pass_)
+    return PASSES.owner(pass_.name) if registered else package_of(pass_)
 
 
 def _verify_after(graph: Graph) -> None:
@@ -121,10 +145,15 @@ def check_order(passes: Sequence[Pass]) -> None:
     """Check the order constraints of a pipeline.
 
     Raises:
-        UsageError: a pass comes before one it must follow.
+        UsageError: a pass comes before one it must follow, or one that changes the model after one that does not.
     """
     names = [p.name for p in passes]
     for position, pass_ in enumerate(passes):
+        if pass_.changes_model and position and not passes[position - 1].changes_model:
+            raise UsageError(
+                f"pass {pass_.name!r} changes the model: it must come before {names[position - 1]!r}",
+                hint="put it first in --passes",
+            )
         for earlier in pass_.after:
             if earlier in names[position + 1 :] and earlier not in names[:position]:
                 raise UsageError(
@@ -135,8 +164,12 @@ def check_order(passes: Sequence[Pass]) -> None:
 _ITEM = re.compile(r"\s*([\w.-]+)\s*(?:\{([^{}]*)\})?\s*(?:,|$)")
 
 
-def parse_pipeline(spec: str) -> tuple[Pass, ...]:
+def parse_pipeline(spec: str, levels: Mapping[str, Sequence[Pass]] | None = None) -> tuple[Pass, ...]:
     """Read a pipeline: `name,name{option=value,option=value},…`.
+
+    Args:
+        spec: The text.
+        levels: Names that stand for several passes (`O2`).
 
     Raises:
         UsageError: the text is not a pipeline, or an option is unknown or has a wrong value.
@@ -150,7 +183,10 @@ def parse_pipeline(spec: str) -> tuple[Pass, ...]:
             raise UsageError(
                 f"cannot read the pipeline {spec!r} at {spec[position:]!r}", hint="name,name{option=value},…"
             )
-        passes.append(_make_pass(PASSES.get(match[1]), match[2] or ""))
+        if levels is not None and match[1] in levels and match[2] is None:
+            passes += levels[match[1]]
+        else:
+            passes.append(_make_pass(PASSES.get(match[1]), match[2] or ""))
         position = match.end()
     return tuple(passes)
 

@@ -7,7 +7,7 @@ write its lowering in `passes/lower/`. No backend is touched.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, TypeVar
 
 import numpy as np
 
@@ -47,7 +47,7 @@ class OpDef:
     always folds away leaves it out.
 
     Attributes:
-        op_type: ONNX's name.
+        op_type: ONNX's name, with its domain in front unless that is ONNX's own: `Relu`, `org.example.Gate`.
         min_inputs: Fewest inputs.
         max_inputs: Most inputs.
         moves: True if every output element is a copy of an input element.
@@ -169,8 +169,21 @@ def _moved_error(tensor: Tensor | None, error: Array | None) -> Array | None:
     return difference
 
 
-OPS: Registry[OpDef] = Registry("operator", "ml2sc.ops")
-"""All operators; plugins add theirs through the entry-point group `ml2sc.ops`."""
+def _adapt(name: str, item: Any) -> OpDef:
+    """Return the operator that a plugin's entry point stands for: a class or an object of it."""
+    op = item() if isinstance(item, type) else item
+    if not isinstance(op, OpDef):
+        raise TypeError(f"{item!r} is no OpDef")
+    if op.op_type != name:
+        raise ValueError(f"it calls itself {op.op_type!r}")
+    return op
+
+
+OPS: Registry[OpDef] = Registry("operator", "ml2sc.ops", _adapt)
+"""All operators; plugins add theirs through the entry-point group `ml2sc.ops`.
+
+An operator of a domain of its own is called `domain.Name`.
+"""
 
 OpClass = TypeVar("OpClass", bound=type[OpDef])
 

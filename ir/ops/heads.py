@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -35,7 +35,7 @@ class _VectorOp(OpDef):
         _axis(node, len(x.shape), -1)
         return [Signature(x.shape, DType.FLOAT)]
 
-    def _emit(self, node: Node, q: Quantizer, attrs: dict[str, int]) -> None:
+    def _emit(self, node: Node, q: Quantizer, attrs: Mapping[str, int | str]) -> None:
         shape = q.shape(node.inputs[0])
         axis = _axis(node, len(shape), -1)
         if any(dim > 1 for dim in shape[axis + 1 :]):
@@ -78,7 +78,7 @@ class Softmax(_VectorOp):
         return [Bounds(np.zeros(shape), np.ones(shape))]
 
     def quantize(self, node: Node, q: Quantizer) -> None:
-        self._emit(node, q, dict(fixmath.input_attrs(q.raw(node.inputs[0]).format.scale)))
+        self._emit(node, q, fixmath.input_attrs(q.raw(node.inputs[0]).format.scale))
 
     def _exact_row(self, node: Node, row: list[int]) -> list[int]:
         scale, top = fixmath.InputScale.of(node), max(row)
@@ -119,7 +119,7 @@ class LogSoftmax(_VectorOp):
         shape = q.shape(node.inputs[0])
         if shape[_axis(node, len(shape), -1)] >= 1 << 16:
             raise UnsupportedModelError("LogSoftmax is supported for fewer than 65,536 classes", node=str(node))
-        self._emit(node, q, dict(fixmath.input_attrs(q.raw(node.inputs[0]).format.scale)))
+        self._emit(node, q, fixmath.input_attrs(q.raw(node.inputs[0]).format.scale))
 
     def _exact_row(self, node: Node, row: list[int]) -> list[int]:
         scale, top = fixmath.InputScale.of(node), max(row)
@@ -169,7 +169,7 @@ class Normalizer(_VectorOp):
         return [Bounds(np.where(x.lo < 0, -1.0, 0.0), np.ones(x.lo.shape))]
 
     def quantize(self, node: Node, q: Quantizer) -> None:
-        self._emit(node, q, {})
+        self._emit(node, q, {"norm": "L1"})
 
     def _exact_row(self, node: Node, row: list[int]) -> list[int]:
         total = sum(abs(v) for v in row) or 1
