@@ -18,6 +18,7 @@ from ml2sc.ir.graph import Graph, Node, Tensor
 from ml2sc.ir.ops.base import op_of
 from ml2sc.ir.program import (
     Assign,
+    Block,
     Const,
     CopySegment,
     Expr,
@@ -573,19 +574,24 @@ class _Kernel:
         return [let, If(Var("word"), tuple(inner))] if self.skips else [let, *inner]
 
     def _within(self, table: _Table, count: int, row: Expr, word: str) -> list[Statement]:
-        """Loop over the first `count` bytes of a variable, some of them in one round."""
+        """Handle the first `count` bytes of a variable, some at a time; so many zeros are skipped at once."""
+        unroll = min(self.context.options.unroll, count)
+        rounds, rest = divmod(count, unroll)
         body: list[Statement] = []
-        unroll, done = min(self.context.options.unroll, count), 0
-        for size, rounds in ((unroll, count // unroll), (1, count % unroll)):
-            if not rounds:
-                continue
-            inner: list[Statement] = []
-            for u in range(size):
-                inner += self._one(f"x{u}", byte(add(Var("b"), const(u)), Var(word)), table, Var("s"), u)
-            offset = add(row, const(done * self.plan.row_words))
-            body.append(self._rows_loop(rounds, inner, size, const(done), size, offset, ("b", "s")))
-            done += size * rounds
+        if rounds:
+            inner = [*self._part(table, unroll, Var("s"), word), Assign(word, shl(8 * unroll, Var(word)))]
+            body.append(self._rows_loop(rounds, inner, unroll, const(0), 1, row, ("b", "s")))
+        if rest:
+            body += self._part(table, rest, add(row, const(rounds * unroll * self.plan.row_words)), word)
         return body
+
+    def _part(self, table: _Table, size: int, row: Expr, word: str) -> list[Statement]:
+        """Handle the first `size` bytes of a variable, one after the other."""
+        body: list[Statement] = []
+        for u in range(size):
+            body += self._one(f"x{u}", byte(const(32 - size + u), Var("part")), table, row, u)
+        let = Let("part", shr(256 - 8 * size, Var(word)))
+        return [Block((let, *self._guarded(Var("part"), body)))]
 
 
 @dataclass(frozen=True, slots=True)
