@@ -1,6 +1,17 @@
 """Target languages: each prints a Program."""
 
 from . import solidity, vyper
-from .base import BACKENDS, Artifact, Backend, Bytecode, CompilerRun, EmitOptions, Toolchain
+from .base import BACKENDS, Artifact, Backend, Bytecode, CompilerRun, EmitOptions, Toolchain, with_settings
 
-__all__ = ["BACKENDS", "Artifact", "Backend", "Bytecode", "CompilerRun", "EmitOptions", "Toolchain", "solidity", "vyper"]
+__all__ = [
+    "BACKENDS",
+    "Artifact",
+    "Backend",
+    "Bytecode",
+    "CompilerRun",
+    "EmitOptions",
+    "Toolchain",
+    "solidity",
+    "vyper",
+    "with_settings",
+]

@@ -58,6 +58,7 @@ class Artifact:
         manifest: Formats, shapes, hashes, plan, predictions (JSON values only).
         model: Bytes of the ONNX file.
         external: The ONNX file's external data files, by name.
+        on_chain: Whether the source is a contract; else it is the product as it stands, with neither ABI nor bytecode.
         bytecode: The compiled contract, once there is one.
         program: The Program it prints.
         graph: The quantised graph the Program was lowered from, once the compiler has added it.
@@ -74,6 +75,7 @@ class Artifact:
     manifest: Mapping[str, Any] = field(default_factory=dict)
     model: bytes = b""
     external: Mapping[str, bytes] = field(default_factory=dict)
+    on_chain: bool = True
     bytecode: Bytecode | None = None
     program: Program | None = field(default=None, repr=False)
     graph: Graph | None = field(default=None, repr=False)
@@ -101,6 +103,11 @@ class Bytecode:
     how: str
     warnings: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def with_settings(compiler_input: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a compiler's standard JSON input with more settings."""
+    return {**compiler_input, "settings": {**compiler_input["settings"], **settings}}
 
 
 class CompilerRun(NamedTuple):
@@ -147,7 +154,7 @@ class Backend(Protocol):
         """Return the program as source text."""
 
     def compile(self, artifact: Artifact, toolchain: Toolchain) -> Bytecode:
-        """Compile an artifact's source.
+        """Compile an artifact's source; asked only if that is a contract (`Artifact.on_chain`).
 
         Args:
             artifact: What `emit` returned.
@@ -158,5 +165,16 @@ class Backend(Protocol):
         """
 
 
-BACKENDS: Registry[Backend] = Registry("target", "ml2sc.backends")
+def _adapt(name: str, item: Any) -> Backend:
+    """Return the backend that a plugin's entry point stands for: a class or an object of it."""
+    backend: Backend = item() if isinstance(item, type) else item
+    missing = [method for method in ("unsupported", "emit", "compile") if not callable(getattr(backend, method, None))]
+    if missing:
+        raise TypeError(f"{item!r} is no backend: it has no {', '.join(missing)}")
+    if backend.name != name:
+        raise ValueError(f"it calls itself {backend.name!r}")
+    return backend
+
+
+BACKENDS: Registry[Backend] = Registry("target", "ml2sc.backends", _adapt)
 """All backends; plugins add theirs through the entry-point group `ml2sc.backends`."""

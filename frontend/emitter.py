@@ -40,6 +40,11 @@ class OnnxNode:
     outputs: tuple[str, ...]
     attrs: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def kind(self) -> str:
+        """The operator with its domain in front, unless that is ONNX's own: as `OPS` calls it."""
+        return f"{self.domain}.{self.op_type}" if self.domain else self.op_type
+
     def __str__(self) -> str:
         return f"'{self.name}' ({self.op_type})"
 

@@ -32,8 +32,11 @@ _HINT = "'ml2sc-compile --explain' lists the supported operators; docs/add-an-op
 
 
 def supported_operators() -> list[str]:
-    """Return the names of all ONNX operators that can be imported, those of `ai.onnx.ml` with their domain, sorted."""
-    ours = {name for name, op in OPS.items() if op.onnx}
+    """Return the names of all ONNX operators that can be imported, those of other domains with it, sorted.
+
+    Plugins are not loaded: what they name are operators of ONNX files.
+    """
+    ours = {name for name in OPS.names() if OPS.owner(name) != "ml2sc" or OPS.get(name).onnx}
     return sorted(ours | {f"{domain}.{name}" if domain else name for domain, name in RULES})
 
 
@@ -149,7 +152,7 @@ def _check_supported(proto: onnx.ModelProto, nodes: list[OnnxNode]) -> None:
     varying = {value.name for value in proto.graph.input} - constants
     unsupported = []
     for node in nodes:
-        op = OPS.get(node.op_type) if not node.domain and node.op_type in OPS else None
+        op = OPS.get(node.kind) if node.kind in OPS else None
         varies = any(name in varying for name in node.inputs)
         if isinstance(op, FoldingOp) and op.shape_only:
             varies = False
@@ -165,8 +168,7 @@ def _check_supported(proto: onnx.ModelProto, nodes: list[OnnxNode]) -> None:
     for node in unsupported:
         first = next(filter(None, node.inputs), None)
         operand = f", input %{first}{types.get(first, '')}" if first is not None else ""
-        kind = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
-        lines.append(f"  node '{node.name}' ({kind}){operand}")
+        lines.append(f"  node '{node.name}' ({node.kind}){operand}")
     raise UnsupportedOperatorError("\n".join(lines), hint=_HINT)
 
 

@@ -36,7 +36,7 @@ def _rule(*names: str, domain: str = "") -> Callable[[Rule], Rule]:
 
 def emit_plain(emitter: Emitter, node: OnnxNode) -> None:
     """The rule of every operator that has none: it goes into the graph as it is."""
-    emitter.emit(node.op_type, node.inputs, node.outputs, plain_attributes(node))
+    emitter.emit(node.kind, node.inputs, node.outputs, plain_attributes(node))
 
 
 def _input(node: OnnxNode, slot: int) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from .graph import Node
-from .program import rational_multiplier
+from .program import word_multiplier
 
 BITS = 96
 ONE = 1 << BITS
@@ -73,11 +73,22 @@ class InputScale:
         """Return min(magnitude, limit) with 96 fraction bits."""
         return (min(magnitude, self.limit) * self.multiplier + ((1 << self.shift) >> 1)) >> self.shift
 
+    def error(self, scale: Fraction) -> float:
+        """Return how far `apply` can be off, in units of 1: 2^−97 of rounding, and what the multiplier misses."""
+        wrong = abs(Fraction(self.multiplier, ONE << self.shift) - min(scale, Fraction(LIMIT)))
+        return float(self.limit * wrong) + 2.0**-97
 
-def input_attrs(scale: Fraction) -> dict[str, int]:
-    """Return the attributes that bring integers of that scale to 96 fraction bits (relative error below 2^−110)."""
-    multiplier, shift = rational_multiplier(scale * ONE, 112)
-    return {"multiplier": multiplier, "shift": shift, "limit": -(-LIMIT * scale.denominator // scale.numerator)}
+
+def input_attrs(scale: Fraction, x_bits: int = 200) -> dict[str, int]:
+    """Return the attributes that bring integers |x| < 2^x_bits of that scale to 96 fraction bits.
+
+    The relative error is below 2^−110 where the products leave room for that in a word.
+    """
+    scale = min(scale, Fraction(LIMIT))  # from there on every x but 0 is at least the limit
+    limit = min(-(-LIMIT * scale.denominator // scale.numerator), 1 << x_bits)
+    found = word_multiplier(scale * ONE, 112, limit.bit_length())
+    assert found is not None  # limit · scale is at most 2 · LIMIT
+    return {"multiplier": found[0], "shift": found[1], "limit": limit}
 
 
 def exp_neg(t: int) -> int:

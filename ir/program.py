@@ -464,6 +464,22 @@ def rational_multiplier(ratio: Fraction, bits: int) -> tuple[int, int]:
     return multiplier, shift
 
 
+def word_multiplier(ratio: Fraction, bits: int, x_bits: int) -> tuple[int, int] | None:
+    """Return (M, S) as `rational_multiplier` does, such that |x|·M + 2^(S−1) < 2^255 for every |x| < 2^x_bits.
+
+    M is 0 where no such x makes anything but 0; None means that the products do not fit a word.
+    """
+    multiplier, shift = rational_multiplier(ratio, max(min(bits, _PRODUCT_BITS - x_bits), 1))
+    if shift > _PRODUCT_BITS:
+        drop = shift - _PRODUCT_BITS
+        multiplier, shift = (multiplier + (1 << drop - 1)) >> drop, _PRODUCT_BITS
+    return (multiplier, shift) if (multiplier << x_bits).bit_length() <= _PRODUCT_BITS + 1 else None
+
+
+_PRODUCT_BITS = 254
+"""With as much again for the rounding, a product of so many bits stays below 2^255."""
+
+
 def _floor_log2(ratio: Fraction) -> int:
     """Return the greatest integer k with 2^k <= ratio."""
     k = ratio.numerator.bit_length() - ratio.denominator.bit_length()

@@ -63,12 +63,23 @@ class FixedPoint:
     def dequantize(self, q: Array) -> Array:
         """Return the reals that `q` stands for, each correctly rounded to float64."""
         num, den = self.scale.numerator, self.scale.denominator
+        integers = np.asarray(q)
+        if num == 1 and den & (den - 1) == 0 and den < 1 << 900 and _fits_double(integers, self.zero_point):
+            exact: Array = np.ldexp((integers - self.zero_point).astype(np.float64), 1 - den.bit_length())
+            return exact
         flat = [(int(v) - self.zero_point) * num / den for v in np.asarray(q).ravel()]
         return np.array(flat, dtype=np.float64).reshape(np.shape(q))
 
     def __str__(self) -> str:
         zero = f"+{self.zero_point}" if self.zero_point else ""
         return f"{'s' if self.signed else 'u'}{self.bits}*{self.scale}{zero}"
+
+
+def _fits_double(integers: Array, zero_point: int) -> bool:
+    """Return whether float64 holds every integer less the zero point exactly."""
+    if integers.dtype != np.int64 or abs(zero_point) >= 1 << 52 or not integers.size:
+        return False
+    return max(int(integers.max()), -int(integers.min())) < 1 << 52
 
 
 TensorType = DType | FixedPoint

@@ -14,7 +14,7 @@ from ml2sc.ir.graph import Graph
 from ml2sc.ir.ops.base import Bounds
 from ml2sc.ir.types import Array
 
-from .precision import Binary, Integer, Precision
+from .precision import WIDEST, Binary, Integer, Precision
 from .quantize import quantize
 
 TARGET_ERROR = 1e-6
@@ -49,13 +49,16 @@ def choose_binary(graph: Graph, say: Say) -> Binary:
 
     def bound(fraction_bits: int) -> float:
         nonlocal reached
+        format_ = Binary(integer_bits, fraction_bits)
+        if format_.bits > WIDEST:
+            return math.inf
         try:
-            quantized = quantize(graph, Binary(integer_bits, fraction_bits), bounds)
+            quantized = quantize(graph, format_, bounds)
             prove_intervals(quantized)
             value = wad.output_error_bound(quantized)
         except RangeError:
             return math.inf
-        say(f"q{integer_bits}.{fraction_bits}: error bound {value:.3g}")
+        say(f"{format_}: error bound {value:.3g}")
         reached = min(reached, value)
         return value
 
@@ -65,7 +68,15 @@ def choose_binary(graph: Graph, say: Say) -> Binary:
         guess = min(guess + math.ceil(math.log2(first / TARGET_ERROR)), _MOST_FRACTION_BITS)
     elif math.isfinite(first):
         guess = max(guess - math.floor(math.log2(TARGET_ERROR / max(first, 1e-18))), 1)
-    good = next((f for f in range(guess, _MOST_FRACTION_BITS + 1) if bound(f) <= TARGET_ERROR), None)
+    good, previous = None, math.inf
+    for fraction_bits in range(guess, _MOST_FRACTION_BITS + 1):
+        value = bound(fraction_bits)
+        if value <= TARGET_ERROR:
+            good = fraction_bits
+            break
+        if 0.99 * previous < value < math.inf:
+            break  # what is left does not come from the steps' size
+        previous = value
     if good is None:
         raise RangeError(
             f"no binary format has an error bound of {TARGET_ERROR:g} for this input range; the best is {reached:.3g}",

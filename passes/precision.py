@@ -9,6 +9,9 @@ from ml2sc.errors import UsageError
 
 AUTO = "auto"
 
+WIDEST = 128
+"""Bits of the widest binary format."""
+
 
 @dataclass(frozen=True, slots=True)
 class Integer:
@@ -61,7 +64,7 @@ def parse_precision(text: str) -> Precision | None:
         return Integer(weights, activations)
     if match := re.fullmatch(r"q(\d+)\.(\d+)", text):
         result = Binary(int(match[1]), int(match[2]))
-        if not 2 <= result.bits <= 128:
-            raise UsageError(f"precision {text!r}: I + F + 1 must be 2 to 128 bits")
+        if not 2 <= result.bits <= WIDEST:
+            raise UsageError(f"precision {text!r}: I + F + 1 must be 2 to {WIDEST} bits")
         return result
     raise UsageError(f"unknown precision {text!r}", hint="int8, wNaM (w8a16), qI.F (q31.32) or auto")

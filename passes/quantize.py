@@ -10,13 +10,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from ml2sc.errors import UnsupportedModelError, UsageError
+from ml2sc.errors import RangeError, UnsupportedModelError, UsageError
 from ml2sc.ir import wad
 from ml2sc.ir.analysis import ACCUMULATOR_BITS, real_bounds
 from ml2sc.ir.graph import AttrValue, Graph, Node, Tensor
 from ml2sc.ir.ops.base import Bounds, ErrorContext, op_of
 from ml2sc.ir.ops.linear import linear_interval
-from ml2sc.ir.program import rational_multiplier
+from ml2sc.ir.program import word_multiplier
 from ml2sc.ir.types import Array, DType, FixedPoint, Interval, integer_array, round_half_up
 
 from .manager import Pass, register_pass
@@ -141,9 +141,18 @@ class _Quantization:
 
     def operand(self, name: str, extra_bits: int) -> Tensor:
         raw = self.raw(name)
-        lo, hi = self._extent(self._real[raw.name])
-        bits = math.log2(max(abs(lo), abs(hi), 1e-300) / float(raw.format.scale) + 2)
-        return raw if bits + extra_bits <= _ROOMY else self.activation(name)
+        return raw if self.bits(raw) + extra_bits <= _ROOMY else self.activation(name)
+
+    def bits(self, x: Tensor) -> int:
+        lo, hi = self._extent(self._real[x.name])
+        magnitude = max(-lo, hi) + float(self._error[x.name].max(initial=0.0))
+        if not math.isfinite(magnitude):
+            raise RangeError(
+                "its values cannot be bounded for the declared input range",
+                tensor=f"%{x.name}",
+                hint="narrow the range with --input-range",
+            )
+        return (math.ceil(Fraction(magnitude) / x.format.scale) + 1).bit_length()
 
     def weight_scale(self, weights: Array, x: FixedPoint, output: str) -> Fraction:
         if isinstance(self.precision, Binary):
@@ -263,7 +272,15 @@ class _Quantization:
         return aligned
 
     def _requantize(self, x: Tensor, to: FixedPoint, name: str) -> Tensor:
-        multiplier, shift = rational_multiplier(x.format.scale / to.scale, 64)
+        bits = self.bits(x)
+        found = word_multiplier(x.format.scale / to.scale, 64, bits)
+        if found is None:
+            raise RangeError(
+                f"|{x.name}| can reach 2^{bits}, too much to bring it to another scale in a word of the EVM",
+                tensor=f"%{x.name}",
+                hint="narrow the input range (--input-range), or choose a narrower --precision",
+            )
+        multiplier, shift = found
         tensor = self.target.add_tensor(Tensor(self.target.fresh(name), x.shape, to))
         producer = self.target.producer(x.name)
         new = self.target.add(
@@ -354,11 +371,10 @@ class _Quantization:
 
     def _range(self, name: str) -> tuple[float, float]:
         """Return the real range of a float tensor: as observed, else as proved."""
-        proved = self._extent(self.bounds[name])
-        if name not in self.source.observed:
-            return proved
-        lo, hi = self.source.observed[name]
-        return max(lo, proved[0]), min(hi, proved[1])
+        lo, hi = self._extent(self.bounds[name])
+        if name in self.source.observed:
+            lo, hi = max(lo, self.source.observed[name][0]), min(hi, self.source.observed[name][1])
+        return _steady(lo), _steady(hi)
 
     def _extent(self, bounds: Bounds) -> tuple[float, float]:
         return float(bounds.lo.min(initial=0.0)), float(bounds.hi.max(initial=0.0))
@@ -388,6 +404,15 @@ def quantize_constant(real: Array, scale: Fraction) -> Array:
         return np.floor(estimate + 0.5).astype(np.int64)
     flat = [round_half_up(Fraction(v) / scale) for v in real.ravel().tolist()]
     return integer_array(flat, real.shape)
+
+
+def _steady(value: float) -> float:
+    """Return a value rounded to 24 bits.
+
+    The last bits of a sum depend on the order in which a processor's BLAS adds; the compiled contract must not.
+    """
+    mantissa, exponent = math.frexp(value)
+    return math.ldexp(round(mantissa * (1 << 24)), exponent - 24)
 
 
 def _span_step(extent: tuple[float, float], precision: Integer) -> Fraction:

@@ -212,6 +212,7 @@ def check(
         limit: Try only so many samples.
 
     Raises:
+        UsageError: the artifact is no contract.
         DataError: the samples do not fit the model.
         ArtifactError: the artifact is incomplete, or the contract at the address is another one.
         ToolchainError: a compiler, the chain or onnxruntime is missing or failed.
@@ -219,6 +220,11 @@ def check(
     """
     if address is not None and "://" not in chain:
         raise UsageError(f"the chain {chain!r} starts empty: nothing is at {address}", hint="give a node's URL")
+    if not artifact.on_chain:
+        raise UsageError(
+            f"{artifact.name} was compiled for {artifact.target!r}, which makes no contract: there is nothing to deploy",
+            hint="compile it for another target to check it on a chain",
+        )
     oracle = _Oracle(artifact)
     data = _samples(samples, oracle.graph)
     total = data.count if limit is None else min(limit, data.count)

@@ -86,7 +86,6 @@ class Toolchain:
             raise ToolchainError(f"solc {solc.version} answered no JSON: {stdout[:200]!r}") from error
         return CompilerRun(output, f"solc {solc.version}", solc.how)
 
-
     def vyper(self, standard_input: Mapping[str, Any]) -> CompilerRun:
         """Run Vyper on a standard JSON input.
 

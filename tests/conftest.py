@@ -21,6 +21,9 @@ settings.load_profile("ml2sc")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden/ with what is emitted now")
+    parser.addoption(
+        "--update-gas", action="store_true", help="rewrite tests/gas/snapshot.json with what is measured now"
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -11,18 +11,12 @@ from ml2sc.errors import InternalError, ToolchainError
 from ml2sc.ir.program import CopySegment, Program, Section, Storage, walk
 
 from ..base import BACKENDS, DATA_CONTRACT_LIMIT, Artifact, Bytecode, EmitOptions, Toolchain
+from ..interface import ERRORS, contract_abi, keccak, storage_place
 from .memory import ADDRESSES, INPUT, MemoryMap, memory_map
 from .printer import Printer
 
 if TYPE_CHECKING:
     from jinja2 import Template
-
-ERRORS = {
-    "InputLength": ("uint256", "uint256"),
-    "InputOutOfRange": ("uint256", "int256"),
-    "WeightsMismatch": ("uint256", "address"),
-}
-"""Custom errors and the types of their arguments."""
 
 EVM_VERSIONS = {"prague": "prague", "osaka": "osaka", "glamsterdam": "osaka"}
 """solc's name of each fork's machine; solc knows none newer than osaka yet."""
@@ -55,7 +49,7 @@ class SolidityBackend:
             source_name=source_name,
             source=source,
             compiler_input=_standard_input(source_name, source, options),
-            abi=_abi(program, options),
+            abi=contract_abi(program, options),
             data=tuple(program.data_contracts()),
             program=program,
         )
@@ -98,52 +92,6 @@ def _standard_input(source_name: str, source: str, options: EmitOptions) -> dict
             },
         },
     }
-
-
-def _abi(program: Program, options: EmitOptions) -> list[dict[str, Any]]:
-    """Return the ABI as solc reports it, so that it is known before anything is compiled."""
-    n, m = f"int256[{program.input.count}]", f"int256[{program.outputs}]"
-    functions = [
-        ("predict", "x", n, "y", m),
-        ("predictPacked", "x", "bytes", "y", m),
-        ("modelHash", "", "", "", "bytes32"),
-    ]
-    if program.has_decision:
-        functions += [("classify", "x", n, "", "uint256"), ("classifyPacked", "x", "bytes", "", "uint256")]
-    abi: list[dict[str, Any]] = []
-    count = len(program.data_contracts())
-    if count:
-        abi.append(
-            {"inputs": [_value("weights", f"address[{count}]")], "stateMutability": "nonpayable", "type": "constructor"}
-        )
-    names = [
-        "InputLength",
-        *(["InputOutOfRange"] if options.strict_input else []),
-        *(["WeightsMismatch"] if count else []),
-    ]
-    fields = {
-        "InputLength": ("expected", "actual"),
-        "InputOutOfRange": ("index", "value"),
-        "WeightsMismatch": ("index", "account"),
-    }
-    for name in names:
-        inputs = [_value(field, type_) for field, type_ in zip(fields[name], ERRORS[name], strict=True)]
-        abi.append({"inputs": inputs, "name": name, "type": "error"})
-    for name, argument, given, result, returned in sorted(functions):
-        abi.append(
-            {
-                "inputs": [_value(argument, given)] if given else [],
-                "name": name,
-                "outputs": [_value(result, returned)],
-                "stateMutability": "view",
-                "type": "function",
-            }
-        )
-    return abi
-
-
-def _value(name: str, type_: str) -> dict[str, str]:
-    return {"internalType": type_, "name": name, "type": type_}
 
 
 class _Frame:
@@ -190,7 +138,7 @@ class _Frame:
         for section in self.program.layers:
             if "macs" in section.facts:
                 f = section.facts
-                place = _place(str(f["storage"]))
+                place = storage_place(str(f["storage"]))
                 text = f"{section.title}; {f['bits']} bits a sum, {f['lanes']} lanes a word, weights in {place}."
                 lines += textwrap.wrap(f"- {section.name}: {text}", 112, subsequent_indent="  ")
         return lines
@@ -198,7 +146,7 @@ class _Frame:
     def _data_contract(self, index: int, data: bytes) -> dict[str, object]:
         return {
             "length": f"{len(data):,}",
-            "codehash": f"0x{_keccak(bytes(1) + data).hex()}",
+            "codehash": f"0x{keccak(bytes(1) + data).hex()}",
             "table": self.memory.offsets[ADDRESSES] + 32 * index,
         }
 
@@ -233,10 +181,6 @@ class _Frame:
         }
 
 
-def _place(storage: str) -> str:
-    return {"literals": "the code as literals", "code": "the code", "data": "data contracts"}[storage]
-
-
 def _wrapped(tag: str, text: str) -> list[str]:
     return textwrap.wrap(f"{tag} {text}", 112) if text else []
 
@@ -265,13 +209,7 @@ def _camel(name: str) -> str:
 
 
 def _selector(name: str, types: tuple[str, ...]) -> int:
-    return int.from_bytes(_keccak(f"{name}({','.join(types)})".encode())[:4], "big")
-
-
-def _keccak(data: bytes) -> bytes:
-    from eth_utils.crypto import keccak
-
-    return keccak(data)
+    return int.from_bytes(keccak(f"{name}({','.join(types)})".encode())[:4], "big")
 
 
 @cache

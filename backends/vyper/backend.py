@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import textwrap
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ml2sc.errors import ToolchainError
 from ml2sc.ir.program import CopySegment, Program, Section, Storage, walk
 
-from ..base import BACKENDS, DATA_CONTRACT_LIMIT, Artifact, Bytecode, EmitOptions, Toolchain
+from ..base import BACKENDS, DATA_CONTRACT_LIMIT, Artifact, Bytecode, EmitOptions, Toolchain, with_settings
 from ..interface import ERRORS, contract_abi, keccak, storage_place
 from .dataflow import Signature, signatures
 from .printer import PACKED, WADS, Printer, packed_words, plain, raise_error
@@ -93,11 +92,6 @@ class VyperBackend:
 BACKENDS.register("vyper")(VyperBackend())
 
 
-def with_settings(compiler_input: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a compiler input with more settings."""
-    return {**compiler_input, "settings": {**compiler_input["settings"], **settings}}
-
-
 def _first_line(error: Mapping[str, Any]) -> str:
     text = str(error.get("formattedMessage") or error["message"]).strip()
     return f"{error.get('type', 'error')}: {text}" if text else str(error.get("type", "error"))
@@ -134,6 +128,7 @@ class _Frame:
     def render(self) -> str:
         program, options = self.program, self.options
         width = program.input.width
+        printed = [self._section(s) for s in self.sections]
         elements = f"{width} byte{'s' if width > 1 else ''} each"
         text = _template().render(
             name=options.name,
@@ -146,18 +141,16 @@ class _Frame:
             model_hash=f"0x{options.model_hash.hex()}",
             input=program.input,
             max_length=program.input.length + LONGER_INPUTS,
-            padding=32 * self.words - program.input.length,
+            padding=_padding(32 * self.words - program.input.length),
             words=self.words,
             outputs=program.outputs,
             packed=PACKED,
             wads=WADS,
-            data=[
-                {"length": f"{len(d):,}", "codehash": f"0x{keccak(bytes(1) + d).hex()}"} for d in self.data
-            ],
+            data=[{"length": f"{len(d):,}", "codehash": f"0x{keccak(bytes(1) + d).hex()}"} for d in self.data],
             tables=[
                 {"words": len(s.words), "lines": self.printer.table(name, s)}
                 for name, s in program.segments.items()
-                if s.storage is Storage.CODE
+                if s.storage is Storage.CODE and name in self.printer.tables
             ],
             decides=program.has_decision,
             decision=plain(options.decision),
@@ -167,7 +160,8 @@ class _Frame:
             length_error=raise_error("InputLength", ERRORS["InputLength"], ["_PACKED_LENGTH", "length"]),
             weights_error=raise_error("WeightsMismatch", ERRORS["WeightsMismatch"], ["index", "account"]),
             quantize={"title": plain(program.quantize.title), "lines": self.printer.quantize()},
-            sections=[self._section(s) for s in self.sections],
+            sections=printed,
+            constants={name: value for section in printed for name, value in section["constants"].items()},
         )
         return text.rstrip() + "\n"
 
@@ -176,11 +170,12 @@ class _Frame:
         for section in self.program.layers:
             if "macs" in section.facts:
                 f = section.facts
-                text = f"{section.title}; {f['bits']} bits a sum, {f['lanes']} lanes a word, weights in {storage_place(str(f['storage']))}."
+                place = storage_place(str(f["storage"]))
+                text = f"{section.title}; {f['bits']} bits a sum, {f['lanes']} lanes a word, weights in {place}."
                 lines += textwrap.wrap(f"- {section.name}: {plain(text)}", 108, subsequent_indent="  ")
         return lines
 
-    def _section(self, section: Section) -> dict[str, object]:
+    def _section(self, section: Section) -> dict[str, Any]:
         signature = self.signatures[section.name]
         parameters = [f"{PACKED}: uint256[{self.words}]"] if signature.packed else []
         parameters += [f"{self.printer.buffer_name(b)}: {self.printer.type_of(b)}" for b in signature.takes]
@@ -188,11 +183,13 @@ class _Frame:
         if len(signature.gives) > 1:
             result = f"({result})"
         name = self.functions[section.name]
+        lines, constants = self.printer.section(section, signature)
         return {
+            "constants": constants,
             "title": plain(section.title),
             "head": f"{name}({', '.join(parameters)})" + (f" -> {result}" if result else ""),
             "mutability": "view" if self._reads_data(section) else "pure",
-            "lines": self.printer.section(section, signature) or ["pass"],
+            "lines": lines or ["pass"],
         }
 
     def _reads_data(self, section: Section) -> bool:
@@ -230,6 +227,11 @@ class _Frame:
         return [*lines, f"{', '.join(names)} = {call}"]
 
 
+def _padding(size: int) -> str:
+    """Return the arguments of `concat` that append so many zero bytes, 32 at least."""
+    return ", ".join(f"empty(bytes{n})" for n in (32, size - 32) if n)
+
+
 def _function_names(sections: Iterable[Section]) -> dict[str, str]:
     """Return a function name a section, none of which is one of the frame's own."""
     taken = {"_predict", "_classify", "_quantize", "_require_length", "_require_weights"}
@@ -249,7 +251,5 @@ def _function_names(sections: Iterable[Section]) -> dict[str, str]:
 def _template() -> Template:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    environment = Environment(
-        loader=PackageLoader("ml2sc.backends.vyper"), undefined=StrictUndefined, autoescape=False  # noqa: S701
-    )
+    environment = Environment(loader=PackageLoader("ml2sc.backends.vyper"), undefined=StrictUndefined, autoescape=False)
     return environment.get_template("contract.vy.j2")

@@ -52,7 +52,7 @@ Name = tuple[str, str]
 
 
 def infer_kinds(program: Program, known: Mapping[str, Kind]) -> dict[Name, Kind]:
-    """Return the kind of every variable and buffer: what most of its uses and definitions want.
+    """Return the kinds of variables and buffers: what most of their uses and definitions want, if there is a majority.
 
     Args:
         program: The program.
@@ -78,7 +78,7 @@ def truth_values(section: Section) -> set[str]:
             tests |= {i.name: False for i in statement.inductions}
         for expression in expressions(statement):
             whole = isinstance(statement, If)
-            tests |= {name: False for name in _words(expression, tested=whole)}
+            tests |= dict.fromkeys(_words(expression, tested=whole), False)
     return {name for name, only in tests.items() if only}
 
 
@@ -117,12 +117,14 @@ class _Votes:
         self.name = ""
 
     def result(self) -> dict[Name, Kind]:
-        return {
-            name: Kind.SIGNED
-            if counts[Kind.SIGNED] > counts[Kind.UNSIGNED] and name not in self.inductions
-            else Kind.UNSIGNED
-            for name, counts in self.counts.items()
-        }
+        """Return the kinds elected; a name without a majority has none yet."""
+        found = {}
+        for name, counts in self.counts.items():
+            if name in self.inductions or counts[Kind.UNSIGNED] > counts[Kind.SIGNED]:
+                found[name] = Kind.UNSIGNED
+            elif counts[Kind.SIGNED] > counts[Kind.UNSIGNED]:
+                found[name] = Kind.SIGNED
+        return found
 
     def section(self, section: Section) -> None:
         self.name = section.name

@@ -9,8 +9,10 @@ import dataclasses
 import math
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import count
 
 from ml2sc.errors import InternalError
 from ml2sc.ir.program import (
@@ -41,13 +43,16 @@ from ml2sc.ir.program import (
     WadInput,
     add,
     const,
+    mul,
+    shl,
+    sub,
     subexpressions,
     to_signed,
     walk,
 )
 
 from .dataflow import Signature, declared_by_copy
-from .kinds import SIGNED_OPERANDS, Kind, Name, infer_kinds, is_test, truth_values
+from .kinds import SIGNED_OPERANDS, Kind, infer_kinds, is_test, truth_values
 
 PACKED = "packed"
 """Name of the packed input's words."""
@@ -56,27 +61,36 @@ WADS = "wads"
 
 _INDENT = "    "
 _WIDTH = 116
+_NAMED_USES = 3  # a long literal that a section has so often gets a name
 _DECIMAL_LIMIT = 10**12  # longer literals are hexadecimal: their digits are lanes, fields or fractions
 _WORD_BYTES = 32
+_ADDRESS_BYTES = 20
+
+_FRAME_CONSTANTS = frozenset({"_MODEL_HASH", "_PACKED_LENGTH", "_MAX_LENGTH", "_WEIGHTS"})
 
 _COMPARISONS = {OpCode.LT: "<", OpCode.GT: ">", OpCode.SLT: "<", OpCode.SGT: ">"}
+_NEGATED = {"<": ">=", ">": "<="}
 _NAMES = {OpCode.ADD: "unsafe_add", OpCode.SUB: "unsafe_sub", OpCode.MUL: "unsafe_mul"}
 _BITWISE = {OpCode.AND: "&", OpCode.OR: "|", OpCode.XOR: "^"}
 
-# fmt: off
-_RESERVED = frozenset("""
-    abs ada address and as as_wei_value assert async await babbage blobhash block blockhash bool break breakpoint bytes
-    ceil chain class concat constant continue convert create_copy_of create_forwarder_to create_from_blueprint
-    create_minimal_proxy_to decimal def default del deploy dynarray ecadd ecmul ecrecover elif else empty enum epsilon
-    error ether event except exports extcall external extract32 false finally finney flag floor for from gas global
-    hashmap if immutable implements import in indexed init initializes int interface internal is isqrt keccak256 lambda
-    len log lovelace max max_value method_id min min_value msg nonlocal none nonpayable nonreentrant not or pass payable
-    pow_mod256 pragma print public pure raise range raw_call raw_create raw_log raw_revert return reentrant self
-    selfdestruct send sha256 shannon shift slice sqrt staticcall string struct super szabo this transient true try tx
-    uint2str uint256_addmod uint256_mulmod unreachable unsafe_add unsafe_div unsafe_mul unsafe_sub uses value view wei
-    while with yield zero_address abi_decode abi_encode
-""".split())
-# fmt: on
+_RESERVED = frozenset(
+    re.findall(
+        r"\w+",
+        """
+abi_decode abi_encode abs ada address and as as_wei_value assert async await babbage blobhash block blockhash bool break
+breakpoint bytes ceil chain class concat constant continue convert create_copy_of create_forwarder_to
+create_from_blueprint create_minimal_proxy_to decimal def default del deploy dynarray ecadd ecmul ecrecover elif else
+empty enum epsilon error ether event except exports extcall external extract32 false finally finney flag floor for from
+gas global hashmap if immutable implements import in indexed init initializes int interface internal is isqrt keccak256
+lambda len log lovelace max max_value method_id min min_value msg nonlocal none nonpayable nonreentrant not or pass
+payable pow_mod256 pragma print public pure raise range raw_call raw_create raw_log raw_revert reentrant return self
+selfdestruct send sha256 shannon shift slice sqrt staticcall string struct super szabo this transient true try tx
+uint256_addmod uint256_mulmod uint2str unreachable unsafe_add unsafe_div unsafe_mul unsafe_sub uses value view wei while
+with yield zero_address
+""",
+    )
+)
+"""Words that Vyper keeps for itself."""
 
 
 class Printer:
@@ -85,18 +99,26 @@ class Printer:
     Args:
         program: The program.
         errors: The argument types of every custom error.
+
+    Attributes:
+        tables: The buffer that each segment is copied to.
     """
 
     def __init__(self, program: Program, errors: Mapping[str, tuple[str, ...]]) -> None:
         self.program, self.errors = program, errors
         self.words = packed_words(program)
-        self.tables = _table_kinds(program)
-        self.kinds = infer_kinds(program, self.tables)
+        self.tables = _tables(program)
+        self.kinds = infer_kinds(
+            program, {**_table_kinds(program, self.tables), "wad": Kind.SIGNED, "label": Kind.UNSIGNED}
+        )
+        self.names: dict[int, str] = {}
+        self.uses: Counter[int] = Counter()
+        self.constants = {constant_name(name) for name in program.segments}
         self.first_contract: dict[str, int] = {}
-        count = 0
+        contracts = 0
         for name, segment in program.segments.items():
-            self.first_contract[name] = count
-            count += segment.contracts
+            self.first_contract[name] = contracts
+            contracts += segment.contracts
 
     def quantize(self) -> list[str]:
         """Return the body of the function from `wads` to `packed`."""
@@ -104,21 +126,50 @@ class Printer:
         lines = [f"{PACKED}: uint256[{self.words}] = empty(uint256[{self.words}])"]
         return [*lines, *body.lines(), f"return {PACKED}"]
 
-    def section(self, section: Section, signature: Signature) -> list[str]:
-        """Return the body of a section's function."""
+    def section(self, section: Section, signature: Signature) -> tuple[list[str], dict[str, str]]:
+        """Return the body of a section's function, and the constants it uses by name: words in hexadecimal."""
+        lines = self._section(section, signature)
+        repeated = [value for value, uses in self.uses.items() if uses >= _NAMED_USES]
+        free = (name for n in count() if (name := f"_{section.name.upper()}_{n}") not in self.constants)
+        self.names = dict(zip(repeated, free, strict=False))
+        constants = {name: f"0x{value:064x}" for value, name in self.names.items()}
+        lines = self._section(section, signature)
+        self.names = {}
+        return lines, constants
+
+    def _section(self, section: Section, signature: Signature) -> list[str]:
+        self.uses.clear()
         body = _Body(self, section, {name: self.buffer_name(name) for name in signature.takes})
-        lines = []
-        for name in (*signature.gives, *signature.own):
-            if name not in signature.takes and not declared_by_copy(section.body, name, self.program.buffers[name]):
-                lines.append(body.declare(name))
+        new = [name for name in (*signature.gives, *signature.own) if name not in signature.takes]
+        sizes = self.program.buffers
+        lines = [body.declare(name) for name in new if not declared_by_copy(section.body, name, sizes[name])]
         lines += body.lines()
         if signature.gives:
             lines.append(f"return {', '.join(self.buffer_name(name) for name in signature.gives)}")
         return lines
 
+    def literal(self, value: int, kind: Kind) -> str:
+        """Return a literal word: decimal, a power of two, or hexadecimal, by its name if it has one."""
+        number = to_signed(value) if kind is Kind.SIGNED else value
+        if abs(number) < _DECIMAL_LIMIT:
+            return f"{number:_}"
+        if value & (value - 1) == 0 and value < 1 << 255:
+            return f"2**{value.bit_length() - 1}"
+        self.uses[value] += 1
+        if value in self.names:
+            return f"convert({self.names[value]}, {kind.value})"
+        # the first bit of the literal is the sign of an int256
+        size = (value.bit_length() + 7 + (kind is Kind.SIGNED)) // 8 if number >= 0 else _WORD_BYTES
+        size += size == _ADDRESS_BYTES  # a literal of 20 bytes would be an address
+        return f"convert(0x{value:0{2 * size}x}, {kind.value})"
+
     def type_of(self, buffer: str) -> str:
         """Return the Vyper type of a buffer."""
-        return f"{self.kinds.get(('', buffer), Kind.UNSIGNED).value}[{self.program.buffers[buffer]}]"
+        return f"{self.kind_of(buffer).value}[{self.program.buffers[buffer]}]"
+
+    def kind_of(self, buffer: str) -> Kind:
+        """Return the kind of a buffer's words."""
+        return self.kinds.get(("", buffer), Kind.UNSIGNED)
 
     def buffer_name(self, buffer: str) -> str:
         """Return the name of a buffer's array."""
@@ -126,8 +177,7 @@ class Printer:
 
     def table(self, name: str, segment: Segment) -> list[str]:
         """Return the declaration of a constant that holds a segment in the code."""
-        buffer = _buffers_of(self.program)[name]
-        kind = self.kinds[("", buffer)]
+        kind = self.kind_of(self.tables[name])
         words = [f"0x{w:064x}" if kind is Kind.BYTES else _decimal(w, kind) for w in segment.words]
         lines = (
             [f"{w}," for w in words]
@@ -210,7 +260,7 @@ class _Body:
             case Let(name, value) | Assign(name, value):
                 return [self._let(name, value)]
             case Store(buffer, index, value):
-                kind = self.printer.kinds.get(("", buffer), Kind.UNSIGNED)
+                kind = self.printer.kind_of(buffer)
                 target = f"{self.printer.buffer_name(buffer)}[{self._bare(index)}]"
                 return [f"{target} = {self._bare(value, kind)}"]
             case StoreInput(offset, width, value):
@@ -222,7 +272,7 @@ class _Body:
             case Block(body):
                 return self._body(body)  # its variables may come again: then they are assigned
             case Fail(error, args):
-                return [self._fail(error, args)]
+                return self._fail(error, args)
             case For():
                 return self._for(statement)
 
@@ -237,20 +287,29 @@ class _Body:
     def _store_input(self, offset: Expr, width: int, value: Expr) -> list[str]:
         """Add an element to the packed words, which are zero where it goes."""
         offset, value = self._substituted(offset), self._substituted(value)
-        element = f"({self._expr(value)} & {_literal((1 << 8 * width) - 1, Kind.UNSIGNED)})"
+        element = f"({self._expr(value)} & {self.printer.literal((1 << 8 * width) - 1, Kind.UNSIGNED)})"
         left = 256 - 8 * width
         word = self._bare(_quotient(offset))
-        if _WORD_BYTES % width == 0 and self._stride(offset) % width == 0:
-            if isinstance(offset, Const):
-                return [f"{PACKED}[{word}] |= {element} << {left - 8 * (offset.value % _WORD_BYTES)}"]
-            return [f"{PACKED}[{word}] |= {element} << unsafe_sub({left}, {self._bits(offset)})"]
+        if self._inside(offset, width):
+            return [f"{PACKED}[{word}] |= {element} << {self._less(left, offset)}"]
         after = self._bare(add(_quotient(offset), const(1)))
-        bits = self._bits(offset)
         high = f"({element} << {left})"
         return [
-            f"{PACKED}[{word}] |= {high} >> {bits}",
-            f"{PACKED}[{after}] |= {high} << unsafe_sub(256, {bits})",
+            f"{PACKED}[{word}] |= {high} >> {self._bits(offset)}",
+            f"{PACKED}[{after}] |= {high} << {self._less(256, offset)}",
         ]
+
+    def _inside(self, offset: Expr, width: int) -> bool:
+        """Return whether the bytes from an offset on are sure to lie in one word."""
+        if isinstance(offset, Const):
+            return offset.value % _WORD_BYTES + width <= _WORD_BYTES
+        return _WORD_BYTES % width == 0 and self._stride(offset) % width == 0
+
+    def _less(self, bits: int, offset: Expr) -> str:
+        """Return `bits` less those of its word that lie before a byte offset."""
+        if isinstance(offset, Const):
+            return str(bits - 8 * (offset.value % _WORD_BYTES))
+        return f"unsafe_sub({bits}, ({self._expr(offset)} & 31) << 3)"
 
     def _bits(self, offset: Expr) -> str:
         """Return the bits of its word that lie before a byte offset."""
@@ -296,13 +355,15 @@ class _Body:
         index = number_text if first == 0 else f"unsafe_add({first}, {number_text})"
         return f"_WEIGHTS[{index}].code, unsafe_add(1, ({text} % {per}) << 5)"
 
-    def _fail(self, error: str, args: tuple[Expr, ...]) -> str:
-        types = self.printer.errors[error]
-        values = [
-            self._bare(arg, Kind.SIGNED if type_ == "int256" else Kind.UNSIGNED)
-            for arg, type_ in zip(args, types, strict=True)
-        ]
-        return raise_error(error, types, values)
+    def _fail(self, error: str, args: tuple[Expr, ...]) -> list[str]:
+        types, lines, values = self.printer.errors[error], [], []
+        for number, (arg, type_) in enumerate(zip(args, types, strict=True)):
+            text = self._bare(arg, Kind.SIGNED if type_ == "int256" else Kind.UNSIGNED)
+            if isinstance(self._substituted(arg), Const):  # abi_encode does not guess the type of a literal
+                lines.append(self._set(f"argument_{number}", type_, text))
+                text = f"argument_{number}"
+            values.append(text)
+        return [*lines, raise_error(error, types, values)]
 
     def _for(self, statement: For) -> list[str]:
         if statement.count == 0:
@@ -342,8 +403,10 @@ class _Body:
 
     def _changes(self, start: Expr) -> bool:
         """Return whether an expression may change its value during the loop that starts with it."""
-        return any(not isinstance(p, Const | Var | Apply) or getattr(p, "name", "") in self.assigned
-                   for p in subexpressions(start))
+        return any(
+            not isinstance(p, Const | Var | Apply) or getattr(p, "name", "") in self.assigned
+            for p in subexpressions(start)
+        )
 
     def _once(self, statement: For) -> list[str]:
         """Return the body of a loop of one round, its variables replaced by what they start with."""
@@ -363,10 +426,8 @@ class _Body:
                 return LoadInput(self._substituted(offset))
             case WadInput(index):
                 return WadInput(self._substituted(index))
-            case Apply(OpCode.ADD, (first, second)):
-                return add(self._substituted(first), self._substituted(second))
             case Apply(op, args):
-                return Apply(op, tuple(self._substituted(a) for a in args))
+                return _folded(op, tuple(self._substituted(a) for a in args))
         return expr
 
     def _stride(self, expr: Expr) -> int:
@@ -397,16 +458,22 @@ class _Body:
         match expr:
             case Var(name) if name in self.truths:
                 return self._name(name)
+            case Apply(OpCode.ISZERO, (Apply(op, (a, b)),)) if op in _COMPARISONS:
+                return self._comparison(op, a, b, negated=True)
             case Apply(OpCode.ISZERO, (arg,)):
                 return f"{self._atom(arg)} == 0" if not self._is_test(arg) else f"not {self._operand(arg)}"
             case Apply(OpCode.EQ, (a, b)):
-                return f"{self._expr(a)} == {self._expr(b)}"
+                kind = self._own_kind(a)
+                return f"{self._expr(a, kind)} == {self._expr(b, kind)}"
             case Apply(op, (a, b)) if op in _COMPARISONS:
-                kind = Kind.SIGNED if op in SIGNED_OPERANDS else Kind.UNSIGNED
-                return f"{self._expr(a, kind)} {_COMPARISONS[op]} {self._expr(b, kind)}"
+                return self._comparison(op, a, b)
             case Apply(OpCode.AND | OpCode.OR as op, (a, b)) if is_test(expr):
                 return f"{self._operand(a)} {'and' if op is OpCode.AND else 'or'} {self._operand(b)}"
         return f"{self._atom(expr)} != 0"
+
+    def _comparison(self, op: OpCode, a: Expr, b: Expr, *, negated: bool = False) -> str:
+        kind, sign = Kind.SIGNED if op in SIGNED_OPERANDS else Kind.UNSIGNED, _COMPARISONS[op]
+        return f"{self._expr(a, kind)} {_NEGATED[sign] if negated else sign} {self._expr(b, kind)}"
 
     def _operand(self, expr: Expr) -> str:
         text = self._test(expr)
@@ -417,13 +484,15 @@ class _Body:
 
     def _atom(self, expr: Expr) -> str:
         """Return an expression as whichever kind it is."""
-        kind = Kind.UNSIGNED
+        return self._expr(expr, self._own_kind(expr))
+
+    def _own_kind(self, expr: Expr) -> Kind:
+        """Return the kind of number that needs no conversion, as far as is plain to see."""
         if isinstance(expr, Var):
-            kind = self._kind(expr.name)
-        elif isinstance(expr, Load):
-            kind = self.printer.kinds.get(("", expr.buffer), Kind.UNSIGNED)
-            kind = Kind.UNSIGNED if kind is Kind.BYTES else kind
-        return self._expr(expr, kind)
+            return self._kind(expr.name)
+        if isinstance(expr, Load) and self.printer.kind_of(expr.buffer) is Kind.SIGNED:
+            return Kind.SIGNED
+        return Kind.UNSIGNED
 
     def _expr(self, expr: Expr, kind: Kind = Kind.UNSIGNED) -> str:
         """Return an expression as a word of a kind."""
@@ -431,14 +500,14 @@ class _Body:
             return f"convert({self._test(expr)}, {kind.value})"
         match expr:
             case Const(value):
-                return _literal(value, kind)
+                return self.printer.literal(value, kind)
             case Var(name) if name in self.values:
                 return self._expr(self.values[name], kind)
             case Var(name):
                 return _converted(self._name(name), self._kind(name), kind)
             case Load(buffer, index):
                 text = f"{self.printer.buffer_name(buffer)}[{self._bare(index)}]"
-                return _converted(text, self.printer.kinds.get(("", buffer), Kind.UNSIGNED), kind)
+                return _converted(text, self.printer.kind_of(buffer), kind)
             case LoadInput(offset):
                 return _converted(self._input_word(self._substituted(offset)), Kind.UNSIGNED, kind)
             case WadInput(index):
@@ -451,6 +520,8 @@ class _Body:
 
     def _apply(self, op: OpCode, args: tuple[Expr, ...], kind: Kind) -> str:
         first, second = args
+        if op is OpCode.ADD and (positive := _magnitude(second)) is not None:
+            return f"unsafe_sub({self._bare(first, kind)}, {self._bare(positive, kind)})"
         if op in _NAMES:
             return f"{_NAMES[op]}({self._bare(first, kind)}, {self._bare(second, kind)})"
         if op is OpCode.SHL:
@@ -475,16 +546,16 @@ class _Body:
         return _converted(text, Kind.UNSIGNED, kind)
 
     def _byte(self, index: Expr, word: str) -> str:
-        if isinstance(index, Const):
-            if index.value == 0:
-                return f"({word} >> 248)"
-            return f"(({word} >> {248 - 8 * index.value}) & 255)" if index.value < 31 else f"({word} & 255)"
         match index:
-            case Apply(OpCode.ADD, (variable, Const(value))):
-                shift = f"unsafe_sub({248 - 8 * value}, {self._expr(variable)} << 3)"
-            case _:
-                shift = f"unsafe_sub(248, {self._expr(index)} << 3)"
-        return f"(({word} >> {shift}) & 255)"
+            case Const(0):
+                return f"({word} >> 248)"
+            case Const(31):
+                return f"({word} & 255)"
+            case Const(number):
+                return f"(({word} >> {248 - 8 * number}) & 255)"
+            case Apply(OpCode.ADD, (variable, Const(number))):
+                return f"(({word} >> unsafe_sub({248 - 8 * number}, {self._expr(variable)} << 3)) & 255)"
+        return f"(({word} >> unsafe_sub(248, {self._expr(index)} << 3)) & 255)"
 
     def _input_word(self, offset: Expr) -> str:
         """Return the 32 bytes at an offset of the packed input."""
@@ -492,14 +563,13 @@ class _Body:
         if self._stride(offset) % _WORD_BYTES == 0:
             return word
         after = f"{PACKED}[{self._bare(add(_quotient(offset), const(1)))}]"
-        bits = self._bits(offset)
-        return f"(({word} << {bits}) | ({after} >> unsafe_sub(256, {bits})))"
+        return f"(({word} << {self._bits(offset)}) | ({after} >> {self._less(256, offset)}))"
 
     def _element(self, op: OpCode, shift: int, offset: Expr, kind: Kind) -> str:
         """Return the element at an offset of the packed input: the top 256 − shift bits from there on."""
         width = (256 - shift) // 8
         own = Kind.SIGNED if op is OpCode.SAR else Kind.UNSIGNED
-        inside = shift % 8 == 0 and _WORD_BYTES % width == 0 and self._stride(offset) % width == 0
+        inside = shift % 8 == 0 and self._inside(offset, width)
         if not inside or self._stride(offset) % _WORD_BYTES == 0:
             text = f"({_converted(self._input_word(offset), Kind.UNSIGNED, own)} >> {shift})"
             return _converted(text, own, kind)
@@ -507,17 +577,14 @@ class _Body:
         if op is OpCode.SAR:
             text = f"({_converted(f'({word} << {self._bits(offset)})', Kind.UNSIGNED, own)} >> {shift})"
             return _converted(text, own, kind)
-        if isinstance(offset, Const):
-            right = shift - 8 * (offset.value % _WORD_BYTES)
-            low = f"({word} >> {right})" if right else word
-        else:
-            low = f"({word} >> unsafe_sub({shift}, {self._bits(offset)}))"
-        return _converted(f"({low} & {_literal((1 << 8 * width) - 1, own)})", own, kind)
+        right = self._less(shift, offset)
+        low = word if right == "0" else f"({word} >> {right})"
+        return _converted(f"({low} & {self.printer.literal((1 << 8 * width) - 1, own)})", own, kind)
 
 
 def packed_words(program: Program) -> int:
-    """Return the words of the packed input: at least one byte past its end is there, and is zero."""
-    return program.input.length // _WORD_BYTES + 1
+    """Return the words of the packed input: and one of zeros, as an element may be read with the next word."""
+    return -(-program.input.length // _WORD_BYTES) + 1
 
 
 def identifier(name: str) -> str:
@@ -528,11 +595,12 @@ def identifier(name: str) -> str:
 
 def constant_name(segment: str) -> str:
     """Return the name of the constant that holds a segment."""
-    return f"_{segment.upper()}"
+    name = f"_{segment.upper()}"
+    return f"{name}_" if name in _FRAME_CONSTANTS else name
 
 
 def plain(text: str) -> str:
-    """Return text that can stand in a comment or a docstring: ASCII, one line, no NatSpec tag and no quote ending it."""
+    """Return text that can stand in a comment or a docstring: ASCII, one line, no NatSpec tag, no quotes."""
     line = " ".join(text.split()).replace("\\", "/").replace('"""', "'''").replace("@", "(at)")
     return line.encode("ascii", "backslashreplace").decode().replace("\\", "/")
 
@@ -543,17 +611,16 @@ def raise_error(error: str, types: tuple[str, ...], values: Iterable[str]) -> st
     return f'raw_revert(abi_encode({", ".join(values)}, method_id=method_id("{signature}")))'
 
 
-def _buffers_of(program: Program) -> dict[str, str]:
-    """Return the buffer that each segment is copied to."""
-    return {
-        s.segment: s.buffer for section in program.sections() for s in walk(section.body) if isinstance(s, CopySegment)
-    }
+def _tables(program: Program) -> dict[str, str]:
+    """Return the buffer that each segment is copied to; segments that no section copies are left out."""
+    sections = [*program.layers, program.dequantize]
+    return {s.segment: s.buffer for section in sections for s in walk(section.body) if isinstance(s, CopySegment)}
 
 
-def _table_kinds(program: Program) -> dict[str, Kind]:
-    """Return the kinds of the buffers that segments are copied to."""
+def _table_kinds(program: Program, tables: Mapping[str, str]) -> dict[str, Kind]:
+    """Return the kinds of the buffers that segments are copied to, where their words settle them."""
     kinds = {}
-    for name, buffer in _buffers_of(program).items():
+    for name, buffer in tables.items():
         segment = program.segments[name]
         if segment.storage is Storage.DATA:
             kinds[buffer] = Kind.UNSIGNED
@@ -562,6 +629,32 @@ def _table_kinds(program: Program) -> dict[str, Kind]:
         elif any(w >= _DECIMAL_LIMIT for w in segment.words):
             kinds[buffer] = Kind.SIGNED
     return kinds
+
+
+def _folded(op: OpCode, args: tuple[Expr, ...]) -> Expr:
+    """Return an operation, done at once where its operands are known."""
+    match op, args:
+        case OpCode.ADD, (a, b):
+            return add(a, b)
+        case OpCode.SUB, (a, b):
+            return sub(a, b)
+        case OpCode.MUL, (a, b):
+            return mul(a, b)
+        case OpCode.SHL, (Const(bits), a):
+            return shl(bits, a)
+        case OpCode.DIV, (Const(a), Const(b)) if b:
+            return const(a // b)
+    return Apply(op, args)
+
+
+def _magnitude(expr: Expr) -> Expr | None:
+    """Return −c or x·(−c) for a negative constant c or a product x·c with one, else None: a shorter literal."""
+    match expr:
+        case Const(value) if value >> 255:
+            return const(-value)
+        case Apply(OpCode.MUL, (x, Const(value))) if value >> 255:
+            return mul(x, const(-value))
+    return None
 
 
 def _quotient(offset: Expr) -> Expr:
@@ -588,16 +681,6 @@ def _closes_last(text: str) -> bool:
         if depth == 0:
             return i == len(text) - 1
     return False
-
-
-def _literal(value: int, kind: Kind) -> str:
-    signed = to_signed(value)
-    number = signed if kind is Kind.SIGNED else value
-    if abs(number) < _DECIMAL_LIMIT:
-        return f"{number:_}"
-    if value & (value - 1) == 0 and value < 1 << 255:
-        return f"2**{value.bit_length() - 1}"
-    return f"convert(0x{value:064x}, {kind.value})"
 
 
 def _decimal(word: int, kind: Kind) -> str:

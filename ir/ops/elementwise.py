@@ -401,7 +401,7 @@ class Sigmoid(_Unary):
 
     def quantize(self, node: Node, q: Quantizer) -> None:
         x = q.raw(node.inputs[0])
-        attrs = fixmath.input_attrs(x.format.scale)
+        attrs = fixmath.input_attrs(x.format.scale, q.bits(x))
         q.emit(node, "Sigmoid", [x.name], fixmath.OUTPUT_STEP, output=node.output, attrs=attrs)
 
     def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
@@ -417,7 +417,8 @@ class Sigmoid(_Unary):
 
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
         """Sigmoid's slope is at most 1/4."""
-        return [np.minimum(_value(context.errors, 0) / 4 + fixmath.SIGMOID_ERROR, 1.0)]
+        own = fixmath.SIGMOID_ERROR + fixmath.InputScale.of(node).error(_tensor(inputs, 0).format.scale)
+        return [np.minimum(_value(context.errors, 0) / 4 + own, 1.0)]
 
 
 @register_op

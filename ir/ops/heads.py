@@ -7,10 +7,11 @@ from fractions import Fraction
 
 import numpy as np
 
-from ml2sc.errors import ShapeError, UnsupportedModelError
+from ml2sc.errors import RangeError, ShapeError, UnsupportedModelError
 
 from .. import fixmath
 from ..graph import Node, Tensor
+from ..program import word_multiplier
 from ..types import Array, DType
 from .base import Arrays, Bounds, ErrorContext, Inputs, OpDef, Signature, attr_int, register_op
 from .elementwise import _bound, _tensor, _value
@@ -35,7 +36,7 @@ class _VectorOp(OpDef):
         _axis(node, len(x.shape), -1)
         return [Signature(x.shape, DType.FLOAT)]
 
-    def _emit(self, node: Node, q: Quantizer, attrs: Mapping[str, int | str]) -> None:
+    def _emit(self, node: Node, q: Quantizer, x: Tensor, attrs: Mapping[str, int | str]) -> None:
         shape = q.shape(node.inputs[0])
         axis = _axis(node, len(shape), -1)
         if any(dim > 1 for dim in shape[axis + 1 :]):
@@ -44,7 +45,6 @@ class _VectorOp(OpDef):
                 node=str(node),
                 tensor=f"%{node.inputs[0]}{list(shape)}, axis {axis}",
             )
-        x = q.raw(node.inputs[0])
         q.emit(
             node, self.op_type, [x.name], fixmath.OUTPUT_STEP, output=node.output, attrs={**attrs, "size": shape[axis]}
         )
@@ -78,7 +78,8 @@ class Softmax(_VectorOp):
         return [Bounds(np.zeros(shape), np.ones(shape))]
 
     def quantize(self, node: Node, q: Quantizer) -> None:
-        self._emit(node, q, fixmath.input_attrs(q.raw(node.inputs[0]).format.scale))
+        x = q.raw(node.inputs[0])
+        self._emit(node, q, x, fixmath.input_attrs(x.format.scale, q.bits(x) + 1))
 
     def _exact_row(self, node: Node, row: list[int]) -> list[int]:
         scale, top = fixmath.InputScale.of(node), max(row)
@@ -94,7 +95,8 @@ class Softmax(_VectorOp):
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
         """|∂p_i/∂x_j| sums to 2·p_i·(1 − p_i) <= 1/2 over j; exp's errors enter the quotient size + 1 times."""
         error = _value(context.errors, 0)
-        own = (attr_int(node, "size", 1) + 2) * fixmath.EXP_ERROR
+        exp = fixmath.EXP_ERROR + fixmath.InputScale.of(node).error(_tensor(inputs, 0).format.scale)
+        own = (attr_int(node, "size", 1) + 2) * exp
         return [np.full(error.shape, min(float(error.max(initial=0.0)) / 2 + own, 1.0))]
 
 
@@ -119,14 +121,25 @@ class LogSoftmax(_VectorOp):
         shape = q.shape(node.inputs[0])
         if shape[_axis(node, len(shape), -1)] >= 1 << 16:
             raise UnsupportedModelError("LogSoftmax is supported for fewer than 65,536 classes", node=str(node))
-        self._emit(node, q, fixmath.input_attrs(q.raw(node.inputs[0]).format.scale))
+        x = q.raw(node.inputs[0])
+        bits = q.bits(x) + 1
+        found = word_multiplier(x.format.scale * fixmath.ONE, 112, bits)
+        if found is None:
+            raise RangeError(
+                f"the logarithms of its probabilities do not fit a word with {fixmath.BITS} fraction bits",
+                node=str(node),
+                hint="narrow the input range with --input-range",
+            )
+        distance = {"distance_multiplier": found[0], "distance_shift": found[1]}
+        self._emit(node, q, x, {**fixmath.input_attrs(x.format.scale, bits), **distance})
 
     def _exact_row(self, node: Node, row: list[int]) -> list[int]:
         scale, top = fixmath.InputScale.of(node), max(row)
         total = fixmath.ln(sum(fixmath.exp_neg(scale.apply(top - v)) for v in row))
         drop = fixmath.BITS - fixmath.OUTPUT_BITS
-        half = (1 << scale.shift) >> 1
-        return [-((((top - v) * scale.multiplier + half) >> scale.shift) + total >> drop) for v in row]
+        multiplier, shift = (attr_int(node, f"distance_{key}", 0) for key in ("multiplier", "shift"))
+        half = (1 << shift) >> 1
+        return [-((((top - v) * multiplier + half) >> shift) + total >> drop) for v in row]
 
     def interval_exact(
         self, node: Node, inputs: Inputs, bounds: Sequence[Bounds | None], outputs: Sequence[Tensor]
@@ -141,7 +154,11 @@ class LogSoftmax(_VectorOp):
         """|∂y_i/∂x_j| sums to at most 2 over j; the sum of exps is at least 1, so ln does not widen their errors."""
         error, x = _value(context.errors, 0), _bound(context.real, 0)
         spread = float(x.hi.max() - x.lo.min()) + 2 * float(error.max(initial=0.0))
-        own = (attr_int(node, "size", 1) + 1) * fixmath.EXP_ERROR + fixmath.LN_ERROR + 2.0**-59 + spread * 2.0**-110
+        scale = _tensor(inputs, 0).format.scale
+        exp = fixmath.EXP_ERROR + fixmath.InputScale.of(node).error(scale)
+        ratio = Fraction(attr_int(node, "distance_multiplier", 0), fixmath.ONE << attr_int(node, "distance_shift", 0))
+        wrong = spread * float(abs(ratio / scale - 1))
+        own = (attr_int(node, "size", 1) + 1) * exp + fixmath.LN_ERROR + 2.0**-59 + wrong
         return [np.full(error.shape, 2 * float(error.max(initial=0.0)) + own)]
 
 
@@ -169,7 +186,7 @@ class Normalizer(_VectorOp):
         return [Bounds(np.where(x.lo < 0, -1.0, 0.0), np.ones(x.lo.shape))]
 
     def quantize(self, node: Node, q: Quantizer) -> None:
-        self._emit(node, q, {"norm": "L1"})
+        self._emit(node, q, q.operand(node.inputs[0], fixmath.OUTPUT_BITS), {"norm": "L1"})
 
     def _exact_row(self, node: Node, row: list[int]) -> list[int]:
         total = sum(abs(v) for v in row) or 1

@@ -78,9 +78,9 @@ def activate(node: Node, y: Array) -> Array:
 
 
 def _product_error(w: Tensor, x_error: Array, x_magnitude: Array) -> Array:
-    quantized = np.abs(w.format.dequantize(_data(w)))
-    wrong = np.abs(w.format.dequantize(_data(w)) - _real(w)) + FOLD_ERROR * np.abs(_real(w))
-    total: Array = x_error @ quantized + x_magnitude @ wrong
+    quantized = w.format.dequantize(_data(w))
+    wrong = np.abs(quantized - _real(w)) + FOLD_ERROR * np.abs(_real(w))
+    total: Array = x_error @ np.abs(quantized) + x_magnitude @ wrong
     return total
 
 

@@ -39,6 +39,13 @@ class Quantizer(Protocol):
     def operand(self, name: str, extra_bits: int) -> Tensor:
         """Return the raw form if it, widened by `extra_bits`, stays well inside a word, else the activation form."""
 
+    def bits(self, x: Tensor) -> int:
+        """Return the bits that hold |q − z| of a tensor of the quantised graph.
+
+        Raises:
+            RangeError: they cannot be bounded.
+        """
+
     def weight_scale(self, weights: Array, x: FixedPoint, output: str) -> Fraction:
         """Return the scale of a linear layer's weights (float64, any shape).
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -271,7 +272,16 @@ def _label(node: Node) -> str:
 
 LowerFunction = Callable[[Lowering, Node], None]
 
-LOWERINGS: Registry[LowerFunction] = Registry("lowering", "ml2sc.lowerings")
+
+def _adapt(name: str, item: Any) -> LowerFunction:
+    """Return the function that a plugin's entry point stands for."""
+    if not callable(item):
+        raise TypeError(f"{item!r} is no function")
+    function: LowerFunction = item
+    return function
+
+
+LOWERINGS: Registry[LowerFunction] = Registry("lowering", "ml2sc.lowerings", _adapt)
 """A lowering an operator; plugins add theirs through the entry-point group `ml2sc.lowerings`."""
 
 
@@ -293,5 +303,9 @@ def lower_node(context: Lowering, node: Node) -> None:
         UnsupportedOperatorError: it has no lowering.
     """
     if node.op_type not in LOWERINGS:
-        raise UnsupportedOperatorError(f"operator {node.op_type} has no lowering", node=str(node))
+        raise UnsupportedOperatorError(
+            f"operator {node.op_type} has no lowering",
+            node=str(node),
+            hint="who defines the operator names one in the entry-point group 'ml2sc.lowerings'",
+        )
     LOWERINGS.get(node.op_type)(context, node)

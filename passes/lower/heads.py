@@ -116,12 +116,13 @@ def lower_log_softmax(context: Lowering, node: Node) -> None:
     source, size, rows = _row_buffers(context, node, draft)
     result = Scalars(context.buffer(f"{draft.name}_out", count), count)
     scale = fixmath.InputScale.of(node)
-    half = const((1 << scale.shift) >> 1)
+    multiplier, shift = (attr_int(node, f"distance_{key}", 0) for key in ("multiplier", "shift"))
+    half = const((1 << shift) >> 1)
     drop = fixmath.BITS - fixmath.OUTPUT_BITS
     for row in range(rows):
         first = row * size
-        distance = mul(sub(Var("top"), Load(source, Var("j"))), const(scale.multiplier))
-        below = add(shr(scale.shift, add(distance, half)), Var("log"))
+        distance = mul(sub(Var("top"), Load(source, Var("j"))), const(multiplier))
+        below = add(shr(shift, add(distance, half)), Var("log"))
         block = [
             *_maximum(source, first, size, "top"),
             *_exponentials(source, result.buffer, first, size, scale),

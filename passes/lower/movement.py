@@ -22,6 +22,7 @@ from .values import Value
     "Slice",
     "Split",
     "Squeeze",
+    "Tile",
     "Transpose",
     "Unsqueeze",
     "Cast",

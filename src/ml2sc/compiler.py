@@ -12,13 +12,13 @@ import logging
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ml2sc.backends import BACKENDS, Artifact, EmitOptions, Toolchain
+from ml2sc.backends import BACKENDS, Artifact, EmitOptions, Toolchain, with_settings
 from ml2sc.errors import ContractLimitError, InternalError, UnknownNameError, UnsupportedModelError, UsageError
 from ml2sc.frontend.data import Samples, load_samples, samples_from_arrays
 from ml2sc.frontend.model_file import OnnxModel, contract_name, load_onnx
@@ -61,7 +61,8 @@ class Options:
         optimize: `inference`, `balanced` or `deploy`.
         fork: EVM version.
         level: 0, 1 or 2: which passes run on the float graph.
-        passes: These instead (a pipeline as text).
+        passes: These instead: a pipeline as text, in which `O2` stands for that level's passes, or the passes
+            themselves. Passes that change the model (`Pass.changes_model`) come first.
         name: Name of the contract; None: from the model's file.
         strict_input: Revert on an input out of range instead of saturating.
     """
@@ -73,7 +74,7 @@ class Options:
     optimize: str = "inference"
     fork: str = "prague"
     level: int = 2
-    passes: str | None = None
+    passes: str | tuple[Pass, ...] | None = None
     name: str | None = None
     strict_input: bool = False
 
@@ -144,11 +145,13 @@ def compile(  # noqa: A001  the library's verb
     _declare_ranges(reference, options, samples)
 
     graph = reference.copy()
+    front = _front(options)
+    model = _Snapshot(sum(p.changes_model for p in front))
     instruments: list[Instrument] = [_Explain(say, reference)] if explain else []
     instruments += [DumpIr(Path(dump_ir))] if dump_ir is not None else []
-    front = LEVELS[options.level] if options.passes is None else parse_pipeline(options.passes)
     tail: list[Pass] = [] if samples is None else [Calibrate([samples.sample(i) for i in range(samples.count)])]
-    run_pipeline(graph, [*front, *tail], instruments)
+    run_pipeline(graph, [*front, *tail], [model, *instruments])
+    reference = model.graph
     if observed is not None:
         graph.observed = dict(observed)
     quantize = next((p for p in front if isinstance(p, Quantize)), None)
@@ -177,7 +180,11 @@ def compile(  # noqa: A001  the library's verb
         decision=_decision(reference, graph),
     )
     artifact = backend.emit(program, emit)
-    recorded = dataclasses.replace(options, input_ranges=tuple(reference.input_ranges[n] for n in reference.inputs))
+    recorded = dataclasses.replace(
+        options,
+        input_ranges=tuple(reference.input_ranges[n] for n in reference.inputs),
+        passes=_as_text(options.passes),
+    )
     manifest = _manifest(artifact, graph, program, recorded, quantize.precision, source)
     return dataclasses.replace(
         artifact,
@@ -198,12 +205,14 @@ def build(artifact: Artifact, toolchain: Toolchain) -> Artifact:
         toolchain: `ml2sc.runtime.toolchain.Toolchain()`.
 
     Returns:
-        The artifact with its bytecode; the compiler's version is in its manifest.
+        The artifact with its bytecode; the compiler's version is in its manifest. Source that is no contract has none.
 
     Raises:
         ToolchainError: there is no compiler, or it fails.
         ContractLimitError: the contract is larger than the chain allows.
     """
+    if not artifact.on_chain:
+        return artifact
     bytecode = BACKENDS.get(artifact.target).compile(artifact, toolchain)
     if len(bytecode.runtime) > CODE_SIZE_LIMIT:
         raise ContractLimitError(
@@ -215,9 +224,10 @@ def build(artifact: Artifact, toolchain: Toolchain) -> Artifact:
     manifest = {
         **artifact.manifest,
         "code_bytes": len(bytecode.runtime),
-        "toolchain": {"compiler": bytecode.compiler, "found": bytecode.how},
+        "toolchain": {"compiler": bytecode.compiler, "found": bytecode.how, "settings": dict(bytecode.settings)},
     }
-    return dataclasses.replace(artifact, bytecode=bytecode, manifest=manifest)
+    compiler_input = with_settings(artifact.compiler_input, bytecode.settings)
+    return dataclasses.replace(artifact, bytecode=bytecode, manifest=manifest, compiler_input=compiler_input)
 
 
 def _signatures(abi: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, tuple[str, ...], tuple[str, ...]]]:
@@ -234,6 +244,31 @@ def _signatures(abi: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, tuple[
 
 def _quiet(text: str) -> None:
     log.debug("%s", text)
+
+
+def _front(options: Options) -> Sequence[Pass]:
+    """Return the passes that run on the float graph."""
+    if options.passes is None:
+        return LEVELS[options.level]
+    if isinstance(options.passes, str):
+        return parse_pipeline(options.passes, {f"O{level}": passes for level, passes in enumerate(LEVELS)})
+    return options.passes
+
+
+def _as_text(passes: str | tuple[Pass, ...] | None) -> str | None:
+    return passes if passes is None or isinstance(passes, str) else ",".join(map(str, passes))
+
+
+@dataclass
+class _Snapshot:
+    """Keeps the graph as it is after step `step`: what it computes then is the model."""
+
+    step: int
+    graph: Graph = field(default_factory=Graph)
+
+    def after_pass(self, step: int, pass_: Pass | None, graph: Graph, seconds: float) -> None:
+        if step == self.step:
+            self.graph = graph.copy()
 
 
 class _Explain:

@@ -134,7 +134,7 @@ class UnknownNameError(UsageError):
 
 
 class PluginError(UsageError):
-    """A plugin clashes with another or fails to load."""
+    """A plugin clashes with another, fails to load, or does its work wrongly."""
 
     code = "ML142"
 

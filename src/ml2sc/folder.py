@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
-from ml2sc.backends.base import Artifact, Bytecode
+from ml2sc.backends.base import Artifact, Bytecode, with_settings
 from ml2sc.errors import ArtifactError, Ml2scError, OutputError
 
 MODEL = "model.onnx"
@@ -25,11 +25,13 @@ _OTHER_VERSION = "it was edited, or made by another version of ml2sc; compile th
 def write_folder(artifact: Artifact, directory: str | os.PathLike[str]) -> list[Path]:
     """Write an artifact's files: source, ABI, bytecode, compiler input, weights, model and manifest.
 
+    Of source that is no contract there are only source, model and manifest.
+
     They are written beside the folder first and then moved into it, so a failure leaves the folder as it was. Files in
     it that an earlier artifact put there are replaced, all others stay. The same artifact gives the same bytes.
 
     Args:
-        artifact: A compiled artifact, with bytecode.
+        artifact: A compiled artifact, with bytecode if it is a contract.
         directory: Where to; it and its parents are made if need be.
 
     Returns:
@@ -39,10 +41,10 @@ def write_folder(artifact: Artifact, directory: str | os.PathLike[str]) -> list[
         ArtifactError: the artifact has no bytecode.
         OutputError: the folder cannot be written.
     """
-    if artifact.bytecode is None:
+    if artifact.on_chain and artifact.bytecode is None:
         raise ArtifactError(f"{artifact.name} is not compiled", hint="call ml2sc.build(artifact, toolchain) first")
     target = Path(directory)
-    files = _contents(artifact, artifact.bytecode)
+    files = _contents(artifact)
     temporary = target.absolute().with_name(f".{target.absolute().name}.{os.getpid()}.tmp")
     try:
         temporary.parent.mkdir(parents=True, exist_ok=True)
@@ -62,15 +64,15 @@ def write_folder(artifact: Artifact, directory: str | os.PathLike[str]) -> list[
     return [target / name for name in files]
 
 
-def _contents(artifact: Artifact, bytecode: Bytecode) -> dict[str, bytes]:
-    files = {
-        artifact.source_name: artifact.source.encode(),
-        f"{artifact.name}.abi.json": _json(list(artifact.abi)),
-        f"{artifact.name}.bin": f"{bytecode.creation.hex()}\n".encode(),
-        f"{artifact.name}.standard.json": _json(artifact.compiler_input),
-        **({WEIGHTS: b"".join(artifact.data)} if artifact.data else {}),
-        MODEL: artifact.model,
-    }
+def _contents(artifact: Artifact) -> dict[str, bytes]:
+    files = {artifact.source_name: artifact.source.encode()}
+    if artifact.bytecode is not None:
+        files |= {
+            f"{artifact.name}.abi.json": _json(list(artifact.abi)),
+            f"{artifact.name}.bin": f"{artifact.bytecode.creation.hex()}\n".encode(),
+            f"{artifact.name}.standard.json": _json(artifact.compiler_input),
+        }
+    files |= {**({WEIGHTS: b"".join(artifact.data)} if artifact.data else {}), MODEL: artifact.model}
     for name, content in artifact.external.items():
         if PurePath(name).is_absolute() or os.path.normpath(name) in {*files, MANIFEST}:
             raise OutputError(
@@ -144,7 +146,7 @@ def load_folder(directory: str | os.PathLike[str]) -> Artifact:
         compiler, error_bound = manifest["toolchain"], float(manifest["error_bound"])
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise ArtifactError(f"{folder / MANIFEST} is incomplete: {error!r}", hint=_OTHER_VERSION) from error
-    contents = {file: _read(folder, file) for file in _names(name, files)}
+    contents = {file: _read(folder, file) for file in files}
     for file, content in contents.items():
         if hashlib.sha256(content).hexdigest() != files[file]:
             raise ArtifactError(f"{folder / file} was edited: its hash is not the manifest's", hint=_OTHER_VERSION)
@@ -154,19 +156,26 @@ def load_folder(directory: str | os.PathLike[str]) -> Artifact:
         raise ArtifactError(f"{folder / MODEL} does not compile any more\n{error}", hint=_OTHER_VERSION) from error
     expected = {
         again.source_name: again.source.encode(),
-        f"{name}.abi.json": _json(list(again.abi)),
-        f"{name}.standard.json": _json(again.compiler_input),
         **({WEIGHTS: b"".join(again.data)} if again.data else {}),
         MODEL: again.model,
         **again.external,
     }
+    if again.on_chain:
+        expected |= {
+            f"{name}.abi.json": _json(list(again.abi)),
+            f"{name}.standard.json": _json(with_settings(again.compiler_input, compiler.get("settings", {}))),
+        }
+    missing = [file for file in [*expected, *([f"{name}.bin"] if again.on_chain else [])] if file not in contents]
+    if missing:
+        raise ArtifactError(f"{MANIFEST} does not list {', '.join(missing)}", hint=_OTHER_VERSION)
     for file, content in expected.items():
-        if contents.get(file, _read(folder, file)) != content:
+        if contents[file] != content:
             raise ArtifactError(f"{folder / file} is not what the model compiles to", hint=_OTHER_VERSION)
     # Sums of floats depend on the machine in their last digits.
     if abs(again.manifest["error_bound"] - error_bound) > 1e-9 * error_bound:
         raise ArtifactError(f"{folder / MANIFEST}: error_bound is not what the model compiles to", hint=_OTHER_VERSION)
-    return dataclasses.replace(again, manifest=manifest, bytecode=_bytecode(folder, name, contents, again, compiler))
+    bytecode = _bytecode(folder, name, contents, again, compiler) if again.on_chain else None
+    return dataclasses.replace(again, manifest=manifest, bytecode=bytecode)
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
@@ -177,15 +186,6 @@ def _manifest(folder: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict):
         raise ArtifactError(f"{folder / MANIFEST} is no manifest of ml2sc", hint=_OTHER_VERSION)
     return manifest
-
-
-def _names(name: str, files: Mapping[str, str]) -> list[str]:
-    """Return the files to read: what the manifest lists, and what there must be even if it does not list it."""
-    required = [f"{name}.bin", f"{name}.abi.json", f"{name}.standard.json", MODEL]
-    missing = [file for file in required if file not in files]
-    if missing:
-        raise ArtifactError(f"{MANIFEST} does not list {', '.join(missing)}", hint=_OTHER_VERSION)
-    return list(files)
 
 
 def _read(folder: Path, name: str) -> bytes:

@@ -117,13 +117,15 @@ class Limits:
 
     Attributes:
         depth: Most operators before the head.
-        width: Most features of a layer.
+        width: Most features of a layer, as a rule.
+        widest: Most features of a layer, one time in ten.
         wild: Whether weights of absurd size and odd names occur.
         precisions: What to choose from.
     """
 
     depth: int = 6
     width: int = 12
+    widest: int = 120
     wild: bool = True
     precisions: tuple[str, ...] = PRECISIONS
 
@@ -167,7 +169,7 @@ class RandomModel:
     def width(self) -> int:
         """Return a number of features, small as a rule."""
         kind = self.choose.number(0, 9)
-        return self.choose.number(1, 5 if kind < 7 else self.limits.width if kind < 9 else max(self.limits.width, 5))
+        return self.choose.number(1, 5 if kind < 7 else self.limits.width if kind < 9 else self.limits.widest)
 
     def values(self, shape: tuple[int, ...], *, nonzero: bool = False) -> Array:
         """Return weights of one of several kinds."""
@@ -255,7 +257,8 @@ class RandomModel:
         if self.choose.number(0, 3):
             shape = self.choose.pick([(n,), (1, n), (rows, n), (1,), (), (rows, 1)])
             inputs.append(self.constant(self.values(shape), "b"))
-        return [self.one("Gemm", inputs, (rows, n), **attrs)]
+        y = self.one("Gemm", inputs, (rows, n), **attrs)
+        return [y, self.one("Relu", [y.name], y.shape)] if self.flag() else [y]
 
     def _matmul(self, x: Activation) -> list[Activation]:
         if len(x.shape) == 2 and self.choose.number(0, 2) == 2:
@@ -422,7 +425,7 @@ class RandomModel:
             "precision": self.choose.pick(self.limits.precisions),
             "level": self.choose.pick([2, 1, 0]),
             "strict_input": self.flag(),
-            "weights": self.choose.pick(["auto", "auto", "code", "data"]),
+            "weights": self.choose.pick(["auto", "code", "data"]),
             "optimize": self.choose.pick(["inference", "inference", "balanced", "deploy"]),
             "input_ranges": tuple(ranges),
         }

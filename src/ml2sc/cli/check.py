@@ -45,7 +45,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from ml2sc.runtime.check import check
 
     artifact = load_folder(arguments.directory)
-    if arguments.solc is not None:
+    if arguments.solc is not None and artifact.on_chain:
         _compare_bytecode(artifact, arguments.solc)
     with _progress_bar(quiet=arguments.quiet) as progress:
         report = check(artifact, arguments.samples, chain=arguments.chain, address=arguments.address, progress=progress)

@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--optimize", default="inference", metavar="GOAL", help="inference (default), deploy or balanced")
     add("--fork", default="prague", metavar="NAME", help="EVM version: prague (default), osaka, glamsterdam")
     add("-O", dest="level", type=int, choices=(0, 1, 2), default=2, help="how much the graph is rewritten (default: 2)")
-    add("--passes", metavar="SPEC", help="these passes instead of a level's: 'name,name{option=value},...'")
+    add("--passes", metavar="SPEC", help="these passes instead: 'name{option=value},O2,...'")
     add("--dump-ir", metavar="DIR", type=Path, help="write the graph after each pass into DIR")
     add("--explain", action="store_true", help="say what each pass did and why; without a model list the operators")
     add("--name", metavar="NAME", help="name of the contract (default: the file's)")
@@ -118,17 +118,20 @@ def _explain(text: str) -> None:
 def _list_operators(*, as_json: bool) -> None:
     from ml2sc.frontend.onnx_import import supported_operators
     from ml2sc.ir.ops import OPS
-    from ml2sc.ir.ops.folding import FoldingOp
+    from ml2sc.ir.ops.folding import folds_only
 
-    operators = [
-        {"operator": name, "folds_only": name in OPS and isinstance(OPS.get(name), FoldingOp)}
-        for name in supported_operators()
-    ]
+    operators = []
+    for name in supported_operators():
+        owner = OPS.owner(name) if name in OPS else "ml2sc"
+        # a plugin is not loaded for a list: it may fail to
+        operators.append({"operator": name, "folds_only": owner == "ml2sc" and folds_only(name), "owner": owner})
     if as_json:
         print(json.dumps(operators, indent=2))
         return
     for entry in operators:
-        print(f"{entry['operator']}{'  (only where it folds to a constant)' if entry['folds_only'] else ''}")
+        folds = "  (only where it folds to a constant)" if entry["folds_only"] else ""
+        plugin = "" if entry["owner"] == "ml2sc" else f"  (by {entry['owner']})"
+        print(f"{entry['operator']}{folds}{plugin}")
 
 
 def _summary(artifact: Artifact, folder: Path, files: Sequence[Path]) -> dict[str, Any]:
@@ -152,8 +155,9 @@ def _print_summary(artifact: Artifact) -> None:
     lines.append(f"  error bound   {manifest['error_bound']:.3g} on every output")
     contracts = f"{len(artifact.data)} data contract{'s' if len(artifact.data) > 1 else ''}"
     weights = f" and {sizes['data_bytes']:,} in {contracts}" if artifact.data else ""
-    lines.append(f"  code          {sizes['code_bytes']:,} bytes{weights}")
-    if (gas := manifest.get("gas", {}).get("predicted")) is not None:
+    if artifact.bytecode is not None:
+        lines.append(f"  code          {sizes['code_bytes']:,} bytes{weights}")
+    if artifact.on_chain and (gas := manifest.get("gas", {}).get("predicted")) is not None:
         lines.append(f"  gas           {gas:,} predicted")
     if artifact.bytecode is not None:
         lines.append(f"  compiled by   {artifact.bytecode.compiler} ({artifact.bytecode.how})")

@@ -59,6 +59,14 @@ def test_dequantize_is_correctly_rounded(q: int) -> None:
     assert fmt.dequantize(np.array([q], dtype=object))[0] == float(Fraction(3 * (q - 7), 1 << 100))
 
 
+@given(st.lists(st.integers(-(1 << 60), 1 << 60), max_size=4), st.integers(0, 300), st.integers(-(1 << 60), 1 << 60))
+def test_dequantize_is_the_same_on_every_path(values: list[int], bits: int, zero: int) -> None:
+    fmt = FixedPoint(64, True, Fraction(1, 1 << bits), zero)
+    want = [float(Fraction(v - zero, 1 << bits)) for v in values]
+    assert fmt.dequantize(np.array(values, dtype=np.int64)).tolist() == want
+    assert fmt.dequantize(np.array(values, dtype=object)).tolist() == want
+
+
 @given(st.fractions())
 def test_round_half_up(value: Fraction) -> None:
     assert round_half_up(value) == (value + Fraction(1, 2)).__floor__()

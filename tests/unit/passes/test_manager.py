@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from ml2sc.errors import NonFiniteError, PassError, UnknownNameError, UnsupportedOperatorError, UsageError
+from ml2sc.errors import NonFiniteError, PassError, PluginError, UnknownNameError, UnsupportedOperatorError, UsageError
 from ml2sc.ir.graph import Graph, Tensor
 from ml2sc.ir.parser import parse_graph
 from ml2sc.ir.printer import print_graph
@@ -83,6 +83,15 @@ def test_a_pipeline_that_cannot_be_read(spec: str, message: str, hint: str | Non
         assert hint in error.value.hint
 
 
+@pytest.mark.usefixtures("_toy")
+def test_a_level_stands_for_its_passes() -> None:
+    levels = {"O7": (MatmulAddToGemm(), FuseGemmRelu())}
+    assert parse_pipeline("toy{bits=4},O7", levels) == (Toy(4), MatmulAddToGemm(), FuseGemmRelu())
+    for spec in ("O7{bits=4}", "O6"):
+        with pytest.raises(UnknownNameError):
+            parse_pipeline(spec, levels)
+
+
 def test_an_unknown_pass_gets_a_suggestion() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'fuse_gemm_relu'") as error:
         parse_pipeline("fuse_gem_relu")
@@ -95,6 +104,23 @@ def test_order_constraints() -> None:
     with pytest.raises(UsageError, match="'fuse_gemm_relu' must come after 'fold_scaling'"):
         check_order([MatmulAddToGemm(), FuseGemmRelu(), FoldScaling()])
     check_order([MatmulAddToGemm(), FoldScaling(), FuseGemmRelu(), FoldScaling()])  # once before is enough
+
+
+@dataclass(frozen=True)
+class Change(Pass):
+    """A pass that makes another model of the model."""
+
+    name: ClassVar[str] = "change"
+    changes_model: ClassVar[bool] = True
+
+    def run(self, graph: Graph) -> bool:
+        return True
+
+
+def test_passes_that_change_the_model_come_first() -> None:
+    check_order([Change(), Change(), MatmulAddToGemm()])
+    with pytest.raises(UsageError, match="'change' changes the model: it must come before 'matmul_add_to_gemm'"):
+        check_order([Change(), MatmulAddToGemm(), Change()])
 
 
 def test_the_order_is_checked_before_anything_runs() -> None:
@@ -163,13 +189,25 @@ class Break(Pass):
         ("crash", r"KeyError\('oops'\)"),
     ],
 )
-def test_a_pass_that_breaks_the_graph_is_named_with_its_step(how: str, message: str) -> None:
+def test_a_pass_that_breaks_the_graph_is_named_with_its_step(
+    how: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Break, "__module__", "ml2sc.passes.broken")
     with pytest.raises(PassError, match=message) as error:
         run_pipeline(parse_graph(TEXT), [FuseGemmRelu(), Break(how)])
     text = error.value.args[0]
     assert text.startswith(f"pass break{{how={how}}} (step 2) failed: ")
     assert text.endswith("; before it ran: fuse_gemm_relu")
     assert str(error.value).count("internal error") == 1
+
+
+def test_a_pass_that_is_not_ours_is_not_our_bug() -> None:
+    with pytest.raises(PluginError, match="output %y is") as error:
+        run_pipeline(parse_graph(TEXT), [FuseGemmRelu(), Break("shape")])
+    whose = __name__.partition(".")[0]
+    assert error.value.message.startswith(f"pass break{{how=shape}} of {whose} (step 2) failed: ")
+    assert error.value.message.endswith("; before it ran: fuse_gemm_relu")
+    assert error.value.hint == f"this is a bug in {whose}, not in ml2sc"
 
 
 def test_what_a_pass_finds_wrong_with_the_model_is_the_models_error() -> None:

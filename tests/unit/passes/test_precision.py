@@ -27,7 +27,9 @@ def test_auto_is_not_a_format() -> None:
     assert Binary(31, 32).bits == 64
 
 
-@pytest.mark.parametrize("text", ["w1a8", "w8a33", "q0.0", "q64.64", "int4", "8", "", "w8", "q3", "q-1.4", "W8A8", "int8 "])
+@pytest.mark.parametrize(
+    "text", ["w1a8", "w8a33", "q0.0", "q64.64", "int4", "8", "", "w8", "q3", "q-1.4", "W8A8", "int8 "]
+)
 def test_what_is_none_of_them(text: str) -> None:
     with pytest.raises(UsageError, match="precision"):
         parse_precision(text)

@@ -58,10 +58,11 @@ def test_int8_by_hand() -> None:
         "const %fc1.weight: s8*1/64[2,2] in [-64, 127] = [127, -64, 1, 100]",
         "const %fc1.bias: s10*1/64[2] in [-300, 2] = [2, -300]",
         "const %fc2.weight: s8*1/127[2,1] in [-127, 127] = [127, -127]",
-        '%h: s16*1/64[1,2] in [0, 32642] = FusedGemm(%x, %fc1.weight, %fc1.bias) {activation="Relu"} '
-        '@fc1 from ("/fc1", "/relu")',
-        "%h.q: u8*2[1,2] in [0, 255] = Requantize(%h) {multiplier=1, shift=7} "
-        '@h.q.requantize from ("/fc1", "/relu")',
+        (
+            '%h: s16*1/64[1,2] in [0, 32642] = FusedGemm(%x, %fc1.weight, %fc1.bias) {activation="Relu"} '
+            '@fc1 from ("/fc1", "/relu")'
+        ),
+        '%h.q: u8*2[1,2] in [0, 255] = Requantize(%h) {multiplier=1, shift=7} @h.q.requantize from ("/fc1", "/relu")',
         '%y: s16*2/127[1,1] in [-32385, 32385] = Gemm(%h.q, %fc2.weight) @fc2 from ("/fc2")',
     ]
 
@@ -83,7 +84,7 @@ def test_neither_loses_more_than_half_a_bit(top: float) -> None:
     weight, step = graph.tensor("fc1.weight").format.scale, graph.tensor("h.q").format.scale
     want = Fraction(min(top, 508.0234375)) / 255
     assert Fraction(1) <= weight * 64 <= Fraction(1415, 1000)
-    assert Fraction(9999, 10000) <= step / want <= Fraction(1415, 1000) or weight * 64 == 1 and step <= weight
+    assert Fraction(9999, 10000) <= step / want <= Fraction(1415, 1000) or (weight * 64 == 1 and step <= weight)
     assert graph.producer("h.q").attrs["multiplier"] == 1  # type: ignore[union-attr]
 
 
@@ -94,10 +95,14 @@ def test_q4_4_by_hand() -> None:
         "const %fc1.weight: s7*1/16[2,2] in [-16, 32] = [32, -16, 0, 25]",
         "const %fc1.bias: s12*1/256[2] in [-1200, 6] = [6, -1200]",
         "const %fc2.weight: s6*1/16[2,1] in [-16, 16] = [16, -16]",
-        '%h: s14*1/256[1,2] in [0, 7686] = FusedGemm(%x, %fc1.weight, %fc1.bias) {activation="Relu"} '
-        '@fc1 from ("/fc1", "/relu")',
-        "%h.q: s9*1/16[1,2] in [0, 255] = Requantize(%h) {multiplier=1, shift=4} "
-        '@h.q.requantize from ("/fc1", "/relu")',
+        (
+            '%h: s14*1/256[1,2] in [0, 7686] = FusedGemm(%x, %fc1.weight, %fc1.bias) {activation="Relu"} '
+            '@fc1 from ("/fc1", "/relu")'
+        ),
+        (
+            "%h.q: s9*1/16[1,2] in [0, 255] = Requantize(%h) {multiplier=1, shift=4} "
+            '@h.q.requantize from ("/fc1", "/relu")'
+        ),
         '%y: s13*1/256[1,1] in [-4080, 4080] = Gemm(%h.q, %fc2.weight) @fc2 from ("/fc2")',
     ]
 
@@ -168,7 +173,8 @@ def test_stated_errors_hold(precision: Precision) -> None:
 
 
 @pytest.mark.parametrize(
-    ("precision", "range_"), [(Integer(32, 32), (-1e25, 1e25)), (Binary(100, 27), (-1e30, 1e30)), (Binary(0, 90), (0, 1))]
+    ("precision", "range_"),
+    [(Integer(32, 32), (-1e25, 1e25)), (Binary(100, 27), (-1e30, 1e30)), (Binary(0, 90), (0, 1))],
 )
 def test_an_input_given_as_wad_is_within_the_stated_error(precision: Precision, range_: tuple[float, float]) -> None:
     graph = parse_graph(TWO_LAYERS.replace("[0.0, 255.0]", f"[{range_[0]}, {range_[1]}]").replace("255.0", "1.0"))
@@ -177,7 +183,9 @@ def test_an_input_given_as_wad_is_within_the_stated_error(precision: Precision, 
         x = float(range_[0] + share * (range_[1] - range_[0]))
         q = wad.inputs_from_wad(result, wad.to_wad([x, x]))["x"]
         fmt = result.tensor("x").format
-        assert abs((int(q.ravel()[0]) - fmt.zero_point) * fmt.scale - Fraction(x)) <= Fraction(result.errors["x"] * (1 + 2.0**-50))
+        assert abs((int(q.ravel()[0]) - fmt.zero_point) * fmt.scale - Fraction(x)) <= Fraction(
+            result.errors["x"] * (1 + 2.0**-50)
+        )
 
 
 def test_a_shift_is_enough_for_every_layer_of_the_examples(examples: Path) -> None:

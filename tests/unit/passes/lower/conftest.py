@@ -45,7 +45,11 @@ def random_inputs(graph: Graph, count: int, seed: int) -> list[dict[str, Array]]
 
 
 def _agree(
-    graph: Graph, options: PlanOptions | None = None, *, samples: Sequence[Mapping[str, Array]] | None = None, seed: int = 0
+    graph: Graph,
+    options: PlanOptions | None = None,
+    *,
+    samples: Sequence[Mapping[str, Array]] | None = None,
+    seed: int = 0,
 ) -> Program:
     verify(graph)
     program = lower(graph, options)

@@ -28,7 +28,7 @@ def plan(layer: tuple[int, int, int, int], options: PlanOptions | None = None, *
 
 @given(LAYERS, OPTIONS, st.booleans())
 def test_a_plan_holds_the_layer(layer: tuple[int, int, int, int], options: PlanOptions, skips: bool) -> None:
-    rows, outputs, bits, weight_bits = layer
+    rows, outputs, bits, _weight_bits = layer
     p = plan(layer, options, skips=skips)
     assert p.lanes * p.accumulators * p.blocks >= outputs
     assert p.lanes * p.accumulators * (p.blocks - 1) < outputs
@@ -66,7 +66,8 @@ def test_more_outputs_need_no_fewer_words(layer: tuple[int, int, int, int], fiel
     rows, outputs, bits, weight_bits = layer
     if fields * weight_bits <= 256:
         smaller, larger = (
-            planning._candidates(rows, n, bits, weight_bits, fields, PlanOptions())[0] for n in (outputs, outputs + more)
+            planning._candidates(rows, n, bits, weight_bits, fields, PlanOptions())[0]
+            for n in (outputs, outputs + more)
         )
         assert words(larger, rows) >= words(smaller, rows)
 
