@@ -23,47 +23,55 @@ ML2SC_DEPLOYMENT = 6_390_000
 """Gas of deploying that contract and uploading its weights (13 transactions), measured likewise."""
 
 
-def run(name: str, folder: Path) -> dict[str, Any]:
+TARGETS = ("solidity", "vyper")
+
+
+def shown(arguments: list[str], folder: Path) -> str:
+    """Return a command's arguments as a user would type them at the top of the repository."""
+    return " ".join(a.replace(f"{HERE.parent}/", "").replace(f"{folder}/", "out/") for a in arguments)
+
+
+def run(name: str, target: str, folder: Path) -> dict[str, Any]:
     """Compile and check one example as a user would, and return the report."""
-    example, out = HERE / name, folder / name
-    calibration, samples = example / "calibration.npz", example / "samples.npz"
-    compile_arguments = [
-        f"{example / name}.onnx",
-        "--precision",
-        "int8",
-        "--calibrate",
-        str(calibration),
-        "-o",
-        str(out),
-    ]
-    shown = " ".join(a.replace(f"{HERE.parent}/", "").replace(f"{folder}/", "out/") for a in compile_arguments)
-    print(f"\n$ ml2sc-compile {shown}", flush=True)
-    if status := compile_command(compile_arguments):
+    example, out, samples = HERE / name, folder / target / name, HERE / name / "samples.npz"
+    options = ["--target", target, "--precision", "int8", "--calibrate", str(example / "calibration.npz")]
+    arguments = [str(example / f"{name}.onnx"), *options, "-o", str(out)]
+    print(f"\n$ ml2sc-compile {shown(arguments, folder)}", flush=True)
+    if status := compile_command(arguments):
         sys.exit(status)
-    check_arguments = [str(out), "--samples", str(samples)]
-    shown = " ".join(a.replace(f"{HERE.parent}/", "").replace(f"{folder}/", "out/") for a in check_arguments)
-    print(f"\n$ ml2sc-check {shown}", flush=True)
-    if status := check_command(check_arguments):
+    arguments = [str(out), "--samples", str(samples)]
+    print(f"\n$ ml2sc-check {shown(arguments, folder)}", flush=True)
+    if status := check_command(arguments):
         sys.exit(status)
     return ml2sc.check(ml2sc.load_folder(out), samples, limit=100).to_json()
+
+
+def compare(title: str, reports: dict[str, dict[str, Any]], theirs: tuple[int, int] | None) -> None:
+    """Print the gas of both targets side by side, and of ML2SC's own contract where it was measured."""
+    columns = [f"{target:>12}" for target in reports] + ([f"{'ML2SC':>12}"] if theirs else [])
+    print(f"\n{title:<40}{''.join(columns)}")
+    for row, (what, gas_of) in enumerate(
+        (
+            ("one inference", lambda gas: gas["inference"]["mean"]),
+            ("deployment with weights", lambda gas: gas["deploy"] + gas["weights"]),
+        )
+    ):
+        ours = [gas_of(report["gas"]) for report in reports.values()]
+        figures = [*ours, *([theirs[row]] if theirs else [])]
+        ratio = f"  {theirs[row] / ours[0]:.1f} times ours" if theirs else ""
+        print(f"  {what:<38}{''.join(f'{f:12,.0f}' for f in figures)}{ratio}")
 
 
 def main() -> None:
     """Run the demonstration."""
     with tempfile.TemporaryDirectory() as temporary:
-        print("A digits classifier (64-32-10, trained in PyTorch) becomes a Solidity contract:")
-        run("digits", Path(temporary))
+        print("A digits classifier (64-32-10, trained in PyTorch) becomes a Solidity and a Vyper contract:")
+        digits = {target: run("digits", target, Path(temporary)) for target in TARGETS}
         print("\nThe network of the ML2SC paper (30-4-4-1):")
-        report = run("breast_cancer", Path(temporary))
-    gas = report["gas"]
-    inference, deployment = gas["inference"]["mean"], gas["deploy"] + gas["weights"]
-    print("\nGas for the paper's network      ML2SC's contract      this one   ratio")
-    for what, theirs, ours in (
-        ("one inference", ML2SC_INFERENCE, inference),
-        ("deployment with weights", ML2SC_DEPLOYMENT, deployment),
-    ):
-        print(f"  {what:<28} {theirs:18,} {ours:13,.0f} {theirs / ours:6.1f}x")
-    print("Every answer above was equal, bit for bit, in two interpreters and in the contract on the EVM.")
+        paper = {target: run("breast_cancer", target, Path(temporary)) for target in TARGETS}
+    compare("Gas, digits 64-32-10, 100 samples", digits, None)
+    compare("Gas, the paper's 30-4-4-1, 100 samples", paper, (ML2SC_INFERENCE, ML2SC_DEPLOYMENT))
+    print("\nEvery answer above was equal, bit for bit, in two interpreters and in the contracts on the EVM.")
 
 
 if __name__ == "__main__":
