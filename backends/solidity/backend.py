@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -102,11 +103,15 @@ class _Frame:
         self.memory: MemoryMap = memory_map(program)
         self.printer = Printer(program, self.memory, {name: _selector(name, types) for name, types in ERRORS.items()})
         self.data = program.data_contracts()
+        self.sections = [*program.layers, program.dequantize]
+        self.functions = _function_names([s.name for s in self.sections], _FRAME)
+        taken = (*_FRAME, *self.functions.values())
+        loaders = _function_names([f"load_{name}" for name in program.segments], taken)
+        self.loaders = dict(zip(program.segments, loaders.values(), strict=True))
 
     def render(self) -> str:
         program, options, offsets = self.program, self.options, self.memory.offsets
-        sections = [*program.layers, program.dequantize]
-        functions = _function_names(sections)
+        sections, functions = self.sections, self.functions
         printed = [self._section(s, functions[s.name]) for s in sections]
         text = _template().render(
             name=options.name,
@@ -160,7 +165,7 @@ class _Frame:
             "function": function,
             "mutability": "view" if reads_data else "pure",
             "loaders": [
-                _loader_name(c.segment) for c in copies if self.program.segments[c.segment].storage is Storage.CODE
+                self.loaders[c.segment] for c in copies if self.program.segments[c.segment].storage is Storage.CODE
             ],
             "lines": self.printer.section(section, 3),
         }
@@ -175,7 +180,7 @@ class _Frame:
         if copy.words != len(segment.words):
             raise InternalError(f"segment {copy.segment} in the code is copied in part")
         return {
-            "function": _loader_name(copy.segment),
+            "function": self.loaders[copy.segment],
             "words": len(segment.words),
             "lines": self.printer.segment(segment, copy.buffer),
         }
@@ -185,22 +190,21 @@ def _wrapped(tag: str, text: str) -> list[str]:
     return textwrap.wrap(f"{tag} {text}", 112) if text else []
 
 
-def _function_names(sections: list[Section]) -> dict[str, str]:
-    """Return a function name a section, none of which is one of the frame's own."""
-    taken = {"_predict", "_classify", "_allocate", "_unpack", "_quantize", "_weightsTable", "_requireWeights"}
-    names: dict[str, str] = {}
-    for section in sections:
-        name, count = f"_{_camel(section.name)}", 1
-        while name in taken:
+_FRAME = ("_predict", "_classify", "_allocate", "_unpack", "_quantize", "_weightsTable", "_requireWeights")
+"""Functions of the frame."""
+
+
+def _function_names(names: Iterable[str], taken: Iterable[str]) -> dict[str, str]:
+    """Return a function name for each of some names, none of which is taken."""
+    found: dict[str, str] = {}
+    for name in names:
+        base, count = f"_{_camel(name)}", 1
+        function = base
+        while function in (*taken, *found.values()):
             count += 1
-            name = f"_{_camel(section.name)}{count}"
-        taken.add(name)
-        names[section.name] = name
-    return names
-
-
-def _loader_name(segment: str) -> str:
-    return f"_load{_camel(segment)[0].upper()}{_camel(segment)[1:]}"
+            function = f"{base}{count}"
+        found[name] = function
+    return found
 
 
 def _camel(name: str) -> str:
