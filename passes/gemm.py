@@ -14,7 +14,7 @@ import numpy as np
 from ml2sc.ir.graph import Graph, Node, Tensor
 from ml2sc.ir.ops import op_of
 from ml2sc.ir.ops.base import attr_float, attr_int
-from ml2sc.ir.ops.linear import FOLD_ERROR
+from ml2sc.ir.ops.linear import FOLD_ERROR, is_folded
 from ml2sc.ir.ops.normalization import BatchNormalization
 from ml2sc.ir.types import Array, DType
 
@@ -28,12 +28,13 @@ class GemmParts(NamedTuple):
     Attributes:
         weights: W, float64, (k, n).
         bias: C, float64, broadcastable to (m, n), or None.
-        slack: Bound on what rounding in float64 has put in C (the node's attribute `slack`).
+        slack: Bound on what rounding in float64 has put in C (the node's attribute `slack`); None if both are the
+            model's own numbers.
     """
 
     weights: Array
     bias: Array | None
-    slack: float = 0.0
+    slack: float | None = None
 
 
 class Affine(NamedTuple):
@@ -55,7 +56,7 @@ def gemm_parts(graph: Graph, node: Node) -> GemmParts | None:
         return None
     weights = _times(attr_float(node, "alpha", 1.0), b.T if attr_int(node, "transB", 0) else b)
     bias = None if c is None else _times(attr_float(node, "beta", 1.0), c)
-    return GemmParts(weights, bias, attr_float(node, "slack", 0.0))
+    return GemmParts(weights, bias, attr_float(node, "slack", 0.0) if is_folded(node) else None)
 
 
 def _times(factor: float | Array, array: Array) -> Array:
@@ -84,7 +85,8 @@ def set_gemm(
         node,
         inputs=tuple(inputs),
         outputs=(output or node.output,),
-        attrs=({"transA": 1} if attr_int(node, "transA", 0) else {}) | ({"slack": parts.slack} if parts.slack else {}),
+        attrs=({"transA": 1} if attr_int(node, "transA", 0) else {})
+        | ({} if parts.slack is None else {"slack": parts.slack}),
         origin=origin or node.origin,
     )
 
@@ -182,8 +184,9 @@ def _fold_into_producer(graph: Graph, node: Node) -> bool:
     factor, offset, slack = scale
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused below
         scaled = np.zeros(()) if parts.bias is None else parts.bias * factor
-        slack += parts.slack * float(np.abs(factor).max()) + _rounding(scaled, offset)
-        folded = _parts(_times(factor, parts.weights), scaled + offset, slack)
+        slack += (parts.slack or 0.0) * float(np.abs(factor).max()) + _rounding(scaled, offset)
+        untouched = parts.slack is None and slack == 0.0 and bool(np.all(factor == 1.0))
+        folded = _parts(_times(factor, parts.weights), scaled + offset, None if untouched else slack)
     if folded is None:
         return False
     origin = (*gemm.origin, *node.origin)
@@ -215,7 +218,7 @@ def _fold_into_consumer(graph: Graph, node: Node) -> bool:
         old = np.zeros(()) if parts.bias is None else parts.bias
         terms = np.abs(offset) @ np.abs(parts.weights)
         slack = (
-            parts.slack
+            (parts.slack or 0.0)
             + slack * float(np.abs(parts.weights).sum(axis=0).max(initial=0.0))
             + FOLD_ERROR * float((np.abs(old) + terms).max())
         )
@@ -281,7 +284,7 @@ def _rounding(first: Array, second: Array) -> float:
     return FOLD_ERROR * float((np.abs(first) + np.abs(second)).max(initial=0.0)) if np.any(first) else 0.0
 
 
-def _parts(weights: Array, bias: Array, slack: float) -> GemmParts | None:
+def _parts(weights: Array, bias: Array, slack: float | None) -> GemmParts | None:
     """Return the new constants, C as a vector where it has one row and left out where it is 0; None if not finite."""
     if not (np.isfinite(weights).all() and np.isfinite(bias).all()):
         return None

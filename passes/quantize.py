@@ -205,7 +205,7 @@ class _Quantization:
         type_ = FixedPoint(ACCUMULATOR_BITS, True, scale, zero_point)
         source = self.target.tensor(inputs[0])
         if op_type in {"Relu", "Clip", "Transpose"} and source.name in self._narrow:
-            ends = [v for key, v in (attrs or {}).items() if key in {"lo", "hi"}]
+            ends = [v for key, v in (attrs or {}).items() if key in {"lo", "hi"} and isinstance(v, int)]
             # a bound outside the format moves values out of it
             type_ = source.format if all(source.format.qmin <= v <= source.format.qmax for v in ends) else type_
         tensor = self.target.add_tensor(Tensor(self.target.fresh(output or f"{node.output}.part"), shape, type_))

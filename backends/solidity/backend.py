@@ -187,6 +187,8 @@ class _Frame:
 
 
 def _wrapped(tag: str, text: str) -> list[str]:
+    # a tensor's name must not end the comment (what follows it would be code), nor start a tag of NatSpec
+    text = text.replace("*/", "* /").replace("@", "(at)")
     return textwrap.wrap(f"{tag} {text}", 112) if text else []
 
 

@@ -329,11 +329,15 @@ class _Body:
         if words < size and self._whole(segment, copy.offset, size):
             words = size  # what lies after the words asked for is padding: no harm in reading it
         source = self._data(copy, segment)
+        # decoded from a variable, whose place is known, an array is copied at once; from an expression, word by word
+        data = f"{buffer}_data" if words == size else f"{buffer}_part_data"
+        lines = [self._set(data, f"Bytes[{_WORD_BYTES * words}]", f"slice({source}, {_WORD_BYTES * words})")]
         if words == size:
-            return [self._set(buffer, type_, f"abi_decode(slice({source}, {_WORD_BYTES * size}), {type_})")]
+            return [*lines, self._set(buffer, type_, f"abi_decode({data}, {type_})")]
         part, part_type = f"{buffer}_part", f"{Kind.UNSIGNED.value}[{words}]"
         return [
-            self._set(part, part_type, f"abi_decode(slice({source}, {_WORD_BYTES * words}), {part_type})"),
+            *lines,
+            self._set(part, part_type, f"abi_decode({data}, {part_type})"),
             f"for {part}_word: uint256 in range({words}):",
             f"{_INDENT}{buffer}[{part}_word] = {part}[{part}_word]",
         ]

@@ -8,13 +8,16 @@ import numpy as np
 
 from ml2sc.errors import ShapeError, UnsupportedModelError
 
-from ..graph import Node, Tensor
+from ..graph import AttrValue, Node, Tensor
 from ..types import Array, DType, as_python_ints
 from .base import Arrays, Bounds, ErrorContext, Inputs, OpDef, Signature, attr_float, attr_int, register_op
 from .quantizer import Quantizer
 
 FOLD_ERROR = 2.0**-48
 """Relative error of a weight that passes multiplied together in float64 (a few roundings of 2^-53 each)."""
+
+DEQUANTIZE_ERROR = 2.0**-51
+"""Relative error of scale · q in float64 where the scale is no power of two (for those it is exact)."""
 
 _SAFE = 1 << 62
 
@@ -38,7 +41,8 @@ def exact_matmul(x: Array, w: Array) -> Array:
 class LinearOp(OpDef):
     """y = x · W + C, with W (and C) constant.
 
-    Passes that fold other operators in note in the attribute `slack` how far rounding may have moved C.
+    Passes that fold other operators in note in the attribute `slack` how far rounding may have moved C; where it is
+    absent W and C are the model's own numbers.
 
     In a quantised graph: x is (…, k) in activation format, W (k, n) and C ((n) or (rows, n)) integers, and y the exact
     accumulator (x − z)·W + C at scale s_x · s_w.
@@ -65,11 +69,20 @@ class LinearOp(OpDef):
         """|x̂·ŵ − x·w| <= |ŵ|·e_x + |ŵ − w|·|x|, summed; Relu moves no two values apart."""
         x_error, x = context.errors[0], context.real[0]
         assert x_error is not None and x is not None
-        total = _product_error(_tensor(inputs, 1), x_error, np.maximum(np.abs(x.lo), np.abs(x.hi)))
+        w = _tensor(inputs, 1)
+        weights = w.format.dequantize(_data(w))
+        total = x_error @ np.abs(weights)
+        total = total + np.maximum(np.abs(x.lo), np.abs(x.hi)) @ _constant_error(w, weights, folded=is_folded(node))
         if len(inputs) > 2 and inputs[2] is not None:
-            total = total + _constant_error(inputs[2])
+            c = inputs[2]
+            total = total + _constant_error(c, c.format.dequantize(_data(c)), folded=is_folded(node))
         total = total + attr_float(node, "slack", 0.0)
         return [total.reshape(context.outputs[0].shape)]
+
+
+def is_folded(node: Node) -> bool:
+    """Whether W and C of a layer are products that float64 may have rounded."""
+    return "slack" in node.attrs or any(attr_float(node, key, 1.0) != 1.0 for key in ("alpha", "beta"))
 
 
 def activate(node: Node, y: Array) -> Array:
@@ -77,15 +90,12 @@ def activate(node: Node, y: Array) -> Array:
     return np.maximum(y, 0) if node.attrs.get("activation") == "Relu" else y
 
 
-def _product_error(w: Tensor, x_error: Array, x_magnitude: Array) -> Array:
-    quantized = w.format.dequantize(_data(w))
-    wrong = np.abs(quantized - _real(w)) + FOLD_ERROR * np.abs(_real(w))
-    total: Array = x_error @ np.abs(quantized) + x_magnitude @ wrong
-    return total
-
-
-def _constant_error(c: Tensor) -> Array:
-    error: Array = np.abs(c.format.dequantize(_data(c)) - _real(c)) + FOLD_ERROR * np.abs(_real(c))
+def _constant_error(c: Tensor, stands_for: Array, *, folded: bool) -> Array:
+    """Bound |what a constant's integers stand for − the model's constant|, by element."""
+    scale = c.format.scale
+    exact = scale.denominator & (scale.denominator - 1) == 0 and scale.numerator == 1
+    rounding = FOLD_ERROR if folded else 0.0 if exact else DEQUANTIZE_ERROR
+    error: Array = np.abs(stands_for - _real(c)) + rounding * np.abs(_real(c))
     return error
 
 
@@ -134,7 +144,9 @@ def emit_linear(q: Quantizer, node: Node, x: Tensor, weights: Array, bias: Array
         full = np.broadcast_to(bias, shape).reshape(-1, shape[-1])
         per_row = bool((full != full[0]).any())
         inputs.append(q.constant(f"{node.name}.bias", full.reshape(shape) if per_row else full[0], scale).name)
-    attrs = {key: node.attrs[key] for key in ("activation", "slack") if key in node.attrs}
+    attrs: dict[str, AttrValue] = {"activation": node.attrs["activation"]} if "activation" in node.attrs else {}
+    if is_folded(node):
+        attrs["slack"] = attr_float(node, "slack", 0.0)
     op_type = "FusedGemm" if "activation" in attrs else "Gemm"
     return q.emit(node, op_type, inputs, scale, output=output, shape=shape, attrs=attrs)
 

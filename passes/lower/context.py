@@ -40,6 +40,9 @@ _TABLE_ROWS = 512
 """Longest run with a table of constants: one copy of it must lie in one data contract."""
 
 
+_NAME_LENGTH = 60
+
+
 @dataclass
 class DraftSection:
     """A section under construction; its flags grow with its consumers."""
@@ -98,7 +101,7 @@ class Lowering:
 
     def identifier(self, kind: str, text: str) -> str:
         """Return an identifier like `text` that no section, buffer or segment (whichever is asked for) has yet."""
-        base = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_").lower() or "layer"
+        base = re.sub(r"\W+", "_", text, flags=re.ASCII)[:_NAME_LENGTH].strip("_").lower() or "layer"
         base = f"l_{base}" if base[0].isdigit() else base
         name, count = base, 1
         while name in self._names[kind]:

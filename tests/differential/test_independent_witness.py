@@ -23,7 +23,8 @@ def test_web3_and_eth_tester_see_the_same_answers_and_gas(examples: Path, toolch
         folder / "breast_cancer.onnx", precision="int8", calibration=folder / "calibration.npz"
     )
     artifact = ml2sc.build(artifact, toolchain)
-    assert artifact.graph is not None and artifact.bytecode is not None
+    assert artifact.graph is not None
+    assert artifact.bytecode is not None
     web3 = Web3(EthereumTesterProvider())
     sender = web3.eth.accounts[0]
     factory = web3.eth.contract(abi=artifact.abi, bytecode=artifact.bytecode.creation)
