@@ -222,7 +222,8 @@ def check(
         raise UsageError(f"the chain {chain!r} starts empty: nothing is at {address}", hint="give a node's URL")
     if not artifact.on_chain:
         raise UsageError(
-            f"{artifact.name} was compiled for {artifact.target!r}, which makes no contract: there is nothing to deploy",
+            f"{artifact.name} was compiled for {artifact.target!r}, which makes no contract: "
+            "there is nothing to deploy",
             hint="compile it for another target to check it on a chain",
         )
     oracle = _Oracle(artifact)

@@ -71,7 +71,8 @@ class VyperBackend:
             errors_abi = [entry for entry in artifact.abi if entry["type"] == "error"]
             bytecode = Bytecode(
                 creation=_bytes(evm["bytecode"]["object"]),
-                runtime=_bytes(evm["deployedBytecode"]["object"]),
+                # the immutables, of a word each, come after the code that Vyper reports
+                runtime=_bytes(evm["deployedBytecode"]["object"]) + bytes(32 * len(artifact.data)),
                 # Vyper has no custom errors: they are written out, and it does not know that they are there
                 abi=[*contract["abi"], *errors_abi],
                 compiler=run.compiler,

@@ -18,6 +18,9 @@ from .base import Arrays, Bounds, ErrorContext, Inputs, OpDef, Signature, attr_f
 from .linear import FOLD_ERROR, widened
 from .quantizer import Quantizer
 
+_UNDERFLOW = 2.0**-1000
+"""More than a float64 operation can lose where its result is too small to be rounded relatively."""
+
 
 def _value(values: Sequence[Array | None], slot: int) -> Array:
     value = values[slot]
@@ -77,7 +80,7 @@ class _Broadcasting(OpDef):
         a, b = _bound(inputs, 0), _bound(inputs, 1)
         corners = [type(self).function(x, y) for x in a for y in b]
         bounds = Bounds(np.minimum.reduce(corners), np.maximum.reduce(corners))
-        return [widened(bounds, _magnitude(bounds) + _magnitude(a) + _magnitude(b))]
+        return [widened(bounds, _magnitude(bounds) + _UNDERFLOW)]
 
 
 @register_op

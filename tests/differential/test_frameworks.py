@@ -8,17 +8,18 @@ import numpy as np
 import onnx
 import pytest
 from support.checking import check_bounds, check_interpreters, check_outputs, compiled
-from support.contracts import check_contract, deployed, onnxruntime_outputs, packed_and_wads
+from support.contracts import check_contract, deployed, onnxruntime_outputs, packed_and_wads, reals
 
 import ml2sc
 from ml2sc.frontend import torch_export
 from ml2sc.frontend.torch_export import export_torch
 
-skl2onnx = pytest.importorskip("skl2onnx")
-from sklearn.linear_model import LinearRegression, LogisticRegression  # noqa: E402
-from sklearn.neural_network import MLPClassifier, MLPRegressor  # noqa: E402
-from sklearn.pipeline import make_pipeline  # noqa: E402
-from sklearn.preprocessing import MinMaxScaler, StandardScaler  # noqa: E402
+pytest.importorskip("skl2onnx")
+from skl2onnx import to_onnx
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 pytestmark = pytest.mark.filterwarnings("ignore:::sklearn", "ignore:::skl2onnx", "ignore:::torch", "ignore:::copyreg")
 
@@ -59,7 +60,7 @@ def samples_of(model: onnx.ModelProto, x: np.ndarray) -> list[dict[str, np.ndarr
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_classifiers(name: str, toolchain: ml2sc.Toolchain) -> None:
     estimator, labels = CLASSIFIERS[name]
-    model = skl2onnx.to_onnx(estimator.fit(X, labels), X[:1], options={"zipmap": False})
+    model = to_onnx(estimator.fit(X, labels), X[:1], options={"zipmap": False})
     artifact = compiled(model, **RANGE)
     samples = samples_of(model, X[:8])
     packed, wads = packed_and_wads(artifact, samples)
@@ -68,7 +69,7 @@ def test_classifiers(name: str, toolchain: ml2sc.Toolchain) -> None:
     for sample, values in zip(samples, wads, strict=True):
         label, probabilities = onnxruntime_outputs(model, sample)
         assert contract.classify(values) == int(label[0]) % 2**256
-        np.testing.assert_allclose(np.array(contract.predict(values)) / 1e18, probabilities[0], atol=3e-6)
+        np.testing.assert_allclose(reals(contract.predict(values)), probabilities[0], atol=3e-6)
         check_outputs(artifact, sample, contract.predict(values))
     # what remains of the stated 1e-6 is the format's: the functions themselves are exact to 1e-9
     fine = compiled(model, **{**RANGE, "precision": "q20.50"})
@@ -80,7 +81,7 @@ def test_classifiers(name: str, toolchain: ml2sc.Toolchain) -> None:
 @pytest.mark.parametrize("name", REGRESSORS)
 def test_regressors(name: str, toolchain: ml2sc.Toolchain) -> None:
     estimator, target = REGRESSORS[name]
-    model = skl2onnx.to_onnx(estimator.fit(X, target), X[:1])
+    model = to_onnx(estimator.fit(X, target), X[:1])
     artifact = compiled(model, **RANGE)
     samples = samples_of(model, X[:5])
     packed, wads = packed_and_wads(artifact, samples)
@@ -89,7 +90,7 @@ def test_regressors(name: str, toolchain: ml2sc.Toolchain) -> None:
     for sample, values in zip(samples, wads, strict=True):
         check_outputs(artifact, sample, contract.predict(values))
         (wanted,) = onnxruntime_outputs(model, sample)
-        np.testing.assert_allclose(np.array(contract.predict(values)) / 1e18, wanted.ravel(), atol=1e-5)
+        np.testing.assert_allclose(reals(contract.predict(values)), wanted.ravel(), atol=1e-5)
 
 
 def torch_modules() -> dict[str, tuple[Any, tuple[tuple[int, ...], ...]]]:
@@ -121,7 +122,11 @@ def torch_modules() -> dict[str, tuple[Any, tuple[tuple[int, ...], ...]]]:
             return torch.clamp(torch.cat([v, u, h[:, 1:4:2]], 1), -1, 6), torch.sigmoid(h)
 
     sigmoid = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 1), nn.Sigmoid())
-    return {"branches": (Branches(), ((1, 2, 3),)), "two inputs": (TwoInputs(), ((1, 4), (1, 3))), "sigmoid": (sigmoid, ((1, 4),))}
+    return {
+        "branches": (Branches(), ((1, 2, 3),)),
+        "two inputs": (TwoInputs(), ((1, 4), (1, 3))),
+        "sigmoid": (sigmoid, ((1, 4),)),
+    }
 
 
 @pytest.mark.torch
@@ -149,7 +154,7 @@ def test_torch(monkeypatch: pytest.MonkeyPatch, toolchain: ml2sc.Toolchain, name
     for sample, values in zip(samples, wads, strict=True):
         check_outputs(artifact, sample, contract.predict(values))
         wanted = np.concatenate([v.ravel() for v in onnxruntime_outputs(model, sample)])
-        np.testing.assert_allclose(np.array(contract.predict(values)) / 1e18, wanted, atol=1e-5)
+        np.testing.assert_allclose(reals(contract.predict(values)), wanted, atol=1e-5)
         if name == "branches":
             assert contract.classify(values) == int(np.argmax(wanted))
         if name == "sigmoid":

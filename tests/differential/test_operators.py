@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from support.checking import check_bounds, check_interpreters, check_outputs, compiled
-from support.contracts import check_contract, deployed, onnxruntime_outputs, packed_and_wads
+from support.contracts import check_contract, deployed, onnxruntime_outputs, packed_and_wads, reals
 
 import ml2sc
 from ml2sc.errors import RangeError
@@ -25,7 +25,12 @@ MODELS = {
         "float[3,2] w = {1, -2, 0.5, 0.25, 1.5, -1}, float[1] b = {0.5}",
         "y = Gemm<transA=1, transB=1, alpha=0.5, beta=-2.0>(x, w, b)",
     ),
-    "FusedGemm": (X, "float[1,3] y", W, "h = Gemm(x, w, b) r = Relu(h) v = Transpose(w) z = MatMul(r, v) y = Gemm(z, w)"),
+    "FusedGemm": (
+        X,
+        "float[1,3] y",
+        W,
+        "h = Gemm(x, w, b) r = Relu(h) v = Transpose(w) z = MatMul(r, v) y = Gemm(z, w)",
+    ),
     "MatMul by a constant on the right": ("float[2,2,4] x", "float[2,2,3] y", W, "y = MatMul(x, w)"),
     "MatMul by a constant on the left": ("float[4,2] x", "float[3,2] y", W, "v = Transpose(w) y = MatMul(v, x)"),
     "MatMul of a vector": ("float[4] x", "float[3] y", W, "y = MatMul(x, w)"),
@@ -46,14 +51,29 @@ MODELS = {
     "Clip, below only": (X, "float[1,4] y", "float lo = {-0.3}", "y = Clip(x, lo)"),
     "Sigmoid": (X, "float[1,4] y", "", "y = Sigmoid(x)"),
     "Sigmoid, one": (X, "float[1,1] y", "float[4,1] w = {1, -2, 0.5, 1}", "h = MatMul(x, w) y = Sigmoid(h)"),
-    "Sigmoid in the middle": (X, "float[1,3] y", W, "h = Gemm(x, w, b) s = Sigmoid(h) v = Transpose(w) z = MatMul(s, v) y = Gemm(z, w)"),
+    "Sigmoid in the middle": (
+        X,
+        "float[1,3] y",
+        W,
+        "h = Gemm(x, w, b) s = Sigmoid(h) v = Transpose(w) z = MatMul(s, v) y = Gemm(z, w)",
+    ),
     "Softmax": (X, "float[1,3] y", W, "h = Gemm(x, w, b) y = Softmax<axis=1>(h)"),
     "Softmax in the middle": (X, "float[1,3] y", W, "h = Softmax(x) y = Gemm(h, w, b)"),
     "LogSoftmax": (X, "float[1,3] y", W, "h = Gemm(x, w, b) y = LogSoftmax(h)"),
     "ArgMax": (X, "int64[1] y", W, "h = Gemm(x, w, b) y = ArgMax<axis=1, keepdims=0>(h)"),
     "ArgMax, all negative": (X, "int64[1,1] y", "float[4] c = {-9, -9, -9, -9}", "h = Add(x, c) y = ArgMax<axis=1>(h)"),
-    "TableLookup": (X, "int64[1] y", f"{W}, int64[3] t = {{7, -1, 3}}", "h = Gemm(x, w, b) i = ArgMax<axis=1, keepdims=0>(h) y = Gather(t, i)"),
-    "label and scores": (X, "int64[1] y, float[1,3] p", W, "h = Gemm(x, w, b) y = ArgMax<axis=1, keepdims=0>(h) p = Softmax(h)"),
+    "TableLookup": (
+        X,
+        "int64[1] y",
+        f"{W}, int64[3] t = {{7, -1, 3}}",
+        "h = Gemm(x, w, b) i = ArgMax<axis=1, keepdims=0>(h) y = Gather(t, i)",
+    ),
+    "label and scores": (
+        X,
+        "int64[1] y, float[1,3] p",
+        W,
+        "h = Gemm(x, w, b) y = ArgMax<axis=1, keepdims=0>(h) p = Softmax(h)",
+    ),
     "BatchNormalization": (
         X,
         "float[1,4] y",
@@ -68,22 +88,37 @@ MODELS = {
     "Identity": (X, "float[1,4] y", "", "y = Identity(x)"),
     "Dropout": (X, "float[1,4] y", "", "y = Dropout(x)"),
     "Cast": (X, "float[1,4] y", C, "d = Cast<to=11>(c) e = Cast<to=1>(d) y = Add(x, e)"),
-    "Concat": (X, "float[1,11] y", f"{W}, float[1,4] k = {{1e-3, 1000, 2, -3}}", "h = Gemm(x, w, b) y = Concat<axis=1>(x, h, k)"),
+    "Concat": (
+        X,
+        "float[1,11] y",
+        f"{W}, float[1,4] k = {{1e-3, 1000, 2, -3}}",
+        "h = Gemm(x, w, b) y = Concat<axis=1>(x, h, k)",
+    ),
     "Split": (X, "float[1,1] a, float[1,3] c", "int64[2] s = {1, 3}", "a, c = Split<axis=1>(x, s)"),
-    "Slice": (X, "float[1,2] y", "int64[1] i = {3}, int64[1] j = {-9}, int64[1] a = {1}, int64[1] t = {-2}", "y = Slice(x, i, j, a, t)"),
+    "Slice": (
+        X,
+        "float[1,2] y",
+        "int64[1] i = {3}, int64[1] j = {-9}, int64[1] a = {1}, int64[1] t = {-2}",
+        "y = Slice(x, i, j, a, t)",
+    ),
     "Gather": (X, "float[1,3] y", "int64[3] i = {2, 2, -4}", "y = Gather<axis=1>(x, i)"),
     "Gather of one": (X, "float[1] y", "int64 i = {2}", "y = Gather<axis=1>(x, i)"),
     "Expand": (X, "float[3,4] y", "int64[2] s = {3, 4}", "y = Expand(x, s)"),
     "Tile": (X, "float[1,8] y", "int64[2] s = {1, 2}", "y = Tile(x, s)"),
     "Constant": (X, "float[1,4] y", "", "c = Constant<value = float[1] {2.5}>() y = Mul(x, c)"),
-    "ConstantOfShape": (X, "float[1,4] y", "int64[1] s = {4}", "c = ConstantOfShape<value = float[1] {0.5}>(s) y = Add(x, c)"),
+    "ConstantOfShape": (
+        X,
+        "float[1,4] y",
+        "int64[1] s = {4}",
+        "c = ConstantOfShape<value = float[1] {0.5}>(s) y = Add(x, c)",
+    ),
     "Shape": (
         "float[1,2,2] x",
         "float[1,4] y",
         "int64[1] one = {-1}, int64 z = {0}, int64[1] a = {0}",
         "s = Shape(x) n = Gather(s, z) m = Unsqueeze(n, a) t = Concat<axis=0>(m, one) y = Reshape(x, t)",
     ),
-}  # fmt: skip
+}
 
 
 def model_of(name: str) -> onnx.ModelProto:
@@ -98,7 +133,9 @@ def model_of(name: str) -> onnx.ModelProto:
 def samples_of(model: onnx.ModelProto) -> list[dict[str, np.ndarray]]:
     rng = np.random.default_rng(3)
     shapes = {i.name: [d.dim_value for d in i.type.tensor_type.shape.dim] for i in model.graph.input}
-    return [{n: rng.uniform(-2, 2, s).astype(np.float32).astype(np.float64) for n, s in shapes.items()} for _ in range(5)]
+    return [
+        {n: rng.uniform(-2, 2, s).astype(np.float32).astype(np.float64) for n, s in shapes.items()} for _ in range(5)
+    ]
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -114,11 +151,11 @@ def test_on_the_evm(name: str, toolchain: ml2sc.Toolchain) -> None:
     for sample, values in zip(samples, wads, strict=True):
         outputs = contract.predict(values)
         check_outputs(artifact, sample, outputs)
-        labels, reals = [], []
+        labels, scores = [], []
         for value in onnxruntime_outputs(model, sample):
-            (labels if value.dtype.kind == "i" else reals).append(value.ravel())
+            (labels if value.dtype.kind == "i" else scores).append(value.ravel())
         if reals:
-            np.testing.assert_allclose(np.array(outputs) / 1e18, np.concatenate(reals), rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(reals(outputs), np.concatenate(reals), rtol=1e-5, atol=1e-5)
         if labels:
             assert contract.classify(values) == int(labels[0][0]) % 2**256
         elif contract.has("classify"):

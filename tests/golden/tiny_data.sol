@@ -39,12 +39,12 @@ contract TinyData {
     uint256 private constant _DEQUANTIZE_1 = 0x0000000000000000000000000000000000000000000000400000000000000000;
 
     /// @dev Data contract 0: 12,288 bytes of weights after a STOP.
-    address private immutable _WEIGHTS_0;
+    address private immutable _WEIGHTS0;
 
     /// @param weights The data contracts, in order; each must hold the very bytes this model was compiled with.
     constructor(address[1] memory weights) {
         _requireWeights(0, weights[0], 0xc1bbb5375721694696a5f6c6e6229577692e75a6dab8ec15338ae6ff3438092b);
-        _WEIGHTS_0 = weights[0];
+        _WEIGHTS0 = weights[0];
     }
 
     // ------------------------------------------------------------------------------------------------------------
@@ -136,7 +136,7 @@ contract TinyData {
     /// @dev Writes the data contracts' addresses to memory.
     function _weightsTable(uint256 m) private view {
         address weights;
-        weights = _WEIGHTS_0;
+        weights = _WEIGHTS0;
         assembly ("memory-safe") {
             mstore(add(m, 96), weights)
         }

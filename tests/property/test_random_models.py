@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 
-import numpy as np
 from hypothesis import HealthCheck, assume, given, note, settings
 from support.checking import check_bounds, check_interpreters, compiled, float_graph, margin
 from support.random_models import Case, Limits, cases
@@ -15,7 +14,7 @@ from support.random_models import Case, Limits, cases
 import ml2sc
 from ml2sc.errors import RangeError, UnsupportedModelError
 from ml2sc.ir.printer import print_graph
-from ml2sc.ir.wad import pack, quantize_inputs, run_graph
+from ml2sc.ir.wad import quantize_inputs, run_graph
 
 FUZZ = int(os.environ.get("ML2SC_FUZZ", "0"))
 few = settings(

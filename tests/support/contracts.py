@@ -48,7 +48,9 @@ def wanted(interpreter: Interpreter, x: bytes | Sequence[int]) -> tuple[Answer, 
     return outcome.outputs, (outcome.decision,)
 
 
-def check_contract(contract: Contract, artifact: Artifact, packed: Sequence[bytes], wads: Sequence[Sequence[int]]) -> None:
+def check_contract(
+    contract: Contract, artifact: Artifact, packed: Sequence[bytes], wads: Sequence[Sequence[int]]
+) -> None:
     """Every function answers as the interpreter does; a packed input of another length is refused."""
     assert artifact.program is not None
     interpreter = Interpreter(artifact.program)
@@ -77,6 +79,11 @@ def packed_and_wads(artifact: Artifact, samples: Sequence[Mapping[str, Array]]) 
     assert graph is not None
     packed = [wad.pack(graph, wad.quantize_inputs(graph, s)) for s in samples]
     return packed, [wad.to_wad([v for n in graph.inputs for v in s[n].ravel().tolist()]) for s in samples]
+
+
+def reals(outputs: Sequence[int]) -> Array:
+    """Return WAD values as float64."""
+    return np.array([value / 10**18 for value in outputs])
 
 
 def onnxruntime_outputs(model: onnx.ModelProto, sample: Mapping[str, Array]) -> list[Array]:

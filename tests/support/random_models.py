@@ -443,7 +443,8 @@ class RandomModel:
                 ranges = [(float(c.min()), float(c.max())) for c in calibration.values()]
                 ranges = [(lo, hi) if lo < hi else (min(lo, 0.0), max(hi, 0.0) or 1.0) for lo, hi in ranges]
             calibration = {
-                n: c[:, 0] if i.shape[:1] == (1,) else c for (n, c), i in zip(calibration.items(), self.inputs)
+                n: c[:, 0] if i.shape[:1] == (1,) else c
+                for (n, c), i in zip(calibration.items(), self.inputs, strict=True)
             }
         samples = []
         for kind in ("lo", "hi", "corner", "zero", "any", "any"):
