@@ -19,9 +19,7 @@ def test_web3_and_eth_tester_see_the_same_answers_and_gas(examples: Path, toolch
     from web3 import EthereumTesterProvider, Web3
 
     folder = examples / "breast_cancer"
-    artifact = ml2sc.compile(
-        folder / "breast_cancer.onnx", precision="int8", calibration=folder / "calibration.npz"
-    )
+    artifact = ml2sc.compile(folder / "breast_cancer.onnx", precision="int8", calibration=folder / "calibration.npz")
     artifact = ml2sc.build(artifact, toolchain)
     assert artifact.graph is not None
     assert artifact.bytecode is not None
