@@ -23,16 +23,20 @@ SNAPSHOT = Path(__file__).parent / "snapshot.json"
 SAMPLES = 100
 """Samples of each example that are run, from the first on."""
 
-CASES = [(example, precision) for example in ("breast_cancer", "digits", "mnist") for precision in ("int8", "auto")]
+CASES = [
+    (example, target, precision)
+    for example in ("breast_cancer", "digits", "mnist")
+    for target in ("solidity", "vyper")
+    for precision in ("int8", "auto")
+]
 
 
-def compiled(folder: Path, precision: str) -> Artifact:
+def compiled(folder: Path, target: str, precision: str) -> Artifact:
     """Return the example compiled: `int8` with its calibration data, `auto` without any."""
     calibration = folder / "calibration.npz" if precision == "int8" else None
     try:
-        return build(
-            ml2sc.compile(folder / f"{folder.name}.onnx", precision=precision, calibration=calibration), Toolchain()
-        )
+        artifact = ml2sc.compile(folder / f"{folder.name}.onnx", target, precision, calibration)
+        return build(artifact, Toolchain())
     except ToolchainError as error:
         pytest.skip(str(error))
 
@@ -42,7 +46,7 @@ def head(artifact: Artifact) -> dict[str, Any]:
     settings = artifact.compiler_input["settings"]
     return {
         "compiler": artifact.manifest["toolchain"]["compiler"].split("+")[0],
-        "settings": {key: settings[key] for key in ("evmVersion", "optimizer", "viaIR")},
+        "settings": {key: settings[key] for key in ("evmVersion", "optimizer", "optimize", "viaIR") if key in settings},
         "rules": "prague",
         "samples": SAMPLES,
     }
@@ -68,18 +72,18 @@ def measured(artifact: Artifact, folder: Path) -> dict[str, int]:
         }
 
 
-@pytest.mark.parametrize(("example", "precision"), CASES)
-def test_gas(example: str, precision: str, examples: Path, request: pytest.FixtureRequest) -> None:
-    artifact = compiled(examples / example, precision)
-    key = f"{example} {precision}"
-    snapshot = json.loads(SNAPSHOT.read_text()) if SNAPSHOT.is_file() else {}
+@pytest.mark.parametrize(("example", "target", "precision"), CASES)
+def test_gas(example: str, target: str, precision: str, examples: Path, request: pytest.FixtureRequest) -> None:
+    artifact = compiled(examples / example, target, precision)
+    key = f"{example} {target} {precision}"
+    snapshot = json.loads(SNAPSHOT.read_text()) if SNAPSHOT.is_file() else {"heads": {}, "gas": {}}
     if request.config.getoption("--update-gas"):
-        entries = snapshot.get("gas", {}) if snapshot.get("head") == head(artifact) else {}
-        entries[key] = measured(artifact, examples / example)
-        ordered = {f"{e} {p}": entries[f"{e} {p}"] for e, p in CASES if f"{e} {p}" in entries}
-        SNAPSHOT.write_text(json.dumps({"head": head(artifact), "gas": ordered}, indent=2) + "\n")
+        entries = {**snapshot["gas"], key: measured(artifact, examples / example)}
+        ordered = {key: entries[key] for key in map(" ".join, CASES) if key in entries}
+        heads = {**snapshot["heads"], target: head(artifact)}
+        SNAPSHOT.write_text(json.dumps({"heads": heads, "gas": ordered}, indent=2) + "\n")
         return
-    want = snapshot["head"]
+    want = snapshot["heads"][target]
     if head(artifact)["compiler"] != want["compiler"]:
         pytest.skip(f"the snapshot is {want['compiler']}'s, and here is {head(artifact)['compiler']}")
     assert head(artifact) == want, "measured in another way: run pytest --update-gas"
@@ -90,7 +94,18 @@ def test_gas(example: str, precision: str, examples: Path, request: pytest.Fixtu
     assert new == old, f"{key}: {verdict} 'pytest --update-gas'\n" + "\n".join(changes)
 
 
+def inference(example: str, target: str) -> int:
+    figures: dict[str, int] = json.loads(SNAPSHOT.read_text())["gas"][f"{example} {target} int8"]
+    return figures["classifyPacked mean"]
+
+
 @pytest.mark.parametrize(("example", "limit"), [("mnist", 160_000), ("breast_cancer", 40_000)])
 def test_promised_figures(example: str, limit: int) -> None:
     """The figures the project promises, whatever the snapshot says."""
-    assert json.loads(SNAPSHOT.read_text())["gas"][f"{example} int8"]["classifyPacked mean"] <= limit
+    assert inference(example, "solidity") <= limit
+
+
+@pytest.mark.parametrize(("example", "ratio"), [("mnist", 2.5), ("breast_cancer", 1.5), ("digits", 1.5)])
+def test_vyper_is_close_behind(example: str, ratio: float) -> None:
+    """The ratios the project promises."""
+    assert inference(example, "vyper") <= ratio * inference(example, "solidity")
