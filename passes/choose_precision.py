@@ -25,6 +25,8 @@ CANDIDATES = (Integer(8, 8), Integer(8, 16), Integer(16, 16))
 
 _MOST_FRACTION_BITS = 96
 _FIRST_GUESS = 24
+_PATIENCE = 6
+"""Fraction bits after which the bound must have shrunk; the rounding of one bias may stay the same for some of them."""
 
 Say = Callable[[str], None]
 
@@ -68,15 +70,15 @@ def choose_binary(graph: Graph, say: Say) -> Binary:
         guess = min(guess + math.ceil(math.log2(first / TARGET_ERROR)), _MOST_FRACTION_BITS)
     elif math.isfinite(first):
         guess = max(guess - math.floor(math.log2(TARGET_ERROR / max(first, 1e-18))), 1)
-    good, previous = None, math.inf
+    good, seen = None, [math.inf] * _PATIENCE
     for fraction_bits in range(guess, _MOST_FRACTION_BITS + 1):
         value = bound(fraction_bits)
         if value <= TARGET_ERROR:
             good = fraction_bits
             break
-        if 0.99 * previous < value < math.inf:
+        if 0.99 * seen[-_PATIENCE] < value < math.inf:
             break  # what is left does not come from the steps' size
-        previous = value
+        seen.append(value)
     if good is None:
         raise RangeError(
             f"no binary format has an error bound of {TARGET_ERROR:g} for this input range; the best is {reached:.3g}",
