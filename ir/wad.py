@@ -73,7 +73,8 @@ def _rescale(tensor: Tensor, ratio: Fraction, lo: int, hi: int) -> Rescale:
     rescale = Rescale(multiplier, min(shift, _WORD_BITS), lo, hi)
     if magnitude * multiplier + ((1 << rescale.shift) >> 1) >> _WORD_BITS:
         raise RangeError(
-            f"{tensor.name!r} as WAD (real · 10^18) cannot be computed in 2^{_WORD_BITS}: |q| can be {magnitude:.3g}",
+            f"{tensor.name!r} as WAD (real · 10^18) cannot be computed in 2^{_WORD_BITS}: "
+            f"|q| can be 2^{magnitude.bit_length()}",
             tensor=f"%{tensor.name}",
             hint="narrow the input range (--input-range), or choose a narrower --precision",
         )

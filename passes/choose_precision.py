@@ -89,10 +89,14 @@ def choose_binary(graph: Graph, say: Say) -> Binary:
 
 
 def _integer_bits(graph: Graph, bounds: Mapping[str, Bounds]) -> int:
-    """Return the bits before the point that hold every float tensor, with room for rounding."""
+    """Return the bits before the point that hold every float tensor, with room for rounding.
+
+    An output that only a decision is made of stays as wide as its accumulators: it needs no format.
+    """
     top = 1.0
     for name, bound in bounds.items():
-        if graph.tensor(name).size and name not in graph.outputs:
+        goes_on = any(use.node.op_type not in {"ArgMax", "GreaterOrEqual"} for use in graph.uses(name))
+        if graph.tensor(name).size and (name not in graph.outputs or goes_on):
             top = max(top, float(abs(bound.lo).max()), float(abs(bound.hi).max()))
     return max(math.frexp(top * (1 + 2.0**-16))[1], 1)
 

@@ -103,7 +103,7 @@ class _Quantization:
             op_of(node).quantize(node, self)
         self.target.inputs = list(self.source.inputs)
         self.target.outputs = [self._output(name) for name in self.source.outputs]
-        self.target.decision = self.source.decision and self._raw[self.source.decision]
+        self.target.decision = self.source.decision and self._output(self.source.decision)
         self.target.input_ranges, self.target.observed = dict(self.source.input_ranges), dict(self.source.observed)
         self.target.errors = {name: float(error.max(initial=0.0)) for name, error in self._error.items()}
         self.target.prune()

@@ -260,8 +260,9 @@ class MatMul(LinearOp):
 
     def quantize(self, node: Node, q: Quantizer) -> None:
         left, right = node.inputs
-        if q.is_constant(right) and len(q.shape(right)) == 2:
-            emit_linear(q, node, q.activation(left), q.real(right), None, node.output)
+        if q.is_constant(right) and len(q.shape(right)) in {1, 2}:
+            weights = q.real(right).reshape(q.shape(right)[0], -1)
+            emit_linear(q, node, q.activation(left), weights, None, node.output)
         elif q.is_constant(left) and len(q.shape(left)) == len(q.shape(right)) == 2:
             # W·x is (xᵀ·Wᵀ)ᵀ
             rows = _transposed(q, node, q.activation(right), None)

@@ -33,6 +33,8 @@ MODELS = {
     ),
     "MatMul by a constant on the right": ("float[2,2,4] x", "float[2,2,3] y", W, "y = MatMul(x, w)"),
     "MatMul by a constant on the left": ("float[4,2] x", "float[3,2] y", W, "v = Transpose(w) y = MatMul(v, x)"),
+    "MatMul by a vector": ("float[1,2,4] x", "float[1,2] y", C, "y = MatMul(x, c)"),
+    "MatMul of two vectors": ("float[4] x", "float y", C, "y = MatMul(x, c)"),
     "MatMul of a vector": ("float[4] x", "float[3] y", W, "y = MatMul(x, w)"),
     "Add": (X, "float[1,4] y", C, "y = Add(x, c)"),
     "Add to itself": (X, "float[1,4] y", C, "h = Mul(x, c) y = Add(h, h)"),

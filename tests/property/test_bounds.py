@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from support.checking import check_bounds, check_interpreters, compiled
 
-from ml2sc.errors import RangeError
+from ml2sc.errors import RangeError, UnsupportedModelError
 from ml2sc.ir import fixmath, wad
 from ml2sc.ir.types import round_half_up
 
@@ -185,3 +185,60 @@ def test_names_decide_nothing() -> None:
         artifact = compiled(model(text.replace("NAME", name)), precision="int8", input_ranges=((-1.0, 1.0),))
         results.append(artifact.manifest["error_bound"])
     assert results[0] == results[1] < 10
+
+
+AUTO_ONCE_REFUSED = {
+    "a bound that one more bit does not shrink": (
+        "t (float[1,1] x) => (float[1,1] y) <float[1,1] w = {0.125}, float[1,1] v = {0}, float[1,1] b = {0.64042264}> "
+        "{ h = MatMul(w, x) y = Gemm(h, v, b) }"
+    ),
+    "an output that a layer goes on with": (
+        "t (float[4] x) => (float[1] y, float[1] z) <float[4,1] w = {-0.65, -0.17, 1.66, 0.66}, float[1,1] v = {0.5}> "
+        "{ y = MatMul(x, w) z = MatMul(y, v) }"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", AUTO_ONCE_REFUSED)
+def test_auto_finds_a_format(name: str) -> None:
+    artifact = compiled(model(AUTO_ONCE_REFUSED[name]), precision="auto", input_ranges=((0.0, 1.0),))
+    assert artifact.manifest["error_bound"] <= 1e-6
+
+
+REFUSED = {
+    "a label that is constant": (
+        (
+            "t (float[1,2] x) => (int64[1] y, float[1,2] z) <float[1,2] c = {1, 2}> "
+            "{ y = ArgMax<axis=1, keepdims=0>(c) z = Relu(x) }"
+        ),
+        1.0,
+        UnsupportedModelError,
+        "does not depend on its input",
+    ),
+    "a range of which no WAD fits a word": (
+        "t (float[1,2] x) => (float[1,2] y) { y = Relu(x) }",
+        1e60,
+        RangeError,
+        "WAD",
+    ),
+    "a range of which no q fits a word": (
+        "t (float[1,2] x) => (float[1,2] y) { y = Relu(x) }",
+        1e300,
+        RangeError,
+        "WAD",
+    ),
+    "products beyond float64": (
+        "t (float[1,2] x) => (float[1,2] y) { a = Mul(x, x) b = Mul(a, a) c = Mul(b, b) y = Mul(c, c) }",
+        1e30,
+        RangeError,
+        "cannot be bounded",
+    ),
+}
+
+
+@pytest.mark.parametrize("precision", ["int8", "auto"])
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_compiled_is_refused_clearly(name: str, precision: str) -> None:
+    text, top, error, message = REFUSED[name]
+    with pytest.raises(error, match="no binary format" if precision == "auto" and "WAD" in message else message):
+        compiled(model(text), precision=precision, input_ranges=((-top, top),))
