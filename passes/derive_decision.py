@@ -67,6 +67,24 @@ class DeriveDecision(Pass):
         return True
 
 
+def keep_scores(graph: Graph) -> None:
+    """Where a label is the only output, make the scores it is chosen by an output, too.
+
+    To be called before any pass: only an output's name is sure to mean the same tensor after them.
+    """
+    if len(graph.outputs) != 1 or graph.tensor(graph.outputs[0]).type is not DType.INT64:
+        return
+    argmax = next((node for node in graph if node.op_type == "ArgMax"), None)
+    if argmax is not None:
+        graph.outputs.append(_scores(graph, argmax))
+
+
+def _scores(graph: Graph, argmax: Node) -> str:
+    """Return the tensor furthest up whose elements have the order of those that an ArgMax compares."""
+    axis = attr_int(argmax, "axis", 0) % len(graph.tensor(argmax.inputs[0]).shape)
+    return _strip(graph, argmax.inputs[0], partial(_keeps_order_along, axis=axis))
+
+
 def _use_label(graph: Graph, labels: list[str]) -> None:
     if len(labels) > 1 or graph.tensor(labels[0]).size != 1:
         shown = (f"{tensor_name(n)}: {type_text(graph.tensor(n).type, graph.tensor(n).shape)}" for n in labels)
@@ -79,9 +97,7 @@ def _use_label(graph: Graph, labels: list[str]) -> None:
     graph.outputs = [name for name in graph.outputs if name != labels[0]]
     for node in graph:
         if node.op_type == "ArgMax":
-            axis = attr_int(node, "axis", 0) % len(graph.tensor(node.inputs[0]).shape)
-            skips = partial(_keeps_order_along, axis=axis)
-            scores = _strip(graph, node.inputs[0], skips)
+            scores = _scores(graph, node)
             graph.outputs = graph.outputs or [scores]
             graph.replace_node(node, inputs=(_two_classes(graph, scores),))
 

@@ -32,6 +32,7 @@ from ml2sc.ir.types import Array, FixedPoint
 from ml2sc.passes import LEVELS, DumpIr, Instrument, Pass, parse_pipeline, run_pipeline
 from ml2sc.passes.calibrate import Calibrate
 from ml2sc.passes.choose_precision import choose_binary, choose_with_data
+from ml2sc.passes.derive_decision import keep_scores
 from ml2sc.passes.lower import PlanOptions, lower
 from ml2sc.passes.precision import AUTO, parse_precision
 from ml2sc.passes.prove_ranges import ProveRanges
@@ -141,6 +142,7 @@ def compile(  # noqa: A001  the library's verb
     infer_shapes(reference, fold=True)
     remove_constant_nodes(reference)
     reference.prune()
+    keep_scores(reference)
     samples = None if calibration is None else _samples(calibration, reference)
     _declare_ranges(reference, options, samples)
 
@@ -159,7 +161,7 @@ def compile(  # noqa: A001  the library's verb
         quantize = Quantize(_choose(graph, options.precision, samples, say))
         shown = [_Renumbered(i, len(front) + len(tail)) for i in instruments]
         run_pipeline(graph, [quantize, ProveRanges()], shown)
-    if not graph.outputs or any(name not in reference.tensors for name in graph.outputs):
+    if not graph.outputs:
         raise UnsupportedModelError("the model has no output but a label", hint="export its scores as an output, too")
     reference.outputs = list(graph.outputs)
 

@@ -141,6 +141,13 @@ ONCE_WRONG = {
         ),
         {"precision": "w8a29"},
     ),
+    "scores that folding has moved to another tensor": (
+        (
+            "t (float[1,2] x) => (int64[1] y) <float[2,2] w = {1, 2, -3, 1}, float[2] c = {1, 2}, int64[2] s = {1, 2}> "
+            "{ h = MatMul(x, w) f = Flatten(h) a = Add(c, f) r = Reshape(a, s) y = ArgMax<axis=1, keepdims=0>(r) }"
+        ),
+        {"precision": "int8"},
+    ),
     "a scale that is no float64": (
         (
             "t (double[1,2] x) => (double[1,2] y) "
