@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from ml2sc.ir.gas import Costs
 from ml2sc.registry import Registry
 
 if TYPE_CHECKING:
     from ml2sc.ir.graph import Graph
+    from ml2sc.ir.interpret import Profile
     from ml2sc.ir.program import Program
 
 DATA_CONTRACT_LIMIT = 24_575
@@ -63,6 +65,7 @@ class Artifact:
         program: The Program it prints.
         graph: The quantised graph the Program was lowered from, once the compiler has added it.
         reference: The float graph that is the model (for distances to it), once the compiler has added it.
+        profile: How often the Program's branches are taken on the calibration data, where there is some.
     """
 
     name: str
@@ -80,6 +83,7 @@ class Artifact:
     program: Program | None = field(default=None, repr=False)
     graph: Graph | None = field(default=None, repr=False)
     reference: Graph | None = field(default=None, repr=False)
+    profile: Profile | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -151,7 +155,11 @@ class Backend(Protocol):
         """Return everything in `program` this target cannot express, one sentence each."""
 
     def emit(self, program: Program, options: EmitOptions) -> Artifact:
-        """Return the program as source text."""
+        """Return the program as source text.
+
+        A backend may also have a method `costs(program, settings)`: what its compiler makes of a Program, in gas
+        (`ml2sc.ir.gas.Costs`; the settings are `Bytecode.settings`, empty before it is compiled). See `costs_of`.
+        """
 
     def compile(self, artifact: Artifact, toolchain: Toolchain) -> Bytecode:
         """Compile an artifact's source; asked only if that is a contract (`Artifact.on_chain`).
@@ -178,3 +186,16 @@ def _adapt(name: str, item: Any) -> Backend:
 
 BACKENDS: Registry[Backend] = Registry("target", "ml2sc.backends", _adapt)
 """All backends; plugins add theirs through the entry-point group `ml2sc.backends`."""
+
+
+def costs_of(target: str, program: Program, settings: Mapping[str, Any]) -> Costs:
+    """Return what a target's compiler makes of a Program; a good compiler's costs where the backend does not say.
+
+    Args:
+        target: Name of the backend.
+        program: The program.
+        settings: What was chosen while compiling (`Bytecode.settings`), if it is compiled.
+    """
+    own = getattr(BACKENDS.get(target), "costs", None)
+    costs: Costs = own(program, settings) if own is not None else Costs(program)
+    return costs

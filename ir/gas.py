@@ -1,15 +1,19 @@
-"""What a Program costs: the EVM's price list, walked.
+"""What a Program costs, known before it is compiled: the EVM's price list, walked.
 
-An estimate for the code a compiler makes of it: what is counted are the operations, the stack traffic of their
-operands, loop control, memory, and the transaction around it. What depends on the input (skipped zeros, zero bytes of
-calldata) goes in as a share.
+Counted are the operations, what a compiler adds to them (the traffic of operands on its stack, loop control, memory,
+the contract's frame; each target's own, see `Costs`), and the transaction around it. What depends on the input
+(branches, zero bytes of calldata) goes in as shares, measured by the Program interpreter or assumed.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import count
 
+from .forks import Fork
+from .interpret import Profile
 from .program import (
     Apply,
     Assign,
@@ -24,132 +28,393 @@ from .program import (
     Load,
     LoadInput,
     Note,
+    OpCode,
     Program,
+    Section,
     Statement,
     Storage,
     Store,
     StoreInput,
     Var,
     WadInput,
+    expressions,
+    subexpressions,
+    walk,
 )
 
-TRANSACTION = 21_000
-CALLDATA_BYTE = 16
-CALLDATA_ZERO = 4
+PUSH = DUP = SWAP = 3
+PUSH_ZERO = POP = 2
+JUMP, JUMPI, JUMPDEST = 8, 10, 1
+MEMORY = 3
+"""MLOAD, MSTORE, CALLDATALOAD."""
+COPY_WORD = 3
+"""A word of CODECOPY, EXTCODECOPY, CALLDATACOPY, MCOPY."""
 COLD_ACCOUNT = 2_600
 WARM_ACCOUNT = 100
 
-_PUSH = 3
-_MEMORY_OP = 3
-_LOOP = 3 + 3 + 10 + 3 + 3 + 8 + 1 + 1  # compare, JUMPI, step, JUMP, two JUMPDESTs
-_BRANCH = 3 + 3 + 10 + 1
-_CALL = 40  # jump to a section and back, with its argument
-_FRAME = 320  # dispatch, length check, allocation, ABI encoding of the result
+WORD = 32
+_SELECTOR = 4
+_HEAD_BYTES = 64  # offset and length of the `bytes` argument
 
 
-@dataclass(frozen=True, slots=True)
-class InputShares:
-    """What an input is assumed to look like.
+def memory_gas(words: int) -> int:
+    """Return the gas of memory of so many words (Yellow Paper, appendix H)."""
+    return MEMORY * words + words * words // 512
 
-    Attributes:
-        nonzero: Share of elements that are not zero.
+
+class Shares:
+    """How often each branch is taken, and how much of the calldata is zero.
+
+    Args:
+        measured: Counts of the interpreter; None: nothing is known.
+        worst: Take every branch, and no byte for zero.
     """
 
-    nonzero: float = 0.5
+    def __init__(self, measured: Profile | None = None, *, worst: bool = False) -> None:
+        self.measured, self.worst = measured, worst
+
+    def taken(self, section: str, number: int) -> float:
+        """Return the share of the times that a section's `If` of a number, once come to, is taken."""
+        if self.worst:
+            return 1.0
+        if self.measured is None:
+            return _UNKNOWN
+        reached = self.measured.reached[section, number]
+        return self.measured.taken[section, number] / reached if reached else 0.0
+
+    def zero_bytes(self, length: int) -> float:
+        """Return how many bytes of a packed input are zero."""
+        if self.worst:
+            return 0.0
+        if self.measured is None or not self.measured.runs:
+            return _UNKNOWN * length
+        return self.measured.zeros / self.measured.runs
+
+
+_UNKNOWN = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class GasEstimate:
-    """Gas of one transaction calling `classifyPacked` (`predictPacked` where there is no decision).
+    """Gas of a transaction calling `classifyPacked` (`predictPacked` where there is no decision).
 
     Attributes:
         total: With 21,000 and calldata.
-        layers: By section.
+        layers: By section; what is left of the total is calldata, memory and the contract's frame.
     """
 
     total: int
     layers: dict[str, int]
 
 
-def estimate(program: Program, shares: InputShares | None = None) -> GasEstimate:
-    """Estimate the gas of one inference."""
-    walker = _Walker(program, shares or InputShares())
-    sections = [s for s in program.layers if (s.classify if program.has_decision else s.predict)]
-    if not program.has_decision:
-        sections.append(program.dequantize)
-    layers = {s.name: round(walker.body(s.body) + _CALL) for s in sections}
+def estimate(costs: Costs, fork: Fork, shares: Shares | None = None) -> GasEstimate:
+    """Predict the gas of one inference.
+
+    Args:
+        costs: The program, as a target's compiler translates it.
+        fork: The EVM version.
+        shares: How often branches are taken, and the calldata's zeros; None: half of each.
+    """
+    shares = shares or Shares()
+    program = costs.program
+    sections = executed(program)
+    layers = {s.name: costs.section(s, shares) + costs.cold_accounts(s) for s in sections}
+    execution = costs.frame_gas() + memory_gas(costs.memory_words(sections)) + sum(layers.values())
+    if shares.worst:
+        execution *= 1 + costs.tolerance
     packed = program.input.length
-    head = 4 * CALLDATA_BYTE + 2 * (31 * CALLDATA_ZERO + CALLDATA_BYTE)
-    calldata = head + packed * (walker.shares.nonzero * CALLDATA_BYTE + (1 - walker.shares.nonzero) * CALLDATA_ZERO)
-    padding = -packed % 32 * CALLDATA_ZERO
-    words = sum(program.buffers.values()) + -(-packed // 32)
-    memory = 3 * words + words * words // 512
-    addresses = 25 * len(program.data_contracts())
-    total = TRANSACTION + calldata + padding + _FRAME + memory + addresses + 3 * -(-packed // 32) + sum(layers.values())
-    return GasEstimate(round(total), layers)
+    # selector, offset 32, the length, the bytes, padding
+    length = (packed.bit_length() + 7) // 8
+    zeros = shares.zero_bytes(packed) + -packed % WORD + _HEAD_BYTES - 1 - length
+    others = _SELECTOR + _HEAD_BYTES + packed + -packed % WORD - zeros
+    total = fork.transaction(zeros, others, execution)
+    return GasEstimate(round(total), {name: round(gas) for name, gas in layers.items()})
 
 
-class _Walker:
-    def __init__(self, program: Program, shares: InputShares) -> None:
-        self.program, self.shares = program, shares
+def executed(program: Program) -> list[Section]:
+    """Return the sections that `classifyPacked` runs (`predictPacked` where there is no decision)."""
+    if program.has_decision:
+        return [s for s in program.layers if s.classify]
+    return [*(s for s in program.layers if s.predict), program.dequantize]
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Bytes of code that a target's compiler makes of each form.
+
+    Attributes:
+        frame: The contract without its sections.
+        section: A section's call and return.
+        variable: A use of a variable.
+        assign: Giving one a value.
+        address: A place in memory at a known index.
+        index: What more an index that varies takes.
+        branch: An `If` without its condition and body.
+        loop: A `For` without its variables' steps and its body.
+        copy: A copy from a data contract.
+    """
+
+    frame: int = 500
+    section: int = 12
+    variable: int = 1
+    assign: int = 1
+    address: int = 5
+    index: int = 4
+    branch: int = 12
+    loop: int = 20
+    copy: int = 30
+
+
+class Costs:
+    """What a compiler makes of a Program's forms, in gas. As it stands: a good one that keeps variables on the stack.
+
+    A use of a variable is a DUP (or, the last time, the SWAP that brings it up); a literal is a PUSH; an expression
+    leaves its value where the next one needs it. A subclass a target says what its compiler does otherwise.
+
+    Args:
+        program: The program.
+    """
+
+    tolerance = 0.05
+    """How far, at most, an inference may be from its prediction (measured by tests/gas)."""
+    frame = 400
+    """Dispatch, decoding of the argument, the length check, encoding of the result."""
+    section_call = 3 * PUSH + JUMP + JUMPDEST + JUMP + JUMPDEST
+    """Return address, argument and destination; a jump there and one back."""
+    constructor = 60
+    """Gas of the constructor besides copying the code."""
+    constructor_account = COLD_ACCOUNT + 380
+    """Decoding the address of a data contract, its EXTCODEHASH, and writing the address into the code."""
+    sizes = Sizes()
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+
+    # -- the whole -------------------------------------------------------------------------------------------------
+
+    def memory_words(self, sections: Iterable[Section]) -> int:
+        """Return how many words of memory a call of some sections touches."""
+        return sum(self.program.buffers.values()) + self.input_words
+
+    @property
+    def input_words(self) -> int:
+        """Words of the packed input."""
+        return -(-self.program.input.length // WORD)
+
+    def frame_gas(self) -> float:
+        """Return the gas of what is around the sections, without memory."""
+        return self.frame + COPY_WORD * self.input_words
+
+    def section(self, section: Section, shares: Shares) -> float:
+        """Return the gas of one section and its call."""
+        self._shares, self._name, self._ifs = shares, section.name, count()
+        self.begin(section)
+        return self.section_call + self.body(section.body)
+
+    def begin(self, section: Section) -> None:
+        """Get ready for a section: find the variables whose value is used just once, where it is left on the stack."""
+        reads = Counter(
+            part.name
+            for s in walk(section.body)
+            for e in expressions(s)
+            for part in subexpressions(e)
+            if isinstance(part, Var)
+        )
+        settled = Counter(s.name for s in walk(section.body) if isinstance(s, Let | Assign))
+        self._passing = {s.name for s in walk(section.body) if isinstance(s, Let)}
+        self._passing = {name for name in self._passing if reads[name] == settled[name] == 1}
+
+    # -- statements ------------------------------------------------------------------------------------------------
 
     def body(self, statements: Iterable[Statement]) -> float:
+        """Return the gas of statements, one after the other."""
         return sum(self.statement(s) for s in statements)
 
     def statement(self, statement: Statement) -> float:
+        """Return the gas of a statement."""
         match statement:
-            case Note():
+            case Note() | Fail():  # nobody pays for a call that fails
                 return 0
-            case Let(_, value):
-                return self.expr(value)
-            case Assign(_, value):
-                return self.expr(value) + 2 + 2  # SWAP and POP, one of them often saved
-            case Store(_, index, value):
-                return self.expr(value) + self.address(index) + _MEMORY_OP
-            case StoreInput(offset, width, value):
-                return self.expr(value) + self.address(offset) + _MEMORY_OP + (6 if width > 1 else 0)
+            case Let():
+                return self.let(statement)
+            case Assign():
+                return self.assign(statement)
+            case Store(buffer, index, value):
+                return self.expr(value) + self.store(buffer, index)
+            case StoreInput():
+                return self.store_input(statement)
             case CopySegment():
                 return self.copy(statement)
-            case If(condition, body):
-                skips = isinstance(condition, Var)
-                return self.expr(condition) + _BRANCH + (self.shares.nonzero if skips else 0.5) * self.body(body)
+            case If():
+                return self.branch(statement)
             case Block(body):
                 return self.body(body)
-            case Fail():
-                return 0
-            case For(inductions, count, body):
-                step = 9 * (len(inductions) - 1)
-                return sum(self.expr(i.start) for i in inductions) + count * (_LOOP + step + self.body(body)) + _BRANCH
+            case For():
+                return self.loop(statement)
+
+    def let(self, let: Let) -> float:
+        """Return the gas of a declaration: its value stays where it is."""
+        return self.expr(let.value)
+
+    def assign(self, assign: Assign) -> float:
+        """Return the gas of an assignment: a SWAP to the variable's place; its old value is used up or popped.
+
+        In `a := add(a, x)` the SWAP that stores one variable brings up the next: the use of `a` itself is free.
+        """
+        used = uses(assign.value, assign.name)
+        return self.expr(assign.value) + SWAP + (-DUP if used else POP)
+
+    def store(self, buffer: str, index: Expr) -> float:
+        """Return the gas of writing a word that is on the stack."""
+        return self.address(buffer, index) + MEMORY
+
+    def store_input(self, store: StoreInput) -> float:
+        """Return the gas of writing an element of the packed input."""
+        return self.expr(store.value) + self.expr(store.offset) + 3 * PUSH + MEMORY
 
     def copy(self, copy: CopySegment) -> float:
+        """Return the gas of copying a segment."""
         segment = self.program.segments[copy.segment]
         if segment.storage is Storage.CODE:
-            return 12 * copy.words
-        # an account is cold once; a contract holds several chunks
-        share = copy.words / segment.per_contract
-        return share * COLD_ACCOUNT + (1 - share) * WARM_ACCOUNT + 3 * copy.words + 60
+            return (PUSH + self.address(copy.buffer, Const(0)) + MEMORY) * copy.words
+        place = 2 * PUSH + 3 + MEMORY if isinstance(copy.offset, Const) else 2 * self.expr(copy.offset) + 40
+        return WARM_ACCOUNT + COPY_WORD * copy.words + place + 3 * PUSH
+
+    def cold_accounts(self, section: Section) -> float:
+        """Return what the first reading of each of a section's data contracts costs more than the others."""
+        copied = {s.segment for s in walk(section.body) if isinstance(s, CopySegment)}
+        return (COLD_ACCOUNT - WARM_ACCOUNT) * sum(self.program.segments[name].contracts for name in copied)
+
+    def branch(self, branch: If) -> float:
+        """Return the gas of an `If`: PUSH, JUMPI, and where it is taken a jump back."""
+        share = self._shares.taken(self._name, next(self._ifs))
+        body = self.body(branch.body)
+        if any(isinstance(s, Fail) for s in branch.body):
+            share = 0.0  # who is refused pays less than who is served
+        body += SWAP * len(changed(branch.body)) + JUMPDEST + PUSH + JUMP
+        return self.condition(branch.condition) + PUSH + JUMPI + JUMPDEST + share * body
+
+    def condition(self, condition: Expr) -> float:
+        """Return the gas of what a branch tests."""
+        return self.expr(condition)
+
+    def loop(self, loop: For) -> float:
+        """Return the gas of a loop: a comparison, a JUMPI and a JUMP a round, and the steps of its variables."""
+        steps = sum(self.step() for i in loop.inductions if i.step)
+        control = JUMPDEST + 2 * DUP + 3 + PUSH + JUMPI
+        inner = self.body(loop.body)
+        starts = sum(self.expr(i.start) for i in loop.inductions)
+        ends = POP * len(loop.inductions)
+        return starts + loop.count * (control + JUMPDEST + inner + steps + PUSH + JUMP) + control + ends
+
+    def step(self) -> float:
+        """Return the gas of one loop variable's step."""
+        return PUSH + OpCode.ADD.gas + SWAP
+
+    # -- expressions -----------------------------------------------------------------------------------------------
 
     def expr(self, expr: Expr) -> float:
+        """Return the gas of an expression whose value is left on the stack."""
         match expr:
-            case Const() | Var():
-                return _PUSH
-            case Load(_, index):
-                return _MEMORY_OP + self.address(index)
+            case Const(value):
+                return PUSH if value else PUSH_ZERO
+            case Var(name):
+                return self.variable(name)
+            case Load(buffer, index):
+                return MEMORY + self.address(buffer, index)
             case LoadInput(offset):
-                return _MEMORY_OP + self.address(offset)
+                return self.load_input(offset)
             case WadInput(index):
-                return _MEMORY_OP + self.address(index)
+                return MEMORY + self.expr(index) + 2 * PUSH + 3
             case Apply(op, args):
-                return op.gas + sum(self.expr(a) for a in args)
+                return self.apply(op, args)
 
-    def address(self, index: Expr) -> float:
-        """Return the gas of an address: a pointer, or base plus offset."""
-        match index:
-            case Const():
-                return 3 * _PUSH
-            case Var():
-                return _PUSH
-            case Apply(_, (Var(), Const())):
-                return 3 * _PUSH
-            case _:
-                return self.expr(index) + 3 * _PUSH
+    def variable(self, name: str) -> float:
+        """Return the gas of using a variable."""
+        return 0 if name in self._passing else DUP
+
+    def apply(self, op: OpCode, args: tuple[Expr, ...]) -> float:
+        """Return the gas of an operation and its operands."""
+        return op.gas + sum(self.expr(a) for a in args)
+
+    def load_input(self, offset: Expr) -> float:
+        """Return the gas of reading 32 bytes of the packed input."""
+        return MEMORY + self.expr(offset) + PUSH + 3
+
+    def address(self, buffer: str, index: Expr) -> float:
+        """Return the gas of the address of a word of a buffer."""
+        fixed = PUSH + DUP + 3
+        return fixed if isinstance(index, Const) else self.expr(index) + fixed + PUSH + 3
+
+
+def uses(expr: Expr, name: str) -> bool:
+    """Return whether an expression reads a variable."""
+    return any(part == Var(name) for part in subexpressions(expr))
+
+
+def changed(body: Iterable[Statement]) -> set[str]:
+    """Return the variables that statements assign to without having declared them."""
+    names: set[str] = set()
+    declared: set[str] = set()
+    for statement in body:
+        match statement:
+            case Let(name):
+                declared.add(name)
+            case Assign(name) if name not in declared:
+                names.add(name)
+            case For(_, _, inner) | If(_, inner) | Block(inner):
+                names |= changed(inner) - declared
+    return names
+
+
+def code_bytes(program: Program, sizes: Sizes) -> int:
+    """Estimate the bytes of a contract's code from its program alone."""
+    total = float(sizes.frame)
+    for section in program.sections():
+        total += sizes.section
+        for statement in walk(section.body):
+            total += _statement_bytes(program, statement, sizes)
+    return round(total)
+
+
+def _statement_bytes(program: Program, statement: Statement, sizes: Sizes) -> int:
+    own = sum(_expr_bytes(e, sizes) for e in expressions(statement))
+    match statement:
+        case Assign():
+            return own + sizes.assign
+        case Let():
+            return own + sizes.assign - 1
+        case Store():
+            return own + sizes.address + 1
+        case StoreInput():
+            return own + sizes.address + 5
+        case CopySegment(name):
+            segment = program.segments[name]
+            if segment.storage is Storage.DATA:
+                return own + sizes.copy
+            return sum(_literal_bytes(w) + 5 for w in segment.words)
+        case If():
+            return own + sizes.branch
+        case For(inductions):
+            return own + sizes.loop + len(inductions) * (2 * sizes.variable + sizes.assign + 3)
+        case Fail():
+            return own + 40
+        case Note() | Block():
+            return 0
+
+
+def _literal_bytes(value: int) -> int:
+    return 1 + (value.bit_length() + 7) // 8
+
+
+def _expr_bytes(expr: Expr, sizes: Sizes) -> int:
+    match expr:
+        case Const(value):
+            return _literal_bytes(value)
+        case Var():
+            return sizes.variable
+        case Load(_, index) | LoadInput(index) | WadInput(index):
+            varies = 0 if isinstance(index, Const) else sizes.index + _expr_bytes(index, sizes)
+            return sizes.address + 1 + varies
+        case Apply(_, args):
+            return 1 + sum(_expr_bytes(a, sizes) for a in args)

@@ -5,7 +5,10 @@ Expressions become nested closures once, so that many samples run quickly.
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 
 from ml2sc.errors import InternalError
 
@@ -98,20 +101,75 @@ def _sdiv(a: int, b: int) -> int:
     return (quotient if (a < 0) == (b < 0) else -quotient) % WORD
 
 
+@dataclass
+class Profile:
+    """How often a program's branches were taken, and what its inputs looked like.
+
+    Attributes:
+        runs: Number of inputs.
+        zeros: Zero bytes of all packed inputs together.
+        reached: How often each `If` was come to: by section, then by its number among the section's in `walk` order.
+        taken: How often its condition held.
+    """
+
+    runs: int = 0
+    zeros: int = 0
+    reached: Counter[tuple[str, int]] = field(default_factory=Counter)
+    taken: Counter[tuple[str, int]] = field(default_factory=Counter)
+
+
+class Profiler:
+    """Counts what depends on the input in a call of `classifyPacked` (`predictPacked` where there is no decision).
+
+    Args:
+        program: The program.
+
+    Attributes:
+        profile: The counts of all runs.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.profile = Profile()
+        self._decides = program.has_decision
+        self._interpreter = Interpreter(program, self.profile)
+
+    def run(self, packed: bytes) -> None:
+        """Count one more input; one that is refused is not counted."""
+        try:
+            self._interpreter.decide(packed) if self._decides else self._interpreter.predict(packed)
+        except ProgramError:
+            return
+        self.profile.runs += 1
+        self.profile.zeros += packed.count(0)
+
+
+def profile(program: Program, packed: Iterable[bytes]) -> Profile:
+    """Return the counts of some packed inputs."""
+    profiler = Profiler(program)
+    for x in packed:
+        profiler.run(x)
+    return profiler.profile
+
+
 class Interpreter:
     """A program made ready to run.
 
     Args:
         program: The program.
+        branches: Counts the branches of every decision (of every prediction, where the program decides nothing).
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, branches: Profile | None = None) -> None:
         self.program = program
+        self._branches: Profile | None = None
         self._segments = program.segments
-        self._quantize = self._block(program.quantize.body)
+        self._quantize = self._section(program.quantize)
+        if not program.has_decision:
+            self._branches = branches
         self._predict = self._sections(s for s in program.layers if s.predict)
+        self._dequantize = self._section(program.dequantize)
+        self._branches = branches
         self._classify = self._sections(s for s in program.layers if s.classify)
-        self._dequantize = self._block(program.dequantize.body)
 
     def quantize(self, wads: Sequence[int]) -> bytes:
         """Return the packed input that `predict` makes of WAD values.
@@ -129,18 +187,36 @@ class Interpreter:
         Raises:
             ProgramError: the program reverts.
         """
+        outputs = self.predict(packed)
+        return Outcome(outputs, self.decide(packed) if self.program.has_decision else None)
+
+    def predict(self, packed: bytes) -> tuple[int, ...]:
+        """Return the outputs (WAD) for a packed input.
+
+        Raises:
+            ProgramError: the program reverts.
+        """
         machine = _Machine(self.program, bytearray(packed), ())
         self._predict(machine)
         self._dequantize(machine)
-        outputs = tuple(to_signed(w) for w in machine.buffers["wad"][: self.program.outputs])
-        if not self.program.has_decision:
-            return Outcome(outputs, None)
+        return tuple(to_signed(w) for w in machine.buffers["wad"][: self.program.outputs])
+
+    def decide(self, packed: bytes) -> int:
+        """Return the decision for a packed input (of a program that has one).
+
+        Raises:
+            ProgramError: the program reverts.
+        """
         machine = _Machine(self.program, bytearray(packed), ())
         self._classify(machine)
-        return Outcome(outputs, machine.buffers["label"][0])
+        return machine.buffers["label"][0]
+
+    def _section(self, section: Section) -> _Run:
+        self._key, self._ifs = section.name, itertools.count()
+        return self._block(section.body)
 
     def _sections(self, sections: Iterable[Section]) -> _Run:
-        return _sequence([self._block(s.body) for s in sections])
+        return _sequence([self._section(s) for s in sections])
 
     def _block(self, body: Iterable[Statement]) -> _Run:
         return _sequence([run for s in body if (run := self._statement(s)) is not None])
@@ -160,7 +236,8 @@ class Interpreter:
             case Block(body):
                 return self._block(body)
             case If(condition, body):
-                return _if(_compile(condition), self._block(body))
+                key = self._key, next(self._ifs)  # before those of its body, as `walk` goes
+                return _if(_compile(condition), self._block(body), key, self._branches)
             case Fail(error, args):
                 return _fail(error, [_compile(a) for a in args])
             case For(inductions, count, body):
@@ -211,12 +288,22 @@ def _copy(words: Sequence[int], offset: _Eval, count: int, buffer: str) -> _Run:
     return run
 
 
-def _if(condition: _Eval, body: _Run) -> _Run:
+def _if(condition: _Eval, body: _Run, key: tuple[str, int], branches: Profile | None) -> _Run:
     def run(m: _Machine) -> None:
         if condition(m):
             body(m)
 
-    return run
+    if branches is None:
+        return run
+    reached, taken = branches.reached, branches.taken
+
+    def run_counted(m: _Machine) -> None:
+        reached[key] += 1
+        if condition(m):
+            taken[key] += 1
+            body(m)
+
+    return run_counted
 
 
 def _fail(error: str, args: list[_Eval]) -> _Run:

@@ -16,12 +16,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ml2sc.backends.base import BACKENDS, Artifact, Toolchain
+from ml2sc.backends.base import BACKENDS, Artifact, Toolchain, costs_of
 from ml2sc.errors import ArtifactError, DataError, InternalError, Ml2scError, ToolchainError, UsageError
 from ml2sc.frontend.data import Samples, load_samples, samples_from_arrays
 from ml2sc.ir.evaluate import evaluate_float
+from ml2sc.ir.forks import FORKS
+from ml2sc.ir.gas import Shares, estimate
 from ml2sc.ir.graph import Graph
-from ml2sc.ir.interpret import Interpreter, ProgramError
+from ml2sc.ir.interpret import Interpreter, Profiler, ProgramError
 from ml2sc.ir.program import MASK, to_signed
 from ml2sc.ir.types import Array, DType
 from ml2sc.ir.wad import WAD, Outcome, inputs_from_wad, pack, quantize_inputs, run_graph, to_wad
@@ -102,7 +104,8 @@ class Report:
         gas: Gas of the inference transactions.
         gas_deploy: Gas of deploying the contract; None if it was there already.
         gas_weights: Gas of deploying its data contracts; None if they were there already.
-        gas_predicted: What the compiler predicted for an inference.
+        gas_predicted: The mean that the gas model states for these very inputs (the Program interpreter counts their
+            branches), without asking the chain.
         code_bytes: Bytes of the contract's code and of its data contracts.
         first_difference: The first sample that is not bit-exact, and how; None if all are.
     """
@@ -327,6 +330,7 @@ class _Oracle:
         self.artifact = artifact
         self.graph, self.program, self.reference = artifact.graph, artifact.program, artifact.reference
         self.interpreter = Interpreter(artifact.program)
+        self.profiler = Profiler(artifact.program)
         self.strict = bool(artifact.manifest.get("options", {}).get("strict_input", False))
         self.error_bound = float(artifact.manifest["error_bound"])
         self.model_hash = keccak(b"".join([artifact.model, *artifact.external.values()]))
@@ -346,6 +350,16 @@ class _Oracle:
             elif isinstance(wad_outcome, Outcome) and isinstance(answer, bytes) and answer != packed:
                 disagreement = self._differs("the Program interpreter (WAD)", answer, wad_outcome)
         return _Expected(packed, outcome, wads, wad_outcome, disagreement)
+
+    def predicted_gas(self) -> int | None:
+        """Return the mean gas stated for the inputs seen; None for a target that is no contract."""
+        manifest = self.artifact.manifest
+        if "gas" not in manifest:
+            return None
+        # the chains there are to check on have the prices of prague (osaka changes none)
+        settings = manifest.get("toolchain", {}).get("settings", {})
+        costs = costs_of(self.artifact.target, self.program, settings)
+        return estimate(costs, FORKS["prague"], Shares(self.profiler.profile)).total
 
     def _expect_wad(
         self, wads: Sequence[int], packed: bytes, outcome: Outcome
@@ -579,6 +593,7 @@ class _Tally:
     def add(self, index: int, x: Mapping[str, Array], contracts: Sequence[Contract], runtime: _FloatModel) -> None:
         """Try one sample on every contract; the first one's gas and answers count, others must equal them."""
         expected = self.oracle.expect(x)
+        self.oracle.profiler.run(expected.packed)
         difference, answers = expected.disagreement, []
         for position, contract in enumerate(contracts):
             found, given = self._compare(contract, expected, with_wad=index < self.wad_samples)
@@ -671,7 +686,7 @@ class _Tally:
             gas=GasSpread(min(self.gas), sum(self.gas) / len(self.gas), max(self.gas)),
             gas_deploy=None if deployment is None else deployment.gas_deploy,
             gas_weights=None if deployment is None else deployment.gas_weights,
-            gas_predicted=artifact.manifest.get("gas", {}).get("predicted"),
+            gas_predicted=self.oracle.predicted_gas(),
             code_bytes=len(code) + sum(len(data) + 1 for data in artifact.data),
             first_difference=self.difference,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from ml2sc.ir.program import CopySegment, Program, Section, Storage, walk
 
 from ..base import BACKENDS, DATA_CONTRACT_LIMIT, Artifact, Bytecode, EmitOptions, Toolchain
 from ..interface import ERRORS, contract_abi, keccak, storage_place
+from .gas import SolidityCosts
 from .memory import ADDRESSES, INPUT, MemoryMap, memory_map
 from .printer import Printer
 
@@ -54,6 +55,10 @@ class SolidityBackend:
             data=tuple(program.data_contracts()),
             program=program,
         )
+
+    def costs(self, program: Program, settings: Mapping[str, Any]) -> SolidityCosts:
+        """Return what solc makes of a program, in gas."""
+        return SolidityCosts(program)
 
     def compile(self, artifact: Artifact, toolchain: Toolchain) -> Bytecode:
         run = toolchain.solc(artifact.compiler_input)

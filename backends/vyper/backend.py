@@ -13,6 +13,7 @@ from ml2sc.ir.program import CopySegment, Program, Section, Storage, walk
 from ..base import BACKENDS, DATA_CONTRACT_LIMIT, Artifact, Bytecode, EmitOptions, Toolchain, with_settings
 from ..interface import ERRORS, contract_abi, keccak, storage_place
 from .dataflow import Signature, signatures
+from .gas import VyperCosts
 from .printer import PACKED, WADS, Printer, packed_words, plain, raise_error
 
 if TYPE_CHECKING:
@@ -54,6 +55,10 @@ class VyperBackend:
             data=tuple(program.data_contracts()),
             program=program,
         )
+
+    def costs(self, program: Program, settings: Mapping[str, Any]) -> VyperCosts:
+        """Return what Vyper makes of a program, in gas; before it is compiled, by its classic code generator."""
+        return VyperCosts(program, LONGER_INPUTS, venom=bool(settings.get("experimentalCodegen")))
 
     def compile(self, artifact: Artifact, toolchain: Toolchain) -> Bytecode:
         """Compile an artifact's source by each of Vyper's code generators, and take the smaller code."""

@@ -20,12 +20,15 @@ import numpy as np
 
 from ml2sc.backends import BACKENDS, Artifact, EmitOptions, Toolchain, with_settings
 from ml2sc.errors import ContractLimitError, InternalError, UnknownNameError, UnsupportedModelError, UsageError
+from ml2sc.forecast import as_facts
 from ml2sc.frontend.data import Samples, load_samples, samples_from_arrays
 from ml2sc.frontend.model_file import OnnxModel, contract_name, load_onnx
 from ml2sc.frontend.onnx_import import import_graph
-from ml2sc.ir import gas, wad
+from ml2sc.ir import wad
 from ml2sc.ir.evaluate import evaluate_float
+from ml2sc.ir.forks import FORKS
 from ml2sc.ir.graph import Graph, Tensor
+from ml2sc.ir.interpret import Profile, profile
 from ml2sc.ir.program import Program
 from ml2sc.ir.shapes import infer_shapes, remove_constant_nodes
 from ml2sc.ir.types import Array, FixedPoint
@@ -43,11 +46,8 @@ log = logging.getLogger(__name__)
 ASSUMED_RANGE = (-65_536.0, 65_536.0)
 """Range of an input that nobody declares."""
 
-FORKS = ("prague", "osaka", "glamsterdam")
-"""EVM versions that can be asked for."""
-
-CODE_SIZE_LIMIT = 24_576
-"""Bytes of runtime code a contract may have (EIP-170)."""
+PROFILED_SAMPLES = 64
+"""Samples of the calibration data that the gas prediction looks at."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ def compile(  # noqa: A001  the library's verb
         passes=_as_text(options.passes),
     )
     manifest = _manifest(artifact, graph, program, recorded, quantize.precision, source)
-    return dataclasses.replace(
+    artifact = dataclasses.replace(
         artifact,
         manifest=manifest,
         model=source.data,
@@ -196,7 +196,9 @@ def compile(  # noqa: A001  the library's verb
         program=program,
         graph=graph,
         reference=reference,
+        profile=None if samples is None else _profile(graph, program, samples),
     )
+    return _with_forecast(artifact)
 
 
 def build(artifact: Artifact, toolchain: Toolchain) -> Artifact:
@@ -216,9 +218,10 @@ def build(artifact: Artifact, toolchain: Toolchain) -> Artifact:
     if not artifact.on_chain:
         return artifact
     bytecode = BACKENDS.get(artifact.target).compile(artifact, toolchain)
-    if len(bytecode.runtime) > CODE_SIZE_LIMIT:
+    limit = FORKS[str(artifact.manifest["options"]["fork"])].code_limit
+    if len(bytecode.runtime) > limit:
         raise ContractLimitError(
-            f"the contract has {len(bytecode.runtime):,} bytes of code; a chain accepts {CODE_SIZE_LIMIT:,} (EIP-170)",
+            f"the contract has {len(bytecode.runtime):,} bytes of code; a chain accepts {limit:,} (EIP-170)",
             hint="put the weights in data contracts (--weights data), or choose a narrower --precision",
         )
     if _signatures(bytecode.abi) != _signatures(artifact.abi):
@@ -229,7 +232,22 @@ def build(artifact: Artifact, toolchain: Toolchain) -> Artifact:
         "toolchain": {"compiler": bytecode.compiler, "found": bytecode.how, "settings": dict(bytecode.settings)},
     }
     compiler_input = with_settings(artifact.compiler_input, bytecode.settings)
-    return dataclasses.replace(artifact, bytecode=bytecode, manifest=manifest, compiler_input=compiler_input)
+    built = dataclasses.replace(artifact, bytecode=bytecode, manifest=manifest, compiler_input=compiler_input)
+    return _with_forecast(built)
+
+
+def _with_forecast(artifact: Artifact) -> Artifact:
+    """Add what it will cost to an artifact's manifest."""
+    if not artifact.on_chain:
+        return artifact
+    return dataclasses.replace(artifact, manifest={**artifact.manifest, **as_facts(artifact, artifact.profile)})
+
+
+def _profile(graph: Graph, program: Program, samples: Samples) -> Profile:
+    """Count the branches that the calibration data takes: samples from the whole of it, as many as go quickly."""
+    step = -(-samples.count // PROFILED_SAMPLES)
+    chosen = (samples.sample(i) for i in range(0, samples.count, step))
+    return profile(program, (wad.pack(graph, wad.quantize_inputs(graph, sample)) for sample in chosen))
 
 
 def _signatures(abi: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, tuple[str, ...], tuple[str, ...]]]:
@@ -375,7 +393,6 @@ def _decision(reference: Graph, graph: Graph) -> str:
 def _manifest(
     artifact: Artifact, graph: Graph, program: Program, options: Options, precision: str, source: OnnxModel
 ) -> dict[str, Any]:
-    estimate = gas.estimate(program)
     return {
         "name": artifact.name,
         "target": artifact.target,
@@ -394,8 +411,7 @@ def _manifest(
             if isinstance(t.type, FixedPoint) and t.data is None
         ],
         "observed": {name: list(ends) for name, ends in graph.observed.items()},
-        "plan": list(_plan(program, estimate)),
-        "gas": {"predicted": estimate.total},
+        "plan": list(_plan(program)),
         "data_contracts": [{"bytes": len(d)} for d in artifact.data],
         "toolchain": {},
     }
@@ -420,14 +436,13 @@ def _tensor_facts(tensor: Tensor) -> dict[str, Any]:
     }
 
 
-def _plan(program: Program, estimate: gas.GasEstimate) -> Iterator[dict[str, Any]]:
+def _plan(program: Program) -> Iterator[dict[str, Any]]:
     for section in program.layers:
         if section.facts:
             yield {
                 "layer": section.name,
                 "title": section.title,
                 **section.facts,
-                "gas": estimate.layers.get(section.name, 0),
             }
 
 

@@ -10,16 +10,22 @@ import numpy as np
 import pytest
 
 import ml2sc
-from ml2sc.backends.base import Artifact
+from ml2sc.backends.base import Artifact, costs_of
 from ml2sc.compiler import build
 from ml2sc.errors import ToolchainError
 from ml2sc.ir import wad
+from ml2sc.ir.forks import FORKS
+from ml2sc.ir.gas import Shares, estimate
+from ml2sc.ir.interpret import profile
 from ml2sc.runtime.chain import open_chain
 from ml2sc.runtime.contract import Contract
 from ml2sc.runtime.deploy import deploy
 from ml2sc.runtime.toolchain import Toolchain
 
 SNAPSHOT = Path(__file__).parent / "snapshot.json"
+TOLERANCE = {"solidity": 0.02, "vyper": 0.05}
+"""How near an inference's prediction is, as the project promises."""
+DEPLOYMENT = 0.005
 SAMPLES = 100
 """Samples of each example that are run, from the first on."""
 
@@ -52,7 +58,27 @@ def head(artifact: Artifact) -> dict[str, Any]:
     }
 
 
+STATED_SAMPLES = 5
+"""Samples for which a prediction of their own is made."""
+
+
+def check_prediction(artifact: Artifact, packed: list[bytes], measured: dict[str, int], gas: list[int]) -> None:
+    """What is stated before the call is near the receipt; what is stated as the most is never exceeded."""
+    program, facts, limit = artifact.program, artifact.manifest["gas"], TOLERANCE[artifact.target]
+    assert program is not None
+    assert artifact.bytecode is not None
+    costs = costs_of(artifact.target, program, artifact.bytecode.settings)
+    stated = estimate(costs, FORKS["prague"], Shares(profile(program, packed[:STATED_SAMPLES]))).total
+    assert stated == pytest.approx(sum(gas[:STATED_SAMPLES]) / STATED_SAMPLES, rel=limit)
+    if facts["inputs"] == "calibration data":
+        assert facts["predicted"] == pytest.approx(measured["classifyPacked mean"], rel=limit)
+    assert facts["worst"] >= measured["classifyPacked max"]
+    assert facts["deploy"] == pytest.approx(measured["deploy"], rel=DEPLOYMENT)
+    assert facts["weights"] == measured["weights"]
+
+
 def measured(artifact: Artifact, folder: Path) -> dict[str, int]:
+    """Return the figures of the snapshot; the prediction is checked against the same receipts."""
     graph = artifact.graph
     assert graph is not None
     with np.load(folder / "samples.npz") as archive:
@@ -61,15 +87,18 @@ def measured(artifact: Artifact, folder: Path) -> dict[str, int]:
     with open_chain("embedded") as chain:
         deployment = deploy(artifact, chain)
         contract = Contract(chain, deployment.address, artifact.abi)
-        gas = [contract.gas_packed(wad.pack(graph, wad.quantize_inputs(graph, {name: sample}))) for sample in samples]
+        packed = [wad.pack(graph, wad.quantize_inputs(graph, {name: sample})) for sample in samples]
+        gas = [contract.gas_packed(x) for x in packed]
         first = wad.to_wad(np.asarray(samples[0], dtype=np.float64).ravel().tolist())
-        return {
+        figures = {
             "deploy": deployment.gas_deploy,
             "weights": deployment.gas_weights,
             "classifyPacked mean": round(sum(gas) / len(gas)),
             "classifyPacked max": max(gas),
             "predict of the first": contract.gas("predict", first),
         }
+    check_prediction(artifact, packed, figures, gas)
+    return figures
 
 
 @pytest.mark.parametrize(("example", "target", "precision"), CASES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,24 +146,39 @@ def _sizes(artifact: Artifact) -> dict[str, int]:
 
 
 def _print_summary(artifact: Artifact) -> None:
+    from ml2sc.forecast import said
+
     manifest, sizes = artifact.manifest, _sizes(artifact)
     inputs, outputs = (sum(_size(t["shape"]) for t in manifest[kind]) for kind in ("inputs", "outputs"))
     lines = [
         heading(f"{artifact.name}: {inputs} inputs, {outputs} outputs, precision {manifest['precision']}", sys.stderr)
     ]
-    lines += [f"  {line}" for line in table(*_plan(manifest["plan"]))]
+    total = manifest.get("gas", {}).get("predicted", 0)
+    lines += [f"  {line}" for line in table(*_plan(manifest["plan"], total))]
     lines.append(f"  error bound   {manifest['error_bound']:.3g} on every output")
     contracts = f"{len(artifact.data)} data contract{'s' if len(artifact.data) > 1 else ''}"
     weights = f" and {sizes['data_bytes']:,} in {contracts}" if artifact.data else ""
     if artifact.bytecode is not None:
         lines.append(f"  code          {sizes['code_bytes']:,} bytes{weights}")
-    if artifact.on_chain and (gas := manifest.get("gas", {}).get("predicted")) is not None:
-        lines.append(f"  gas           {gas:,} predicted")
+    if "gas" in manifest:
+        lines += _costs(manifest["gas"])
     if artifact.bytecode is not None:
         lines.append(f"  compiled by   {artifact.bytecode.compiler} ({artifact.bytecode.how})")
+    if "verdict" in manifest:
+        lines += [f"  {line}" for line in said(manifest["verdict"])]
     print("\n".join(lines), file=sys.stderr)
     for warning in artifact.bytecode.warnings if artifact.bytecode is not None else ():
         print(f"warning: {warning}", file=sys.stderr)
+
+
+def _costs(gas: Mapping[str, Any]) -> list[str]:
+    """Return what is said of the predicted gas."""
+    weights = f" and {gas['weights']:,} for its weights" if gas["weights"] else ""
+    inputs = "" if gas["inputs"] == "calibration data" else " for inputs half of whose bytes are zero"
+    return [
+        f"  gas           {gas['predicted']:,} an inference predicted{inputs}, {gas['worst']:,} at most",
+        f"  to deploy     {gas['deploy']:,}{weights}, predicted",
+    ]
 
 
 def _size(shape: Sequence[int]) -> int:
@@ -182,11 +197,19 @@ _COLUMNS = {
     "storage": "weights",
     "bytes": "bytes",
     "gas": "gas",
+    "share": "share",
 }
 
 
-def _plan(plan: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[object]]]:
-    """Return header and rows of the layers' table; columns that no layer fills are left out."""
+def _plan(plan: Sequence[dict[str, Any]], total: int) -> tuple[list[str], list[list[object]]]:
+    """Return header and rows of the layers' table; columns that no layer fills are left out.
+
+    Args:
+        plan: The manifest's plan.
+        total: Gas of an inference, of which each layer has a share.
+    """
+    if total:
+        plan = [{**layer, "share": f"{100 * layer['gas'] / total:.0f} %"} for layer in plan]
     keys = [key for key in _COLUMNS if any(layer.get(key, "") != "" for layer in plan)]
     return [_COLUMNS[key] for key in keys], [[layer.get(key, "") for key in keys] for layer in plan]
 

@@ -1,0 +1,155 @@
+"""What solc (via IR, optimised) makes of the printed sections, in gas."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from ml2sc.ir.gas import DUP, MEMORY, PUSH, WORD, Costs, uses
+from ml2sc.ir.program import (
+    Assign,
+    Block,
+    Const,
+    Expr,
+    For,
+    If,
+    Let,
+    Load,
+    LoadInput,
+    Program,
+    Section,
+    Statement,
+    Var,
+    WadInput,
+    expressions,
+    subexpressions,
+    walk,
+)
+
+from .memory import INPUT, memory_map
+from .printer import Pointer, _affine, _pointer
+
+_RESERVED_WORDS = 4
+"""Scratch space, free-memory pointer and zero slot: memory starts after them."""
+_REACH = 16
+"""Places on the stack that DUP and SWAP reach."""
+_HELD = 2
+"""Of these, a section's return address and `m`."""
+
+
+class SolidityCosts(Costs):
+    """Variables on the stack; buffers at fixed distances from `m`, the start of the memory; see `printer`.
+
+    Where more variables live at once than the stack's reach, solc computes those that are cheap again at each use.
+    """
+
+    tolerance = 0.02
+    frame = 460
+    answer, answer_element = 190, 105
+    """The loop that encodes an array: a comparison, JUMPI, MLOAD, MSTORE and the steps of three variables a round."""
+    fixed_address = DUP + PUSH + 3
+
+    def __init__(self, program: Program) -> None:
+        super().__init__(program)
+        self.memory = memory_map(program)
+        self._pointers: dict[str, Pointer] = {}
+        self._again: dict[str, Expr] = {}
+        self._spilled: set[str] = set()
+
+    def memory_words(self, sections: Iterable[Section]) -> int:
+        # the answer is encoded at the free-memory pointer, after the whole block
+        answer = 1 if self.program.has_decision else self.program.outputs
+        return _RESERVED_WORDS + self.memory.total // WORD + answer
+
+    def frame_gas(self) -> float:
+        encoded = 0 if self.program.has_decision else self.answer + self.answer_element * self.program.outputs
+        return super().frame_gas() + encoded
+
+    def begin(self, section: Section) -> None:
+        super().begin(section)
+        self._pointers = {}
+        crowded = _peak(section.body) + _HELD > _REACH
+        self._again = _cheap(section) if crowded else {}
+        spilled = _shared(section.body)
+        self._spilled = spilled if len(spilled) + _HELD > _REACH else set()
+
+    def assign(self, assign: Assign) -> float:
+        if any(uses(assign.value, name) for name in self._spilled):
+            # no room to keep the sum either: it is computed where it is read, for its sign and for its value
+            return 2 * (self.expr(assign.value) - DUP)
+        return super().assign(assign)
+
+    def let(self, let: Let) -> float:
+        if let.name in self._spilled:  # into memory, and so is `m`
+            return super().let(let) + PUSH + MEMORY + MEMORY
+        return 0 if let.name in self._again else super().let(let)
+
+    def variable(self, name: str) -> float:
+        if name in self._spilled:
+            return PUSH + MEMORY
+        return self.expr(self._again[name]) if name in self._again else super().variable(name)
+
+    def loop(self, loop: For) -> float:
+        found = {i.name: _pointer(i.name, loop.body) for i in loop.inductions}
+        self._pointers |= {name: pointer for name, pointer in found.items() if pointer is not None}
+        return super().loop(loop)
+
+    def address(self, buffer: str, index: Expr) -> float:
+        return self._address(buffer, index, WORD)
+
+    def load_input(self, offset: Expr) -> float:
+        return MEMORY + self._address(INPUT, offset, 1)
+
+    def _address(self, region: str, index: Expr, scale: int) -> float:
+        variable, constant = _affine(index)
+        if isinstance(variable, Var) and self._pointers.get(variable.name) == Pointer(region, scale):
+            return DUP + (PUSH + 3 if constant else 0)
+        if variable is None:
+            return self.fixed_address
+        return self.fixed_address + self.expr(variable) + 3 + (PUSH + 3 if scale > 1 else 0)
+
+
+def _shared(body: tuple[Statement, ...]) -> set[str]:
+    """Return the variables that several sums of straight code use: solc gathers each sum, so they all live on to it."""
+    sums = [s for s in body if isinstance(s, Assign) and uses(s.value, s.name)]
+    read = Counter(p.name for s in sums for p in subexpressions(s.value) if isinstance(p, Var) and p.name != s.name)
+    return {s.name for s in body if isinstance(s, Let) and read[s.name] > 1}
+
+
+def _peak(body: tuple[Statement, ...]) -> int:
+    """Return how many variables of a body, at most, are live at once."""
+    last: dict[str, int] = {}
+    for position, statement in enumerate(body):
+        inner = (statement, *walk(getattr(statement, "body", ())))
+        for part in (p for s in inner for e in expressions(s) for p in subexpressions(e) if isinstance(p, Var)):
+            last[part.name] = position
+        for name in (s.name for s in inner if isinstance(s, Assign)):
+            last[name] = position
+    live: set[str] = set()
+    most = 0
+    for position, statement in enumerate(body):
+        own = 0
+        match statement:
+            case Let(name):
+                live.add(name)
+            case For(inductions, _, inner_body):
+                own = len(inductions) + _peak(inner_body)
+            case If(_, inner_body) | Block(inner_body):
+                own = _peak(inner_body)
+        most = max(most, len(live) + own)
+        live = {name for name in live if last.get(name, -1) > position}
+    return most
+
+
+def _cheap(section: Section) -> dict[str, Expr]:
+    """Return the variables that can be computed again anywhere: of constants and variables, and never assigned."""
+    assigned = {s.name for s in walk(section.body) if isinstance(s, Assign)}
+    found: dict[str, Expr] = {}
+    for statement in walk(section.body):
+        if isinstance(statement, Let) and statement.name not in assigned:
+            parts = list(subexpressions(statement.value))
+            reads = any(isinstance(p, Load | LoadInput | WadInput) for p in parts)
+            if not reads and not isinstance(statement.value, Const):
+                found[statement.name] = statement.value
+    read = {p.name for value in found.values() for p in subexpressions(value) if isinstance(p, Var)}
+    return {name: value for name, value in found.items() if name not in read}

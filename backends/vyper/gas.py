@@ -1,0 +1,294 @@
+"""What Vyper makes of the printed sections, in gas: its two code generators translate statement by statement.
+
+The classic one keeps every variable in memory and puts frames of functions one above the other, callers above callees;
+venom keeps scalars on the stack. Both check the bounds of a subscript that is not constant. What is priced is what is
+printed, read back by Python's own parser, whose syntax Vyper shares.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable
+from itertools import count
+
+from ml2sc.ir.gas import (
+    COLD_ACCOUNT,
+    COPY_WORD,
+    DUP,
+    JUMP,
+    JUMPDEST,
+    JUMPI,
+    MEMORY,
+    POP,
+    PUSH,
+    PUSH_ZERO,
+    SWAP,
+    WARM_ACCOUNT,
+    WORD,
+    Costs,
+    Shares,
+    Sizes,
+)
+from ml2sc.ir.program import OpCode, Program, Section
+
+from ..interface import ERRORS
+from .dataflow import Signature, signatures
+from .printer import PACKED, Printer, packed_words
+
+_OP = OpCode.ADD.gas
+_BOUNDS = PUSH + DUP + 2 * _OP + PUSH + JUMPI
+"""LT of index and length, ISZERO, JUMPI to the revert."""
+_ELEMENT = PUSH + _OP + PUSH + _OP
+"""Index times 32, plus the array's place."""
+_MCOPY = 3 * PUSH + 3
+_FIRST_WORD = 2
+"""Words of memory below the first frame."""
+_CALLS = {
+    "unsafe_add": OpCode.ADD,
+    "unsafe_sub": OpCode.SUB,
+    "unsafe_mul": OpCode.MUL,
+    "unsafe_div": OpCode.DIV,
+}
+
+
+class VyperCosts(Costs):
+    """The classic code generator's costs.
+
+    Args:
+        program: The program.
+        longer: Bytes that the argument's variable has room for beyond a packed input.
+        venom: Whether venom generated the code.
+    """
+
+    tolerance = 0.05
+    frame = 560
+    """Selector, CALLDATACOPY, the length check, `slice`, `concat` and `abi_decode` of the argument, RETURN."""
+    frame_venom = 150
+    """What venom saves of that: lengths and places stay on the stack."""
+    constructor = 20
+    constructor_account = COLD_ACCOUNT + 150
+    sizes = Sizes(frame=300, section=60, variable=4, assign=4, address=3, index=22, branch=5, loop=35, copy=150)
+
+    def __init__(self, program: Program, longer: int, *, venom: bool = False) -> None:
+        super().__init__(program)
+        self.longer, self.venom = longer, venom
+        self.printer = Printer(program, ERRORS)
+        self.signatures = signatures(program)
+
+    # -- the whole -------------------------------------------------------------------------------------------------
+
+    def memory_words(self, sections: Iterable[Section]) -> int:
+        packed = packed_words(self.program)
+        frames = 0
+        variables, temporaries = packed, 0
+        for section in sections:
+            signature = self.signatures[section.name]
+            frames = max(frames, self._frame(section))
+            results = [self.program.buffers[b] for b in signature.gives]
+            variables += sum(results)
+            temporaries = max(temporaries, variables + sum(results))
+        # the argument's Bytes, the padded copy, and what `slice` and `concat` work in
+        length = -(-self.program.input.length // WORD)
+        longest = -(-(self.program.input.length + self.longer) // WORD) + 1
+        return _FIRST_WORD + frames + temporaries + longest + (packed + 1) + (length + 1) + (packed + 2)
+
+    def frame_gas(self) -> float:
+        # CALLDATACOPY, `slice`, `concat`, into the variable, two of `abi_decode`
+        return self.frame - (self.frame_venom if self.venom else 0) + 6 * COPY_WORD * self.input_words
+
+    def _lines(self, section: Section) -> list[str]:
+        return self.printer.section(section, self.signatures[section.name])[0]
+
+    def _parsed(self, section: Section) -> list[ast.stmt]:
+        text = "\n".join(self._lines(section)) or "pass"
+        # Python has no types on loop variables
+        return ast.parse(re.sub(r"(\bfor \w+): \w+ in", r"\1 in", text).replace("return ", "RETURN = ")).body
+
+    def _arguments(self, signature: Signature) -> dict[str, int]:
+        arrays = {self.printer.buffer_name(b): self.program.buffers[b] for b in signature.takes}
+        return {PACKED: packed_words(self.program), **arrays} if signature.packed else arrays
+
+    def section(self, section: Section, shares: Shares) -> float:
+        signature = self.signatures[section.name]
+        self._shares, self._name, self._ifs = shares, section.name, count()
+        self._arrays = self._arguments(signature)
+        gas = sum(_MCOPY + COPY_WORD * words for words in self._arrays.values())
+        # into the caller's buffer, and from there into its variable
+        gas += sum(2 * (_MCOPY + COPY_WORD * self.program.buffers[b]) for b in signature.gives)
+        return self.section_call + PUSH + gas + self._run(self._parsed(section))
+
+    # -- frames ----------------------------------------------------------------------------------------------------
+
+    def _frame(self, section: Section) -> int:
+        """Return the words of memory of a section's function."""
+        return sum(self._arguments(self.signatures[section.name]).values()) + self._space(self._parsed(section))
+
+    def _space(self, body: list[ast.stmt]) -> int:
+        """Return the most words that variables of a block, and of blocks in it, take at one time."""
+        now = most = 0
+        for node in body:
+            inner = 0
+            match node:
+                case ast.AnnAssign(annotation=type_, value=value):
+                    now += self._type_words(type_)
+                    inner = self._temporary(type_, value)
+                case ast.For(body=block):
+                    inner = 1 + self._space(block)
+                case ast.If(body=block):
+                    inner = self._space(block)
+            most = max(most, now + inner)
+        return most
+
+    def _type_words(self, type_: ast.expr) -> int:
+        if self.venom and isinstance(type_, ast.Name):
+            return 0
+        if isinstance(type_, ast.Subscript) and isinstance(type_.slice, ast.Constant):
+            size = int(str(type_.slice.value))
+            is_bytes = isinstance(type_.value, ast.Name) and type_.value.id == "Bytes"
+            return 1 + -(-size // WORD) if is_bytes else size
+        return 1
+
+    def _temporary(self, type_: ast.expr, value: ast.expr | None) -> int:
+        """Return the words that `slice` and `abi_decode` put their result in before it is copied to its variable."""
+        if isinstance(value, ast.Call) and _called(value) in {"slice", "abi_decode"}:
+            return self._type_words(type_)
+        return 0
+
+    # -- statements ------------------------------------------------------------------------------------------------
+
+    def _run(self, body: list[ast.stmt]) -> float:
+        return sum(self._node(node) for node in body)
+
+    def _node(self, node: ast.stmt) -> float:
+        match node:
+            case ast.AnnAssign(
+                target=ast.Name(id=name), annotation=ast.Subscript() as type_, value=ast.expr() as value
+            ):
+                self._arrays[name] = self._type_words(type_)
+                return self._array(name, value)
+            case ast.AnnAssign(value=ast.expr() as value):
+                # venom leaves a new variable where its value is
+                return self._expr(value) + (0 if self.venom else self._set)
+            case ast.Assign(targets=[ast.Name(id="RETURN")]):
+                return PUSH + POP
+            case ast.Assign(targets=[ast.Name(id=name)], value=value) if name in self._arrays:
+                return self._array(name, value)
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                return self._expr(value) + self._set - (DUP if self.venom and _reads(value, name) else 0)
+            case ast.Assign(targets=[ast.Subscript() as target], value=value):
+                return self._expr(value) + self._address(target) + MEMORY
+            case ast.If():
+                return self._branch(node)
+            case ast.For(iter=ast.Call(args=args), body=block):
+                return self._loop([int(str(a.value)) for a in args if isinstance(a, ast.Constant)], block)
+        return 0
+
+    @property
+    def _set(self) -> int:
+        return SWAP if self.venom else PUSH + MEMORY
+
+    def _branch(self, node: ast.If) -> float:
+        share = self._shares.taken(self._name, next(self._ifs))
+        if isinstance(node.body[-1], ast.Expr):  # it reverts: who is refused pays less than who is served
+            share = 0.0
+        return self._test(node.test) + PUSH + JUMPI + JUMPDEST + share * (self._run(node.body) + self._taken)
+
+    @property
+    def _taken(self) -> int:
+        return JUMPDEST + PUSH + JUMP if self.venom else 0
+
+    def _test(self, test: ast.expr) -> float:
+        """Return the gas of a condition: the classic generator jumps where it does not hold."""
+        match test:
+            case ast.Compare(left=left, ops=[ast.NotEq()], comparators=[ast.Constant(value=0)]):
+                return self._expr(left) + _OP
+            case ast.Compare(left=left, ops=[ast.Eq()], comparators=[ast.Constant(value=0)]):
+                return self._expr(left)
+            case ast.Compare(left=left, ops=[ast.Lt() | ast.Gt()], comparators=[right]):
+                # with a constant the comparison itself is turned round
+                return self._expr(left) + self._expr(right) + _OP + (0 if _is_constant(right) else _OP)
+        return self._expr(test) + _OP
+
+    def _loop(self, ends: list[int], body: list[ast.stmt]) -> float:
+        rounds = ends[-1] - (ends[0] if len(ends) > 1 else 0)
+        keep = 0 if self.venom else DUP + PUSH + MEMORY
+        control = JUMPDEST + PUSH + _OP + 2 * DUP + _OP + PUSH + JUMPI
+        if self.venom:
+            control += PUSH + JUMP + JUMPDEST
+        return PUSH_ZERO + PUSH + SWAP + 2 * POP + rounds * (keep + control + self._run(body))
+
+    def _array(self, name: str, value: ast.expr) -> float:
+        """Return the gas of giving an array, or a string of bytes, its value."""
+        words = self._arrays[name]
+        match value:
+            case ast.Name():  # a constant: each word a literal
+                return words * (2 * PUSH + MEMORY)
+            case ast.Call() if _called(value) == "empty":
+                return 2 * PUSH + PUSH_ZERO + 3 + COPY_WORD * words if words > 1 else PUSH_ZERO + PUSH + MEMORY
+            case ast.Call() if _called(value) == "abi_decode":
+                checks = 3 * (PUSH + MEMORY + 2 * PUSH + 2 * _OP + JUMPI)
+                return checks + 2 * (_MCOPY + COPY_WORD * words)
+            case ast.Call(args=[source, start, _]) if _called(value) == "slice":
+                return self._expr(start) + self._account(source) + 75 + _MCOPY + 2 * COPY_WORD * words
+        return 0
+
+    def _account(self, source: ast.expr) -> float:
+        """Return the gas of naming a data contract: an immutable, and EXTCODESIZE and EXTCODECOPY of an account."""
+        immutable = 2 * WARM_ACCOUNT + 2 * PUSH_ZERO + 6 + MEMORY
+        match source:
+            case ast.Attribute(value=ast.Subscript(slice=index)) if not isinstance(index, ast.Constant):
+                return immutable + self._expr(index) + _BOUNDS + _ELEMENT
+        return immutable
+
+    # -- expressions -----------------------------------------------------------------------------------------------
+
+    def _expr(self, node: ast.expr) -> float:
+        if _is_constant(node):
+            return PUSH_ZERO if isinstance(node, ast.Constant) and node.value == 0 else PUSH
+        match node:
+            case ast.Name():
+                return DUP if self.venom else PUSH + MEMORY
+            case ast.Subscript():
+                return self._address(node) + MEMORY
+            case ast.Call(args=args) if _called(node) == "convert":
+                return self._expr(args[0])
+            case ast.Call(args=[left, right]):
+                return self._expr(left) + self._expr(right) + _CALLS[_called(node)].gas
+            case ast.BinOp(left=left, op=ast.Mod(), right=right):
+                return self._expr(left) + self._expr(right) + OpCode.MOD.gas + DUP + SWAP + POP
+            case ast.BinOp(left=left, right=right) | ast.Compare(left=left, comparators=[right]):
+                return self._expr(left) + self._expr(right) + _OP
+            case ast.BoolOp(values=values):
+                return sum(self._expr(v) for v in values) + (len(values) - 1) * (DUP + PUSH + JUMPI + POP + JUMPDEST)
+            case ast.UnaryOp(operand=operand):
+                return self._expr(operand) + _OP
+        return 0
+
+    def _address(self, node: ast.Subscript) -> float:
+        if _is_constant(node.slice):
+            return PUSH
+        return self._expr(node.slice) + _BOUNDS + _ELEMENT
+
+
+def _called(call: ast.Call) -> str:
+    return call.func.id if isinstance(call.func, ast.Name) else ""
+
+
+def _is_constant(node: ast.expr) -> bool:
+    match node:
+        case ast.Constant():
+            return True
+        case ast.Name(id=name):
+            return name.startswith("_")
+        case ast.BinOp(left=left, op=ast.Pow()):
+            return _is_constant(left)
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return _is_constant(operand)
+        case ast.Call(args=args) if _called(node) == "convert":
+            return _is_constant(args[0])
+    return False
+
+
+def _reads(node: ast.expr, name: str) -> bool:
+    return any(isinstance(n, ast.Name) and n.id == name for n in ast.walk(node))

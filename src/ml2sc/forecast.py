@@ -1,0 +1,199 @@
+"""What a compiled model will cost, and where it fits: stated before anything is deployed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ml2sc.backends import Artifact
+from ml2sc.backends.base import costs_of
+from ml2sc.ir import gas
+from ml2sc.ir.forks import ETH_CALL_GAS, FORKS, Fork
+from ml2sc.ir.interpret import Profile
+from ml2sc.ir.program import Program
+from ml2sc.runtime.deploy import data_contract_init
+
+_ADDRESS = bytes(12) + b"\xff" * 20
+"""An address as a constructor's argument; it may have a zero byte now and then, at 12 gas less."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a contract will cost under one fork.
+
+    Attributes:
+        fork: The fork.
+        inference: A call of `classifyPacked` (`predictPacked`) in a transaction, on average.
+        worst: The most such a call can cost: every branch taken, no byte of calldata zero, the tolerance added.
+        layers: The average, by layer.
+        deploy: The transaction that creates the contract.
+        weights: The transactions that create its data contracts, together.
+        largest: The most a creating transaction takes of what the fork lets a transaction use.
+        code_bytes: Bytes of the contract's code.
+        init_bytes: Bytes of its init code with the constructor's arguments.
+        compiled: Whether the code is known; else its size is estimated from the Program.
+    """
+
+    fork: Fork
+    inference: int
+    worst: int
+    layers: Mapping[str, int]
+    deploy: int
+    weights: int
+    largest: int
+    code_bytes: int
+    init_bytes: int
+    compiled: bool
+
+    def obstacles(self) -> list[str]:
+        """Return why the contract cannot be deployed; empty if it can."""
+        fork = self.fork
+        found = []
+        if self.code_bytes > fork.code_limit:
+            found.append(f"{self.code_bytes:,} bytes of code, and a contract may have {fork.code_limit:,}")
+        if self.init_bytes > fork.initcode_limit:
+            found.append(f"{self.init_bytes:,} bytes of init code, and there may be {fork.initcode_limit:,}")
+        if self.largest > fork.transaction_gas:
+            found.append(f"its creation takes {self.largest:,} gas, and a transaction may use {fork.transaction_gas:,}")
+        return found
+
+    @property
+    def verdict(self) -> str:
+        """`transaction`, `eth_call` or `no`: how the contract can be used."""
+        if self.obstacles() or self.worst > ETH_CALL_GAS:
+            return "no"
+        return "transaction" if self.worst <= self.fork.transaction_gas else "eth_call"
+
+    def remedies(self, options: Mapping[str, Any], precision: str, *, in_code: bool) -> list[str]:
+        """Return the options of `ml2sc-compile` that would make it fit, the gentlest first.
+
+        Args:
+            options: Those it was compiled with.
+            precision: The number format.
+            in_code: Whether some table of weights lives in the code.
+        """
+        if self.verdict == "transaction":
+            return []
+        found = []
+        if self.obstacles() and in_code and options.get("weights") != "data":
+            found.append("--weights data (tables of weights leave the code)")
+        if precision.startswith("q"):
+            found.append("--precision int8 --calibrate DATA.npz (up to four times as many weights a word)")
+        elif precision in {"int8", "w8a8"}:
+            found.append("--precision w4a8 (more weights a word)")
+        if self.obstacles() and options.get("optimize") != "deploy":
+            found.append("--optimize deploy (smaller code, dearer calls)")
+        return found or ["a smaller model"]
+
+
+def forecast(artifact: Artifact, fork: Fork, profile: Profile | None = None) -> Forecast:
+    """Predict what an artifact costs under a fork.
+
+    Args:
+        artifact: With its Program; where it has bytecode, that is what is priced for deployment.
+        fork: The fork.
+        profile: How often branches are taken; None: half of the times.
+    """
+    program = artifact.program
+    assert program is not None
+    bytecode = artifact.bytecode
+    costs = costs_of(artifact.target, program, bytecode.settings if bytecode is not None else {})
+    mean = gas.estimate(costs, fork, gas.Shares(profile))
+    worst = gas.estimate(costs, fork, gas.Shares(worst=True))
+    arguments = _ADDRESS * len(artifact.data)
+    if bytecode is None:
+        size = gas.code_bytes(program, costs.sizes)
+        # code has few zero bytes
+        init = b"\xff" * size + arguments
+    else:
+        size, init = len(bytecode.runtime), bytecode.creation + arguments
+    words = -(-size // gas.WORD)
+    execution = costs.constructor + gas.memory_gas(words) + gas.COPY_WORD * words
+    execution += costs.constructor_account * len(artifact.data)
+    deploy = fork.creation(init, size, execution)
+    data = [_data_contract(contents, fork) for contents in artifact.data]
+    deposits = [0, *(len(d) + 1 for d in artifact.data)]
+    counted = [
+        total if fork.deposit_counts else total - fork.deposit * bytes_
+        for total, bytes_ in zip([deploy, *data], [size, *deposits[1:]], strict=True)
+    ]
+    return Forecast(
+        fork=fork,
+        inference=mean.total,
+        worst=max(worst.total, mean.total),
+        layers=mean.layers,
+        deploy=deploy,
+        weights=sum(data),
+        largest=max(counted),
+        code_bytes=size,
+        init_bytes=len(init),
+        compiled=bytecode is not None,
+    )
+
+
+def _data_contract(contents: bytes, fork: Fork) -> int:
+    init, size = data_contract_init(contents), len(contents) + 1
+    words = -(-size // gas.WORD)
+    # see data_contract_init: five instructions, CODECOPY, RETURN
+    execution = 3 * gas.PUSH + 2 * gas.PUSH_ZERO + 3 + gas.COPY_WORD * words + gas.memory_gas(words)
+    return fork.creation(init, size, execution)
+
+
+def as_facts(artifact: Artifact, profile: Profile | None) -> dict[str, Any]:
+    """Return the manifest's entries `gas` (under the fork asked for) and `verdict` (under every fork).
+
+    Args:
+        artifact: With its manifest's `options` and `precision`.
+        profile: Counts over the calibration data, if there is any.
+    """
+    manifest = artifact.manifest
+    options, precision = manifest["options"], str(manifest["precision"])
+    chosen = forecast(artifact, FORKS[str(options["fork"])], profile)
+    assert artifact.program is not None
+    verdicts = {}
+    for name, fork in FORKS.items():
+        found = forecast(artifact, fork, profile)
+        verdicts[name] = {
+            "fits": found.verdict,
+            "deploy": found.deploy,
+            "weights": found.weights,
+            "inference": found.inference,
+            "worst": found.worst,
+            "obstacles": found.obstacles(),
+            "remedies": found.remedies(options, precision, in_code=_in_code(artifact.program)),
+        }
+    facts = {
+        "predicted": chosen.inference,
+        "worst": chosen.worst,
+        "deploy": chosen.deploy,
+        "weights": chosen.weights,
+        "inputs": "assumed" if profile is None else "calibration data",
+        "code": "compiled" if chosen.compiled else "estimated",
+    }
+    plan = [{**layer, "gas": chosen.layers.get(layer["layer"], 0)} for layer in manifest["plan"]]
+    return {"gas": facts, "verdict": verdicts, "plan": plan}
+
+
+def _in_code(program: Program) -> bool:
+    return any(not segment.contracts for segment in program.segments.values())
+
+
+def said(verdicts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the verdict in words, a line for each group of forks that agree."""
+    groups: dict[str, list[str]] = {}
+    for name, verdict in verdicts.items():
+        groups.setdefault(_sentence(name, verdict), []).append(name)
+    return [f"{', '.join(names)}: {sentence}" for sentence, names in groups.items()]
+
+
+def _sentence(name: str, verdict: Mapping[str, Any]) -> str:
+    if verdict["fits"] == "transaction":
+        return "fits in one transaction"
+    remedies = "; it would with " + " or ".join(verdict["remedies"])
+    if verdict["obstacles"]:
+        return f"does not fit ({'; '.join(verdict['obstacles'])}){remedies}"
+    worst, limit = verdict["worst"], FORKS[name].transaction_gas
+    if verdict["fits"] == "eth_call":
+        return f"only as eth_call (up to {worst:,} gas, and a transaction may use {limit:,}){remedies}"
+    return f"does not fit (up to {worst:,} gas, and an eth_call may use {ETH_CALL_GAS:,}){remedies}"

@@ -1,0 +1,94 @@
+"""The gas stated before a call against receipts: random models, and shapes nobody looked at while writing the model."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from support.contracts import packed_and_wads
+from support.random_models import Limits, seeded_case
+
+import ml2sc
+from ml2sc.backends.base import Artifact, costs_of
+from ml2sc.ir.forks import FORKS
+from ml2sc.ir.gas import Shares, estimate
+from ml2sc.ir.interpret import profile
+from ml2sc.runtime.chain import EmbeddedChain, RevmChain, revm_is_installed
+from ml2sc.runtime.contract import Contract
+from ml2sc.runtime.deploy import deploy
+
+TOLERANCE = {"solidity": 0.02, "vyper": 0.05}
+"""What the project promises of an inference."""
+DEPLOYMENT = 0.005
+"""And of deployment, once the code is known."""
+
+
+def check(artifact: Artifact, packed: Sequence[bytes], toolchain: ml2sc.Toolchain) -> None:
+    """Compare what is predicted for each packed input, and at worst, with receipts."""
+    built = ml2sc.build(artifact, toolchain)
+    chain = RevmChain() if revm_is_installed() else EmbeddedChain()
+    deployment = deploy(built, chain)
+    contract = Contract(chain, deployment.address, built.abi)
+    assert built.program is not None
+    assert built.bytecode is not None
+    costs = costs_of(built.target, built.program, built.bytecode.settings)
+    facts = built.manifest["gas"]
+    for x in packed:
+        measured = contract.gas_packed(x)
+        stated = estimate(costs, FORKS["prague"], Shares(profile(built.program, [x]))).total
+        assert stated == pytest.approx(measured, rel=TOLERANCE[built.target])
+        assert facts["worst"] >= measured
+    assert facts["code"] == "compiled"
+    assert facts["deploy"] == pytest.approx(deployment.gas_deploy, rel=DEPLOYMENT)
+    assert facts["weights"] == deployment.gas_weights
+
+
+@pytest.mark.parametrize("target", ["solidity", "vyper"])
+@pytest.mark.parametrize("seed", [101, 102, 105])
+def test_random_models(seed: int, target: str, toolchain: ml2sc.Toolchain) -> None:
+    case = seeded_case(seed, Limits(depth=4, width=8, widest=40))
+    artifact = ml2sc.compile(case.model, calibration=case.calibration, **{**case.options, "target": target})
+    check(artifact, packed_and_wads(artifact, case.samples[:2])[0], toolchain)
+
+
+def dense(*widths: int) -> onnx.ModelProto:
+    """Return a stack of dense layers with ReLU between."""
+    rng = np.random.default_rng(sum(widths))
+    nodes, constants, last = [], [], "x"
+    for index, (k, n) in enumerate(itertools.pairwise(widths)):
+        weights = {f"w{index}": rng.normal(size=(k, n)) / k**0.5, f"c{index}": rng.normal(size=n) / 4}
+        constants += [numpy_helper.from_array(a.astype(np.float32), name) for name, a in weights.items()]
+        nodes.append(helper.make_node("Gemm", [last, f"w{index}", f"c{index}"], [last := f"g{index}"]))
+        if index < len(widths) - 2:
+            nodes.append(helper.make_node("Relu", [last], [last := f"h{index}"]))
+    graph = helper.make_graph(
+        nodes,
+        "dense",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, widths[0]])],
+        [helper.make_tensor_value_info(last, TensorProto.FLOAT, [1, widths[-1]])],
+        constants,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+@pytest.mark.parametrize(
+    ("target", "widths", "options"),
+    [
+        ("solidity", (90, 50, 3), {"precision": "int8"}),
+        ("solidity", (150, 21, 7), {"precision": "w4a8"}),
+        ("solidity", (45, 30, 4), {"precision": "q15.16"}),
+        ("vyper", (90, 50, 3), {"precision": "int8"}),
+        ("vyper", (45, 30, 4), {"precision": "q15.16"}),
+    ],
+)
+def test_unseen_shapes(
+    target: str, widths: tuple[int, ...], options: dict[str, Any], toolchain: ml2sc.Toolchain
+) -> None:
+    x = np.maximum(np.random.default_rng(1).normal(size=(8, widths[0])), 0)
+    artifact = ml2sc.compile(dense(*widths), target, calibration={"x": x[2:]}, **options)
+    check(artifact, packed_and_wads(artifact, [{"x": row[None]} for row in x[:2]])[0], toolchain)
