@@ -9,10 +9,6 @@ from __future__ import annotations
 import importlib.util
 import logging
 import re
-import shutil
-import socket
-import subprocess
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -400,112 +396,6 @@ def _revm_failure(text: str) -> tuple[str, bytes]:
     return ("out of gas" if name == "OutOfGas" else name), b""
 
 
-class RpcChain:
-    """A node spoken to over JSON-RPC. It signs with its own first account, if it has one; without, it is read only.
-
-    Args:
-        url: Where it listens.
-        timeout: Seconds to wait for a receipt.
-    """
-
-    def __init__(self, url: str, timeout: float = 120.0) -> None:
-        from web3 import HTTPProvider
-
-        self._provider = HTTPProvider(url, request_kwargs={"timeout": timeout})
-        self._timeout = timeout
-        self.name = f"{self._request('web3_clientVersion')}, chain {int(self._request('eth_chainId'), 16)}"
-
-    def deploy(self, init_code: bytes) -> DeployReceipt:
-        receipt = self._send({"data": _hex(init_code)})
-        address = to_checksum_address(receipt["contractAddress"])
-        return DeployReceipt(address, int(receipt["gasUsed"], 16), len(self.code(address)))
-
-    def call(self, address: str, calldata: bytes) -> bytes:
-        transaction = {"to": address, "data": _hex(calldata), "gas": hex(CALL_GAS)}
-        return _bytes(self._request("eth_call", transaction, "latest"))
-
-    def gas(self, address: str, calldata: bytes) -> int:
-        if self._request("eth_accounts"):
-            return self.transact(address, calldata).gas_used
-        return int(self._request("eth_estimateGas", {"to": address, "data": _hex(calldata)}), 16)
-
-    def transact(self, address: str, calldata: bytes) -> TxReceipt:
-        return TxReceipt(int(self._send({"to": address, "data": _hex(calldata)})["gasUsed"], 16))
-
-    def code(self, address: str) -> bytes:
-        return _bytes(self._request("eth_getCode", address, "latest"))
-
-    def _send(self, transaction: dict[str, str]) -> dict[str, Any]:
-        accounts = self._request("eth_accounts")
-        if not accounts:
-            raise ToolchainError(
-                "the node holds no account to send a transaction from", hint="give --address of a deployed contract"
-            )
-        transaction = {"from": accounts[0], "gas": hex(TX_GAS_LIMIT), **transaction}
-        tx_hash = self._request("eth_sendTransaction", transaction)
-        end = time.monotonic() + self._timeout
-        while (receipt := self._request("eth_getTransactionReceipt", tx_hash)) is None:
-            if time.monotonic() > end:
-                raise ToolchainError(f"transaction {tx_hash} was not mined within {self._timeout:.0f} s")
-            time.sleep(0.05)
-        if int(receipt["status"], 16) != 1:
-            raise Reverted(b"", f"transaction {tx_hash} failed, {int(receipt['gasUsed'], 16):,} gas used")
-        return dict(receipt)
-
-    def _request(self, method: str, *params: Any) -> Any:
-        try:
-            response = self._provider.make_request(method, list(params))
-        except (OSError, ValueError) as error:  # requests' errors are OSErrors; an answer that is no JSON a ValueError
-            raise ToolchainError(f"the node does not answer {method}: {error}") from error
-        if "error" not in response:
-            return response["result"]
-        refusal = cast("dict[str, Any]", response["error"])
-        data, message = refusal.get("data"), refusal["message"]
-        if isinstance(data, str) and data.startswith("0x"):
-            raise Reverted(_bytes(data))
-        if "revert" in message:
-            raise Reverted(b"", message)
-        raise ToolchainError(f"the node refuses {method}: {message}")
-
-
-def _hex(data: bytes) -> str:
-    return "0x" + data.hex()
-
-
-def _bytes(text: str) -> bytes:
-    return bytes.fromhex(text.removeprefix("0x"))
-
-
-@contextmanager
-def _anvil(fork: str, seconds: float = 20.0) -> Iterator[RpcChain]:
-    """Start anvil on a free port, and end it."""
-    program = shutil.which("anvil")
-    if program is None:
-        raise ToolchainError("no executable anvil", hint="install Foundry, or use '--chain embedded'")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [program, "--host", "127.0.0.1", "--port", str(port), "--hardfork", fork, "--silent"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        end = time.monotonic() + seconds
-        while True:
-            try:
-                chain = RpcChain(f"http://127.0.0.1:{port}")
-                break
-            except ToolchainError:
-                if process.poll() is not None:
-                    message = f"anvil ended with {process.returncode}: does it know '--hardfork {fork}'?"
-                    raise ToolchainError(message) from None
-                if time.monotonic() > end:
-                    raise
-                time.sleep(0.05)
-        yield chain
-    finally:
-        process.terminate()
-        process.wait()
-
-
 @contextmanager
 def open_chain(spec: str, fork: str = "prague") -> Iterator[Chain]:
     """Open a chain, and close it at the end of the block.
@@ -519,9 +409,13 @@ def open_chain(spec: str, fork: str = "prague") -> Iterator[Chain]:
         ToolchainError: the chain is not installed, or does not answer.
     """
     if spec == "anvil":
-        with _anvil(fork) as chain:
-            yield chain
+        from .node import RpcChain, anvil
+
+        with anvil(fork) as url:
+            yield RpcChain(url, own=True)
     elif "://" in spec:
+        from .node import RpcChain
+
         yield RpcChain(spec)
     else:
         chains = {"py-evm": EmbeddedChain, "revm": RevmChain}

@@ -32,6 +32,7 @@ from ml2sc.passes.lower import lower
 from .chain import Chain, open_chain, revm_is_installed
 from .contract import Contract, ContractError
 from .deploy import Deployment, deploy
+from .prove import Proof, prove
 
 _RANDOM_SAMPLES = 100
 _LARGE_INPUT = 200  # elements; WAD calls of a larger model cost so much that only some samples make them
@@ -108,6 +109,7 @@ class Report:
             branches), without asking the chain.
         code_bytes: Bytes of the contract's code and of its data contracts.
         first_difference: The first sample that is not bit-exact, and how; None if all are.
+        proof: What was compared of a contract that was there already; None if it was deployed for the check.
     """
 
     name: str
@@ -133,6 +135,7 @@ class Report:
     gas_predicted: int | None
     code_bytes: int
     first_difference: str | None = None
+    proof: Proof | None = None
 
     @property
     def bit_exact(self) -> bool:
@@ -185,6 +188,7 @@ class Report:
                 "predicted": self.gas_predicted,
             },
             "code_bytes": self.code_bytes,
+            "proof": None if self.proof is None else self.proof.to_json(),
         }
 
 
@@ -209,7 +213,8 @@ def check(
         artifact: What `ml2sc.compile` (or `build`, or `load_folder`) returned.
         samples: A file, arrays, or None for made-up inputs.
         chain: As `open_chain` takes it: "embedded", "anvil", a node's URL.
-        address: Where the contract is on that chain; by default it is deployed.
+        address: Where the contract is on that chain: it is then proved to be this artifact's. Needed with a URL; on the
+            chains that are there to be tried out it is deployed.
         toolchain: Compiles the artifact if it is not compiled.
         progress: Called with the number of samples done, and of all.
         limit: Try only so many samples.
@@ -217,10 +222,16 @@ def check(
     Raises:
         UsageError: the artifact is no contract.
         DataError: the samples do not fit the model.
-        ArtifactError: the artifact is incomplete, or the contract at the address is another one.
+        ArtifactError: the artifact is incomplete, or nothing is at the address.
+        CheckError: the contract at the address is another one.
         ToolchainError: a compiler, the chain or onnxruntime is missing or failed.
         ContractLimitError: the contract does not fit the chain.
     """
+    if address is None and "://" in chain:
+        raise UsageError(
+            "a check spends nothing: it does not deploy to a node",
+            hint="ml2sc-deploy does; then give the contract's --address",
+        )
     if address is not None and "://" not in chain:
         raise UsageError(f"the chain {chain!r} starts empty: nothing is at {address}", hint="give a node's URL")
     if not artifact.on_chain:
@@ -428,24 +439,26 @@ def _first_difference(expected: Outcome, got: Outcome) -> str:
 
 
 class _Place(NamedTuple):
-    """A contract on a chain; `deployment` is None if it was there already."""
+    """A contract on a chain: with its deployment, or the proof of what was there already."""
 
     chain: Chain
     contract: Contract
     deployment: Deployment | None
+    proof: Proof | None = None
 
 
 @contextmanager
 def _place(artifact: Artifact, spec: str, address: str | None, toolchain: Toolchain | None) -> Iterator[_Place]:
     fork = str(artifact.manifest.get("options", {}).get("fork", "prague"))
     with open_chain(spec, fork) as chain:
-        if address is not None:
-            yield _Place(chain, Contract(chain, address, artifact.abi), None)
-            return
         if artifact.bytecode is None:
             if toolchain is None:
                 raise ArtifactError(f"{artifact.name} is not compiled", hint="ml2sc.build(artifact, toolchain) does it")
             artifact = replace(artifact, bytecode=BACKENDS.get(artifact.target).compile(artifact, toolchain))
+        if address is not None:
+            contract = Contract(chain, address, artifact.abi)
+            yield _Place(chain, contract, None, prove(artifact, chain, address))
+            return
         deployment = deploy(artifact, chain)
         yield _Place(chain, Contract(chain, deployment.address, artifact.abi), deployment)
 
@@ -689,6 +702,7 @@ class _Tally:
             gas_predicted=self.oracle.predicted_gas(),
             code_bytes=len(code) + sum(len(data) + 1 for data in artifact.data),
             first_difference=self.difference,
+            proof=place.proof,
         )
 
 

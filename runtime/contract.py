@@ -56,8 +56,7 @@ class Contract:
         self.chain = chain
         self.address = address
         self._functions = {entry["name"]: entry for entry in abi if entry["type"] == "function"}
-        errors = [*_BUILT_IN_ERRORS, *(entry for entry in abi if entry["type"] == "error")]
-        self._errors = {_selector(entry): entry for entry in errors}
+        self._abi = abi
 
     def has(self, name: str) -> bool:
         """Return whether the contract has a function of this name."""
@@ -97,7 +96,7 @@ class Contract:
         try:
             output = self.chain.call(self.address, self.calldata(name, *args))
         except Reverted as error:
-            raise self._decoded(error) from error
+            raise decode_revert(error, self._abi) from error
         try:
             return decode([entry["type"] for entry in self._functions[name]["outputs"]], output)[0]
         except DecodingError as error:
@@ -111,7 +110,7 @@ class Contract:
         try:
             return self.chain.gas(self.address, self.calldata(name, *args))
         except Reverted as error:
-            raise self._decoded(error) from error
+            raise decode_revert(error, self._abi) from error
 
     def calldata(self, name: str, *args: Any) -> bytes:
         """Return the calldata of a call.
@@ -124,17 +123,24 @@ class Contract:
         entry = self._functions[name]
         return _selector(entry) + encode(_types(entry), args)
 
-    def _decoded(self, error: Reverted) -> Reverted:
-        """Return the error the ABI names, or the one given where it names none."""
-        entry = self._errors.get(error.data[:4])
-        if entry is None:
-            return error
-        try:
-            values = decode(_types(entry), error.data[4:])
-        except DecodingError:
-            return error
-        names = (argument["name"] or str(i) for i, argument in enumerate(entry["inputs"]))
-        return ContractError(entry["name"], dict(zip(names, values, strict=True)), error.data)
+
+def decode_revert(error: Reverted, abi: Sequence[Mapping[str, Any]]) -> Reverted:
+    """Return the error an ABI (or Solidity itself) names, or the one given where none is named.
+
+    Args:
+        error: What a chain said.
+        abi: The contract's ABI.
+    """
+    errors = [*_BUILT_IN_ERRORS, *(entry for entry in abi if entry["type"] == "error")]
+    entry = next((entry for entry in errors if _selector(entry) == error.data[:4]), None)
+    if entry is None:
+        return error
+    try:
+        values = decode(_types(entry), error.data[4:])
+    except DecodingError:
+        return error
+    names = (argument["name"] or str(i) for i, argument in enumerate(entry["inputs"]))
+    return ContractError(entry["name"], dict(zip(names, values, strict=True)), error.data)
 
 
 def _types(entry: Mapping[str, Any]) -> list[str]:

@@ -1,15 +1,24 @@
-"""Puts a compiled contract, and the data contracts that hold its weights, on a chain."""
+"""Puts a compiled contract, and the data contracts that hold its weights, on a chain.
+
+`deploy` does it on a chain that is there to be tried out; `deployment_plan` makes the transactions for a real one.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 from eth_abi.abi import encode
+from eth_utils.crypto import keccak
 
 from ml2sc.backends.base import DATA_CONTRACT_LIMIT, Artifact
 from ml2sc.errors import ArtifactError, ContractLimitError, InternalError
 
-from .chain import Chain
+from .chain import Chain, EmbeddedChain, RevmChain, intrinsic_gas, revm_is_installed
+from .transactions import CREATE2_PROXY, PROXY_CODE, Addresses, Call, Plan, Step, create2
 
 
 @dataclass(frozen=True)
@@ -47,10 +56,7 @@ def data_contract_init(data: bytes) -> bytes:
             f"a data contract holds {DATA_CONTRACT_LIMIT:,} bytes, not {len(data):,}",
             hint="split the data over several",
         )
-    size = (len(data) + 1).to_bytes(2, "big")
-    # PUSH2 size · DUP1 · PUSH1 10 · PUSH0 · CODECOPY: copy all that follows these 10 bytes to memory at 0
-    # PUSH0 · RETURN: and return those `size` bytes as the code
-    return b"\x61" + size + b"\x80\x60\x0a\x5f\x39\x5f\xf3" + b"\x00" + data
+    return code_init(b"\x00" + data)
 
 
 def deploy(artifact: Artifact, chain: Chain) -> Deployment:
@@ -61,11 +67,10 @@ def deploy(artifact: Artifact, chain: Chain) -> Deployment:
         ContractLimitError: something exceeds what a public chain allows.
         Reverted: a constructor reverted.
     """
-    if artifact.bytecode is None:
-        raise ArtifactError(f"{artifact.name} is not compiled", hint="run the backend's compile first")
+    creation = _creation(artifact)
     receipts = [chain.deploy(data_contract_init(data)) for data in artifact.data]
     addresses = tuple(receipt.address for receipt in receipts)
-    created = chain.deploy(artifact.bytecode.creation + _constructor_arguments(artifact, addresses))
+    created = chain.deploy(creation + _constructor_arguments(artifact, addresses))
     return Deployment(
         address=created.address,
         gas_deploy=created.gas_used,
@@ -73,6 +78,128 @@ def deploy(artifact: Artifact, chain: Chain) -> Deployment:
         code_bytes=created.code_size,
         data_addresses=addresses,
     )
+
+
+def _creation(artifact: Artifact) -> bytes:
+    if artifact.bytecode is None:
+        raise ArtifactError(f"{artifact.name} is not compiled", hint="run the backend's compile first")
+    return artifact.bytecode.creation
+
+
+CONTRACT = "contract"
+"""Name of the step that creates the contract itself."""
+
+
+def weights_step(index: int) -> str:
+    """Return the name of the step that creates a data contract."""
+    return f"weights {index}"
+
+
+def parse_salt(text: str) -> bytes:
+    """Return CREATE2's 32 bytes of salt: a number in hexadecimal (0x…), or keccak256 of any other text."""
+    if re.fullmatch(r"0x[0-9a-fA-F]{1,64}", text):
+        return int(text, 16).to_bytes(32, "big")
+    return keccak(text=text)
+
+
+def deployment_plan(artifact: Artifact, salt: bytes | None = None) -> Plan:
+    """Return the transactions that deploy an artifact: its data contracts, in any order, then its contract.
+
+    The gas they will use is measured beforehand, on an embedded chain.
+
+    Args:
+        artifact: A compiled artifact.
+        salt: 32 bytes; with them every address depends on the artifact and the salt only (CREATE2).
+
+    Raises:
+        ArtifactError: it is not compiled.
+        ContractLimitError: something exceeds what a public chain allows.
+        Reverted: a constructor reverts.
+    """
+    creation = _creation(artifact)
+    rehearsal = _rehearse(artifact, salt)
+    names = tuple(weights_step(index) for index in range(len(artifact.data)))
+
+    def create(init_code: bytes) -> Call:
+        return Call(None, init_code) if salt is None else create2(salt, init_code)
+
+    def create_contract(addresses: Addresses) -> Call:
+        return create(creation + _constructor_arguments(artifact, tuple(addresses[name] for name in names)))
+
+    def create_weights(data: bytes, _: Addresses) -> Call:
+        return create(data_contract_init(data))
+
+    def gas(name: str, addresses: Mapping[str, str]) -> int:
+        """Take the rehearsal's gas over: only the calldata's addresses differ."""
+        build = create_contract if name == CONTRACT else partial(create_weights, artifact.data[names.index(name)])
+        data = build(addresses).data
+        return rehearsal[name].gas + intrinsic_gas(data, create=salt is None)[0]
+
+    steps = [
+        Step(
+            name,
+            partial(create_weights, data),
+            gas=partial(gas, name),
+            code_bytes=rehearsal[name].code_bytes,
+        )
+        for name, data in zip(names, artifact.data, strict=True)
+    ]
+    steps.append(
+        Step(
+            CONTRACT,
+            create_contract,
+            after=names,
+            gas=partial(gas, CONTRACT),
+            code_bytes=rehearsal[CONTRACT].code_bytes,
+        )
+    )
+    identity = keccak(b"".join([creation, *(keccak(data) for data in artifact.data), salt or b""])).hex()
+    return Plan(f"deploy {artifact.name} {identity[:16]}", tuple(steps), artifact.abi)
+
+
+class _Rehearsed(NamedTuple):
+    """What a step took on an embedded chain: gas apart from its intrinsic gas, and bytes of code."""
+
+    gas: int
+    code_bytes: int
+
+
+def _rehearse(artifact: Artifact, salt: bytes | None) -> dict[str, _Rehearsed]:
+    """Deploy on an embedded chain, through its own proxy if there is a salt."""
+    chain = RevmChain() if revm_is_installed() else EmbeddedChain()
+    proxy = "" if salt is None else chain.deploy(code_init(PROXY_CODE)).address
+    addresses: list[str] = []
+    rehearsed: dict[str, _Rehearsed] = {}
+
+    def create(name: str, init_code: bytes) -> None:
+        if salt is None:
+            receipt = chain.deploy(init_code)
+            used, address = receipt.gas_used, receipt.address
+            rest = used - intrinsic_gas(init_code, create=True)[0]
+        else:
+            # Straight first: it says which limit is broken, where the proxy would only revert.
+            address = chain.deploy(init_code).address
+            data = salt + init_code
+            rest = chain.gas(proxy, data) - intrinsic_gas(data, create=False)[0]
+        addresses.append(address)
+        rehearsed[name] = _Rehearsed(rest, len(chain.code(address)))
+
+    for index, data in enumerate(artifact.data):
+        create(weights_step(index), data_contract_init(data))
+    create(CONTRACT, _creation(artifact) + _constructor_arguments(artifact, tuple(addresses)))
+    return rehearsed
+
+
+def code_init(code: bytes) -> bytes:
+    """Return init code that creates a contract of the given code (at most 65,535 bytes)."""
+    # PUSH2 size · DUP1 · PUSH1 10 · PUSH0 · CODECOPY: copy all that follows these 10 bytes to memory at 0
+    # PUSH0 · RETURN: and return those `size` bytes as the code
+    return b"\x61" + len(code).to_bytes(2, "big") + b"\x80\x60\x0a\x5f\x39\x5f\xf3" + code
+
+
+def has_create2_proxy(chain: Chain) -> bool:
+    """Return whether a chain has the deterministic-deployment proxy."""
+    return chain.code(CREATE2_PROXY) == PROXY_CODE
 
 
 def _constructor_arguments(artifact: Artifact, addresses: tuple[str, ...]) -> bytes:

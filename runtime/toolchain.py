@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -19,6 +20,8 @@ from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from ml2sc.backends.base import CompilerRun
 from ml2sc.errors import ToolchainError
@@ -34,8 +37,12 @@ MINIMUM_VYPER = (0, 4, 3)
 NPM_SOLC = "0.8.37"
 """Version of the npm package that is installed when there is nothing else."""
 
+NPM_ANVIL = "1.7.1"
+"""Version of Foundry's anvil that npm installs when there is none."""
+
 _PROBE_SECONDS = 60.0  # `--version`, `npm root`: a cold start of Node takes a second
 _DOWNLOAD_SECONDS = 60.0
+_NPM_OPTIONS = ("--no-audit", "--no-fund", "--loglevel=error")
 _NPM_INSTALL_SECONDS = 300.0
 
 
@@ -183,8 +190,7 @@ def _npm_install() -> Iterator[_Maker]:
         cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _UnavailableError(f"cannot write {cache}: {error.strerror}") from error
-    options = ["--no-audit", "--no-fund", "--loglevel=error"]
-    _run([npm, "install", "--prefix", str(cache), *options, f"solc@{NPM_SOLC}"], _NPM_INSTALL_SECONDS)
+    _run([npm, "install", "--prefix", str(cache), *_NPM_OPTIONS, f"solc@{NPM_SOLC}"], _NPM_INSTALL_SECONDS)
     yield partial(_npm_package, node, cache / "node_modules")
 
 
@@ -195,6 +201,41 @@ _ROUTES: tuple[tuple[str, Callable[[], Iterator[_Maker]]], ...] = (
     ("py-solc-x download", _solcx_download),
     ("npm install", _npm_install),
 )
+
+
+def find_anvil() -> str:
+    """Return the path of Foundry's anvil.
+
+    That in `ML2SC_ANVIL` (nothing else is tried then), on PATH, or in the npm package `@foundry-rs/anvil-…`, which npm
+    installs into our cache if need be.
+
+    Raises:
+        ToolchainError: there is none.
+    """
+    try:
+        if given := os.environ.get("ML2SC_ANVIL"):
+            return _which(given)
+        if on_path := shutil.which("anvil"):
+            return on_path
+        package = f"@foundry-rs/anvil-{platform.system().lower()}-{_MACHINES.get(platform.machine(), 'amd64')}"
+        for folder in _npm_folders():
+            if (path := folder / package / "bin" / "anvil").is_file():
+                return str(path)
+        npm, cache = _which("npm"), _npm_cache()
+        logger.info("installing the npm package %s@%s into %s", package, NPM_ANVIL, cache)
+        cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(cache / ".lock"):  # test workers start at the same moment
+            _run(
+                [npm, "install", "--prefix", str(cache), *_NPM_OPTIONS, f"{package}@{NPM_ANVIL}"], _NPM_INSTALL_SECONDS
+            )
+        return _which(str(cache / "node_modules" / package / "bin" / "anvil"))
+    except (_UnavailableError, OSError) as error:
+        raise ToolchainError(
+            f"no executable anvil: {error}", hint="install Foundry (or npm, to get it), or use '--chain embedded'"
+        ) from error
+
+
+_MACHINES = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
 
 def _npm_cache() -> Path:

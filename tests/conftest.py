@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 from pathlib import Path
 from typing import Protocol
@@ -10,7 +11,8 @@ from typing import Protocol
 import pytest
 from hypothesis import settings
 
-from ml2sc.runtime.toolchain import Toolchain
+from ml2sc.errors import ToolchainError
+from ml2sc.runtime.toolchain import Toolchain, find_anvil
 
 ROOT = Path(__file__).parent.parent
 
@@ -27,14 +29,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    wanted = {marker for item in items for marker in ("torch", "anvil", "slither") if marker in item.keywords}
     missing = {
         "torch": None if importlib.util.find_spec("torch") else "PyTorch is not installed",
-        "anvil": None if shutil.which("anvil") else "anvil is not on the PATH",
+        "anvil": _no_anvil() if "anvil" in wanted else None,
+        "slither": None if shutil.which(os.environ.get("SLITHER", "slither")) else "slither is not on the PATH",
     }
     for item in items:
         for marker, reason in missing.items():
             if reason is not None and marker in item.keywords:
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _no_anvil() -> str | None:
+    """Return why there is no anvil; where npm is, the first run installs it."""
+    try:
+        find_anvil()
+    except ToolchainError as error:
+        return error.message
+    return None
 
 
 class Golden(Protocol):

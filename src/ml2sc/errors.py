@@ -146,6 +146,46 @@ class ToolchainError(Ml2scError):
     exit_code = 3
 
 
+class NodeError(ToolchainError):
+    """A node cannot be reached, or refuses a request.
+
+    Args:
+        message: What is wrong.
+        reason: The node's own words, if it gave any.
+        hint: What to do about it.
+    """
+
+    code = "ML152"
+
+    def __init__(self, message: str, *, reason: str = "", hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
+
+
+class TransactionError(ToolchainError):
+    """A transaction is not mined, or was taken out of the deployer's hands; running again continues."""
+
+    code = "ML153"
+
+
+class FundsError(Ml2scError):
+    """The account cannot pay for the transactions."""
+
+    code = "ML154"
+
+
+class SigningKeyError(Ml2scError):
+    """A private key or keystore cannot be used. The text never holds the key."""
+
+    code = "ML155"
+
+
+class JournalError(Ml2scError):
+    """The journal of a deployment is of another chain, account or artifact, in use, or damaged."""
+
+    code = "ML156"
+
+
 class CheckError(Ml2scError):
     """The contract's answers are not the interpreter's, or the bound does not hold."""
 

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ml2sc.errors import CheckError
@@ -34,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     add("directory", metavar="DIR", help="a folder that ml2sc-compile wrote")
     add("--samples", metavar="data.npz", help="inputs x of shape (samples, ...), labels y (default: random inputs)")
     add("--chain", default="embedded", metavar="CHAIN", help="embedded (default), anvil, or a node's URL")
-    add("--address", metavar="0x...", help="the contract's address, where it is deployed already")
+    add("--address", metavar="0x...", help="prove what is at this address of a node's chain")
     add("--solc", metavar="PATH", help="compile the source again with this solc and compare the bytecode too")
     add("--json", action="store_true", help="print the report as JSON")
     return parser
@@ -44,15 +45,25 @@ def _run(arguments: argparse.Namespace) -> None:
     from ml2sc.folder import load_folder
     from ml2sc.runtime.check import check
 
-    artifact = load_folder(arguments.directory)
+    artifact, address = load_folder(arguments.directory), arguments.address
+    if address is None and "://" in arguments.chain:
+        address = _deployed(Path(arguments.directory))
     if arguments.solc is not None and artifact.on_chain:
         _compare_bytecode(artifact, arguments.solc)
     with _progress_bar(quiet=arguments.quiet) as progress:
-        report = check(artifact, arguments.samples, chain=arguments.chain, address=arguments.address, progress=progress)
+        report = check(artifact, arguments.samples, chain=arguments.chain, address=address, progress=progress)
     print(json.dumps(report.to_json(), indent=2) if arguments.json else "\n".join(_lines(report)))
     if not report.ok:
         sys.stdout.flush()
         raise CheckError(report.failure)
+
+
+def _deployed(directory: Path) -> str | None:
+    """Return the address that ml2sc-deploy noted in a folder, if it did."""
+    from ml2sc.runtime.journal import read_journal
+
+    journal = read_journal(directory / "deployment.json")
+    return None if journal is None else journal.result.get("address")
 
 
 def _compare_bytecode(artifact: Artifact, solc: str) -> None:
@@ -113,6 +124,8 @@ def _lines(report: Report) -> list[str]:
         weights = f" and {report.gas_weights:,} for its weights" if report.gas_weights else ""
         rows.append(("gas to deploy", f"{report.gas_deploy:,}{weights}"))
     rows.append(("code", f"{report.code_bytes:,} bytes"))
+    if report.proof is not None:
+        rows.append(("compared", report.proof.summary))
     title = heading(f"{report.name} ({report.target}, {report.precision}): ", sys.stdout)
     return [title + verdict, *(f"  {name:<14} {text}" for name, text in rows)]
 

@@ -35,7 +35,7 @@ def answer(method: str, params: list[Any]) -> Any:
         case "eth_getTransactionReceipt":
             return RECEIPTS[int(params[0], 16)]
         case _:
-            raise ValueError(method)
+            raise LookupError(method)
 
 
 def send(transaction: dict[str, str]) -> dict[str, str]:
@@ -61,6 +61,8 @@ class Handler(BaseHTTPRequestHandler):
         except Reverted as error:
             message = "execution reverted"
             response["error"] = {"code": 3, "message": message, "data": "0x" + error.data.hex()}
+        except LookupError:
+            response["error"] = {"code": -32601, "message": "method not found"}
         body = json.dumps(response).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))

@@ -19,6 +19,7 @@ from ml2sc.runtime.chain import (
     open_chain,
     revm_is_installed,
 )
+from ml2sc.runtime.node import RpcChain, anvil
 
 needs_revm = pytest.mark.skipif(not revm_is_installed(), reason="pyrevm is not installed")
 
@@ -225,6 +226,7 @@ def test_open_chain() -> None:
 
 def test_no_anvil(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("ML2SC_ANVIL", "anvil")
     with pytest.raises(ToolchainError, match="no executable anvil"), open_chain("anvil"):
         pass
 
@@ -256,11 +258,12 @@ def test_json_rpc_through_anvil(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
             chain.transact(reverting, b"")
 
 
-def test_node_without_accounts_is_read_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    pretend_anvil(tmp_path, monkeypatch, "--no-accounts")
-    with open_chain("anvil") as chain:
+def test_only_a_chain_of_our_own_is_written_to(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pretend_anvil(tmp_path, monkeypatch)
+    with anvil() as url:
+        chain = RpcChain(url)
         assert chain.gas("0x" + "66" * 20, b"") == 21_000
-        with pytest.raises(ToolchainError, match="holds no account"):
+        with pytest.raises(ToolchainError, match="nothing is sent to"):
             chain.deploy(init(ECHO))
 
 

@@ -1,0 +1,160 @@
+"""A chain behind a node: read and called over JSON-RPC, and anvil, a node for trying things."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from eth_utils.address import to_checksum_address
+
+from ml2sc.errors import ContractLimitError, NodeError, ToolchainError
+
+from .chain import CALL_GAS, TX_GAS_LIMIT, DeployReceipt, Reverted, TxReceipt
+from .rpc import Rpc
+from .toolchain import find_anvil
+
+logger = logging.getLogger(__name__)
+
+_ANYBODY = "0x" + "11" * 20
+
+
+class RpcChain:
+    """A node spoken to over JSON-RPC. It only reads, unless the chain is our own.
+
+    Args:
+        url: Where it listens.
+        own: Whether the chain is there to be tried out (anvil): then the node's own first account sends transactions.
+        wait: Seconds to wait for a receipt.
+    """
+
+    def __init__(self, url: str, *, own: bool = False, wait: float = 120.0) -> None:
+        self.rpc = Rpc(url)
+        self._own, self._wait = own, wait
+        self._simulates = True
+        try:
+            version = self.rpc.request("web3_clientVersion")
+        except NodeError as error:
+            if not error.reason:
+                raise
+            version = self.rpc.host  # public nodes need not say what they are
+        self.name = f"{version}, chain {self.rpc.chain_id}"
+
+    def deploy(self, init_code: bytes) -> DeployReceipt:
+        receipt = self._send({"data": to_hex(init_code)})
+        address = to_checksum_address(receipt["contractAddress"])
+        return DeployReceipt(address, int(receipt["gasUsed"], 16), len(self.code(address)))
+
+    def call(self, address: str, calldata: bytes) -> bytes:
+        transaction = {"from": _ANYBODY, "to": address, "data": to_hex(calldata)}
+        try:
+            return from_hex(self.rpc.request("eth_call", {**transaction, "gas": hex(CALL_GAS)}, "latest"))
+        except ContractLimitError:
+            # A node that refuses so much instead of giving what it has: let it give what it has.
+            return from_hex(self.rpc.request("eth_call", transaction, "latest"))
+
+    def gas(self, address: str, calldata: bytes) -> int:
+        if self._own:
+            return self.transact(address, calldata).gas_used
+        call = {"from": _ANYBODY, "to": address, "data": to_hex(calldata)}
+        if self._simulates:
+            try:
+                return self._simulated_gas(call)
+            except NodeError as error:
+                if not error.reason:
+                    raise
+                self._simulates = False
+                logger.info("the node has no eth_simulateV1: gas is its estimate, which may be some per cent high")
+        return self.rpc.quantity("eth_estimateGas", call)
+
+    def _simulated_gas(self, call: dict[str, str]) -> int:
+        answer = self.rpc.request("eth_simulateV1", {"blockStateCalls": [{"calls": [call]}]}, "latest")
+        result = answer[0]["calls"][0]
+        if int(result["status"], 16) != 1:
+            raise Reverted(from_hex(result.get("returnData", "0x")), str(result.get("error", {}).get("message", "")))
+        return int(result["gasUsed"], 16)
+
+    def transact(self, address: str, calldata: bytes) -> TxReceipt:
+        return TxReceipt(int(self._send({"to": address, "data": to_hex(calldata)})["gasUsed"], 16))
+
+    def code(self, address: str) -> bytes:
+        return from_hex(self.rpc.request("eth_getCode", address, "latest"))
+
+    def _send(self, transaction: dict[str, str]) -> dict[str, Any]:
+        accounts = self.rpc.request("eth_accounts") if self._own else []
+        if not accounts:
+            raise ToolchainError(
+                f"nothing is sent to {self.name} from here",
+                hint="ml2sc-deploy puts a contract on a chain; give its --address",
+            )
+        transaction = {"from": accounts[0], "gas": hex(TX_GAS_LIMIT), **transaction}
+        tx_hash = self.rpc.request("eth_sendTransaction", transaction)
+        end = time.monotonic() + self._wait
+        while (receipt := self.rpc.request("eth_getTransactionReceipt", tx_hash)) is None:
+            if time.monotonic() > end:
+                raise ToolchainError(f"transaction {tx_hash} was not mined within {self._wait:.0f} s")
+            time.sleep(0.02)
+        if int(receipt["status"], 16) != 1:
+            raise Reverted(b"", f"transaction {tx_hash} failed, {int(receipt['gasUsed'], 16):,} gas used")
+        return dict(receipt)
+
+
+def to_hex(data: bytes) -> str:
+    """Return bytes as JSON-RPC writes them."""
+    return "0x" + data.hex()
+
+
+def from_hex(text: str) -> bytes:
+    """Return the bytes of JSON-RPC's text."""
+    return bytes.fromhex(text.removeprefix("0x"))
+
+
+@contextmanager
+def anvil(fork: str = "prague", *options: str, port: int | None = None, seconds: float = 20.0) -> Iterator[str]:
+    """Start anvil and end it at the end of the block.
+
+    Args:
+        fork: The rules it follows.
+        *options: More of its options.
+        port: Where it listens; a free one by default.
+        seconds: How long it may take to start.
+
+    Yields:
+        Its URL.
+
+    Raises:
+        ToolchainError: there is no anvil, or it does not start.
+    """
+    program = find_anvil()
+    if port is None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+    command = [program, "--host", "127.0.0.1", "--port", str(port), "--hardfork", fork, "--silent", *options]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        _await_start(process, port, fork, seconds)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _await_start(process: subprocess.Popen[bytes], port: int, fork: str, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=seconds).close()
+        except OSError:
+            if process.poll() is not None:
+                message = f"anvil ended with {process.returncode}: does it know '--hardfork {fork}'?"
+                raise ToolchainError(message) from None
+            if time.monotonic() > end:
+                raise ToolchainError(f"anvil did not start within {seconds:.0f} s") from None
+            time.sleep(0.02)
+        else:
+            return

@@ -1,0 +1,136 @@
+"""The proof of what is deployed: code and weights on the chain are, byte for byte, what the artifact says.
+
+The contract's own constructor is the reference: the artifact's creation code is run on an embedded chain, and what it
+returns must be what the real chain holds, but for two things that differ by right. The addresses of the data contracts
+are immutables in the code: they are read from the code on the chain, and what they hold is compared. And solc ends the
+code with metadata (a hash of the source with its comments, and the compiler's version), which is no code: it may
+differ, and that is said.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from eth_utils.address import to_canonical_address, to_checksum_address
+from eth_utils.crypto import keccak
+
+from ml2sc.backends.base import Artifact
+from ml2sc.errors import CheckError
+
+from .chain import Chain, EmbeddedChain, RevmChain, revm_is_installed
+from .contract import Contract
+from .deploy import deploy
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was found equal.
+
+    Attributes:
+        address: The contract.
+        code_bytes: Bytes of its code.
+        code_hash: keccak256 of its code (EXTCODEHASH).
+        metadata_differs: The code's metadata is another one: the source differed in comments or names only.
+        data_addresses: Its data contracts.
+        data_bytes: Bytes of weights in them, all compared.
+        model_hash: keccak256 of the model, which the contract states.
+    """
+
+    address: str
+    code_bytes: int
+    code_hash: str
+    metadata_differs: bool
+    data_addresses: tuple[str, ...]
+    data_bytes: int
+    model_hash: str
+
+    @property
+    def summary(self) -> str:
+        """What was compared, in a phrase."""
+        metadata = " but for solc's metadata" if self.metadata_differs else ""
+        weights = f", {self.data_bytes:,} bytes of weights" if self.data_bytes else ""
+        return f"{self.code_bytes:,} bytes of code equal{metadata}{weights}, the model's hash"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the proof as JSON values."""
+        return {**vars(self), "data_addresses": list(self.data_addresses)}
+
+
+def prove(artifact: Artifact, chain: Chain, address: str) -> Proof:
+    """Compare what is at an address with an artifact.
+
+    Args:
+        artifact: A compiled artifact.
+        chain: Where the contract is.
+        address: Its address.
+
+    Raises:
+        ArtifactError: nothing is there, or the artifact is not compiled.
+        CheckError: something else is there; the text says what differs.
+    """
+    contract = Contract(chain, address, artifact.abi)
+    there = chain.code(address)
+    local = RevmChain() if revm_is_installed() else EmbeddedChain()
+    deployment = deploy(artifact, local)
+    code = local.code(deployment.address)
+    expected, addresses = _with_addresses(code, there, deployment.data_addresses, address)
+    metadata_differs = False
+    if there != expected:
+        body, trailer = _split_metadata(expected)
+        if not trailer or there[: len(body)] != body or _split_metadata(there)[0] != body:
+            raise CheckError(f"the code at {address} is not this artifact's: {_difference(expected, there)}")
+        metadata_differs = True
+    for index, (holder, data) in enumerate(zip(addresses, artifact.data, strict=True)):
+        held = chain.code(holder)
+        if held != b"\x00" + data:
+            difference = _difference(b"\x00" + data, held)
+            raise CheckError(f"data contract {index} at {holder} does not hold this artifact's weights: {difference}")
+    model_hash = keccak(b"".join([artifact.model, *artifact.external.values()]))
+    stated = contract.model_hash()
+    if stated != model_hash:
+        raise CheckError(f"modelHash() is 0x{stated.hex()}, the hash of the model is 0x{model_hash.hex()}")
+    return Proof(
+        address=to_checksum_address(address),
+        code_bytes=len(there),
+        code_hash=f"0x{keccak(there).hex()}",
+        metadata_differs=metadata_differs,
+        data_addresses=addresses,
+        data_bytes=sum(map(len, artifact.data)),
+        model_hash=f"0x{model_hash.hex()}",
+    )
+
+
+def _with_addresses(code: bytes, there: bytes, ours: tuple[str, ...], address: str) -> tuple[bytes, tuple[str, ...]]:
+    """Put the chain's data contracts in the place of ours: they stand where ours stand."""
+    expected, theirs = bytearray(code), []
+    for own in map(to_canonical_address, ours):
+        places = [i for i in range(len(code) - 19) if code.startswith(own, i)]
+        found = {there[i : i + 20] for i in places}
+        if len(found) != 1 or len(next(iter(found))) != len(own):
+            raise CheckError(f"the code at {address} is not this artifact's: {_difference(code, there)}")
+        holder = found.pop()
+        for i in places:
+            expected[i : i + 20] = holder
+        theirs.append(to_checksum_address(holder))
+    return bytes(expected), tuple(theirs)
+
+
+def _split_metadata(code: bytes) -> tuple[bytes, bytes]:
+    """Split code from solc's metadata: CBOR, its length in the last two bytes; it begins with a map of few entries."""
+    if len(code) < 2:
+        return code, b""
+    length = int.from_bytes(code[-2:], "big") + 2
+    if length > len(code) or code[-length] not in range(0xA1, 0xA5) or b"solc" not in code[-length:]:
+        return code, b""
+    return code[:-length], code[-length:]
+
+
+def _difference(expected: bytes, found: bytes) -> str:
+    if not found:
+        return "there is none"
+    if len(expected) != len(found):
+        return f"{len(found):,} bytes instead of {len(expected):,}"
+    first = next(i for i, (a, b) in enumerate(zip(expected, found, strict=True)) if a != b)
+    count = sum(a != b for a, b in zip(expected, found, strict=True))
+    return f"{count:,} of {len(found):,} bytes differ, the first at {first:,}"

@@ -1,0 +1,638 @@
+"""Plans of transactions: what they would cost, and doing them so that a crash at any moment does no harm.
+
+A `Plan` is a list of `Step`s, each one transaction; a step may need the addresses of contracts that earlier ones
+create. `quote` says what a plan costs; `execute` signs, journals, sends and awaits. What it relies on:
+
+1. A nonce is used once. All attempts of a step share a nonce until it is proved, by the mined transaction that took it,
+   that none of them can be mined. So a step is never done twice.
+2. What is sent is in the journal before (see `journal`). So nothing is lost but what was never sent.
+3. What the chain says wins: each run first asks what became of every transaction in the journal.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from eth_utils.address import to_canonical_address, to_checksum_address
+from eth_utils.crypto import keccak
+
+from ml2sc.errors import ContractLimitError, FundsError, InternalError, NodeError, TransactionError
+
+from .chain import CODE_SIZE_LIMIT, INITCODE_SIZE_LIMIT, TX_GAS_LIMIT, Reverted
+from .contract import decode_revert
+from .journal import Attempt, Entry, Journal
+from .node import from_hex, to_hex
+from .rpc import Rpc
+from .signer import Signer
+
+logger = logging.getLogger(__name__)
+
+CREATE2_PROXY = "0x4e59b44847b379578588920cA78FbF26c0B4956C"
+"""The deterministic-deployment proxy, at the same address on every chain that has it: calldata is salt ++ init code."""
+
+PROXY_CODE = bytes.fromhex(
+    "7fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffe03601600081602082378035828234f58015156039578182fd5b"
+    "8082525050506014600cf3"
+)
+"""Its runtime code (https://github.com/Arachnid/deterministic-deployment-proxy)."""
+
+_DEFAULT_TIP = 1_000_000_000  # wei a gas, where a node does not know what others pay
+_SURE_AFTER = 3.0  # seconds after which a nonce that is used, without a receipt of ours, is looked into
+
+Addresses = Mapping[str, str]
+"""Contracts that steps created, by the steps' names."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a transaction does.
+
+    Attributes:
+        to: Whom it calls; None to create a contract.
+        data: Calldata or init code.
+        creates: The contract a called factory creates; where that has code already, nothing is sent.
+    """
+
+    to: str | None
+    data: bytes
+    creates: str | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One transaction to be.
+
+    Attributes:
+        name: Its name, unique in the plan: what the journal calls it.
+        build: Makes it, from the addresses of the steps it comes after.
+        after: Steps that must be mined before; they stand earlier in the plan.
+        gas: What it will use, from the addresses, where the node cannot be asked because earlier steps must be done
+            first; by default the node is asked. When it is sent, the node is always asked.
+        code_bytes: Bytes of the code it creates; 0 if none.
+        is_done: Asked before anything is signed: whether the chain is as if the step had been done.
+    """
+
+    name: str
+    build: Callable[[Addresses], Call]
+    after: tuple[str, ...] = ()
+    gas: Callable[[Addresses], int] | None = None
+    code_bytes: int = 0
+    is_done: Callable[[Addresses], bool] | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Transactions to be done, all of one account.
+
+    Attributes:
+        identity: What it is, so that a journal is never gone on with by another plan: "deploy Digits 0x…".
+        steps: In an order in which each comes after those it needs.
+        abi: ABI entries of the errors its transactions may revert with.
+    """
+
+    identity: str
+    steps: tuple[Step, ...]
+    abi: Sequence[Mapping[str, Any]] = ()
+
+    def __post_init__(self) -> None:
+        seen: set[str] = set()
+        for step in self.steps:
+            if step.name in seen or not seen.issuperset(step.after):
+                raise InternalError(f"step {step.name!r} of plan {self.identity!r} is out of order or double")
+            seen.add(step.name)
+
+
+def create_address(sender: str, nonce: int) -> str:
+    """Return the address of a contract that a transaction creates: keccak256(rlp([sender, nonce]))[12:]."""
+    from web3.types import Nonce
+    from web3.utils.address import get_create_address
+
+    return str(get_create_address(to_checksum_address(sender), Nonce(nonce)))
+
+
+def create2(salt: bytes, init_code: bytes) -> Call:
+    """Return the call that creates a contract at an address that depends on salt and init code only (EIP-1014).
+
+    Its `msg.sender` is the proxy, not the account that pays.
+
+    Args:
+        salt: 32 bytes.
+        init_code: Creation code and constructor arguments.
+    """
+    preimage = b"\xff" + to_canonical_address(CREATE2_PROXY) + salt + keccak(init_code)
+    return Call(CREATE2_PROXY, salt + init_code, to_checksum_address(keccak(preimage)[12:]))
+
+
+# -- what it costs -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Fees:
+    """What gas costs now.
+
+    Attributes:
+        base: The next block's base fee, in wei a gas.
+        tip: What is offered above it.
+    """
+
+    base: int
+    tip: int
+
+    @property
+    def price(self) -> int:
+        """What a unit of gas costs at this base fee."""
+        return self.base + self.tip
+
+    @property
+    def most(self) -> int:
+        """The most to be paid: twice the base fee is what six full blocks in a row would make of it."""
+        return 2 * self.base + self.tip
+
+
+@dataclass(frozen=True)
+class FeeOptions:
+    """What the user wants of fees.
+
+    Attributes:
+        max_fee: The most to pay a unit of gas, in wei; by default twice the base fee, plus the tip.
+        tip: What to offer above the base fee; by default what the node suggests.
+    """
+
+    max_fee: int | None = None
+    tip: int | None = None
+
+
+def current_fees(rpc: Rpc, options: FeeOptions = FeeOptions()) -> Fees:
+    """Return what gas costs now.
+
+    Raises:
+        NodeError: the node cannot be reached.
+        TransactionError: the base fee is above what the user wants to pay.
+    """
+    block = rpc.request("eth_getBlockByNumber", "latest", False)
+    base = int(block.get("baseFeePerGas", "0x0"), 16)
+    tip = options.tip
+    if tip is None:
+        try:
+            tip = rpc.quantity("eth_maxPriorityFeePerGas")
+        except NodeError as error:
+            if not error.reason:
+                raise
+            tip = _DEFAULT_TIP
+    if options.max_fee is not None:
+        if options.max_fee < base:
+            raise TransactionError(
+                f"the base fee is {base:,} wei a gas, more than the {options.max_fee:,} that may be paid",
+                hint="wait, or allow more with --max-fee",
+            )
+        tip = min(tip, options.max_fee - base)
+    return Fees(base, tip)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One transaction of a quote.
+
+    Attributes:
+        name: Its step.
+        to: Whom it calls, or None to create.
+        creates: The contract it creates, if its nonce is the one foreseen.
+        data_bytes: Bytes of its calldata or init code.
+        code_bytes: Bytes of the code it creates.
+        gas: Gas it uses.
+        fee: What it costs at the current base fee, in wei.
+        state: "to send", "sent" (in the journal, not mined) or "done".
+        problem: Which limit it breaks; empty if none.
+    """
+
+    name: str
+    to: str | None
+    creates: str | None
+    data_bytes: int
+    code_bytes: int
+    gas: int
+    fee: int
+    state: str
+    problem: str
+
+
+@dataclass(frozen=True)
+class Quote:
+    """What a plan costs.
+
+    Attributes:
+        lines: Its transactions.
+        fees: What gas costs.
+        balance: What the account has, in wei.
+        block_gas: Gas a block of the chain may use.
+    """
+
+    lines: tuple[Line, ...]
+    fees: Fees
+    balance: int
+    block_gas: int
+
+    @property
+    def gas(self) -> int:
+        """Gas of what is yet to be mined."""
+        return sum(line.gas for line in self.lines if line.state != "done")
+
+    @property
+    def fee(self) -> int:
+        """What that costs at the current base fee, in wei."""
+        return self.gas * self.fees.price
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the quote as JSON values; amounts in wei."""
+        return {
+            "transactions": [vars(line) for line in self.lines],
+            "gas": self.gas,
+            "fee": self.fee,
+            "base_fee": self.fees.base,
+            "tip": self.fees.tip,
+            "balance": self.balance,
+            "block_gas": self.block_gas,
+        }
+
+    def require_possible(self) -> None:
+        """Refuse a plan that cannot be carried out.
+
+        Raises:
+            ContractLimitError: a transaction breaks a limit of the chain.
+            FundsError: the account cannot pay.
+        """
+        problems = [f"{line.name}: {line.problem}" for line in self.lines if line.problem]
+        if problems:
+            raise ContractLimitError("the chain would refuse this\n  " + "\n  ".join(problems))
+        if self.balance < self.fee:
+            raise FundsError(
+                f"the account has {ether(self.balance)} and this costs {ether(self.fee)}",
+                hint=f"send it {ether(self.fee - self.balance)} or more",
+            )
+
+
+def ether(wei: int) -> str:
+    """Return an amount in ether, exactly."""
+    whole, fraction = divmod(wei, 10**18)
+    return f"{whole:,}.{fraction:018d}".rstrip("0").rstrip(".") + " ETH"
+
+
+def quote(plan: Plan, rpc: Rpc, sender: str, journal: Journal | None = None, fees: FeeOptions = FeeOptions()) -> Quote:
+    """Return what a plan costs from here on. Nothing is signed or sent.
+
+    Args:
+        plan: What is to be done.
+        rpc: The node.
+        sender: The account that pays.
+        journal: What has been done of it.
+        fees: The user's wishes.
+
+    Raises:
+        NodeError: the node cannot be reached.
+        Reverted: a transaction would revert, or was not foreseen with gas.
+    """
+    prices = current_fees(rpc, fees)
+    block_gas = int(rpc.request("eth_getBlockByNumber", "latest", False)["gasLimit"], 16)
+    entries = {} if journal is None else journal.entries
+    nonce = _next_nonce(rpc, sender, entries.values())
+    addresses: dict[str, str] = {}
+    lines = []
+    for step in plan.steps:
+        call, entry = step.build(addresses), entries.get(step.name)
+        creates = call.creates or (create_address(sender, nonce) if call.to is None else None)
+        if entry is not None:
+            creates, state = entry.address, "done" if entry.done else "sent"
+        elif _is_done(step, call, addresses, rpc):
+            state = "done"
+        else:
+            state, nonce = "to send", nonce + 1
+        if creates is not None:
+            addresses[step.name] = creates
+        if state == "done":
+            gas = 0 if entry is None else entry.gas_used
+        else:
+            gas = _estimate(rpc, sender, call, plan.abi) if step.gas is None else step.gas(addresses)
+        problem = "" if state == "done" else _problem(call, gas, step.code_bytes, block_gas)
+        lines.append(
+            Line(step.name, call.to, creates, len(call.data), step.code_bytes, gas, gas * prices.price, state, problem)
+        )
+    return Quote(tuple(lines), prices, rpc.quantity("eth_getBalance", sender, "latest"), block_gas)
+
+
+def _problem(call: Call, gas: int, code_bytes: int, block_gas: int) -> str:
+    init_bytes = len(call.data) if call.to is None else len(call.data) - 32 if call.creates else 0
+    limits = [
+        (gas, TX_GAS_LIMIT, "gas; a transaction may use {:,} (EIP-7825)"),
+        (gas, block_gas, "gas; a block of this chain may use {:,}"),
+        (init_bytes, INITCODE_SIZE_LIMIT, "bytes of init code; a chain allows {:,} (EIP-3860)"),
+        (code_bytes, CODE_SIZE_LIMIT, "bytes of code; a chain allows {:,} (EIP-170)"),
+    ]
+    return "; ".join(f"{value:,} {text.format(limit)}" for value, limit, text in limits if value > limit)
+
+
+def _is_done(step: Step, call: Call, addresses: Addresses, rpc: Rpc) -> bool:
+    if call.creates is not None and from_hex(rpc.request("eth_getCode", call.creates, "latest")):
+        return True
+    return step.is_done is not None and step.is_done(addresses)
+
+
+def _estimate(rpc: Rpc, sender: str, call: Call, abi: Sequence[Mapping[str, Any]]) -> int:
+    try:
+        return rpc.quantity("eth_estimateGas", {"from": sender, **_fields(call)})
+    except Reverted as error:
+        raise decode_revert(error, abi) from error
+    except NodeError as error:
+        if "insufficient funds" in error.reason.lower():
+            raise FundsError(f"the account {sender} cannot pay: {error.reason}") from error
+        raise
+
+
+def _fields(call: Call) -> dict[str, str]:
+    return {"data": to_hex(call.data), **({} if call.to is None else {"to": call.to})}
+
+
+def _next_nonce(rpc: Rpc, sender: str, entries: Iterable[Entry]) -> int:
+    """Return a nonce that neither the node nor the journal has given to anything."""
+    ours = [entry.nonce + 1 for entry in entries if entry.nonce is not None]
+    return max([rpc.quantity("eth_getTransactionCount", sender, "pending"), *ours])
+
+
+# -- doing it ----------------------------------------------------------------------------------------------------------
+
+Progress = Callable[[int, int, str], None]
+"""Called with the number of steps done, of all, and what is being waited for."""
+
+
+@dataclass
+class _Run:
+    """Carries a plan out."""
+
+    plan: Plan
+    rpc: Rpc
+    signer: Signer
+    journal: Journal
+    fees: FeeOptions
+    wait: float
+    poll: float
+    progress: Progress
+    warned: set[str] = field(default_factory=set)
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        return {name: entry.address for name, entry in self.journal.entries.items() if entry.address is not None}
+
+    def run(self) -> None:
+        self._recover()
+        while waiting := [step for step in self.plan.steps if not self._is_finished(step.name)]:
+            for step in waiting:
+                if step.name not in self.journal.entries and all(self._is_finished(name) for name in step.after):
+                    self._launch(step)
+            flying = [step for step in waiting if step.name in self.journal.entries]
+            for step in sorted(flying, key=lambda step: self.journal.entries[step.name].nonce or 0):
+                if not self._is_finished(step.name):
+                    self._settle(step)
+
+    def _is_finished(self, name: str) -> bool:
+        entry = self.journal.entries.get(name)
+        return entry is not None and entry.done
+
+    def _recover(self) -> None:
+        """Ask the chain what became of what the journal holds; send again what no one knows any more."""
+        next_nonce = self.rpc.quantity("eth_getTransactionCount", self.signer.address, "latest")
+        for name, entry in self.journal.entries.items():
+            # A chain can take a block back. A node may also have dropped an old receipt: the nonce tells which.
+            if entry.done and entry.nonce is not None and entry.nonce >= next_nonce:
+                logger.warning("%s: the chain has taken its transaction back; it is sent again", name)
+                entry.done, entry.mined = False, None
+                self.journal.save()
+        for step in self.plan.steps:
+            held = self.journal.entries.get(step.name)
+            if held is None or held.done or held.nonce is None or held.nonce < next_nonce:
+                continue
+            prices = current_fees(self.rpc, self.fees)
+            if held.attempts[-1].max_fee < prices.base:
+                logger.warning("%s: the base fee has risen above what was offered; offering more", step.name)
+                self._sign(step, step.build(self.addresses), held)
+            self._broadcast(step.name, held.attempts[-1])
+
+    def _launch(self, step: Step) -> None:
+        """Sign a step's transaction, write it down, send it."""
+        call = step.build(self.addresses)
+        if _is_done(step, call, self.addresses, self.rpc):
+            self.journal.entries[step.name] = Entry(address=call.creates, done=True)
+            self.journal.save()
+            self._report(step.name)
+            return
+        nonce = _next_nonce(self.rpc, self.signer.address, self.journal.entries.values())
+        address = call.creates or (create_address(self.signer.address, nonce) if call.to is None else None)
+        entry = Entry(nonce=nonce, block=self.rpc.quantity("eth_blockNumber"), address=address)
+        self._sign(step, call, entry)
+        self._broadcast(step.name, entry.attempts[-1])
+
+    def _sign(self, step: Step, call: Call, entry: Entry) -> None:
+        """Add an attempt to a journal's entry: afterwards it is on the disk, and nobody else has it."""
+        prices = current_fees(self.rpc, self.fees)
+        tip, most = prices.tip, self.fees.max_fee or prices.most
+        if entry.attempts:  # nodes take a second transaction of a nonce if it pays a tenth more, on both counts
+            last = entry.attempts[-1]
+            tip, most = max(tip, last.tip + last.tip // 8 + 1), max(most, last.max_fee + last.max_fee // 8 + 1)
+        gas = _estimate(self.rpc, self.signer.address, call, self.plan.abi)
+        if gas > TX_GAS_LIMIT:
+            raise ContractLimitError(
+                f"{step.name} needs {gas:,} gas; a transaction may use {TX_GAS_LIMIT:,} (EIP-7825)"
+            )
+        # Gas that is not used costs nothing; blocks between the estimate and the transaction may change a little.
+        gas = min(gas + gas // 20, TX_GAS_LIMIT)
+        balance = self.rpc.quantity("eth_getBalance", self.signer.address, "latest")
+        if balance < gas * most:
+            raise FundsError(
+                f"the account {self.signer.address} has {ether(balance)}; "
+                f"{step.name} may cost up to {ether(gas * most)}",
+                hint="send it more, or lower --max-fee, and run again: what is done is done",
+            )
+        raw = self.signer.sign(
+            {
+                "chainId": self.journal.chain_id,
+                "nonce": entry.nonce,
+                "gas": gas,
+                "value": 0,
+                "maxFeePerGas": most,
+                "maxPriorityFeePerGas": min(tip, most),
+                **_fields(call),
+            }
+        )
+        entry.attempts.append(Attempt(to_hex(keccak(raw)), to_hex(raw), most, min(tip, most)))
+        self.journal.entries[step.name] = entry
+        self.journal.save()
+
+    def _broadcast(self, name: str, attempt: Attempt) -> None:
+        """Send a signed transaction; sending it again does nothing."""
+        try:
+            self.rpc.request("eth_sendRawTransaction", attempt.raw)
+        except NodeError as error:
+            reason = error.reason.lower()
+            if not reason:
+                raise
+            if self.rpc.request("eth_getTransactionByHash", attempt.hash) is not None:
+                return
+            if "insufficient funds" in reason:
+                raise FundsError(f"the account {self.signer.address} cannot pay for {name}: {error.reason}") from error
+            # A nonce that is used, or that another transaction waits for: `_settle` finds out which.
+            if not any(words in reason for words in ("nonce", "underpriced", "known", "already")):
+                raise
+            self._warn(f"{name}: the node does not take the transaction: {error.reason}")
+
+    def _settle(self, step: Step) -> None:
+        """Wait until a step's transaction is mined, and write down how it went.
+
+        Afterwards the step is done, or without an entry because its nonce went to a foreign transaction.
+        """
+        entry = self.journal.entries[step.name]
+        self._report(step.name)
+        begun = used_since = time.monotonic()
+        while True:
+            for attempt in entry.attempts:
+                receipt = self.rpc.request("eth_getTransactionReceipt", attempt.hash)
+                if receipt is not None and receipt.get("blockNumber") is not None:
+                    self._conclude(step, entry, receipt)
+                    return
+            now = time.monotonic()
+            if self.rpc.quantity("eth_getTransactionCount", self.signer.address, "latest") <= (entry.nonce or 0):
+                used_since = now
+                self._keep_alive(step.name, entry)
+            elif now - used_since >= min(_SURE_AFTER, self.wait):
+                if self._resolve_replacement(step, entry):
+                    return
+                used_since = now
+            if now - begun > self.wait:
+                raise TransactionError(
+                    f"{step.name}: transaction {entry.attempts[-1].hash} (nonce {entry.nonce}) was not mined within "
+                    f"{self.wait:.0f} s; the account's next nonce is "
+                    f"{self.rpc.quantity('eth_getTransactionCount', self.signer.address, 'latest')}",
+                    hint="run again: it goes on with this very transaction, and offers more if the base fee has risen",
+                )
+            time.sleep(self.poll)
+
+    def _keep_alive(self, name: str, entry: Entry) -> None:
+        """Send a transaction again that the node has forgotten."""
+        if self.rpc.request("eth_getTransactionByHash", entry.attempts[-1].hash) is None:
+            self._warn(f"{name}: the node does not know transaction {entry.attempts[-1].hash}: sending the same again")
+            self._broadcast(name, entry.attempts[-1])
+
+    def _conclude(self, step: Step, entry: Entry, receipt: Mapping[str, Any]) -> None:
+        gas_used = int(receipt["gasUsed"], 16)
+        entry.gas_used, entry.mined = gas_used, str(receipt["transactionHash"])
+        entry.fee = gas_used * int(receipt.get("effectiveGasPrice", "0x0"), 16)
+        if int(receipt["status"], 16) != 1:
+            error = self._why(step, receipt)
+            self.journal.give_up(step.name)
+            raise error
+        entry.done = True
+        self.journal.save()
+        self._report(step.name)
+
+    def _why(self, step: Step, receipt: Mapping[str, Any]) -> Exception:
+        """Ask what a failed transaction reverted with: it is called again, on the state before its block."""
+        call = step.build(self.addresses)
+        before = hex(int(receipt["blockNumber"], 16) - 1)
+        what = f"{step.name}: transaction {receipt['transactionHash']} failed, {int(receipt['gasUsed'], 16):,} gas used"
+        try:
+            self.rpc.request("eth_call", {"from": self.signer.address, **_fields(call)}, before)
+        except Reverted as error:
+            decoded = decode_revert(error, self.plan.abi)
+            return Reverted(decoded.data, f"{what}; {decoded.message}")
+        except (NodeError, ContractLimitError) as error:
+            return Reverted(b"", f"{what}; {error.message}")
+        return Reverted(b"", f"{what}, out of gas or for a reason that has passed")
+
+    def _resolve_replacement(self, step: Step, entry: Entry) -> bool:
+        """Find who used the nonce. Returns whether the step is settled: done by a twin of ours, or to be done anew.
+
+        Raises:
+            TransactionError: the node does not show who did.
+        """
+        other = self._transaction_of(entry)
+        if any(other["hash"] == attempt.hash for attempt in entry.attempts):
+            return False  # ours; its receipt is on its way
+        call = step.build(self.addresses)
+        same = to_hex(call.data) == other["input"].lower() and (other["to"] or "").lower() == (call.to or "").lower()
+        receipt = self.rpc.request("eth_getTransactionReceipt", other["hash"]) if same else None
+        if receipt is not None:
+            logger.info("%s: a wallet replaced the transaction by %s, which does the same", step.name, other["hash"])
+            self._conclude(step, entry, receipt)
+            return True
+        logger.warning(
+            "%s: its nonce %d was used by transaction %s; the step is done anew", step.name, entry.nonce, other["hash"]
+        )
+        self.journal.give_up(step.name)
+        return True
+
+    def _transaction_of(self, entry: Entry) -> dict[str, Any]:
+        """Return the mined transaction that used an entry's nonce."""
+        sender, nonce = self.signer.address, entry.nonce or 0
+        low, high = entry.block, self.rpc.quantity("eth_blockNumber")
+        # The first block after which the account's next nonce is above this one: by halving, it never falls.
+        while low < high:
+            middle = (low + high) // 2
+            if self.rpc.quantity("eth_getTransactionCount", sender, hex(middle)) > nonce:
+                high = middle
+            else:
+                low = middle + 1
+        block = self.rpc.request("eth_getBlockByNumber", hex(low), True)
+        for transaction in [] if block is None else block["transactions"]:
+            if transaction["from"].lower() == sender.lower() and int(transaction["nonce"], 16) == nonce:
+                return dict(transaction)
+        raise TransactionError(
+            f"nonce {nonce} of {sender} is used, but the node does not show by which transaction",
+            hint="ask a node that keeps its history",
+        )
+
+    def _report(self, name: str) -> None:
+        self.progress(sum(self._is_finished(step.name) for step in self.plan.steps), len(self.plan.steps), name)
+
+    def _warn(self, text: str) -> None:
+        if text not in self.warned:
+            self.warned.add(text)
+            logger.warning("%s", text)
+
+
+def execute(
+    plan: Plan,
+    rpc: Rpc,
+    signer: Signer,
+    journal: Journal,
+    *,
+    fees: FeeOptions = FeeOptions(),
+    wait: float = 600.0,
+    poll: float = 1.0,
+    progress: Progress = lambda done, total, name: None,
+) -> dict[str, str]:
+    """Carry a plan out, or go on with it.
+
+    Args:
+        plan: What is to be done.
+        rpc: The node.
+        signer: The account that pays.
+        journal: The plan's, open; from `open_journal`.
+        fees: The user's wishes.
+        wait: Seconds to wait for each transaction.
+        poll: Seconds between questions.
+        progress: Told how far it is.
+
+    Returns:
+        The contracts created, by the names of the steps.
+
+    Raises:
+        TransactionError: a transaction is not mined in time; run again to go on.
+        NodeError: the node cannot be reached, or refuses a transaction; likewise.
+        FundsError: the account cannot pay; likewise.
+        Reverted: a transaction would revert (nothing was sent), or did.
+        ContractLimitError: one needs more gas than a transaction may use.
+    """
+    run = _Run(plan, rpc, signer, journal, fees, wait, poll, progress)
+    run.run()
+    return run.addresses
