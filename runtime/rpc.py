@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_exponential, wait_random
 
 from ml2sc.errors import ContractLimitError, NodeError
 
@@ -30,6 +30,9 @@ _OUT_OF_GAS = re.compile(
     r"gas (limit )?(is )?too high|gas limit (is )?(above|exceeds|greater)|GasLimitMoreThanBlock",
     re.IGNORECASE,
 )
+
+
+_BACK_OFF = wait_exponential(multiplier=0.25, max=8.0) + wait_random(0.0, 0.25)
 
 
 class _TransientError(Exception):
@@ -159,7 +162,7 @@ def _wait(state: RetryCallState) -> float:
     outcome = state.outcome
     error = None if outcome is None else outcome.exception()
     asked = error.after if isinstance(error, _TransientError) else 0.0
-    return max(asked, wait_exponential_jitter(initial=0.25, max=8.0, jitter=0.25)(state))
+    return max(asked, _BACK_OFF(state))
 
 
 def _failure(state: RetryCallState) -> str:

@@ -1,0 +1,36 @@
+"""Three small contracts, the third of which needs the addresses of the others; deployed by a process to be killed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from eth_utils.address import to_canonical_address
+
+from ml2sc.runtime.deploy import code_init
+from ml2sc.runtime.journal import open_journal
+from ml2sc.runtime.rpc import Rpc
+from ml2sc.runtime.signer import NodeSigner
+from ml2sc.runtime.transactions import Addresses, Call, Plan, Step, execute
+
+CODES = {"a": b"\x00first", "b": b"\x00second"}
+
+
+def last_code(addresses: Addresses) -> bytes:
+    """Return the third contract's code: a STOP and the others' addresses."""
+    return b"\x00" + b"".join(to_canonical_address(addresses[name]) for name in CODES)
+
+
+def plan(identity: str = "three") -> Plan:
+    """Return the plan."""
+    steps = [Step(name, lambda _, code=code: Call(None, code_init(code))) for name, code in CODES.items()]
+    steps.append(Step("c", lambda a: Call(None, code_init(last_code(a))), after=("a", "b"), gas=lambda _: 70_000))
+    return Plan(identity, tuple(steps))
+
+
+def deploy(url: str, path: Path, identity: str = "three", *, wait: float = 20.0) -> dict[str, str]:
+    """Carry the plan out, or go on with it."""
+    rpc = Rpc(url, timeout=2.0, patience=20.0)
+    signer = NodeSigner(rpc)
+    where = {"plan": identity, "chain_id": rpc.chain_id, "genesis": rpc.genesis, "sender": signer.address}
+    with open_journal(path, **where) as journal:
+        return execute(plan(identity), rpc, signer, journal, wait=wait, poll=0.02)
