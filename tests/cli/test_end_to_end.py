@@ -277,7 +277,10 @@ def test_check_usage(check_folder: Run, folder: Path, tmp_path: Path) -> None:
     result = check_folder(folder, "--address", "0x" + "11" * 20)
     assert result.status == 2
     assert "starts empty" in result.err
-    assert check_folder(folder, "--chain", "http://127.0.0.1:9").status == 3
+    result = check_folder(folder, "--chain", "http://127.0.0.1:9")
+    assert result.status == 2
+    assert "a check spends nothing" in result.err
+    assert check_folder(folder, "--chain", "http://127.0.0.1:9", "--address", "0x" + "11" * 20).status == 3
 
 
 def test_samples_that_do_not_fit(check_folder: Run, folder: Path, tmp_path: Path) -> None:
