@@ -22,7 +22,7 @@ from ml2sc.ir.types import DType
 
 from .emitter import Emitter, OnnxNode, read_attribute, read_tensor
 from .model_file import OnnxModel, load_onnx
-from .rules import RULES, emit_plain
+from .rules import RULES, emit_plain, written_softplus
 
 logger = logging.getLogger(__name__)
 
@@ -150,14 +150,14 @@ def _check_supported(proto: onnx.ModelProto, nodes: list[OnnxNode]) -> None:
     """
     constants = {tensor.name for tensor in proto.graph.initializer}
     varying = {value.name for value in proto.graph.input} - constants
-    unsupported = []
+    unsupported, written_out = [], written_softplus(nodes)
     for node in nodes:
         op = OPS.get(node.kind) if node.kind in OPS else None
         varies = any(name in varying for name in node.inputs)
         if isinstance(op, FoldingOp) and op.shape_only:
             varies = False
         known = (node.domain, node.op_type) in RULES or (op is not None and op.onnx)
-        if not known or (varies and isinstance(op, FoldingOp)):
+        if not known or (varies and isinstance(op, FoldingOp) and node.name not in written_out):
             unsupported.append(node)
         if varies:
             varying.update(filter(None, node.outputs))

@@ -7,12 +7,13 @@ defaults) to the newest, and write out `ai.onnx.ml` operators in ONNX's own.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
 
 import numpy as np
 
-from ml2sc.ir.types import Array
+from ml2sc.ir.graph import AttrValue
+from ml2sc.ir.types import Array, DType
 
 from .emitter import STRING_HINT, Emitter, OnnxNode, plain_attributes, read_tensor
 
@@ -154,6 +155,125 @@ def _gather(emitter: Emitter, node: OnnxNode) -> None:
 @_rule("Cast")
 def _cast(emitter: Emitter, node: OnnxNode) -> None:
     emitter.emit("Cast", node.inputs, node.outputs, {"to": int(node.attrs["to"])})
+
+
+@_rule("Div")
+def _div(emitter: Emitter, node: OnnxNode) -> None:
+    """A division by an activation is a multiplication by its reciprocal."""
+    a, b = (emitter.tensor(name) for name in node.inputs)
+    if b.is_constant or b.type is not DType.FLOAT:
+        emit_plain(emitter, node)
+    elif a.is_constant and a.size == 1 and a.data is not None and np.all(a.data == 1) and len(a.shape) <= len(b.shape):
+        emitter.emit("Reciprocal", [b.name], node.outputs)
+    else:
+        emitter.emit("Mul", [a.name, emitter.emit("Reciprocal", [b.name])], node.outputs)
+
+
+@_rule("Pow")
+def _pow(emitter: Emitter, node: OnnxNode) -> None:
+    """Roots, reciprocals and powers that are not whole in terms of Sqrt, Reciprocal, Exp and Log."""
+    x, power = (emitter.tensor(name) for name in node.inputs)
+    if x.is_constant and not power.is_constant and x.type is DType.FLOAT and x.data is not None and np.all(x.data > 0):
+        exponent = emitter.emit("Mul", [power.name, emitter.constant(np.log(x.data), "log")])
+        emitter.emit("Exp", [exponent], node.outputs)
+        return
+    value = float(power.data.ravel()[0]) if power.data is not None and power.size else 0.0
+    simple = power.size == 1 and len(power.shape) <= len(x.shape) and x.type is DType.FLOAT and not x.is_constant
+    if not simple or (value.is_integer() and value > 1):
+        emit_plain(emitter, node)
+    elif value < 0:
+        emitter.emit("Reciprocal", [_power(emitter, x.name, -value)], node.outputs)
+    else:
+        _power(emitter, x.name, value, node.outputs)
+
+
+def _power(emitter: Emitter, x: str, value: float, outputs: tuple[str, ...] | None = None) -> str:
+    """Emit x to a power that is not negative."""
+    if value == 1:
+        return emitter.emit("Identity", [x], outputs)
+    if value == 0.5:
+        return emitter.emit("Sqrt", [x], outputs)
+    power = emitter.constant(np.array(value), "power")
+    if value.is_integer():
+        return emitter.emit("Pow", [x, power], outputs)
+    return emitter.emit("Exp", [emitter.emit("Mul", [emitter.emit("Log", [x]), power])], outputs)
+
+
+@_rule("Log")
+def _log(emitter: Emitter, node: OnnxNode) -> None:
+    """Log(Sigmoid(x)) is −Softplus(−x): Sigmoid may be 0 in any finite precision, and its logarithm is not bounded."""
+    sigmoid = emitter.graph.producer(node.inputs[0])
+    if sigmoid is None or sigmoid.op_type != "Sigmoid":
+        emit_plain(emitter, node)
+        return
+    negative = emitter.emit("Neg", sigmoid.inputs)
+    emitter.emit("Neg", [emitter.emit("Softplus", [negative])], node.outputs)
+
+
+def written_softplus(nodes: Sequence[OnnxNode]) -> set[str]:
+    """Return the names of the Greater and Where nodes that look like parts of PyTorch's Softplus."""
+    makers = {output: node for node in nodes for output in node.outputs}
+    found = set()
+    for node in nodes:
+        if node.kind != "Where":
+            continue
+        greater, softplus = makers.get(node.inputs[0]), makers.get(node.inputs[2])
+        if softplus is not None and softplus.kind == "Div":
+            softplus = makers.get(softplus.inputs[0])
+        if greater is not None and softplus is not None and (greater.kind, softplus.kind) == ("Greater", "Softplus"):
+            found |= {node.name, greater.name}
+    return found
+
+
+@_rule("Where")
+def _where(emitter: Emitter, node: OnnxNode) -> None:
+    """Where(x > t, x, Softplus(x)), and the same of b·x divided by b: PyTorch's Softplus."""
+    condition, x, otherwise = node.inputs
+    greater, scaled = emitter.graph.producer(condition), emitter.graph.producer(otherwise)
+    if greater is None or scaled is None or greater.op_type != "Greater" or scaled.op_type not in {"Softplus", "Div"}:
+        emit_plain(emitter, node)
+        return
+    softplus = scaled if scaled.op_type == "Softplus" else emitter.graph.producer(scaled.inputs[0])
+    threshold, beta = (emitter.tensor(n.inputs[-1]).data for n in (greater, scaled))
+    inner = emitter.graph.producer(greater.inputs[0])
+    if scaled is softplus:
+        same = greater.inputs[0] == x
+    else:
+        same = inner is not None and inner.op_type == "Mul" and x in inner.inputs and beta is not None
+        same = same and beta.size == 1 and any(np.array_equal(beta, emitter.tensor(i).data) for i in inner.inputs)
+    known = threshold is not None and threshold.size == 1 and float(threshold.ravel()[0]) >= 1
+    if not (same and known and softplus is not None and softplus.inputs[0] == greater.inputs[0]):
+        emit_plain(emitter, node)
+        return
+    assert threshold is not None
+    attrs: dict[str, AttrValue] = {"threshold": float(threshold.ravel()[0])}
+    if scaled is softplus:
+        emitter.emit("Softplus", softplus.inputs, node.outputs, attrs)
+    else:
+        emitter.emit("Div", [emitter.emit("Softplus", softplus.inputs, attrs=attrs), scaled.inputs[1]], node.outputs)
+
+
+@_rule("Celu")
+def _celu(emitter: Emitter, node: OnnxNode) -> None:
+    """Alpha · Elu(X / alpha)."""
+    _scaled(emitter, node, "Elu", 1 / float(node.attrs.get("alpha", 1.0)))
+
+
+@_rule("Swish")
+def _swish(emitter: Emitter, node: OnnxNode) -> None:
+    """X · Sigmoid(alpha · X) = Swish(alpha · X) / alpha."""
+    _scaled(emitter, node, "Swish", float(node.attrs.get("alpha", 1.0)))
+
+
+def _scaled(emitter: Emitter, node: OnnxNode, op_type: str, factor: float) -> None:
+    """Emit f(factor · X) / factor."""
+    if not np.isfinite(factor) or factor == 0:
+        node.fail(f"{node.op_type} with alpha = {node.attrs.get('alpha')} is not supported")
+    if factor == 1:
+        emitter.emit(op_type, node.inputs, node.outputs)
+        return
+    scale = emitter.constant(np.array(factor), "alpha")
+    emitter.emit("Div", [emitter.emit(op_type, [emitter.emit("Mul", [node.inputs[0], scale])]), scale], node.outputs)
 
 
 # -- ai.onnx.ml --------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from .eliminate_identity import EliminateIdentity
 from .fold_batch_norm import FoldBatchNorm
 from .fold_constants import FoldConstants
 from .fold_scaling import FoldScaling
+from .fuse_activation import FuseActivation
 from .fuse_gemm_relu import FuseGemmRelu
 from .infer_shapes import InferShapes
 from .manager import Pass
@@ -15,6 +16,7 @@ from .matmul_add_to_gemm import MatmulAddToGemm
 O0: tuple[Pass, ...] = (
     InferShapes(),
     FoldConstants(),
+    FuseActivation(),
     FoldBatchNorm(),
     DeriveDecision(),
 )
@@ -24,6 +26,7 @@ O1: tuple[Pass, ...] = (
     InferShapes(),
     FoldConstants(),
     EliminateIdentity(),
+    FuseActivation(),
     MatmulAddToGemm(),
     FoldBatchNorm(),
     DeriveDecision(),
@@ -35,6 +38,7 @@ O2: tuple[Pass, ...] = (
     InferShapes(),
     FoldConstants(),
     EliminateIdentity(),
+    FuseActivation(),
     MatmulAddToGemm(),
     FoldBatchNorm(),
     FoldScaling(),

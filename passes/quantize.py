@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import ClassVar
@@ -20,10 +20,16 @@ from ml2sc.ir.program import word_multiplier
 from ml2sc.ir.types import Array, DType, FixedPoint, Interval, integer_array, round_half_up
 
 from .manager import Pass, register_pass
-from .precision import Binary, Integer, Precision, parse_precision
+from .precision import WIDEST, Binary, Integer, Precision, parse_precision
 
 _ROOMY = 200
 """Bits that a scalar computation may use of a word before its operands are requantised."""
+_TABLE_BITS = 10
+"""Widest activations that index tables."""
+_TABLE_RESULT_BITS = 16
+"""Width of a table's entries where not only layers and other tables read them."""
+_LINEAR = frozenset({"Gemm", "FusedGemm", "MatMul"})
+"""Operators that read activations, not accumulators."""
 
 
 @register_pass
@@ -95,6 +101,7 @@ class _Quantization:
         self._narrow: set[str] = set()  # tensors of the target that are in activation format
         self._real: dict[str, Bounds] = {}
         self._error: dict[str, Array] = {}
+        self._precisely_read: dict[str, bool] = {}
 
     def run(self) -> Graph:
         for name in self.source.inputs:
@@ -154,6 +161,48 @@ class _Quantization:
             )
         return (math.ceil(Fraction(magnitude) / x.format.scale) + 1).bit_length()
 
+    def aligned(self, names: Sequence[str]) -> list[Tensor]:
+        raws = {name: self.raw(name) for name in names if not self.is_constant(name)}
+        found = self._aligned(raws, [name for name in dict.fromkeys(names) if self.is_constant(name)])
+        return [found[name] for name in names]
+
+    def extent(self, name: str) -> tuple[Fraction, Fraction]:
+        bounds = self.bounds[name]
+        lo, hi = float(bounds.lo.min(initial=math.inf)), float(bounds.hi.max(initial=-math.inf))
+        return (_outward(lo, math.floor), _outward(hi, math.ceil)) if bounds.lo.size else (Fraction(0), Fraction(0))
+
+    def table_formats(self, node: Node) -> tuple[Tensor, FixedPoint] | None:
+        if not self._tabulated(node):
+            return None
+        assert isinstance(self.precision, Integer)
+        narrow = all(use.op_type in _LINEAR or self._tabulated(use) for use in self._readers(node.output))
+        bits = self.precision.activation_bits if narrow else _TABLE_RESULT_BITS
+        extent = self._range(node.output)
+        step = _span_step(extent, Integer(self.precision.weight_bits, bits))
+        return self.activation(node.inputs[0]), _unsigned(extent, step, bits)
+
+    def _tabulated(self, node: Node) -> bool:
+        """Whether an operator is looked up in a table."""
+        bits = self.precision.activation_bits if isinstance(self.precision, Integer) else WIDEST
+        return op_of(node).tabulated and bits <= _TABLE_BITS and not self._precise(node.output)
+
+    def _precise(self, name: str) -> bool:
+        """Whether a float tensor reaches an output or a decision without being requantised on the way."""
+        if name not in self._precisely_read:
+            uses = [use.node for use in self.source.uses(name) if use.node.op_type not in _LINEAR]
+            self._precisely_read[name] = (
+                name in self.source.outputs
+                or name == self.source.decision
+                or any(self._precise(output) for use in uses for output in use.outputs if output)
+            )
+        return self._precisely_read[name]
+
+    def _readers(self, name: str) -> list[Node]:
+        """Return the operators that read a float tensor, or elements that are only moved from it."""
+        uses = [use.node for use in self.source.uses(name)]
+        moved = [output for use in uses if op_of(use).moves for output in use.outputs if output]
+        return [use for use in uses if not op_of(use).moves] + [r for output in moved for r in self._readers(output)]
+
     def weight_scale(self, weights: Array, x: FixedPoint, output: str) -> Fraction:
         if isinstance(self.precision, Binary):
             return Fraction(1, 1 << self.precision.fraction_bits)
@@ -198,11 +247,12 @@ class _Quantization:
         shape: tuple[int, ...] | None = None,
         zero_point: int = 0,
         attrs: Mapping[str, AttrValue] | None = None,
+        to: FixedPoint | None = None,
     ) -> Tensor:
         if output is not None:
             shape = self.source.tensor(output).shape
         assert shape is not None
-        type_ = FixedPoint(ACCUMULATOR_BITS, True, scale, zero_point)
+        type_ = to or FixedPoint(ACCUMULATOR_BITS, True, scale, zero_point)
         source = self.target.tensor(inputs[0])
         if op_type in {"Relu", "Clip", "Transpose"} and source.name in self._narrow:
             ends = [v for key, v in (attrs or {}).items() if key in {"lo", "hi"} and isinstance(v, int)]
@@ -211,7 +261,7 @@ class _Quantization:
         tensor = self.target.add_tensor(Tensor(self.target.fresh(output or f"{node.output}.part"), shape, type_))
         if output is not None:
             self._raw[output] = tensor.name
-        if type_.bits != ACCUMULATOR_BITS:
+        if type_.bits != ACCUMULATOR_BITS and not (to and to.bits == _TABLE_RESULT_BITS):
             self._narrow.add(tensor.name)
         name = node.name if not self.target.has_node(node.name) else f"{node.name}.{op_type.lower()}"
         new = self.target.add(op_type, inputs, [tensor.name], attrs, name=name, origin=node.origin or (node.name,))
@@ -385,7 +435,7 @@ class _Quantization:
         That tensor comes after the Relu, Clip, constant Add or movement that follows the layer.
         """
         while (use := self.source.only_use(name)) is not None:
-            if use.op_type in {"Gemm", "FusedGemm", "MatMul"}:
+            if use.op_type in _LINEAR or self._tabulated(use):
                 return self._range(name)
             passes = use.op_type in {"Relu", "Clip"} or op_of(use).moves
             adds = use.op_type in {"Add", "Sub"} and any(self.is_constant(i) for i in use.inputs)
@@ -393,7 +443,7 @@ class _Quantization:
                 return None
             name = use.output
         uses = self.source.uses(name)
-        return self._range(name) if any(u.node.op_type in {"Gemm", "FusedGemm", "MatMul"} for u in uses) else None
+        return self._range(name) if any(u.node.op_type in _LINEAR or self._tabulated(u.node) for u in uses) else None
 
 
 def quantize_constant(real: Array, scale: Fraction) -> Array:
@@ -404,6 +454,12 @@ def quantize_constant(real: Array, scale: Fraction) -> Array:
         return np.floor(estimate + 0.5).astype(np.int64)
     flat = [round_half_up(Fraction(v) / scale) for v in real.ravel().tolist()]
     return integer_array(flat, real.shape)
+
+
+def _outward(value: float, rounded: Callable[[float], int]) -> Fraction:
+    """Return a value with 24 bits, floored or ceiled."""
+    mantissa, exponent = math.frexp(value)
+    return Fraction(rounded(mantissa * (1 << 24))) * Fraction(2) ** (exponent - 24)
 
 
 def _steady(value: float) -> float:

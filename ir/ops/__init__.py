@@ -1,6 +1,6 @@
 """The operators. Importing this package registers all of ours."""
 
-from . import elementwise, folding, heads, linear, movement, normalization
+from . import activations, elementwise, folding, functions, heads, linear, movement, normalization, piecewise
 from .base import OPS, Bounds, ErrorContext, MovementOp, OpDef, Signature, op_of, register_op
 
 __all__ = [
@@ -10,12 +10,15 @@ __all__ = [
     "MovementOp",
     "OpDef",
     "Signature",
+    "activations",
     "elementwise",
     "folding",
+    "functions",
     "heads",
     "linear",
     "movement",
     "normalization",
     "op_of",
+    "piecewise",
     "register_op",
 ]

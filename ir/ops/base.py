@@ -47,10 +47,11 @@ class OpDef:
     always folds away leaves it out.
 
     Attributes:
-        op_type: ONNX's name, with its domain in front unless that is ONNX's own: `Relu`, `org.example.Gate`.
+        op_type: ONNX's name, with its domain in front unless that is ONNX's own: `Relu`, `org.example.DeadZone`.
         min_inputs: Fewest inputs.
         max_inputs: Most inputs.
         moves: True if every output element is a copy of an input element.
+        tabulated: True if it is a function of one variable that narrow formats look up in a table.
         onnx: False for operators of our own that no ONNX file names.
     """
 
@@ -58,6 +59,7 @@ class OpDef:
     min_inputs: ClassVar[int] = 1
     max_inputs: ClassVar[int] = 1
     moves: ClassVar[bool] = False
+    tabulated: ClassVar[bool] = False
     onnx: ClassVar[bool] = True
 
     def verify(self, node: Node, inputs: Inputs) -> None:

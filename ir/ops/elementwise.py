@@ -11,7 +11,6 @@ import numpy as np
 
 from ml2sc.errors import ShapeError, UnsupportedModelError
 
-from .. import fixmath
 from ..graph import AttrValue, Node, Tensor
 from ..types import Array, DType, round_half_up
 from .base import Arrays, Bounds, ErrorContext, Inputs, OpDef, Signature, attr_float, register_op
@@ -380,48 +379,6 @@ class Clip(_Unary):
                 stands_for = (_int(node, key) - fmt.zero_point) * fmt.scale
                 wrong = max(wrong, abs(stands_for - Fraction(attr_float(node, f"real_{key}", 0.0))))
         return [_value(context.errors, 0) + float(wrong)]
-
-
-@register_op
-class Sigmoid(_Unary):
-    """1 / (1 + exp(−X)).
-
-    In a quantised graph `fixmath.sigmoid` of (x − z)·multiplier / 2^shift, which is x in 96 fraction bits.
-    """
-
-    op_type = "Sigmoid"
-
-    def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
-        x = _value(inputs, 0)
-        e = np.exp(-np.abs(x))
-        return [np.where(x >= 0, 1.0, e) / (1.0 + e)]
-
-    def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:
-        return [
-            Bounds(np.maximum(b.lo - 2.0**-50, 0.0), np.minimum(b.hi + 2.0**-50, 1.0))
-            for b in super().interval(node, inputs)
-        ]
-
-    def quantize(self, node: Node, q: Quantizer) -> None:
-        x = q.raw(node.inputs[0])
-        attrs = fixmath.input_attrs(x.format.scale, q.bits(x))
-        q.emit(node, "Sigmoid", [x.name], fixmath.OUTPUT_STEP, output=node.output, attrs=attrs)
-
-    def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
-        x = _value(values, 0) - _tensor(inputs, 0).format.zero_point
-        scale = fixmath.InputScale.of(node)
-        return [np.array([fixmath.sigmoid(scale, int(v)) for v in x.ravel()], dtype=object).reshape(x.shape)]
-
-    def interval_exact(
-        self, node: Node, inputs: Inputs, bounds: Sequence[Bounds | None], outputs: Sequence[Tensor]
-    ) -> list[Bounds]:
-        shape = outputs[0].shape
-        return [Bounds(np.full(shape, 0, dtype=object), np.full(shape, fixmath.OUTPUT_ONE, dtype=object))]
-
-    def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
-        """Sigmoid's slope is at most 1/4."""
-        own = fixmath.SIGMOID_ERROR + fixmath.InputScale.of(node).error(_tensor(inputs, 0).format.scale)
-        return [np.minimum(_value(context.errors, 0) / 4 + own, 1.0)]
 
 
 @register_op

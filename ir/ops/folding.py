@@ -6,7 +6,6 @@ They have a float side and no integer side: where their inputs depend on the mod
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import reduce
 from typing import Any, ClassVar
 
 import numpy as np
@@ -105,38 +104,21 @@ def _modulo(node: Node, a: Array, b: Array) -> Any:
     return np.fmod(a, b) if attr_int(node, "fmod", 0) else np.mod(a, b)
 
 
-def _power(node: Node, a: Array, b: Array) -> Any:
-    return np.power(a.astype(np.float64), b).astype(a.dtype)
-
-
 def _pure(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda node, *arrays: function(*arrays)
 
 
-def _variadic(function: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda node, *arrays: reduce(function, arrays)
-
-
-_MANY = 1 << 30
 _ELEMENTWISE: dict[str, tuple[int, int, Callable[..., Any]]] = {
-    "Abs": (1, 1, _pure(np.abs)),
     "And": (2, 2, _pure(np.logical_and)),
     "Ceil": (1, 1, _pure(np.ceil)),
     "Equal": (2, 2, _pure(np.equal)),
-    "Exp": (1, 1, _pure(np.exp)),
     "Floor": (1, 1, _pure(np.floor)),
     "Greater": (2, 2, _pure(np.greater)),
     "Less": (2, 2, _pure(np.less)),
     "LessOrEqual": (2, 2, _pure(np.less_equal)),
-    "Log": (1, 1, _pure(np.log)),
-    "Max": (1, _MANY, _variadic(np.maximum)),
-    "Min": (1, _MANY, _variadic(np.minimum)),
     "Mod": (2, 2, _modulo),
     "Not": (1, 1, _pure(np.logical_not)),
     "Or": (2, 2, _pure(np.logical_or)),
-    "Pow": (2, 2, _power),
-    "Reciprocal": (1, 1, _pure(np.reciprocal)),
-    "Sqrt": (1, 1, _pure(np.sqrt)),
     "Where": (3, 3, _pure(np.where)),
 }
 _REDUCTIONS: dict[str, Callable[..., Any]] = {

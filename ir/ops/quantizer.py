@@ -46,6 +46,19 @@ class Quantizer(Protocol):
             RangeError: they cannot be bounded.
         """
 
+    def aligned(self, names: Sequence[str]) -> list[Tensor]:
+        """Return the raw forms of tensors, constants among them, brought to one scale and zero point 0."""
+
+    def extent(self, name: str) -> tuple[Fraction, Fraction]:
+        """Return the least and the greatest real value proved of a float tensor, rounded outward to 24 bits."""
+
+    def table_formats(self, node: Node) -> tuple[Tensor, FixedPoint] | None:
+        """Return what a table for a function of one variable reads and the format of its entries.
+
+        None where the precision is too wide for tables, or the result is read with full precision: by the contract's
+        caller, or a decision.
+        """
+
     def weight_scale(self, weights: Array, x: FixedPoint, output: str) -> Fraction:
         """Return the scale of a linear layer's weights (float64, any shape).
 
@@ -72,6 +85,7 @@ class Quantizer(Protocol):
         shape: tuple[int, ...] | None = None,
         zero_point: int = 0,
         attrs: Mapping[str, AttrValue] | None = None,
+        to: FixedPoint | None = None,
     ) -> Tensor:
         """Add an operator.
 
@@ -84,6 +98,7 @@ class Quantizer(Protocol):
             shape: Shape of the result, if `output` is None.
             zero_point: The q that stands for 0.
             attrs: Attributes of the quantised operator.
+            to: The result's format, if it is in one already: from `table_formats`.
         """
 
     def move(self, node: Node) -> None:

@@ -31,13 +31,25 @@ from ml2sc.ir.program import (
 from ml2sc.ir.types import FixedPoint, Interval
 from ml2sc.ir.wad import WAD, Rescale, element_width, input_rescale, output_rescale
 
-from . import elementwise, heads, linear, movement
+from . import elementwise, functions, heads, linear, movement, piecewise
 from .context import LOWERINGS, DraftSection, Lowering, lower_node, lowering
 from .elementwise import at_least, at_most
 from .plan import PlanOptions
 from .values import Packed, Scalars, Value
 
-__all__ = ["LOWERINGS", "Lowering", "PlanOptions", "elementwise", "heads", "linear", "lower", "lowering", "movement"]
+__all__ = [
+    "LOWERINGS",
+    "Lowering",
+    "PlanOptions",
+    "elementwise",
+    "functions",
+    "heads",
+    "linear",
+    "lower",
+    "lowering",
+    "movement",
+    "piecewise",
+]
 
 
 def lower(graph: Graph, options: PlanOptions | None = None) -> Program:

@@ -77,6 +77,7 @@ class Lowering:
         self.done: set[str] = set()
         """Nodes that an earlier node's lowering has taken in."""
         self._names: dict[str, set[str]] = {"section": set(), "buffer": set(), "segment": set()}
+        self._tables: dict[tuple[int, ...], tuple[str, DraftSection]] = {}
         self._unpacked: dict[Laned, tuple[Scalars, DraftSection]] = {}
         self._for_outputs = _needed(graph, graph.outputs)
         self._for_decision = _needed(graph, [graph.decision] if graph.decision else [])
@@ -250,6 +251,18 @@ class Lowering:
         segment = self.segment(name, Segment(tuple(const(w).value for w in words), Storage.CODE))
         buffer = self.buffer(f"{segment}_table", len(words))
         draft.body.append(CopySegment(segment, const(0), len(words), buffer))
+        return buffer
+
+    def shared_table(self, node: Node, words: Sequence[int]) -> str:
+        """Return a buffer that holds constants when `node` runs; equal tables of several nodes are one."""
+        key = tuple(words)
+        if key not in self._tables:
+            title = f"Table of {len(key)} words, for {node.op_type}"
+            draft = self.plain_section(f"table_{node.op_type}", title, predict=False, classify=False)
+            self._tables[key] = self.table(draft, draft.name, list(key)), draft
+        buffer, draft = self._tables[key]
+        draft.predict |= node.name in self._for_outputs
+        draft.classify |= node.name in self._for_decision
         return buffer
 
 

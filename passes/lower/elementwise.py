@@ -20,11 +20,9 @@ from ml2sc.ir.program import (
     Var,
     add,
     const,
-    div,
     mul,
     sar,
     sgt,
-    shl,
     shr,
     slt,
     sub,
@@ -210,25 +208,3 @@ def exp_neg(t: str, result: str) -> list[Statement]:
 def shift_right(bits: Expr, value: Expr) -> Expr:
     """Return value >> bits for bits known only while running."""
     return Apply(OpCode.SHR, (bits, value))
-
-
-@lowering("Sigmoid")
-def lower_sigmoid(context: Lowering, node: Node) -> None:
-    """`fixmath.sigmoid`, step by step."""
-    scale = fixmath.InputScale.of(node)
-
-    def compute(operands: list[Expr]) -> tuple[list[Statement], Expr]:
-        body: list[Statement] = [
-            Let("x", sub(operands[0], _zero(context, node, 0))),
-            Let("negative", slt(Var("x"), const(0))),
-            If(Var("negative"), (Assign("x", sub(const(0), Var("x"))),)),
-            *to_fraction_bits(scale, "x", "t"),
-            *exp_neg("t", "e"),
-            Let("top", const(fixmath.ONE)),
-            If(Var("negative"), (Assign("top", Var("e")),)),
-        ]
-        return body, div(shl(fixmath.OUTPUT_BITS, Var("top")), add(Var("e"), const(fixmath.ONE)))
-
-    lower_map(
-        context, node, compute, note="1 / (1 + exp(-x)), exp with 96 fraction bits by range reduction and its series."
-    )

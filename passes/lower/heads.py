@@ -22,7 +22,6 @@ from ml2sc.ir.program import (
     gt,
     iszero,
     loop,
-    lt,
     mul,
     sar,
     sdiv,
@@ -35,6 +34,7 @@ from ml2sc.ir.program import (
 
 from .context import DraftSection, Lowering, lowering
 from .elementwise import exp_neg, lower_map, to_fraction_bits
+from .functions import ln
 from .values import Laned, Scalars, Value
 
 
@@ -126,31 +126,12 @@ def lower_log_softmax(context: Lowering, node: Node) -> None:
         block = [
             *_maximum(source, first, size, "top"),
             *_exponentials(source, result.buffer, first, size, scale),
-            *_ln("total", "log", size),
+            *ln("total", "log", size),
             loop("j", size, [Store(result.buffer, Var("j"), sub(const(0), sar(drop, below)))], start=first),
         ]
         draft.body.append(_scope(block))
     draft.facts = {"operator": "LogSoftmax", "lanes": 1}
     context.values[node.output] = Value.of(result)
-
-
-def _ln(v: str, result: str, most: int) -> list[Statement]:
-    """Return `fixmath.ln` of a variable that is at most `most`, into a new variable."""
-    two = const(2 * fixmath.ONE)
-    halve = If(iszero(lt(Var(v), two)), (Assign(v, shr(1, Var(v))), Assign("halvings", add(Var("halvings"), const(1)))))
-    top = shl(fixmath.BITS, sub(Var(v), const(fixmath.SQRT2)))
-    body: list[Statement] = [
-        Let("halvings", const(0)),
-        loop("h", most.bit_length() + 1, [halve]),
-        Let("z", sdiv(top, add(Var(v), const(fixmath.SQRT2)))),
-        Let("z2", shr(fixmath.BITS, mul(Var("z"), Var("z")))),
-        Let(result, const(fixmath.LN_COEFFICIENTS[-1])),
-    ]
-    horner = shr(fixmath.BITS, mul(Var("z2"), Var(result)))
-    body += [Assign(result, add(horner, const(c))) for c in fixmath.LN_COEFFICIENTS[-2::-1]]
-    log_m = add(sar(fixmath.BITS - 1, mul(Var("z"), Var(result))), const(fixmath.LN_SQRT2))
-    body.append(Assign(result, add(mul(Var("halvings"), const(fixmath.LN2)), log_m)))
-    return body
 
 
 def _scope(block: list[Statement]) -> Statement:

@@ -59,6 +59,32 @@ MODELS = {
         W,
         "h = Gemm(x, w, b) s = Sigmoid(h) v = Transpose(w) z = MatMul(s, v) y = Gemm(z, w)",
     ),
+    "smooth activations": (
+        X,
+        "float[1,4] a, float[1,4] e, float[1,4] s, float[1,4] m, float[1,4] g, float[1,4] t",
+        "",
+        'a = Tanh(x) e = Erf(x) s = Softplus(x) m = Mish(x) g = Gelu(x) t = Gelu<approximate = "tanh">(x)',
+    ),
+    "exponential units": (
+        X,
+        "float[1,4] a, float[1,4] b, float[1,4] c, float[1,4] e, float[1,4] n",
+        "",
+        "a = Elu<alpha=0.5>(x) b = Selu(x) c = Celu<alpha=2.0>(x) s = Sigmoid(x) e = Mul(x, s) n = Elu<alpha=-0.3>(x)",
+    ),
+    "piecewise": (
+        X,
+        "float[1,4] a, float[1,4] b, float[1,4] c, float[1,4] d, float[1,4] e, float[3,4] f, float[1,4] g, float[1,4] h",
+        "float[4] v = {0.5, -2, 3, 1}, float[3,1] k = {0.3, -1, 5}, float three = {3}, float two = {2}",
+        "a = HardSigmoid(x) b = HardSwish(x) c = ThresholdedRelu<alpha=0.0>(x) d = PRelu(x, v) e = Abs(x) "
+        "f = Max(x, k, a) z = Min(x, e, a) g = Pow(z, three) h = Pow(x, two)",
+    ),
+    "functions with a domain": (
+        X,
+        "float[1,4] a, float[1,4] b, float[1,4] c, float[1,4] d, float[1,4] e, float[1,4] f, float[1,4] g",
+        "float k = {2.5}, float r = {0.5}, float p = {-1.5}",
+        "a = Exp(x) v = Add(x, k) b = Log(v) c = Sqrt(v) w = Neg(v) d = Reciprocal(w) e = Softsign(x) "
+        "f = Div(x, v) g = Pow(v, p)",
+    ),
     "Softmax": (X, "float[1,3] y", W, "h = Gemm(x, w, b) y = Softmax<axis=1>(h)"),
     "Softmax in the middle": (X, "float[1,3] y", W, "h = Softmax(x) y = Gemm(h, w, b)"),
     "LogSoftmax": (X, "float[1,3] y", W, "h = Gemm(x, w, b) y = LogSoftmax(h)"),
@@ -126,7 +152,7 @@ MODELS = {
 def model_of(name: str) -> onnx.ModelProto:
     inputs, outputs, constants, body = MODELS[name]
     declared = f" <{constants}>" if constants else ""
-    text = f'<ir_version: 9, opset_import: ["" : 18]> tiny ({inputs}) => ({outputs}){declared} {{ {body} }}'
+    text = f'<ir_version: 9, opset_import: ["" : 20]> tiny ({inputs}) => ({outputs}){declared} {{ {body} }}'
     model = onnx.parser.parse_model(text)
     onnx.checker.check_model(model, full_check=True)
     return model

@@ -1,1 +1,1 @@
-"""A plugin for ml2sc: the operator HardSigmoid, the pass `prune`, the target `python`."""
+"""A plugin for ml2sc: the operator Shrink, the pass `prune`, the target `python`."""

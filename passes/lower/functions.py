@@ -1,0 +1,297 @@
+"""Functions of one variable: tables and polynomials, and integer forms of their own; the same steps as `exact_wide`."""
+
+from __future__ import annotations
+
+from ml2sc.ir import fixmath
+from ml2sc.ir.graph import Node
+from ml2sc.ir.ops.base import attr_float, attr_int
+from ml2sc.ir.ops.functions import ints, polynomials
+from ml2sc.ir.program import (
+    Assign,
+    Expr,
+    If,
+    Let,
+    Load,
+    OpCode,
+    Statement,
+    Var,
+    add,
+    and_,
+    binary,
+    byte,
+    const,
+    div,
+    gt,
+    iszero,
+    lt,
+    mul,
+    sar,
+    sdiv,
+    shl,
+    shr,
+    slt,
+    sub,
+)
+
+from .context import Lowering, lowering
+from .elementwise import Compute, at_least, at_most, exp_neg, lower_map, to_fraction_bits
+
+_shift_left = binary(OpCode.SHL)
+
+
+def lower_function(context: Lowering, node: Node, compute: Compute, note: str) -> None:
+    """Emit a function as its table, if it has one, or else with what `compute` makes of x − z."""
+    if "table" in node.attrs:
+        _lower_table(context, node)
+        return
+    zero = const(context.graph.tensor(node.inputs[0]).format.zero_point)
+
+    def with_zero(operands: list[Expr]) -> tuple[list[Statement], Expr]:
+        body, result = compute([Var("x")])
+        return [Let("x", sub(operands[0], zero)), *body], result
+
+    lower_map(context, node, with_zero, note=note)
+
+
+def _lower_table(context: Lowering, node: Node) -> None:
+    """Look q up: entries of 8, 16, … bits, many to a word, the first in the highest bits."""
+    table, first = ints(node, "table"), context.graph.tensor(node.inputs[0]).format.qmin
+    offset = min(table)
+    bits = 8
+    while max(table) - offset >> bits:
+        bits *= 2
+    per_word = 256 // bits
+    words = [
+        sum((v - offset) << 256 - bits * (i + 1) for i, v in enumerate(table[start : start + per_word]))
+        for start in range(0, len(table), per_word)
+    ]
+
+    buffer = context.shared_table(node, words) if len(words) > 1 else ""
+
+    def compute(operands: list[Expr]) -> tuple[list[Statement], Expr]:
+        index = sub(operands[0], const(first))
+        word: Expr = const(words[0]) if len(words) == 1 else Load(buffer, shr(per_word.bit_length() - 1, index))
+        place = index if len(words) == 1 else and_(index, const(per_word - 1))
+        if bits == 8:
+            return [], add(byte(place, word), const(offset))
+        up = _shift_left(shl(bits.bit_length() - 1, place), word)
+        return [], add(shr(256 - bits, up), const(offset))
+
+    note = f"Entry q of the table of {node.op_type}, {bits} bits each."
+    lower_map(context, node, compute, note=note)
+
+
+def clamped(node: Node, x: str) -> list[Statement]:
+    """Return statements that bring a variable into the range that is proved of it, where that matters."""
+    body: list[Statement] = []
+    if "least" in node.attrs:
+        body.append(at_least(x, const(attr_int(node, "least", 0))))
+    if "greatest" in node.attrs:
+        body.append(at_most(x, const(attr_int(node, "greatest", 0))))
+    return body
+
+
+def scaled(node: Node, x: Expr) -> Expr:
+    """Return (x·multiplier + 2^(shift−1)) >> shift."""
+    shift = attr_int(node, "shift", 0)
+    return sar(shift, add(mul(x, const(attr_int(node, "multiplier", 0))), const((1 << shift) >> 1)))
+
+
+@lowering("Tanh", "Erf", "Softplus", "Swish", "Mish", "Gelu", "Elu", "Selu")
+def lower_smooth(context: Lowering, node: Node) -> None:
+    """The line on one's side of 0 plus the polynomial of one's segment."""
+    if "table" in node.attrs:
+        _lower_table(context, node)
+        return
+    p, tensor = polynomials(node), context.graph.tensor(node.inputs[0])
+    fields, per_row = _fields(p.rows)
+    words = []
+    for row in p.rows:
+        packed = [0] * per_row
+        for c, (word, place, width) in zip(row, fields, strict=True):
+            packed[word] |= (c & (1 << width) - 1) << place
+        words += packed
+    buffer = context.shared_table(node, words)
+    half, end = p.segment_bits - 1, (len(p.rows) << p.segment_bits) - 1
+    assert tensor.interval is not None
+    exact = [
+        (u * attr_int(node, "multiplier", 0) + ((1 << attr_int(node, "shift", 0)) >> 1)) >> attr_int(node, "shift", 0)
+        for u in (v - tensor.format.zero_point for v in (tensor.interval.lo, tensor.interval.hi))
+    ]
+    lines = [ints(node, key) for key in ("left", "right")]
+
+    def line(side: int) -> Expr:
+        slope, offset = lines[side]
+        if slope in (0, 1 << p.bits):
+            return add(Var("w"), const(offset)) if slope else const(offset)
+        return add(sar(p.bits, mul(Var("w"), const(slope))), const(offset))
+
+    def compute(operands: list[Expr]) -> tuple[list[Statement], Expr]:
+        body: list[Statement] = [Let("w", scaled(node, operands[0]))]
+        if p.mirror:
+            body += [Let("t", Var("w")), If(slt(Var("w"), const(0)), (Assign("t", sub(const(0), Var("w"))),))]
+            if max(-exact[0], exact[1]) > end:
+                body.append(at_most("t", const(end)))
+        else:
+            body.append(Let("t", sub(Var("w"), const(p.first))))
+            if exact[0] < p.first:
+                body.append(at_least("t", const(0)))
+            if exact[1] > p.first + end:
+                body.append(at_most("t", const(end)))
+        body.append(Let("row", mul(shr(p.segment_bits, Var("t")), const(per_row))))
+        body.append(Assign("t", sub(and_(Var("t"), const((1 << p.segment_bits) - 1)), const(1 << half))))
+        loaded = -1
+        for k in range(len(fields) - 1, -1, -1):
+            word, place, width = fields[k]
+            if word != loaded:
+                load = Load(buffer, add(Var("row"), const(word)))
+                body.append(Let("word", load) if loaded < 0 else Assign("word", load))
+                loaded = word
+            c = sar(256 - width, shl(256 - width - place, Var("word")))
+            top = k == len(fields) - 1
+            body.append(Let("y", c) if top else Assign("y", add(sar(half, mul(Var("y"), Var("t"))), c)))
+        if lines[0] == lines[1] and p.mirror != -1:
+            return body, add(Var("y"), line(0))
+        left = sub(line(0), Var("y")) if p.mirror == -1 else add(Var("y"), line(0))
+        body.append(Let("result", add(Var("y"), line(1))))
+        body.append(If(slt(Var("w"), const(0)), (Assign("result", left),)))
+        return body, Var("result")
+
+    note = (
+        f"The line that {node.op_type} nears on x's side of 0, plus a polynomial of degree {len(fields) - 1} for each "
+        f"of {len(p.rows)} segments; {p.bits} fraction bits, off by less than {attr_float(node, 'own_error', 0.0):.3g}."
+    )
+    lower_function(context, node, compute, note)
+
+
+def _fields(rows: tuple[tuple[int, ...], ...]) -> tuple[list[tuple[int, int, int]], int]:
+    """Return where each coefficient of a row is (word, lowest bit, width), the last first, and the words of a row."""
+    fields, word, top = [], 0, 256
+    for k in range(len(rows[0]) - 1, -1, -1):
+        width = max((c if c >= 0 else ~c).bit_length() for c in (row[k] for row in rows)) + 1
+        if width > top:
+            word, top = word + 1, 256
+        fields.append((word, top - width, width))
+        top -= width
+    return fields[::-1], word + 1
+
+
+@lowering("Sigmoid")
+def lower_sigmoid(context: Lowering, node: Node) -> None:
+    """`fixmath.sigmoid`, step by step."""
+
+    def compute(operands: list[Expr]) -> tuple[list[Statement], Expr]:
+        body: list[Statement] = [
+            Let("negative", slt(Var("x"), const(0))),
+            If(Var("negative"), (Assign("x", sub(const(0), Var("x"))),)),
+            *to_fraction_bits(fixmath.InputScale.of(node), "x", "t"),
+            *exp_neg("t", "e"),
+            Let("top", const(fixmath.ONE)),
+            If(Var("negative"), (Assign("top", Var("e")),)),
+        ]
+        return body, div(shl(fixmath.OUTPUT_BITS, Var("top")), add(Var("e"), const(fixmath.ONE)))
+
+    note = "1 / (1 + exp(-x)), exp with 96 fraction bits by range reduction and its series."
+    lower_function(context, node, compute, note)
+
+
+@lowering("Exp")
+def lower_exp(context: Lowering, node: Node) -> None:
+    """2^k · exp(−(k·ln 2 − x)), with a k that all x are below."""
+    drop = attr_int(node, "drop", 0)
+
+    def compute(operands: list[Expr]) -> tuple[list[Statement], Expr]:
+        body: list[Statement] = [
+            *clamped(node, "x"),
+            Let("t", sub(const(attr_int(node, "start", 0)), scaled(node, Var("x")))),
+            at_least("t", const(0)),
+            at_most("t", const(fixmath.LIMIT << fixmath.BITS)),
+            *exp_neg("t", "e"),
+        ]
+        return body, shr(drop, Var("e"))
+
+    lower_function(context, node, compute, "exp(x) with 96 fraction bits, by range reduction and its series.")
+
+
+@lowering("Log")
+def lower_log(context: Lowering, node: Node) -> None:
+    """`fixmath.ln` of x · 2^up, less up · ln 2."""
+
+    def compute(operands: list[Expr]) -> tuple[list[Statement], Expr]:
+        body: list[Statement] = [*clamped(node, "x"), Let("v", scaled(node, Var("x")))]
+        body += ln("v", "log", 1 << attr_int(node, "halvings", 1))
+        drop = fixmath.BITS - fixmath.OUTPUT_BITS
+        return body, sar(drop, sub(Var("log"), const(attr_int(node, "offset", 0))))
+
+    lower_function(context, node, compute, "ln x with 96 fraction bits: x = 2^k m, then the series of artanh for ln m.")
+
+
+def ln(v: str, result: str, most: int) -> list[Statement]:
+    """Return `fixmath.ln` of a variable that is at most `most`, into a new variable."""
+    body: list[Statement] = [Let("halvings", const(0))]
+    bits = 1 << max(most.bit_length() - 1, 1).bit_length() - 1
+    while bits:  # as many halvings as leave v in [1, 2): of 2^bits at once if it is at least that
+        enough = iszero(lt(Var(v), const(fixmath.ONE << bits)))
+        halve = (Assign(v, shr(bits, Var(v))), Assign("halvings", add(Var("halvings"), const(bits))))
+        body.append(If(enough, halve))
+        bits >>= 1
+    top = shl(fixmath.BITS, sub(Var(v), const(fixmath.SQRT2)))
+    body += [
+        Let("z", sdiv(top, add(Var(v), const(fixmath.SQRT2)))),
+        Let("z2", shr(fixmath.BITS, mul(Var("z"), Var("z")))),
+        Let(result, const(fixmath.LN_COEFFICIENTS[-1])),
+    ]
+    horner = shr(fixmath.BITS, mul(Var("z2"), Var(result)))
+    body += [Assign(result, add(horner, const(c))) for c in fixmath.LN_COEFFICIENTS[-2::-1]]
+    log_m = add(sar(fixmath.BITS - 1, mul(Var("z"), Var(result))), const(fixmath.LN_SQRT2))
+    body.append(Assign(result, add(mul(Var("halvings"), const(fixmath.LN2)), log_m)))
+    return body
+
+
+@lowering("Sqrt")
+def lower_sqrt(context: Lowering, node: Node) -> None:
+    """floor(√v): a power of 2 near the root, six of Newton's steps from above or below, one correction.
+
+    1.5 times the power is within a third of the root; the error then falls to a half, an eighth, … of its square.
+    """
+
+    def compute(operands: list[Expr]) -> tuple[list[Statement], Expr]:
+        body: list[Statement] = [*clamped(node, "x"), Let("v", scaled(node, Var("x")))]
+        body += [Let("y", const(1)), Let("rest", Var("v"))]
+        bits = 1 << max(attr_int(node, "radicand_bits", 256) - 1, 1).bit_length() - 1
+        while bits > 1:
+            # as long as the rest is at least 2^bits, a factor of 2^(bits/2) goes from it into the root
+            enough = iszero(lt(Var("rest"), const(1 << bits)))
+            rest = (Assign("rest", shr(bits, Var("rest"))), Assign("y", shl(bits // 2, Var("y"))))
+            body.append(If(enough, rest))
+            bits >>= 1
+        body.append(Assign("y", shr(1, mul(Var("y"), const(3)))))
+        newton = Assign("y", shr(1, add(Var("y"), div(Var("v"), Var("y")))))
+        body += [newton] * 6
+        body.append(Assign("y", sub(Var("y"), gt(Var("y"), div(Var("v"), Var("y"))))))
+        return body, Var("y")
+
+    lower_function(context, node, compute, "The integer square root, by Newton's method.")
+
+
+@lowering("Reciprocal")
+def lower_reciprocal(context: Lowering, node: Node) -> None:
+    """Numerator / x, towards 0; x is never 0."""
+
+    def compute(operands: list[Expr]) -> tuple[list[Statement], Expr]:
+        return clamped(node, "x"), sdiv(const(attr_int(node, "numerator", 0)), Var("x"))
+
+    lower_function(context, node, compute, "1 / x; x is proved not to be 0.")
+
+
+@lowering("Softsign")
+def lower_softsign(context: Lowering, node: Node) -> None:
+    """(x << grain + bits) / ((|x| << grain) + one), towards 0."""
+    grain, bits, one = (attr_int(node, key, 0) for key in ("grain", "bits", "one"))
+
+    def compute(operands: list[Expr]) -> tuple[list[Statement], Expr]:
+        body: list[Statement] = [Let("d", Var("x"))]
+        body.append(If(slt(Var("x"), const(0)), (Assign("d", sub(const(0), Var("x"))),)))
+        return body, sdiv(shl(grain + bits, Var("x")), add(shl(grain, Var("d")), const(one)))
+
+    lower_function(context, node, compute, "x / (1 + |x|).")
