@@ -174,7 +174,7 @@ def _pow(emitter: Emitter, node: OnnxNode) -> None:
     """Roots, reciprocals and powers that are not whole in terms of Sqrt, Reciprocal, Exp and Log."""
     x, power = (emitter.tensor(name) for name in node.inputs)
     if x.is_constant and not power.is_constant and x.type is DType.FLOAT and x.data is not None and np.all(x.data > 0):
-        exponent = emitter.emit("Mul", [power.name, emitter.constant(np.log(x.data), "log")])
+        exponent = emitter.emit("Mul", [power.name, emitter.constant(np.asarray(np.log(x.data)), "log")])
         emitter.emit("Exp", [exponent], node.outputs)
         return
     value = float(power.data.ravel()[0]) if power.data is not None and power.size else 0.0
@@ -256,7 +256,8 @@ def _where(emitter: Emitter, node: OnnxNode) -> None:
 @_rule("Celu")
 def _celu(emitter: Emitter, node: OnnxNode) -> None:
     """Alpha · Elu(X / alpha)."""
-    _scaled(emitter, node, "Elu", 1 / float(node.attrs.get("alpha", 1.0)))
+    alpha = float(node.attrs.get("alpha", 1.0))
+    _scaled(emitter, node, "Elu", 1 / alpha if alpha else 0.0)
 
 
 @_rule("Swish")

@@ -143,7 +143,7 @@ class Series:
     def erf(self) -> Series:
         """Return erf a: its derivative is 2/√π·exp(−a²), at most 2/√π."""
         rest = (0,) * (len(self.mid) - 1)
-        slope = (-(self * self)).exp() * Series((_two_over_root_pi(), *rest), (1, *rest))
+        slope = (-(self * self)).exp() * Series((two_over_root_pi(), *rest), (1, *rest))
         value = (_erf(self.mid[0]), (self.rad[0] * 5 >> 2) + 2)
         series: Series = self._integrated(value, lambda mid, rad, k: self._chain(slope.mid, slope.rad, k))
         return series
@@ -230,8 +230,8 @@ def _artanh(z: int, bits: int) -> int:
 
 
 @cache
-def _two_over_root_pi() -> int:
-    """2/√π, with π by Machin's formula."""
+def two_over_root_pi() -> int:
+    """Return 2/√π to within 2^-BITS, with π by Machin's formula."""
     bits = BITS + _GUARD
 
     def arctan_of_inverse(n: int) -> int:
@@ -286,5 +286,5 @@ def _erf(x: int) -> int:
         total += (power if n % 2 == 0 else -power) // (2 * n + 1)
         n += 1
         power = (power * square >> bits) // n
-    value = total * _two_over_root_pi() >> bits
+    value = total * two_over_root_pi() >> bits
     return value if x >= 0 else -value

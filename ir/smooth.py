@@ -153,6 +153,8 @@ def _steepest(curve: Curve, side: int, centre: Fraction) -> int:
 
 def slope(curve: Curve, lo: Fraction, hi: Fraction) -> float:
     """Return a bound on the function's |slope| from lo to hi."""
+    if curve.exact_right and lo >= 0:
+        return abs(curve.right.slope)
     left, right = (side * _settles(curve, side, _LEVEL) for side in (-1, 1))
     first = max(min(math.floor(lo / CELL), int(right / CELL) - 1), int(left / CELL))
     last = max(min(math.ceil(hi / CELL), int(right / CELL)), first + 1)  # the cells from lo to hi, and at least one

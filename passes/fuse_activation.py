@@ -71,7 +71,9 @@ def _factors(graph: Graph, name: str) -> tuple[float, list[str]]:
                 factor, rest = _factors(graph, node.inputs[0])
                 return factor / constants[1], rest
         else:
-            parts = [(c, []) if c is not None else _factors(graph, i) for i, c in zip(node.inputs, constants, strict=True)]
+            parts = [
+                (c, []) if c is not None else _factors(graph, i) for i, c in zip(node.inputs, constants, strict=True)
+            ]
             return parts[0][0] * parts[1][0], [*parts[0][1], *parts[1][1]]
     return 1.0, [name]
 

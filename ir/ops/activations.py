@@ -14,7 +14,7 @@ from ml2sc.errors import UnsupportedModelError
 from .. import fixmath
 from ..graph import AttrValue, Node, Tensor
 from ..program import word_multiplier
-from ..series import erf, exp, log, sqrt
+from ..series import ONE, Series, erf, exp, log, sqrt, two_over_root_pi
 from ..smooth import Line
 from ..types import Array, FixedPoint, round_half_up
 from .base import Arrays, Bounds, ErrorContext, Inputs, attr_float, attr_int, register_op
@@ -148,8 +148,8 @@ class Mish(SmoothFunction):
         return -1.1924312145154243, -0.3088434130173
 
 
-_ERF_SCALE = 0.7071067811865476  # 1/√2
-_TANH_SCALE = 0.7978845608028654  # √(2/π)
+_ERF_SCALE = Fraction(math.isqrt(ONE * ONE // 2), ONE)  # 1/√2
+_TANH_SCALE = Fraction(two_over_root_pi(), ONE) * _ERF_SCALE  # √(2/π)
 
 
 @register_op
@@ -173,11 +173,13 @@ class Gelu(SmoothFunction):
             )
 
     def real(self, node: Node, x: Any) -> Any:
-        scale = attr_float(node, "scale", 0.0)
-        if node.attrs.get("approximate", "none") == "tanh":
+        tanh = node.attrs.get("approximate", "none") == "tanh"
+        exact = _TANH_SCALE if tanh else _ERF_SCALE
+        scale = attr_float(node, "scale", 0.0) or (exact if isinstance(x, Series) else float(exact))
+        if tanh:
             cubic = attr_float(node, "cubic", 0.044715)
-            return x / (1 + exp(-2 * (scale or _TANH_SCALE) * (x + cubic * x * x * x)))
-        return x * (erf(x * (scale or _ERF_SCALE)) + 1) / 2
+            return x / (1 + exp(-2 * scale * (x + cubic * x * x * x)))
+        return x * (erf(x * scale) + 1) / 2
 
     def turn(self, node: Node) -> tuple[float, float]:
         # true of all scales within 1e-6 of the exact ones

@@ -23,6 +23,8 @@ from .quantizer import Quantizer
 _LARGEST_POWER = 16
 _RESULT_BITS = 160
 """Bits of a product that leave room for what comes after it."""
+_HEADROOM = 40
+"""What an operand, roomy as it may be, has to leave free so that its products have no more bits."""
 
 
 def _hull(*corners: Array) -> Bounds:
@@ -272,7 +274,7 @@ class HardSwish(HardSigmoid):
         return [widened(hull, 1.0 + _magnitude(hull))]
 
     def quantize(self, node: Node, q: Quantizer) -> None:
-        x = q.operand(node.inputs[0], q.precise_bits + q.bits(q.raw(node.inputs[0])))
+        x = q.operand(node.inputs[0], q.precise_bits + q.bits(q.raw(node.inputs[0])) + _HEADROOM)
         shift = max(min(q.precise_bits, _RESULT_BITS - 2 * q.bits(x)), 1)
         scale = x.format.scale * x.format.scale / (1 << shift)
         q.emit(node, "HardSwish", [x.name], scale, output=node.output, attrs=self._integers(node, x, shift))
@@ -397,7 +399,7 @@ class Pow(OpDef):
         if not q.is_constant(node.inputs[1]):
             raise UnsupportedModelError("Pow needs a constant power", node=str(node), tensor=f"%{node.inputs[1]}")
         power = self._power(node, q.real(node.inputs[1]))
-        x = q.operand(node.inputs[0], (power - 1) * q.bits(q.raw(node.inputs[0])))
+        x = q.operand(node.inputs[0], (power - 1) * q.bits(q.raw(node.inputs[0])) + _HEADROOM)
         drop = max(power * q.bits(x) - _RESULT_BITS, 0)
         attrs = {"power": power, "drop": drop}
         q.emit(node, "Pow", [x.name], x.format.scale**power * (1 << drop), output=node.output, attrs=attrs)

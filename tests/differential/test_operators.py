@@ -73,10 +73,10 @@ MODELS = {
     ),
     "piecewise": (
         X,
-        "float[1,4] a, float[1,4] b, float[1,4] c, float[1,4] d, float[1,4] e, float[3,4] f, float[1,4] g, float[1,4] h",
+        ", ".join(f"float[{3 if name == 'f' else 1},4] {name}" for name in "abcdefgi"),
         "float[4] v = {0.5, -2, 3, 1}, float[3,1] k = {0.3, -1, 5}, float three = {3}, float two = {2}",
         "a = HardSigmoid(x) b = HardSwish(x) c = ThresholdedRelu<alpha=0.0>(x) d = PRelu(x, v) e = Abs(x) "
-        "f = Max(x, k, a) z = Min(x, e, a) g = Pow(z, three) h = Pow(x, two)",
+        "f = Max(x, k, a) z = Min(x, e, a) g = Pow(z, three) i = Pow(x, two)",
     ),
     "functions with a domain": (
         X,

@@ -21,7 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 Array = npt.NDArray[Any]
 T = TypeVar("T")
 
-OPSET = 18
+OPSET = 20
 PRECISIONS = (
     "int8",
     "int8",
@@ -268,7 +268,14 @@ class RandomModel:
         return [self.one("MatMul", [x.name, self.constant(self.values((x.shape[-1], n)), "w")], (*x.shape[:-1], n))]
 
     def _activation(self, x: Activation) -> list[Activation]:
-        match self.choose.pick(["Relu", "Relu", "LeakyRelu", "Clip", "Sigmoid", "Identity", "Dropout"]):
+        kinds = ["Relu", "Relu", "LeakyRelu", "Clip", "Sigmoid", "Identity", "Dropout", "smooth", "pieces", "domain"]
+        match self.choose.pick(kinds):
+            case "smooth":
+                return [self._smooth(x)]
+            case "pieces":
+                return self._piecewise(x)
+            case "domain":
+                return self._with_domain(x)
             case "LeakyRelu":
                 alpha = self.choose.pick([0.01, 0.2, -0.5, 0.0, 1.5, 1e-9])
                 return [self.one("LeakyRelu", [x.name], x.shape, alpha=alpha)]
@@ -279,6 +286,65 @@ class RandomModel:
                 return [self.one("Clip", [x.name, *(b if i in keep else "" for i, b in enumerate(bounds))], x.shape)]
             case op_type:
                 return [self.one(op_type, [x.name], x.shape)]
+
+    def _smooth(self, x: Activation) -> Activation:
+        alpha = self.choose.pick([1.0, 0.3, -0.5, 20.0])
+        match self.choose.pick(["Tanh", "Erf", "Softplus", "Softsign", "Mish", "Selu", "Gelu", "Elu", "Celu"]):
+            case "Gelu":
+                return self.one("Gelu", [x.name], x.shape, approximate=self.choose.pick(["none", "tanh"]))
+            case "Elu":
+                return self.one("Elu", [x.name], x.shape, alpha=alpha)
+            case "Celu":
+                return self.one("Celu", [x.name], x.shape, alpha=abs(alpha))
+            case op_type:
+                return self.one(op_type, [x.name], x.shape)
+
+    def _piecewise(self, x: Activation) -> list[Activation]:
+        match self.choose.pick(
+            ["Abs", "HardSwish", "HardSigmoid", "ThresholdedRelu", "PRelu", "Max", "Min", "Pow", "gate"]
+        ):
+            case "HardSigmoid":
+                attrs = {"alpha": self.choose.pick([0.2, 1 / 6, 0.0, 3.0]), "beta": self.choose.pick([0.5, -1.0, 2.0])}
+                return [self.one("HardSigmoid", [x.name], x.shape, **attrs)]
+            case "ThresholdedRelu":
+                return [self.one("ThresholdedRelu", [x.name], x.shape, alpha=self.choose.pick([0.0, 0.0, 1.0, -0.3]))]
+            case "PRelu":
+                slope = self.values(x.shape[-1:] if self.flag() else (1,) * bool(x.shape))
+                return [self.one("PRelu", [x.name, self.constant(slope, "slope")], x.shape)]
+            case "Max" | "Min" as op_type:
+                others = [a.name for a in self.made if a.shape == x.shape]
+                inputs = [x.name, *(self.choose.pick(others) for _ in range(self.choose.number(0, 1)))]
+                inputs += [self.constant(self.values((1,) * bool(x.shape)))] if self.flag() else []
+                return [self.one(op_type, inputs, x.shape)]
+            case "Pow":
+                power = np.array(self.choose.pick([2.0, 3.0, 1.0]), dtype=self.type)
+                return [self.one("Pow", [x.name, self.constant(power)], x.shape)]
+            case "gate":
+                gate = self.one(self.choose.pick(["Sigmoid", "HardSigmoid", "Tanh"]), [x.name], x.shape)
+                return [gate, self.one("Mul", [x.name, gate.name], x.shape)]
+            case op_type:
+                return [self.one(op_type, [x.name], x.shape)]
+
+    def _with_domain(self, x: Activation) -> list[Activation]:
+        """Return a function that needs a part of the reals, of something that is in it."""
+        if self.choose.number(0, 3) == 3:
+            low = self.constant(np.array(-1.0, dtype=self.type))
+            high = self.constant(np.array(self.choose.pick([0.0, 3.0, 30.0]), dtype=self.type))
+            bounded = self.one("Clip", [x.name, low if self.flag() else "", high], x.shape)
+            return [bounded, self.one("Exp", [bounded.name], x.shape)]
+        size = self.one(self.choose.pick(["Abs", "Relu", "Softplus"]), [x.name], x.shape)
+        floor = self.constant(np.array(self.choose.pick([1.0, 0.1, 1e-3, 30.0]), dtype=self.type))
+        above = self.one("Add", [size.name, floor], x.shape)
+        match self.choose.pick(["Log", "Sqrt", "Reciprocal", "Div", "Pow", "Sqrt of 0"]):
+            case "Sqrt of 0":
+                return [size, self.one("Sqrt", [size.name], x.shape)]
+            case "Div":
+                return [above, self.one("Div", [x.name, above.name], x.shape)]
+            case "Pow":
+                power = np.array(self.choose.pick([0.5, -1.0, -0.5, 1.7, -2.0]), dtype=self.type)
+                return [above, self.one("Pow", [above.name, self.constant(power)], x.shape)]
+            case op_type:
+                return [above, self.one(op_type, [above.name], x.shape)]
 
     def _arithmetic(self, x: Activation) -> list[Activation]:
         op_type = self.choose.pick(["Add", "Mul", "Sub", "Div", "Neg"])
