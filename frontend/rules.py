@@ -238,9 +238,11 @@ def _where(emitter: Emitter, node: OnnxNode) -> None:
     inner = emitter.graph.producer(greater.inputs[0])
     if scaled is softplus:
         same = greater.inputs[0] == x
+    elif inner is None or inner.op_type != "Mul" or x not in inner.inputs or beta is None or beta.size != 1:
+        same = False
     else:
-        same = inner is not None and inner.op_type == "Mul" and x in inner.inputs and beta is not None
-        same = same and beta.size == 1 and any(np.array_equal(beta, emitter.tensor(i).data) for i in inner.inputs)
+        factors = [data for data in (emitter.tensor(i).data for i in inner.inputs) if data is not None]
+        same = any(np.array_equal(beta, data) for data in factors)
     known = threshold is not None and threshold.size == 1 and float(threshold.ravel()[0]) >= 1
     if not (same and known and softplus is not None and softplus.inputs[0] == greater.inputs[0]):
         emit_plain(emitter, node)

@@ -1,9 +1,9 @@
 """Pass `fuse_activation`: activations that exporters write out in simpler operators become one operator again.
 
-1. `x · Sigmoid(x)` becomes Swish, `x · HardSigmoid(x)` with alpha 1/6 and beta 1/2 HardSwish, `x · Tanh(Softplus(x))` Mish,
-   `x · Reciprocal(1 + |x|)` Softsign.
-2. `x · (1 + Erf(k·x)) / 2` with k = 1/√2, and `x · (1 + Tanh(k·x + c·k·x³)) / 2` with k = √(2/π), c = 0.044715, become Gelu.
-   Files hold these constants as float32: Gelu keeps theirs.
+1. `x · Sigmoid(x)` becomes Swish, `x · HardSigmoid(x)` with alpha 1/6 and beta 1/2 HardSwish,
+   `x · Tanh(Softplus(x))` Mish, `x · Reciprocal(1 + |x|)` Softsign.
+2. `x · (1 + Erf(k·x)) / 2` with k = 1/√2 becomes Gelu, and so does `x · (1 + Tanh(k·x + c·k·x³)) / 2` with k = √(2/π)
+   and c = 0.044715. Files hold these constants as float32: Gelu keeps theirs.
 3. Factors and divisors may come in any order and nesting; a constant that is left over multiplies the result.
 
 Operators that other ones still use stay. Together they are cheaper and, above all, closer: bounds of `x` and of

@@ -269,7 +269,7 @@ class Exp(RealFunction):
     def quantize_wide(self, node: Node, q: Quantizer) -> None:
         x, (lo, hi) = q.raw(node.inputs[0]), q.extent(node.inputs[0])
         scale = x.format.scale
-        greatest = _steps(hi, scale)
+        greatest = math.floor(hi / scale)
         ln2 = Fraction(fixmath.LN2, fixmath.ONE)
         exponent = greatest * scale // ln2 + 1
         least = max(_steps(lo, scale), math.floor((exponent * ln2 - fixmath.LIMIT) / scale))
@@ -288,7 +288,6 @@ class Exp(RealFunction):
             "shift": found[1],
             "start": int(exponent) * fixmath.LN2,
             "drop": fixmath.BITS - bits - int(exponent),
-            "to_real": float(max(hi, greatest * scale)) * UP,
             "moved": float(scale),
             "own_error": float(inner * Fraction(2) ** exponent + Fraction(2) ** -bits) * UP,
         }

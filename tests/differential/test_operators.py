@@ -75,15 +75,19 @@ MODELS = {
         X,
         ", ".join(f"float[{3 if name == 'f' else 1},4] {name}" for name in "abcdefgi"),
         "float[4] v = {0.5, -2, 3, 1}, float[3,1] k = {0.3, -1, 5}, float three = {3}, float two = {2}",
-        "a = HardSigmoid(x) b = HardSwish(x) c = ThresholdedRelu<alpha=0.0>(x) d = PRelu(x, v) e = Abs(x) "
-        "f = Max(x, k, a) z = Min(x, e, a) g = Pow(z, three) i = Pow(x, two)",
+        (
+            "a = HardSigmoid(x) b = HardSwish(x) c = ThresholdedRelu<alpha=0.0>(x) d = PRelu(x, v) e = Abs(x) "
+            "f = Max(x, k, a) z = Min(x, e, a) g = Pow(z, three) i = Pow(x, two)"
+        ),
     ),
     "functions with a domain": (
         X,
         "float[1,4] a, float[1,4] b, float[1,4] c, float[1,4] d, float[1,4] e, float[1,4] f, float[1,4] g",
         "float k = {2.5}, float r = {0.5}, float p = {-1.5}",
-        "a = Exp(x) v = Add(x, k) b = Log(v) c = Sqrt(v) w = Neg(v) d = Reciprocal(w) e = Softsign(x) "
-        "f = Div(x, v) g = Pow(v, p)",
+        (
+            "a = Exp(x) v = Add(x, k) b = Log(v) c = Sqrt(v) w = Neg(v) d = Reciprocal(w) e = Softsign(x) "
+            "f = Div(x, v) g = Pow(v, p)"
+        ),
     ),
     "Softmax": (X, "float[1,3] y", W, "h = Gemm(x, w, b) y = Softmax<axis=1>(h)"),
     "Softmax in the middle": (X, "float[1,3] y", W, "h = Softmax(x) y = Gemm(h, w, b)"),

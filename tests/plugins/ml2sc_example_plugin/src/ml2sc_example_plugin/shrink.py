@@ -81,7 +81,7 @@ class Shrink(OpDef):
         return [np.where(u > threshold, u - offset, np.where(u < -threshold, u + offset, 0))]
 
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
-        """The input's error, what rounding bias adds to it, and the jump at lambd where x may be on either side of it."""
+        """The input's error, what rounding bias adds, and the jump at lambd where x may be on either side of it."""
         error, real = context.errors[0], context.real[0]
         assert error is not None
         assert real is not None
