@@ -41,13 +41,12 @@ class FuseActivation(Pass):
 
     def run(self, graph: Graph) -> bool:
         changed = False
-        for name in [node.name for node in graph]:
-            if not graph.has_node(name):
-                continue
-            node = graph.node(name)
-            if node.op_type in {"Mul", "Div"}:
-                changed |= _fuse_product(graph, node)
-        return graph.prune() or changed
+        for name in [node.name for node in graph][::-1]:  # a whole product before its parts
+            node = graph.node(name) if graph.has_node(name) else None
+            if node is not None and node.op_type in {"Mul", "Div"} and _fuse_product(graph, node):
+                graph.prune()
+                changed = True
+        return changed
 
 
 def _scalar(graph: Graph, name: str) -> float | None:

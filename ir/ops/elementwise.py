@@ -198,7 +198,7 @@ class Mul(_Broadcasting):
 
 @register_op
 class Div(Mul):
-    """A / B, B constant (by an activation only where it folds)."""
+    """A / B, B constant. By an activation it is A · Reciprocal(B), which it becomes when a model is read."""
 
     op_type = "Div"
 

@@ -43,15 +43,15 @@ def test_a_plugin_that_fails_to_import(plugins: With, model: Path, tmp_path: Pat
     assert "'ml2sc_broken_plugin.fails_to_import:Backend' in the group 'ml2sc.backends'" in text
     # it bothers nobody who asks for something else, nor who asks what there is
     assert environment.compile(model, "--input-range", "0,1", "--target", "python").status == 0
-    assert "Elu  (by ml2sc-broken-plugin)" in environment.compile("--explain").out.splitlines()
+    assert "Hardmax  (by ml2sc-broken-plugin)" in environment.compile("--explain").out.splitlines()
     unknown = environment.compile(model, "--target", "brokn")
     assert "did you mean 'broken'?" in unknown.err
 
 
 def test_a_plugin_that_provides_something_else(plugins: With) -> None:
-    script = "from ml2sc.ir.ops import OPS; OPS.get('Elu')"
+    script = "from ml2sc.ir.ops import OPS; OPS.get('Hardmax')"
     text = plugins(BROKEN).script(script).err.splitlines()
-    assert any("operator 'Elu' of plugin ml2sc-broken-plugin fails to load: TypeError" in line for line in text)
+    assert any("operator 'Hardmax' of plugin ml2sc-broken-plugin fails to load: TypeError" in line for line in text)
 
 
 def test_a_pass_that_breaks_the_graph(plugins: With, model: Path) -> None:
