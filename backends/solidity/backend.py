@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ml2sc.errors import InternalError, ToolchainError
 from ml2sc.ir.program import CopySegment, Program, Section, Storage, walk
 
-from ..base import BACKENDS, DATA_CONTRACT_LIMIT, Artifact, Bytecode, EmitOptions, Toolchain
+from ..base import BACKENDS, DATA_CONTRACT_LIMIT, Artifact, Bytecode, EmitOptions, Toolchain, with_settings
 from ..interface import ERRORS, contract_abi, keccak, storage_place
 from .gas import SolidityCosts
 from .memory import ADDRESSES, INPUT, MemoryMap, memory_map
@@ -28,6 +28,12 @@ OPTIMIZER_RUNS = 1_000_000
 
 The assembly inliner is off: it saves 20 to 40 gas an inference and costs a third more code.
 """
+
+OPTIMIZER = {"enabled": True, "runs": OPTIMIZER_RUNS, "details": {"inliner": False}}
+
+FEWER_VARIABLES = "dhfoDgvulfnTUtnIf[xa[r]EscMVcul[j]Trpeul]jmul:fDnTOcmu"
+"""Steps of the Yul optimiser without those that move values from memory to the stack (L) and functions into each other
+(i). Long straight-line code becomes too deep for the stack by them."""
 
 
 class SolidityBackend:
@@ -61,7 +67,13 @@ class SolidityBackend:
         return SolidityCosts(program)
 
     def compile(self, artifact: Artifact, toolchain: Toolchain) -> Bytecode:
+        """Compile an artifact's source; if it is too deep for the stack, by fewer of the optimiser's steps."""
         run = toolchain.solc(artifact.compiler_input)
+        settings: dict[str, Any] = {}
+        if any("too deep" in m["message"] for m in run.output.get("errors", [])):
+            details = {"inliner": False, "yul": True, "yulDetails": {"optimizerSteps": FEWER_VARIABLES}}
+            settings = {"optimizer": {**OPTIMIZER, "details": details}}
+            run = toolchain.solc(with_settings(artifact.compiler_input, settings))
         messages = run.output.get("errors", [])
         errors = [m for m in messages if m["severity"] == "error"]
         if errors:
@@ -79,6 +91,7 @@ class SolidityBackend:
             compiler=run.compiler,
             how=run.how,
             warnings=tuple(m["message"] for m in messages if m["severity"] == "warning"),
+            settings=settings,
         )
 
 
@@ -91,7 +104,7 @@ def _standard_input(source_name: str, source: str, options: EmitOptions) -> dict
         "sources": {source_name: {"content": source}},
         "settings": {
             "viaIR": True,
-            "optimizer": {"enabled": True, "runs": OPTIMIZER_RUNS, "details": {"inliner": False}},
+            "optimizer": OPTIMIZER,
             "evmVersion": EVM_VERSIONS[options.fork],
             "outputSelection": {
                 source_name: {options.name: ["abi", "evm.bytecode.object", "evm.deployedBytecode.object"]}
