@@ -7,12 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import ml2sc
 from ml2sc.ir.printer import print_graph
 
 from ..conftest import Golden
+
+TARGETS = [("solidity", "sol"), ("vyper", "vy")]
 
 
 def weights(rows: int, columns: int, step: int) -> onnx.TensorProto:
@@ -54,18 +57,28 @@ def test_breast_cancer_int8(golden: Golden, examples: Path) -> None:
     golden("breast_cancer_int8.ir", print_graph(artifact.graph))
 
 
-def test_auto(golden: Golden) -> None:
-    artifact = ml2sc.compile(two_layers(3, 4, 2), name="TinyAuto", input_ranges=((-1.0, 1.0),))
+def test_breast_cancer_int8_in_vyper(golden: Golden, examples: Path) -> None:
+    folder = examples / "breast_cancer"
+    golden(
+        "breast_cancer_int8.vy",
+        ml2sc.compile(folder / "breast_cancer.onnx", "vyper", "int8", folder / "calibration.npz").source,
+    )
+
+
+@pytest.mark.parametrize(("target", "suffix"), TARGETS)
+def test_auto(golden: Golden, target: str, suffix: str) -> None:
+    artifact = ml2sc.compile(two_layers(3, 4, 2), target, name="TinyAuto", input_ranges=((-1.0, 1.0),))
     assert artifact.manifest["precision"].startswith("q")
-    golden("tiny_auto.sol", artifact.source)
+    golden(f"tiny_auto.{suffix}", artifact.source)
 
 
-def test_data_contracts(golden: Golden) -> None:
+@pytest.mark.parametrize(("target", "suffix"), TARGETS)
+def test_data_contracts(golden: Golden, target: str, suffix: str) -> None:
     artifact = ml2sc.compile(
-        two_layers(40, 70, 3), name="TinyData", precision="int8", weights="data", input_ranges=((0.0, 1.0),)
+        two_layers(40, 70, 3), target, "int8", name="TinyData", weights="data", input_ranges=((0.0, 1.0),)
     )
     assert len(artifact.data) >= 1
-    golden("tiny_data.sol", artifact.source)
+    golden(f"tiny_data.{suffix}", artifact.source)
     words = [data[i : i + 32].hex() for data in artifact.data for i in range(0, len(data), 32)]
     golden("tiny_data.weights.txt", "\n".join(words) + "\n")
 
