@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +14,7 @@ from hypothesis import settings
 
 from ml2sc.errors import ToolchainError
 from ml2sc.runtime.toolchain import Toolchain, find_anvil
+from support.warm_solc import WarmToolchain
 
 ROOT = Path(__file__).parent.parent
 
@@ -79,6 +81,8 @@ def examples() -> Path:
 
 
 @pytest.fixture(scope="session")
-def toolchain() -> Toolchain:
-    """Return the compilers of this machine; finding solc takes a moment, so once."""
-    return Toolchain()
+def toolchain() -> Iterator[WarmToolchain]:
+    """Return the compilers of this machine; finding solc takes a moment, and so does starting it: once."""
+    toolchain = WarmToolchain()
+    yield toolchain
+    toolchain.close()

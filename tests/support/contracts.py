@@ -14,7 +14,7 @@ from ml2sc.backends import Artifact
 from ml2sc.ir import wad
 from ml2sc.ir.interpret import Interpreter, ProgramError
 from ml2sc.ir.program import MASK
-from ml2sc.runtime.chain import EmbeddedChain, RevmChain, revm_is_installed
+from ml2sc.runtime.chain import Chain, EmbeddedChain, RevmChain, revm_is_installed
 from ml2sc.runtime.contract import Contract, ContractError
 from ml2sc.runtime.deploy import deploy
 
@@ -22,10 +22,15 @@ Array = npt.NDArray[Any]
 Answer = tuple[Any, ...]
 
 
+def new_chain() -> Chain:
+    """Return the fastest chain there is."""
+    return RevmChain() if revm_is_installed() else EmbeddedChain()
+
+
 def deployed(artifact: Artifact, toolchain: ml2sc.Toolchain) -> Contract:
-    """Compile the contract and deploy it, with its data contracts, on the fastest chain there is."""
-    built = ml2sc.build(artifact, toolchain)
-    chain = RevmChain() if revm_is_installed() else EmbeddedChain()
+    """Compile the contract unless it is, and deploy it, with its data contracts, on the fastest chain there is."""
+    built = artifact if artifact.bytecode is not None else ml2sc.build(artifact, toolchain)
+    chain = new_chain()
     return Contract(chain, deploy(built, chain).address, built.abi)
 
 

@@ -1,13 +1,13 @@
 """Random small ONNX models with the options to compile them by, from any source of choices.
 
 `RandomModel` asks a `Chooser` for everything that matters to a failure (operators, shapes, kinds of weights, options):
-hypothesis answers so that failures shrink, `Seeded` so that a number names a model.
+hypothesis answers, or `Seeded`, so that a number names a model. Failures shrink either way.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any, Protocol, TypeVar
@@ -68,16 +68,37 @@ class Drawn:
 
 
 class Seeded:
-    """Choices that follow from a seed."""
+    """Choices that follow from a seed.
+
+    Attributes:
+        choices: Those made so far, 0 the simplest.
+    """
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
+        self.choices: list[int] = []
 
     def pick(self, options: Sequence[T]) -> T:
-        return self.random.choice(options)
+        return options[self.number(0, len(options) - 1)]
 
     def number(self, lo: int, hi: int) -> int:
-        return self.random.randint(lo, hi)
+        self.choices.append(self.next(hi - lo))
+        return lo + self.choices[-1]
+
+    def next(self, limit: int) -> int:
+        """Return a choice from 0 to `limit`."""
+        return self.random.randint(0, limit)
+
+
+class Replayed(Seeded):
+    """The choices of a list, the simplest ones when it ends."""
+
+    def __init__(self, choices: Sequence[int]) -> None:
+        super().__init__(0)
+        self.left = iter(choices)
+
+    def next(self, limit: int) -> int:
+        return min(next(self.left, 0), limit)
 
 
 @dataclass(frozen=True)
@@ -125,7 +146,7 @@ class Limits:
 
     depth: int = 6
     width: int = 12
-    widest: int = 120
+    widest: int = 200
     wild: bool = True
     precisions: tuple[str, ...] = PRECISIONS
 
@@ -268,14 +289,21 @@ class RandomModel:
         return [self.one("MatMul", [x.name, self.constant(self.values((x.shape[-1], n)), "w")], (*x.shape[:-1], n))]
 
     def _activation(self, x: Activation) -> list[Activation]:
-        kinds = ["Relu", "Relu", "LeakyRelu", "Clip", "Sigmoid", "Identity", "Dropout", "smooth", "pieces", "domain"]
-        match self.choose.pick(kinds):
+        kinds = ["Relu", "Relu", "LeakyRelu", "Clip", "Sigmoid", "Softmax", "LogSoftmax", "Cast", "Identity", "Dropout"]
+        match self.choose.pick([*kinds, "smooth", "pieces", "domain"]):
             case "smooth":
                 return [self._smooth(x)]
             case "pieces":
                 return self._piecewise(x)
             case "domain":
                 return self._with_domain(x)
+            case "Cast":
+                number = TensorProto.DOUBLE if self.type is np.float64 else TensorProto.FLOAT
+                return [self.one("Cast", [x.name], x.shape, to=number)]
+            case "Softmax" | "LogSoftmax" as op_type if x.shape:
+                return [self.one(op_type, [x.name], x.shape, axis=-1)]
+            case "Softmax" | "LogSoftmax":
+                return [self.one("Identity", [x.name], x.shape)]
             case "LeakyRelu":
                 alpha = self.choose.pick([0.01, 0.2, -0.5, 0.0, 1.5, 1e-9])
                 return [self.one("LeakyRelu", [x.name], x.shape, alpha=alpha)]
@@ -374,8 +402,12 @@ class RandomModel:
 
     def _shape(self, x: Activation) -> list[Activation]:
         size, rank = prod(x.shape), len(x.shape)
-        kind = self.choose.pick(["Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"])
+        kind = self.choose.pick(["Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand", "Tile"])
         match kind:
+            case "Expand" | "Tile" if rank > 0 and size <= 20:
+                repeats = [self.choose.number(1, 2) if d == 1 or kind == "Tile" else 1 for d in x.shape]
+                shape = tuple(d * n for d, n in zip(x.shape, repeats, strict=True))
+                return [self.one(kind, [x.name, self.ints(shape if kind == "Expand" else repeats)], shape)]
             case "Flatten":
                 axis = self.choose.number(0, rank)
                 shape = (prod(x.shape[:axis]), prod(x.shape[axis:]))
@@ -542,6 +574,43 @@ class RandomModel:
 def cases(draw: st.DrawFn, limits: Limits | None = None) -> Case:
     """Draw a case; failures shrink to few operators and few features."""
     return RandomModel(Drawn(draw), limits or Limits()).case()
+
+
+def shrunk(choices: Sequence[int], fails: Callable[[Case], bool], attempts: int = 500) -> Case:
+    """Return the case of the fewest and simplest choices that still fails, as far as `attempts` reach.
+
+    As hypothesis does, whose own random models are less varied: choices are left out, or replaced by simpler ones.
+
+    Args:
+        choices: `Seeded.choices` of a case that fails.
+        fails: Whether a case fails.
+        attempts: How often to ask.
+    """
+    best, tried = list(choices), {tuple(choices)}
+
+    def simpler() -> Iterator[list[int]]:
+        for size in (64, 16, 4, 2, 1):
+            for start in range(max(len(best) - size, 0), -1, -1):
+                yield best[:start] + best[start + size :]
+        for index, choice in enumerate(best):
+            yield from ([*best[:index], c, *best[index + 1 :]] for c in (0, choice // 2, choice - 1) if 0 <= c < choice)
+
+    while True:
+        for candidate in simpler():
+            chooser = Replayed(candidate)
+            case = RandomModel(chooser).case()
+            made = tuple(chooser.choices)
+            if made in tried or (len(made), made) >= (len(best), tuple(best)):
+                continue
+            tried.add(made)
+            attempts -= 1
+            if fails(case):
+                best = list(made)
+                break
+            if not attempts:
+                return RandomModel(Replayed(best)).case()
+        else:
+            return RandomModel(Replayed(best)).case()
 
 
 def seeded_case(seed: int, limits: Limits | None = None) -> Case:

@@ -1,0 +1,132 @@
+"""Random models on both targets: graph interpreter == Program interpreter == Solidity == Vyper, answers and reverts.
+
+`ML2SC_FUZZ=2000 python -m pytest -n 2 tests/differential/test_random_models.py` tries that many models instead of the
+hundred of every run. A model's number is its seed. A failure shrinks, and its report ends with the small model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import Counter
+from collections.abc import Callable
+from unittest.mock import patch
+
+import pytest
+from support.checking import check_bounds, check_interpreters, compiled
+from support.contracts import check_contract, deployed, packed_and_wads
+from support.random_models import Case, RandomModel, Seeded, seeded_case, shrunk
+
+import ml2sc
+from ml2sc.backends import Artifact
+from ml2sc.backends.vyper.backend import PIPELINES
+from ml2sc.errors import ContractLimitError, Ml2scError, RangeError, ToolchainError, UnsupportedModelError
+from ml2sc.frontend.onnx_import import supported_operators
+from ml2sc.ir.ops.elementwise import Relu
+from ml2sc.ir.ops.folding import folds_only
+from ml2sc.ir.parser import parse_graph
+from ml2sc.ir.printer import print_graph
+
+MODELS = int(os.environ.get("ML2SC_FUZZ", "0")) or 100
+REFUSED = (RangeError, UnsupportedModelError, ContractLimitError)
+FAILURES = (AssertionError, Ml2scError, ArithmeticError, LookupError, TypeError, ValueError)
+GENERATORS = (tuple(PIPELINES), *((name,) for name in PIPELINES))
+"""Vyper's code generators to use: both, as users do, or one of them."""
+
+
+@pytest.mark.parametrize("seed", range(MODELS))
+def test_random_models(seed: int, toolchain: ml2sc.Toolchain) -> None:
+    def check(case: Case) -> None:
+        solidity, vyper = check_off_chain(case)
+        packed, wads = packed_and_wads(solidity, case.samples)
+        vyper = built_by(GENERATORS[seed % len(GENERATORS)], vyper, toolchain)
+        for artifact in (ml2sc.build(solidity, toolchain), vyper):
+            check_contract(deployed(artifact, toolchain), artifact, packed, [*wads, *case.wads])
+
+    check_seed(seed, check)
+
+
+def check_seed(seed: int, check: Callable[[Case], object]) -> None:
+    """Check a random model; a failure names the smallest one found that fails likewise."""
+    chooser = Seeded(seed)
+    case = RandomModel(chooser).case()
+    try:
+        check(case)
+    except REFUSED as error:
+        pytest.skip(f"{type(error).__name__}: {error}")
+    except FAILURES as error:
+        kind = type(error)
+        small = shrunk(chooser.choices, lambda case: isinstance(failure(check, case), kind))
+        pytest.fail(f"seed {seed}: {error!r}\nshrunk: {failure(check, small)!r}\n{description(small)}")
+
+
+def failure(check: Callable[[Case], object], case: Case) -> Exception | None:
+    """Return what a check raises."""
+    try:
+        check(case)
+    except FAILURES as error:
+        return error
+    return None
+
+
+def description(case: Case) -> str:
+    """Return a case as ONNX text and, if it can be compiled, as IR text."""
+    try:
+        graph = ml2sc.compile(case.model, calibration=case.calibration, **case.options).graph
+    except Ml2scError as error:
+        return f"{case}\n{error}"
+    assert graph is not None
+    return f"{case}\n{print_graph(graph)}"
+
+
+def check_off_chain(case: Case) -> tuple[Artifact, Artifact]:
+    """Compile for both targets, to the same Program; both interpreters agree, and keep the stated bounds."""
+    solidity = compiled(case.model, case.calibration, target="solidity", **case.options)
+    vyper = compiled(case.model, case.calibration, target="vyper", **case.options)
+    assert (vyper.program, vyper.abi, vyper.data) == (solidity.program, solidity.abi, solidity.data)
+    check_interpreters(solidity, case.samples, case.wads)
+    check_bounds(solidity, case.options["level"], case.samples)
+    return solidity, vyper
+
+
+def check_interpreters_alone(case: Case) -> None:
+    """What is cheap enough to be tried some hundred times."""
+    with contextlib.suppress(*REFUSED):
+        artifact = ml2sc.compile(case.model, calibration=case.calibration, **case.options)
+        check_interpreters(artifact, case.samples, case.wads)
+
+
+def built_by(generators: tuple[str, ...], artifact: Artifact, toolchain: ml2sc.Toolchain) -> Artifact:
+    """Compile by some of Vyper's code generators; by all of them where those do not manage."""
+    with patch.dict(PIPELINES, {name: PIPELINES[name] for name in generators}, clear=True):
+        try:
+            return ml2sc.build(artifact, toolchain)
+        except (ToolchainError, ContractLimitError):
+            if generators == GENERATORS[0]:
+                raise
+    return ml2sc.build(artifact, toolchain)
+
+
+def test_a_failure_shrinks_to_a_small_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph interpreter that takes Relu's input for its output is found; the report holds little but a Relu."""
+    monkeypatch.setattr(Relu, "evaluate_exact", lambda self, node, inputs, values, outputs: [values[0]])
+    with pytest.raises(pytest.fail.Exception, match="seed ") as caught:
+        [check_seed(seed, check_interpreters_alone) for seed in range(30)]
+    _, header, text = str(caught.value).rpartition("graph ")
+    graph = parse_graph(header + text)
+    assert "Relu" in {node.op_type for node in graph}
+    assert len(list(graph)) <= 5
+    assert sum(tensor.size for tensor in graph.tensors.values()) <= 50
+
+
+def test_what_random_models_cover() -> None:
+    cases = [seeded_case(seed) for seed in range(500)]
+    computing = {name for name in supported_operators() if "." not in name and not folds_only(name)}
+    used = Counter(node.op_type for case in cases for node in case.model.graph.node)
+    assert computing - {"GreaterOrEqual", "Constant", "ConstantOfShape"} <= set(used), (
+        "add the operator to tests/support/random_models.py"
+    )
+    assert {len(case.model.graph.node) for case in cases} >= set(range(1, 7))
+    widths = [max((max(t.dims, default=1) for t in case.model.graph.initializer), default=1) for case in cases]
+    assert max(widths) > 150 > 20 > sorted(widths)[250]
+    assert {"w2a2", "int8", "q31.32", "auto"} <= {case.options["precision"] for case in cases}
