@@ -11,10 +11,10 @@ from typing import Protocol
 
 import pytest
 from hypothesis import settings
+from support.warm_solc import WarmToolchain
 
 from ml2sc.errors import ToolchainError
-from ml2sc.runtime.toolchain import Toolchain, find_anvil
-from support.warm_solc import WarmToolchain
+from ml2sc.runtime.toolchain import find_anvil
 
 ROOT = Path(__file__).parent.parent
 
