@@ -1,6 +1,6 @@
 """The operators. Importing this package registers all of ours."""
 
-from . import elementwise, folding, heads, linear, movement, normalization
+from . import elementwise, folding, heads, linear, movement, normalization, prequantized
 from .base import OPS, Bounds, ErrorContext, MovementOp, OpDef, Signature, op_of, register_op
 
 __all__ = [
@@ -17,5 +17,6 @@ __all__ = [
     "movement",
     "normalization",
     "op_of",
+    "prequantized",
     "register_op",
 ]

@@ -185,6 +185,32 @@ def lower_requantize(context: Lowering, node: Node) -> None:
     lower_map(context, node, compute)
 
 
+@lowering("FakeQuantize")
+def lower_fake_quantize(context: Lowering, node: Node) -> None:
+    """clamp(floor(((x − z_x)·m + 2^(shift−1)) / 2^shift) + z_y, qmin, qmax), m by element of the last axis."""
+    graph = context.graph
+    x, multipliers, y = (graph.tensor(name) for name in (*node.inputs, node.output))
+    shift, form = _int(node, "shift"), y.format
+    assert x.interval is not None and multipliers.data is not None
+    top = int(multipliers.data.max())
+    lowest, highest = (
+        (((v - x.format.zero_point) * top + ((1 << shift) >> 1)) >> shift) + form.zero_point
+        for v in (x.interval.lo, x.interval.hi)
+    )
+
+    def compute(operands: list[Expr]) -> tuple[list[Statement], Expr]:
+        product = mul(sub(operands[0], const(x.format.zero_point)), operands[1])
+        rounded = sar(shift, add(product, const((1 << shift) >> 1)))
+        body: list[Statement] = [Let("y", add(rounded, const(form.zero_point)))]
+        if lowest < form.qmin:
+            body.append(at_least("y", const(form.qmin)))
+        if highest > form.qmax:
+            body.append(at_most("y", const(form.qmax)))
+        return body, Var("y")
+
+    lower_map(context, node, compute)
+
+
 def to_fraction_bits(scale: fixmath.InputScale, magnitude: str, result: str) -> list[Statement]:
     """Return `fixmath.InputScale.apply` of a non-negative variable, which is clamped on the way."""
     half = const((1 << scale.shift) >> 1)

@@ -1,0 +1,111 @@
+"""Models that come quantised: the same decisions as onnxruntime, every output within one step of its format."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from support.checking import check_bounds, check_interpreters, compiled
+from support.contracts import check_contract, deployed, packed_and_wads
+from support.quantized import Array, example, onnxruntime_answers, quantized
+
+import ml2sc
+from ml2sc.backends import Artifact
+from ml2sc.frontend.torch_export import export_torch
+from ml2sc.ir import wad
+
+FORMS = (
+    "QDQ u8s8",
+    "QDQ u8s8 channel",
+    "QDQ s8s8 channel symmetric",
+    "QDQ u8u8",
+    "QDQ u8s4 channel",
+    "QDQ u16s8 channel",
+    "QOperator u8s8",
+    "QOperator u8u8 channel",
+    "QOperator s8s8 symmetric",
+)
+MNIST_FORMS = ("QDQ u8s8", "QDQ s8s8 channel", "QOperator u8s8 channel", "QOperator u8u8")
+
+
+def samples_of(artifact: Artifact, x: Array) -> list[dict[str, Array]]:
+    graph = artifact.graph
+    assert graph is not None
+    name = graph.inputs[0]
+    return [{name: sample.reshape(graph.tensor(name).shape).astype(np.float64)} for sample in x]
+
+
+def check_answers(artifact: Artifact, model: onnx.ModelProto, x: Array) -> None:
+    """Compare the graph interpreter's answers with onnxruntime's: all decisions, and every output to one step."""
+    graph = artifact.graph
+    assert graph is not None
+    output = graph.tensor(graph.outputs[0])
+    step = float(output.format.scale) if output.format.bits <= 16 else 0.0
+    wanted = onnxruntime_answers(model, x)
+    for sample, scores in zip(samples_of(artifact, x), wanted, strict=True):
+        outcome = wad.run_graph(graph, wad.quantize_inputs(graph, sample))
+        found = np.array(outcome.outputs, dtype=np.float64) / wad.WAD
+        assert np.abs(found - scores).max() <= step * (1 + 1e-5) + 1e-6 * np.abs(scores).max()
+        assert outcome.decision == (scores.argmax() if scores.size > 1 else scores[0] >= 0.5)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_digits(form: str) -> None:
+    model, calibration, x = example("digits")
+    model = quantized(model, calibration, form)
+    artifact = compiled(model)
+    check_answers(artifact, model, x)
+    check_bounds(artifact, 2, samples_of(artifact, x[:3]))
+    check_interpreters(artifact, samples_of(artifact, x[:1]), [[10**30] * 64, [-(10**30)] * 64])
+
+
+@pytest.mark.parametrize("form", MNIST_FORMS)
+def test_mnist(form: str) -> None:
+    model, calibration, x = example("mnist")
+    model = quantized(model, calibration, form)
+    check_answers(ml2sc.compile(model), model, x[:500])
+
+
+@pytest.mark.parametrize("target", ["solidity", "vyper"])
+@pytest.mark.parametrize("form", ["QDQ s8s8 channel", "QOperator u8s8"])
+def test_contracts(form: str, target: str, toolchain: ml2sc.Toolchain) -> None:
+    model, calibration, x = example("digits")
+    artifact = ml2sc.compile(quantized(model, calibration, form), target=target)
+    packed, wads = packed_and_wads(artifact, samples_of(artifact, x[:20]))
+    check_contract(deployed(artifact, toolchain), artifact, packed, wads)
+
+
+@pytest.mark.torch
+@pytest.mark.filterwarnings("ignore:::torch", "ignore:::copyreg")
+def test_quantisation_aware_training_in_pytorch() -> None:
+    """What `torch.ao.quantization.prepare_qat` makes, with 7-bit activations and a scale for each output."""
+    torch = pytest.importorskip("torch")
+    ao = pytest.importorskip("torch.ao.quantization")
+
+    class Network(torch.nn.Module):  # type: ignore[name-defined,misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.quantize, self.dequantize = ao.QuantStub(), ao.DeQuantStub()
+            self.layers = torch.nn.Sequential(torch.nn.Linear(64, 16), torch.nn.ReLU(), torch.nn.Linear(16, 10))
+
+        def forward(self, x: Any) -> Any:
+            return self.dequantize(self.layers(self.quantize(x)))
+
+    _, _, x = example("digits")
+    torch.manual_seed(0)
+    network = Network().train()
+    network.qconfig = ao.get_default_qat_qconfig("fbgemm", version=0)
+    ao.prepare_qat(network, inplace=True)
+    optimiser = torch.optim.Adam(network.parameters(), 1e-2)
+    data, target = torch.tensor(x.astype(np.float32)), torch.arange(len(x)) % 10
+    for _ in range(20):
+        optimiser.zero_grad()
+        torch.nn.functional.cross_entropy(network(data), target).backward()
+        optimiser.step()
+    network.apply(ao.disable_observer)
+    model = export_torch(network, torch.zeros(1, 64))
+    artifact = compiled(model)
+    check_answers(artifact, model, x[:100])
+    check_interpreters(artifact, samples_of(artifact, x[:2]), [])
