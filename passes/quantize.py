@@ -16,7 +16,7 @@ from ml2sc.ir.analysis import ACCUMULATOR_BITS, real_bounds
 from ml2sc.ir.graph import AttrValue, Graph, Node, Tensor
 from ml2sc.ir.ops.base import Bounds, ErrorContext, op_of
 from ml2sc.ir.ops.linear import linear_interval
-from ml2sc.ir.ops.prequantized import prescribed_format
+from ml2sc.ir.ops.prequantized import prescribed_format, unsigned
 from ml2sc.ir.program import word_multiplier
 from ml2sc.ir.types import Array, DType, FixedPoint, Interval, integer_array, round_half_up
 
@@ -381,7 +381,7 @@ class _Quantization:
     def _add_input(self, name: str) -> None:
         lo, hi = self.source.input_ranges[name]
         quantized = self.prescribed(name)
-        format_ = self._input_format(lo, hi) if quantized is None else prescribed_format(quantized)
+        format_ = self._input_format(lo, hi) if quantized is None else unsigned(prescribed_format(quantized))
         ends = [format_.quantize_one(Fraction(v)) for v in (lo, hi)]
         if isinstance(self.precision, Integer) or quantized is not None:
             ends = [format_.qmin, format_.qmax]

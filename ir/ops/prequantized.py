@@ -37,6 +37,11 @@ def prescribed_format(node: Node) -> FixedPoint:
     )
 
 
+def unsigned(form: FixedPoint) -> FixedPoint:
+    """Return a format without sign for the same real numbers, every q that much greater."""
+    return FixedPoint(form.bits, False, form.scale, form.zero_point - form.qmin)
+
+
 @register_op
 class FakeQuantize(OpDef):
     """X rounded to what the integers of the model's own format stand for: QuantizeLinear, dequantised.
@@ -72,7 +77,9 @@ class FakeQuantize(OpDef):
 
     def quantize(self, node: Node, q: Quantizer) -> None:
         x, to = q.raw(node.inputs[0]), prescribed_format(node)
-        if x.format == to and q.on_grid(node.inputs[0]):  # the model's input, or what a layer was brought to in one go
+        if unsigned(x.format) == unsigned(to) and q.on_grid(
+            node.inputs[0]
+        ):  # the model's input, or what a layer was brought to in one go
             q.keep(node)
         else:
             emit_fake_quantize(q, node, x.name, to, np.ones(1), node.output, dict(node.attrs))

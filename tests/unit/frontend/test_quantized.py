@@ -286,3 +286,15 @@ def test_the_input_is_packed_as_the_model_quantises_it(kit: Any) -> None:
     (x,) = artifact.manifest["inputs"]
     assert (x["format"], x["zero_point"], Fraction(x["scale"])) == ("uint8", 100, Fraction(float(f32(0.02))))
     assert artifact.manifest["outputs"][0]["format"] == "int8"
+
+
+def test_a_signed_input_is_packed_without_sign(kit: Any) -> None:
+    """Every q and the zero point are 128 more: the same real numbers."""
+    signed = ml2sc.compile(model(kit, x_z=np.int8(-28)))
+    (x,) = signed.manifest["inputs"]
+    assert (x["format"], x["zero_point"]) == ("uint8", 100)
+    assert signed.graph is not None
+    plain = ml2sc.compile(model(kit)).graph
+    assert plain is not None
+    q = {"x": RNG.integers(0, 256, size=(1, 4)).astype(object)}
+    assert wad.run_graph(signed.graph, q) == wad.run_graph(plain, q)
