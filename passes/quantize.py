@@ -103,7 +103,7 @@ class _Quantization:
         self._narrow: set[str] = set()  # tensors of the target that are in activation format
         self._real: dict[str, Bounds] = {}
         self._error: dict[str, Array] = {}
-        self._rounded: dict[str, float] = {}  # by tensor rounded early: its distance from the model's rounded values
+        self._rounded: dict[str, Array] = {}  # by tensor rounded early: its distance from the model's rounded values
 
     def run(self) -> Graph:
         for name in self.source.inputs:
@@ -146,24 +146,28 @@ class _Quantization:
         lo, hi = self._extent(self.bounds[name])
         ends = x.format.qmin - x.format.zero_point, x.format.qmax - x.format.zero_point
         cut = max(lo * -1 + float(ends[0] * x.format.scale), hi - float(ends[1] * x.format.scale), 0.0)
-        self._rounded[x.name] = float(self._error[x.name].max(initial=0.0))
+        self._rounded[x.name] = self._error[x.name]
         self._error[x.name] = self._error[x.name] + (float(x.format.scale) / 2 + cut)
         self._raw[name] = x.name
 
     def keep(self, node: Node) -> None:
         x = self.raw(node.inputs[0])
         y = self.emit(node, "Identity", [x.name], x.format.scale, output=node.output, fixed=x.format)
-        self._error[y.name] = np.full(y.shape, self._rounding_of(x.name))
+        self._error[y.name] = np.broadcast_to(self._rounding_of(x.name), y.shape)
 
-    def _rounding_of(self, name: str) -> float:
-        """Return how far a tensor rounded early may be from the model's rounded values."""
-        if name in self._rounded:
-            return self._rounded[name]
+    def _rounding_of(self, name: str) -> Array:
+        """Bound how far a tensor rounded early can be from the model's rounded values."""
         maker = self.target.producer(name)
-        if maker is None or not (op_of(maker).moves or maker.op_type in {"Relu", "Clip"}):
-            return float(self._error[name].max(initial=0.0))
-        inputs = [t for t in self.target.input_tensors(maker) if t is not None and t.data is None]
-        return max(self._rounding_of(t.name) for t in inputs)
+        if name in self._rounded or maker is None:
+            return self._rounded.get(name, self._error[name])
+        if not (op_of(maker).moves or maker.op_type in {"Relu", "Clip"}):
+            return self._error[name]
+        bounds = [
+            self._rounding_of(t.name) for t in self.target.input_tensors(maker) if t is not None and t.data is None
+        ]
+        if maker.op_type in {"Relu", "Clip", "Identity"}:
+            return bounds[0]
+        return np.asarray(max(float(bound.max(initial=0.0)) for bound in bounds))
 
     def prescribed(self, name: str) -> Node | None:
         return prescription(self.source, name)
@@ -396,7 +400,7 @@ class _Quantization:
         cut = max(Fraction(hi) - (ends[1] - zero) * step, (ends[0] - zero) * step - Fraction(lo))
         self._error[name] = np.full(tensor.shape, float(max(rounding, cut) + Fraction(1, wad.WAD)))
         if quantized is not None:  # the model rounds it so, too, but for ties
-            self._rounded[name] = float(step)
+            self._rounded[name] = np.full(tensor.shape, float(step))
 
     def _input_format(self, lo: float, hi: float) -> FixedPoint:
         if isinstance(self.precision, Binary):

@@ -6,6 +6,7 @@ forms use the model's numbers as they are.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -23,8 +24,11 @@ from .quantizer import Quantizer
 
 _BELOW_A_STEP = 16
 """Bits below one step that the multiplier keeps: exact rounding is missed by 2^−16 of a step, as float32 misses it."""
-_CHANNEL_BITS = 32
+_CHANNEL_BITS = 8
 """Further bits of the greatest multiplier where channels have their own: the small ones have fewer than it."""
+
+_BIAS_ERROR = 2.0**-6
+"""Most that rounding a bias may move a result, in steps of its format."""
 
 
 def prescribed_format(node: Node) -> FixedPoint:
@@ -184,15 +188,22 @@ class ScaledGemm(OpDef):
         if bias is not None:
             rows = np.broadcast_to(bias, shape).reshape(-1, shape[-1])
             bias = np.array(rows[0] if (rows == rows[0]).all() else rows.reshape(shape))
+        follower = q.prescribed(node.output)
+        to = None if follower is None else prescribed_format(follower)
+        fine = (
+            0
+            if bias is None or to is None
+            else _bias_bits(bias / (scales * float(x.format.scale)), scales, x.format, to)
+        )
         if scales.size == 1:
-            one = Fraction(float(scales[0]))
-            self._emit(node, q, x.name, integers * scales, bias, one, node.output)
+            step = Fraction(float(scales[0])) / (1 << fine)
+            self._emit(node, q, x.name, integers * scales, bias, step, node.output)
             return
         # sums at the scale of the input; the outputs' own scales come after them
-        sums = self._emit(node, q, x.name, integers, None if bias is None else bias / scales, Fraction(1), None)
-        follower = q.prescribed(node.output)
-        if follower is not None:
-            to, attrs = prescribed_format(follower), dict(follower.attrs)
+        own = None if bias is None else bias / scales
+        sums = self._emit(node, q, x.name, integers, own, Fraction(1, 1 << fine), None)
+        if to is not None and follower is not None:
+            attrs = dict(follower.attrs)
             q.rounded_early(emit_fake_quantize(q, node, sums.name, to, scales, node.output, attrs), node.output)
         else:
             factors = q.constant(f"{node.name}.scales", scales, q.step(float(scales.max())))
@@ -210,3 +221,16 @@ class ScaledGemm(OpDef):
         attrs: dict[str, AttrValue] = {} if output else {"slack": 0.0}
         shape = (*tensor.shape[:-1], weights.shape[1])
         return q.emit(node, "Gemm", inputs, tensor.format.scale * scale, output=output, shape=shape, attrs=attrs)
+
+
+def _bias_bits(bias: Array, scales: Array, x: FixedPoint, to: FixedPoint) -> int:
+    """Return the fraction bits that sums need for the sake of a bias that is no integer in their scale.
+
+    Args:
+        bias: In units of the sums, float64, one for each output (or row and output).
+        scales: Of the weights.
+        x: Format of the layer's input.
+        to: Format of its result.
+    """
+    wrong = np.abs(bias - np.rint(bias)) * scales * float(x.scale / to.scale)
+    return max(math.ceil(math.log2(max(float(wrong.max(initial=0.0)) / _BIAS_ERROR, 1.0))), 0)

@@ -11,8 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime
+from onnx import TensorProto, helper
 from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKernel
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+from .random_models import Chooser
 
 Array = npt.NDArray[Any]
 
@@ -25,6 +28,9 @@ TYPES = {
     "s4": QuantType.QInt4,
     "u4": QuantType.QUInt4,
 }
+
+ACTIVATIONS = ((TensorProto.UINT8, 8), (TensorProto.INT8, 8), (TensorProto.UINT16, 16), (TensorProto.UINT4, 4))
+WEIGHTS = ((TensorProto.INT8, 8), (TensorProto.UINT8, 8), (TensorProto.INT4, 4))
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]
@@ -63,6 +69,66 @@ def quantized(model: onnx.ModelProto, samples: Array, form: str) -> onnx.ModelPr
             return onnx.load(path)
     finally:
         logging.disable(before)
+
+
+def random_quantized(choose: Chooser) -> onnx.ModelProto:
+    """Return a small random network in QDQ form, by hand: odd scales, zero points, widths and types.
+
+    Args:
+        choose: Makes the choices.
+    """
+    rng = np.random.default_rng(choose.number(0, 2**31))
+    nodes: list[onnx.NodeProto] = []
+    constants: list[onnx.TensorProto] = []
+
+    def constant(name: str, values: Array, kind: int) -> str:
+        constants.append(helper.make_tensor(name, kind, list(np.shape(values)), np.ravel(values).tolist()))
+        return name
+
+    def qdq(x: str, name: str, reach: float) -> str:
+        kind, bits = choose.pick(ACTIVATIONS)
+        signed = kind in {TensorProto.INT8, TensorProto.INT16}
+        low = -(1 << (bits - 1)) if signed else 0
+        scale = np.float32(reach / (1 << bits) * 2.0 ** rng.uniform(-2, 2))
+        zero = choose.pick([0, low, low + (1 << bits) - 1, int(rng.integers(low, low + (1 << bits)))])
+        pair = [
+            constant(f"{name}.scale", np.array(float(scale)), TensorProto.FLOAT),
+            constant(f"{name}.zero", np.array(zero), kind),
+        ]
+        nodes.append(helper.make_node("QuantizeLinear", [x, *pair], [f"{name}.q"]))
+        nodes.append(helper.make_node("DequantizeLinear", [f"{name}.q", *pair], [f"{name}.r"]))
+        return f"{name}.r"
+
+    features = size = choose.pick([4, 1, 9, 40])
+    h = qdq("x", "in", 4.0)
+    for index in range(choose.number(1, 3)):
+        outputs, name = choose.pick([3, 1, 8, 24, 90]), f"layer{index}"
+        kind, bits = choose.pick(WEIGHTS)
+        low = -(1 << (bits - 1)) if kind in {TensorProto.INT8, TensorProto.INT4} else 0
+        channels = outputs if choose.pick([True, False]) else 1
+        zero = rng.integers(low, low + (1 << bits), size=channels) if choose.pick([False, True]) else np.zeros(channels)
+        scales = (rng.uniform(0.5, 1, size=channels) * 2.0 ** -(bits + rng.integers(0, 6, size=channels))).astype("f4")
+        w = rng.integers(low, low + (1 << bits), size=(features, outputs))
+        inputs = [
+            constant(f"{name}.w", w, kind),
+            constant(f"{name}.scale", scales.astype(float), TensorProto.FLOAT),
+            constant(f"{name}.zero", zero.astype(int), kind),
+        ]
+        nodes.append(helper.make_node("DequantizeLinear", inputs, [f"{name}.weights"], axis=1))
+        operands = [h, f"{name}.weights"]
+        if choose.pick([True, False]):
+            operands.append(constant(f"{name}.bias", rng.normal(size=outputs), TensorProto.FLOAT))
+        nodes.append(helper.make_node("Gemm", operands, [f"{name}.y"]))
+        h = f"{name}.y"
+        if choose.pick([True, False]):
+            nodes.append(helper.make_node("Relu", [h], [f"{name}.relu"]))
+            h = f"{name}.relu"
+        features = outputs
+        h = qdq(h, f"{name}.out", 2.0 * features**0.5) if choose.pick([True, True, True, False]) else h
+    nodes.append(helper.make_node("Identity", [h], ["y"]))
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, d]) for n, d in (("x", size), ("y", features)))
+    graph = helper.make_graph(nodes, "quantised", [x], [y], constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
 
 
 def example(name: str) -> tuple[onnx.ModelProto, Array, Array]:

@@ -281,6 +281,22 @@ def test_a_precision_for_what_the_model_leaves_in_float(kit: Any) -> None:
             assert artifact.manifest["error_bound"] <= 1e-6
 
 
+@pytest.mark.parametrize("scale", [1 / 256, 0.003, 0.3])
+def test_a_rounded_probability_decides(kit: Any, scale: float) -> None:
+    """One output behind a Sigmoid: what the model rounds it to is at least a half, or is not (0.3 has no half)."""
+    nodes = [*LAYER[:-2], node("Slice", ["g", "first", "second", "axis"], ["one"]), node("Sigmoid", ["one"], ["p"])]
+    more = {"first": np.array([0]), "second": np.array([1]), "axis": np.array([1])}
+    proto = model(kit, [*nodes, *qdq("y", "p", "y")], y_s=f32(scale), y_z=np.int8(-128), **more)
+    graph = ml2sc.compile(proto).graph
+    assert graph is not None
+    decisions = set()
+    for x in RNG.normal(size=(40, 1, 4)):
+        outcome = wad.run_graph(graph, wad.quantize_inputs(graph, {"x": x}))
+        assert outcome.decision == (outcome.outputs[0] >= wad.WAD // 2)
+        decisions.add(outcome.decision)
+    assert decisions == {0, 1}
+
+
 def test_the_input_is_packed_as_the_model_quantises_it(kit: Any) -> None:
     artifact = ml2sc.compile(model(kit))
     (x,) = artifact.manifest["inputs"]
