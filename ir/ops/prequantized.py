@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +28,8 @@ _BELOW_A_STEP = 16
 _CHANNEL_BITS = 8
 """Further bits of the greatest multiplier where channels have their own: the small ones have fewer than it."""
 
+_WORD_BITS = 250
+"""Bits of a product: well inside a word."""
 _BIAS_ERROR = 2.0**-6
 """Most that rounding a bias may move a result, in steps of its format."""
 
@@ -51,7 +54,8 @@ class FakeQuantize(OpDef):
     """X rounded to what the integers of the model's own format stand for: QuantizeLinear, dequantised.
 
     In a quantised graph: clamp(floor(((x − z_x)·m + 2^(shift−1)) / 2^shift) + z_y, qmin, qmax). The second input, m, is
-    one multiplier or one for each element of the last axis: then it carries the scales of a layer's weights, too.
+    one multiplier or one for each element of the last axis: then it carries the scales of a layer's weights, too. The
+    attribute `ties` says that some input may lie halfway between two integers: it goes to the even one, as in ONNX.
     """
 
     op_type = "FakeQuantize"
@@ -91,7 +95,10 @@ class FakeQuantize(OpDef):
     def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
         fmt, shift = outputs[0].format, _int(node, "shift")
         x = (_value(values, 0) - _tensor(inputs, 0).format.zero_point) * _value(values, 1)
-        y = (x + ((1 << shift) >> 1)) // (1 << shift) + fmt.zero_point
+        half: Any = (1 << shift) >> 1
+        if "ties" in node.attrs:
+            half = half - 1 + (x // (1 << shift)) % 2
+        y = (x + half) // (1 << shift) + fmt.zero_point
         return [np.minimum(np.maximum(y, fmt.qmin), fmt.qmax)]
 
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
@@ -131,8 +138,13 @@ def emit_fake_quantize(
             node=str(node),
             hint="narrow the input range with --input-range",
         )
-    shift = found[1]
-    multipliers = q.constant(f"{output}.multiplier", gains, to.scale / (tensor.format.scale * (1 << shift)))
+    multiplier, shift = found
+    if gains.size > 1:  # a small multiplier that is exact for the greatest factor has no bits for the others
+        shift += max(min(bits - multiplier.bit_length(), _WORD_BITS - q.bits(tensor) - multiplier.bit_length()), 0)
+    unit = to.scale / (tensor.format.scale * (1 << shift))
+    multipliers = q.constant(f"{output}.multiplier", gains, unit)
+    if shift and any((Fraction(float(gain)) / unit).denominator == 1 for gain in gains):
+        attrs = {**attrs, "ties": "even"}  # a multiplier that is rounded makes ties only where there are none
     return q.emit(
         node, "FakeQuantize", [x, multipliers.name], to.scale, output=output, fixed=to, attrs={**attrs, "shift": shift}
     )

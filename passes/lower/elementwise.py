@@ -19,6 +19,7 @@ from ml2sc.ir.program import (
     Statement,
     Var,
     add,
+    and_,
     const,
     div,
     mul,
@@ -199,10 +200,12 @@ def lower_fake_quantize(context: Lowering, node: Node) -> None:
     )
 
     def compute(operands: list[Expr]) -> tuple[list[Statement], Expr]:
-        product = mul(sub(operands[0], const(x.format.zero_point)), operands[1])
-        rounded = sar(shift, add(product, const((1 << shift) >> 1)))
-        body: list[Statement] = [Let("y", add(rounded, const(form.zero_point)))]
-        if lowest < form.qmin:
+        body: list[Statement] = [Let("v", mul(sub(operands[0], const(x.format.zero_point)), operands[1]))]
+        half: Expr = const((1 << shift) >> 1)
+        if "ties" in node.attrs:  # to even: a bit more where the quotient is odd, a bit less where it is not
+            half = add(const(((1 << shift) >> 1) - 1), and_(sar(shift, Var("v")), const(1)))
+        body.append(Let("y", add(sar(shift, add(Var("v"), half)), const(form.zero_point))))
+        if lowest - 1 < form.qmin:
             body.append(at_least("y", const(form.qmin)))
         if highest > form.qmax:
             body.append(at_most("y", const(form.qmax)))

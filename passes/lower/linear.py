@@ -194,7 +194,7 @@ def find_epilogue(graph: Graph, node: Node) -> Epilogue:
             factors = graph.tensor(use.inputs[1]).data
             assert factors is not None
             shift_here = int(use.attrs["shift"])  # type: ignore[arg-type]
-            if requantized or factors.min() < 1 or factors.max() > 1 << shift_here:
+            if requantized or "ties" in use.attrs or factors.min() < 1 or factors.max() > 1 << shift_here:
                 break
             requantized, shift, multipliers = True, shift_here, as_python_ints(factors)
             zero_point = graph.tensor(use.output).format.zero_point

@@ -78,6 +78,11 @@ def random_quantized(choose: Chooser) -> onnx.ModelProto:
         choose: Makes the choices.
     """
     rng = np.random.default_rng(choose.number(0, 2**31))
+    dyadic = choose.pick([False, False, False, True])  # powers of two: shifts do, nothing is multiplied
+
+    def tidy(scale: Any) -> Any:
+        return 2.0 ** np.round(np.log2(scale)) if dyadic else np.float32(scale)
+
     nodes: list[onnx.NodeProto] = []
     constants: list[onnx.TensorProto] = []
 
@@ -89,7 +94,7 @@ def random_quantized(choose: Chooser) -> onnx.ModelProto:
         kind, bits = choose.pick(ACTIVATIONS)
         signed = kind in {TensorProto.INT8, TensorProto.INT16}
         low = -(1 << (bits - 1)) if signed else 0
-        scale = np.float32(reach / (1 << bits) * 2.0 ** rng.uniform(-2, 2))
+        scale = tidy(reach / (1 << bits) * 2.0 ** rng.uniform(-2, 2))
         zero = choose.pick([0, low, low + (1 << bits) - 1, int(rng.integers(low, low + (1 << bits)))])
         pair = [
             constant(f"{name}.scale", np.array(float(scale)), TensorProto.FLOAT),
@@ -107,7 +112,7 @@ def random_quantized(choose: Chooser) -> onnx.ModelProto:
         low = -(1 << (bits - 1)) if kind in {TensorProto.INT8, TensorProto.INT4} else 0
         channels = outputs if choose.pick([True, False]) else 1
         zero = rng.integers(low, low + (1 << bits), size=channels) if choose.pick([False, True]) else np.zeros(channels)
-        scales = (rng.uniform(0.5, 1, size=channels) * 2.0 ** -(bits + rng.integers(0, 6, size=channels))).astype("f4")
+        scales = tidy(rng.uniform(0.5, 1, size=channels) * 2.0 ** -(bits + rng.integers(0, 6, size=channels)))
         w = rng.integers(low, low + (1 << bits), size=(features, outputs))
         inputs = [
             constant(f"{name}.w", w, kind),
