@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from ml2sc.ir import wad
 from ml2sc.ir.evaluate import evaluate_float
 from ml2sc.passes.lower import linear
 from ml2sc.passes.prescribed import is_complete
+from ml2sc.runtime import check
 
 FORMS = (
     "QDQ u8s8",
@@ -118,6 +120,14 @@ def test_digits_on_chain(form: str, target: str, toolchain: ml2sc.Toolchain) -> 
     artifact = ml2sc.compile(quantized(model, calibration, form), target=target)
     packed, wads = packed_and_wads(artifact, samples_of(artifact, x[:12]))
     check_contract(deployed(artifact, toolchain), artifact, packed, wads)
+
+
+@pytest.mark.parametrize("form", ["QOperator u8s8", "QOperator s8s8"])
+def test_check_runs_what_onnxruntime_has_only_inexact_kernels_for(form: str, tmp_path: Path) -> None:
+    """The second has none with exact sums, which are asked for first."""
+    model, calibration, _ = example("digits")
+    onnx.save(quantized(model, calibration, form), tmp_path / "model.onnx")
+    assert check._session(tmp_path / "model.onnx").get_outputs()[0].name == "scores"
 
 
 @pytest.mark.torch
