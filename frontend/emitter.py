@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
 from ml2sc.errors import ModelFormatError, UnsupportedModelError
-from ml2sc.ir.graph import AttrValue, Graph, Tensor
+from ml2sc.ir.graph import AttrValue, Graph, Node, Tensor
+from ml2sc.ir.ops import OPS
 from ml2sc.ir.shapes import add_inferred
 from ml2sc.ir.types import Array, DType
+
+_OF_CODES = frozenset({"ArgMax"})
+"""Operators whose answer on integers is that on what they stand for: scales are positive."""
 
 STRING_HINT = "train with integer class labels (scikit-learn: encode y with LabelEncoder first)"
 
@@ -57,6 +61,33 @@ class OnnxNode:
         raise UnsupportedModelError(message, node=str(self), hint=hint)
 
 
+class Grid(NamedTuple):
+    """A constant that came quantised, by element: real = integers · scales.
+
+    Attributes:
+        integers: q − zero_point, int64.
+        scales: float64, in the same shape.
+        bits: Width of q.
+    """
+
+    integers: Array
+    scales: Array
+    bits: int
+
+
+class Code(NamedTuple):
+    """The format of a tensor of integers that the graph holds as the real numbers they stand for."""
+
+    scale: float
+    zero_point: int
+    bits: int
+    signed: bool
+
+    def __str__(self) -> str:
+        kind = f"{'int' if self.signed else 'uint'}{self.bits}"
+        return f"{kind} with scale {self.scale:.9g} and zero point {self.zero_point}"
+
+
 class Emitter:
     """Builds the graph, one ONNX node at a time.
 
@@ -69,6 +100,12 @@ class Emitter:
         self.graph = Graph(name)
         self.node: OnnxNode | None = None
         """The ONNX node that is being imported."""
+        self.element_types: dict[str, int] = {}
+        """ONNX's element types of constants: the graph knows only int64."""
+        self.codes: dict[str, Code] = {}
+        """Tensors that ONNX has as integers and the graph as what they stand for."""
+        self.grids: dict[str, Grid] = {}
+        """Constants that came quantised."""
         self._reserved = set(reserved)
 
     def tensor(self, name: str) -> Tensor:
@@ -116,10 +153,73 @@ class Emitter:
         slots = tuple(inputs)
         for slot in filter(None, slots):
             self.tensor(slot)
+        coded = next((slot for slot in slots if slot in self.codes), None)
+        if coded is not None and op_type not in _OF_CODES and not self._carries(op_type, slots):
+            raise UnsupportedModelError(
+                f"{op_type} of quantised integers is not supported",
+                node=None if self.node is None else str(self.node),
+                tensor=f"%{coded}",
+                hint="put a DequantizeLinear before it and a QuantizeLinear after it",
+            )
+        result = self._add(op_type, slots, outputs, attrs)
+        if self._carries(op_type, slots):
+            self._carry(result)
+        return result.output
+
+    def emit_coded(self, op_type: str, inputs: Iterable[str], outputs: Iterable[str]) -> str:
+        """Add an operator that means the same on integers and on what they stand for; return its first output."""
+        return self._add(op_type, tuple(inputs), outputs, None).output
+
+    def real(self, x: str, output: str | None) -> str:
+        """Return a copy of a tensor of integers as real numbers, named `output` if that is given."""
+        return self._add("Identity", (x,), None if output is None else (output,), None).output
+
+    def _add(
+        self,
+        op_type: str,
+        slots: tuple[str, ...],
+        outputs: Iterable[str] | None,
+        attrs: Mapping[str, AttrValue] | None,
+    ) -> Node:
         made = (self.fresh("out"),) if outputs is None else tuple(outputs)
         origin = () if self.node is None else (self.node.name,)
         name = None if self.node is None else self.node.name
-        return add_inferred(self.graph, op_type, slots, made, attrs, name=name, origin=origin).output
+        return add_inferred(self.graph, op_type, slots, made, attrs, name=name, origin=origin)
+
+    def _carries(self, op_type: str, slots: tuple[str, ...]) -> bool:
+        """Whether an operator only moves the elements of tensors in one format."""
+        if op_type == "Cast" or op_type not in OPS or not OPS.get(op_type).moves:
+            return False
+        data = _data_slots(op_type, slots)
+        return len({self.codes.get(slot) for slot in data}) == len({slot in self.grids for slot in data}) == 1
+
+    def _carry(self, node: Node) -> None:
+        """Let the outputs of a movement be what its inputs are."""
+        first = _data_slots(node.op_type, node.inputs)[0]
+        outputs = [output for output in node.outputs if output]
+        for output in outputs:
+            if first in self.codes:
+                self.codes[output] = self.codes[first]
+            if first in self.element_types:
+                self.element_types[output] = self.element_types[first]
+        if first in self.grids:
+            op = OPS.get(node.op_type)
+            operands = [self._grid_or_data(slot) for slot in node.inputs]
+            integers = op.evaluate(node, [g.integers if isinstance(g, Grid) else g for g in operands])
+            scales = op.evaluate(node, [g.scales if isinstance(g, Grid) else g for g in operands])
+            for slot, output in enumerate(outputs):
+                self.grids[output] = Grid(integers[slot], scales[slot], self.grids[first].bits)
+
+    def _grid_or_data(self, slot: str) -> Grid | Array | None:
+        return self.grids.get(slot, self.graph.tensor(slot).data) if slot else None
+
+
+_NARROW = (TensorProto.INT4, TensorProto.UINT4, TensorProto.INT2, TensorProto.UINT2)
+
+
+def _data_slots(op_type: str, slots: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the operands of a movement that are no shapes, axes or indices."""
+    return slots if op_type == "Concat" else slots[:1]
 
 
 def read_tensor(proto: onnx.TensorProto, name: str) -> Array:
@@ -140,7 +240,7 @@ def read_tensor(proto: onnx.TensorProto, name: str) -> Array:
         raise ModelFormatError(f"a constant cannot be read: {error}", tensor=where) from error
     if array.dtype == np.bool_:
         return array
-    if array.dtype.kind in "iu":
+    if array.dtype.kind in "iu" or proto.data_type in _NARROW:
         if array.dtype == np.uint64 and array.size and int(array.max()) >= 1 << 63:
             raise UnsupportedModelError("an integer constant is beyond int64", tensor=where)
         return array.astype(np.int64)

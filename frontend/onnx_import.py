@@ -22,6 +22,7 @@ from ml2sc.ir.types import DType
 
 from .emitter import Emitter, OnnxNode, read_attribute, read_tensor
 from .model_file import OnnxModel, load_onnx
+from .quantized import INSTEAD
 from .rules import RULES, emit_plain, written_softplus
 
 logger = logging.getLogger(__name__)
@@ -67,10 +68,26 @@ def import_graph(model: OnnxModel) -> Graph:
     emitter.node = None
     graph = emitter.graph
     graph.outputs = [emitter.tensor(value.name).name for value in proto.graph.output]
+    _check_outputs(emitter)
     graph.prune()
     _check_values(graph)
     remove_constant_nodes(graph)
     return graph
+
+
+def _check_outputs(emitter: Emitter) -> None:
+    """Refuse outputs that are quantised integers: their format would be lost.
+
+    Raises:
+        UnsupportedModelError: there is one.
+    """
+    for name in emitter.graph.outputs:
+        if name in emitter.codes:
+            raise UnsupportedModelError(
+                f"an output of the model is quantised, {emitter.codes[name]}",
+                tensor=f"%{name}",
+                hint="end the model with a DequantizeLinear",
+            )
 
 
 def _inlined(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -168,7 +185,8 @@ def _check_supported(proto: onnx.ModelProto, nodes: list[OnnxNode]) -> None:
     for node in unsupported:
         first = next(filter(None, node.inputs), None)
         operand = f", input %{first}{types.get(first, '')}" if first is not None else ""
-        lines.append(f"  node '{node.name}' ({node.kind}){operand}")
+        instead = f": {INSTEAD[node.kind]}" if node.kind in INSTEAD else ""
+        lines.append(f"  node '{node.name}' ({node.kind}){operand}{instead}")
     raise UnsupportedOperatorError("\n".join(lines), hint=_HINT)
 
 
@@ -213,6 +231,7 @@ def _add_constants(emitter: Emitter, graph: onnx.GraphProto, nodes: list[OnnxNod
             raise ModelFormatError("two initialisers have the same name", tensor=f"%{proto.name}")
         if proto.name in used:
             emitter.constant(read_tensor(proto, proto.name), name=proto.name)
+            emitter.element_types[proto.name] = proto.data_type
 
 
 def _add_inputs(emitter: Emitter, graph: onnx.GraphProto) -> None:

@@ -27,7 +27,9 @@ _ML = "ai.onnx.ml"
 _FLOAT32_MAX = 3.4028234e38
 
 
-def _rule(*names: str, domain: str = "") -> Callable[[Rule], Rule]:
+def import_rule(*names: str, domain: str = "") -> Callable[[Rule], Rule]:
+    """Function decorator: file a rule under the operators it serves."""
+
     def add(rule: Rule) -> Rule:
         RULES.update({(domain, name): rule for name in names})
         return rule
@@ -47,13 +49,14 @@ def _input(node: OnnxNode, slot: int) -> str:
 # -- ONNX's own operators ----------------------------------------------------------------------------------------------
 
 
-@_rule("Constant")
+@import_rule("Constant")
 def _constant(emitter: Emitter, node: OnnxNode) -> None:
     if len(node.attrs) != 1:
         node.fail("Constant needs just one value")
     (kind, value), *_ = node.attrs.items()
     if kind == "value":
         emitter.constant(read_tensor(value, node.outputs[0]), name=node.outputs[0])
+        emitter.element_types[node.outputs[0]] = value.data_type
     elif kind in ("value_int", "value_ints"):
         emitter.constant(np.array(value, dtype=np.int64), name=node.outputs[0])
     elif kind in ("value_float", "value_floats"):
@@ -64,7 +67,7 @@ def _constant(emitter: Emitter, node: OnnxNode) -> None:
         node.fail(f"a Constant with a {kind} is not supported", "store the tensor densely")
 
 
-@_rule("ConstantOfShape")
+@import_rule("ConstantOfShape")
 def _constant_of_shape(emitter: Emitter, node: OnnxNode) -> None:
     value = (
         read_tensor(node.attrs["value"], node.name).reshape(()) if "value" in node.attrs else np.zeros((), np.float64)
@@ -72,14 +75,14 @@ def _constant_of_shape(emitter: Emitter, node: OnnxNode) -> None:
     emitter.emit("Expand", [emitter.constant(value, "value"), node.inputs[0]], node.outputs)
 
 
-@_rule("Squeeze", "Unsqueeze", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum")
+@import_rule("Squeeze", "Unsqueeze", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum")
 def _axes_to_input(emitter: Emitter, node: OnnxNode) -> None:
     attrs = plain_attributes(node)
     inputs = [*node.inputs, emitter.constant(node.attrs["axes"], "axes")] if attrs.pop("axes", None) else node.inputs
     emitter.emit(node.op_type, inputs, node.outputs, attrs)
 
 
-@_rule("Split")
+@import_rule("Split")
 def _split(emitter: Emitter, node: OnnxNode) -> None:
     attrs = plain_attributes(node)
     attrs.pop("num_outputs", None)  # it says again how many outputs there are
@@ -87,14 +90,14 @@ def _split(emitter: Emitter, node: OnnxNode) -> None:
     emitter.emit("Split", inputs, node.outputs, attrs)
 
 
-@_rule("Slice")
+@import_rule("Slice")
 def _slice(emitter: Emitter, node: OnnxNode) -> None:
     inputs = list(node.inputs)
     inputs += [emitter.constant(node.attrs[key], key) for key in ("starts", "ends", "axes") if key in node.attrs]
     emitter.emit("Slice", inputs, node.outputs)
 
 
-@_rule("Clip")
+@import_rule("Clip")
 def _clip(emitter: Emitter, node: OnnxNode) -> None:
     bounds = []
     for slot, key in ((1, "min"), (2, "max")):
@@ -111,14 +114,14 @@ def _clip(emitter: Emitter, node: OnnxNode) -> None:
     emitter.emit("Clip" if bounds else "Identity", [node.inputs[0], *bounds], node.outputs)
 
 
-@_rule("Dropout")
+@import_rule("Dropout")
 def _dropout(emitter: Emitter, node: OnnxNode) -> None:
     training = _input(node, 2)
     inputs = [node.inputs[0], "", training] if training else [node.inputs[0]]
     emitter.emit("Dropout", inputs, node.outputs)
 
 
-@_rule("BatchNormalization")
+@import_rule("BatchNormalization")
 def _batch_normalization(emitter: Emitter, node: OnnxNode) -> None:
     if node.attrs.get("spatial", 1) == 0:
         node.fail("BatchNormalization with spatial=0 is not supported")
@@ -127,7 +130,7 @@ def _batch_normalization(emitter: Emitter, node: OnnxNode) -> None:
     emitter.emit(node.op_type, node.inputs, node.outputs[:1], {"epsilon": float(node.attrs.get("epsilon", 1e-5))})
 
 
-@_rule("Softmax", "LogSoftmax")
+@import_rule("Softmax", "LogSoftmax")
 def _softmax(emitter: Emitter, node: OnnxNode) -> None:
     shape = emitter.tensor(node.inputs[0]).shape
     old = node.version < 13
@@ -143,7 +146,7 @@ def _softmax(emitter: Emitter, node: OnnxNode) -> None:
     emitter.emit("Reshape", [result, emitter.constant(shape, "shape")], node.outputs)
 
 
-@_rule("Gather")
+@import_rule("Gather")
 def _gather(emitter: Emitter, node: OnnxNode) -> None:
     table, index = emitter.tensor(node.inputs[0]), emitter.tensor(node.inputs[1])
     if table.is_constant and not index.is_constant and len(table.shape) == 1:
@@ -152,12 +155,13 @@ def _gather(emitter: Emitter, node: OnnxNode) -> None:
         emit_plain(emitter, node)
 
 
-@_rule("Cast")
+@import_rule("Cast")
 def _cast(emitter: Emitter, node: OnnxNode) -> None:
     emitter.emit("Cast", node.inputs, node.outputs, {"to": int(node.attrs["to"])})
+    emitter.element_types[node.outputs[0]] = int(node.attrs["to"])
 
 
-@_rule("Div")
+@import_rule("Div")
 def _div(emitter: Emitter, node: OnnxNode) -> None:
     """A division by an activation is a multiplication by its reciprocal."""
     a, b = (emitter.tensor(name) for name in node.inputs)
@@ -169,7 +173,7 @@ def _div(emitter: Emitter, node: OnnxNode) -> None:
         emitter.emit("Mul", [a.name, emitter.emit("Reciprocal", [b.name])], node.outputs)
 
 
-@_rule("Pow")
+@import_rule("Pow")
 def _pow(emitter: Emitter, node: OnnxNode) -> None:
     """Roots, reciprocals and powers that are not whole in terms of Sqrt, Reciprocal, Exp and Log."""
     x, power = (emitter.tensor(name) for name in node.inputs)
@@ -199,7 +203,7 @@ def _power(emitter: Emitter, x: str, value: float, outputs: tuple[str, ...] | No
     return emitter.emit("Exp", [emitter.emit("Mul", [emitter.emit("Log", [x]), power])], outputs)
 
 
-@_rule("Log")
+@import_rule("Log")
 def _log(emitter: Emitter, node: OnnxNode) -> None:
     """Log(Sigmoid(x)) is −Softplus(−x): Sigmoid may be 0 in any finite precision, and its logarithm is not bounded."""
     sigmoid = emitter.graph.producer(node.inputs[0])
@@ -225,7 +229,7 @@ def written_softplus(nodes: Sequence[OnnxNode]) -> set[str]:
     return found
 
 
-@_rule("Where")
+@import_rule("Where")
 def _where(emitter: Emitter, node: OnnxNode) -> None:
     """Where(x > t, x, Softplus(x)), and the same of b·x divided by b: PyTorch's Softplus."""
     condition, x, otherwise = node.inputs
@@ -255,14 +259,14 @@ def _where(emitter: Emitter, node: OnnxNode) -> None:
         emitter.emit("Div", [emitter.emit("Softplus", softplus.inputs, attrs=attrs), scaled.inputs[1]], node.outputs)
 
 
-@_rule("Celu")
+@import_rule("Celu")
 def _celu(emitter: Emitter, node: OnnxNode) -> None:
     """Alpha · Elu(X / alpha)."""
     alpha = float(node.attrs.get("alpha", 1.0))
     _scaled(emitter, node, "Elu", 1 / alpha if alpha else 0.0)
 
 
-@_rule("Swish")
+@import_rule("Swish")
 def _swish(emitter: Emitter, node: OnnxNode) -> None:
     """X · Sigmoid(alpha · X) = Swish(alpha · X) / alpha."""
     _scaled(emitter, node, "Swish", float(node.attrs.get("alpha", 1.0)))
@@ -282,13 +286,13 @@ def _scaled(emitter: Emitter, node: OnnxNode, op_type: str, factor: float) -> No
 # -- ai.onnx.ml --------------------------------------------------------------------------------------------------------
 
 
-@_rule("ZipMap", domain=_ML)
+@import_rule("ZipMap", domain=_ML)
 def _zip_map(emitter: Emitter, node: OnnxNode) -> None:
     logger.info("%s is dropped: %%%s holds the probabilities as a tensor", node, node.outputs[0])
     emitter.emit("Identity", node.inputs, node.outputs)
 
 
-@_rule("Scaler", domain=_ML)
+@import_rule("Scaler", domain=_ML)
 def _scaler(emitter: Emitter, node: OnnxNode) -> None:
     offset, scale = (
         np.array(node.attrs.get(key, default), dtype=np.float64) for key, default in (("offset", [0]), ("scale", [1]))
@@ -297,7 +301,7 @@ def _scaler(emitter: Emitter, node: OnnxNode) -> None:
     emitter.emit("Mul", [shifted, emitter.constant(scale, "scale")], node.outputs)
 
 
-@_rule("Normalizer", domain=_ML)
+@import_rule("Normalizer", domain=_ML)
 def _normalizer(emitter: Emitter, node: OnnxNode) -> None:
     norm = str(node.attrs.get("norm", "MAX"))
     if norm != "L1":
@@ -311,7 +315,7 @@ def _normalizer(emitter: Emitter, node: OnnxNode) -> None:
         emitter.emit("Normalizer", node.inputs, node.outputs, {"norm": norm})
 
 
-@_rule("ArrayFeatureExtractor", domain=_ML)
+@import_rule("ArrayFeatureExtractor", domain=_ML)
 def _array_feature_extractor(emitter: Emitter, node: OnnxNode) -> None:
     data, index = emitter.tensor(node.inputs[0]), emitter.tensor(node.inputs[1])
     flat = emitter.emit("Reshape", [index.name, emitter.constant([-1], "shape")])
@@ -349,7 +353,7 @@ def _post_transform(emitter: Emitter, node: OnnxNode, scores: str, output: str) 
     emitter.emit(_POST.get(post, "Identity"), [scores], [output], {"axis": -1} if post == "SOFTMAX" else None)
 
 
-@_rule("LinearRegressor", domain=_ML)
+@import_rule("LinearRegressor", domain=_ML)
 def _linear_regressor(emitter: Emitter, node: OnnxNode) -> None:
     weights, bias = _matrix(emitter, node, int(node.attrs.get("targets", 1)))
     if str(node.attrs.get("post_transform", "NONE")) == "NONE":
@@ -358,7 +362,7 @@ def _linear_regressor(emitter: Emitter, node: OnnxNode) -> None:
         _post_transform(emitter, node, _linear(emitter, node, weights, bias, None), node.outputs[0])
 
 
-@_rule("LinearClassifier", domain=_ML)
+@import_rule("LinearClassifier", domain=_ML)
 def _linear_classifier(emitter: Emitter, node: OnnxNode) -> None:
     if node.attrs.get("classlabels_strings"):
         node.fail("string class labels are not supported", STRING_HINT)

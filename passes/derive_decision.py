@@ -6,7 +6,8 @@
    Sigmoid) takes its index from their input instead, which has the same order.
 2. Otherwise the only output is one vector of M >= 2 floats: the decision is ArgMax of the vector, or rather of what it
    was before Softmax, LogSoftmax, Sigmoid, an L1 Normalizer of probabilities and reshapings, which keep the order.
-3. Otherwise the only output is one float, made by Sigmoid: the decision is 1 if Sigmoid's input is >= 0, else 0.
+3. Otherwise the only output is one float, made by Sigmoid: the decision is 1 if Sigmoid's input is >= 0, else 0. If the
+   model itself rounds Sigmoid's result to a format, it is 1 if what results is >= 1/2: the rounding may decide.
 4. Any other graph makes no decision.
 5. In 1 and 2, scores (1 − Sigmoid(z), Sigmoid(z)) for one z (scikit-learn's two classes) become (−z, z).
 
@@ -136,11 +137,18 @@ def _greatest(graph: Graph, scores: str) -> str:
 def _at_least_half(graph: Graph, output: str) -> str | None:
     """Return the decision of a model with one output, or None if no Sigmoid makes it; Sigmoid(x) >= 1/2 is x >= 0."""
     sigmoid = graph.producer(_strip(graph, output, lambda _, node: node.op_type in RESHAPING))
+    rounded = sigmoid if sigmoid is not None and sigmoid.op_type == "FakeQuantize" else None
+    if rounded is not None:
+        sigmoid = graph.producer(_strip(graph, rounded.inputs[0], lambda _, node: node.op_type in RESHAPING))
     if sigmoid is None or sigmoid.op_type != "Sigmoid":
         return None
+    score = sigmoid.inputs[0]
+    if rounded is not None:
+        half = _constant(graph, "decision.half", np.full((), 0.5), DType.FLOAT)
+        score = add_inferred(graph, "Sub", (rounded.output, half), (graph.fresh("decision.score"),)).output
     zero = _constant(graph, "decision.zero", np.zeros(()), DType.FLOAT)
     positive = graph.fresh("decision.positive")
-    add_inferred(graph, "GreaterOrEqual", (sigmoid.inputs[0], zero), (positive,))
+    add_inferred(graph, "GreaterOrEqual", (score, zero), (positive,))
     return add_inferred(graph, "Cast", (positive,), (graph.fresh("decision"),), {"to": _INT64}).output
 
 

@@ -16,11 +16,13 @@ from ml2sc.ir.analysis import ACCUMULATOR_BITS, real_bounds
 from ml2sc.ir.graph import AttrValue, Graph, Node, Tensor
 from ml2sc.ir.ops.base import Bounds, ErrorContext, op_of
 from ml2sc.ir.ops.linear import linear_interval
+from ml2sc.ir.ops.prequantized import prescribed_format, unsigned
 from ml2sc.ir.program import word_multiplier
 from ml2sc.ir.types import Array, DType, FixedPoint, Interval, integer_array, round_half_up
 
 from .manager import Pass, register_pass
 from .precision import WIDEST, Binary, Integer, Precision, parse_precision
+from .prescribed import is_prequantized, on_grid, prescription
 
 _ROOMY = 200
 """Bits that a scalar computation may use of a word before its operands are requantised."""
@@ -30,6 +32,9 @@ _TABLE_RESULT_BITS = 16
 """Width of a table's entries where not only layers and other tables read them."""
 _LINEAR = frozenset({"Gemm", "FusedGemm", "MatMul"})
 """Operators that read activations, not accumulators."""
+
+_PRECISE_BESIDE_PRESCRIBED = 32
+"""Fraction bits of constants in scalar computations of a model that comes quantised."""
 
 
 @register_pass
@@ -43,6 +48,7 @@ class Quantize(Pass):
        where the scales allow it: weight scales are chosen so.
     4. Graph outputs and decisions stay raw.
     5. Activation ranges are those observed in calibration, else the proved ones.
+    6. Formats that the model itself prescribes (FakeQuantize, ScaledGemm) are used as they are.
 
     Attributes:
         precision: `int8`, `wNaM` or `qI.F`.
@@ -96,12 +102,15 @@ class _Quantization:
             if isinstance(precision, Binary)
             else max(16, precision.weight_bits + 4, precision.activation_bits + 4)
         )
+        if is_prequantized(graph):  # the model's own rounding shows what ours adds: let it add little
+            self.precise_bits = max(self.precise_bits, _PRECISE_BESIDE_PRESCRIBED)
         self._raw: dict[str, str] = {}
         self._activation: dict[str, str] = {}
         self._narrow: set[str] = set()  # tensors of the target that are in activation format
         self._real: dict[str, Bounds] = {}
         self._error: dict[str, Array] = {}
         self._precisely_read: dict[str, bool] = {}
+        self._rounded: dict[str, Array] = {}  # by tensor rounded early: its distance from the model's rounded values
 
     def run(self) -> Graph:
         for name in self.source.inputs:
@@ -136,6 +145,42 @@ class _Quantization:
 
     def raw(self, name: str) -> Tensor:
         return self.target.tensor(self._raw[name])
+
+    def tensor(self, name: str) -> Tensor:
+        return self.target.tensor(name)
+
+    def rounded_early(self, x: Tensor, name: str) -> None:
+        lo, hi = self._extent(self.bounds[name])
+        ends = x.format.qmin - x.format.zero_point, x.format.qmax - x.format.zero_point
+        cut = max(lo * -1 + float(ends[0] * x.format.scale), hi - float(ends[1] * x.format.scale), 0.0)
+        self._rounded[x.name] = self._error[x.name]
+        self._error[x.name] = self._error[x.name] + (float(x.format.scale) / 2 + cut)
+        self._raw[name] = x.name
+
+    def keep(self, node: Node) -> None:
+        x = self.raw(node.inputs[0])
+        y = self.emit(node, "Identity", [x.name], x.format.scale, output=node.output, fixed=x.format)
+        self._error[y.name] = np.broadcast_to(self._rounding_of(x.name), y.shape)
+
+    def _rounding_of(self, name: str) -> Array:
+        """Bound how far a tensor rounded early can be from the model's rounded values."""
+        maker = self.target.producer(name)
+        if name in self._rounded or maker is None:
+            return self._rounded.get(name, self._error[name])
+        if not (op_of(maker).moves or maker.op_type in {"Relu", "Clip"}):
+            return self._error[name]
+        bounds = [
+            self._rounding_of(t.name) for t in self.target.input_tensors(maker) if t is not None and t.data is None
+        ]
+        if maker.op_type in {"Relu", "Clip", "Identity"}:
+            return bounds[0]
+        return np.asarray(max(float(bound.max(initial=0.0)) for bound in bounds))
+
+    def prescribed(self, name: str) -> Node | None:
+        return prescription(self.source, name)
+
+    def on_grid(self, name: str) -> bool:
+        return on_grid(self.source, name)
 
     def activation(self, name: str) -> Tensor:
         if name not in self._activation:
@@ -246,13 +291,14 @@ class _Quantization:
         output: str | None = None,
         shape: tuple[int, ...] | None = None,
         zero_point: int = 0,
+        fixed: FixedPoint | None = None,
         attrs: Mapping[str, AttrValue] | None = None,
         to: FixedPoint | None = None,
     ) -> Tensor:
         if output is not None:
             shape = self.source.tensor(output).shape
         assert shape is not None
-        type_ = to or FixedPoint(ACCUMULATOR_BITS, True, scale, zero_point)
+        type_ = fixed or to or FixedPoint(ACCUMULATOR_BITS, True, scale, zero_point)
         source = self.target.tensor(inputs[0])
         if op_type in {"Relu", "Clip", "Transpose"} and source.name in self._narrow:
             ends = [v for key, v in (attrs or {}).items() if key in {"lo", "hi"} and isinstance(v, int)]
@@ -388,9 +434,10 @@ class _Quantization:
 
     def _add_input(self, name: str) -> None:
         lo, hi = self.source.input_ranges[name]
-        format_ = self._input_format(lo, hi)
+        quantized = self.prescribed(name)
+        format_ = self._input_format(lo, hi) if quantized is None else unsigned(prescribed_format(quantized))
         ends = [format_.quantize_one(Fraction(v)) for v in (lo, hi)]
-        if isinstance(self.precision, Integer):
+        if isinstance(self.precision, Integer) or quantized is not None:
             ends = [format_.qmin, format_.qmax]
         tensor = Tensor(name, self.shape(name), format_, interval=Interval(ends[0], ends[1]))
         self.target.add_tensor(tensor)
@@ -402,6 +449,8 @@ class _Quantization:
         rounding = max(Fraction(1, 2), wad.rescale_error(wad.input_rescale(tensor), 1 / (step * wad.WAD))) * step
         cut = max(Fraction(hi) - (ends[1] - zero) * step, (ends[0] - zero) * step - Fraction(lo))
         self._error[name] = np.full(tensor.shape, float(max(rounding, cut) + Fraction(1, wad.WAD)))
+        if quantized is not None:  # the model rounds it so, too, but for ties
+            self._rounded[name] = np.full(tensor.shape, float(step))
 
     def _input_format(self, lo: float, hi: float) -> FixedPoint:
         if isinstance(self.precision, Binary):

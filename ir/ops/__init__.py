@@ -1,6 +1,17 @@
 """The operators. Importing this package registers all of ours."""
 
-from . import activations, elementwise, folding, functions, heads, linear, movement, normalization, piecewise
+from . import (
+    activations,
+    elementwise,
+    folding,
+    functions,
+    heads,
+    linear,
+    movement,
+    normalization,
+    piecewise,
+    prequantized,
+)
 from .base import OPS, Bounds, ErrorContext, MovementOp, OpDef, Signature, op_of, register_op
 
 __all__ = [
@@ -20,5 +31,6 @@ __all__ = [
     "normalization",
     "op_of",
     "piecewise",
+    "prequantized",
     "register_op",
 ]

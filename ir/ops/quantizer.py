@@ -33,6 +33,21 @@ class Quantizer(Protocol):
     def raw(self, name: str) -> Tensor:
         """Return the raw form."""
 
+    def tensor(self, name: str) -> Tensor:
+        """Return a tensor of the quantised graph."""
+
+    def rounded_early(self, x: Tensor, name: str) -> None:
+        """Say that x stands for a float tensor, but is rounded already as the FakeQuantize after that one says."""
+
+    def keep(self, node: Node) -> None:
+        """Add nothing but a name for the output of a FakeQuantize whose input is rounded already."""
+
+    def prescribed(self, name: str) -> Node | None:
+        """Return the FakeQuantize whose format every use of a float tensor asks for (after Relu and movements)."""
+
+    def on_grid(self, name: str) -> bool:
+        """Whether a float tensor's raw form is rounded already as a FakeQuantize says."""
+
     def activation(self, name: str) -> Tensor:
         """Return the activation form, requantising the raw one if need be."""
 
@@ -84,6 +99,7 @@ class Quantizer(Protocol):
         output: str | None = None,
         shape: tuple[int, ...] | None = None,
         zero_point: int = 0,
+        fixed: FixedPoint | None = None,
         attrs: Mapping[str, AttrValue] | None = None,
         to: FixedPoint | None = None,
     ) -> Tensor:
@@ -97,6 +113,7 @@ class Quantizer(Protocol):
             output: The float tensor the result stands for; None for a result only this operator uses.
             shape: Shape of the result, if `output` is None.
             zero_point: The q that stands for 0.
+            fixed: Format of the result, if the model prescribes it, instead of scale and zero_point.
             attrs: Attributes of the quantised operator.
             to: The result's format, if it is in one already: from `table_formats`.
         """

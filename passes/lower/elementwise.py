@@ -19,6 +19,7 @@ from ml2sc.ir.program import (
     Statement,
     Var,
     add,
+    and_,
     const,
     mul,
     sar,
@@ -178,6 +179,34 @@ def lower_requantize(context: Lowering, node: Node) -> None:
             body.append(at_least("y", const(y.format.qmin)))
         if highest > y.format.qmax:
             body.append(at_most("y", const(y.format.qmax)))
+        return body, Var("y")
+
+    lower_map(context, node, compute)
+
+
+@lowering("FakeQuantize")
+def lower_fake_quantize(context: Lowering, node: Node) -> None:
+    """clamp(floor(((x − z_x)·m + 2^(shift−1)) / 2^shift) + z_y, qmin, qmax), m by element of the last axis."""
+    graph = context.graph
+    x, multipliers, y = (graph.tensor(name) for name in (*node.inputs, node.output))
+    shift, form = _int(node, "shift"), y.format
+    assert x.interval is not None and multipliers.data is not None
+    top = int(multipliers.data.max())
+    lowest, highest = (
+        (((v - x.format.zero_point) * top + ((1 << shift) >> 1)) >> shift) + form.zero_point
+        for v in (x.interval.lo, x.interval.hi)
+    )
+
+    def compute(operands: list[Expr]) -> tuple[list[Statement], Expr]:
+        body: list[Statement] = [Let("v", mul(sub(operands[0], const(x.format.zero_point)), operands[1]))]
+        half: Expr = const((1 << shift) >> 1)
+        if "ties" in node.attrs:  # to even: a bit more where the quotient is odd, a bit less where it is not
+            half = add(const(((1 << shift) >> 1) - 1), and_(sar(shift, Var("v")), const(1)))
+        body.append(Let("y", add(sar(shift, add(Var("v"), half)), const(form.zero_point))))
+        if lowest - 1 < form.qmin:
+            body.append(at_least("y", const(form.qmin)))
+        if highest > form.qmax:
+            body.append(at_most("y", const(form.qmax)))
         return body, Var("y")
 
     lower_map(context, node, compute)

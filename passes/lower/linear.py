@@ -8,14 +8,14 @@ step and an offset that makes lanes non-negative are in the accumulators from th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ml2sc.ir.analysis import exact_bounds
 from ml2sc.ir.graph import Graph, Node, Tensor
-from ml2sc.ir.ops.base import op_of
+from ml2sc.ir.ops.base import Bounds, op_of
 from ml2sc.ir.program import (
     Assign,
     Block,
@@ -39,6 +39,7 @@ from ml2sc.ir.program import (
     binary,
     byte,
     const,
+    gt,
     loop,
     mul,
     or_,
@@ -53,6 +54,66 @@ from .plan import CONTRACT_WORDS, chunk_words, plan_linear
 from .values import Laned, Packed, Source, Value
 
 _xor = binary(OpCode.XOR)
+_WORD = 256
+_LITERAL_FACTORS = 4
+"""Words of results whose lanes' own factors are literals; where there are more a loop reads them from tables."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """What happens to lanes that are clamped already: u = floor((v·multiplier + rest) / 2^shift).
+
+    Attributes:
+        multiplier: At most 2^shift, so that u grows by steps of 1.
+        shift: See above.
+        rest: What the rounding and the clamped range leave, less than the multiplier.
+        interval: [lo, hi] of the result, u = 0 standing for lo.
+        top: Greatest v.
+    """
+
+    multiplier: int
+    shift: int
+    rest: int
+    interval: Interval
+    top: int
+
+    @property
+    def bits(self) -> int:
+        """Width of a product."""
+        return max((self.top * self.multiplier + self.rest).bit_length(), self.shift + 1)
+
+    @property
+    def result_bits(self) -> int:
+        """Width of u."""
+        return max((self.interval.hi - self.interval.lo).bit_length(), 1)
+
+    def ways(self, stride: int, lanes: int) -> int:
+        """Return into how many words the lanes of one must be dealt out for their products to have room."""
+
+        def fits(ways: int) -> bool:
+            highest = stride * ways * (-(-lanes // ways) - 1)
+            return self.bits <= stride * ways and highest + self.bits <= _WORD
+
+        return next(ways for ways in range(1, lanes + 1) if ways == lanes or fits(ways))
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelScaling:
+    """The same for outputs with scales of their own, one by one: u = min(floor((v·multiplier + rest) / 2^shift), top).
+
+    Attributes:
+        multipliers: By output.
+        rests: By output.
+        shift: See above.
+        interval: [lo, hi] of the result, u = 0 standing for lo.
+        clamps: Whether some u can be above the top.
+    """
+
+    multipliers: tuple[int, ...]
+    rests: tuple[int, ...]
+    shift: int
+    interval: Interval
+    clamps: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +127,8 @@ class Epilogue:
         zero_point: See above.
         interval: [lo, hi], the proved interval of the result.
         accumulator: Proved interval of the accumulator.
+        scaling: What is done to u in the end, if the scale of the result is no power of two of the accumulator's.
+        offsets: What the accumulators are shifted by (one, or by output) from the start, `accumulator` with them.
     """
 
     output: Tensor
@@ -74,6 +137,8 @@ class Epilogue:
     zero_point: int
     interval: Interval
     accumulator: Interval
+    scaling: Scaling | ChannelScaling | None = None
+    offsets: tuple[int, ...] = (0,)
 
     @property
     def constant(self) -> int:
@@ -112,7 +177,10 @@ class Epilogue:
     def _value_bits(self) -> int:
         lo, hi = self.accumulator.lo + self.constant, self.accumulator.hi + self.constant
         # something must be left of a lane after the shift, else it would be its neighbour's lowest bits
-        return max((~lo if lo < 0 else 0).bit_length(), max(hi, 0).bit_length(), self.shift + 1)
+        least = self.shift + 1
+        if self.scaling is not None:  # and what takes its place must fit
+            least = max(least, (self.scaling.interval.hi - self.scaling.interval.lo).bit_length())
+        return max((~lo if lo < 0 else 0).bit_length(), max(hi, 0).bit_length(), least)
 
 
 def find_epilogue(graph: Graph, node: Node) -> Epilogue:
@@ -120,9 +188,17 @@ def find_epilogue(graph: Graph, node: Node) -> Epilogue:
     raw = exact_bounds(graph, node.name, raw=True)[0]
     accumulator = Interval(int(raw.lo.min()), int(raw.hi.max()))
     nodes, tensor, shift, zero_point = [node], graph.tensor(node.output), 0, 0
-    requantized = False
+    requantized, multipliers = False, np.ones(1, dtype=object)
     while (use := graph.only_use(tensor.name)) is not None:
-        if use.op_type == "Requantize":
+        if use.op_type == "FakeQuantize":
+            factors = graph.tensor(use.inputs[1]).data
+            assert factors is not None
+            shift_here = int(use.attrs["shift"])  # type: ignore[arg-type]
+            if requantized or "ties" in use.attrs or factors.min() < 1 or factors.max() > 1 << shift_here:
+                break
+            requantized, shift, multipliers = True, shift_here, as_python_ints(factors)
+            zero_point = graph.tensor(use.output).format.zero_point
+        elif use.op_type == "Requantize":
             if requantized or use.attrs["multiplier"] != 1:
                 break
             requantized = True
@@ -133,7 +209,53 @@ def find_epilogue(graph: Graph, node: Node) -> Epilogue:
         nodes.append(use)
         tensor = graph.tensor(use.output)
     assert tensor.interval is not None
+    if multipliers.size > 1:
+        return _scaled_by_channel(tensor, tuple(nodes), multipliers, shift, zero_point, raw)
+    if multipliers[0] > 1:
+        return _scaled(tensor, tuple(nodes), int(multipliers[0]), shift, zero_point, accumulator)
     return Epilogue(tensor, tuple(nodes), shift, zero_point, tensor.interval, accumulator)
+
+
+def _scaled(
+    tensor: Tensor, nodes: tuple[Node, ...], multiplier: int, shift: int, zero_point: int, accumulator: Interval
+) -> Epilogue:
+    """Return the epilogue of floor((acc·multiplier + 2^(shift−1)) / 2^shift) + zero_point, clamped to [lo, hi].
+
+    Sums are clamped before they are multiplied, to the least and the greatest that give lo and hi: what is left has few
+    bits, and each step of it moves the result by one at most, so lo and hi come out exactly.
+    """
+    assert tensor.interval is not None
+    lo, hi = tensor.interval.lo, tensor.interval.hi
+    offset = ((1 << shift) >> 1) + ((zero_point - lo) << shift)
+    least = -(offset // multiplier)
+    rest = least * multiplier + offset
+    most = least + (((hi - lo + 1) << shift) - 1 - rest) // multiplier
+    top = min(most, max(accumulator.hi, least)) - least
+    scaling = Scaling(multiplier, shift, rest, tensor.interval, top)
+    return Epilogue(tensor, nodes, 0, 0, Interval(least, least + top), accumulator, scaling)
+
+
+def _scaled_by_channel(
+    tensor: Tensor, nodes: tuple[Node, ...], multipliers: Array, shift: int, zero_point: int, raw: Bounds
+) -> Epilogue:
+    """Return the same where every output has a multiplier of its own.
+
+    Each sum is shifted so that 0 stands for the least that matters; what gives more than hi is clamped afterwards.
+    """
+    assert tensor.interval is not None
+    outputs = len(multipliers)
+    lows, highs = (bound.reshape(-1, outputs) for bound in (raw.lo, raw.hi))
+    lo, hi = tensor.interval.lo, tensor.interval.hi
+    offset = ((1 << shift) >> 1) + ((zero_point - lo) << shift)
+    least = [max(-(offset // int(m)), int(low)) for m, low in zip(multipliers, lows.min(axis=0), strict=True)]
+    rests = tuple(start * int(m) + offset for start, m in zip(least, multipliers, strict=True))
+    shifted = Interval(int((lows - least).min()), max(int((highs - least).max()), 0))
+    greatest = max(
+        (max(int(high) - start, 0) * int(m) + rest) >> shift
+        for high, start, m, rest in zip(highs.max(axis=0), least, multipliers, rests, strict=True)
+    )
+    scaling = ChannelScaling(tuple(map(int, multipliers)), rests, shift, tensor.interval, greatest > hi - lo)
+    return Epilogue(tensor, nodes, 0, 0, Interval(0, shifted.hi), shifted, scaling, tuple(-v for v in least))
 
 
 def _keeps_order(graph: Graph, node: Node) -> bool:
@@ -217,7 +339,7 @@ def lower_gemm(context: Lowering, node: Node) -> None:
         bias = np.zeros(n, dtype=object)
         if c is not None and c.data is not None:
             bias = bias + as_python_ints(c.data if c.data.ndim == 1 else c.data.reshape(-1, n)[row])
-        bias = bias + sum(g.correction for g in groups) + epilogue.constant
+        bias = bias + sum(g.correction for g in groups) + epilogue.constant + np.array(epilogue.offsets, dtype=object)
         results.append(_Kernel(context, node, epilogue, groups, bias).emit())
     sources, which, where = Value.joined(results)
     context.values[epilogue.output.name] = Value(sources, which, where)
@@ -247,14 +369,17 @@ class _Kernel:
         used = -(-self.outputs // plan.lanes)
         words = plan.blocks * plan.accumulators if plan.blocks > 1 else used
         self.accumulators = plan.accumulators if plan.blocks > 1 else used
+        result = self.epilogue.scaling or self.epilogue
         laned = Laned(
             self.context.buffer(f"{name}_out", words),
             plan.lanes,
             plan.stride,
-            max(self.epilogue.top.bit_length(), 1),
-            self.epilogue.interval.lo,
+            max((result.interval.hi - result.interval.lo).bit_length(), 1),
+            result.interval.lo,
             self.outputs,
         )
+        scaling = self.epilogue.scaling
+        self.scales_afterwards = isinstance(scaling, ChannelScaling) and used > _LITERAL_FACTORS
         body = self.draft.body
         body.append(Note(self._claim()))
         tables = [] if plan.immediate else [self._table(g) for g in self.groups]
@@ -266,6 +391,8 @@ class _Kernel:
             offsets = [Induction(f"base{i}", const(0), t.words // plan.blocks) for i, t in enumerate(tables)]
             inner = self._block(tables, laned, Var("group"), starts)
             body.append(loop("group", plan.blocks, inner, step=plan.accumulators, also=offsets))
+        if isinstance(scaling, ChannelScaling) and self.scales_afterwards:
+            body += self._scale_afterwards(scaling, laned)
         self.draft.facts = self._facts()
         return Value.of(laned)
 
@@ -288,7 +415,12 @@ class _Kernel:
         steps = ["negative lanes become 0"] if e.clamps_below else []
         steps += [f"acc >> {e.shift}"] if e.shift else []
         steps += [f"at most {e.top}"] if e.clamps_above else []
-        zero = f", 0 standing for {e.interval.lo}" if e.interval.lo else ""
+        if isinstance(e.scaling, ChannelScaling):
+            steps.append(f"each multiplied by its scale, >> {e.scaling.shift}")
+        elif e.scaling is not None:
+            steps.append(f"(acc * {e.scaling.multiplier:#x} + {e.scaling.rest:#x}) >> {e.scaling.shift}")
+        lo = (e.scaling or e).interval.lo
+        zero = f", 0 standing for {lo}" if lo else ""
         return f"Every lane at once: {', '.join([*steps, 'stored'])}{zero}."
 
     def _facts(self) -> dict[str, int | str]:
@@ -421,21 +553,86 @@ class _Kernel:
         is_clean = e.clamps_below and not e.shift and not offset
         clean = quotient if is_clean else and_(quotient, const(self._ones(0, c)))
         if not e.clamps_above:
-            body.append(Store(laned.buffer, index, clean))
-            return body
+            return body + self._stored(a, laned, index, clean)
         body.append(Assign(acc.name, clean))
         over = and_(shr(c, add(acc, const(self._ones(0, 1) * ((1 << c) - 1 - e.top)))), const(self._ones(0, 1)))
         body.append(Let(f"over{a}", over))
         m = e.top.bit_length()
         if e.top == (1 << m) - 1:
             saturated = or_(acc, sub(shl(m, Var(f"over{a}")), Var(f"over{a}")))
-            body.append(Store(laned.buffer, index, and_(saturated, const(self._ones(0, m)))))
-        else:
-            spread = f"spread{a}"
-            body.append(Let(spread, sub(shl(c, Var(f"over{a}")), Var(f"over{a}"))))
-            kept = _xor(or_(acc, Var(spread)), Var(spread))
-            body.append(Store(laned.buffer, index, add(kept, mul(Var(f"over{a}"), const(e.top)))))
+            return body + self._stored(a, laned, index, and_(saturated, const(self._ones(0, m))))
+        spread = f"spread{a}"
+        body.append(Let(spread, sub(shl(c, Var(f"over{a}")), Var(f"over{a}"))))
+        kept = _xor(or_(acc, Var(spread)), Var(spread))
+        return body + self._stored(a, laned, index, add(kept, mul(Var(f"over{a}"), const(e.top))))
+
+    def _stored(self, a: int, laned: Laned, index: Expr, word: Expr) -> list[Statement]:
+        """Store a word of clamped lanes, after multiplying them if their scale demands it.
+
+        The lanes are dealt out into as many words as give a product room, and put together again.
+        """
+        plan, scaling = self.plan, self.epilogue.scaling
+        if scaling is None:
+            return [Store(laned.buffer, index, word)]
+        if isinstance(scaling, ChannelScaling):
+            if self.scales_afterwards:
+                return [Store(laned.buffer, index, word)]
+            steps = self._one_by_one(scaling, word, self._literal_factors(scaling, a))
+            return [Block((*steps, Store(laned.buffer, index, Var("scaled"))))]
+        ways, acc = scaling.ways(plan.stride, plan.lanes), f"acc{a}"
+        body: list[Statement] = [Assign(acc, word)]
+        parts: list[Expr] = []
+        for way in range(ways):
+            places = range(0, plan.stride * (plan.lanes - way), plan.stride * ways)
+            dealt = shr(plan.stride * way, Var(acc))
+            if ways > 1:
+                dealt = and_(dealt, const(_every(places, max(scaling.top.bit_length(), 1))))
+            product = add(mul(dealt, const(scaling.multiplier)), const(sum(scaling.rest << p for p in places)))
+            scaled = and_(shr(scaling.shift, product), const(_every(places, scaling.result_bits)))
+            parts.append(shl(plan.stride * way, scaled))
+        total = parts[0]
+        for part in parts[1:]:
+            total = or_(total, part)
+        body.append(Store(laned.buffer, index, total))
         return body
+
+    def _one_by_one(self, scaling: ChannelScaling, word: Expr, factors: Sequence[tuple[Expr, Expr]]) -> list[Statement]:
+        """Multiply each lane of a word by its own factor, into the variable `scaled`.
+
+        Args:
+            scaling: What is done.
+            word: The lanes, clamped below.
+            factors: Multiplier and rest of each lane.
+        """
+        stride, bits, top = self.plan.stride, self.epilogue.quotient_bits, scaling.interval.hi - scaling.interval.lo
+        body: list[Statement] = [Let("sums", word), Let("scaled", const(0))]
+        for lane, (factor, rest) in enumerate(factors):
+            v = and_(shr(stride * lane, Var("sums")), const((1 << bits) - 1))
+            one: list[Statement] = [Let("u", shr(scaling.shift, add(mul(v, factor), rest)))]
+            if scaling.clamps:
+                one.append(If(gt(Var("u"), const(top)), (Assign("u", const(top)),)))
+            one.append(Assign("scaled", or_(Var("scaled"), shl(stride * lane, Var("u")))))
+            body.append(Block(tuple(one)))
+        return body
+
+    def _literal_factors(self, scaling: ChannelScaling, a: int) -> list[tuple[Expr, Expr]]:
+        outputs = range(a * self.plan.lanes, min((a + 1) * self.plan.lanes, self.outputs))
+        return [(const(scaling.multipliers[o]), const(scaling.rests[o])) for o in outputs]
+
+    def _scale_afterwards(self, scaling: ChannelScaling, laned: Laned) -> list[Statement]:
+        """Return a loop over the words stored: its code is there once, the factors are in tables."""
+        lanes = laned.lanes
+        unused = [0] * (laned.words * lanes - self.outputs)
+        tables = [
+            self.context.table(self.draft, f"{self.draft.name}_{name}", [*values, *unused])
+            for name, values in (("factors", scaling.multipliers), ("rests", scaling.rests))
+        ]
+        factors, rests = tables
+        at = [add(Var("t"), const(lane)) for lane in range(lanes)]
+        loads: list[tuple[Expr, Expr]] = [(Load(factors, t), Load(rests, t)) for t in at]
+        inner = self._one_by_one(scaling, Load(laned.buffer, Var("o")), loads)
+        inner.append(Store(laned.buffer, Var("o"), Var("scaled")))
+        return [loop("o", laned.words, inner, also=[Induction("t", const(0), lanes)])]
 
     def _guarded(self, x: Var, body: list[Statement]) -> list[Statement]:
         return [If(x, tuple(body))] if self.skips else body
@@ -609,6 +806,11 @@ class _Table:
     buffer: str
     words: int
     chunk: int
+
+
+def _every(places: Iterable[int], bits: int) -> int:
+    """Return a word with `bits` ones at each place."""
+    return sum(((1 << bits) - 1) << place for place in places)
 
 
 def _unit(source: Source) -> int:

@@ -38,6 +38,7 @@ from ml2sc.passes.choose_precision import choose_binary, choose_with_data
 from ml2sc.passes.derive_decision import keep_scores
 from ml2sc.passes.lower import PlanOptions, lower
 from ml2sc.passes.precision import AUTO, parse_precision
+from ml2sc.passes.prescribed import input_range, is_prequantized, precision_beside
 from ml2sc.passes.prove_ranges import ProveRanges
 from ml2sc.passes.quantize import Quantize
 
@@ -356,6 +357,11 @@ def _declare_ranges(graph: Graph, options: Options, samples: Samples | None) -> 
         graph.input_ranges = dict(zip(names, ranges, strict=True))
         return
     for name in names:
+        if (own := input_range(graph, name)) is not None:
+            log.info("the range of input %r is that of its own quantisation: %g to %g", name, *own)
+            data = own if samples is None else (samples.inputs[name].min(), samples.inputs[name].max())
+            graph.input_ranges[name] = min(own[0], float(data[0])), max(own[1], float(data[1]))
+            continue
         if samples is None:
             log.info("no input range is declared for %r: taken as ±65,536 (narrow it with --input-range)", name)
             graph.input_ranges[name] = ASSUMED_RANGE
@@ -366,6 +372,11 @@ def _declare_ranges(graph: Graph, options: Options, samples: Samples | None) -> 
 
 
 def _choose(graph: Graph, precision: str, samples: Samples | None, say: Callable[[str], None]) -> str:
+    if is_prequantized(graph):
+        beside = precision_beside(graph, precision)
+        if beside is not None:
+            log.info("the model is quantised: its own formats are used; what it leaves open is %s", beside)
+            return beside
     if precision != AUTO:
         return precision
     if samples is None:
