@@ -33,6 +33,18 @@ FAILURES = (AssertionError, Ml2scError, ArithmeticError, LookupError, TypeError,
 GENERATORS = (tuple(PIPELINES), *((name,) for name in PIPELINES))
 """Vyper's code generators to use: both, as users do, or one of them."""
 
+ELSEWHERE = {
+    "GreaterOrEqual",
+    "Constant",
+    "ConstantOfShape",
+    "DequantizeLinear",
+    "QuantizeLinear",
+    "QLinearMatMul",
+    "Swish",
+}
+"""Operators that these models do not draw: parts of others' patterns, quantised models (test_quantized_models.py), and
+Swish, which only opset 24 has."""
+
 
 @pytest.mark.parametrize("seed", range(MODELS))
 def test_random_models(seed: int, toolchain: ml2sc.Toolchain) -> None:
@@ -120,13 +132,11 @@ def test_a_failure_shrinks_to_a_small_graph(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_what_random_models_cover() -> None:
-    cases = [seeded_case(seed) for seed in range(500)]
+    cases = [seeded_case(seed) for seed in range(2000)]
     computing = {name for name in supported_operators() if "." not in name and not folds_only(name)}
     used = Counter(node.op_type for case in cases for node in case.model.graph.node)
-    assert computing - {"GreaterOrEqual", "Constant", "ConstantOfShape"} <= set(used), (
-        "add the operator to tests/support/random_models.py"
-    )
+    assert computing - ELSEWHERE <= set(used), "add the operator to tests/support/random_models.py"
     assert {len(case.model.graph.node) for case in cases} >= set(range(1, 7))
     widths = [max((max(t.dims, default=1) for t in case.model.graph.initializer), default=1) for case in cases]
-    assert max(widths) > 150 > 20 > sorted(widths)[250]
+    assert max(widths) > 150 > 20 > sorted(widths)[len(widths) // 2]
     assert {"w2a2", "int8", "q31.32", "auto"} <= {case.options["precision"] for case in cases}
