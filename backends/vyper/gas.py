@@ -75,6 +75,7 @@ class VyperCosts(Costs):
         self.longer, self.venom = longer, venom
         self.printer = Printer(program, ERRORS)
         self.signatures = signatures(program)
+        self._printed: dict[str, list[ast.stmt]] = {}  # by section: printing it is the dear part
 
     # -- the whole -------------------------------------------------------------------------------------------------
 
@@ -101,9 +102,12 @@ class VyperCosts(Costs):
         return self.printer.section(section, self.signatures[section.name])[0]
 
     def _parsed(self, section: Section) -> list[ast.stmt]:
-        text = "\n".join(self._lines(section)) or "pass"
-        # Python has no types on loop variables
-        return ast.parse(re.sub(r"(\bfor \w+): \w+ in", r"\1 in", text).replace("return ", "RETURN = ")).body
+        if section.name not in self._printed:
+            text = "\n".join(self._lines(section)) or "pass"
+            # Python has no types on loop variables
+            python = re.sub(r"(\bfor \w+): \w+ in", r"\1 in", text).replace("return ", "RETURN = ")
+            self._printed[section.name] = ast.parse(python).body
+        return self._printed[section.name]
 
     def _arguments(self, signature: Signature) -> dict[str, int]:
         arrays = {self.printer.buffer_name(b): self.program.buffers[b] for b in signature.takes}

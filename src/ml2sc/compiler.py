@@ -20,13 +20,13 @@ import numpy as np
 
 from ml2sc.backends import BACKENDS, Artifact, EmitOptions, Toolchain, with_settings
 from ml2sc.errors import ContractLimitError, InternalError, UnknownNameError, UnsupportedModelError, UsageError
-from ml2sc.forecast import as_facts
+from ml2sc.forecast import as_facts, forecast
 from ml2sc.frontend.data import Samples, load_samples, samples_from_arrays
 from ml2sc.frontend.model_file import OnnxModel, contract_name, load_onnx
 from ml2sc.frontend.onnx_import import import_graph
 from ml2sc.ir import wad
 from ml2sc.ir.evaluate import evaluate_float
-from ml2sc.ir.forks import FORKS
+from ml2sc.ir.forks import FORKS, Fork
 from ml2sc.ir.graph import Graph, Tensor
 from ml2sc.ir.interpret import Profile, profile
 from ml2sc.ir.program import Program
@@ -49,6 +49,9 @@ ASSUMED_RANGE = (-65_536.0, 65_536.0)
 
 PROFILED_SAMPLES = 64
 """Samples of the calibration data that the gas prediction looks at."""
+
+HOPELESS = 3
+"""Code estimated at so many times the limit is not compiled: estimates are 0.6 to 1.7 times the truth."""
 
 
 @dataclass(frozen=True)
@@ -218,13 +221,14 @@ def build(artifact: Artifact, toolchain: Toolchain) -> Artifact:
     """
     if not artifact.on_chain:
         return artifact
+    fork = FORKS[str(artifact.manifest["options"]["fork"])]
+    estimated = forecast(artifact, fork).code_bytes
+    # solc takes minutes for source of this size, and Vyper breaks off with errors of its own
+    if estimated > HOPELESS * fork.code_limit:
+        raise _too_large(f"the contract would have about {estimated:,}", fork)
     bytecode = BACKENDS.get(artifact.target).compile(artifact, toolchain)
-    limit = FORKS[str(artifact.manifest["options"]["fork"])].code_limit
-    if len(bytecode.runtime) > limit:
-        raise ContractLimitError(
-            f"the contract has {len(bytecode.runtime):,} bytes of code; a chain accepts {limit:,} (EIP-170)",
-            hint="put the weights in data contracts (--weights data), or choose a narrower --precision",
-        )
+    if len(bytecode.runtime) > fork.code_limit:
+        raise _too_large(f"the contract has {len(bytecode.runtime):,}", fork)
     if _signatures(bytecode.abi) != _signatures(artifact.abi):
         raise InternalError(f"{bytecode.compiler} reports another ABI than the backend")
     manifest = {
@@ -235,6 +239,13 @@ def build(artifact: Artifact, toolchain: Toolchain) -> Artifact:
     compiler_input = with_settings(artifact.compiler_input, bytecode.settings)
     built = dataclasses.replace(artifact, bytecode=bytecode, manifest=manifest, compiler_input=compiler_input)
     return _with_forecast(built)
+
+
+def _too_large(has: str, fork: Fork) -> ContractLimitError:
+    return ContractLimitError(
+        f"{has} bytes of code; a chain accepts {fork.code_limit:,} (EIP-170)",
+        hint="put the weights in data contracts (--weights data), or choose a narrower --precision",
+    )
 
 
 def _with_forecast(artifact: Artifact) -> Artifact:

@@ -87,23 +87,23 @@ class Forecast:
         return found or ["a smaller model"]
 
 
-def forecast(artifact: Artifact, fork: Fork, profile: Profile | None = None) -> Forecast:
+def forecast(
+    artifact: Artifact, fork: Fork, profile: Profile | None = None, costs: gas.Costs | None = None
+) -> Forecast:
     """Predict what an artifact costs under a fork.
 
     Args:
         artifact: With its Program; where it has bytecode, that is what is priced for deployment.
         fork: The fork.
         profile: How often branches are taken; None: half of the times.
+        costs: The artifact's `target_costs`, if they are at hand: making them takes longer than the rest.
     """
-    program = artifact.program
-    assert program is not None
-    bytecode = artifact.bytecode
-    costs = costs_of(artifact.target, program, bytecode.settings if bytecode is not None else {})
+    costs, bytecode = costs or target_costs(artifact), artifact.bytecode
     mean = gas.estimate(costs, fork, gas.Shares(profile))
     worst = gas.estimate(costs, fork, gas.Shares(worst=True))
     arguments = _ADDRESS * len(artifact.data)
     if bytecode is None:
-        size = gas.code_bytes(program, costs.sizes)
+        size = gas.code_bytes(costs.program, costs.sizes)
         # code has few zero bytes
         init = b"\xff" * size + arguments
     else:
@@ -132,6 +132,12 @@ def forecast(artifact: Artifact, fork: Fork, profile: Profile | None = None) -> 
     )
 
 
+def target_costs(artifact: Artifact) -> gas.Costs:
+    """Return what the target's compiler makes of an artifact's Program, the settings it chose taken into account."""
+    assert artifact.program is not None
+    return costs_of(artifact.target, artifact.program, {} if artifact.bytecode is None else artifact.bytecode.settings)
+
+
 def _data_contract(contents: bytes, fork: Fork) -> int:
     init, size = data_contract_init(contents), len(contents) + 1
     words = -(-size // gas.WORD)
@@ -149,20 +155,21 @@ def as_facts(artifact: Artifact, profile: Profile | None) -> dict[str, Any]:
     """
     manifest = artifact.manifest
     options, precision = manifest["options"], str(manifest["precision"])
-    chosen = forecast(artifact, FORKS[str(options["fork"])], profile)
-    assert artifact.program is not None
-    verdicts = {}
-    for name, fork in FORKS.items():
-        found = forecast(artifact, fork, profile)
-        verdicts[name] = {
+    costs = target_costs(artifact)
+    forecasts = {name: forecast(artifact, fork, profile, costs) for name, fork in FORKS.items()}
+    chosen = forecasts[str(options["fork"])]
+    verdicts = {
+        name: {
             "fits": found.verdict,
             "deploy": found.deploy,
             "weights": found.weights,
             "inference": found.inference,
             "worst": found.worst,
             "obstacles": found.obstacles(),
-            "remedies": found.remedies(options, precision, in_code=_in_code(artifact.program)),
+            "remedies": found.remedies(options, precision, in_code=_in_code(costs.program)),
         }
+        for name, found in forecasts.items()
+    }
     facts = {
         "predicted": chosen.inference,
         "worst": chosen.worst,

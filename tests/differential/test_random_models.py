@@ -1,7 +1,7 @@
 """Random models on both targets: graph interpreter == Program interpreter == Solidity == Vyper, answers and reverts.
 
 `ML2SC_FUZZ=2000 python -m pytest -n 2 tests/differential/test_random_models.py` tries that many models instead of the
-two dozen of every run. A model's number is its seed. A failure shrinks, and its report ends with the small model.
+hundred of every run. A model's number is its seed. A failure shrinks, and its report ends with the small model.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ml2sc.ir.ops.folding import folds_only
 from ml2sc.ir.parser import parse_graph
 from ml2sc.ir.printer import print_graph
 
-MODELS = int(os.environ.get("ML2SC_FUZZ", "0")) or 24
+MODELS = int(os.environ.get("ML2SC_FUZZ", "0")) or 100
 REFUSED = (RangeError, UnsupportedModelError, ContractLimitError)
 FAILURES = (AssertionError, Ml2scError, ArithmeticError, LookupError, TypeError, ValueError)
 GENERATORS = (tuple(PIPELINES), *((name,) for name in PIPELINES))

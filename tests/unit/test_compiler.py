@@ -298,6 +298,14 @@ def test_the_limit_on_code_is_eip_170s() -> None:
         build(artifact, Bytes(artifact, 24_577))
 
 
+@pytest.mark.parametrize("target", ["solidity", "vyper"])
+def test_code_that_cannot_fit_is_refused_without_compiling(target: str) -> None:
+    """Compilers take minutes for such source, or break off with errors of their own."""
+    artifact = ml2sc.compile(tiny(inputs=1500), target, "q15.40", weights="code", input_ranges=((-1.0, 1.0),))
+    with pytest.raises(ContractLimitError, match=r"would have about [\d,]+ bytes of code; a chain accepts 24,576"):
+        build(artifact, Bytes(artifact, 1))
+
+
 @pytest.mark.slow
 def test_code_that_is_too_large_is_refused(toolchain: Toolchain) -> None:
     artifact = ml2sc.compile(tiny(inputs=400), precision="q15.40", weights="code", input_ranges=((-1.0, 1.0),))
