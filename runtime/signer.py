@@ -26,6 +26,9 @@ KEY_VARIABLE = "ML2SC_PRIVATE_KEY"
 PASSPHRASE_VARIABLE = "ML2SC_PASSPHRASE"
 """Environment variable with a keystore's passphrase."""
 
+_CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+"""Private keys lie below the order of secp256k1 (SEC 2, section 2.4.1)."""
+
 
 class Signer(Protocol):
     """Signs transactions of one account.
@@ -85,10 +88,10 @@ def _key_bytes(text: str, variable: str) -> bytes:
 def _account(key: bytes, where: str) -> LocalAccount:
     from eth_account import Account
 
-    try:
-        account: LocalAccount = Account.from_key(key)
-    except Exception:  # noqa: BLE001  # of several libraries; and none of their texts may be shown
-        raise SigningKeyError(f"{where} holds no valid private key: 64 hexadecimal digits") from None
+    # Looked at first: the libraries' own errors differ from one to the next, and may quote the key.
+    if len(key) != 32 or not 0 < int.from_bytes(key, "big") < _CURVE_ORDER:
+        raise SigningKeyError(f"{where} holds no valid private key: 64 hexadecimal digits")
+    account: LocalAccount = Account.from_key(key)
     return account
 
 

@@ -18,7 +18,7 @@ from ..series import ONE, Series, erf, exp, log, sqrt, two_over_root_pi
 from ..smooth import Line
 from ..types import Array, FixedPoint, round_half_up
 from .base import Arrays, Bounds, ErrorContext, Inputs, attr_float, attr_int, register_op
-from .elementwise import _value as value_of
+from .elementwise import _value
 from .functions import (
     FLOAT_SLACK,
     LEAST_BITS,
@@ -108,7 +108,7 @@ class Softplus(SmoothFunction):
         return log(1 + exp(x))
 
     def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
-        y, x = super().evaluate(node, inputs)[0], value_of(inputs, 0)
+        y, x = super().evaluate(node, inputs)[0], _value(inputs, 0)
         return [np.where(x > attr_float(node, "threshold", math.inf), x, y)]
 
     def settings(self, node: Node) -> dict[str, AttrValue]:
