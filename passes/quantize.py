@@ -293,12 +293,11 @@ class _Quantization:
         zero_point: int = 0,
         fixed: FixedPoint | None = None,
         attrs: Mapping[str, AttrValue] | None = None,
-        to: FixedPoint | None = None,
     ) -> Tensor:
         if output is not None:
             shape = self.source.tensor(output).shape
         assert shape is not None
-        type_ = fixed or to or FixedPoint(ACCUMULATOR_BITS, True, scale, zero_point)
+        type_ = fixed or FixedPoint(ACCUMULATOR_BITS, True, scale, zero_point)
         source = self.target.tensor(inputs[0])
         if op_type in {"Relu", "Clip", "Transpose"} and source.name in self._narrow:
             ends = [v for key, v in (attrs or {}).items() if key in {"lo", "hi"} and isinstance(v, int)]
@@ -307,7 +306,8 @@ class _Quantization:
         tensor = self.target.add_tensor(Tensor(self.target.fresh(output or f"{node.output}.part"), shape, type_))
         if output is not None:
             self._raw[output] = tensor.name
-        if type_.bits != ACCUMULATOR_BITS and not (to and to.bits == _TABLE_RESULT_BITS):
+        wide_entries = "table" in (attrs or {}) and type_.bits == _TABLE_RESULT_BITS
+        if type_.bits != ACCUMULATOR_BITS and not wide_entries:
             self._narrow.add(tensor.name)
         name = node.name if not self.target.has_node(node.name) else f"{node.name}.{op_type.lower()}"
         new = self.target.add(op_type, inputs, [tensor.name], attrs, name=name, origin=node.origin or (node.name,))

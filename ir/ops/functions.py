@@ -132,7 +132,7 @@ class RealFunction(_Unary):
         settings = self.settings(node)
         table = _entries(self.op_type, tuple(settings.items()), x.format, to, lo, hi)
         attrs = {**settings, "from_real": float(lo), "to_real": float(hi), "table": table}
-        q.emit(node, self.op_type, [x.name], to.scale, output=node.output, attrs=attrs, to=to)
+        q.emit(node, self.op_type, [x.name], to.scale, output=node.output, attrs=attrs, fixed=to)
 
     def emit_wide(self, node: Node, q: Quantizer, x: Tensor, bits: int, attrs: Mapping[str, AttrValue]) -> None:
         """Add the integer form to the quantised graph.

@@ -85,9 +85,8 @@ class FakeQuantize(OpDef):
 
     def quantize(self, node: Node, q: Quantizer) -> None:
         x, to = q.raw(node.inputs[0]), prescribed_format(node)
-        if unsigned(x.format) == unsigned(to) and q.on_grid(
-            node.inputs[0]
-        ):  # the model's input, or what a layer was brought to in one go
+        # the model's input, or what a layer was brought to in one go
+        if unsigned(x.format) == unsigned(to) and q.on_grid(node.inputs[0]):
             q.keep(node)
         else:
             emit_fake_quantize(q, node, x.name, to, np.ones(1), node.output, dict(node.attrs))
@@ -202,11 +201,9 @@ class ScaledGemm(OpDef):
             bias = np.array(rows[0] if (rows == rows[0]).all() else rows.reshape(shape))
         follower = q.prescribed(node.output)
         to = None if follower is None else prescribed_format(follower)
-        fine = (
-            0
-            if bias is None or to is None
-            else _bias_bits(bias / (scales * float(x.format.scale)), scales, x.format, to)
-        )
+        fine = 0
+        if bias is not None and to is not None:
+            fine = _bias_bits(bias / (scales * float(x.format.scale)), scales, x.format, to)
         if scales.size == 1:
             step = Fraction(float(scales[0])) / (1 << fine)
             self._emit(node, q, x.name, integers * scales, bias, step, node.output)
@@ -245,4 +242,5 @@ def _bias_bits(bias: Array, scales: Array, x: FixedPoint, to: FixedPoint) -> int
         to: Format of its result.
     """
     wrong = np.abs(bias - np.rint(bias)) * scales * float(x.scale / to.scale)
-    return max(math.ceil(math.log2(max(float(wrong.max(initial=0.0)) / _BIAS_ERROR, 1.0))), 0)
+    times = max(float(wrong.max(initial=0.0)) / _BIAS_ERROR, 1.0)
+    return (math.ceil(times) - 1).bit_length()  # log2, rounded up, without a libm's rounding

@@ -101,7 +101,6 @@ class Quantizer(Protocol):
         zero_point: int = 0,
         fixed: FixedPoint | None = None,
         attrs: Mapping[str, AttrValue] | None = None,
-        to: FixedPoint | None = None,
     ) -> Tensor:
         """Add an operator.
 
@@ -113,9 +112,9 @@ class Quantizer(Protocol):
             output: The float tensor the result stands for; None for a result only this operator uses.
             shape: Shape of the result, if `output` is None.
             zero_point: The q that stands for 0.
-            fixed: Format of the result, if the model prescribes it, instead of scale and zero_point.
+            fixed: Format of the result instead of scale and zero_point, where the model or a table (`table_formats`)
+                prescribes it.
             attrs: Attributes of the quantised operator.
-            to: The result's format, if it is in one already: from `table_formats`.
         """
 
     def move(self, node: Node) -> None:
