@@ -1,4 +1,4 @@
-"""What the three training scripts share: a split, a training loop, the export, the sample files and a last check."""
+"""What the training scripts share: a split, a training loop, the export, the sample files and a last check."""
 
 from __future__ import annotations
 

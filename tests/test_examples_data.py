@@ -27,6 +27,7 @@ EXAMPLES = [
     Example("breast_cancer", (30, 4, 4, 1), 169, 0.95, binary=True),
     Example("digits", (64, 32, 10), 360, 0.95),
     Example("mnist", (784, 32, 10), 500, 0.93),
+    Example("mnist20", (400, 32, 16, 10), 500, 0.93),
 ]
 each_example = pytest.mark.parametrize("example", EXAMPLES, ids=[e.name for e in EXAMPLES])
 
@@ -80,6 +81,13 @@ def test_samples_are_small_and_unseen(examples: Path, example: Example) -> None:
 def test_accuracy(examples: Path, example: Example) -> None:
     folder = examples / example.name
     assert accuracy(folder / f"{example.name}.onnx", *load(folder / "samples.npz")) >= example.accuracy
+
+
+@pytest.mark.parametrize("file", ["samples.npz", "calibration.npz"])
+def test_mnist20_is_mnist_without_its_edges(examples: Path, file: str) -> None:
+    (x, y), (inner, labels) = load(examples / "mnist" / file), load(examples / "mnist20" / file)
+    assert np.array_equal(x.reshape(-1, 28, 28)[:, 4:24, 4:24].reshape(-1, 400), inner)
+    assert np.array_equal(y, labels)
 
 
 @pytest.mark.slow

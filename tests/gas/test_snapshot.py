@@ -31,7 +31,7 @@ SAMPLES = 100
 
 CASES = [
     (example, target, precision)
-    for example in ("breast_cancer", "digits", "mnist")
+    for example in ("breast_cancer", "digits", "mnist", "mnist20")
     for target in ("solidity", "vyper")
     for precision in ("int8", "auto")
 ]
