@@ -19,6 +19,7 @@ import numpy as np
 from ml2sc.backends.base import BACKENDS, Artifact, Toolchain, costs_of
 from ml2sc.errors import ArtifactError, DataError, InternalError, Ml2scError, ToolchainError, UsageError
 from ml2sc.frontend.data import Samples, load_samples, samples_from_arrays
+from ml2sc.ir.confidence import lower_confidence
 from ml2sc.ir.evaluate import evaluate_float
 from ml2sc.ir.forks import FORKS
 from ml2sc.ir.gas import Shares, estimate
@@ -33,163 +34,18 @@ from .chain import Chain, open_chain, revm_is_installed
 from .contract import Contract, ContractError
 from .deploy import Deployment, deploy
 from .prove import Proof, prove
+from .report import Differing, Distances, GasSpread, Outside, Report
 
 _RANDOM_SAMPLES = 100
 _LARGE_INPUT = 200  # elements; WAD calls of a larger model cost so much that only some samples make them
 _WAD_SAMPLES = 25
 _REFERENCE_SAMPLES = 10  # how many py-evm repeats of what revm answered
 
+_PERCENTILES = (50, 90, 99)
+"""Of the errors: which percentiles are reported."""
+
 _FLOAT64_ROUNDING = 2.0**-44
 """Rounding of the float64 evaluation itself, in units of its greatest intermediate value: room for 256 roundings."""
-
-
-@dataclass(frozen=True)
-class Distances:
-    """How far the contract's outputs are from another model's, over the samples in the declared range.
-
-    Attributes:
-        max_abs_error: Largest absolute difference over all outputs; None without any.
-        mean_abs_error: Mean absolute difference; None without any.
-        accuracy: Share of that model's decisions that are the labels; None without labels or decisions.
-    """
-
-    max_abs_error: float | None = None
-    mean_abs_error: float | None = None
-    accuracy: float | None = None
-
-
-@dataclass(frozen=True)
-class Outside:
-    """The samples outside the declared range: no bound is claimed for them.
-
-    Attributes:
-        decision_agreement: Share of them with onnxruntime's decision; None without decisions.
-        max_abs_error: Largest absolute difference to the float64 model; None without any.
-    """
-
-    decision_agreement: float | None = None
-    max_abs_error: float | None = None
-
-
-@dataclass(frozen=True)
-class GasSpread:
-    """Gas of the inference transactions (`classifyPacked`, or `predictPacked`): 21,000 and calldata included."""
-
-    min: int
-    mean: float
-    max: int
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a check found.
-
-    Attributes:
-        name: Name of the contract.
-        target: Backend that made it.
-        precision: Its number format.
-        chain: Where it ran.
-        samples: Number of samples tried.
-        random: Whether they were made up, for want of a file.
-        wad_samples: How many of them also took the WAD road.
-        outside_range: How many lie outside the declared range.
-        bit_exact_samples: On how many the contract gave the interpreters' integers, all of them.
-        decision_agreement: Share of decisions equal to onnxruntime's, in the declared range; None without decisions.
-        accuracy: Share of decisions equal to the labels; None without labels or decisions.
-        max_abs_error: Largest distance to the model in float64, in the declared range; None without outputs or samples.
-        mean_abs_error: Mean distance to it; likewise.
-        error_bound: What the compiler stated for `max_abs_error`.
-        within_bound: Whether the bound holds (but for float64's own rounding).
-        onnxruntime: Distances to onnxruntime, which computes in float32.
-        outside: About the samples outside the range.
-        gas: Gas of the inference transactions.
-        gas_deploy: Gas of deploying the contract; None if it was there already.
-        gas_weights: Gas of deploying its data contracts; None if they were there already.
-        gas_predicted: The mean that the gas model states for these very inputs (the Program interpreter counts their
-            branches), without asking the chain.
-        code_bytes: Bytes of the contract's code and of its data contracts.
-        first_difference: The first sample that is not bit-exact, and how; None if all are.
-        proof: What was compared of a contract that was there already; None if it was deployed for the check.
-    """
-
-    name: str
-    target: str
-    precision: str
-    chain: str
-    samples: int
-    random: bool
-    wad_samples: int
-    outside_range: int
-    bit_exact_samples: int
-    decision_agreement: float | None
-    accuracy: float | None
-    max_abs_error: float | None
-    mean_abs_error: float | None
-    error_bound: float
-    within_bound: bool
-    onnxruntime: Distances
-    outside: Outside
-    gas: GasSpread
-    gas_deploy: int | None
-    gas_weights: int | None
-    gas_predicted: int | None
-    code_bytes: int
-    first_difference: str | None = None
-    proof: Proof | None = None
-
-    @property
-    def bit_exact(self) -> bool:
-        """Whether every sample is."""
-        return self.bit_exact_samples == self.samples
-
-    @property
-    def ok(self) -> bool:
-        """Whether the contract is bit-exact on every sample and the stated bound holds."""
-        return self.bit_exact and self.within_bound
-
-    @property
-    def failure(self) -> str:
-        """What is wrong, in a sentence or two; empty if nothing is."""
-        parts = []
-        if not self.bit_exact:
-            wrong = self.samples - self.bit_exact_samples
-            parts.append(f"{wrong:,} of {self.samples:,} samples are not bit-exact; {self.first_difference}")
-        if not self.within_bound:
-            parts.append(f"max_abs_error {self.max_abs_error} is above the stated bound {self.error_bound}")
-        return "; ".join(parts)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the report as JSON values."""
-        return {
-            "name": self.name,
-            "target": self.target,
-            "precision": self.precision,
-            "chain": self.chain,
-            "ok": self.ok,
-            "samples": self.samples,
-            "random": self.random,
-            "wad_samples": self.wad_samples,
-            "outside_range": self.outside_range,
-            "bit_exact": self.bit_exact,
-            "bit_exact_samples": self.bit_exact_samples,
-            "first_difference": self.first_difference,
-            "decision_agreement": self.decision_agreement,
-            "accuracy": self.accuracy,
-            "max_abs_error": self.max_abs_error,
-            "mean_abs_error": self.mean_abs_error,
-            "error_bound": self.error_bound,
-            "within_bound": self.within_bound,
-            "onnxruntime": vars(self.onnxruntime),
-            "outside": vars(self.outside),
-            "gas": {
-                "deploy": self.gas_deploy,
-                "weights": self.gas_weights,
-                "inference": vars(self.gas),
-                "predicted": self.gas_predicted,
-            },
-            "code_bytes": self.code_bytes,
-            "proof": None if self.proof is None else self.proof.to_json(),
-        }
 
 
 Progress = Callable[[int, int], None]
@@ -566,19 +422,27 @@ def _float_answer(answers: Sequence[Any], *, has_decision: bool) -> _FloatAnswer
 class _Errors:
     """Gathers absolute differences."""
 
-    largest: float | None = None
-    total: float = 0.0
-    count: int = 0
+    found: list[Array] = field(default_factory=list)
 
     def add(self, differences: Array) -> None:
         if differences.size:
-            self.largest = max(self.largest or 0.0, float(differences.max()))
-            self.total += float(differences.sum())
-            self.count += differences.size
+            self.found.append(differences)
+
+    @property
+    def largest(self) -> float | None:
+        return max(float(d.max()) for d in self.found) if self.found else None
 
     @property
     def mean(self) -> float | None:
-        return self.total / self.count if self.count else None
+        return float(np.concatenate(self.found).mean()) if self.found else None
+
+    @property
+    def percentiles(self) -> dict[int, float]:
+        if not self.found:
+            return {}
+        every = np.concatenate(self.found)
+        # a value that occurred, so that no difference between two of them is invented
+        return {p: float(np.percentile(every, p, method="higher")) for p in _PERCENTILES}
 
 
 @dataclass
@@ -595,6 +459,10 @@ class _Share:
     @property
     def share(self) -> float | None:
         return self.so / self.count if self.count else None
+
+    @property
+    def lower_bound(self) -> float | None:
+        return lower_confidence(self.so, self.count) if self.count else None
 
 
 @dataclass
@@ -616,6 +484,7 @@ class _Tally:
     outside_agreement: _Share = field(default_factory=_Share)
     accuracy: _Share = field(default_factory=_Share)
     runtime_accuracy: _Share = field(default_factory=_Share)
+    differing: list[Differing] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         large = self.oracle.program.input.count > _LARGE_INPUT
@@ -687,7 +556,10 @@ class _Tally:
             self.within_bound &= bool((distances <= self.oracle.error_bound + rounding).all())
         if decision is None:
             return
-        (self.outside_agreement if outside else self.agreement).add(to_signed(decision) == runtime.decision)
+        same = to_signed(decision) == runtime.decision
+        (self.outside_agreement if outside else self.agreement).add(same)
+        if not same and runtime.decision is not None:
+            self.differing.append(Differing(index, to_signed(decision), runtime.decision, outside))
         if self.labels is not None:
             self.accuracy.add(to_signed(decision) == self.labels[index])
             self.runtime_accuracy.add(runtime.decision == self.labels[index])
@@ -708,9 +580,12 @@ class _Tally:
             outside_range=self.outside_count,
             bit_exact_samples=self.exact,
             decision_agreement=self.agreement.share,
+            agreement_lower_bound=self.agreement.lower_bound,
+            differing=tuple(self.differing),
             accuracy=self.accuracy.share,
             max_abs_error=self.errors.largest,
             mean_abs_error=self.errors.mean,
+            error_percentiles=self.errors.percentiles,
             error_bound=self.oracle.error_bound,
             within_bound=self.within_bound,
             onnxruntime=Distances(self.runtime_errors.largest, self.runtime_errors.mean, self.runtime_accuracy.share),

@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from .compiler import Options, build, compile  # noqa: A004
     from .folder import load_folder, write_folder
     from .frontend.torch_export import export_torch
-    from .runtime.check import Report, check
+    from .runtime.check import check
+    from .runtime.report import Report
     from .runtime.toolchain import Toolchain
 
 _HOMES = {
     "Artifact": "ml2sc.backends.base",
     "Options": "ml2sc.compiler",
-    "Report": "ml2sc.runtime.check",
+    "Report": "ml2sc.runtime.report",
     "Toolchain": "ml2sc.runtime.toolchain",
     "build": "ml2sc.compiler",
     "check": "ml2sc.runtime.check",

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ml2sc.backends.base import Artifact
-    from ml2sc.runtime.check import Report
+    from ml2sc.runtime.report import Differing, Report
+
+_SHOWN = 5
+"""Samples with other decisions that the table names."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -106,7 +109,10 @@ def _lines(report: Report) -> list[str]:
         ("bit-exact", f"{report.bit_exact_samples:,} of {report.samples:,} ({_paths(report)})"),
     ]
     if report.decision_agreement is not None:
-        rows.append(("decisions", f"{report.decision_agreement:.2%} as onnxruntime's"))
+        least = f"; at least {report.agreement_lower_bound:.2%} of inputs like these, with 95 % confidence"
+        rows.append(("decisions", f"{report.decision_agreement:.2%} as onnxruntime's{least}"))
+    if report.differing:
+        rows.append(("other ones", _differing(report.differing)))
     if report.accuracy is not None:
         rows.append(("accuracy", f"{report.accuracy:.2%}{_beside(theirs.accuracy, '.2%')}"))
     rows += [
@@ -114,6 +120,9 @@ def _lines(report: Report) -> list[str]:
         ("largest error", f"{_number(report.max_abs_error)}{_beside(theirs.max_abs_error, '.3g')}"),
         ("mean error", f"{_number(report.mean_abs_error)}{_beside(theirs.mean_abs_error, '.3g')}"),
     ]
+    if report.error_percentiles:
+        shares = (f"{value:.3g} in {percent} %" for percent, value in report.error_percentiles.items())
+        rows.append(("errors up to", ", ".join(shares)))
     if report.outside_range:
         share = report.outside.decision_agreement
         agreement = "" if share is None else f", {share:.2%} of the decisions as onnxruntime's"
@@ -128,6 +137,12 @@ def _lines(report: Report) -> list[str]:
         rows.append(("compared", report.proof.summary))
     title = heading(f"{report.name} ({report.target}, {report.precision}): ", sys.stdout)
     return [title + verdict, *(f"  {name:<14} {text}" for name, text in rows)]
+
+
+def _differing(samples: Sequence[Differing]) -> str:
+    """Name the samples whose decisions differ, the first few of many."""
+    shown = ", ".join(f"{d.sample} ({d.contract}, not {d.onnxruntime})" for d in samples[:_SHOWN])
+    return f"samples {shown}" + (f" and {len(samples) - _SHOWN} more (--json lists them)" if samples[_SHOWN:] else "")
 
 
 def _paths(report: Report) -> str:

@@ -15,12 +15,14 @@ from onnx import TensorProto, helper, numpy_helper
 import ml2sc
 from ml2sc.backends.base import Artifact
 from ml2sc.errors import ArtifactError, DataError, UsageError
+from ml2sc.ir.confidence import lower_confidence
 from ml2sc.ir.interpret import Interpreter, ProgramError
 from ml2sc.ir.ops.linear import Gemm
 from ml2sc.ir.program import to_signed
 from ml2sc.runtime import check as module
-from ml2sc.runtime.check import Report, check, random_samples
+from ml2sc.runtime.check import check, random_samples
 from ml2sc.runtime.contract import ContractError
+from ml2sc.runtime.report import Report
 
 SAMPLES = np.random.default_rng(5).uniform(-1, 1, (30, 4)).astype(np.float32)
 
@@ -307,3 +309,29 @@ def test_what_cannot_be_checked(pretend: Pretend) -> None:
         check(artifact, SAMPLES, address="0x" + "33" * 20)
     with pytest.raises(DataError, match="expected"):
         check(artifact, SAMPLES[:, :2])
+
+
+def test_certificate_of_the_samples(pretend: Pretend) -> None:
+    pretend()
+    x = SAMPLES.copy()
+    x[7, 2] = 9
+    artifact = compiled(precision="w2a2")
+    report = run(artifact, x)
+    assert list(report.error_percentiles) == [50, 90, 99]
+    median, most, nearly_all = report.error_percentiles.values()
+    assert report.max_abs_error is not None
+    assert 0 < median < most <= nearly_all <= report.max_abs_error <= report.error_bound
+    inside = [d for d in report.differing if not d.outside_range]
+    assert inside
+    assert all(d.contract != d.onnxruntime for d in report.differing)
+    assert [d.sample for d in report.differing] == sorted({d.sample for d in report.differing})
+    assert report.decision_agreement == (29 - len(inside)) / 29
+    assert report.agreement_lower_bound == lower_confidence(29 - len(inside), 29)
+    assert report.to_json()["differing"][0] == vars(report.differing[0])
+
+
+def test_percentiles_are_errors_that_occurred(pretend: Pretend) -> None:
+    pretend()
+    report = run(compiled(), SAMPLES[:1])
+    assert report.error_percentiles[99] == report.max_abs_error
+    assert run(compiled(), SAMPLES + 5).error_percentiles == {}

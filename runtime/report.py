@@ -1,0 +1,185 @@
+"""What a check found, in numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .prove import Proof
+
+
+@dataclass(frozen=True)
+class Distances:
+    """How far the contract's outputs are from another model's, over the samples in the declared range.
+
+    Attributes:
+        max_abs_error: Largest absolute difference over all outputs; None without any.
+        mean_abs_error: Mean absolute difference; None without any.
+        accuracy: Share of that model's decisions that are the labels; None without labels or decisions.
+    """
+
+    max_abs_error: float | None = None
+    mean_abs_error: float | None = None
+    accuracy: float | None = None
+
+
+@dataclass(frozen=True)
+class Outside:
+    """The samples outside the declared range: no bound is claimed for them.
+
+    Attributes:
+        decision_agreement: Share of them with onnxruntime's decision; None without decisions.
+        max_abs_error: Largest absolute difference to the float64 model; None without any.
+    """
+
+    decision_agreement: float | None = None
+    max_abs_error: float | None = None
+
+
+@dataclass(frozen=True)
+class GasSpread:
+    """Gas of the inference transactions (`classifyPacked`, or `predictPacked`): 21,000 and calldata included."""
+
+    min: int
+    mean: float
+    max: int
+
+
+@dataclass(frozen=True)
+class Differing:
+    """A sample whose decision is not onnxruntime's.
+
+    Attributes:
+        sample: Its number, from 0.
+        contract: The contract's decision.
+        onnxruntime: The other.
+        outside_range: Whether it lies outside the declared range.
+    """
+
+    sample: int
+    contract: int
+    onnxruntime: int
+    outside_range: bool
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a check found.
+
+    Attributes:
+        name: Name of the contract.
+        target: Backend that made it.
+        precision: Its number format.
+        chain: Where it ran.
+        samples: Number of samples tried.
+        random: Whether they were made up, for want of a file.
+        wad_samples: How many of them also took the WAD road.
+        outside_range: How many lie outside the declared range.
+        bit_exact_samples: On how many the contract gave the interpreters' integers, all of them.
+        decision_agreement: Share of decisions equal to onnxruntime's, in the declared range; None without decisions.
+        agreement_lower_bound: What that share is at least for inputs like these, with a confidence of 95 % (Clopper and
+            Pearson); None without decisions.
+        differing: The samples with other decisions than onnxruntime's.
+        accuracy: Share of decisions equal to the labels; None without labels or decisions.
+        max_abs_error: Largest distance to the model in float64, in the declared range; None without outputs or samples.
+        mean_abs_error: Mean distance to it; likewise.
+        error_percentiles: Distances that so many percent of them do not exceed, by percentage.
+        error_bound: What the compiler stated for `max_abs_error`.
+        within_bound: Whether the bound holds (but for float64's own rounding).
+        onnxruntime: Distances to onnxruntime, which computes in float32.
+        outside: About the samples outside the range.
+        gas: Gas of the inference transactions.
+        gas_deploy: Gas of deploying the contract; None if it was there already.
+        gas_weights: Gas of deploying its data contracts; None if they were there already.
+        gas_predicted: The mean that the gas model states for these very inputs (the Program interpreter counts their
+            branches), without asking the chain.
+        code_bytes: Bytes of the contract's code and of its data contracts.
+        first_difference: The first sample that is not bit-exact, and how; None if all are.
+        proof: What was compared of a contract that was there already; None if it was deployed for the check.
+    """
+
+    name: str
+    target: str
+    precision: str
+    chain: str
+    samples: int
+    random: bool
+    wad_samples: int
+    outside_range: int
+    bit_exact_samples: int
+    decision_agreement: float | None
+    agreement_lower_bound: float | None
+    differing: tuple[Differing, ...]
+    accuracy: float | None
+    max_abs_error: float | None
+    mean_abs_error: float | None
+    error_percentiles: Mapping[int, float]
+    error_bound: float
+    within_bound: bool
+    onnxruntime: Distances
+    outside: Outside
+    gas: GasSpread
+    gas_deploy: int | None
+    gas_weights: int | None
+    gas_predicted: int | None
+    code_bytes: int
+    first_difference: str | None = None
+    proof: Proof | None = None
+
+    @property
+    def bit_exact(self) -> bool:
+        """Whether every sample is."""
+        return self.bit_exact_samples == self.samples
+
+    @property
+    def ok(self) -> bool:
+        """Whether the contract is bit-exact on every sample and the stated bound holds."""
+        return self.bit_exact and self.within_bound
+
+    @property
+    def failure(self) -> str:
+        """What is wrong, in a sentence or two; empty if nothing is."""
+        parts = []
+        if not self.bit_exact:
+            wrong = self.samples - self.bit_exact_samples
+            parts.append(f"{wrong:,} of {self.samples:,} samples are not bit-exact; {self.first_difference}")
+        if not self.within_bound:
+            parts.append(f"max_abs_error {self.max_abs_error} is above the stated bound {self.error_bound}")
+        return "; ".join(parts)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as JSON values."""
+        return {
+            "name": self.name,
+            "target": self.target,
+            "precision": self.precision,
+            "chain": self.chain,
+            "ok": self.ok,
+            "samples": self.samples,
+            "random": self.random,
+            "wad_samples": self.wad_samples,
+            "outside_range": self.outside_range,
+            "bit_exact": self.bit_exact,
+            "bit_exact_samples": self.bit_exact_samples,
+            "first_difference": self.first_difference,
+            "decision_agreement": self.decision_agreement,
+            "agreement_lower_bound": self.agreement_lower_bound,
+            "differing": [vars(sample) for sample in self.differing],
+            "accuracy": self.accuracy,
+            "max_abs_error": self.max_abs_error,
+            "mean_abs_error": self.mean_abs_error,
+            "error_percentiles": {str(percent): value for percent, value in self.error_percentiles.items()},
+            "error_bound": self.error_bound,
+            "within_bound": self.within_bound,
+            "onnxruntime": vars(self.onnxruntime),
+            "outside": vars(self.outside),
+            "gas": {
+                "deploy": self.gas_deploy,
+                "weights": self.gas_weights,
+                "inference": vars(self.gas),
+                "predicted": self.gas_predicted,
+            },
+            "code_bytes": self.code_bytes,
+            "proof": None if self.proof is None else self.proof.to_json(),
+        }
