@@ -7,7 +7,7 @@ nobody (an input, a constant).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
@@ -188,10 +188,10 @@ class Graph:
 
     # -- changing --------------------------------------------------------------------------------------------------
 
-    def fresh(self, base: str) -> str:
-        """Return `base`, or `base.1`, `base.2`, …: a name neither a tensor nor a node has."""
+    def fresh(self, base: str, reserved: Collection[str] = ()) -> str:
+        """Return `base`, or `base.1`, `base.2`, …: a name neither a tensor nor a node has, nor one that is reserved."""
         name, count = base, 0
-        while name in self._tensors or name in self._nodes:
+        while name in self._tensors or name in self._nodes or name in reserved:
             count += 1
             name = f"{base}.{count}"
         return name

@@ -14,8 +14,9 @@ import numpy as np
 from ml2sc.ir.graph import Graph, Node, Tensor
 from ml2sc.ir.ops import op_of
 from ml2sc.ir.ops.base import attr_float, attr_int
-from ml2sc.ir.ops.linear import FOLD_ERROR, is_folded
+from ml2sc.ir.ops.linear import is_folded
 from ml2sc.ir.ops.normalization import BatchNormalization
+from ml2sc.ir.ops.operands import FOLD_ERROR
 from ml2sc.ir.types import Array, DType
 
 RESHAPING = frozenset({"Identity", "Flatten", "Reshape", "Squeeze", "Unsqueeze"})

@@ -26,6 +26,8 @@ from .prescribed import is_prequantized, on_grid, prescription
 
 _ROOMY = 200
 """Bits that a scalar computation may use of a word before its operands are requantised."""
+_LONG = 128
+"""Bits from which on an operand of a sum loses those that are far below what its format's precision needs."""
 _TABLE_BITS = 10
 """Widest activations that index tables."""
 _TABLE_RESULT_BITS = 16
@@ -104,8 +106,12 @@ class _Quantization:
         )
         if is_prequantized(graph):  # the model's own rounding shows what ours adds: let it add little
             self.precise_bits = max(self.precise_bits, _PRECISE_BESIDE_PRESCRIBED)
+        # constants give their names to their integers, but for shapes and indices, which are copied as they are
+        self._reserved = {n for n, t in graph.tensors.items() if not t.is_constant or t.type is DType.INT64}
+        self._reserved.update(node.name for node in graph)
         self._raw: dict[str, str] = {}
         self._activation: dict[str, str] = {}
+        self._shortened: dict[str, str] = {}
         self._narrow: set[str] = set()  # tensors of the target that are in activation format
         self._real: dict[str, Bounds] = {}
         self._error: dict[str, Array] = {}
@@ -195,6 +201,16 @@ class _Quantization:
         raw = self.raw(name)
         return raw if self.bits(raw) + extra_bits <= _ROOMY else self.activation(name)
 
+    def addend(self, name: str) -> Tensor:
+        raw = self.raw(name)
+        if self.bits(raw) <= _LONG or isinstance(self.precision, Binary):
+            return raw
+        if name not in self._shortened:
+            scale = self.step(max(-self._extent(self._real[raw.name])[0], self._extent(self._real[raw.name])[1]))
+            wide = FixedPoint(ACCUMULATOR_BITS, True, scale / (1 << self.precise_bits))
+            self._shortened[name] = self._requantize(raw, wide, f"{name}.shortened").name
+        return self.target.tensor(self._shortened[name])
+
     def bits(self, x: Tensor) -> int:
         lo, hi = self._extent(self._real[x.name])
         magnitude = max(-lo, hi) + float(self._error[x.name].max(initial=0.0))
@@ -207,7 +223,7 @@ class _Quantization:
         return (math.ceil(Fraction(magnitude) / x.format.scale) + 1).bit_length()
 
     def aligned(self, names: Sequence[str]) -> list[Tensor]:
-        raws = {name: self.raw(name) for name in names if not self.is_constant(name)}
+        raws = {name: self.addend(name) for name in names if not self.is_constant(name)}
         found = self._aligned(raws, [name for name in dict.fromkeys(names) if self.is_constant(name)])
         return [found[name] for name in names]
 
@@ -278,7 +294,7 @@ class _Quantization:
         interval = Interval(lo, hi)
         format_ = FixedPoint(interval.signed_bits, True, scale)
         return self.target.add_tensor(
-            Tensor(self.target.fresh(base), real.shape, format_, q, interval, np.asarray(real, dtype=np.float64))
+            Tensor(self._new_name(base), real.shape, format_, q, interval, np.asarray(real, dtype=np.float64))
         )
 
     def emit(
@@ -303,13 +319,15 @@ class _Quantization:
             ends = [v for key, v in (attrs or {}).items() if key in {"lo", "hi"} and isinstance(v, int)]
             # a bound outside the format moves values out of it
             type_ = source.format if all(source.format.qmin <= v <= source.format.qmax for v in ends) else type_
-        tensor = self.target.add_tensor(Tensor(self.target.fresh(output or f"{node.output}.part"), shape, type_))
+        new_name = self._new_name(f"{node.output}.part") if output is None else self.target.fresh(output)
+        tensor = self.target.add_tensor(Tensor(new_name, shape, type_))
         if output is not None:
             self._raw[output] = tensor.name
         wide_entries = "table" in (attrs or {}) and type_.bits == _TABLE_RESULT_BITS
         if type_.bits != ACCUMULATOR_BITS and not wide_entries:
             self._narrow.add(tensor.name)
-        name = node.name if not self.target.has_node(node.name) else f"{node.name}.{op_type.lower()}"
+        taken = self.target.has_node(node.name)
+        name = self._new_name(f"{node.name}.{op_type.lower()}") if taken else node.name
         new = self.target.add(op_type, inputs, [tensor.name], attrs, name=name, origin=node.origin or (node.name,))
         self._analyse(new, [output])
         return tensor
@@ -317,6 +335,8 @@ class _Quantization:
     def move(self, node: Node) -> None:
         dynamic = [name for name in dict.fromkeys(node.inputs) if name and self._moves(name)]
         raws = {name: self.raw(name) for name in dynamic if not self.is_constant(name)}
+        if len({t.format.scale for t in raws.values()}) > 1:
+            raws = {name: self.addend(name) for name in raws}
         formats = {(t.format.scale, t.format.zero_point) for t in raws.values()}
         floats = [name for name in dynamic if self.is_constant(name)]
         if len(formats) > 1 or floats:
@@ -342,6 +362,10 @@ class _Quantization:
         self._analyse(new, list(node.outputs))
 
     # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _new_name(self, base: str) -> str:
+        """Return a name for a tensor or a node that the float graph does not have."""
+        return self.target.fresh(base, self._reserved)
 
     def _moves(self, name: str) -> bool:
         return self.source.tensor(name).type is not DType.INT64 or not self.is_constant(name)
@@ -377,14 +401,14 @@ class _Quantization:
                 hint="narrow the input range (--input-range), or choose a narrower --precision",
             )
         multiplier, shift = found
-        tensor = self.target.add_tensor(Tensor(self.target.fresh(name), x.shape, to))
+        tensor = self.target.add_tensor(Tensor(self._new_name(name), x.shape, to))
         producer = self.target.producer(x.name)
         new = self.target.add(
             "Requantize",
             [x.name],
             [tensor.name],
             {"multiplier": multiplier, "shift": shift},
-            name=f"{tensor.name}.requantize",
+            name=self._new_name(f"{tensor.name}.requantize"),
             origin=producer.origin if producer else (),
         )
         self._analyse(new, [None])

@@ -18,7 +18,6 @@ from ..series import ONE, Series, erf, exp, log, sqrt, two_over_root_pi
 from ..smooth import Line
 from ..types import Array, FixedPoint, round_half_up
 from .base import Arrays, Bounds, ErrorContext, Inputs, attr_float, attr_int, register_op
-from .elementwise import _value
 from .functions import (
     FLOAT_SLACK,
     LEAST_BITS,
@@ -30,6 +29,7 @@ from .functions import (
     table_of,
     too_wide,
 )
+from .operands import value_at
 from .quantizer import Quantizer
 
 
@@ -108,7 +108,7 @@ class Softplus(SmoothFunction):
         return log(1 + exp(x))
 
     def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
-        y, x = super().evaluate(node, inputs)[0], _value(inputs, 0)
+        y, x = super().evaluate(node, inputs)[0], value_at(inputs, 0)
         return [np.where(x > attr_float(node, "threshold", math.inf), x, y)]
 
     def settings(self, node: Node) -> dict[str, AttrValue]:

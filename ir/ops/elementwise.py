@@ -14,44 +14,12 @@ from ml2sc.errors import ShapeError, UnsupportedModelError
 from ..graph import AttrValue, Node, Tensor
 from ..types import Array, DType, round_half_up
 from .base import Arrays, Bounds, ErrorContext, Inputs, OpDef, Signature, attr_float, register_op
-from .linear import FOLD_ERROR, widened
+from .linear import widened
+from .operands import UnaryOp, bounds_at, input_error, int_of, magnitude, tensor_at, value_at
 from .quantizer import Quantizer
 
 _UNDERFLOW = 2.0**-1000
 """More than a float64 operation can lose where its result is too small to be rounded relatively."""
-
-
-def _value(values: Sequence[Array | None], slot: int) -> Array:
-    value = values[slot]
-    assert value is not None
-    return value
-
-
-def _tensor(inputs: Inputs, slot: int) -> Tensor:
-    tensor = inputs[slot]
-    assert tensor is not None
-    return tensor
-
-
-def _bound(bounds: Sequence[Bounds | None], slot: int) -> Bounds:
-    bound = bounds[slot]
-    assert bound is not None
-    return bound
-
-
-def _magnitude(bounds: Bounds) -> Array:
-    magnitude: Array = np.maximum(np.abs(bounds.lo), np.abs(bounds.hi))
-    return magnitude
-
-
-def _input_error(inputs: Inputs, context: ErrorContext, slot: int) -> Array:
-    """Return the error of an operand: that of a tensor, or of a constant's rounding."""
-    tensor = _tensor(inputs, slot)
-    if tensor.data is None:
-        return _value(context.errors, slot)
-    assert tensor.real is not None
-    error: Array = np.abs(tensor.format.dequantize(tensor.data) - tensor.real) + FOLD_ERROR * np.abs(tensor.real)
-    return error
 
 
 class _Broadcasting(OpDef):
@@ -62,7 +30,7 @@ class _Broadcasting(OpDef):
     function: ClassVar[np.ufunc]
 
     def infer(self, node: Node, inputs: Inputs) -> list[Signature]:
-        a, b = _tensor(inputs, 0), _tensor(inputs, 1)
+        a, b = tensor_at(inputs, 0), tensor_at(inputs, 1)
         try:
             shape = np.broadcast_shapes(a.shape, b.shape)
         except ValueError:
@@ -73,13 +41,13 @@ class _Broadcasting(OpDef):
         return [Signature(shape, dtype)]
 
     def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
-        return [np.asarray(type(self).function(_value(inputs, 0), _value(inputs, 1)))]
+        return [np.asarray(type(self).function(value_at(inputs, 0), value_at(inputs, 1)))]
 
     def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:
-        a, b = _bound(inputs, 0), _bound(inputs, 1)
+        a, b = bounds_at(inputs, 0), bounds_at(inputs, 1)
         corners = [type(self).function(x, y) for x in a for y in b]
         bounds = Bounds(np.minimum.reduce(corners), np.maximum.reduce(corners))
-        return [widened(bounds, _magnitude(bounds) + _UNDERFLOW)]
+        return [widened(bounds, magnitude(bounds) + _UNDERFLOW)]
 
 
 @register_op
@@ -95,7 +63,7 @@ class Add(_Broadcasting):
     signs: ClassVar[tuple[int, int]] = (1, 1)
 
     def quantize(self, node: Node, q: Quantizer) -> None:
-        dynamic = {slot: q.raw(name) for slot, name in enumerate(node.inputs) if not q.is_constant(name)}
+        dynamic = {slot: q.addend(name) for slot, name in enumerate(node.inputs) if not q.is_constant(name)}
         scales = [t.format.scale for t in dynamic.values()]
         common = min(scales)
         for slot in range(2):
@@ -118,7 +86,7 @@ class Add(_Broadcasting):
     def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
         total: Array | int = 0
         for slot, multiplier in enumerate(_multipliers(node)):
-            total = total + multiplier * (_value(values, slot) - _tensor(inputs, slot).format.zero_point)
+            total = total + multiplier * (value_at(values, slot) - tensor_at(inputs, slot).format.zero_point)
         return [np.asarray(total)]
 
     def interval_exact(
@@ -126,7 +94,7 @@ class Add(_Broadcasting):
     ) -> list[Bounds]:
         lows, highs = [], []
         for slot, multiplier in enumerate(_multipliers(node)):
-            b = _bound(bounds, slot)
+            b = bounds_at(bounds, slot)
             lows.append(b.lo if multiplier >= 0 else b.hi)
             highs.append(b.hi if multiplier >= 0 else b.lo)
         return [
@@ -139,10 +107,10 @@ class Add(_Broadcasting):
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
         total: Array | float = attr_float(node, "slack", 0.0)
         for slot, multiplier in enumerate(_multipliers(node)):
-            error = _input_error(inputs, context, slot)
-            ratio = abs(multiplier) * context.outputs[0].format.scale / _tensor(inputs, slot).format.scale
+            error = input_error(inputs, context, slot)
+            ratio = abs(multiplier) * context.outputs[0].format.scale / tensor_at(inputs, slot).format.scale
             wrong = abs(float(ratio - 1))
-            total = total + error + wrong * (_magnitude(_bound(context.real, slot)) + error)
+            total = total + error + wrong * (magnitude(bounds_at(context.real, slot)) + error)
         return [np.asarray(total)]
 
 
@@ -178,21 +146,23 @@ class Mul(_Broadcasting):
         q.emit(node, "Mul", names, scale, output=node.output)
 
     def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
-        a, b = (_value(values, slot) - _tensor(inputs, slot).format.zero_point for slot in range(2))
+        a, b = (value_at(values, slot) - tensor_at(inputs, slot).format.zero_point for slot in range(2))
         return [np.asarray(a * b)]
 
     def interval_exact(
         self, node: Node, inputs: Inputs, bounds: Sequence[Bounds | None], outputs: Sequence[Tensor]
     ) -> list[Bounds]:
         corners = [
-            self.evaluate_exact(node, inputs, [x, y], outputs)[0] for x in _bound(bounds, 0) for y in _bound(bounds, 1)
+            self.evaluate_exact(node, inputs, [x, y], outputs)[0]
+            for x in bounds_at(bounds, 0)
+            for y in bounds_at(bounds, 1)
         ]
         return [Bounds(np.minimum.reduce(corners), np.maximum.reduce(corners))]
 
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
         """|â·b̂ − a·b| <= |a|·e_b + |b|·e_a + e_a·e_b."""
-        e_a, e_b = _input_error(inputs, context, 0), _input_error(inputs, context, 1)
-        a, b = _magnitude(_bound(context.real, 0)), _magnitude(_bound(context.real, 1))
+        e_a, e_b = input_error(inputs, context, 0), input_error(inputs, context, 1)
+        a, b = magnitude(bounds_at(context.real, 0)), magnitude(bounds_at(context.real, 1))
         return [a * e_b + b * e_a + e_a * e_b]
 
 
@@ -203,13 +173,13 @@ class Div(Mul):
     op_type = "Div"
 
     def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
-        a, b = _value(inputs, 0), _value(inputs, 1)
+        a, b = value_at(inputs, 0), value_at(inputs, 1)
         if a.dtype.kind == "i" and b.dtype.kind == "i":
             return [np.trunc(a / b).astype(np.int64)]
         return [np.asarray(a / b)]
 
     def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:
-        b = _bound(inputs, 1)
+        b = bounds_at(inputs, 1)
         if not np.array_equal(b.lo, b.hi) or not np.all(b.lo):
             self._refuse(node)
         return super().interval(node, [inputs[0], Bounds(1.0 / b.lo, 1.0 / b.lo)])
@@ -225,33 +195,17 @@ class Div(Mul):
         )
 
 
-class _Unary(OpDef):
-    """One operand, one result of its shape."""
-
-    def infer(self, node: Node, inputs: Inputs) -> list[Signature]:
-        x = _tensor(inputs, 0)
-        return [Signature(x.shape, DType.INT64 if x.type is DType.INT64 else DType.FLOAT)]
-
-    def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:
-        """Sound for growing functions."""
-        x = _bound(inputs, 0)
-        rest = list(inputs[1:])
-        lows = self.evaluate(node, [x.lo, *(b if b is None else b.lo for b in rest)])[0]
-        highs = self.evaluate(node, [x.hi, *(b if b is None else b.hi for b in rest)])[0]
-        return [Bounds(lows, highs)]
-
-
 @register_op
-class Neg(_Unary):
+class Neg(UnaryOp):
     """−X."""
 
     op_type = "Neg"
 
     def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
-        return [-_value(inputs, 0)]
+        return [-value_at(inputs, 0)]
 
     def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:
-        x = _bound(inputs, 0)
+        x = bounds_at(inputs, 0)
         return [Bounds(-x.hi, -x.lo)]
 
     def quantize(self, node: Node, q: Quantizer) -> None:
@@ -259,40 +213,40 @@ class Neg(_Unary):
         q.emit(node, "Neg", [x.name], x.format.scale, output=node.output)
 
     def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
-        return [_tensor(inputs, 0).format.zero_point - _value(values, 0)]
+        return [tensor_at(inputs, 0).format.zero_point - value_at(values, 0)]
 
     def interval_exact(
         self, node: Node, inputs: Inputs, bounds: Sequence[Bounds | None], outputs: Sequence[Tensor]
     ) -> list[Bounds]:
-        z, x = _tensor(inputs, 0).format.zero_point, _bound(bounds, 0)
+        z, x = tensor_at(inputs, 0).format.zero_point, bounds_at(bounds, 0)
         return [Bounds(z - x.hi, z - x.lo)]
 
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
-        return [_value(context.errors, 0)]
+        return [value_at(context.errors, 0)]
 
 
 @register_op
-class Relu(_Unary):
+class Relu(UnaryOp):
     """max(X, 0). In a quantised graph: max(x, z), in the format of x."""
 
     op_type = "Relu"
 
     def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
-        return [np.maximum(_value(inputs, 0), 0)]
+        return [np.maximum(value_at(inputs, 0), 0)]
 
     def quantize(self, node: Node, q: Quantizer) -> None:
         x = q.raw(node.inputs[0])
         q.emit(node, "Relu", [x.name], x.format.scale, output=node.output, zero_point=x.format.zero_point)
 
     def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
-        return [np.maximum(_value(values, 0), _tensor(inputs, 0).format.zero_point)]
+        return [np.maximum(value_at(values, 0), tensor_at(inputs, 0).format.zero_point)]
 
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
-        return [_value(context.errors, 0)]
+        return [value_at(context.errors, 0)]
 
 
 @register_op
-class LeakyRelu(_Unary):
+class LeakyRelu(UnaryOp):
     """X where X >= 0, else alpha · X.
 
     In a quantised graph, at a scale `shift` bits finer: (x − z)·2^shift, or (x − z)·multiplier.
@@ -301,11 +255,11 @@ class LeakyRelu(_Unary):
     op_type = "LeakyRelu"
 
     def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
-        x = _value(inputs, 0)
+        x = value_at(inputs, 0)
         return [np.where(x >= 0, x, attr_float(node, "alpha", 0.01) * x)]
 
     def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:
-        x = _bound(inputs, 0)
+        x = bounds_at(inputs, 0)
         corners = [self.evaluate(node, [v])[0] for v in (x.lo, x.hi, np.clip(0.0, x.lo, x.hi))]
         return [Bounds(np.minimum.reduce(corners), np.maximum.reduce(corners))]
 
@@ -322,33 +276,33 @@ class LeakyRelu(_Unary):
         )
 
     def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
-        x = _value(values, 0) - _tensor(inputs, 0).format.zero_point
-        return [np.where(x >= 0, x * (1 << _int(node, "shift")), x * _int(node, "multiplier"))]
+        x = value_at(values, 0) - tensor_at(inputs, 0).format.zero_point
+        return [np.where(x >= 0, x * (1 << int_of(node, "shift")), x * int_of(node, "multiplier"))]
 
     def interval_exact(
         self, node: Node, inputs: Inputs, bounds: Sequence[Bounds | None], outputs: Sequence[Tensor]
     ) -> list[Bounds]:
-        x, zero = _bound(bounds, 0), _tensor(inputs, 0).format.zero_point
+        x, zero = bounds_at(bounds, 0), tensor_at(inputs, 0).format.zero_point
         middle = np.minimum(np.maximum(zero, x.lo), x.hi)
         corners = [self.evaluate_exact(node, inputs, [v], outputs)[0] for v in (x.lo, x.hi, middle)]
         return [Bounds(np.minimum.reduce(corners), np.maximum.reduce(corners))]
 
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
-        alpha, x_error = attr_float(node, "alpha", 0.01), _value(context.errors, 0)
-        wrong = abs(float(Fraction(_int(node, "multiplier"), 1 << _int(node, "shift")) - Fraction(alpha)))
-        below = np.maximum(-_bound(context.real, 0).lo, 0) + x_error
+        alpha, x_error = attr_float(node, "alpha", 0.01), value_at(context.errors, 0)
+        wrong = abs(float(Fraction(int_of(node, "multiplier"), 1 << int_of(node, "shift")) - Fraction(alpha)))
+        below = np.maximum(-bounds_at(context.real, 0).lo, 0) + x_error
         return [max(1.0, abs(alpha)) * x_error + wrong * below]
 
 
 @register_op
-class Clip(_Unary):
+class Clip(UnaryOp):
     """min(max(X, lo), hi), the bounds constant and optional. In a quantised graph: attributes lo and hi, integers."""
 
     op_type = "Clip"
     max_inputs = 3
 
     def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
-        x = _value(inputs, 0)
+        x = value_at(inputs, 0)
         lo, hi = (inputs[slot] if slot < len(inputs) else None for slot in (1, 2))
         x = x if lo is None else np.maximum(x, lo)
         return [x if hi is None else np.minimum(x, hi)]
@@ -368,43 +322,43 @@ class Clip(_Unary):
         q.emit(node, "Clip", [x.name], x.format.scale, output=node.output, zero_point=x.format.zero_point, attrs=attrs)
 
     def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
-        x = _value(values, 0)
-        x = np.maximum(x, _int(node, "lo")) if "lo" in node.attrs else x
-        return [np.minimum(x, _int(node, "hi")) if "hi" in node.attrs else x]
+        x = value_at(values, 0)
+        x = np.maximum(x, int_of(node, "lo")) if "lo" in node.attrs else x
+        return [np.minimum(x, int_of(node, "hi")) if "hi" in node.attrs else x]
 
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
-        fmt, wrong = _tensor(inputs, 0).format, Fraction(0)
+        fmt, wrong = tensor_at(inputs, 0).format, Fraction(0)
         for key in ("lo", "hi"):
             if key in node.attrs:
-                stands_for = (_int(node, key) - fmt.zero_point) * fmt.scale
+                stands_for = (int_of(node, key) - fmt.zero_point) * fmt.scale
                 wrong = max(wrong, abs(stands_for - Fraction(attr_float(node, f"real_{key}", 0.0))))
-        return [_value(context.errors, 0) + float(wrong)]
+        return [value_at(context.errors, 0) + float(wrong)]
 
 
 @register_op
-class Requantize(_Unary):
+class Requantize(UnaryOp):
     """clamp(floor(((x − z_x)·multiplier + 2^(shift−1)) / 2^shift) + z_y, qmin, qmax), into the format of the output."""
 
     op_type = "Requantize"
     onnx = False
 
     def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
-        return [_value(inputs, 0)]
+        return [value_at(inputs, 0)]
 
     def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
-        fmt, shift = outputs[0].format, _int(node, "shift")
-        x = (_value(values, 0) - _tensor(inputs, 0).format.zero_point) * _int(node, "multiplier")
+        fmt, shift = outputs[0].format, int_of(node, "shift")
+        x = (value_at(values, 0) - tensor_at(inputs, 0).format.zero_point) * int_of(node, "multiplier")
         y = (x + ((1 << shift) >> 1)) // (1 << shift) + fmt.zero_point
         return [np.minimum(np.maximum(y, fmt.qmin), fmt.qmax)]
 
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
         """Half a step of rounding, what the multiplier misses, and what saturation cuts off."""
-        x, y = _tensor(inputs, 0).format, context.outputs[0].format
-        error, real = _value(context.errors, 0), _bound(context.real, 0)
-        shift = _int(node, "shift")
-        ratio = y.scale * Fraction(_int(node, "multiplier"), 1 << shift) / x.scale
+        x, y = tensor_at(inputs, 0).format, context.outputs[0].format
+        error, real = value_at(context.errors, 0), bounds_at(context.real, 0)
+        shift = int_of(node, "shift")
+        ratio = y.scale * Fraction(int_of(node, "multiplier"), 1 << shift) / x.scale
         rounding = float(y.scale) / 2 if shift else 0.0
-        moved = error + abs(float(ratio - 1)) * (_magnitude(real) + error) + rounding
+        moved = error + abs(float(ratio - 1)) * (magnitude(real) + error) + rounding
         top = float((y.qmax - y.zero_point) * y.scale)
         bottom = float((y.qmin - y.zero_point) * y.scale)
         return [moved + np.maximum(np.maximum(real.hi - top, bottom - real.lo), 0.0)]
@@ -415,12 +369,6 @@ def _multipliers(node: Node) -> tuple[int, int]:
     assert isinstance(multipliers, tuple)
     a, b = (int(m) for m in multipliers)
     return a, b
-
-
-def _int(node: Node, key: str) -> int:
-    value = node.attrs[key]
-    assert isinstance(value, int)
-    return value
 
 
 def _is_power_of_two(ratio: Fraction) -> bool:

@@ -23,7 +23,7 @@ from ..series import ONE, Series
 from ..smooth import Curve, Line, Polynomials, approximate, slope
 from ..types import Array, FixedPoint, round_half_up
 from .base import OPS, Arrays, Bounds, ErrorContext, Inputs, attr_float, attr_int
-from .elementwise import _bound, _tensor, _Unary, _value
+from .operands import UnaryOp, bounds_at, tensor_at, value_at
 from .quantizer import Quantizer
 
 _FLAT = 40
@@ -40,7 +40,7 @@ _NEAR = 1e-4
 """How far a function's turn may be from where it says."""
 
 
-class RealFunction(_Unary):
+class RealFunction(UnaryOp):
     """A function of one variable that is not made of straight lines.
 
     In a quantised graph it is a table (attribute `table`: the result's q for every q of the input's format, which is
@@ -96,10 +96,10 @@ class RealFunction(_Unary):
 
     def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
         with np.errstate(all="ignore"):  # an infinite or NaN constant is reported where it is used
-            return [np.asarray(self.real(node, _value(inputs, 0).astype(np.float64)))]
+            return [np.asarray(self.real(node, value_at(inputs, 0).astype(np.float64)))]
 
     def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:
-        x = _bound(inputs, 0)
+        x = bounds_at(inputs, 0)
         lo, hi = float(x.lo.min(initial=math.inf)), float(x.hi.max(initial=-math.inf))
         if x.lo.size and not self.domain(lo, hi):
             raise RangeError(
@@ -150,7 +150,7 @@ class RealFunction(_Unary):
         q.emit(node, self.op_type, [x.name], Fraction(2) ** -bits, output=node.output, attrs=all_attrs)
 
     def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
-        x, q = _tensor(inputs, 0).format, _value(values, 0)
+        x, q = tensor_at(inputs, 0).format, value_at(values, 0)
         if (table := table_of(node)) is not None:
             result = [table[int(v) - x.qmin] for v in q.ravel()]
         else:
@@ -161,7 +161,7 @@ class RealFunction(_Unary):
     def interval_exact(
         self, node: Node, inputs: Inputs, bounds: Sequence[Bounds | None], outputs: Sequence[Tensor]
     ) -> list[Bounds]:
-        x, from_, to = _bound(bounds, 0), _tensor(inputs, 0).format, outputs[0].format
+        x, from_, to = bounds_at(bounds, 0), tensor_at(inputs, 0).format, outputs[0].format
         if (table := table_of(node)) is not None:
             pairs = [
                 (int(a) - from_.qmin, int(b) - from_.qmin) for a, b in zip(x.lo.ravel(), x.hi.ravel(), strict=True)
@@ -182,9 +182,9 @@ class RealFunction(_Unary):
 
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
         """What the input's error becomes, and what the integer form adds."""
-        x, y = _tensor(inputs, 0).format, context.outputs[0].format
+        x, y = tensor_at(inputs, 0).format, context.outputs[0].format
         lo, hi = attr_float(node, "from_real", 0.0), attr_float(node, "to_real", 0.0)
-        error = _value(context.errors, 0)
+        error = value_at(context.errors, 0)
         if table_of(node) is None:
             moved = attr_float(node, "moved", 0.0)
             spread = self.spread(node, lo, hi, np.maximum(error, moved))
@@ -243,7 +243,7 @@ class SmoothFunction(RealFunction):
         return Curve(key, lambda x: self.real(node, x), left, right, mirror=self.mirror, exact_right=self.exact_right)
 
     def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
-        x = _value(inputs, 0).astype(np.float64)
+        x = value_at(inputs, 0).astype(np.float64)
         left, right = self.lines(node)
         end = 0.0 if self.exact_right else float(_FLAT)
         with np.errstate(all="ignore"):

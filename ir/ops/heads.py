@@ -14,7 +14,7 @@ from ..graph import Node, Tensor
 from ..program import word_multiplier
 from ..types import Array, DType
 from .base import Arrays, Bounds, ErrorContext, Inputs, OpDef, Signature, attr_int, register_op
-from .elementwise import _bound, _tensor, _value
+from .operands import bounds_at, tensor_at, value_at
 from .quantizer import Quantizer
 
 
@@ -32,7 +32,7 @@ class _VectorOp(OpDef):
     """
 
     def infer(self, node: Node, inputs: Inputs) -> list[Signature]:
-        x = _tensor(inputs, 0)
+        x = tensor_at(inputs, 0)
         _axis(node, len(x.shape), -1)
         return [Signature(x.shape, DType.FLOAT)]
 
@@ -50,7 +50,7 @@ class _VectorOp(OpDef):
         )
 
     def _rows(self, node: Node, inputs: Inputs, values: Arrays) -> Array:
-        x = _value(values, 0) - _tensor(inputs, 0).format.zero_point
+        x = value_at(values, 0) - tensor_at(inputs, 0).format.zero_point
         return x.reshape(-1, attr_int(node, "size", 1))
 
     def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
@@ -68,13 +68,13 @@ class Softmax(_VectorOp):
     op_type = "Softmax"
 
     def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
-        x = _value(inputs, 0)
+        x = value_at(inputs, 0)
         axis = _axis(node, x.ndim, -1)
         e = np.exp(x - x.max(axis=axis, keepdims=True))
         return [e / e.sum(axis=axis, keepdims=True)]
 
     def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:
-        shape = _bound(inputs, 0).lo.shape
+        shape = bounds_at(inputs, 0).lo.shape
         return [Bounds(np.zeros(shape), np.ones(shape))]
 
     def quantize(self, node: Node, q: Quantizer) -> None:
@@ -94,8 +94,8 @@ class Softmax(_VectorOp):
 
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
         """|∂p_i/∂x_j| sums to 2·p_i·(1 − p_i) <= 1/2 over j; exp's errors enter the quotient size + 1 times."""
-        error = _value(context.errors, 0)
-        exp = fixmath.EXP_ERROR + fixmath.InputScale.of(node).error(_tensor(inputs, 0).format.scale)
+        error = value_at(context.errors, 0)
+        exp = fixmath.EXP_ERROR + fixmath.InputScale.of(node).error(tensor_at(inputs, 0).format.scale)
         own = (attr_int(node, "size", 1) + 2) * exp
         return [np.full(error.shape, min(float(error.max(initial=0.0)) / 2 + own, 1.0))]
 
@@ -107,13 +107,13 @@ class LogSoftmax(_VectorOp):
     op_type = "LogSoftmax"
 
     def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
-        x = _value(inputs, 0)
+        x = value_at(inputs, 0)
         axis = _axis(node, x.ndim, -1)
         shifted = x - x.max(axis=axis, keepdims=True)
         return [shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))]
 
     def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:
-        x = _bound(inputs, 0)
+        x = bounds_at(inputs, 0)
         spread = float(x.hi.max() - x.lo.min()) + float(np.log(x.lo.size)) + 1e-9
         return [Bounds(np.full(x.lo.shape, -spread), np.zeros(x.lo.shape))]
 
@@ -144,7 +144,7 @@ class LogSoftmax(_VectorOp):
     def interval_exact(
         self, node: Node, inputs: Inputs, bounds: Sequence[Bounds | None], outputs: Sequence[Tensor]
     ) -> list[Bounds]:
-        x, size = _bound(bounds, 0), attr_int(node, "size", 1)
+        x, size = bounds_at(bounds, 0), attr_int(node, "size", 1)
         lowest = self._exact_row(node, [int(x.lo.min()), int(x.hi.max())])[0]
         lowest -= (int(size).bit_length() + 1) << fixmath.OUTPUT_BITS
         shape = outputs[0].shape
@@ -152,9 +152,9 @@ class LogSoftmax(_VectorOp):
 
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
         """|∂y_i/∂x_j| sums to at most 2 over j; the sum of exps is at least 1, so ln does not widen their errors."""
-        error, x = _value(context.errors, 0), _bound(context.real, 0)
+        error, x = value_at(context.errors, 0), bounds_at(context.real, 0)
         spread = float(x.hi.max() - x.lo.min()) + 2 * float(error.max(initial=0.0))
-        scale = _tensor(inputs, 0).format.scale
+        scale = tensor_at(inputs, 0).format.scale
         exp = fixmath.EXP_ERROR + fixmath.InputScale.of(node).error(scale)
         ratio = Fraction(attr_int(node, "distance_multiplier", 0), fixmath.ONE << attr_int(node, "distance_shift", 0))
         wrong = spread * float(abs(ratio / scale - 1))
@@ -177,12 +177,12 @@ class Normalizer(_VectorOp):
             )
 
     def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
-        x = _value(inputs, 0)
+        x = value_at(inputs, 0)
         total = np.abs(x).sum(axis=-1, keepdims=True)
         return [x / np.where(total == 0, 1.0, total)]
 
     def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:
-        x = _bound(inputs, 0)
+        x = bounds_at(inputs, 0)
         return [Bounds(np.where(x.lo < 0, -1.0, 0.0), np.ones(x.lo.shape))]
 
     def quantize(self, node: Node, q: Quantizer) -> None:
@@ -200,7 +200,7 @@ class Normalizer(_VectorOp):
 
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
         """|x̂_i/Ŝ − x_i/S| <= (e_i + Σ e) / S with S at least its lower bound; never more than 2."""
-        error, x = _value(context.errors, 0), _bound(context.real, 0)
+        error, x = value_at(context.errors, 0), bounds_at(context.real, 0)
         size = attr_int(node, "size", 1)
         rows = error.reshape(-1, size)
         least = np.maximum(np.maximum(x.lo, -x.hi), 0.0).reshape(-1, size).sum(axis=1, keepdims=True)
@@ -221,19 +221,19 @@ class ArgMax(OpDef):
             raise UnsupportedModelError("ArgMax with select_last_index is not supported", node=str(node))
 
     def infer(self, node: Node, inputs: Inputs) -> list[Signature]:
-        x = _tensor(inputs, 0)
+        x = tensor_at(inputs, 0)
         axis = _axis(node, len(x.shape), 0)
         kept = (1,) if attr_int(node, "keepdims", 1) else ()
         return [Signature(x.shape[:axis] + kept + x.shape[axis + 1 :], DType.INT64)]
 
     def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
-        x = _value(inputs, 0)
+        x = value_at(inputs, 0)
         axis = _axis(node, x.ndim, 0)
         index = np.argmax(x, axis=axis)
         return [np.asarray(np.expand_dims(index, axis) if attr_int(node, "keepdims", 1) else index)]
 
     def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:
-        x = _bound(inputs, 0)
+        x = bounds_at(inputs, 0)
         shape = self.evaluate(node, [x.lo])[0].shape
         return [Bounds(np.zeros(shape), np.full(shape, float(x.lo.shape[_axis(node, x.lo.ndim, 0)] - 1)))]
 
@@ -250,13 +250,13 @@ class ArgMax(OpDef):
         q.emit(node, "ArgMax", [x.name], Fraction(1), output=node.output, attrs=dict(node.attrs))
 
     def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
-        return [np.argmax(_value(values, 0).ravel()).reshape(outputs[0].shape).astype(object)]
+        return [np.argmax(value_at(values, 0).ravel()).reshape(outputs[0].shape).astype(object)]
 
     def interval_exact(
         self, node: Node, inputs: Inputs, bounds: Sequence[Bounds | None], outputs: Sequence[Tensor]
     ) -> list[Bounds]:
         shape = outputs[0].shape
-        return [Bounds(np.full(shape, 0, dtype=object), np.full(shape, _tensor(inputs, 0).size - 1, dtype=object))]
+        return [Bounds(np.full(shape, 0, dtype=object), np.full(shape, tensor_at(inputs, 0).size - 1, dtype=object))]
 
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
         """A decision has no distance; it is compared for equality."""
@@ -272,13 +272,13 @@ class GreaterOrEqual(OpDef):
     max_inputs = 2
 
     def infer(self, node: Node, inputs: Inputs) -> list[Signature]:
-        return [Signature(np.broadcast_shapes(_tensor(inputs, 0).shape, _tensor(inputs, 1).shape), DType.BOOL)]
+        return [Signature(np.broadcast_shapes(tensor_at(inputs, 0).shape, tensor_at(inputs, 1).shape), DType.BOOL)]
 
     def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
-        return [np.asarray(_value(inputs, 0) >= _value(inputs, 1))]
+        return [np.asarray(value_at(inputs, 0) >= value_at(inputs, 1))]
 
     def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:
-        shape = np.broadcast_shapes(_bound(inputs, 0).lo.shape, _bound(inputs, 1).lo.shape)
+        shape = np.broadcast_shapes(bounds_at(inputs, 0).lo.shape, bounds_at(inputs, 1).lo.shape)
         return [Bounds(np.zeros(shape), np.ones(shape))]
 
     def quantize(self, node: Node, q: Quantizer) -> None:
@@ -291,7 +291,7 @@ class GreaterOrEqual(OpDef):
         """In a quantised graph the 0 is implied."""
 
     def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
-        decision = _value(values, 0) >= _tensor(inputs, 0).format.zero_point
+        decision = value_at(values, 0) >= tensor_at(inputs, 0).format.zero_point
         return [np.asarray(decision).astype(int).astype(object)]
 
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
@@ -309,13 +309,13 @@ class TableLookup(OpDef):
     onnx = False
 
     def infer(self, node: Node, inputs: Inputs) -> list[Signature]:
-        return [Signature(_tensor(inputs, 1).shape, DType.INT64)]
+        return [Signature(tensor_at(inputs, 1).shape, DType.INT64)]
 
     def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
-        return [_value(inputs, 0)[_value(inputs, 1).astype(np.int64)]]
+        return [value_at(inputs, 0)[value_at(inputs, 1).astype(np.int64)]]
 
     def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:
-        table, shape = _bound(inputs, 0).lo, _bound(inputs, 1).lo.shape
+        table, shape = bounds_at(inputs, 0).lo, bounds_at(inputs, 1).lo.shape
         return [Bounds(np.full(shape, float(table.min())), np.full(shape, float(table.max())))]
 
     def quantize(self, node: Node, q: Quantizer) -> None:
@@ -326,13 +326,13 @@ class TableLookup(OpDef):
         q.emit(node, "TableLookup", [table.name, index.name], Fraction(1), output=node.output)
 
     def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
-        index = _value(values, 1)
-        return [np.array([int(_value(values, 0)[int(i)]) for i in index.ravel()], dtype=object).reshape(index.shape)]
+        index = value_at(values, 1)
+        return [np.array([int(value_at(values, 0)[int(i)]) for i in index.ravel()], dtype=object).reshape(index.shape)]
 
     def interval_exact(
         self, node: Node, inputs: Inputs, bounds: Sequence[Bounds | None], outputs: Sequence[Tensor]
     ) -> list[Bounds]:
-        table, shape = _value([_tensor(inputs, 0).data], 0), outputs[0].shape
+        table, shape = value_at([tensor_at(inputs, 0).data], 0), outputs[0].shape
         return [Bounds(np.full(shape, int(table.min()), dtype=object), np.full(shape, int(table.max()), dtype=object))]
 
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:

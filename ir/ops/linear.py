@@ -11,10 +11,8 @@ from ml2sc.errors import ShapeError, UnsupportedModelError
 from ..graph import AttrValue, Node, Tensor
 from ..types import Array, DType, as_python_ints
 from .base import Arrays, Bounds, ErrorContext, Inputs, OpDef, Signature, attr_float, attr_int, register_op
+from .operands import FOLD_ERROR, tensor_at, value_at
 from .quantizer import Quantizer
-
-FOLD_ERROR = 2.0**-48
-"""Relative error of a weight that passes multiplied together in float64 (a few roundings of 2^-53 each)."""
 
 DEQUANTIZE_ERROR = 2.0**-51
 """Relative error of scale · q in float64 where the scale is no power of two (for those it is exact)."""
@@ -49,8 +47,8 @@ class LinearOp(OpDef):
     """
 
     def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
-        zero = _tensor(inputs, 0).format.zero_point
-        y = exact_matmul(_value(values, 0) - zero, _value(values, 1)) + _bias(values)
+        zero = tensor_at(inputs, 0).format.zero_point
+        y = exact_matmul(value_at(values, 0) - zero, value_at(values, 1)) + _bias(values)
         return [activate(node, y).reshape(outputs[0].shape)]
 
     def interval_exact(
@@ -58,7 +56,7 @@ class LinearOp(OpDef):
     ) -> list[Bounds]:
         x, w = bounds[0], bounds[1]
         assert x is not None and w is not None
-        zero = _tensor(inputs, 0).format.zero_point
+        zero = tensor_at(inputs, 0).format.zero_point
         plus, minus = np.maximum(w.lo, 0), np.minimum(w.lo, 0)
         bias = 0 if len(bounds) < 3 or bounds[2] is None else as_python_ints(bounds[2].lo)
         lo = exact_matmul(x.lo - zero, plus) + exact_matmul(x.hi - zero, minus) + bias
@@ -69,7 +67,7 @@ class LinearOp(OpDef):
         """|x̂·ŵ − x·w| <= |ŵ|·e_x + |ŵ − w|·|x|, summed; Relu moves no two values apart."""
         x_error, x = context.errors[0], context.real[0]
         assert x_error is not None and x is not None
-        w = _tensor(inputs, 1)
+        w = tensor_at(inputs, 1)
         weights = w.format.dequantize(_data(w))
         total = x_error @ np.abs(weights)
         total = total + np.maximum(np.abs(x.lo), np.abs(x.hi)) @ _constant_error(w, weights, folded=is_folded(node))
@@ -97,18 +95,6 @@ def _constant_error(c: Tensor, stands_for: Array, *, folded: bool) -> Array:
     rounding = FOLD_ERROR if folded else 0.0 if exact else DEQUANTIZE_ERROR
     error: Array = np.abs(stands_for - _real(c)) + rounding * np.abs(_real(c))
     return error
-
-
-def _tensor(inputs: Inputs, slot: int) -> Tensor:
-    tensor = inputs[slot]
-    assert tensor is not None
-    return tensor
-
-
-def _value(values: Arrays, slot: int) -> Array:
-    value = values[slot]
-    assert value is not None
-    return value
 
 
 def _bias(values: Arrays) -> Array | int:
@@ -160,7 +146,7 @@ class Gemm(LinearOp):
     max_inputs = 3
 
     def infer(self, node: Node, inputs: Inputs) -> list[Signature]:
-        a, b = _tensor(inputs, 0), _tensor(inputs, 1)
+        a, b = tensor_at(inputs, 0), tensor_at(inputs, 1)
         if len(a.shape) != 2 or len(b.shape) != 2:
             raise ShapeError(f"Gemm multiplies matrices, not {list(a.shape)} by {list(b.shape)}", node=str(node))
         m, k = a.shape[::-1] if attr_int(node, "transA", 0) else a.shape
@@ -177,7 +163,7 @@ class Gemm(LinearOp):
         return [Signature((m, n), DType.FLOAT)]
 
     def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
-        a, b = _value(inputs, 0), _value(inputs, 1)
+        a, b = value_at(inputs, 0), value_at(inputs, 1)
         a = a.T if attr_int(node, "transA", 0) else a
         b = b.T if attr_int(node, "transB", 0) else b
         y = attr_float(node, "alpha", 1.0) * (a @ b)
@@ -238,7 +224,7 @@ class MatMul(LinearOp):
     max_inputs = 2
 
     def infer(self, node: Node, inputs: Inputs) -> list[Signature]:
-        a, b = _tensor(inputs, 0), _tensor(inputs, 1)
+        a, b = tensor_at(inputs, 0), tensor_at(inputs, 1)
         try:
             shape = np.matmul(np.broadcast_to(0.0, a.shape), np.broadcast_to(0.0, b.shape)).shape
         except ValueError:
@@ -246,7 +232,7 @@ class MatMul(LinearOp):
         return [Signature(shape, DType.FLOAT)]
 
     def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
-        return [np.asarray(_value(inputs, 0) @ _value(inputs, 1))]
+        return [np.asarray(value_at(inputs, 0) @ value_at(inputs, 1))]
 
     def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:
         a, b = inputs[0], inputs[1]

@@ -16,8 +16,8 @@ from ..graph import Node, Tensor
 from ..program import WORD
 from ..types import Array, DType, round_half_up
 from .base import Arrays, Bounds, ErrorContext, Inputs, OpDef, Signature, attr_float, attr_int, register_op
-from .elementwise import _bound, _input_error, _magnitude, _tensor, _Unary, _value
 from .linear import widened
+from .operands import UnaryOp, bounds_at, input_error, magnitude, tensor_at, value_at
 from .quantizer import Quantizer
 
 _LARGEST_POWER = 16
@@ -32,33 +32,33 @@ def _hull(*corners: Array) -> Bounds:
 
 
 @register_op
-class Abs(_Unary):
+class Abs(UnaryOp):
     """|X|. In a quantised graph: |x − z|."""
 
     op_type = "Abs"
 
     def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
-        return [np.abs(_value(inputs, 0))]
+        return [np.abs(value_at(inputs, 0))]
 
     def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:
-        x = _bound(inputs, 0)
-        return [Bounds(np.maximum(np.maximum(x.lo, -x.hi), 0), _magnitude(x))]
+        x = bounds_at(inputs, 0)
+        return [Bounds(np.maximum(np.maximum(x.lo, -x.hi), 0), magnitude(x))]
 
     def quantize(self, node: Node, q: Quantizer) -> None:
         x = q.raw(node.inputs[0])
         q.emit(node, "Abs", [x.name], x.format.scale, output=node.output)
 
     def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
-        return [np.abs(_value(values, 0) - _tensor(inputs, 0).format.zero_point)]
+        return [np.abs(value_at(values, 0) - tensor_at(inputs, 0).format.zero_point)]
 
     def interval_exact(
         self, node: Node, inputs: Inputs, bounds: Sequence[Bounds | None], outputs: Sequence[Tensor]
     ) -> list[Bounds]:
-        x, zero = _bound(bounds, 0), _tensor(inputs, 0).format.zero_point
+        x, zero = bounds_at(bounds, 0), tensor_at(inputs, 0).format.zero_point
         return self.interval(node, [Bounds(x.lo - zero, x.hi - zero)])
 
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
-        return [_value(context.errors, 0)]
+        return [value_at(context.errors, 0)]
 
 
 class _Extreme(OpDef):
@@ -91,7 +91,7 @@ class _Extreme(OpDef):
         return self.evaluate(node, [v if v is None else v.astype(object) for v in values])
 
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
-        errors = [_input_error(inputs, context, slot) for slot in range(len(inputs))]
+        errors = [input_error(inputs, context, slot) for slot in range(len(inputs))]
         return [np.broadcast_to(reduce(np.maximum, errors), context.outputs[0].shape)]
 
 
@@ -123,7 +123,7 @@ class PRelu(OpDef):
     max_inputs = 2
 
     def infer(self, node: Node, inputs: Inputs) -> list[Signature]:
-        x, slope = _tensor(inputs, 0), _tensor(inputs, 1)
+        x, slope = tensor_at(inputs, 0), tensor_at(inputs, 1)
         try:
             fits = np.broadcast_shapes(x.shape, slope.shape) == x.shape
         except ValueError:
@@ -133,15 +133,15 @@ class PRelu(OpDef):
         return [Signature(x.shape, DType.FLOAT)]
 
     def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
-        x = _value(inputs, 0)
-        return [np.where(x >= 0, x, _value(inputs, 1) * x)]
+        x = value_at(inputs, 0)
+        return [np.where(x >= 0, x, value_at(inputs, 1) * x)]
 
     def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:
-        x, slope = _bound(inputs, 0), _bound(inputs, 1)
+        x, slope = bounds_at(inputs, 0), bounds_at(inputs, 1)
         if not np.array_equal(slope.lo, slope.hi):
             raise UnsupportedModelError("PRelu's slope must be constant", node=str(node), tensor=f"%{node.inputs[1]}")
         hull = _hull(*(self.evaluate(node, [v, slope.lo])[0] for v in (x.lo, x.hi, np.clip(0.0, x.lo, x.hi))))
-        return [widened(hull, _magnitude(hull))]
+        return [widened(hull, magnitude(hull))]
 
     def quantize(self, node: Node, q: Quantizer) -> None:
         shift, slope = q.precise_bits, q.real(node.inputs[1])
@@ -151,24 +151,24 @@ class PRelu(OpDef):
         q.emit(node, "PRelu", [x.name, operand.name], scale, output=node.output, attrs={"shift": shift})
 
     def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
-        x = _value(values, 0) - _tensor(inputs, 0).format.zero_point
-        return [np.where(x >= 0, x * (1 << attr_int(node, "shift", 0)), x * _value(values, 1).astype(object))]
+        x = value_at(values, 0) - tensor_at(inputs, 0).format.zero_point
+        return [np.where(x >= 0, x * (1 << attr_int(node, "shift", 0)), x * value_at(values, 1).astype(object))]
 
     def interval_exact(
         self, node: Node, inputs: Inputs, bounds: Sequence[Bounds | None], outputs: Sequence[Tensor]
     ) -> list[Bounds]:
-        x, slope, zero = _bound(bounds, 0), _bound(bounds, 1), _tensor(inputs, 0).format.zero_point
+        x, slope, zero = bounds_at(bounds, 0), bounds_at(bounds, 1), tensor_at(inputs, 0).format.zero_point
         middle = np.minimum(np.maximum(zero, x.lo), x.hi)
         return [_hull(*(self.evaluate_exact(node, inputs, [v, slope.lo], outputs)[0] for v in (*x, middle)))]
 
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
-        x_error, slope = _value(context.errors, 0), _magnitude(_bound(context.real, 1))
-        below = np.maximum(-_bound(context.real, 0).lo, 0) + x_error
-        return [np.maximum(1.0, slope) * x_error + _input_error(inputs, context, 1) * below]
+        x_error, slope = value_at(context.errors, 0), magnitude(bounds_at(context.real, 1))
+        below = np.maximum(-bounds_at(context.real, 0).lo, 0) + x_error
+        return [np.maximum(1.0, slope) * x_error + input_error(inputs, context, 1) * below]
 
 
 @register_op
-class HardSigmoid(_Unary):
+class HardSigmoid(UnaryOp):
     """max(0, min(1, alpha · X + beta)).
 
     In a quantised graph, at a scale `shift` bits finer: clamp((x − z) · multiplier + offset, 0, top).
@@ -187,10 +187,10 @@ class HardSigmoid(_Unary):
 
     def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
         alpha, beta = self._line(node)
-        return [np.clip(alpha * _value(inputs, 0) + beta, 0.0, 1.0)]
+        return [np.clip(alpha * value_at(inputs, 0) + beta, 0.0, 1.0)]
 
     def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:
-        ends = [self.evaluate(node, [v])[0] for v in _bound(inputs, 0)]
+        ends = [self.evaluate(node, [v])[0] for v in bounds_at(inputs, 0)]
         # where it is not clamped |alpha · x| is at most 1 + |beta|: float64 rounds to within a part of that
         wide = widened(Bounds(*ends), np.asarray(2.0 + 2.0 * abs(self._line(node)[1])))
         return [Bounds(np.maximum(wide.lo, 0.0), np.minimum(wide.hi, 1.0))]
@@ -226,7 +226,7 @@ class HardSigmoid(_Unary):
         return clamped
 
     def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
-        return [self._gate(node, _value(values, 0) - _tensor(inputs, 0).format.zero_point)]
+        return [self._gate(node, value_at(values, 0) - tensor_at(inputs, 0).format.zero_point)]
 
     def interval_exact(
         self, node: Node, inputs: Inputs, bounds: Sequence[Bounds | None], outputs: Sequence[Tensor]
@@ -236,7 +236,7 @@ class HardSigmoid(_Unary):
         return super().interval_exact(node, inputs, bounds, outputs)
 
     def _check_sum(self, node: Node, inputs: Inputs, bounds: Sequence[Bounds | None]) -> None:
-        x, zero = _bound(bounds, 0), _tensor(inputs, 0).format.zero_point
+        x, zero = bounds_at(bounds, 0), tensor_at(inputs, 0).format.zero_point
         largest = max(abs(int(x.lo.min()) - zero), abs(int(x.hi.max()) - zero))
         if largest * attr_int(node, "multiplier", 0) + attr_int(node, "offset", 0) >= WORD >> 1:
             raise RangeError(
@@ -247,12 +247,12 @@ class HardSigmoid(_Unary):
 
     def _gate_error(self, node: Node, inputs: Inputs, context: ErrorContext) -> Array:
         """The input's error, what rounding alpha adds to it, and what rounding beta and 1 does."""
-        error, real = _value(context.errors, 0), _bound(context.real, 0)
+        error, real = value_at(context.errors, 0), bounds_at(context.real, 0)
         shift = attr_int(node, "shift", 0)
         used = Fraction(attr_int(node, "multiplier", 0), 1 << shift)
         wrong = abs(used - Fraction(self._line(node)[0]))
-        step = float(_tensor(inputs, 0).format.scale / (1 << shift))
-        return float(used) * error + float(wrong) * _magnitude(real) + step
+        step = float(tensor_at(inputs, 0).format.scale / (1 << shift))
+        return float(used) * error + float(wrong) * magnitude(real) + step
 
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
         return [self._gate_error(node, inputs, context)]
@@ -266,12 +266,12 @@ class HardSwish(HardSigmoid):
     shape = (1.0 / 6.0, 0.5)
 
     def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
-        return [_value(inputs, 0) * super().evaluate(node, inputs)[0]]
+        return [value_at(inputs, 0) * super().evaluate(node, inputs)[0]]
 
     def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:
-        x = _bound(inputs, 0)
+        x = bounds_at(inputs, 0)
         hull = _hull(*(self.evaluate(node, [v])[0] for v in (x.lo, x.hi, np.clip(-1.5, x.lo, x.hi))))
-        return [widened(hull, 1.0 + _magnitude(hull))]
+        return [widened(hull, 1.0 + magnitude(hull))]
 
     def quantize(self, node: Node, q: Quantizer) -> None:
         x = q.operand(node.inputs[0], q.precise_bits + q.bits(q.raw(node.inputs[0])) + _HEADROOM)
@@ -280,7 +280,7 @@ class HardSwish(HardSigmoid):
         q.emit(node, "HardSwish", [x.name], scale, output=node.output, attrs=self._integers(node, x, shift))
 
     def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
-        u = _value(values, 0) - _tensor(inputs, 0).format.zero_point
+        u = value_at(values, 0) - tensor_at(inputs, 0).format.zero_point
         return [u * self._gate(node, u)]
 
     def interval_exact(
@@ -288,7 +288,7 @@ class HardSwish(HardSigmoid):
     ) -> list[Bounds]:
         """Where nothing is clamped it is u·(m·u + o), which is at least −o²/(4m)."""
         self._check_sum(node, inputs, bounds)
-        x, zero = _bound(bounds, 0), _tensor(inputs, 0).format.zero_point
+        x, zero = bounds_at(bounds, 0), tensor_at(inputs, 0).format.zero_point
         hull = _hull(*(self.evaluate_exact(node, inputs, [v], outputs)[0] for v in x))
         offset, multiplier = attr_int(node, "offset", 0), attr_int(node, "multiplier", 0)
         lowest = -(offset * offset // (4 * multiplier)) - 1 if multiplier else 0
@@ -296,23 +296,23 @@ class HardSwish(HardSigmoid):
 
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
         """Its slope is at most 3/2, and the gate's own error is multiplied by x."""
-        error = _value(context.errors, 0)
+        error = value_at(context.errors, 0)
         own = self._gate_error(node, inputs, ErrorContext((np.zeros(()),), context.real, context.outputs))
-        return [1.5 * error + own * (_magnitude(_bound(context.real, 0)) + error)]
+        return [1.5 * error + own * (magnitude(bounds_at(context.real, 0)) + error)]
 
 
 @register_op
-class ThresholdedRelu(_Unary):
+class ThresholdedRelu(UnaryOp):
     """X where X > alpha, else 0. In a quantised graph: x − z where that is above `threshold`, else 0."""
 
     op_type = "ThresholdedRelu"
 
     def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
-        x = _value(inputs, 0)
+        x = value_at(inputs, 0)
         return [np.where(x > attr_float(node, "alpha", 1.0), x, 0.0)]
 
     def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:
-        x, alpha = _bound(inputs, 0), attr_float(node, "alpha", 1.0)
+        x, alpha = bounds_at(inputs, 0), attr_float(node, "alpha", 1.0)
         return [_pieces(x, alpha)]
 
     def quantize(self, node: Node, q: Quantizer) -> None:
@@ -321,18 +321,18 @@ class ThresholdedRelu(_Unary):
         q.emit(node, self.op_type, [x.name], x.format.scale, output=node.output, attrs=attrs)
 
     def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
-        u = _value(values, 0) - _tensor(inputs, 0).format.zero_point
+        u = value_at(values, 0) - tensor_at(inputs, 0).format.zero_point
         return [np.where(u > attr_int(node, "threshold", 0), u, 0)]
 
     def interval_exact(
         self, node: Node, inputs: Inputs, bounds: Sequence[Bounds | None], outputs: Sequence[Tensor]
     ) -> list[Bounds]:
-        x, zero = _bound(bounds, 0), _tensor(inputs, 0).format.zero_point
+        x, zero = bounds_at(bounds, 0), tensor_at(inputs, 0).format.zero_point
         return [_pieces(Bounds(x.lo - zero, x.hi - zero), attr_int(node, "threshold", 0))]
 
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
         """Near alpha the result may be 0 instead of x, or the other way round: it jumps there."""
-        error, x, alpha = _value(context.errors, 0), _bound(context.real, 0), attr_float(node, "alpha", 1.0)
+        error, x, alpha = value_at(context.errors, 0), bounds_at(context.real, 0), attr_float(node, "alpha", 1.0)
         near = (x.lo - error <= alpha) & (x.hi + error >= alpha)
         return [error + np.where(near, abs(alpha), 0.0)]
 
@@ -357,7 +357,7 @@ class Pow(OpDef):
     max_inputs = 2
 
     def infer(self, node: Node, inputs: Inputs) -> list[Signature]:
-        x = _tensor(inputs, 0)
+        x = tensor_at(inputs, 0)
         try:
             shape = np.broadcast_shapes(*(t.shape for t in inputs if t is not None))
         except ValueError:
@@ -370,7 +370,7 @@ class Pow(OpDef):
             super().verify(node, inputs)
 
     def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
-        x, power = _value(inputs, 0), _value(inputs, 1)
+        x, power = value_at(inputs, 0), value_at(inputs, 1)
         with np.errstate(all="ignore"):  # an infinite or NaN constant is reported where it is used
             return [np.asarray(np.power(x.astype(np.float64), power).astype(x.dtype))]
 
@@ -386,13 +386,13 @@ class Pow(OpDef):
         return int(power)
 
     def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:
-        x, powers = _bound(inputs, 0), _bound(inputs, 1)
+        x, powers = bounds_at(inputs, 0), bounds_at(inputs, 1)
         if not np.array_equal(powers.lo, powers.hi):
             raise UnsupportedModelError("Pow needs a constant power", node=str(node), tensor=f"%{node.inputs[1]}")
         power = self._power(node, powers.lo)
         hull = _powers(x, power)
         shape = np.broadcast_shapes(x.lo.shape, powers.lo.shape)
-        wide = widened(Bounds(*(np.broadcast_to(v, shape) for v in hull)), _magnitude(hull))
+        wide = widened(Bounds(*(np.broadcast_to(v, shape) for v in hull)), magnitude(hull))
         return [Bounds(np.maximum(wide.lo, 0.0), wide.hi) if power % 2 == 0 else wide]
 
     def quantize(self, node: Node, q: Quantizer) -> None:
@@ -405,13 +405,13 @@ class Pow(OpDef):
         q.emit(node, "Pow", [x.name], x.format.scale**power * (1 << drop), output=node.output, attrs=attrs)
 
     def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
-        y = (_value(values, 0) - _tensor(inputs, 0).format.zero_point) ** attr_int(node, "power", 1)
+        y = (value_at(values, 0) - tensor_at(inputs, 0).format.zero_point) ** attr_int(node, "power", 1)
         return [np.broadcast_to(y >> attr_int(node, "drop", 0), outputs[0].shape)]
 
     def interval_exact(
         self, node: Node, inputs: Inputs, bounds: Sequence[Bounds | None], outputs: Sequence[Tensor]
     ) -> list[Bounds]:
-        x, zero = _bound(bounds, 0), _tensor(inputs, 0).format.zero_point
+        x, zero = bounds_at(bounds, 0), tensor_at(inputs, 0).format.zero_point
         hull = _powers(Bounds(x.lo - zero, x.hi - zero), attr_int(node, "power", 1))
         if max(abs(int(v)) for end in hull for v in end.ravel()) >= WORD >> 1:
             raise RangeError(
@@ -423,8 +423,8 @@ class Pow(OpDef):
 
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
         """|x̂^n − x^n| <= n · (|x| + e)^(n−1) · e."""
-        error, power = _value(context.errors, 0), attr_int(node, "power", 1)
-        largest = _magnitude(_bound(context.real, 0)) + error
+        error, power = value_at(context.errors, 0), attr_int(node, "power", 1)
+        largest = magnitude(bounds_at(context.real, 0)) + error
         rounding = float(context.outputs[0].format.scale) if attr_int(node, "drop", 0) else 0.0
         return [np.broadcast_to(power * largest ** (power - 1) * error + rounding, context.outputs[0].shape)]
 

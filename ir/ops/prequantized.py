@@ -19,8 +19,8 @@ from ..graph import AttrValue, Node, Tensor
 from ..program import word_multiplier
 from ..types import Array, DType, FixedPoint
 from .base import Arrays, Bounds, ErrorContext, Inputs, OpDef, Signature, attr_float, attr_int, register_op
-from .elementwise import _bound, _input_error, _int, _magnitude, _tensor, _value
 from .linear import linear_interval
+from .operands import bounds_at, input_error, int_of, magnitude, tensor_at, value_at
 from .quantizer import Quantizer
 
 _BELOW_A_STEP = 16
@@ -63,11 +63,11 @@ class FakeQuantize(OpDef):
     onnx = False
 
     def infer(self, node: Node, inputs: Inputs) -> list[Signature]:
-        return [Signature(_tensor(inputs, 0).shape, DType.FLOAT)]
+        return [Signature(tensor_at(inputs, 0).shape, DType.FLOAT)]
 
     def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
         """Round half to even, as ONNX does."""
-        fmt, x = prescribed_format(node), _value(inputs, 0)
+        fmt, x = prescribed_format(node), value_at(inputs, 0)
         scale = attr_float(node, "scale", 1.0)
         x = x if len(inputs) < 2 or inputs[1] is None else x * inputs[1]
         q = np.clip(np.rint(x / scale) + fmt.zero_point, fmt.qmin, fmt.qmax)
@@ -75,7 +75,7 @@ class FakeQuantize(OpDef):
 
     def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:
         """Growing; float64 may take what is next to a tie to the other side of it."""
-        x, step = _bound(inputs, 0), attr_float(node, "scale", 1.0)
+        x, step = bounds_at(inputs, 0), attr_float(node, "scale", 1.0)
         gains = [] if len(inputs) < 2 or inputs[1] is None else [inputs[1].lo]
         lo, hi = (
             self.evaluate(node, [v * (1 + s * 2.0**-48), *gains])[0]
@@ -92,8 +92,8 @@ class FakeQuantize(OpDef):
             emit_fake_quantize(q, node, x.name, to, np.ones(1), node.output, dict(node.attrs))
 
     def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
-        fmt, shift = outputs[0].format, _int(node, "shift")
-        x = (_value(values, 0) - _tensor(inputs, 0).format.zero_point) * _value(values, 1)
+        fmt, shift = outputs[0].format, int_of(node, "shift")
+        x = (value_at(values, 0) - tensor_at(inputs, 0).format.zero_point) * value_at(values, 1)
         half: Any = (1 << shift) >> 1
         if "ties" in node.attrs:
             half = half - 1 + (x // (1 << shift)) % 2
@@ -103,9 +103,9 @@ class FakeQuantize(OpDef):
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
         """Numbers e apart are rounded to integers at most floor(e/s) + 1 apart; and both saturate alike."""
         fmt = context.outputs[0].format
-        gain, wrong = np.abs(_bound(context.real, 1).lo), _input_error(inputs, context, 1)
-        error = _value(context.errors, 0)
-        before = error * (gain + wrong) + wrong * _magnitude(_bound(context.real, 0))
+        gain, wrong = np.abs(bounds_at(context.real, 1).lo), input_error(inputs, context, 1)
+        error = value_at(context.errors, 0)
+        before = error * (gain + wrong) + wrong * magnitude(bounds_at(context.real, 0))
         steps = np.minimum(np.floor(before / float(fmt.scale) * (1 + 2.0**-40)) + 1.0, float(fmt.qmax - fmt.qmin))
         return [steps * float(fmt.scale)]
 
@@ -168,7 +168,7 @@ class ScaledGemm(OpDef):
             raise UnsupportedModelError("a quantised layer's weights, scales and bias must be constant", node=str(node))
 
     def infer(self, node: Node, inputs: Inputs) -> list[Signature]:
-        x, b = _tensor(inputs, 0), _tensor(inputs, 1)
+        x, b = tensor_at(inputs, 0), tensor_at(inputs, 1)
         if not x.shape or len(b.shape) != 2 or x.shape[-1] != b.shape[0]:
             raise ShapeError(f"{list(x.shape)} cannot be multiplied by {list(b.shape)}", node=str(node))
         shape = (*x.shape[:-1], b.shape[1])
@@ -184,13 +184,13 @@ class ScaledGemm(OpDef):
         return [Signature(shape, DType.FLOAT)]
 
     def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
-        y = _value(inputs, 0) @ _value(inputs, 1).astype(np.float64) * _value(inputs, 2)
+        y = value_at(inputs, 0) @ value_at(inputs, 1).astype(np.float64) * value_at(inputs, 2)
         return [y if len(inputs) < 4 or inputs[3] is None else y + inputs[3]]
 
     def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:
-        weights = _bound(inputs, 1).lo.astype(np.float64) * _bound(inputs, 2).lo
+        weights = bounds_at(inputs, 1).lo.astype(np.float64) * bounds_at(inputs, 2).lo
         bias = inputs[3] if len(inputs) > 3 else None
-        return [linear_interval(_bound(inputs, 0), weights, np.zeros(()) if bias is None else bias.lo)]
+        return [linear_interval(bounds_at(inputs, 0), weights, np.zeros(()) if bias is None else bias.lo)]
 
     def quantize(self, node: Node, q: Quantizer) -> None:
         x, integers, scales = q.activation(node.inputs[0]), q.real(node.inputs[1]), q.real(node.inputs[2])

@@ -54,6 +54,9 @@ class Quantizer(Protocol):
     def operand(self, name: str, extra_bits: int) -> Tensor:
         """Return the raw form if it, widened by `extra_bits`, stays well inside a word, else the activation form."""
 
+    def addend(self, name: str) -> Tensor:
+        """Return the raw form, without its last bits where a chain of sums at ever finer scales has made it long."""
+
     def bits(self, x: Tensor) -> int:
         """Return the bits that hold |q − z| of a tensor of the quantised graph.
 

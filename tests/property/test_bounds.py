@@ -172,6 +172,31 @@ def test_what_once_was_wrong(name: str) -> None:
     check_bounds(artifact, options.get("level", 2), samples)
 
 
+JOINS = {
+    "Add": "{y} = Add({x}, {m})",
+    "Concat": "c{y} = Concat<axis = 1>({x}, {m}) {y} = Slice(c{y}, one, five, one)",
+}
+
+
+@pytest.mark.parametrize("join", JOINS)
+@pytest.mark.parametrize("precision", ["int8", "w8a16"])
+def test_deep_residual_networks_stay_in_a_word(precision: str, join: str) -> None:
+    """Each block's sum has a finer scale than either operand: after sixteen no word would hold it."""
+    body, x = "", "x"
+    for y in (f"h{i}" for i in range(16)):
+        body += f"g{y} = MatMul({x}, w) m{y} = Relu(g{y}) {JOINS[join].format(x=x, y=y, m=f'm{y}')} "
+        x = y
+    proto = model(
+        f"t (float[1,4] x) => (float[1,4] {x}) <float[4,4] w = {{0.1, -0.2, 0, 0.1, 0, 0.15, -0.1, 0.1, "
+        f"0.3, 0, 0, -0.1, 0.05, 0, 0.1, 0.2}}, int64[1] one = {{1}}, int64[1] five = {{5}}> {{ {body} }}"
+    )
+    rng = np.random.default_rng(0)
+    samples = [{"x": v} for v in (*rng.uniform(-1, 1, (3, 1, 4)), -np.ones((1, 4)), np.ones((1, 4)))]
+    artifact = compiled(proto, precision=precision, input_ranges=((-1.0, 1.0),))
+    check_interpreters(artifact, samples, [])
+    check_bounds(artifact, 2, samples)
+
+
 @pytest.mark.parametrize(
     "scale", [Fraction(1, 1 << 240), Fraction(1, 3), Fraction(64), Fraction(1000), Fraction(1 << 160)]
 )

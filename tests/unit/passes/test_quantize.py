@@ -220,3 +220,13 @@ def test_origins_are_kept() -> None:
         ("h.q.requantize", ("/fc1", "/relu")),
         ("fc2", ("/fc2",)),
     ]
+
+
+@pytest.mark.parametrize("output", ["h.q", "fc2.weight", "h.q.requantize"])
+def test_outputs_keep_their_names(output: str) -> None:
+    """What quantising adds gives way to the model's own names."""
+    graph = quantised(TWO_LAYERS.replace("%y", f"%{output}"), Integer(8, 8))
+    assert graph.outputs == [output]
+    made = graph.producer(output)
+    assert made is not None
+    assert made.op_type == "Gemm"
