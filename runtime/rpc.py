@@ -114,7 +114,7 @@ class Rpc:
     def _unreachable(self, method: str, error: _TransientError) -> NodeError:
         return NodeError(
             f"the node at {self.host} does not answer {method}: {error}",
-            hint="try again later, or another node; nothing is lost, a deployment goes on where it was",
+            hint="try again later, or another node: a deployment that is run again goes on where it was",
         )
 
     def _once(self, method: str, params: tuple[Any, ...]) -> Any:

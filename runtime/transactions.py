@@ -403,11 +403,12 @@ class _Run:
     def _recover(self) -> None:
         """Ask the chain what became of what the journal holds; send again what no one knows any more."""
         next_nonce = self.rpc.quantity("eth_getTransactionCount", self.signer.address, "latest")
-        for name, entry in self.journal.entries.items():
-            # A chain can take a block back. A node may also have dropped an old receipt: the nonce tells which.
-            if entry.done and entry.nonce is not None and entry.nonce >= next_nonce:
-                logger.warning("%s: the chain has taken its transaction back; it is sent again", name)
-                entry.done, entry.mined = False, None
+        for name, entry in list(self.journal.entries.items()):
+            if entry.done and self._was_taken_back(entry, next_nonce):
+                logger.warning("%s: the chain has taken it back; it is done again", name)
+                if entry.nonce is None:
+                    del self.journal.entries[name]
+                entry.done, entry.mined, entry.gas_used, entry.fee = False, None, 0, 0
                 self.journal.save()
         for step in self.plan.steps:
             held = self.journal.entries.get(step.name)
@@ -418,6 +419,15 @@ class _Run:
                 logger.warning("%s: the base fee has risen above what was offered; offering more", step.name)
                 self._sign(step, step.build(self.addresses), held)
             self._broadcast(step.name, held.attempts[-1])
+
+    def _was_taken_back(self, entry: Entry, next_nonce: int) -> bool:
+        """Whether a step's block is no longer the chain's: its nonce is free, or what it created is not there.
+
+        Receipts do not tell: nodes drop old ones.
+        """
+        if entry.nonce is not None and entry.nonce >= next_nonce:
+            return True
+        return entry.address is not None and not from_hex(self.rpc.request("eth_getCode", entry.address, "latest"))
 
     def _launch(self, step: Step) -> None:
         """Sign a step's transaction, write it down, send it."""
@@ -440,6 +450,12 @@ class _Run:
         if entry.attempts:  # nodes take a second transaction of a nonce if it pays a tenth more, on both counts
             last = entry.attempts[-1]
             tip, most = max(tip, last.tip + last.tip // 8 + 1), max(most, last.max_fee + last.max_fee // 8 + 1)
+            if self.fees.max_fee is not None and most > self.fees.max_fee:
+                raise TransactionError(
+                    f"{step.name}: to replace what was sent takes an offer of {most:,} wei a gas, more than the "
+                    f"{self.fees.max_fee:,} that may be paid",
+                    hint="wait until the base fee falls, or allow more with --max-fee",
+                )
         gas = _estimate(self.rpc, self.signer.address, call, self.plan.abi)
         if gas > TX_GAS_LIMIT:
             raise ContractLimitError(
@@ -492,17 +508,21 @@ class _Run:
         Afterwards the step is done, or without an entry because its nonce went to a foreign transaction.
         """
         entry = self.journal.entries[step.name]
-        self._report(step.name)
         begun = used_since = time.monotonic()
         while True:
+            self._report(step.name)
             for attempt in entry.attempts:
                 receipt = self.rpc.request("eth_getTransactionReceipt", attempt.hash)
                 if receipt is not None and receipt.get("blockNumber") is not None:
                     self._conclude(step, entry, receipt)
                     return
             now = time.monotonic()
-            if self.rpc.quantity("eth_getTransactionCount", self.signer.address, "latest") <= (entry.nonce or 0):
+            next_nonce = self.rpc.quantity("eth_getTransactionCount", self.signer.address, "latest")
+            if next_nonce <= (entry.nonce or 0):
                 used_since = now
+                mined = [held.nonce for held in self.journal.entries.values() if held.done and held.nonce is not None]
+                if max(mined, default=-1) >= next_nonce:
+                    self._recover()  # this step cannot be mined before those that the chain has taken back
                 self._keep_alive(step.name, entry)
             elif now - used_since >= min(_SURE_AFTER, self.wait):
                 if self._resolve_replacement(step, entry):
@@ -511,8 +531,7 @@ class _Run:
             if now - begun > self.wait:
                 raise TransactionError(
                     f"{step.name}: transaction {entry.attempts[-1].hash} (nonce {entry.nonce}) was not mined within "
-                    f"{self.wait:.0f} s; the account's next nonce is "
-                    f"{self.rpc.quantity('eth_getTransactionCount', self.signer.address, 'latest')}",
+                    f"{self.wait:.0f} s; the account's next nonce is {next_nonce}",
                     hint="run again: it goes on with this very transaction, and offers more if the base fee has risen",
                 )
             time.sleep(self.poll)

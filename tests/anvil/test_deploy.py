@@ -3,63 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from eth_typing import HexStr
+from eth_utils.crypto import keccak
+from support.bad_day import forward, proxy
+from web3.utils.address import get_create2_address
 
 import ml2sc
-from ml2sc.cli import check, deploy
+from ml2sc.cli import check, compile, deploy  # noqa: A004
 from ml2sc.errors import CheckError
 from ml2sc.runtime.chain import EmbeddedChain
 from ml2sc.runtime.deploy import code_init, deployment_plan
 from ml2sc.runtime.node import RpcChain, anvil
 from ml2sc.runtime.prove import prove
+from ml2sc.runtime.rpc import Rpc
+from ml2sc.runtime.transactions import CREATE2_PROXY
 
 pytestmark = pytest.mark.anvil
 
 KEY = "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80"
 """Of anvil's first account: everybody knows it."""
-
-
-@pytest.fixture(scope="module")
-def node() -> Iterator[str]:
-    with anvil() as url:
-        yield url
-
-
-def model(seed: int) -> onnx.ModelProto:
-    rng = np.random.default_rng(seed)
-    first, second = (
-        numpy_helper.from_array(rng.normal(size=shape).astype(np.float32), name)
-        for name, shape in (("w1", (40, 150)), ("w2", (150, 3)))
-    )
-    nodes = [
-        helper.make_node("Gemm", ["x", "w1"], ["a"]),
-        helper.make_node("Relu", ["a"], ["h"]),
-        helper.make_node("Gemm", ["h", "w2"], ["y"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "data",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 40])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 3])],
-        [first, second],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-
-
-def built(target: str, toolchain: ml2sc.Toolchain, seed: int = 1) -> ml2sc.Artifact:
-    options = {"name": "Data", "precision": "int8", "weights": "data", "input_ranges": ((-1.0, 1.0),)}
-    return ml2sc.build(ml2sc.compile(model(seed), target=target, **options), toolchain)
-
-
-@pytest.fixture(scope="module", params=["solidity", "vyper"])
-def artifact(request: pytest.FixtureRequest, toolchain: ml2sc.Toolchain) -> ml2sc.Artifact:
-    return built(request.param, toolchain)
 
 
 def test_deploy_and_check(
@@ -110,6 +82,94 @@ def test_create2(node: str, artifact: ml2sc.Artifact, tmp_path: Path, capsys: py
     second = json.loads(capsys.readouterr().out)
     assert second["proof"] == first["proof"]
     assert second["gas"] == 0
+
+
+@pytest.mark.parametrize("artifact", ["vyper"], indirect=True)
+def test_create2_elsewhere(
+    node: str, artifact: ml2sc.Artifact, model: onnx.ModelProto, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another machine that compiles the same model, another chain, account and nonce: the same addresses."""
+    ml2sc.write_folder(artifact, tmp_path / "here")
+    onnx.save(model, tmp_path / "model.onnx")
+    options = ["--target", "vyper", "--precision", "int8", "--weights", "data", "--input-range", "-1,1"]
+    compile_there = [sys.executable, "-m", "ml2sc.cli.compile", "model.onnx", *options, "--name", "Data", "-o", "there"]
+    subprocess.run(compile_there, cwd=tmp_path, check=True, env=os.environ | {"PYTHONHASHSEED": "5"})
+
+    def result(folder: str, url: str, *account: str) -> dict[str, Any]:
+        arguments = [str(tmp_path / folder), "--chain", url, "--unlocked", *account, "--create2", "elsewhere"]
+        assert deploy.main([*arguments, "--yes", "--json"]) == 0
+        return dict(json.loads(capsys.readouterr().out))
+
+    here = result("here", node)
+    with anvil("prague", "--chain-id", "7", "--mnemonic-random") as url:
+        rpc = Rpc(url)
+        accounts = rpc.request("eth_accounts")
+        rpc.request("eth_sendTransaction", {"from": accounts[3], "to": accounts[0]})
+        there = result("there", url, accounts[3])
+    assert here["sender"] != there["sender"]
+    assert here["proof"] == there["proof"]
+    assert here["gas"] == there["gas"] > 0
+    init_code, salt = deployment_plan(artifact).steps[0].build({}).data, keccak(text="elsewhere")
+    expected = get_create2_address(CREATE2_PROXY, HexStr(f"0x{salt.hex()}"), HexStr(f"0x{init_code.hex()}"))
+    assert here["proof"]["data_addresses"][0] == expected
+
+
+@pytest.mark.parametrize("artifact", ["solidity"], indirect=True)
+def test_who_has_only_the_model(
+    node: str, artifact: ml2sc.Artifact, model: onnx.ModelProto, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The commands of docs/security.md: compile the model again, then check the address."""
+    ml2sc.write_folder(artifact, tmp_path / "theirs")
+    deployment = ["--chain", node, "--unlocked", "--yes", "--json"]
+    assert deploy.main([str(tmp_path / "theirs"), *deployment]) == 0
+    address = json.loads(capsys.readouterr().out)["proof"]["address"]
+    onnx.save(model, tmp_path / "model.onnx")
+    options = ["--target", artifact.target, "--precision", "int8", "--weights", "data", "--input-range", "-1,1"]
+    rebuilt = [str(tmp_path / "model.onnx"), *options, "--name", "Data", "-o", str(tmp_path / "mine")]
+    assert compile.main(rebuilt) == 0
+    capsys.readouterr()
+    checked = ["--chain", node, "--address", address, "--json"]
+    assert check.main([str(tmp_path / "mine"), *checked]) == 0
+    assert not json.loads(capsys.readouterr().out)["proof"]["metadata_differs"]
+
+
+@pytest.mark.parametrize("artifact", ["vyper"], indirect=True)
+@pytest.mark.parametrize("lie", ["code", "no code", "weights"])
+def test_node_that_lies(
+    node: str, artifact: ml2sc.Artifact, tmp_path: Path, capsys: pytest.CaptureFixture[str], lie: str
+) -> None:
+    """After the last transaction code and weights are read back: what differs fails the deployment, and is named."""
+    ml2sc.write_folder(artifact, tmp_path)
+    asked: list[str] = []
+
+    def hook(number: int, method: str, ask: Callable[[], bytes]) -> bytes:
+        answer = ask()
+        if method != "eth_getCode":
+            return answer
+        told = json.loads(answer)
+        asked.append(told["result"])
+        if lie == "no code":
+            told["result"] = "0x"
+        elif (told["result"][4:] in [data.hex() for data in artifact.data]) == (lie == "weights"):
+            code, middle = told["result"], len(told["result"]) // 2
+            told["result"] = code[:middle] + ("1" if code[middle] == "0" else "0") + code[middle + 1 :]
+        return json.dumps(told).encode()
+
+    with proxy(node) as lying:
+        lying.hook = hook
+        arguments = [str(tmp_path), "--chain", lying.url, "--unlocked", "--yes"]
+        status = deploy.main(arguments)
+        said = capsys.readouterr()
+        assert (status, said.out) == ((1, "") if lie == "no code" else (4, ""))
+        assert {
+            "code": "is not this artifact's: 1 of",
+            "no code": "there is no contract at",
+            "weights": "does not hold this artifact's weights: 1 of",
+        }[lie] in said.err
+        assert "proved" not in json.loads((tmp_path / "deployment.json").read_text())["result"]
+        assert asked
+        lying.hook = forward
+        assert deploy.main(arguments) == 0
 
 
 def test_no_proxy(tmp_path: Path, artifact: ml2sc.Artifact, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 from support.bad_day import Proxy, forward, proxy
-from support.small_plan import CODES, deploy, last_code
+from support.small_plan import assert_right, deploy, nonce
 
 from ml2sc.errors import FundsError, JournalError, NodeError, TransactionError
 from ml2sc.runtime.journal import read_journal
-from ml2sc.runtime.node import anvil, from_hex
+from ml2sc.runtime.node import anvil
 from ml2sc.runtime.rpc import Rpc
 
 pytestmark = pytest.mark.anvil
@@ -24,32 +24,10 @@ pytestmark = pytest.mark.anvil
 STEPS = 3
 
 
-@pytest.fixture(scope="module")
-def node() -> Iterator[str]:
-    with anvil() as url:
-        yield url
-
-
 @pytest.fixture
 def bad(node: str) -> Iterator[Proxy]:
     with proxy(node) as running:
         yield running
-
-
-def nonce(url: str) -> int:
-    rpc = Rpc(url)
-    return rpc.quantity("eth_getTransactionCount", rpc.request("eth_accounts")[0], "latest")
-
-
-def assert_right(url: str, addresses: dict[str, str], path: Path) -> None:
-    """The chain holds what the plan says, and the journal the same addresses."""
-    rpc = Rpc(url)
-    for name, code in {**CODES, "c": last_code(addresses)}.items():
-        assert from_hex(rpc.request("eth_getCode", addresses[name], "latest")) == code
-    journal = read_journal(path)
-    assert journal is not None
-    assert {name: entry.address for name, entry in journal.entries.items()} == addresses
-    assert all(entry.done for entry in journal.entries.values())
 
 
 def child(url: str, path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from ml2sc.runtime.chain import Reverted
 from ml2sc.runtime.contract import ContractError
 from ml2sc.runtime.deploy import code_init
 from ml2sc.runtime.journal import open_journal
-from ml2sc.runtime.node import RpcChain, anvil
+from ml2sc.runtime.node import RpcChain
 from ml2sc.runtime.rpc import Rpc
 from ml2sc.runtime.signer import KeySigner, KeystoreSigner, NodeSigner
 from ml2sc.runtime.transactions import Call, Plan, Step, execute
@@ -26,12 +25,6 @@ ERROR = {"type": "error", "name": "Refused", "inputs": []}
 # PUSH4 Refused() · PUSH0 · MSTORE · PUSH1 4 · PUSH1 28 · REVERT
 REVERTS = b"\x63" + keccak(text="Refused()")[:4] + bytes.fromhex("5f526004601cfd")
 LOOPS = bytes.fromhex("5b5f56")  # JUMPDEST · PUSH0 · JUMP
-
-
-@pytest.fixture(scope="module")
-def node() -> Iterator[str]:
-    with anvil() as url:
-        yield url
 
 
 def run(url: str, path: Path, code: bytes) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from ml2sc.errors import InternalError, Ml2scError, UnknownNameError
 
@@ -27,11 +28,26 @@ _EPILOG = (
 
 def make_parser(program: str, description: str) -> argparse.ArgumentParser:
     """Return a parser with the options every command has: `-v`, `-q`, `--version`."""
-    parser = argparse.ArgumentParser(prog=program, description=description, epilog=_EPILOG, allow_abbrev=False)
+    parser = _Parser(prog=program, description=description, epilog=_EPILOG, allow_abbrev=False)
     parser.add_argument("-v", "--verbose", action="store_true", help="show debugging notes, and tracebacks of errors")
     parser.add_argument("-q", "--quiet", action="store_true", help="show warnings and errors only")
     parser.add_argument("--version", action=_Version)
     return parser
+
+
+_SECRET = re.compile(r"\b(0x)?[0-9a-fA-F]{64}\b")
+
+
+def looks_secret(text: str) -> bool:
+    """Return whether a text holds what may be a private key."""
+    return _SECRET.search(text) is not None
+
+
+class _Parser(argparse.ArgumentParser):
+    """Repeats no private key that was given where it does not belong."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(_SECRET.sub("…", message))
 
 
 class _Version(argparse.Action):

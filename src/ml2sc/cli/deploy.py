@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from ml2sc.errors import Ml2scError, SigningKeyError, UsageError
 
-from .common import heading, make_parser, run, table
+from .common import heading, looks_secret, make_parser, run, table
 
 if TYPE_CHECKING:
     from ml2sc.backends.base import Artifact
     from ml2sc.runtime.journal import Journal
+    from ml2sc.runtime.node import RpcChain
     from ml2sc.runtime.prove import Proof
     from ml2sc.runtime.rpc import Rpc
     from ml2sc.runtime.signer import Signer
@@ -67,6 +68,7 @@ def add_payment_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the keystore's passphrase (default: ML2SC_PASSPHRASE, or it is asked for)",
     )
+    add("--chain-id", type=int, metavar="N", help="refuse a node of any other chain")
     add("--dry-run", action="store_true", help="show the transactions and what they cost; send nothing")
     add("--yes", action="store_true", help="do not ask before spending")
     add("--max-fee", type=_gwei, metavar="GWEI", help="the most to pay a unit of gas (default: twice the base fee)")
@@ -125,11 +127,10 @@ def _rehearse(artifact: Artifact, arguments: argparse.Namespace) -> None:
 def _deploy(artifact: Artifact, plan: Plan, url: str, path: Path, arguments: argparse.Namespace, *, own: bool) -> None:
     from ml2sc.runtime.deploy import CONTRACT, has_create2_proxy
     from ml2sc.runtime.journal import open_journal, read_journal, require_same
-    from ml2sc.runtime.node import RpcChain
     from ml2sc.runtime.prove import prove
     from ml2sc.runtime.transactions import CREATE2_PROXY, execute, quote
 
-    chain = RpcChain(url)
+    chain = open_node(url, arguments)
     rpc, fees = chain.rpc, fee_options(arguments)
     if arguments.create2 is not None and not has_create2_proxy(chain):
         raise UsageError(
@@ -206,6 +207,23 @@ def _print_result(artifact: Artifact, proof: Proof, totals: dict[str, Any], argu
 # -- what every command that sends transactions shares -----------------------------------------------------------------
 
 
+def open_node(url: str, arguments: argparse.Namespace) -> RpcChain:
+    """Return the chain behind a node.
+
+    Raises:
+        UsageError: it is not the chain that `--chain-id` asks for.
+    """
+    from ml2sc.runtime.node import RpcChain
+
+    chain = RpcChain(url)
+    if arguments.chain_id not in (None, chain.rpc.chain_id):
+        raise UsageError(
+            f"the node at {chain.rpc.host} is on chain {chain.rpc.chain_id}, not {arguments.chain_id}",
+            hint="is the node's URL right?",
+        )
+    return chain
+
+
 def fee_options(arguments: argparse.Namespace) -> FeeOptions:
     """Return the user's wishes about fees."""
     from ml2sc.runtime.transactions import FeeOptions
@@ -217,11 +235,16 @@ def make_signer(arguments: argparse.Namespace, rpc: Rpc, *, own: bool) -> Signer
     """Return who signs, as the options say; a chain of our own has an account for us.
 
     Raises:
-        UsageError: nobody is named.
+        UsageError: nobody is named, or a key is given.
         SigningKeyError: the key cannot be used.
     """
     from ml2sc.runtime.signer import KEY_VARIABLE, KeySigner, KeystoreSigner, NodeSigner
 
+    if any(looks_secret(str(text)) for text in (arguments.keystore, arguments.key_env, arguments.unlocked)):
+        raise UsageError(
+            "a key is never given on the command line: others can see it there, and the shell keeps it",
+            hint="--keystore takes a file, --key-env the name of a variable, --unlocked an account",
+        )
     if arguments.keystore is not None:
         return KeystoreSigner(arguments.keystore, lambda: _passphrase(arguments))
     if arguments.unlocked is not None or own:
