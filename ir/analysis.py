@@ -10,6 +10,7 @@ from ml2sc.errors import RangeError
 
 from .graph import Graph, Tensor
 from .ops.base import Bounds, op_of
+from .ops.elementwise import requantized
 from .types import Array, DType, FixedPoint, Interval, as_python_ints
 
 WORD_BITS = 255
@@ -114,6 +115,27 @@ def prove_intervals(graph: Graph) -> bool:
 
 ACCUMULATOR_BITS = 256
 """Width of a result whose range is not proved yet."""
+
+
+def saturated(graph: Graph, values: Mapping[str, Array]) -> dict[str, int]:
+    """Return how many values each Requantize clamped.
+
+    Args:
+        graph: A quantised graph.
+        values: What `evaluate_exact` returned.
+
+    Returns:
+        The number of elements, by output tensor of a Requantize that clamped some.
+    """
+    found = {}
+    for node in graph:
+        if node.op_type == "Requantize":
+            source, result = graph.tensor(node.inputs[0]), graph.tensor(node.output)
+            free = requantized(node, source, values[source.name], result)
+            count = int(np.count_nonzero((free < result.format.qmin) | (free > result.format.qmax)))
+            if count:
+                found[result.name] = count
+    return found
 
 
 def evaluate_exact(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:

@@ -125,6 +125,8 @@ class Graph:
         """Least and greatest real value of a tensor over the calibration samples."""
         self.errors: dict[str, float] = {}
         """Bound on |scale·(q − z) − exact real value| of each quantised tensor, for inputs in the declared range."""
+        self.unsaturated_errors: dict[str, float] = {}
+        """The same for those of the inputs on which no Requantize clamps a value (`analysis.saturated`)."""
         self._dag: nx.MultiDiGraph[str] = nx.MultiDiGraph()
         self._nodes: dict[str, Node] = {}
         self._tensors: dict[str, Tensor] = {}
@@ -337,7 +339,8 @@ class Graph:
         for node in self:
             new.add(node.op_type, node.inputs, node.outputs, node.attrs, name=node.name, origin=node.origin)
         new.inputs, new.outputs, new.decision = list(self.inputs), list(self.outputs), self.decision
-        new.input_ranges, new.observed, new.errors = dict(self.input_ranges), dict(self.observed), dict(self.errors)
+        new.input_ranges, new.observed = dict(self.input_ranges), dict(self.observed)
+        new.errors, new.unsaturated_errors = dict(self.errors), dict(self.unsaturated_errors)
         return new
 
     def become(self, other: Graph) -> None:

@@ -88,19 +88,23 @@ def rescale_error(rescale: Rescale, ratio: Fraction) -> Fraction:
     return wrong * max(abs(rescale.lo), abs(rescale.hi)) + rounding
 
 
-def output_error_bound(graph: Graph) -> float:
+def output_error_bound(graph: Graph, *, saturates: bool = True) -> float:
     """Return the stated bound: |what `predict` returns / 10^18 − the model in real arithmetic| on every output.
 
     For all inputs of the declared range, whether given as WAD (rounded from the real) or packed.
 
+    Args:
+        graph: A quantised graph whose ranges are proved.
+        saturates: False: for those of the inputs on which nothing saturates.
+
     Raises:
         RangeError: an output's WAD values do not fit a word.
     """
-    bound = 0.0
+    bound, errors = 0.0, graph.errors if saturates else graph.unsaturated_errors
     for name in graph.outputs:
         tensor = graph.tensor(name)
         wad = rescale_error(output_rescale(tensor), tensor.format.scale * WAD)
-        bound = max(bound, graph.errors[name] + float((wad + 1) / WAD))
+        bound = max(bound, errors[name] + float((wad + 1) / WAD))
     return bound
 
 
@@ -161,7 +165,11 @@ class Outcome:
 
 def run_graph(graph: Graph, inputs: Mapping[str, Array]) -> Outcome:
     """Run the graph interpreter on integers q and return what the contract must answer."""
-    values = evaluate_exact(graph, inputs)
+    return outcome(graph, evaluate_exact(graph, inputs))
+
+
+def outcome(graph: Graph, values: Mapping[str, Array]) -> Outcome:
+    """Return what the contract must answer where the graph interpreter found these integers."""
     outputs: list[int] = []
     for name in graph.outputs:
         rescale, zero = output_rescale(graph.tensor(name)), graph.tensor(name).format.zero_point

@@ -14,12 +14,12 @@ from ml2sc.errors import RangeError, UnsupportedModelError, UsageError
 from ml2sc.ir import wad
 from ml2sc.ir.analysis import ACCUMULATOR_BITS, real_bounds
 from ml2sc.ir.graph import AttrValue, Graph, Node, Tensor
-from ml2sc.ir.ops.base import Bounds, ErrorContext, op_of
-from ml2sc.ir.ops.linear import linear_interval
+from ml2sc.ir.ops.base import Bounds, op_of
 from ml2sc.ir.ops.prequantized import prescribed_format, unsigned
 from ml2sc.ir.program import word_multiplier
 from ml2sc.ir.types import Array, DType, FixedPoint, Interval, integer_array, round_half_up
 
+from .error_bounds import ErrorAnalysis, span_of
 from .manager import Pass, register_pass
 from .precision import WIDEST, Binary, Integer, Precision, parse_precision
 from .prescribed import is_prequantized, on_grid, prescription
@@ -113,10 +113,9 @@ class _Quantization:
         self._activation: dict[str, str] = {}
         self._shortened: dict[str, str] = {}
         self._narrow: set[str] = set()  # tensors of the target that are in activation format
-        self._real: dict[str, Bounds] = {}
-        self._error: dict[str, Array] = {}
+        self._always = ErrorAnalysis(self.target, self.bounds, saturates=True)
+        self._unsaturated = ErrorAnalysis(self.target, self.bounds, saturates=False)
         self._precisely_read: dict[str, bool] = {}
-        self._rounded: dict[str, Array] = {}  # by tensor rounded early: its distance from the model's rounded values
 
     def run(self) -> Graph:
         for name in self.source.inputs:
@@ -127,7 +126,8 @@ class _Quantization:
         self.target.outputs = [self._output(name) for name in self.source.outputs]
         self.target.decision = self.source.decision and self._output(self.source.decision)
         self.target.input_ranges, self.target.observed = dict(self.source.input_ranges), dict(self.source.observed)
-        self.target.errors = {name: float(error.max(initial=0.0)) for name, error in self._error.items()}
+        self.target.errors = self._always.greatest()
+        self.target.unsaturated_errors = self._unsaturated.greatest()
         self.target.prune()
         return self.target
 
@@ -156,31 +156,15 @@ class _Quantization:
         return self.target.tensor(name)
 
     def rounded_early(self, x: Tensor, name: str) -> None:
-        lo, hi = self._extent(self.bounds[name])
-        ends = x.format.qmin - x.format.zero_point, x.format.qmax - x.format.zero_point
-        cut = max(lo * -1 + float(ends[0] * x.format.scale), hi - float(ends[1] * x.format.scale), 0.0)
-        self._rounded[x.name] = self._error[x.name]
-        self._error[x.name] = self._error[x.name] + (float(x.format.scale) / 2 + cut)
+        for analysis in (self._always, self._unsaturated):
+            analysis.rounded_early(x, name)
         self._raw[name] = x.name
 
     def keep(self, node: Node) -> None:
         x = self.raw(node.inputs[0])
         y = self.emit(node, "Identity", [x.name], x.format.scale, output=node.output, fixed=x.format)
-        self._error[y.name] = np.broadcast_to(self._rounding_of(x.name), y.shape)
-
-    def _rounding_of(self, name: str) -> Array:
-        """Bound how far a tensor rounded early can be from the model's rounded values."""
-        maker = self.target.producer(name)
-        if name in self._rounded or maker is None:
-            return self._rounded.get(name, self._error[name])
-        if not (op_of(maker).moves or maker.op_type in {"Relu", "Clip"}):
-            return self._error[name]
-        bounds = [
-            self._rounding_of(t.name) for t in self.target.input_tensors(maker) if t is not None and t.data is None
-        ]
-        if maker.op_type in {"Relu", "Clip", "Identity"}:
-            return bounds[0]
-        return np.asarray(max(float(bound.max(initial=0.0)) for bound in bounds))
+        for analysis in (self._always, self._unsaturated):
+            analysis.keep(x, y)
 
     def prescribed(self, name: str) -> Node | None:
         return prescription(self.source, name)
@@ -206,14 +190,15 @@ class _Quantization:
         if self.bits(raw) <= _LONG or isinstance(self.precision, Binary):
             return raw
         if name not in self._shortened:
-            scale = self.step(max(-self._extent(self._real[raw.name])[0], self._extent(self._real[raw.name])[1]))
+            lo, hi = span_of(self._always.real[raw.name])
+            scale = self.step(max(-lo, hi))
             wide = FixedPoint(ACCUMULATOR_BITS, True, scale / (1 << self.precise_bits))
             self._shortened[name] = self._requantize(raw, wide, f"{name}.shortened").name
         return self.target.tensor(self._shortened[name])
 
     def bits(self, x: Tensor) -> int:
-        lo, hi = self._extent(self._real[x.name])
-        magnitude = max(-lo, hi) + float(self._error[x.name].max(initial=0.0))
+        lo, hi = span_of(self._always.real[x.name])
+        magnitude = max(-lo, hi) + float(self._always.error[x.name].max(initial=0.0))
         if not math.isfinite(magnitude):
             raise RangeError(
                 "its values cannot be bounded for the declared input range",
@@ -416,45 +401,8 @@ class _Quantization:
 
     def _analyse(self, node: Node, stands_for: Sequence[str | None]) -> None:
         """Bound the real value and the error of a new node's outputs."""
-        inputs = self.target.input_tensors(node)
-        op = op_of(node)
-        reals = [self._real_of(t) if t else None for t in inputs]
-        errors = [None if t is None else t.data if t.type is DType.INT64 else self._error_of(t) for t in inputs]
-        outputs = [self.target.tensor(o) for o in node.outputs if o]
-        results = op.error(node, inputs, ErrorContext(errors, reals, outputs))
-        for slot, (tensor, error) in enumerate(zip(outputs, results, strict=True)):
-            self._error[tensor.name] = error
-            source = stands_for[slot] if slot < len(stands_for) else None
-            if source is not None:
-                self._real[tensor.name] = self.bounds[source]
-            elif op.moves or node.op_type == "Requantize":
-                self._real[tensor.name] = op.interval(node, reals)[slot]
-            else:
-                self._real[tensor.name] = self._linear_real(node)
-
-    def _linear_real(self, node: Node) -> Bounds:
-        x, w, *c = (self.target.tensor(name) for name in node.inputs)
-        assert w.real is not None
-        bias = c[0].real if c else None
-        y = linear_interval(self._real[x.name], w.real, np.zeros(()) if bias is None else bias)
-        relu = node.attrs.get("activation") == "Relu"
-        return Bounds(np.maximum(y.lo, 0), np.maximum(y.hi, 0)) if relu else y
-
-    def _real_of(self, tensor: Tensor) -> Bounds:
-        if tensor.type is DType.INT64:
-            assert tensor.data is not None
-            return Bounds(tensor.data, tensor.data)
-        if tensor.data is not None:
-            assert tensor.real is not None
-            return Bounds(tensor.real, tensor.real)
-        return self._real[tensor.name]
-
-    def _error_of(self, tensor: Tensor) -> Array:
-        if tensor.data is None:
-            return self._error[tensor.name]
-        assert tensor.real is not None
-        error: Array = np.abs(tensor.format.dequantize(tensor.data) - tensor.real)
-        return error
+        for analysis in (self._always, self._unsaturated):
+            analysis.add(node, stands_for)
 
     def _add_input(self, name: str) -> None:
         lo, hi = self.source.input_ranges[name]
@@ -467,14 +415,15 @@ class _Quantization:
         self.target.add_tensor(tensor)
         self._raw[name] = name
         self._narrow.add(name)
-        self._real[name] = self.bounds[name]
         step, zero = format_.scale, format_.zero_point
         # given as WAD it is rounded twice, and the multiplier between the two may miss a little
         rounding = max(Fraction(1, 2), wad.rescale_error(wad.input_rescale(tensor), 1 / (step * wad.WAD))) * step
         cut = max(Fraction(hi) - (ends[1] - zero) * step, (ends[0] - zero) * step - Fraction(lo))
-        self._error[name] = np.full(tensor.shape, float(max(rounding, cut) + Fraction(1, wad.WAD)))
-        if quantized is not None:  # the model rounds it so, too, but for ties
-            self._rounded[name] = np.full(tensor.shape, float(step))
+        error = np.full(tensor.shape, float(max(rounding, cut) + Fraction(1, wad.WAD)))
+        # the model rounds it so, too, but for ties
+        rounded = None if quantized is None else np.full(tensor.shape, float(step))
+        for analysis in (self._always, self._unsaturated):
+            analysis.add_input(name, error, rounded)
 
     def _input_format(self, lo: float, hi: float) -> FixedPoint:
         if isinstance(self.precision, Binary):
@@ -494,13 +443,10 @@ class _Quantization:
 
     def _range(self, name: str) -> tuple[float, float]:
         """Return the real range of a float tensor: as observed, else as proved."""
-        lo, hi = self._extent(self.bounds[name])
+        lo, hi = span_of(self.bounds[name])
         if name in self.source.observed:
             lo, hi = max(lo, self.source.observed[name][0]), min(hi, self.source.observed[name][1])
         return _steady(lo), _steady(hi)
-
-    def _extent(self, bounds: Bounds) -> tuple[float, float]:
-        return float(bounds.lo.min(initial=0.0)), float(bounds.hi.max(initial=0.0))
 
     def _requantized_range(self, name: str) -> tuple[float, float] | None:
         """Return the range of the tensor that a layer's output is requantised as, or None if it never is.

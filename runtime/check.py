@@ -19,6 +19,7 @@ import numpy as np
 from ml2sc.backends.base import BACKENDS, Artifact, Toolchain, costs_of
 from ml2sc.errors import ArtifactError, DataError, InternalError, Ml2scError, ToolchainError, UsageError
 from ml2sc.frontend.data import Samples, load_samples, samples_from_arrays
+from ml2sc.ir.analysis import evaluate_exact, saturated
 from ml2sc.ir.confidence import lower_confidence
 from ml2sc.ir.evaluate import evaluate_float
 from ml2sc.ir.forks import FORKS
@@ -28,13 +29,14 @@ from ml2sc.ir.interpret import Interpreter, Profiler, ProgramError
 from ml2sc.ir.program import MASK, to_signed
 from ml2sc.ir.types import Array, DType
 from ml2sc.ir.wad import WAD, Outcome, inputs_from_wad, pack, quantize_inputs, run_graph, to_wad
+from ml2sc.ir.wad import outcome as outcome_of
 from ml2sc.passes.lower import lower
 
 from .chain import Chain, open_chain, revm_is_installed
 from .contract import Contract, ContractError
 from .deploy import Deployment, deploy
 from .prove import Proof, prove
-from .report import Differing, Distances, GasSpread, Outside, Report
+from .report import Differing, Distances, GasSpread, Outside, Report, Unsaturated
 
 _RANDOM_SAMPLES = 100
 _LARGE_INPUT = 200  # elements; WAD calls of a larger model cost so much that only some samples make them
@@ -173,6 +175,7 @@ class _Expected(NamedTuple):
         wads: The WAD input.
         wad_outcome: Its outputs and decision, or the revert.
         disagreement: How the two interpreters differ, if they do.
+        saturated: Whether a value is clamped to its format on either road.
     """
 
     packed: bytes
@@ -180,6 +183,7 @@ class _Expected(NamedTuple):
     wads: list[int]
     wad_outcome: Outcome | _Revert
     disagreement: str | None
+    saturated: bool
 
 
 class _Oracle:
@@ -200,23 +204,29 @@ class _Oracle:
         self.profiler = Profiler(artifact.program)
         self.strict = bool(artifact.manifest.get("options", {}).get("strict_input", False))
         self.error_bound = float(artifact.manifest["error_bound"])
+        self.unsaturated_bound = float(artifact.manifest["error_bound_unsaturated"])
         self.model_hash = keccak(b"".join([artifact.model, *artifact.external.values()]))
         self._float_outputs = [n for n in self.reference.outputs if self.reference.tensor(n).type is not DType.INT64]
 
     def expect(self, x: Mapping[str, Array]) -> _Expected:
         """Return what a sample must give, on both roads."""
         q = quantize_inputs(self.graph, x)
-        packed, outcome = pack(self.graph, q), run_graph(self.graph, q)
+        packed, (outcome, saturates) = pack(self.graph, q), self._run(q)
         disagreement = self._differs("the Program interpreter", packed, outcome)
         wads = to_wad([v for name in self.graph.inputs for v in x[name].ravel().tolist()])
-        wad_packed, wad_outcome = self._expect_wad(wads, packed, outcome)
+        wad_packed, wad_outcome, wad_saturates = self._expect_wad(wads, packed, outcome)
         if disagreement is None:
             answer = self._quantize(wads)
             if answer != wad_packed:
                 disagreement = f"the Program interpreter's input: expected {_show(wad_packed)}, got {_show(answer)}"
             elif isinstance(wad_outcome, Outcome) and isinstance(answer, bytes) and answer != packed:
                 disagreement = self._differs("the Program interpreter (WAD)", answer, wad_outcome)
-        return _Expected(packed, outcome, wads, wad_outcome, disagreement)
+        return _Expected(packed, outcome, wads, wad_outcome, disagreement, saturates or wad_saturates)
+
+    def _run(self, q: Mapping[str, Array]) -> tuple[Outcome, bool]:
+        """Return the graph interpreter's answer, and whether a value was clamped on the way."""
+        values = evaluate_exact(self.graph, q)
+        return outcome_of(self.graph, values), bool(saturated(self.graph, values))
 
     def predicted_gas(self) -> int | None:
         """Return the mean gas stated for the inputs seen; None for a target that is no contract."""
@@ -230,15 +240,15 @@ class _Oracle:
 
     def _expect_wad(
         self, wads: Sequence[int], packed: bytes, outcome: Outcome
-    ) -> tuple[bytes | _Revert, Outcome | _Revert]:
+    ) -> tuple[bytes | _Revert, Outcome | _Revert, bool]:
         if self.strict:
             for index, (value, (lo, hi)) in enumerate(zip(wads, self.program.input.wad_range, strict=True)):
                 if not lo <= value <= hi:
                     revert = _Revert("InputOutOfRange", (index, value & MASK))
-                    return revert, revert
+                    return revert, revert, False
         q = inputs_from_wad(self.graph, wads)
         again = pack(self.graph, q)
-        return again, outcome if again == packed else run_graph(self.graph, q)
+        return (again, outcome, False) if again == packed else (again, *self._run(q))
 
     def _quantize(self, wads: Sequence[int]) -> bytes | _Revert:
         try:
@@ -479,6 +489,8 @@ class _Tally:
     gas: list[int] = field(default_factory=list)
     errors: _Errors = field(default_factory=_Errors)
     runtime_errors: _Errors = field(default_factory=_Errors)
+    unsaturated_count: int = 0
+    unsaturated_errors: _Errors = field(default_factory=_Errors)
     outside_errors: _Errors = field(default_factory=_Errors)
     agreement: _Share = field(default_factory=_Share)
     outside_agreement: _Share = field(default_factory=_Share)
@@ -510,7 +522,7 @@ class _Tally:
         elif self.difference is None:
             layer = "" if expected.disagreement is None else f"; {self.oracle.wrong_layer(x)}"
             self.difference = f"sample {index}, {difference}{layer}"
-        self._measure(index, x, expected.outcome.decision, answers, runtime(x))
+        self._measure(index, x, expected, answers, runtime(x))
 
     def _compare(self, contract: Contract, expected: _Expected, *, with_wad: bool) -> tuple[str | None, list[Array]]:
         """Return the first difference between a contract and what is expected, and its outputs as reals."""
@@ -534,11 +546,13 @@ class _Tally:
         return difference, outputs
 
     def _measure(
-        self, index: int, x: Mapping[str, Array], decision: int | None, outputs: Sequence[Array], runtime: _FloatAnswer
+        self, index: int, x: Mapping[str, Array], expected: _Expected, outputs: Sequence[Array], runtime: _FloatAnswer
     ) -> None:
         """Add a sample's distances to the float models."""
         exact, rounding = self.oracle.exact_outputs(x)
-        outside = self.oracle.is_outside(x)
+        outside, decision = self.oracle.is_outside(x), expected.outcome.decision
+        bound = self.oracle.error_bound if expected.saturated else self.oracle.unsaturated_bound
+        self.unsaturated_count += not (outside or expected.saturated)
         self.outside_count += outside
         for real in outputs:
             # a model that gives nothing but a label has no scores in onnxruntime
@@ -553,7 +567,9 @@ class _Tally:
             self.errors.add(distances)
             if runtime.outputs.size:
                 self.runtime_errors.add(np.abs(real - runtime.outputs))
-            self.within_bound &= bool((distances <= self.oracle.error_bound + rounding).all())
+            if not expected.saturated:
+                self.unsaturated_errors.add(distances)
+            self.within_bound &= bool((distances <= bound + rounding).all())
         if decision is None:
             return
         same = to_signed(decision) == runtime.decision
@@ -587,6 +603,9 @@ class _Tally:
             mean_abs_error=self.errors.mean,
             error_percentiles=self.errors.percentiles,
             error_bound=self.oracle.error_bound,
+            unsaturated=Unsaturated(
+                self.unsaturated_count, self.oracle.unsaturated_bound, self.unsaturated_errors.largest
+            ),
             within_bound=self.within_bound,
             onnxruntime=Distances(self.runtime_errors.largest, self.runtime_errors.mean, self.runtime_accuracy.share),
             outside=Outside(self.outside_agreement.share, self.outside_errors.largest),

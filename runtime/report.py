@@ -38,6 +38,21 @@ class Outside:
 
 
 @dataclass(frozen=True)
+class Unsaturated:
+    """The samples in the declared range on which no value is clamped to its format.
+
+    Attributes:
+        samples: How many they are.
+        error_bound: What the compiler stated for them.
+        max_abs_error: Largest absolute difference to the float64 model; None without any.
+    """
+
+    samples: int
+    error_bound: float
+    max_abs_error: float | None
+
+
+@dataclass(frozen=True)
 class GasSpread:
     """Gas of the inference transactions (`classifyPacked`, or `predictPacked`): 21,000 and calldata included."""
 
@@ -86,7 +101,8 @@ class Report:
         mean_abs_error: Mean distance to it; likewise.
         error_percentiles: Distances that so many percent of them do not exceed, by percentage.
         error_bound: What the compiler stated for `max_abs_error`.
-        within_bound: Whether the bound holds (but for float64's own rounding).
+        unsaturated: About the samples on which nothing saturates: a narrower bound is stated for them.
+        within_bound: Whether both bounds hold (but for float64's own rounding).
         onnxruntime: Distances to onnxruntime, which computes in float32.
         outside: About the samples outside the range.
         gas: Gas of the inference transactions.
@@ -116,6 +132,7 @@ class Report:
     mean_abs_error: float | None
     error_percentiles: Mapping[int, float]
     error_bound: float
+    unsaturated: Unsaturated
     within_bound: bool
     onnxruntime: Distances
     outside: Outside
@@ -145,7 +162,10 @@ class Report:
             wrong = self.samples - self.bit_exact_samples
             parts.append(f"{wrong:,} of {self.samples:,} samples are not bit-exact; {self.first_difference}")
         if not self.within_bound:
-            parts.append(f"max_abs_error {self.max_abs_error} is above the stated bound {self.error_bound}")
+            error, bound = self.max_abs_error, self.error_bound
+            if error is not None and error <= bound:
+                error, bound = self.unsaturated.max_abs_error, self.unsaturated.error_bound
+            parts.append(f"max_abs_error {error} is above the stated bound {bound}")
         return "; ".join(parts)
 
     def to_json(self) -> dict[str, Any]:
@@ -171,6 +191,7 @@ class Report:
             "mean_abs_error": self.mean_abs_error,
             "error_percentiles": {str(percent): value for percent, value in self.error_percentiles.items()},
             "error_bound": self.error_bound,
+            "unsaturated": vars(self.unsaturated),
             "within_bound": self.within_bound,
             "onnxruntime": vars(self.onnxruntime),
             "outside": vars(self.outside),

@@ -132,12 +132,13 @@ class ErrorContext(NamedTuple):
         errors: Bound on the error of each input (float64, by element); None for an absent one.
         real: Bounds of the exact real value of each input.
         outputs: The quantised output tensors.
-        exact: Bounds of the outputs' integers before any clamp of this node, by element.
+        saturates: False: only for inputs on which no Requantize clamps.
     """
 
     errors: Arrays
     real: Sequence[Bounds | None]
     outputs: Sequence[Tensor]
+    saturates: bool = True
 
 
 class MovementOp(OpDef):

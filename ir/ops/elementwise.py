@@ -346,9 +346,8 @@ class Requantize(UnaryOp):
         return [value_at(inputs, 0)]
 
     def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
-        fmt, shift = outputs[0].format, int_of(node, "shift")
-        x = (value_at(values, 0) - tensor_at(inputs, 0).format.zero_point) * int_of(node, "multiplier")
-        y = (x + ((1 << shift) >> 1)) // (1 << shift) + fmt.zero_point
+        fmt = outputs[0].format
+        y = requantized(node, tensor_at(inputs, 0), value_at(values, 0), outputs[0])
         return [np.minimum(np.maximum(y, fmt.qmin), fmt.qmax)]
 
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
@@ -359,9 +358,19 @@ class Requantize(UnaryOp):
         ratio = y.scale * Fraction(int_of(node, "multiplier"), 1 << shift) / x.scale
         rounding = float(y.scale) / 2 if shift else 0.0
         moved = error + abs(float(ratio - 1)) * (magnitude(real) + error) + rounding
+        if not context.saturates:
+            return [moved]
         top = float((y.qmax - y.zero_point) * y.scale)
         bottom = float((y.qmin - y.zero_point) * y.scale)
         return [moved + np.maximum(np.maximum(real.hi - top, bottom - real.lo), 0.0)]
+
+
+def requantized(node: Node, source: Tensor, q: Array, result: Tensor) -> Array:
+    """Return what a Requantize makes of integers q before it clamps them."""
+    shift = int_of(node, "shift")
+    x = (q - source.format.zero_point) * int_of(node, "multiplier")
+    y: Array = (x + ((1 << shift) >> 1)) // (1 << shift) + result.format.zero_point
+    return y
 
 
 def _multipliers(node: Node) -> tuple[int, int]:

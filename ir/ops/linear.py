@@ -64,17 +64,23 @@ class LinearOp(OpDef):
         return [Bounds(activate(node, lo).reshape(outputs[0].shape), activate(node, hi).reshape(outputs[0].shape))]
 
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
-        """|x̂·ŵ − x·w| <= |ŵ|·e_x + |ŵ − w|·|x|, summed; Relu moves no two values apart."""
+        """|x̂·ŵ + ĉ − x·w − c| <= |ŵ|·e_x + |x·(ŵ − w) + ĉ − c|, summed; Relu moves no two values apart.
+
+        The second term is bounded as a sum: its parts have signs, which do not all point the same way.
+        """
         x_error, x = context.errors[0], context.real[0]
         assert x_error is not None and x is not None
         w = tensor_at(inputs, 1)
         weights = w.format.dequantize(_data(w))
         total = x_error @ np.abs(weights)
-        total = total + np.maximum(np.abs(x.lo), np.abs(x.hi)) @ _constant_error(w, weights, folded=is_folded(node))
+        total = total + np.maximum(np.abs(x.lo), np.abs(x.hi)) @ _constant_rounding(w, folded=is_folded(node))
+        wrong: Array = np.zeros(())
         if len(inputs) > 2 and inputs[2] is not None:
             c = inputs[2]
-            total = total + _constant_error(c, c.format.dequantize(_data(c)), folded=is_folded(node))
-        total = total + attr_float(node, "slack", 0.0)
+            wrong = c.format.dequantize(_data(c)) - _real(c)
+            total = total + _constant_rounding(c, folded=is_folded(node))
+        moved = linear_interval(x, weights - _real(w), wrong)
+        total = total + np.maximum(np.abs(moved.lo), np.abs(moved.hi)) + attr_float(node, "slack", 0.0)
         return [total.reshape(context.outputs[0].shape)]
 
 
@@ -88,12 +94,12 @@ def activate(node: Node, y: Array) -> Array:
     return np.maximum(y, 0) if node.attrs.get("activation") == "Relu" else y
 
 
-def _constant_error(c: Tensor, stands_for: Array, *, folded: bool) -> Array:
-    """Bound |what a constant's integers stand for − the model's constant|, by element."""
+def _constant_rounding(c: Tensor, *, folded: bool) -> Array:
+    """Bound what float64 adds to the difference between a constant's integers and the model's constant, by element."""
     scale = c.format.scale
     exact = scale.denominator & (scale.denominator - 1) == 0 and scale.numerator == 1
     rounding = FOLD_ERROR if folded else 0.0 if exact else DEQUANTIZE_ERROR
-    error: Array = np.abs(stands_for - _real(c)) + rounding * np.abs(_real(c))
+    error: Array = rounding * np.abs(_real(c))
     return error
 
 

@@ -427,6 +427,7 @@ def _manifest(
         "outputs": [_tensor_facts(graph.tensor(n)) for n in graph.outputs],
         "decision": program.has_decision,
         "error_bound": wad.output_error_bound(graph),
+        "error_bound_unsaturated": wad.output_error_bound(graph, saturates=False),
         "tensors": [
             _tensor_facts(t) | {"error_bound": _finite(graph.errors[t.name])}
             for t in graph.tensors.values()

@@ -116,7 +116,7 @@ def _lines(report: Report) -> list[str]:
     if report.accuracy is not None:
         rows.append(("accuracy", f"{report.accuracy:.2%}{_beside(theirs.accuracy, '.2%')}"))
     rows += [
-        ("error bound", f"{report.error_bound:.3g}"),
+        ("error bound", f"{report.error_bound:.3g}{_unsaturated(report)}"),
         ("largest error", f"{_number(report.max_abs_error)}{_beside(theirs.max_abs_error, '.3g')}"),
         ("mean error", f"{_number(report.mean_abs_error)}{_beside(theirs.mean_abs_error, '.3g')}"),
     ]
@@ -143,6 +143,15 @@ def _differing(samples: Sequence[Differing]) -> str:
     """Name the samples whose decisions differ, the first few of many."""
     shown = ", ".join(f"{d.sample} ({d.contract}, not {d.onnxruntime})" for d in samples[:_SHOWN])
     return f"samples {shown}" + (f" and {len(samples) - _SHOWN} more (--json lists them)" if samples[_SHOWN:] else "")
+
+
+def _unsaturated(report: Report) -> str:
+    """Return what is said of the samples on which nothing saturates, where their bound is another one."""
+    found = report.unsaturated
+    if f"{found.error_bound:.3g}" == f"{report.error_bound:.3g}":
+        return ""
+    largest = "" if found.max_abs_error is None else f" (largest error {found.max_abs_error:.3g})"
+    return f"; {found.error_bound:.3g} where nothing saturates: {found.samples:,} samples{largest}"
 
 
 def _paths(report: Report) -> str:

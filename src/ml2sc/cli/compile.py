@@ -155,7 +155,9 @@ def _print_summary(artifact: Artifact) -> None:
     ]
     total = manifest.get("gas", {}).get("predicted", 0)
     lines += [f"  {line}" for line in table(*_plan(manifest["plan"], total))]
-    lines.append(f"  error bound   {manifest['error_bound']:.3g} on every output")
+    bound, unsaturated = f"{manifest['error_bound']:.3g}", f"{manifest['error_bound_unsaturated']:.3g}"
+    lesser = f", {unsaturated} where nothing saturates" if unsaturated != bound else ""
+    lines.append(f"  error bound   {bound} on every output{lesser}")
     contracts = f"{len(artifact.data)} data contract{'s' if len(artifact.data) > 1 else ''}"
     weights = f" and {sizes['data_bytes']:,} in {contracts}" if artifact.data else ""
     if artifact.bytecode is not None:

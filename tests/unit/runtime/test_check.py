@@ -46,6 +46,15 @@ def model(inputs: int = 4, last: str = "Identity", outputs: int = 3) -> onnx.Mod
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
 
 
+def two_layers() -> onnx.ModelProto:
+    """Return x[1, 4] → Gemm → Relu → Gemm → y[1, 3]."""
+    return onnx.parser.parse_model(
+        '<ir_version: 9, opset_import: ["" : 18]> t (float[1,4] x) => (float[1,3] y) '
+        "<float[4,2] w = {1, -1, 0.5, 2, -0.75, 1, 0.25, -2}, float[2,3] v = {1, -1, 0.5, 0.25, 2, 1}> "
+        "{ h = MatMul(x, w) r = Relu(h) y = MatMul(r, v) }"
+    )
+
+
 def compiled(proto: onnx.ModelProto | None = None, **options: Any) -> Artifact:
     return ml2sc.compile(
         model() if proto is None else proto, **{"precision": "int8", "input_ranges": ((-1.0, 1.0),), **options}
@@ -205,10 +214,26 @@ def test_another_model(pretend: Pretend) -> None:
 def test_bound_that_does_not_hold(pretend: Pretend) -> None:
     pretend()
     artifact = compiled()
-    report = run(replace(artifact, manifest={**artifact.manifest, "error_bound": 1e-9}))
+    stated = {"error_bound": 1e-9, "error_bound_unsaturated": 1e-9}
+    report = run(replace(artifact, manifest={**artifact.manifest, **stated}))
     assert report.bit_exact
     assert not report.within_bound
     assert "is above the stated bound 1e-09" in report.failure
+
+
+def test_bounds_with_and_without_saturation(pretend: Pretend) -> None:
+    pretend()
+    artifact = compiled(two_layers(), calibration=SAMPLES[:20] / 3)
+    report = run(artifact)
+    few = report.unsaturated
+    assert few.error_bound < report.error_bound
+    assert 0 < few.samples < 30
+    assert few.max_abs_error is not None
+    assert report.max_abs_error is not None
+    assert few.max_abs_error <= few.error_bound < report.max_abs_error <= report.error_bound
+    worse = run(replace(artifact, manifest={**artifact.manifest, "error_bound_unsaturated": 1e-9}))
+    assert not worse.within_bound
+    assert f"max_abs_error {few.max_abs_error} is above the stated bound 1e-09" in worse.failure
 
 
 @pytest.mark.parametrize("strict", [False, True])

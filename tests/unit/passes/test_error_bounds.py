@@ -1,0 +1,54 @@
+"""The two stated bounds, on graphs small enough to know what they must be."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ml2sc.ir import wad
+from ml2sc.ir.analysis import evaluate_exact, prove_intervals, saturated
+from ml2sc.ir.graph import Graph
+from ml2sc.ir.parser import parse_graph
+from ml2sc.passes.precision import Integer
+from ml2sc.passes.quantize import quantize
+
+
+def quantized(observed: str, precision: Integer | None = None) -> Graph:
+    """Return 8·x → Relu → y = 8·x, as integers; x in [0, 1]."""
+    graph = parse_graph(
+        'graph "two"\ninput %x: float[1,1]\nrange %x [0.0, 1.0]\nconst %W: float[1,1] = [8.0]\n'
+        "const %V: float[1,1] = [1.0]\n"
+        "%h: float[1,1] = MatMul(%x, %W) @fc1\n%r: float[1,1] = Relu(%h) @relu\n"
+        f"%y: float[1,1] = MatMul(%r, %V) @fc2\noutput %y\n{observed}"
+    )
+    result = quantize(graph, precision or Integer(8, 8))
+    prove_intervals(result)
+    return result
+
+
+def test_saturation_counts_in_the_one_bound_only() -> None:
+    graph = quantized("observed %h [0.0, 4.0]\nobserved %r [0.0, 4.0]\n")
+    all_inputs, unsaturated = (wad.output_error_bound(graph, saturates=s) for s in (True, False))
+    assert all_inputs == pytest.approx(4.0, abs=0.1)  # x = 1 gives 8 and is clamped to 4
+    assert unsaturated < 0.05
+
+
+def test_nothing_saturates_without_observations() -> None:
+    graph = quantized("")
+    assert wad.output_error_bound(graph) == wad.output_error_bound(graph, saturates=False)
+
+
+@pytest.mark.parametrize(("x", "clamped"), [(0.0, 0), (0.49, 0), (0.6, 1), (1.0, 1)])
+def test_saturated_values_are_counted(x: float, clamped: int) -> None:
+    graph = quantized("observed %h [0.0, 4.0]\nobserved %r [0.0, 4.0]\n")
+    values = evaluate_exact(graph, wad.quantize_inputs(graph, {"x": np.array([[x]])}))
+    assert sum(saturated(graph, values).values()) == clamped
+
+
+def test_roundings_of_weights_have_signs() -> None:
+    """0.45 becomes 0, and 0.55 becomes 1: inputs of one sign cannot make both count in full."""
+    graph = parse_graph(
+        'graph "one"\ninput %x: float[1,3]\nrange %x [0.0, 1.0]\nconst %W: float[3,1] = [1.0, 0.45, 0.55]\n'
+        "%y: float[1,1] = MatMul(%x, %W) @fc\noutput %y\n"
+    )
+    assert quantize(graph, Integer(2, 16)).errors["y"] == pytest.approx(0.45, abs=1e-3)
