@@ -32,6 +32,7 @@ class EmitOptions:
         description: One line on the model, for the header comment.
         precision: The number format that was chosen, for the header comment.
         strict_input: Revert on an input out of range instead of saturating.
+        timelock: Seconds between the staging of new weights and their activation, where they can be replaced.
         decision: What `classify` returns, for its comment.
     """
 
@@ -41,6 +42,7 @@ class EmitOptions:
     description: str = ""
     precision: str = ""
     strict_input: bool = False
+    timelock: int = 0
     decision: str = "the index of the greatest output, the first of equal ones"
 
 
@@ -84,6 +86,11 @@ class Artifact:
     graph: Graph | None = field(default=None, repr=False)
     reference: Graph | None = field(default=None, repr=False)
     profile: Profile | None = field(default=None, repr=False)
+
+    @property
+    def updatable(self) -> bool:
+        """Whether the contract's owner can replace the weights."""
+        return self.program is not None and self.program.updatable
 
 
 @dataclass(frozen=True)

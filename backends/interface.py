@@ -2,24 +2,68 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ml2sc.ir.program import Program
+from ml2sc.ir.program import MODEL_HASH, Program
 
 from .base import EmitOptions
 
-ERRORS = {
-    "InputLength": ("uint256", "uint256"),
-    "InputOutOfRange": ("uint256", "int256"),
-    "WeightsMismatch": ("uint256", "address"),
+_ERRORS = {
+    "InputLength": {"expected": "uint256", "actual": "uint256"},
+    "InputOutOfRange": {"index": "uint256", "value": "int256"},
+    "WeightsMismatch": {"index": "uint256", "account": "address"},
 }
-"""Custom errors and the types of their arguments."""
 
-_ERROR_FIELDS = {
-    "InputLength": ("expected", "actual"),
-    "InputOutOfRange": ("index", "value"),
-    "WeightsMismatch": ("index", "account"),
+_UPDATE_ERRORS: dict[str, dict[str, str]] = {
+    "ChunkIndex": {"index": "uint256"},
+    "ChunkLength": {"expected": "uint256", "actual": "uint256"},
+    "ChunkMissing": {"index": "uint256"},
+    "ContractFrozen": {},
+    "CreationFailed": {},
+    "NoPreviousVersion": {},
+    "NotActive": {},
+    "OwnerIsZero": {},
+    "TooEarly": {"readyAt": "uint256"},
+    "Unauthorized": {"account": "address"},
+    "WeightsHashMismatch": {"staged": "bytes32", "given": "bytes32"},
 }
+
+_VERSION_FIELDS = {"version": "uint256", "weightsHash": "bytes32", "modelHash": "bytes32"}
+_UPDATE_EVENTS: dict[str, tuple[dict[str, str], int]] = {
+    "Activated": (_VERSION_FIELDS, 3),
+    "Frozen": (_VERSION_FIELDS, 3),
+    "OwnershipTransferStarted": ({"previousOwner": "address", "newOwner": "address"}, 2),
+    "OwnershipTransferred": ({"previousOwner": "address", "newOwner": "address"}, 2),
+    "RolledBack": (_VERSION_FIELDS, 3),
+    "Staged": ({"index": "uint256", "chunk": "address", "codehash": "bytes32"}, 1),
+}
+"""Events: their fields, and how many of those, from the first on, are indexed."""
+
+_UPDATE_FUNCTIONS: dict[str, tuple[dict[str, str], str, str]] = {
+    "acceptOwnership": ({}, "", "nonpayable"),
+    "activate": ({"expected": "bytes32"}, "", "nonpayable"),
+    "activeChunk": ({"index": "uint256"}, "address", "view"),
+    "freeze": ({}, "", "nonpayable"),
+    "frozen": ({}, "bool", "view"),
+    "owner": ({}, "address", "view"),
+    "pendingOwner": ({}, "address", "view"),
+    "previousChunk": ({"index": "uint256"}, "address", "view"),
+    "previousVersion": ({}, "uint256", "view"),
+    "readyAt": ({}, "uint256", "view"),
+    "rollback": ({}, "", "nonpayable"),
+    "stage": ({"index": "uint256", "data": "bytes"}, "", "nonpayable"),
+    "stageAndActivate": ({"index": "uint256", "data": "bytes", "expected": "bytes32"}, "", "nonpayable"),
+    "stagedChunk": ({"index": "uint256"}, "address", "view"),
+    "timelock": ({}, "uint256", "view"),
+    "transferOwnership": ({"newOwner": "address"}, "", "nonpayable"),
+    "version": ({}, "uint256", "view"),
+    "weightsHash": ({}, "bytes32", "view"),
+}
+"""Functions: parameters, result, mutability."""
+
+ERRORS = {name: tuple(fields.values()) for name, fields in {**_ERRORS, **_UPDATE_ERRORS}.items()}
+"""Custom errors and the types of their arguments."""
 
 
 def contract_abi(program: Program, options: EmitOptions) -> list[dict[str, Any]]:
@@ -33,7 +77,7 @@ def contract_abi(program: Program, options: EmitOptions) -> list[dict[str, Any]]
     if program.has_decision:
         functions += [("classify", "x", n, "", "uint256"), ("classifyPacked", "x", "bytes", "", "uint256")]
     abi: list[dict[str, Any]] = []
-    count = len(program.data_contracts())
+    count = 0 if program.updatable else len(program.data_contracts())
     if count:
         abi.append(
             {"inputs": [_value("weights", f"address[{count}]")], "stateMutability": "nonpayable", "type": "constructor"}
@@ -43,9 +87,10 @@ def contract_abi(program: Program, options: EmitOptions) -> list[dict[str, Any]]
         *(["InputOutOfRange"] if options.strict_input else []),
         *(["WeightsMismatch"] if count else []),
     ]
+    if program.updatable:
+        abi += _update_abi()
     for name in names:
-        inputs = [_value(field, type_) for field, type_ in zip(_ERROR_FIELDS[name], ERRORS[name], strict=True)]
-        abi.append({"inputs": inputs, "name": name, "type": "error"})
+        abi.append({"inputs": _values(_ERRORS[name]), "name": name, "type": "error"})
     for name, argument, given, result, returned in sorted(functions):
         abi.append(
             {
@@ -59,6 +104,49 @@ def contract_abi(program: Program, options: EmitOptions) -> list[dict[str, Any]]
     return abi
 
 
+def _update_abi() -> list[dict[str, Any]]:
+    """Return what an updatable contract has besides."""
+    entries: list[dict[str, Any]] = [
+        {"inputs": [_value("owner_", "address")], "stateMutability": "nonpayable", "type": "constructor"}
+    ]
+    for name, fields in _UPDATE_ERRORS.items():
+        entries.append({"inputs": _values(fields), "name": name, "type": "error"})
+    for name, (fields, indexed) in _UPDATE_EVENTS.items():
+        inputs = [{**value, "indexed": i < indexed} for i, value in enumerate(_values(fields))]
+        entries.append({"anonymous": False, "inputs": inputs, "name": name, "type": "event"})
+    for name, (fields, result, mutability) in _UPDATE_FUNCTIONS.items():
+        outputs = [_value("", result)] if result else []
+        entry = {"inputs": _values(fields), "name": name, "outputs": outputs}
+        entries.append({**entry, "stateMutability": mutability, "type": "function"})
+    return entries
+
+
+def chunk_runs(data: Sequence[bytes]) -> list[tuple[int, int]]:
+    """Return the lengths of an update's chunks: (number of the first chunk after a run of equal ones, their bytes)."""
+    runs: list[tuple[int, int]] = []
+    for index, chunk in enumerate(data):
+        if runs and runs[-1][1] == len(chunk):
+            runs.pop()
+        runs.append((index + 1, len(chunk)))
+    return runs
+
+
+def stated_place(program: Program) -> dict[str, int]:
+    """Return the number of the data contract that holds an updatable contract's model hash, and where in its code."""
+    if not program.updatable:
+        return {}
+    place = program.places[MODEL_HASH]
+    return {"chunk": place.first, "offset": 1 + 32 * place.word}
+
+
+def weights_hash(data: Iterable[bytes]) -> bytes:
+    """Return the hash of an updatable contract's weights, as its `weightsHash()` says it.
+
+    That is keccak256 of the chunks' code hashes one after the other, where a chunk's code is a STOP and its bytes.
+    """
+    return keccak(b"".join(keccak(b"\x00" + chunk) for chunk in data))
+
+
 def storage_place(storage: str) -> str:
     """Return where a layer's weights are, in words."""
     return {"literals": "the code as literals", "code": "the code", "data": "data contracts"}[storage]
@@ -69,6 +157,10 @@ def keccak(data: bytes) -> bytes:
     from eth_utils.crypto import keccak as hash_of
 
     return hash_of(data)
+
+
+def _values(fields: Mapping[str, str]) -> list[dict[str, str]]:
+    return [_value(name, type_) for name, type_ in fields.items()]
 
 
 def _value(name: str, type_: str) -> dict[str, str]:

@@ -8,10 +8,14 @@ import numpy as np
 
 from ml2sc.errors import RangeError
 
-from .graph import Graph, Tensor
+from .graph import Graph, Node, Tensor
 from .ops.base import Bounds, op_of
 from .ops.elementwise import requantized
-from .types import Array, DType, FixedPoint, Interval, as_python_ints
+from .ops.linear import activate
+from .types import Array, DType, FixedPoint, Interval, Reserve, as_python_ints, integer_array
+
+LINEAR = frozenset({"Gemm", "FusedGemm"})
+"""Linear layers of a quantised graph: the operators whose weights can be replaced."""
 
 WORD_BITS = 255
 """Widest signed integer the EVM computes with, without its sign."""
@@ -64,8 +68,64 @@ def exact_bounds(graph: Graph, node_name: str, *, raw: bool = False) -> list[Bou
     outputs = [graph.tensor(o) for o in node.outputs if o]
     if not op_of(node).moves:
         bounds = [b if b is None else Bounds(np.atleast_1d(b.lo), np.atleast_1d(b.hi)) for b in bounds]
-    results = op_of(node).interval_exact(node, inputs, bounds, outputs)
+    if node_name in graph.reserves:
+        room = graph.reserves[node_name].accumulator
+        ends = (activate(node, integer_array([end], (1,))) for end in (room.lo, room.hi))
+        results = [Bounds(*(np.full(outputs[0].shape, int(end[0]), dtype=object) for end in ends))]
+    else:
+        results = op_of(node).interval_exact(node, inputs, bounds, outputs)
     return [Bounds(_shaped(r.lo, o.shape), _shaped(r.hi, o.shape)) for r, o in zip(results, outputs, strict=True)]
+
+
+def reserve(graph: Graph, headroom: int, deployed: Mapping[str, Reserve] | None = None) -> None:
+    """Prove the intervals of a quantised graph so that the weights of its linear layers may change later.
+
+    Sums may become 2^headroom times as large as they can with these weights, of either sign, and weights that many bits
+    wider: that goes into `graph.reserves`, and all that depends on it is proved for it.
+
+    Args:
+        graph: A quantised graph.
+        headroom: Bits to spare.
+        deployed: What the layers of a contract that exists have room for: the weights must fit that.
+
+    Raises:
+        RangeError: a value does not fit a word of the EVM, or weights do not fit what is deployed.
+    """
+    for node in graph:
+        if node.op_type in LINEAR:
+            graph.reserves[node.name] = _room(graph, node, headroom, deployed)
+        prove_node(graph, node)
+
+
+def _room(graph: Graph, node: Node, headroom: int, deployed: Mapping[str, Reserve] | None) -> Reserve:
+    (bounds,) = exact_bounds(graph, node.name, raw=True)
+    sums = Interval(int(bounds.lo.min()), int(bounds.hi.max()))
+    weights = graph.tensor(node.inputs[1]).interval
+    assert weights is not None
+    if deployed is None:
+        limit = sums.magnitude << headroom
+        return Reserve(Interval(-limit, limit), weights.signed_bits + headroom)
+    if node.name not in deployed:
+        raise RangeError("the deployed contract has no such layer", node=str(node), hint=_OTHER_ARCHITECTURE)
+    room = deployed[node.name]
+    if weights.signed_bits > room.weight_bits:
+        raise RangeError(
+            f"its weights need {weights.signed_bits} bits at the deployed scale, and the contract reads "
+            f"{room.weight_bits}",
+            node=str(node),
+            hint=_NO_ROOM,
+        )
+    if sums.lo < room.accumulator.lo or sums.hi > room.accumulator.hi:
+        raise RangeError(
+            f"its sums can be {sums}, and the contract's lanes are proved for {room.accumulator}",
+            node=str(node),
+            hint=_NO_ROOM,
+        )
+    return room
+
+
+_NO_ROOM = "train with smaller weights (weight decay), or deploy a new contract with more --headroom"
+_OTHER_ARCHITECTURE = "an update must have the architecture, and the names, of the model that was compiled"
 
 
 def _shaped(values: object, shape: tuple[int, ...]) -> Array:
@@ -95,21 +155,28 @@ def prove_intervals(graph: Graph) -> bool:
     """
     changed = False
     for node in graph:
-        for name, bounds in zip(filter(None, node.outputs), exact_bounds(graph, node.name), strict=True):
-            tensor = graph.tensor(name)
-            interval = Interval(int(bounds.lo.min()), int(bounds.hi.max()))
-            if interval.signed_bits > WORD_BITS:
-                raise RangeError(
-                    f"|{name}| can reach 2^{interval.magnitude.bit_length()}, and the EVM computes with 2^{WORD_BITS}",
-                    node=str(node),
-                    tensor=f"%{name}",
-                    hint="narrow the input range (--input-range), or choose a narrower --precision",
-                )
-            type_ = tensor.format
-            if type_.bits == ACCUMULATOR_BITS:
-                type_ = FixedPoint(interval.signed_bits, True, type_.scale, type_.zero_point)
-            changed |= (tensor.type, tensor.interval) != (type_, interval)
-            graph.set_type(name, type_, interval)
+        changed |= prove_node(graph, node)
+    return changed
+
+
+def prove_node(graph: Graph, node: Node) -> bool:
+    """Prove the intervals of one node's outputs; as `prove_intervals`."""
+    changed = False
+    for name, bounds in zip(filter(None, node.outputs), exact_bounds(graph, node.name), strict=True):
+        tensor = graph.tensor(name)
+        interval = Interval(int(bounds.lo.min()), int(bounds.hi.max()))
+        if interval.signed_bits > WORD_BITS:
+            raise RangeError(
+                f"|{name}| can reach 2^{interval.magnitude.bit_length()}, and the EVM computes with 2^{WORD_BITS}",
+                node=str(node),
+                tensor=f"%{name}",
+                hint="narrow the input range (--input-range), or choose a narrower --precision",
+            )
+        type_ = tensor.format
+        if type_.bits == ACCUMULATOR_BITS:
+            type_ = FixedPoint(interval.signed_bits, True, type_.scale, type_.zero_point)
+        changed |= (tensor.type, tensor.interval) != (type_, interval)
+        graph.set_type(name, type_, interval)
     return changed
 
 

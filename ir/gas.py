@@ -51,6 +51,7 @@ COPY_WORD = 3
 """A word of CODECOPY, EXTCODECOPY, CALLDATACOPY, MCOPY."""
 COLD_ACCOUNT = 2_600
 WARM_ACCOUNT = 100
+COLD_SLOT, WARM_SLOT = 2_100, 100
 
 WORD = 32
 _SELECTOR = 4
@@ -118,7 +119,8 @@ def estimate(costs: Costs, fork: Fork, shares: Shares | None = None) -> GasEstim
     shares = shares or Shares()
     program = costs.program
     sections = executed(program)
-    layers = {s.name: costs.section(s, shares) + costs.cold_accounts(s) for s in sections}
+    cold = costs.cold_accounts(sections)
+    layers = {s.name: costs.section(s, shares) + cold[s.name] for s in sections}
     execution = costs.frame_gas() + memory_gas(costs.memory_words(sections)) + sum(layers.values())
     if shares.worst:
         execution *= 1 + costs.tolerance
@@ -181,6 +183,8 @@ class Costs:
     """Dispatch, decoding of the argument, the length check, encoding of the result."""
     section_call = 3 * PUSH + JUMP + JUMPDEST + JUMP + JUMPDEST
     """Return address, argument and destination; a jump there and one back."""
+    slot = 30
+    """What goes with the reading of a slot: its number, the masking of an address, and where that is written to."""
     constructor = 60
     """Gas of the constructor besides copying the code."""
     constructor_account = COLD_ACCOUNT + 380
@@ -203,7 +207,11 @@ class Costs:
 
     def frame_gas(self) -> float:
         """Return the gas of what is around the sections, without memory."""
-        return self.frame + COPY_WORD * self.input_words
+        return self.frame + COPY_WORD * self.input_words + self.slots()
+
+    def slots(self) -> float:
+        """Return the gas of reading where the data contracts are, where they can be replaced: a slot each."""
+        return (COLD_SLOT + self.slot) * len(self.program.data_contracts()) if self.program.updatable else 0
 
     def section(self, section: Section, shares: Shares) -> float:
         """Return the gas of one section and its call."""
@@ -280,10 +288,19 @@ class Costs:
         place = 2 * PUSH + 3 + MEMORY if isinstance(copy.offset, Const) else 2 * self.expr(copy.offset) + 40
         return WARM_ACCOUNT + COPY_WORD * copy.words + place + 3 * PUSH
 
-    def cold_accounts(self, section: Section) -> float:
-        """Return what the first reading of each of a section's data contracts costs more than the others."""
-        copied = {s.segment for s in walk(section.body) if isinstance(s, CopySegment)}
-        return (COLD_ACCOUNT - WARM_ACCOUNT) * sum(self.program.segments[name].contracts for name in copied)
+    def cold_accounts(self, sections: Iterable[Section]) -> dict[str, int]:
+        """Return what a call's first reading of each data contract costs more than the others, by section."""
+        program, found, warm = self.program, {}, set[int]()
+        for section in sections:
+            copied = {s.segment for s in walk(section.body) if isinstance(s, CopySegment)}
+            read = {
+                program.places[name].first + number
+                for name in copied
+                for number in range(program.segments[name].contracts)
+            }
+            found[section.name] = (COLD_ACCOUNT - WARM_ACCOUNT) * len(read - warm)
+            warm |= read
+        return found
 
     def branch(self, branch: If) -> float:
         """Return the gas of an `If`: PUSH, JUMPI, and where it is taken a jump back."""

@@ -16,7 +16,7 @@ import networkx as nx
 
 from ml2sc.errors import VerifyError
 
-from .types import Array, DType, FixedPoint, Interval, TensorType
+from .types import Array, DType, FixedPoint, Interval, Reserve, TensorType
 
 AttrValue = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
 
@@ -127,6 +127,8 @@ class Graph:
         """Bound on |scale·(q − z) − exact real value| of each quantised tensor, for inputs in the declared range."""
         self.unsaturated_errors: dict[str, float] = {}
         """The same for those of the inputs on which no Requantize clamps a value (`analysis.saturated`)."""
+        self.reserves: dict[str, Reserve] = {}
+        """What linear layers, by node, have room for where their weights may be replaced later."""
         self._dag: nx.MultiDiGraph[str] = nx.MultiDiGraph()
         self._nodes: dict[str, Node] = {}
         self._tensors: dict[str, Tensor] = {}
@@ -341,6 +343,7 @@ class Graph:
         new.inputs, new.outputs, new.decision = list(self.inputs), list(self.outputs), self.decision
         new.input_ranges, new.observed = dict(self.input_ranges), dict(self.observed)
         new.errors, new.unsaturated_errors = dict(self.errors), dict(self.unsaturated_errors)
+        new.reserves = dict(self.reserves)
         return new
 
     def become(self, other: Graph) -> None:

@@ -119,6 +119,19 @@ class Interval:
         return f"[{self.lo}, {self.hi}]"
 
 
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """What the code of a linear layer has room for, whatever its weights will be.
+
+    Attributes:
+        accumulator: Interval that every sum, with its bias, must lie in.
+        weight_bits: Width of its widest weight, with the sign.
+    """
+
+    accumulator: Interval
+    weight_bits: int
+
+
 def round_half_up(value: Fraction) -> int:
     """Return floor(value + 1/2)."""
     return (2 * value.numerator + value.denominator) // (2 * value.denominator)

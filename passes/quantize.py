@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import ClassVar
 
@@ -54,6 +54,8 @@ class Quantize(Pass):
 
     Attributes:
         precision: `int8`, `wNaM` or `qI.F`.
+        formats: As for the function `quantize`.
+        headroom: Likewise.
     """
 
     name: ClassVar[str] = "quantize"
@@ -65,6 +67,8 @@ class Quantize(Pass):
         "derive_decision",
     )
     precision: str = "int8"
+    formats: Mapping[str, FixedPoint] | None = field(default=None, repr=False)
+    headroom: int = 0
 
     def run(self, graph: Graph) -> bool:
         precision = parse_precision(self.precision)
@@ -72,30 +76,46 @@ class Quantize(Pass):
             raise UsageError(
                 "the quantize pass needs a precision, not 'auto'", hint="ml2sc.compile chooses it for 'auto'"
             )
-        graph.become(quantize(graph, precision))
+        graph.become(quantize(graph, precision, formats=self.formats, headroom=self.headroom))
         return True
 
 
-def quantize(graph: Graph, precision: Precision, bounds: Mapping[str, Bounds] | None = None) -> Graph:
+def quantize(
+    graph: Graph,
+    precision: Precision,
+    bounds: Mapping[str, Bounds] | None = None,
+    formats: Mapping[str, FixedPoint] | None = None,
+    headroom: int = 0,
+) -> Graph:
     """Return the quantised form of a float graph.
 
     Args:
         graph: A float graph whose inputs have declared ranges.
         precision: The number format.
         bounds: `real_bounds(graph)`, if they are known already.
+        formats: Formats that tensors of the quantised graph must have, by name: those of a contract that exists.
+        headroom: Bits of `wNaM`'s weights that are left free for larger weights.
 
     Raises:
         UnsupportedModelError: an operator has no integer form here.
         RangeError: a value cannot be bounded.
     """
-    return _Quantization(graph, precision, bounds or real_bounds(graph)).run()
+    return _Quantization(graph, precision, bounds or real_bounds(graph), formats or {}, headroom).run()
 
 
 class _Quantization:
     """The `Quantizer` that operators talk to."""
 
-    def __init__(self, graph: Graph, precision: Precision, bounds: Mapping[str, Bounds]) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        precision: Precision,
+        bounds: Mapping[str, Bounds],
+        formats: Mapping[str, FixedPoint],
+        headroom: int,
+    ) -> None:
         self.source = graph
+        self.formats, self.headroom = formats, headroom
         self.target = Graph(graph.name)
         self.precision = precision
         self.bounds = bounds
@@ -176,7 +196,9 @@ class _Quantization:
         if name not in self._activation:
             raw = self.raw(name)
             if raw.name not in self._narrow:
-                raw = self._requantize(raw, self._activation_format(raw.format, self._range(name)), f"{name}.q")
+                own = f"{name}.q"
+                to = self.formats.get(own) or self._activation_format(raw.format, self._range(name))
+                raw = self._requantize(raw, to, own)
                 self._narrow.add(raw.name)
             self._activation[name] = raw.name
         return self.target.tensor(self._activation[name])
@@ -225,7 +247,7 @@ class _Quantization:
         bits = self.precision.activation_bits if narrow else _TABLE_RESULT_BITS
         extent = self._range(node.output)
         step = _span_step(extent, Integer(self.precision.weight_bits, bits))
-        return self.activation(node.inputs[0]), _unsigned(extent, step, bits)
+        return self.activation(node.inputs[0]), self.formats.get(node.output) or _unsigned(extent, step, bits)
 
     def _tabulated(self, node: Node) -> bool:
         """Whether an operator is looked up in a table."""
@@ -252,10 +274,12 @@ class _Quantization:
     def weight_scale(self, weights: Array, x: FixedPoint, output: str) -> Fraction:
         if isinstance(self.precision, Binary):
             return Fraction(1, 1 << self.precision.fraction_bits)
+        if output in self.formats:
+            return self.formats[output].scale / x.scale
         top = float(np.abs(weights).max(initial=0.0))
         if top == 0.0:
             return Fraction(1)
-        scale = Fraction(top) / ((1 << (self.precision.weight_bits - 1)) - 1)
+        scale = Fraction(top) * (1 << self.headroom) / ((1 << (self.precision.weight_bits - 1)) - 1)
         target = self._requantized_range(output)
         if target is None:
             return scale

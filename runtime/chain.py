@@ -98,6 +98,10 @@ class Chain(Protocol):
 
     name: str
 
+    @property
+    def account(self) -> str:
+        """The account that `deploy` and `transact` send from."""
+
     def deploy(self, init_code: bytes) -> DeployReceipt:
         """Create a contract.
 
@@ -169,6 +173,7 @@ class _LocalChain(ABC):
     """
 
     name: str
+    account = _SENDER
 
     def __init__(self, call_gas: int = CALL_GAS) -> None:
         self.call_gas = call_gas
@@ -335,7 +340,10 @@ class RevmChain(_LocalChain):
         for address, nonce in self._nonces.items():
             evm.insert_account_info(address, AccountInfo(nonce=nonce, code=self._codes.get(address)))
         for (address, slot), value in self._storage.items():
+            # an account's second slot would be warm: pyrevm loads the account; that, the revert undoes
+            checkpoint = evm.snapshot()
             evm.insert_account_storage(address, slot, value)
+            evm.revert(checkpoint)
         return evm
 
     def _run(self, to: str | None, data: bytes, gas: int, *, commit: bool, code: bytes | None = None) -> _Outcome:

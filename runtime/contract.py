@@ -118,10 +118,24 @@ class Contract:
         Raises:
             ArtifactError: the contract has no such function.
         """
-        if name not in self._functions:
-            raise ArtifactError(f"the contract has no function {name}", hint=f"it has {', '.join(self._functions)}")
-        entry = self._functions[name]
-        return _selector(entry) + encode(_types(entry), args)
+        return encode_call(self._abi, name, *args)
+
+
+def encode_call(abi: Sequence[Mapping[str, Any]], name: str, *args: Any) -> bytes:
+    """Return the calldata of a call.
+
+    Args:
+        abi: The contract's ABI.
+        name: Name of the function.
+        *args: Its arguments, as eth_abi takes them.
+
+    Raises:
+        ArtifactError: the contract has no such function.
+    """
+    functions = {entry["name"]: entry for entry in abi if entry["type"] == "function"}
+    if name not in functions:
+        raise ArtifactError(f"the contract has no function {name}", hint=f"it has {', '.join(functions)}")
+    return _selector(functions[name]) + encode(_types(functions[name]), args)
 
 
 def decode_revert(error: Reverted, abi: Sequence[Mapping[str, Any]]) -> Reverted:

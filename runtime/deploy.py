@@ -12,13 +12,16 @@ from functools import partial
 from typing import NamedTuple
 
 from eth_abi.abi import encode
+from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 
 from ml2sc.backends.base import DATA_CONTRACT_LIMIT, Artifact
 from ml2sc.errors import ArtifactError, ContractLimitError, InternalError
 
 from .chain import Chain, EmbeddedChain, RevmChain, intrinsic_gas, revm_is_installed
+from .contract import Contract
 from .transactions import CREATE2_PROXY, PROXY_CODE, Addresses, Call, Plan, Step, create2
+from .update import owner_argument, update_calls
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,9 @@ class Deployment:
     Attributes:
         address: Where it is, checksummed.
         gas_deploy: Gas of the transaction that created it.
-        gas_weights: Gas of the transactions that created its data contracts; 0 without any.
+        gas_weights: Gas of the transactions that created its data contracts, and put them in use; 0 without any.
         code_bytes: Bytes of its runtime code, data contracts not counted.
-        data_addresses: The data contracts, in constructor order.
+        data_addresses: The data contracts, in order; of an updatable contract those of the weights in use.
     """
 
     address: str
@@ -62,21 +65,31 @@ def data_contract_init(data: bytes) -> bytes:
 def deploy(artifact: Artifact, chain: Chain) -> Deployment:
     """Deploy an artifact's data contracts, then its contract with their addresses.
 
+    An updatable contract comes first; it belongs to the chain's account, creates its data contracts itself and has its
+    first weights put in use.
+
     Raises:
         ArtifactError: it is not compiled.
         ContractLimitError: something exceeds what a public chain allows.
         Reverted: a constructor reverted.
     """
     creation = _creation(artifact)
-    receipts = [chain.deploy(data_contract_init(data)) for data in artifact.data]
-    addresses = tuple(receipt.address for receipt in receipts)
-    created = chain.deploy(creation + _constructor_arguments(artifact, addresses))
+    if artifact.updatable:
+        created = chain.deploy(creation + owner_argument(chain.account))
+        gas_weights = sum(chain.transact(created.address, data).gas_used for _, data in update_calls(artifact))
+        contract = Contract(chain, created.address, artifact.abi)
+        addresses = tuple(contract.call("activeChunk", index) for index in range(len(artifact.data)))
+    else:
+        receipts = [chain.deploy(data_contract_init(data)) for data in artifact.data]
+        addresses = tuple(receipt.address for receipt in receipts)
+        gas_weights = sum(receipt.gas_used for receipt in receipts)
+        created = chain.deploy(creation + _constructor_arguments(artifact, addresses))
     return Deployment(
         address=created.address,
         gas_deploy=created.gas_used,
-        gas_weights=sum(receipt.gas_used for receipt in receipts),
+        gas_weights=gas_weights,
         code_bytes=created.code_size,
-        data_addresses=addresses,
+        data_addresses=tuple(map(to_checksum_address, addresses)),
     )
 
 

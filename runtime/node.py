@@ -44,6 +44,16 @@ class RpcChain:
             version = self.rpc.host  # public nodes need not say what they are
         self.name = f"{version}, chain {self.rpc.chain_id}"
 
+    @property
+    def account(self) -> str:
+        accounts = self.rpc.request("eth_accounts") if self._own else []
+        if not accounts:
+            raise ToolchainError(
+                f"nothing is sent to {self.name} from here",
+                hint="ml2sc-deploy puts a contract on a chain; give its --address",
+            )
+        return str(accounts[0])
+
     def deploy(self, init_code: bytes) -> DeployReceipt:
         receipt = self._send({"data": to_hex(init_code)})
         address = to_checksum_address(receipt["contractAddress"])
@@ -85,13 +95,7 @@ class RpcChain:
         return from_hex(self.rpc.request("eth_getCode", address, "latest"))
 
     def _send(self, transaction: dict[str, str]) -> dict[str, Any]:
-        accounts = self.rpc.request("eth_accounts") if self._own else []
-        if not accounts:
-            raise ToolchainError(
-                f"nothing is sent to {self.name} from here",
-                hint="ml2sc-deploy puts a contract on a chain; give its --address",
-            )
-        transaction = {"from": accounts[0], "gas": hex(TX_GAS_LIMIT), **transaction}
+        transaction = {"from": self.account, "gas": hex(TX_GAS_LIMIT), **transaction}
         tx_hash = self.rpc.request("eth_sendTransaction", transaction)
         end = time.monotonic() + self._wait
         while (receipt := self.rpc.request("eth_getTransactionReceipt", tx_hash)) is None:

@@ -12,7 +12,7 @@ from ml2sc.errors import InternalError, ToolchainError
 from ml2sc.ir.program import CopySegment, Program, Section, Storage, walk
 
 from ..base import BACKENDS, DATA_CONTRACT_LIMIT, Artifact, Bytecode, EmitOptions, Toolchain, with_settings
-from ..interface import ERRORS, contract_abi, keccak, storage_place
+from ..interface import ERRORS, chunk_runs, contract_abi, keccak, stated_place, storage_place
 from .gas import SolidityCosts
 from .memory import ADDRESSES, INPUT, MemoryMap, memory_map
 from .printer import Printer
@@ -137,6 +137,11 @@ class _Frame:
             layers=self._summary(),
             strict=options.strict_input,
             model_hash=f"0x{options.model_hash.hex()}",
+            updatable=program.updatable,
+            timelock=options.timelock,
+            chunk_runs=chunk_runs(self.data),
+            largest_chunk=max(map(len, self.data), default=0),
+            stated=stated_place(program),
             input=program.input,
             outputs=program.outputs,
             memory=self.memory.total,
@@ -210,8 +215,12 @@ def _wrapped(tag: str, text: str) -> list[str]:
     return textwrap.wrap(f"{tag} {text}", 112) if text else []
 
 
-_FRAME = ("_predict", "_classify", "_allocate", "_unpack", "_quantize", "_weightsTable", "_requireWeights")
-"""Functions of the frame."""
+_FRAME = (
+    *("_predict", "_classify", "_allocate", "_unpack", "_quantize", "_weightsTable", "_requireWeights"),
+    *("_active", "_previous", "_staged", "_history", "_stage", "_activate", "_chunkLength", "_checked", "_hash"),
+    "_modelHash",
+)
+"""Functions and variables of the frame."""
 
 
 def _function_names(names: Iterable[str], taken: Iterable[str]) -> dict[str, str]:

@@ -76,11 +76,6 @@ class Printer:
         self.program, self.memory, self.selectors = program, memory, selectors
         self._pointers: dict[str, Pointer] = {}
         self._names: dict[int, str] = {}
-        self._first_contract: dict[str, int] = {}
-        count = 0
-        for name, segment in program.segments.items():
-            self._first_contract[name] = count
-            count += segment.contracts
 
     def constants(self, section: Section, prefix: str) -> dict[str, int]:
         """Name the masks a section repeats; from now on they are printed by name.
@@ -155,13 +150,13 @@ class Printer:
         segment = self.program.segments[copy.segment]
         if segment.storage is Storage.CODE:
             return []  # written by a function of its own before the block
-        first, per = self._first_contract[copy.segment], segment.per_contract
-        table = self.memory.offsets[ADDRESSES] + 32 * first
+        place, per = self.program.places[copy.segment], segment.per_contract
+        table, begin = self.memory.offsets[ADDRESSES] + 32 * place.first, 1 + 32 * place.word
         if isinstance(copy.offset, Const):
             number, word = divmod(copy.offset.value, per)
-            contract, start = f"mload(add(m, {_hex(table + 32 * number)}))", _hex(1 + 32 * word)
+            contract, start = f"mload(add(m, {_hex(table + 32 * number)}))", _hex(begin + 32 * word)
         elif segment.contracts == 1:
-            contract, start = f"mload(add(m, {_hex(table)}))", f"add(1, shl(5, {self._expr(copy.offset)}))"
+            contract, start = f"mload(add(m, {_hex(table)}))", f"add({begin}, shl(5, {self._expr(copy.offset)}))"
         else:
             offset = self._expr(copy.offset)
             contract = f"mload(add(add(m, {_hex(table)}), shl(5, div({offset}, {per}))))"

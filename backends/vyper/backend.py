@@ -11,7 +11,7 @@ from ml2sc.errors import ToolchainError
 from ml2sc.ir.program import CopySegment, Program, Section, Storage, walk
 
 from ..base import BACKENDS, DATA_CONTRACT_LIMIT, Artifact, Bytecode, EmitOptions, Toolchain, with_settings
-from ..interface import ERRORS, contract_abi, keccak, storage_place
+from ..interface import ERRORS, chunk_runs, contract_abi, keccak, stated_place, storage_place
 from .dataflow import Signature, signatures
 from .gas import VyperCosts
 from .printer import PACKED, WADS, Printer, packed_words, plain, raise_error
@@ -77,7 +77,8 @@ class VyperBackend:
             bytecode = Bytecode(
                 creation=_bytes(evm["bytecode"]["object"]),
                 # the immutables, of a word each, come after the code that Vyper reports
-                runtime=_bytes(evm["deployedBytecode"]["object"]) + bytes(32 * len(artifact.data)),
+                runtime=_bytes(evm["deployedBytecode"]["object"])
+                + bytes(0 if artifact.updatable else 32 * len(artifact.data)),
                 # Vyper has no custom errors: they are written out, and it does not know that they are there
                 abi=[*contract["abi"], *errors_abi],
                 compiler=run.compiler,
@@ -145,6 +146,12 @@ class _Frame:
             else "; one out of range is taken as the nearest in it",
             packed_note=elements + (", two's complement" if program.input.signed else ""),
             model_hash=f"0x{options.model_hash.hex()}",
+            updatable=program.updatable,
+            timelock=options.timelock,
+            chunk_runs=chunk_runs(self.data),
+            largest_chunk=max(map(len, self.data), default=0),
+            stated=stated_place(program),
+            errors={name: raise_error(name, ERRORS[name], values) for name, values in _UPDATE_ERRORS.items()},
             input=program.input,
             max_length=program.input.length + LONGER_INPUTS,
             padding=_padding(32 * self.words - program.input.length),
@@ -233,14 +240,46 @@ class _Frame:
         return [*lines, f"{', '.join(names)} = {call}"]
 
 
+_UPDATE_ERRORS = {
+    "ChunkIndex": ["index"],
+    "ChunkLength": ["expected", "actual"],
+    "ChunkMissing": ["index"],
+    "ContractFrozen": [],
+    "CreationFailed": [],
+    "NoPreviousVersion": [],
+    "NotActive": [],
+    "OwnerIsZero": [],
+    "TooEarly": ["ready"],
+    "Unauthorized": ["msg.sender"],
+    "WeightsHashMismatch": ["staged", "expected"],
+}
+"""Errors of updates, and what the template calls their arguments."""
+
+
 def _padding(size: int) -> str:
     """Return the arguments of `concat` that append so many zero bytes, 32 at least."""
     return ", ".join(f"empty(bytes{n})" for n in (32, size - 32) if n)
 
 
+_UPDATE_FUNCTIONS = frozenset(
+    {
+        "_activate",
+        "_chunk_length",
+        "_hash",
+        "_model_hash",
+        "_only_owner",
+        "_ready_at",
+        "_require_active",
+        "_require_chunk",
+        "_stage",
+    }
+)
+"""Internal functions of updatable contracts, and their storage."""
+
+
 def _function_names(sections: Iterable[Section]) -> dict[str, str]:
     """Return a function name a section, none of which is one of the frame's own."""
-    taken = {"_predict", "_classify", "_quantize", "_require_length", "_require_weights"}
+    taken = {"_predict", "_classify", "_quantize", "_require_length", "_require_weights", *_UPDATE_FUNCTIONS}
     names: dict[str, str] = {}
     for section in sections:
         base = f"_{section.name}"

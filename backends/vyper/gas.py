@@ -25,6 +25,7 @@ from ml2sc.ir.gas import (
     PUSH_ZERO,
     SWAP,
     WARM_ACCOUNT,
+    WARM_SLOT,
     WORD,
     Costs,
     Shares,
@@ -96,7 +97,7 @@ class VyperCosts(Costs):
 
     def frame_gas(self) -> float:
         # CALLDATACOPY, `slice`, `concat`, into the variable, two of `abi_decode`
-        return self.frame - (self.frame_venom if self.venom else 0) + 6 * COPY_WORD * self.input_words
+        return self.frame - (self.frame_venom if self.venom else 0) + 6 * COPY_WORD * self.input_words + self.slots()
 
     def _lines(self, section: Section) -> list[str]:
         return self.printer.section(section, self.signatures[section.name])[0]
@@ -238,12 +239,12 @@ class VyperCosts(Costs):
         return 0
 
     def _account(self, source: ast.expr) -> float:
-        """Return the gas of naming a data contract: an immutable, and EXTCODESIZE and EXTCODECOPY of an account."""
-        immutable = 2 * WARM_ACCOUNT + 2 * PUSH_ZERO + 6 + MEMORY
+        """Return the gas of an account's EXTCODESIZE and EXTCODECOPY, named by an immutable or a slot read before."""
+        gas = 2 * WARM_ACCOUNT + 2 * PUSH_ZERO + 6 + (WARM_SLOT if self.program.updatable else MEMORY)
         match source:
             case ast.Attribute(value=ast.Subscript(slice=index)) if not isinstance(index, ast.Constant):
-                return immutable + self._expr(index) + _BOUNDS + _ELEMENT
-        return immutable
+                return gas + self._expr(index) + _BOUNDS + _ELEMENT
+        return gas
 
     # -- expressions -----------------------------------------------------------------------------------------------
 

@@ -66,7 +66,9 @@ _DECIMAL_LIMIT = 10**12  # longer literals are hexadecimal: their digits are lan
 _WORD_BYTES = 32
 _ADDRESS_BYTES = 20
 
-_FRAME_CONSTANTS = frozenset({"_MODEL_HASH", "_PACKED_LENGTH", "_MAX_LENGTH", "_WEIGHTS"})
+_FRAME_CONSTANTS = frozenset(
+    {"_MODEL_HASH", "_PACKED_LENGTH", "_MAX_LENGTH", "_WEIGHTS", "_CHUNKS", "_MAX_CHUNK", "_NUMBER", "_TIME"}
+)
 
 _COMPARISONS = {OpCode.LT: "<", OpCode.GT: ">", OpCode.SLT: "<", OpCode.SGT: ">"}
 _NEGATED = {"<": ">=", ">": "<="}
@@ -85,7 +87,8 @@ gas global hashmap if immutable implements import in indexed init initializes in
 lambda len log lovelace max max_value method_id min min_value msg nonlocal none nonpayable nonreentrant not or pass
 payable pow_mod256 pragma print public pure raise range raw_call raw_create raw_log raw_revert reentrant return self
 selfdestruct send sha256 shannon shift slice sqrt staticcall string struct super szabo this transient true try tx
-uint256_addmod uint256_mulmod uint2str unreachable unsafe_add unsafe_div unsafe_mul unsafe_sub uses value view wei while
+timelock uint256_addmod uint256_mulmod uint2str
+unreachable unsafe_add unsafe_div unsafe_mul unsafe_sub uses value view wei while
 with yield zero_address
 """,
     )
@@ -114,11 +117,6 @@ class Printer:
         self.names: dict[int, str] = {}
         self.uses: Counter[int] = Counter()
         self.constants = {constant_name(name) for name in program.segments}
-        self.first_contract: dict[str, int] = {}
-        contracts = 0
-        for name, segment in program.segments.items():
-            self.first_contract[name] = contracts
-            contracts += segment.contracts
 
     def quantize(self) -> list[str]:
         """Return the body of the function from `wads` to `packed`."""
@@ -348,16 +346,21 @@ class _Body:
 
     def _data(self, copy: CopySegment, segment: Segment) -> str:
         """Return the code of the data contract that holds a copy's words, and where in it they start."""
-        first, per, offset = self.printer.first_contract[copy.segment], segment.per_contract, copy.offset
+        place, per, offset = self.program.places[copy.segment], segment.per_contract, copy.offset
+        first, begin = place.first, 1 + _WORD_BYTES * place.word
         if isinstance(offset, Const):
             number, word = divmod(offset.value, per)
-            return f"_WEIGHTS[{first + number}].code, {1 + _WORD_BYTES * word}"
+            return f"{self._account(first + number)}.code, {begin + _WORD_BYTES * word}"
         text = self._expr(offset)
         if segment.contracts == 1:
-            return f"_WEIGHTS[{first}].code, unsafe_add(1, {text} << 5)"
+            return f"{self._account(first)}.code, unsafe_add({begin}, {text} << 5)"
         number_text = f"unsafe_div({text}, {per})"
         index = number_text if first == 0 else f"unsafe_add({first}, {number_text})"
-        return f"_WEIGHTS[{index}].code, unsafe_add(1, ({text} % {per}) << 5)"
+        return f"{self._account(index)}.code, unsafe_add(1, ({text} % {per}) << 5)"
+
+    def _account(self, number: int | str) -> str:
+        """Return the address of a data contract."""
+        return f"self._active[{number}]" if self.program.updatable else f"_WEIGHTS[{number}]"
 
     def _fail(self, error: str, args: tuple[Expr, ...]) -> list[str]:
         types, lines, values = self.printer.errors[error], [], []
@@ -612,6 +615,8 @@ def plain(text: str) -> str:
 def raise_error(error: str, types: tuple[str, ...], values: Iterable[str]) -> str:
     """Return the statement that reverts with a custom error (this version of Vyper has no syntax for them)."""
     signature = f"{error}({','.join(types)})"
+    if not types:
+        return f'raw_revert(method_id("{signature}"))'
     return f'raw_revert(abi_encode({", ".join(values)}, method_id=method_id("{signature}")))'
 
 

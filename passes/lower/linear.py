@@ -17,6 +17,7 @@ from ml2sc.ir.analysis import exact_bounds
 from ml2sc.ir.graph import Graph, Node, Tensor
 from ml2sc.ir.ops.base import Bounds, op_of
 from ml2sc.ir.program import (
+    CONTRACT_WORDS,
     Assign,
     Block,
     Const,
@@ -50,7 +51,7 @@ from ml2sc.ir.program import (
 from ml2sc.ir.types import Array, Interval, as_python_ints
 
 from .context import Lowering, lowering
-from .plan import CONTRACT_WORDS, chunk_words, plan_linear
+from .plan import chunk_words, plan_linear
 from .values import Laned, Packed, Source, Value
 
 _xor = binary(OpCode.XOR)
@@ -353,6 +354,8 @@ class _Kernel:
         self.context, self.node, self.epilogue, self.groups = context, node, epilogue, groups
         self.outputs = len(bias)
         widest = max((Interval(int(g.weights.min()), int(g.weights.max())).signed_bits for g in groups), default=1)
+        if node.name in context.graph.reserves:
+            widest = context.graph.reserves[node.name].weight_bits
         rows = sum(len(g.weights) for g in groups)
         skips = all(g.skips for g in groups)
         self.plan = plan_linear(
@@ -383,14 +386,13 @@ class _Kernel:
         body = self.draft.body
         body.append(Note(self._claim()))
         tables = [] if plan.immediate else [self._table(g) for g in self.groups]
-        if plan.blocks == 1:
-            body += self._block(tables, laned, const(0), [Const(w) for w in self._initial()])
-        else:
-            bias = self.context.table(self.draft, f"{name}_bias", self._initial())
-            starts = [Load(bias, add(Var("group"), const(a))) for a in range(plan.accumulators)]
+        group = const(0) if plan.blocks == 1 else Var("group")
+        copies, starts = self._starts(group)
+        inner = copies + self._block(tables, laned, group, starts)
+        if plan.blocks > 1:
             offsets = [Induction(f"base{i}", const(0), t.words // plan.blocks) for i, t in enumerate(tables)]
-            inner = self._block(tables, laned, Var("group"), starts)
-            body.append(loop("group", plan.blocks, inner, step=plan.accumulators, also=offsets))
+            inner = [loop("group", plan.blocks, inner, step=plan.accumulators, also=offsets)]
+        body += inner
         if isinstance(scaling, ChannelScaling) and self.scales_afterwards:
             body += self._scale_afterwards(scaling, laned)
         self.draft.facts = self._facts()
@@ -450,6 +452,19 @@ class _Kernel:
             word = sum((int(self.bias[o]) + half) << (plan.stride * (o - a * plan.lanes) + offset) for o in lanes)
             words.append(const(word).value)
         return words
+
+    def _starts(self, group: Expr) -> tuple[list[Statement], list[Expr]]:
+        """Return the accumulators' first values in a block of outputs, after statements that bring them there."""
+        words, name, size = self._initial(), f"{self.draft.name}_bias", self.accumulators
+        if self.context.options.updatable:
+            segment = Segment(tuple(words), Storage.DATA, CONTRACT_WORDS // size * size)
+            bias = self.context.segment(name, segment)
+            buffer = self.context.buffer(f"{bias}_chunk", size)
+            return [CopySegment(bias, group, size, buffer)], [Load(buffer, const(a)) for a in range(size)]
+        if self.plan.blocks == 1:
+            return [], [Const(w) for w in words]
+        bias = self.context.table(self.draft, name, words)
+        return [], [Load(bias, add(group, const(a))) for a in range(size)]
 
     def _weight_word(self, row: Array, first: int) -> int:
         """Return the weight word of one input for accumulators first … first + fields − 1."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ml2sc.errors import RangeError
-from ml2sc.ir.program import Storage
+from ml2sc.ir.program import CONTRACT_WORDS, Storage
 
 WORD_BITS = 256
 MAX_ACCUMULATORS = 6
@@ -17,8 +17,6 @@ IMMEDIATE_WORDS = 96
 """Layers of at most so many weight words are written out, the words as literals."""
 EXPECTED_CALLS = {"inference": 10_000, "balanced": 100, "deploy": 1}
 """Inferences over which deployment is spread, by `--optimize`."""
-CONTRACT_WORDS = 767
-"""Words in a data contract: (24,576 − 1) // 32."""
 
 _COPY_CODE = 12  # PUSH32, PUSH2, ADD, MSTORE
 _COPY_DATA = 3
@@ -44,6 +42,7 @@ class PlanOptions:
         optimize: "inference", "balanced" or "deploy": how many inferences the deployment is spread over.
         density: Share of non-zero inputs assumed where zeros can be skipped.
         unroll: Elements handled in one round of an inner loop.
+        updatable: Weights are to be replaced by others later: nothing that depends on them may be in the code.
     """
 
     weights: str = "auto"
@@ -51,6 +50,7 @@ class PlanOptions:
     strict_input: bool = False
     density: float = 0.3
     unroll: int = 8
+    updatable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +157,10 @@ def _candidates(
         blocks = -(-needed // accumulators)
     row_words = -(-accumulators // fields)
     words = rows * blocks * row_words
-    immediate = fields == 1 and blocks == 1 and words <= IMMEDIATE_WORDS
+    immediate = fields == 1 and blocks == 1 and words <= IMMEDIATE_WORDS and not options.updatable
     storages = {"code": [Storage.CODE], "data": [Storage.DATA]}.get(options.weights, [Storage.CODE, Storage.DATA])
+    if options.updatable:
+        storages = [Storage.DATA]
     return [
         LanePlan(bits, stride, lanes, fields, weight_bits, accumulators, blocks, row_words, immediate, storage)
         for storage in storages

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .runtime.check import check
     from .runtime.report import Report
     from .runtime.toolchain import Toolchain
+    from .updating import update
 
 _HOMES = {
     "Artifact": "ml2sc.backends.base",
@@ -32,6 +33,7 @@ _HOMES = {
     "compile": "ml2sc.compiler",
     "export_torch": "ml2sc.frontend.torch_export",
     "load_folder": "ml2sc.folder",
+    "update": "ml2sc.updating",
     "write_folder": "ml2sc.folder",
 }
 
@@ -47,6 +49,7 @@ __all__ = [
     "errors",
     "export_torch",
     "load_folder",
+    "update",
     "write_folder",
 ]
 

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from ml2sc.backends import BACKENDS, Artifact, EmitOptions, Toolchain, with_settings
+from ml2sc.backends.interface import weights_hash
 from ml2sc.errors import ContractLimitError, InternalError, UnknownNameError, UnsupportedModelError, UsageError
 from ml2sc.forecast import as_facts, forecast
 from ml2sc.frontend.data import Samples, load_samples, samples_from_arrays
@@ -29,7 +30,7 @@ from ml2sc.ir.evaluate import evaluate_float
 from ml2sc.ir.forks import FORKS, Fork
 from ml2sc.ir.graph import Graph, Tensor
 from ml2sc.ir.interpret import Profile, profile
-from ml2sc.ir.program import Program
+from ml2sc.ir.program import MODEL_HASH, Program, Segment, Storage
 from ml2sc.ir.shapes import infer_shapes, remove_constant_nodes
 from ml2sc.ir.types import Array, FixedPoint
 from ml2sc.passes import LEVELS, DumpIr, Instrument, Pass, parse_pipeline, run_pipeline
@@ -41,6 +42,7 @@ from ml2sc.passes.precision import AUTO, parse_precision
 from ml2sc.passes.prescribed import input_range, is_prequantized, precision_beside
 from ml2sc.passes.prove_ranges import ProveRanges
 from ml2sc.passes.quantize import Quantize
+from ml2sc.passes.updatable import Deployed, ReserveRanges
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +51,10 @@ ASSUMED_RANGE = (-65_536.0, 65_536.0)
 
 PROFILED_SAMPLES = 64
 """Samples of the calibration data that the gas prediction looks at."""
+
+MOST_HEADROOM = 64
+LONGEST_TIMELOCK = 10 * 366 * 24 * 3600
+"""Seconds."""
 
 HOPELESS = 3
 """Code estimated at so many times the limit is not compiled: estimates are 0.6 to 1.7 times the truth."""
@@ -70,6 +76,9 @@ class Options:
             themselves. Passes that change the model (`Pass.changes_model`) come first.
         name: Name of the contract; None: from the model's file.
         strict_input: Revert on an input out of range instead of saturating.
+        updatable: The contract's owner may replace the weights by those of another model of the same architecture.
+        headroom: With `updatable`, bits by which weights, and the sums they make, may be wider than this model's later.
+        timelock: With `updatable`, seconds that lie at least between the staging of weights and their activation.
     """
 
     target: str = "solidity"
@@ -82,6 +91,9 @@ class Options:
     passes: str | tuple[Pass, ...] | None = None
     name: str | None = None
     strict_input: bool = False
+    updatable: bool = False
+    headroom: int = 1
+    timelock: int = 0
 
     def check(self) -> None:
         """Check every option before anything is done.
@@ -102,6 +114,12 @@ class Options:
         for lo, hi in self.input_ranges:
             if not (float("-inf") < lo < hi < float("inf")):
                 raise UsageError(f"the input range {lo:g},{hi:g} is not a range: LO must be below HI, both finite")
+        if self.updatable and self.weights == "code":
+            raise UsageError("weights in the code cannot be updated", hint="leave --weights code or --updatable out")
+        if not 0 <= self.headroom <= MOST_HEADROOM:
+            raise UsageError(f"a headroom of {self.headroom} bits: it is 0 to {MOST_HEADROOM}")
+        if not 0 <= self.timelock <= LONGEST_TIMELOCK:
+            raise UsageError(f"a timelock of {self.timelock:,} s: it is 0 to {LONGEST_TIMELOCK:,} (ten years)")
 
 
 def compile(  # noqa: A001  the library's verb
@@ -113,6 +131,7 @@ def compile(  # noqa: A001  the library's verb
     options: Options | None = None,
     example_input: Any = None,
     observed: Mapping[str, tuple[float, float]] | None = None,
+    deployed: Deployed | None = None,
     dump_ir: str | os.PathLike[str] | None = None,
     explain: Callable[[str], None] | None = None,
     **more: Any,
@@ -127,6 +146,7 @@ def compile(  # noqa: A001  the library's verb
         options: The options; further keyword arguments override single ones.
         example_input: Input for exporting a torch module, of shape (1, …).
         observed: Ranges of the tensors as an earlier calibration observed them, instead of `calibration`.
+        deployed: The updatable contract, of the same options, that the weights are for; None for a new one.
         dump_ir: Folder for the graph's text form after each pass.
         explain: Receives what was tried and done, line by line.
         **more: Fields of `Options`, overriding `options`.
@@ -161,16 +181,29 @@ def compile(  # noqa: A001  the library's verb
     if observed is not None:
         graph.observed = dict(observed)
     quantize = next((p for p in front if isinstance(p, Quantize)), None)
+    if options.updatable:
+        _require_updatable(graph, quantize)
     if quantize is None:
-        quantize = Quantize(_choose(graph, options.precision, samples, say))
+        precision = _choose(graph, options.precision, samples, say)
+        formats = None if deployed is None else deployed.formats
+        quantize = Quantize(precision, formats, options.headroom if options.updatable else 0)
+        prove = ReserveRanges(options.headroom, deployed) if options.updatable else ProveRanges()
         shown = [_Renumbered(i, len(front) + len(tail)) for i in instruments]
-        run_pipeline(graph, [quantize, ProveRanges()], shown)
+        run_pipeline(graph, [quantize, prove], shown)
     if not graph.outputs:
         raise UnsupportedModelError("the model has no output but a label", hint="export its scores as an output, too")
     reference.outputs = list(graph.outputs)
 
-    plan = PlanOptions(weights=options.weights, optimize=options.optimize, strict_input=options.strict_input)
+    plan = PlanOptions(
+        weights=options.weights,
+        optimize=options.optimize,
+        strict_input=options.strict_input,
+        updatable=options.updatable,
+    )
     program = lower(graph, plan)
+    if options.updatable:
+        stated = Segment((int.from_bytes(source.hash, "big"),), Storage.DATA, 1)
+        program = dataclasses.replace(program, segments={MODEL_HASH: stated, **program.segments})
     backend = BACKENDS.get(options.target)
     missing = backend.unsupported(program)
     if missing:
@@ -184,6 +217,7 @@ def compile(  # noqa: A001  the library's verb
         precision=quantize.precision,
         strict_input=options.strict_input,
         decision=_decision(reference, graph),
+        timelock=options.timelock,
     )
     artifact = backend.emit(program, emit)
     recorded = dataclasses.replace(
@@ -349,6 +383,22 @@ def _load(model: Any, example_input: Any) -> OnnxModel:
     return load_onnx(model)
 
 
+def _require_updatable(graph: Graph, quantize: Quantize | None) -> None:
+    """Refuse what has parts in the code that an update would have to change.
+
+    Raises:
+        UnsupportedModelError: the model prescribes its own formats.
+        UsageError: the pipeline quantises by itself.
+    """
+    if is_prequantized(graph):
+        raise UnsupportedModelError(
+            "a model that comes quantised has its scales in the code: its weights cannot be updated",
+            hint="compile the float model, or leave --updatable out",
+        )
+    if quantize is not None:
+        raise UsageError("--updatable quantises in a way of its own", hint="leave 'quantize' out of --passes")
+
+
 def _samples(given: Any, graph: Graph) -> Samples:
     if isinstance(given, Samples):
         return given
@@ -437,7 +487,12 @@ def _manifest(
         "plan": list(_plan(program)),
         "data_contracts": [{"bytes": len(d)} for d in artifact.data],
         "toolchain": {},
+        **(_update_facts(artifact, graph) if options.updatable else {}),
     }
+
+
+def _update_facts(artifact: Artifact, graph: Graph) -> dict[str, Any]:
+    return {"weights_hash": f"0x{weights_hash(artifact.data).hex()}", "deployed": Deployed.of(graph).to_json()}
 
 
 def _finite(bound: float) -> float | None:

@@ -131,6 +131,7 @@ def load_folder(directory: str | os.PathLike[str]) -> Artifact:
     """
     from ml2sc.compiler import Options
     from ml2sc.compiler import compile as compile_model
+    from ml2sc.passes.updatable import Deployed
 
     folder = Path(directory)
     if not folder.is_dir():
@@ -143,6 +144,7 @@ def load_folder(directory: str | os.PathLike[str]) -> Artifact:
             **{**recorded, "input_ranges": ranges, "precision": manifest["precision"], "name": manifest["name"]}
         )
         observed = {tensor: (float(lo), float(hi)) for tensor, (lo, hi) in manifest["observed"].items()}
+        deployed = Deployed.from_json(manifest["deployed"]) if options.updatable else None
         compiler, error_bound = manifest["toolchain"], float(manifest["error_bound"])
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise ArtifactError(f"{folder / MANIFEST} is incomplete: {error!r}", hint=_OTHER_VERSION) from error
@@ -151,7 +153,7 @@ def load_folder(directory: str | os.PathLike[str]) -> Artifact:
         if hashlib.sha256(content).hexdigest() != files[file]:
             raise ArtifactError(f"{folder / file} was edited: its hash is not the manifest's", hint=_OTHER_VERSION)
     try:
-        again = compile_model(folder / MODEL, options=options, observed=observed or None)
+        again = compile_model(folder / MODEL, options=options, observed=observed or None, deployed=deployed)
     except Ml2scError as error:
         raise ArtifactError(f"{folder / MODEL} does not compile any more\n{error}", hint=_OTHER_VERSION) from error
     expected = {

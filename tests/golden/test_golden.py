@@ -83,6 +83,20 @@ def test_data_contracts(golden: Golden, target: str, suffix: str) -> None:
     golden("tiny_data.weights.txt", "\n".join(words) + "\n")
 
 
+@pytest.mark.parametrize(("target", "suffix"), TARGETS)
+def test_updatable(golden: Golden, target: str, suffix: str) -> None:
+    artifact = ml2sc.compile(
+        two_layers(3, 4, 2),
+        target,
+        "int8",
+        name="TinyUpdatable",
+        input_ranges=((0.0, 1.0),),
+        updatable=True,
+        timelock=86_400,
+    )
+    golden(f"tiny_updatable.{suffix}", artifact.source)
+
+
 def test_strict_input(golden: Golden) -> None:
     artifact = ml2sc.compile(
         two_layers(3, 4, 2), name="TinyStrict", precision="q7.12", strict_input=True, input_ranges=((-1.0, 1.0),)

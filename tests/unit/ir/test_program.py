@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from fractions import Fraction
 
 import pytest
@@ -115,11 +116,24 @@ def test_data_contracts() -> None:
         p.InputFormat(0, 1, False, ()),
         0,
         {},
-        {"code": Segment((9,)), "w": segment, "v": Segment((4,), Storage.DATA, 5)},
+        {
+            "code": Segment((9,)),
+            "v": Segment((4,), Storage.DATA, 5),
+            "w": segment,
+            "u": Segment((5, 6), Storage.DATA, 2),
+        },
         empty,
         (),
         empty,
         False,
     )
     words = [[int.from_bytes(d[i : i + 32], "big") for i in range(0, len(d), 32)] for d in program.data_contracts()]
-    assert words == [[1, 2], [3], [4]]
+    assert words == [[1, 2, 4, 5, 6], [3]]
+    assert {name: (place.first, place.word) for name, place in program.places.items()} == {
+        "w": (0, 0),
+        "v": (0, 2),
+        "u": (0, 3),
+    }
+    full = dataclasses.replace(program, segments={"v": Segment((1,) * 767, Storage.DATA, 767), "w": segment})
+    assert full.places["v"].first == 2
+    assert [len(d) // 32 for d in full.data_contracts()] == [2, 1, 767]

@@ -1,0 +1,88 @@
+"""What stays as it is when the weights of a deployed contract are replaced: formats, and the room of each layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any, ClassVar
+
+from ml2sc.ir.analysis import reserve
+from ml2sc.ir.graph import Graph
+from ml2sc.ir.types import FixedPoint, Interval, Reserve
+
+from .manager import Pass, register_pass
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """The plan of a contract that exists: weights for it are quantised and proved for this.
+
+    Attributes:
+        formats: Format of every tensor of its quantised graph that is computed, by name.
+        reserves: What its layers have room for, by node.
+    """
+
+    formats: Mapping[str, FixedPoint]
+    reserves: Mapping[str, Reserve]
+
+    @classmethod
+    def of(cls, graph: Graph) -> Deployed:
+        """Return the plan of a quantised graph whose intervals are reserved."""
+        formats = {t.name: t.type for t in graph.tensors.values() if isinstance(t.type, FixedPoint) and t.data is None}
+        return cls(formats, dict(graph.reserves))
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Deployed:
+        """Read it from a manifest's entry.
+
+        Raises:
+            LookupError, TypeError, ValueError: the entry is none.
+        """
+        formats = {
+            name: FixedPoint(int(bits), bool(signed), Fraction(scale), int(zero))
+            for name, (bits, signed, scale, zero) in content["formats"].items()
+        }
+        reserves = {
+            name: Reserve(Interval(int(layer["sums"][0]), int(layer["sums"][1])), int(layer["weight_bits"]))
+            for name, layer in content["layers"].items()
+        }
+        return cls(formats, reserves)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {
+            "formats": {n: [f.bits, f.signed, str(f.scale), f.zero_point] for n, f in self.formats.items()},
+            "layers": {
+                name: {
+                    "sums": [str(layer.accumulator.lo), str(layer.accumulator.hi)],
+                    "weight_bits": layer.weight_bits,
+                }
+                for name, layer in self.reserves.items()
+            },
+        }
+
+
+@register_pass
+@dataclass(frozen=True)
+class ReserveRanges(Pass):
+    """Prove the interval of every tensor for all weights that may ever come, instead of for these (`prove_ranges`).
+
+    1. Sums of a linear layer are given 2^headroom times the interval that these weights make possible, of either sign,
+       and weights `headroom` bits more than these need; all that follows is proved for that.
+    2. With `deployed`, a layer has the room that the deployed contract gives it; weights that need more are a
+       RangeError that names the layer and the figure.
+
+    Attributes:
+        headroom: Bits to spare.
+        deployed: The contract that the weights are for, if it exists.
+    """
+
+    name: ClassVar[str] = "reserve_ranges"
+    after: ClassVar[tuple[str, ...]] = ("quantize",)
+    headroom: int = 1
+    deployed: Deployed | None = field(default=None, repr=False)
+
+    def run(self, graph: Graph) -> bool:
+        reserve(graph, self.headroom, None if self.deployed is None else self.deployed.reserves)
+        return True

@@ -1,0 +1,94 @@
+"""New weights for an updatable contract: another model of the same architecture, quantised and proved for its code."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ml2sc.backends import Artifact
+from ml2sc.compiler import Options
+from ml2sc.compiler import compile as compile_model
+from ml2sc.errors import ArtifactError, UsageError
+from ml2sc.ir.analysis import LINEAR
+from ml2sc.ir.graph import Graph, Node
+from ml2sc.passes.updatable import Deployed
+
+_ARCHITECTURE = "an update must have the architecture, and the names, of the model that was compiled"
+
+
+def update(artifact: Artifact, model: Any, *, example_input: Any = None) -> Artifact:
+    """Compile a model to new weights for an updatable contract.
+
+    Formats, shifts and lanes are the contract's: the weights are quantised for them, and every bound is proved anew.
+
+    Args:
+        artifact: The contract as it was compiled, with any weights.
+        model: As for `ml2sc.compile`.
+        example_input: Likewise.
+
+    Returns:
+        An artifact of the same source and bytecode with the new model, weights, error bound and predictions.
+
+    Raises:
+        UsageError: the contract is not updatable.
+        RangeError: the weights do not fit the contract's lanes.
+        ArtifactError: the model would need other code.
+        Ml2scError: it cannot be compiled.
+    """
+    if not artifact.updatable:
+        raise UsageError(
+            f"the weights of {artifact.name} are fixed", hint="compile it with --updatable and deploy it again"
+        )
+    manifest, old = artifact.manifest, artifact.graph
+    assert old is not None
+    options = Options(**{**manifest["options"], "precision": manifest["precision"], "name": artifact.name})
+    options = dataclasses.replace(options, input_ranges=tuple((lo, hi) for lo, hi in options.input_ranges))
+    observed = {name: (float(lo), float(hi)) for name, (lo, hi) in manifest["observed"].items()}
+    new = compile_model(
+        model,
+        options=options,
+        observed=observed or None,
+        deployed=Deployed.from_json(manifest["deployed"]),
+        example_input=example_input,
+    )
+    assert new.graph is not None
+    difference = next(_differences(old, new.graph), None)
+    if difference is None and new.source != artifact.source:
+        difference = "the contract's source would be another one"
+    if difference is not None:
+        raise ArtifactError(f"the deployed code does not compute this model: {difference}", hint=_ARCHITECTURE)
+    facts = {key: manifest[key] for key in ("toolchain", "code_bytes") if key in manifest}
+    return dataclasses.replace(
+        new,
+        bytecode=artifact.bytecode,
+        compiler_input=artifact.compiler_input,
+        manifest={**new.manifest, **facts},
+    )
+
+
+def _differences(old: Graph, new: Graph) -> Iterator[str]:
+    """Yield what the code, which does not change, would have to compute differently."""
+    nodes = list(zip(old, new, strict=False))
+    for was, is_ in nodes:
+        before, after = _shown(old, was), _shown(new, is_)
+        if before != after:
+            yield f"{after} instead of {before}"
+        if was.op_type in LINEAR:
+            continue
+        for name, other in zip(was.inputs, is_.inputs, strict=False):
+            if name and not _same(old.tensor(name).data, new.tensor(other).data):
+                yield f"the constant %{other} of {is_} is another one, and it is in the code"
+    if len(list(old)) != len(list(new)):
+        yield f"{len(list(new))} operators instead of {len(list(old))}"
+
+
+def _shown(graph: Graph, node: Node) -> str:
+    shapes = ", ".join(str(list(graph.tensor(name).shape)) for name in (*node.inputs[:2], *node.outputs) if name)
+    return f"{node.op_type} '{node.name}' of shapes {shapes}"
+
+
+def _same(a: Any, b: Any) -> bool:
+    return (a is None) == (b is None) and (a is None or np.array_equal(a, b))

@@ -1,0 +1,75 @@
+"""New weights in a contract that is there: it answers as the interpreters do for the new model, on both targets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from support.checking import check_interpreters, check_outputs
+from support.contracts import check_contract, packed_and_wads
+from support.updates import built, network, put, samples, send
+
+import ml2sc
+from ml2sc.backends import Artifact
+from ml2sc.backends.interface import weights_hash
+from ml2sc.runtime.contract import Contract
+from ml2sc.runtime.update import update_calls
+
+CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "solidity": ({}, {"precision": "int8"}),
+    "solidity, without data, two blocks": ({"widths": (9, 90, 4)}, {"precision": "int8"}),
+    "solidity, q15.16": ({}, {"precision": "q15.16"}),
+    "vyper": ({}, {"precision": "int8"}),
+    "vyper, tables, no decision": (
+        {"activation": "Tanh", "label": False, "widths": (7, 4, 2, 1)},
+        {"precision": "int8", "headroom": 2},
+    ),
+    "vyper, w4a8, strict": ({"widths": (20, 70, 3)}, {"precision": "w4a8", "strict_input": True}),
+}
+
+
+def agree(contract: Contract, artifact: Artifact, inputs: Any) -> None:
+    """The contract answers as the Program, the Program as the graph, and both within the stated bound of the model."""
+    given = [{"x": x.reshape(1, -1)} for x in inputs[:4]]
+    packed, wads = packed_and_wads(artifact, given)
+    check_interpreters(artifact, given, wads)
+    check_contract(contract, artifact, packed, wads)
+    for sample, x in zip(given, packed, strict=True):
+        check_outputs(artifact, sample, contract.predict_packed(x))
+    assert contract.call("weightsHash") == weights_hash(artifact.data)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_update(case: str, toolchain: ml2sc.Toolchain) -> None:
+    shape, options = CASES[case]
+    target = case.split(",")[0]
+    inputs = samples(1, shape.get("widths", (6, 5, 3)))
+    data = None if "without data" in case else {"x": inputs}
+    options = options | ({"input_ranges": ((-1.0, 1.0),)} if data is None else {})
+    first = built(network(1, **shape), toolchain, data, target=target, **options)
+    contract = put(first)
+    agree(contract, first, inputs)
+    second = ml2sc.update(first, network(2, size=1.2, **shape))
+    assert second.source == first.source
+    assert second.data != first.data
+    for _, calldata in update_calls(second):
+        contract.chain.transact(contract.address, calldata)
+    agree(contract, second, inputs)
+    assert contract.call("version") == 2
+    send(contract, "rollback")
+    agree(contract, first, inputs)
+
+
+def test_several_chunks(toolchain: ml2sc.Toolchain) -> None:
+    """A layer of more than one data contract, and its neighbours' words in what is left of them."""
+    widths = (1100, 33, 3)
+    first = built(network(1, widths), toolchain, {"x": samples(1, widths)}, precision="int8")
+    assert len(first.data) > 1
+    contract = put(first)
+    second = ml2sc.update(first, network(2, widths))
+    for name, calldata in reversed(list(update_calls(second, at_once=False))[:-1]):
+        contract.chain.transact(contract.address, calldata)
+        assert name.startswith("stage ")
+    agree(contract, first, samples(1, widths, 2))
+    send(contract, "activate", weights_hash(second.data))
+    agree(contract, second, samples(1, widths, 2))
