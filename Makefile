@@ -9,7 +9,7 @@ LINT_VENV := .venv-lint
 PACKAGE_DIRS := src frontend ir passes backends runtime
 SOURCES := $(shell find $(PACKAGE_DIRS) -type f -not -name '*.pyc')
 
-.PHONY: help demo test lint format clean
+.PHONY: help demo test bench lint format clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z]*\):.*##/  make \1\t/p' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ demo: $(VENV)/.demo-stamp  ## Compile a PyTorch-trained classifier, deploy it on
 
 test: $(VENV)/.dev-stamp  ## Run the tests (PYTEST_ARGS='-k name', WORKERS=4)
 	$(VENV)/bin/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+
+bench: $(VENV)/.bench-stamp  ## Measure gas, times and memory: writes benchmarks/results.md and times.md
+	$(VENV)/bin/python -m benchmarks --workers $(WORKERS)
 
 lint: $(LINT_VENV)/.package-stamp  ## Check style, types and the direction of imports
 	$(LINT_VENV)/bin/ruff check .
@@ -47,6 +50,10 @@ $(VENV)/.demo-stamp: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.dev-stamp: pyproject.toml | $(VENV)/bin/python
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@ $(VENV)/.demo-stamp
+
+$(VENV)/.bench-stamp: pyproject.toml | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@touch $@ $(VENV)/.demo-stamp
 
 # mypy and import-linter do not see through an editable install's folder map: they get a plain one.

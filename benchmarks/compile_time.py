@@ -1,82 +1,115 @@
-"""How long compiling takes (without solc), and how much memory: the examples, and MLPs of growing size.
+"""How long compiling takes (without solc), and how much memory: the examples, and networks of up to a million weights.
 
-Each model is compiled in a process of its own. Run from the checkout: python benchmarks/compile_time.py [--most N]
+Each is compiled in a process of its own. Alone: python -m benchmarks.compile_time
 """
 
 from __future__ import annotations
 
-import argparse
-import itertools
-import json
-import subprocess
+import multiprocessing
+import os
+import platform
+import re
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
-LAYERS = ((784, 100, 10), (1024, 256, 10), (1024, 512, 256, 10), (2048, 448, 128, 10))
-"""Widths of the layers of each random MLP; its inputs are declared to lie between −1 and 1."""
+import numpy as np
 
-WORKER = """
-import json, resource, sys, time
-start = time.perf_counter()
-import numpy as np, onnx
-import ml2sc
-imported = time.perf_counter() - start
-path, precision, calibration, widths = json.loads(sys.argv[1])
-if widths:
-    from onnx import TensorProto, helper, numpy_helper
-    rng, nodes, constants, last = np.random.default_rng(0), [], [], "x"
-    for i, (k, n) in enumerate(zip(widths, widths[1:])):
-        weights = (rng.normal(size=(k, n)) / np.sqrt(k)).astype(np.float32)
-        constants += [numpy_helper.from_array(weights, f"w{i}"), numpy_helper.from_array(weights[0], f"b{i}")]
-        nodes.append(helper.make_node("Gemm", [last, f"w{i}", f"b{i}"], [f"h{i}"]))
-        last = f"h{i}"
-        if i + 2 < len(widths):
-            nodes.append(helper.make_node("Relu", [last], [f"r{i}"]))
-            last = f"r{i}"
-    value = helper.make_tensor_value_info
-    graph = helper.make_graph(nodes, "mlp", [value("x", TensorProto.FLOAT, [1, widths[0]])],
-                              [value(last, TensorProto.FLOAT, [1, widths[-1]])], constants)
-    path = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-start = time.perf_counter()
-ranges = ((-1.0, 1.0),) if widths else ()
-artifact = ml2sc.compile(path, precision=precision, calibration=calibration, input_ranges=ranges)
-seconds = time.perf_counter() - start
-memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-macs = sum(layer.get("macs", 0) for layer in artifact.manifest["plan"])
-print(json.dumps([macs, artifact.manifest["precision"], imported, seconds, memory]))
+from .networks import EXAMPLES, Network, RandomMlp, macs, title
+from .text import table
+
+PRECISIONS = ("int8", "auto")
+RANDOM = (
+    RandomMlp((256, 64, 10), 0.5),
+    RandomMlp((784, 100, 10), 0.5),
+    RandomMlp((1024, 256, 10), 0.5),
+    RandomMlp((1024, 512, 128, 10), 0.5),
+    RandomMlp((2048, 460, 128, 10), 0.5),
+)
+SECONDS, MEGABYTES = 60, 2_000
+"""What a million weights may take."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What a compilation took.
+
+    Attributes:
+        seconds: On the clock.
+        cpu_seconds: Of the processor, which other programs disturb less.
+        megabytes: The most memory its process had.
+    """
+
+    seconds: float
+    cpu_seconds: float
+    megabytes: float
+
+
+def compile_once(network: Network, precision: str) -> Timing:
+    """Compile a network for Solidity with its calibration data, from the ONNX model to source text and prediction."""
+    import ml2sc
+
+    model, calibration = network.model(), network.calibration()
+    clock, cpu = time.perf_counter(), time.process_time()
+    ml2sc.compile(model, "solidity", precision, calibration, name="Network")
+    return Timing(time.perf_counter() - clock, time.process_time() - cpu, _peak_megabytes())
+
+
+def _peak_megabytes() -> float:
+    """Return this process's peak memory; Linux's rusage would count what its parent had when it started it."""
+    status = Path("/proc/self/status")
+    if status.is_file() and (match := re.search(r"VmHWM:\s*(\d+) kB", status.read_text())):
+        return int(match.group(1)) / 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def timings() -> Iterator[tuple[Network, str, Timing]]:
+    """Compile everything, one after the other."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawn, max_tasks_per_child=1) as pool:
+        for network in (*EXAMPLES, *RANDOM):
+            for precision in PRECISIONS:
+                yield network, precision, pool.submit(compile_once, network, precision).result()
+
+
+def report() -> str:
+    """Return the page."""
+    return page(list(timings()))
+
+
+def page(found: Sequence[tuple[Network, str, Timing]]) -> str:
+    """Return the page for these timings."""
+    rows = [
+        [title(n), f"{macs(n):,}", precision, f"{t.seconds:.2f}", f"{t.cpu_seconds:.2f}", f"{t.megabytes:,.0f}"]
+        for n, precision, t in found
+    ]
+    lines = []
+    for precision in PRECISIONS:
+        points = [(macs(n), t.cpu_seconds) for n, p, t in found if p == precision and isinstance(n, RandomMlp)]
+        weights, seconds = np.array(points).T
+        start, each = np.polynomial.polynomial.polyfit(weights / 1e6, seconds, 1)
+        correlation = np.corrcoef(weights, seconds)[0, 1]
+        lines.append(f"- {precision}: {start:.2f} + {each:.1f} · million weights, R² = {correlation**2:.3f}")
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    return f"""# Times
+
+Written by `make bench`, on {machine}. What depends on the machine is here and nowhere else.
+
+From the ONNX model to Solidity source and predicted gas, with calibration data, without solc; each in a process of its
+own. A million weights are to take less than {SECONDS} s and {MEGABYTES:,} MB.
+
+{table(["network", "weights", "precision", "seconds", "CPU seconds", "peak MB"], rows)}
+
+CPU seconds of the random networks, fitted by least squares:
+
+{chr(10).join(lines)}
 """
 
 
-def cases(most: int) -> Iterator[tuple[str, list[object]]]:
-    """Iterate over (name, [path, precision, calibration, widths])."""
-    for name in ("breast_cancer", "digits", "mnist"):
-        folder = EXAMPLES / name
-        for calibration in (str(folder / "calibration.npz"), None):
-            for precision in ("int8", "auto"):
-                title = f"{name} {precision}{', calibrated' if calibration else ''}"
-                yield title, [str(folder / f"{name}.onnx"), precision, calibration, []]
-    for widths in LAYERS:
-        if sum(k * n for k, n in itertools.pairwise(widths)) <= most:
-            for precision in ("int8", "auto"):
-                yield f"{'-'.join(map(str, widths))} {precision}", ["", precision, None, list(widths)]
-
-
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--most", type=int, default=10**7, help="leave out random models with more weights")
-    most = parser.parse_args().most
-    print(f"{'model':40} {'weights':>10} {'precision':>9} {'import s':>9} {'compile s':>9} {'peak MB':>8}")
-    for name, case in cases(most):
-        run = subprocess.run([sys.executable, "-c", WORKER, json.dumps(case)], capture_output=True, text=True)
-        if run.returncode:
-            print(f"{name:40} failed: {run.stderr.strip().splitlines()[-1]}")
-            continue
-        macs, precision, imported, seconds, memory = json.loads(run.stdout)
-        print(f"{name:40} {macs:>10,} {precision:>9} {imported:>9.2f} {seconds:>9.2f} {memory:>8.0f}")
-
-
 if __name__ == "__main__":
-    main()
+    print(report(), end="")

@@ -1,0 +1,135 @@
+"""The benchmarks, on networks of a few weights: `make bench` itself takes too long for a test."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from benchmarks import compile_time, growth, headline, per_mac, per_parameter
+from benchmarks.jobs import Job
+from benchmarks.measure import Figures, Ours
+from benchmarks.networks import Network, RandomMlp, macs, parameters, title
+from benchmarks.paper_way import PaperWay, compiled, dense_layers, upload
+from ml2sc.ir.wad import to_wad
+from ml2sc.runtime.chain import EmbeddedChain, RevmChain, revm_is_installed
+
+SECTIONS = (headline, growth, per_mac, per_parameter)
+TINY = RandomMlp((5, 3, 2, 1))
+
+
+def made_up(job: Job) -> Figures:
+    """Figures that are linear in the network's size."""
+    size = macs(job.network)
+    figures = Figures(deploy=100 * size, weights=200 * size, transactions=2, inference=21_000 + 3 * size, agreement=1.0)
+    return dataclasses.replace(figures, calldata=16 * job.network.widths[0], max_abs_error=0.0, lanes=(8, 8))
+
+
+def test_figures_of_a_contract() -> None:
+    found = Ours(TINY, "vyper").measure()
+    assert found.refused == ""
+    assert found.transactions == 1
+    assert found.samples == 4
+    assert 21_000 < found.least <= found.inference <= found.most < 30_000
+    # Five bytes at 16 gas, or 4 for a zero.
+    assert 20 <= found.calldata <= 80
+    assert found.predicted == pytest.approx(found.inference, rel=0.05)
+
+
+def test_a_contract_that_cannot_be_had_is_a_figure() -> None:
+    found = Ours(RandomMlp((3, 2)), "vyper", "q200.55").measure()
+    assert "bits" in found.refused
+
+
+@pytest.mark.skipif(shutil.which("npm") is None, reason="npm installs @prb/math")
+def test_the_papers_way_computes_the_network() -> None:
+    found = PaperWay(TINY).measure()
+    assert found.agreement == 1.0
+    assert found.max_abs_error is not None
+    assert found.max_abs_error < 1e-6
+    # The contract, three calls with biases, a call for each row.
+    assert found.transactions == 1 + 3 + 6
+    assert found.weights > 22_100 * parameters(TINY)
+    assert found.inference > 2_100 * parameters(TINY)
+
+
+@pytest.mark.skipif(shutil.which("npm") is None, reason="npm installs @prb/math")
+@pytest.mark.skipif(not revm_is_installed(), reason="compares revm with py-evm")
+def test_the_papers_way_costs_the_same_on_revm_and_on_py_evm() -> None:
+    layers = dense_layers(TINY.model())
+    built = compiled(tuple(layer.activation for layer in layers))
+    costs = []
+    for chain in (RevmChain(), EmbeddedChain()):
+        contract, gas = upload(chain, built, layers)
+        costs.append([*gas, contract.gas("classify", to_wad([0.5, -1.0, 0.0, 2.0, 1.0]))])
+    assert costs[0] == costs[1]
+
+
+def test_layers_read_are_the_models() -> None:
+    x = TINY.samples()["x"]
+    h = x.astype(np.float64)
+    activations = {"Relu": lambda y: np.maximum(y, 0), "Sigmoid": lambda y: 1 / (1 + np.exp(-y))}
+    for layer in dense_layers(TINY.model()):
+        h = activations[layer.activation](h @ layer.weights.T + layer.biases)
+    (scores,) = onnxruntime.InferenceSession(TINY.model().SerializeToString()).run(None, {"x": x})
+    assert scores == pytest.approx(h, abs=1e-6)
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda s: s.__name__)
+def test_report_shows_every_figure(section: object, tmp_path: Path) -> None:
+    figures = {job: made_up(job) for job in section.jobs()}  # type: ignore[attr-defined]
+    if section is headline:
+        figures |= {job: made_up(job) for other in SECTIONS for job in other.jobs()}  # type: ignore[attr-defined]
+    text = section.report(figures, tmp_path)  # type: ignore[attr-defined]
+    assert text.startswith("## ")
+    assert "Does not fit" not in text
+    again = tmp_path / "again"
+    again.mkdir()
+    assert section.report(figures, again) == text  # type: ignore[attr-defined]
+    for plot in tmp_path.glob("*.svg"):
+        assert plot.read_bytes() == (again / plot.name).read_bytes()
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda s: s.__name__)
+def test_report_says_what_does_not_fit(section: object, tmp_path: Path) -> None:
+    jobs = [job for other in SECTIONS for job in other.jobs()]  # type: ignore[attr-defined]
+    figures = {job: made_up(job) for job in jobs}
+    refused = next(job for job in section.jobs() if isinstance(job, Ours))  # type: ignore[attr-defined]
+    figures[refused] = Figures(refused="the contract has 25,000 bytes of code")
+    text = section.report(figures, tmp_path)  # type: ignore[attr-defined]
+    assert f"- {refused}: the contract has 25,000 bytes of code" in text
+
+
+def test_slope_of_linear_figures_is_their_slope() -> None:
+    figures = {job: made_up(job) for job in per_mac.jobs()}
+    fan_in = macs(per_mac.network(1, 0.0)) - macs(per_mac.network(0, 0.0))
+    assert fan_in == per_mac.UNITS
+    assert per_mac.slope(figures, "vyper", "int8", 0.0, calldata=True) == pytest.approx(3)
+    assert per_mac.slope(figures, "vyper", "int8", 0.0, calldata=False) == pytest.approx(3 - 16 / per_mac.UNITS)
+
+
+def test_fit_finds_the_polynomial() -> None:
+    x = [1.0, 2.0, 5.0, 9.0]
+    assert growth.fit_polynomial(x, [4 + 3 * n + 2 * n**2 for n in x], 2) == pytest.approx((4, 3, 2))
+    assert growth.formula((181_855, 815.2, -22.5)) == "181,855 + 815.2·n − 22.50·n²"
+
+
+def test_a_goal_needs_the_decisions_too() -> None:
+    goal = headline.Goal(
+        "", "", "", {"solidity": 5.0, "vyper": None}, {"solidity": 5.0, "vyper": 9.0}, {"solidity": 0.99}
+    )
+    assert goal.verdict() == "Solidity no: 99.00% of the decisions, Vyper no"
+    assert dataclasses.replace(goal, agreement={}).verdict() == "Solidity yes, Vyper no"
+
+
+def test_times() -> None:
+    networks: list[Network] = [TINY, *compile_time.RANDOM]
+    timings = [(n, p, compile_time.Timing(1.5, 1 + macs(n) / 1e6, 80.0)) for n in networks for p in ("int8", "auto")]
+    text = compile_time.page(timings)
+    assert f"| {title(TINY)} | 23 | int8 | 1.50 | 1.00 | 80 |" in text
+    assert "- int8: 1.00 + 1.0 · million weights, R² = 1.000" in text
+    assert compile_time.compile_once(TINY, "int8").megabytes > 10
