@@ -40,6 +40,7 @@ CALL_GAS = 50_000_000
 """Gas that public RPC nodes allow an eth_call."""
 
 _SENDER = "0x" + "11" * 20
+_GENESIS_TIME = 1_767_225_600  # 2026-01-01
 _SCRATCH = "0x" + "22" * 20
 _BLOCK_GAS_LIMIT = 1 << 40
 _REVM_PADDING = 33  # so that a PUSH32 at the very end needs no bounds check
@@ -170,13 +171,18 @@ class _LocalChain(ABC):
 
     Args:
         call_gas: Gas allowance of `call` and `gas`.
+
+    Attributes:
+        account: Who sends transactions; may be set.
+        time: The block's timestamp, in seconds since 1970; may be set.
     """
 
     name: str
-    account = _SENDER
 
     def __init__(self, call_gas: int = CALL_GAS) -> None:
         self.call_gas = call_gas
+        self.account = _SENDER
+        self.time = _GENESIS_TIME
 
     @abstractmethod
     def code(self, address: str) -> bytes:
@@ -281,7 +287,8 @@ class EmbeddedChain(_LocalChain):
         from eth.exceptions import OutOfGas, Revert
         from eth.vm.spoof import SpoofTransaction
 
-        state, sender = self._vm.state, to_canonical_address(_SENDER)
+        state, sender = self._vm.state, to_canonical_address(self.account)
+        state.execution_context._timestamp = self.time  # type: ignore[attr-defined]
         state.lock_changes()  # a transaction starts: all is cold again, and SSTORE's original values are these
         snapshot = state.snapshot()
         if code is not None:
@@ -333,10 +340,11 @@ class RevmChain(_LocalChain):
         return self._codes.get(to_checksum_address(address), b"")
 
     def _fresh(self) -> EVM:
-        from pyrevm import EVM, AccountInfo
+        from pyrevm import EVM, AccountInfo, BlockEnv
 
         # Cancun is the newest fork pyrevm knows by name; for contracts Prague adds only the calldata floor.
         evm = EVM(gas_limit=_BLOCK_GAS_LIMIT, spec_id="Cancun")
+        evm.set_block_env(BlockEnv(timestamp=self.time))
         for address, nonce in self._nonces.items():
             evm.insert_account_info(address, AccountInfo(nonce=nonce, code=self._codes.get(address)))
         for (address, slot), value in self._storage.items():
@@ -355,9 +363,9 @@ class RevmChain(_LocalChain):
         output, created, failure = b"", "", ""
         try:
             if to is None:
-                created = to_checksum_address(evm.deploy(_SENDER, data, gas=gas))
+                created = to_checksum_address(evm.deploy(self.account, data, gas=gas))
             else:
-                output = evm.message_call(_SENDER, to, data, gas=gas)
+                output = evm.message_call(self.account, to, data, gas=gas)
         except RuntimeError as error:  # a revert or a halt: pyrevm puts the return data into the text
             failure, output = _revm_failure(str(error))
         result = evm.result

@@ -19,9 +19,9 @@ from ml2sc.backends.base import DATA_CONTRACT_LIMIT, Artifact
 from ml2sc.errors import ArtifactError, ContractLimitError, InternalError
 
 from .chain import Chain, EmbeddedChain, RevmChain, intrinsic_gas, revm_is_installed
-from .contract import Contract
+from .contract import Contract, encode_call
 from .transactions import CREATE2_PROXY, PROXY_CODE, Addresses, Call, Plan, Step, create2
-from .update import owner_argument, update_calls
+from .update import ACTIVATE, UpdateState, call_created, first_steps, owner_argument, update_calls
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,9 @@ def _creation(artifact: Artifact) -> bytes:
 CONTRACT = "contract"
 """Name of the step that creates the contract itself."""
 
+OFFER = "offer ownership"
+"""Name of the step that offers an updatable contract to another owner."""
+
 
 def weights_step(index: int) -> str:
     """Return the name of the step that creates a data contract."""
@@ -115,14 +118,20 @@ def parse_salt(text: str) -> bytes:
     return keccak(text=text)
 
 
-def deployment_plan(artifact: Artifact, salt: bytes | None = None) -> Plan:
+def deployment_plan(
+    artifact: Artifact, salt: bytes | None = None, *, sender: str = "", new_owner: str | None = None
+) -> Plan:
     """Return the transactions that deploy an artifact: its data contracts, in any order, then its contract.
 
+    An updatable contract comes first, then its weights; the sender owns it, and offers it to the new owner in the end.
     The gas they will use is measured beforehand, on an embedded chain.
 
     Args:
         artifact: A compiled artifact.
-        salt: 32 bytes; with them every address depends on the artifact and the salt only (CREATE2).
+        salt: 32 bytes; with them every address depends on the artifact, an updatable contract's owner, and the salt
+            only (CREATE2).
+        sender: Who sends the transactions (only of interest for an updatable contract).
+        new_owner: Who is to own an updatable contract; None: the sender.
 
     Raises:
         ArtifactError: it is not compiled.
@@ -131,16 +140,15 @@ def deployment_plan(artifact: Artifact, salt: bytes | None = None) -> Plan:
     """
     creation = _creation(artifact)
     rehearsal = _rehearse(artifact, salt)
+    if artifact.updatable:
+        return _updatable_plan(artifact, salt, sender, new_owner, rehearsal)
     names = tuple(weights_step(index) for index in range(len(artifact.data)))
 
-    def create(init_code: bytes) -> Call:
-        return Call(None, init_code) if salt is None else create2(salt, init_code)
-
     def create_contract(addresses: Addresses) -> Call:
-        return create(creation + _constructor_arguments(artifact, tuple(addresses[name] for name in names)))
+        return _create(salt, creation + _constructor_arguments(artifact, tuple(addresses[name] for name in names)))
 
     def create_weights(data: bytes, _: Addresses) -> Call:
-        return create(data_contract_init(data))
+        return _create(salt, data_contract_init(data))
 
     def gas(name: str, addresses: Mapping[str, str]) -> int:
         """Take the rehearsal's gas over: only the calldata's addresses differ."""
@@ -166,12 +174,66 @@ def deployment_plan(artifact: Artifact, salt: bytes | None = None) -> Plan:
             code_bytes=rehearsal[CONTRACT].code_bytes,
         )
     )
-    identity = keccak(b"".join([creation, *(keccak(data) for data in artifact.data), salt or b""])).hex()
-    return Plan(f"deploy {artifact.name} {identity[:16]}", tuple(steps), artifact.abi)
+    return Plan(_identity(artifact, salt), tuple(steps), artifact.abi)
+
+
+def _updatable_plan(
+    artifact: Artifact,
+    salt: bytes | None,
+    sender: str,
+    new_owner: str | None,
+    rehearsal: Mapping[str, _Rehearsed],
+) -> Plan:
+    init_code = _creation(artifact) + owner_argument(sender)
+    created = _create(salt, init_code)
+
+    def create_contract(_: Addresses) -> Call:
+        return created
+
+    def gas(_: Addresses) -> int:
+        return rehearsal[CONTRACT].gas + intrinsic_gas(created.data, create=salt is None)[0]
+
+    steps = [Step(CONTRACT, create_contract, gas=gas, code_bytes=rehearsal[CONTRACT].code_bytes)]
+    steps += first_steps(artifact, CONTRACT, {name: step.gas for name, step in rehearsal.items()})
+    if new_owner is not None:
+        offer = encode_call(artifact.abi, "transferOwnership", new_owner)
+        build = partial(call_created, CONTRACT, offer)
+        steps.append(Step(OFFER, build, (ACTIVATE,), gas=lambda _: rehearsal[OFFER].gas))
+    return Plan(f"{_identity(artifact, salt)} of {sender}", tuple(steps), artifact.abi)
+
+
+def _create(salt: bytes | None, init_code: bytes) -> Call:
+    return Call(None, init_code) if salt is None else create2(salt, init_code)
+
+
+def _identity(artifact: Artifact, salt: bytes | None) -> str:
+    parts = [_creation(artifact), *(keccak(data) for data in artifact.data), salt or b""]
+    return f"deploy {artifact.name} {keccak(b''.join(parts)).hex()[:16]}"
+
+
+def rehearse_update(artifact: Artifact, state: UpdateState) -> dict[str, int]:
+    """Return what the steps of an update will use, by name, measured on an embedded chain.
+
+    Args:
+        artifact: The new weights.
+        state: The contract's: slots that were written before cost less.
+    """
+    chain = _local_chain()
+    address = deploy(artifact, chain).address
+    gas: dict[str, int] = {}
+    for _ in range(2 if state.previous_version else 1):
+        for name, data in update_calls(artifact, at_once=not state.timelock):
+            chain.time += state.timelock if name == ACTIVATE else 0
+            gas[name] = chain.transact(address, data).gas_used
+    return gas
+
+
+def _local_chain() -> RevmChain | EmbeddedChain:
+    return RevmChain() if revm_is_installed() else EmbeddedChain()
 
 
 class _Rehearsed(NamedTuple):
-    """What a step took on an embedded chain: gas apart from its intrinsic gas, and bytes of code."""
+    """What a step took on an embedded chain: bytes of code, and gas (for creating, apart from its intrinsic gas)."""
 
     gas: int
     code_bytes: int
@@ -179,7 +241,7 @@ class _Rehearsed(NamedTuple):
 
 def _rehearse(artifact: Artifact, salt: bytes | None) -> dict[str, _Rehearsed]:
     """Deploy on an embedded chain, through its own proxy if there is a salt."""
-    chain = RevmChain() if revm_is_installed() else EmbeddedChain()
+    chain = _local_chain()
     proxy = "" if salt is None else chain.deploy(code_init(PROXY_CODE)).address
     addresses: list[str] = []
     rehearsed: dict[str, _Rehearsed] = {}
@@ -197,6 +259,12 @@ def _rehearse(artifact: Artifact, salt: bytes | None) -> dict[str, _Rehearsed]:
         addresses.append(address)
         rehearsed[name] = _Rehearsed(rest, len(chain.code(address)))
 
+    if artifact.updatable:
+        create(CONTRACT, _creation(artifact) + owner_argument(chain.account))
+        offer = (OFFER, encode_call(artifact.abi, "transferOwnership", "0x" + "ff" * 20))
+        for name, data in [*update_calls(artifact), offer]:
+            rehearsed[name] = _Rehearsed(chain.transact(addresses[0], data).gas_used, 0)
+        return rehearsed
     for index, data in enumerate(artifact.data):
         create(weights_step(index), data_contract_init(data))
     create(CONTRACT, _creation(artifact) + _constructor_arguments(artifact, tuple(addresses)))

@@ -19,6 +19,9 @@ from filelock import FileLock, Timeout
 
 from ml2sc.errors import JournalError, OutputError
 
+DEPLOYMENT = "deployment.json"
+"""Name of the journal in a folder whose contract is on a chain."""
+
 _VERSION = 1
 
 
@@ -116,6 +119,12 @@ class Journal:
         except OSError as error:
             raise OutputError(f"cannot write the journal {self.path}: {error.strerror or error}") from error
 
+    def move(self, path: Path) -> None:
+        """Keep it elsewhere from now on."""
+        old, self.path = self.path, path
+        self.save()
+        old.unlink(missing_ok=True)
+
     def give_up(self, name: str) -> None:
         """Note that a step's transaction came to nothing: the step has to be done anew."""
         self.past.append((name, self.entries.pop(name)))
@@ -161,6 +170,16 @@ def read_journal(path: Path) -> Journal | None:
         raise JournalError(
             f"{path} is no journal of ml2sc: {error!r}", hint="name another file with --journal FILE"
         ) from error
+
+
+def noted_address(folder: Path) -> str | None:
+    """Return the address that a deployment or an update noted in a folder, if one did.
+
+    Raises:
+        JournalError: the file is no journal.
+    """
+    journal = read_journal(folder / DEPLOYMENT)
+    return None if journal is None else journal.result.get("address")
 
 
 def _entry(content: Mapping[str, Any]) -> Entry:

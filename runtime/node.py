@@ -91,6 +91,10 @@ class RpcChain:
     def transact(self, address: str, calldata: bytes) -> TxReceipt:
         return TxReceipt(int(self._send({"to": address, "data": to_hex(calldata)})["gasUsed"], 16))
 
+    def timestamp(self) -> int:
+        """Return the last block's time, in seconds since 1970."""
+        return int(self.rpc.request("eth_getBlockByNumber", "latest", False)["timestamp"], 16)
+
     def code(self, address: str) -> bytes:
         return from_hex(self.rpc.request("eth_getCode", address, "latest"))
 

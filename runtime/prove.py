@@ -21,6 +21,7 @@ from ml2sc.errors import CheckError
 from .chain import Chain, EmbeddedChain, RevmChain, revm_is_installed
 from .contract import Contract
 from .deploy import deploy
+from .update import UpdateState, compare_weights, read_state
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,9 @@ class Proof:
         code_hash: keccak256 of its code (EXTCODEHASH).
         metadata_differs: The code's metadata is another one: the source differed in comments or names only.
         data_addresses: Its data contracts.
-        data_bytes: Bytes of weights in them, all compared.
+        data_bytes: Bytes of weights in them, all compared; 0 where only the code was.
         model_hash: keccak256 of the model, which the contract states.
+        update: What an updatable contract says of itself; None for another one.
     """
 
     address: str
@@ -44,6 +46,7 @@ class Proof:
     data_addresses: tuple[str, ...]
     data_bytes: int
     model_hash: str
+    update: UpdateState | None = None
 
     @property
     def summary(self) -> str:
@@ -54,16 +57,19 @@ class Proof:
 
     def to_json(self) -> dict[str, Any]:
         """Return the proof as JSON values."""
-        return {**vars(self), "data_addresses": list(self.data_addresses)}
+        update = {} if self.update is None else {"update": vars(self.update) | {"chunks": list(self.update.chunks)}}
+        own = {name: value for name, value in vars(self).items() if name != "update"}
+        return {**own, "data_addresses": list(self.data_addresses), **update}
 
 
-def prove(artifact: Artifact, chain: Chain, address: str) -> Proof:
+def prove(artifact: Artifact, chain: Chain, address: str, *, weights: bool = True) -> Proof:
     """Compare what is at an address with an artifact.
 
     Args:
         artifact: A compiled artifact.
         chain: Where the contract is.
         address: Its address.
+        weights: Whether the weights must be the artifact's too, which an updatable contract can replace.
 
     Raises:
         ArtifactError: nothing is there, or the artifact is not compiled.
@@ -74,21 +80,27 @@ def prove(artifact: Artifact, chain: Chain, address: str) -> Proof:
     local = RevmChain() if revm_is_installed() else EmbeddedChain()
     deployment = deploy(artifact, local)
     code = local.code(deployment.address)
-    expected, addresses = _with_addresses(code, there, deployment.data_addresses, address)
+    if artifact.updatable:
+        expected = code
+    else:
+        expected, addresses = _with_addresses(code, there, deployment.data_addresses, address)
     metadata_differs = False
     if there != expected:
         body, trailer = _split_metadata(expected)
         if not trailer or there[: len(body)] != body or _split_metadata(there)[0] != body:
             raise CheckError(f"the code at {address} is not this artifact's: {_difference(expected, there)}")
         metadata_differs = True
-    for index, (holder, data) in enumerate(zip(addresses, artifact.data, strict=True)):
-        held = chain.code(holder)
-        if held != b"\x00" + data:
-            difference = _difference(b"\x00" + data, held)
-            raise CheckError(f"data contract {index} at {holder} does not hold this artifact's weights: {difference}")
+    update = None
+    if artifact.updatable:
+        update = read_state(contract, len(artifact.data))
+        addresses = update.chunks
+        if weights:
+            compare_weights(artifact, chain, update)
+    else:
+        _compare_data(artifact, chain, addresses)
     model_hash = keccak(b"".join([artifact.model, *artifact.external.values()]))
     stated = contract.model_hash()
-    if stated != model_hash:
+    if weights and stated != model_hash:
         raise CheckError(f"modelHash() is 0x{stated.hex()}, the hash of the model is 0x{model_hash.hex()}")
     return Proof(
         address=to_checksum_address(address),
@@ -96,9 +108,18 @@ def prove(artifact: Artifact, chain: Chain, address: str) -> Proof:
         code_hash=f"0x{keccak(there).hex()}",
         metadata_differs=metadata_differs,
         data_addresses=addresses,
-        data_bytes=sum(map(len, artifact.data)),
-        model_hash=f"0x{model_hash.hex()}",
+        data_bytes=sum(map(len, artifact.data)) if weights else 0,
+        model_hash=f"0x{stated.hex()}",
+        update=update,
     )
+
+
+def _compare_data(artifact: Artifact, chain: Chain, addresses: tuple[str, ...]) -> None:
+    for index, (holder, data) in enumerate(zip(addresses, artifact.data, strict=True)):
+        held = chain.code(holder)
+        if held != b"\x00" + data:
+            difference = _difference(b"\x00" + data, held)
+            raise CheckError(f"data contract {index} at {holder} does not hold this artifact's weights: {difference}")
 
 
 def _with_addresses(code: bytes, there: bytes, ours: tuple[str, ...], address: str) -> tuple[bytes, tuple[str, ...]]:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from ml2sc.backends import Artifact
+from ml2sc.backends import Artifact, with_settings
 from ml2sc.compiler import Options
 from ml2sc.compiler import compile as compile_model
 from ml2sc.errors import ArtifactError, UsageError
+from ml2sc.frontend.data import Samples, load_samples
+from ml2sc.ir import wad
 from ml2sc.ir.analysis import LINEAR
 from ml2sc.ir.graph import Graph, Node
+from ml2sc.ir.interpret import Interpreter
+from ml2sc.ir.program import to_signed
 from ml2sc.passes.updatable import Deployed
 
 _ARCHITECTURE = "an update must have the architecture, and the names, of the model that was compiled"
@@ -64,7 +69,7 @@ def update(artifact: Artifact, model: Any, *, example_input: Any = None) -> Arti
     return dataclasses.replace(
         new,
         bytecode=artifact.bytecode,
-        compiler_input=artifact.compiler_input,
+        compiler_input=with_settings(new.compiler_input, manifest["toolchain"].get("settings", {})),
         manifest={**new.manifest, **facts},
     )
 
@@ -92,3 +97,43 @@ def _shown(graph: Graph, node: Node) -> str:
 
 def _same(a: Any, b: Any) -> bool:
     return (a is None) == (b is None) and (a is None or np.array_equal(a, b))
+
+
+def compare(old: Artifact, new: Artifact, samples: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return how two sets of weights answer some samples, by the Program interpreter: exactly as the contract will.
+
+    Args:
+        old: The contract with its old weights.
+        new: With its new ones.
+        samples: An .npz file, labels `y` in it or not.
+
+    Returns:
+        "accuracy" of both where there are labels; "decisions_changed": how many of how many; nothing where the model
+        makes no decisions.
+
+    Raises:
+        DataError: the file does not fit the model.
+    """
+    assert new.graph is not None
+    data = load_samples(samples, new.graph)
+    before, after = (_decisions(artifact, data) for artifact in (old, new))
+    if not data.count or before[0] is None:
+        return {}
+    found: dict[str, Any] = {}
+    if data.labels is not None and data.labels.size == data.count:
+        labels = data.labels.ravel().tolist()
+        found["accuracy"] = [
+            sum(d == y for d, y in zip(decisions, labels, strict=True)) / data.count for decisions in (before, after)
+        ]
+    changed = sum(a != b for a, b in zip(before, after, strict=True))
+    return {**found, "decisions_changed": {"changed": changed, "samples": data.count}}
+
+
+def _decisions(artifact: Artifact, data: Samples) -> list[int | None]:
+    graph, program = artifact.graph, artifact.program
+    assert graph is not None
+    assert program is not None
+    interpreter = Interpreter(program)
+    packed = (wad.pack(graph, wad.quantize_inputs(graph, data.sample(i))) for i in range(data.count))
+    decisions = (interpreter.run(x).decision for x in packed)
+    return [None if decision is None else to_signed(decision) for decision in decisions]

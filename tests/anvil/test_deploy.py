@@ -42,7 +42,7 @@ def test_deploy_and_check(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The quoted gas is the gas used; a second run sends nothing; the check proves it; the key is never told."""
-    assert len(artifact.data) == 3
+    assert len(artifact.data) == 2
     folder = tmp_path / "out"
     ml2sc.write_folder(artifact, folder)
     arguments = [str(folder), "--chain", node]

@@ -72,12 +72,12 @@ def test_yes_sees_the_price_first_then_a_bar(
         status, out, _ = run("--unlocked")
     assert status == 0
     assert "is deployed" in out
-    assert nonce(node) == before + 4
+    assert nonce(node) == before + 3
     table, asked, rest = screen.text.partition("Send these transactions?")
     assert asked
-    assert all(name in table for name in ("weights 0", "weights 1", "weights 2", "contract", "total", "ETH"))
+    assert all(name in table for name in ("weights 0", "weights 1", "contract", "total", "ETH"))
     assert "weights 0:   0%" in rest
-    assert "contract:  75%" in rest
+    assert "contract:  67%" in rest
 
 
 def test_nobody_to_ask(node: str, run: Deploy, folder: Path) -> None:
@@ -178,7 +178,7 @@ def test_the_most_is_the_most(run: Deploy, folder: Path) -> None:
         assert run("--max-fee", "20", *fees[2:6], url=url)[0] == 0
         entries = json.loads((folder / "deployment.json").read_text())["entries"].values()
         assert max(a["max_fee"] for e in entries for a in e["attempts"]) <= 20 * GWEI
-        assert rpc.quantity("eth_getTransactionCount", rpc.request("eth_accounts")[0], "latest") == 4
+        assert rpc.quantity("eth_getTransactionCount", rpc.request("eth_accounts")[0], "latest") == 3
 
 
 def test_poor_account(run: Deploy, folder: Path) -> None:

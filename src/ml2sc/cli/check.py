@@ -47,10 +47,11 @@ def _parser() -> argparse.ArgumentParser:
 def _run(arguments: argparse.Namespace) -> None:
     from ml2sc.folder import load_folder
     from ml2sc.runtime.check import check
+    from ml2sc.runtime.journal import noted_address
 
     artifact, address = load_folder(arguments.directory), arguments.address
     if address is None and "://" in arguments.chain:
-        address = _deployed(Path(arguments.directory))
+        address = noted_address(Path(arguments.directory))
     if arguments.solc is not None and artifact.on_chain:
         _compare_bytecode(artifact, arguments.solc)
     with _progress_bar(quiet=arguments.quiet) as progress:
@@ -59,14 +60,6 @@ def _run(arguments: argparse.Namespace) -> None:
     if not report.ok:
         sys.stdout.flush()
         raise CheckError(report.failure)
-
-
-def _deployed(directory: Path) -> str | None:
-    """Return the address that ml2sc-deploy noted in a folder, if it did."""
-    from ml2sc.runtime.journal import read_journal
-
-    journal = read_journal(directory / "deployment.json")
-    return None if journal is None else journal.result.get("address")
 
 
 def _compare_bytecode(artifact: Artifact, solc: str) -> None:
@@ -135,6 +128,9 @@ def _lines(report: Report) -> list[str]:
     rows.append(("code", f"{report.code_bytes:,} bytes"))
     if report.proof is not None:
         rows.append(("compared", report.proof.summary))
+    if report.proof is not None and report.proof.update is not None:
+        update = report.proof.update
+        rows += [("weights", update.summary), ("weights hash", update.weights_hash)]
     title = heading(f"{report.name} ({report.target}, {report.precision}): ", sys.stdout)
     return [title + verdict, *(f"  {name:<14} {text}" for name, text in rows)]
 

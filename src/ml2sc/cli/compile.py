@@ -50,6 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--explain", action="store_true", help="say what each pass did and why; without a model list the operators")
     add("--name", metavar="NAME", help="name of the contract (default: the file's)")
     add("--strict-input", action="store_true", help="revert on an input out of range instead of saturating")
+    add("--updatable", action="store_true", help="let the contract's owner replace the weights later")
+    add("--headroom", type=int, metavar="BITS", help="with --updatable: bits that weights may be wider later (1)")
+    add("--timelock", type=int, metavar="SECONDS", help="with --updatable: notice before new weights are in use (0)")
     add("--solc", metavar="PATH", help="the solc to use (default: ML2SC_SOLC, PATH, py-solc-x, the npm package)")
     add("--json", action="store_true", help="print a summary as JSON")
     return parser
@@ -65,6 +68,10 @@ def _run(arguments: argparse.Namespace) -> None:
     one_of("goal", arguments.optimize, _OPTIMIZE)
     one_of("fork", arguments.fork, _FORKS)
     ranges = tuple(_range(text) for text in arguments.input_range)
+    update = {name: getattr(arguments, name) for name in ("headroom", "timelock")}
+    update = {name: value for name, value in update.items() if value is not None}
+    if update and not arguments.updatable:
+        raise UsageError(f"--{next(iter(update))} is of use with --updatable only")
 
     from ml2sc.compiler import Options, build
     from ml2sc.compiler import compile as compile_model
@@ -82,6 +89,8 @@ def _run(arguments: argparse.Namespace) -> None:
         passes=arguments.passes,
         name=arguments.name,
         strict_input=arguments.strict_input,
+        updatable=arguments.updatable,
+        **update,
     )
     artifact = compile_model(
         arguments.model,

@@ -1,0 +1,299 @@
+"""What every command that sends transactions shares: who pays, how much, and whether to ask."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from ml2sc.errors import Ml2scError, SigningKeyError, UsageError
+
+from .common import heading, looks_secret, table
+
+if TYPE_CHECKING:
+    from ml2sc.runtime.journal import Journal
+    from ml2sc.runtime.node import RpcChain
+    from ml2sc.runtime.rpc import Rpc
+    from ml2sc.runtime.signer import Signer
+    from ml2sc.runtime.transactions import FeeOptions, Plan, Quote
+
+_GWEI = 10**9
+
+
+def add_payment_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of commands that send transactions: who pays, how much, and whether to ask."""
+    group = parser.add_argument_group("who pays (keys are never given on the command line)")
+    who = group.add_mutually_exclusive_group()
+    who.add_argument("--keystore", metavar="FILE", help="an encrypted keystore file")
+    who.add_argument(
+        "--key-env", metavar="NAME", help="the environment variable with the private key (default: ML2SC_PRIVATE_KEY)"
+    )
+    who.add_argument(
+        "--unlocked", nargs="?", const="", metavar="0x...", help="an account the node holds; its first by default"
+    )
+    add = parser.add_argument_group("paying").add_argument
+    add(
+        "--passphrase-file",
+        metavar="FILE",
+        help="the keystore's passphrase (default: ML2SC_PASSPHRASE, or it is asked for)",
+    )
+    add("--chain-id", type=int, metavar="N", help="refuse a node of any other chain")
+    add("--dry-run", action="store_true", help="show the transactions and what they cost; send nothing")
+    add("--yes", action="store_true", help="do not ask before spending")
+    add("--max-fee", type=_gwei, metavar="GWEI", help="the most to pay a unit of gas (default: twice the base fee)")
+    add("--tip", type=_gwei, metavar="GWEI", help="what to offer above the base fee (default: what the node suggests)")
+    add("--wait", type=float, default=600.0, metavar="SECONDS", help="how long to wait for each transaction (600)")
+
+
+def _gwei(text: str) -> int:
+    try:
+        wei = Decimal(text) * _GWEI
+    except InvalidOperation:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+    if not wei.is_finite() or wei < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no fee")
+    return int(wei)
+
+
+@dataclass
+class Sending:
+    """Carries plans out on a node, with the journal, the quote and the questions that every command has.
+
+    Args:
+        arguments: The command's, with `add_payment_options`.
+        chain: The node.
+        path: Where the journal is.
+        own: Whether the chain is there to be tried out: its account pays, and nobody is asked.
+    """
+
+    arguments: argparse.Namespace
+    chain: RpcChain
+    path: Path
+    own: bool
+
+    @cached_property
+    def signer(self) -> Signer:
+        """Who pays."""
+        return make_signer(self.arguments, self.chain.rpc, own=self.own)
+
+    def _where(self, plan: Plan) -> dict[str, Any]:
+        rpc = self.chain.rpc
+        return {
+            "plan": plan.identity,
+            "chain_id": rpc.chain_id,
+            "genesis": rpc.genesis,
+            "sender": self.signer.address,
+        }
+
+    def show(self, plan: Plan) -> None:
+        """Print what a plan would cost (`--dry-run`)."""
+        from ml2sc.runtime.journal import read_journal, require_same
+
+        journal = read_journal(self.path)
+        if journal is not None:
+            require_same(journal, **self._where(plan))
+        self._print_quote(plan, journal, sys.stdout)
+
+    def _print_quote(self, plan: Plan, journal: Journal | None, stream: TextIO) -> Quote:
+        from ml2sc.runtime.transactions import quote
+
+        costs = quote(plan, self.chain.rpc, self.signer.address, journal, fee_options(self.arguments))
+        print_quote(costs, self.chain.name, self.signer.address, self.arguments, stream)
+        return costs
+
+    @contextmanager
+    def journal(self, plan: Plan) -> Iterator[Journal]:
+        """Open the plan's journal, and keep other runs out of it until the end of the block."""
+        from ml2sc.runtime.journal import open_journal
+
+        with open_journal(self.path, **self._where(plan)) as journal:
+            yield journal
+
+    def carry_out(self, plan: Plan, journal: Journal, until: Plan | None = None) -> dict[str, str]:
+        """Show the costs, ask, and send what is not done.
+
+        Args:
+            plan: What is to be done, which is shown.
+            journal: Its journal.
+            until: The part of it that is done now; None: all of it.
+
+        Returns:
+            The contracts created, by the names of the steps.
+        """
+        from ml2sc.runtime.transactions import execute
+
+        now = until or plan
+        if any(step.name not in journal.entries or not journal.entries[step.name].done for step in now.steps):
+            self._print_quote(plan, journal, sys.stderr).require_possible()
+            confirm(self.own or self.arguments.yes)
+        with progress_bar(quiet=self.arguments.quiet) as progress:
+            return execute(
+                now,
+                self.chain.rpc,
+                self.signer,
+                journal,
+                fees=fee_options(self.arguments),
+                wait=self.arguments.wait,
+                poll=0.05 if self.own else 1.0,
+                progress=progress,
+            )
+
+
+def totals(journal: Journal) -> dict[str, Any]:
+    """Return what a journal's transactions cost, as JSON values."""
+    entries = [*journal.entries.items(), *journal.past]
+    return {
+        "chain_id": journal.chain_id,
+        "sender": journal.sender,
+        "transactions": [
+            {"step": name, "hash": entry.mined, "address": entry.address, "gas": entry.gas_used, "fee": entry.fee}
+            for name, entry in entries
+        ],
+        "gas": sum(entry.gas_used for _, entry in entries),
+        "fee": sum(entry.fee for _, entry in entries),
+    }
+
+
+def checked_address(text: str) -> str:
+    """Return an address with its checksum.
+
+    Raises:
+        UsageError: it is none, or its checksum is wrong.
+    """
+    from eth_utils.address import is_address, to_checksum_address
+
+    if not is_address(text):
+        raise UsageError(f"{text!r} is no address, or its checksum is wrong", hint="0x and 40 hexadecimal digits")
+    return to_checksum_address(text)
+
+
+def open_node(url: str, arguments: argparse.Namespace) -> RpcChain:
+    """Return the chain behind a node.
+
+    Raises:
+        UsageError: it is not the chain that `--chain-id` asks for.
+    """
+    from ml2sc.runtime.node import RpcChain
+
+    chain = RpcChain(url)
+    if arguments.chain_id not in (None, chain.rpc.chain_id):
+        raise UsageError(
+            f"the node at {chain.rpc.host} is on chain {chain.rpc.chain_id}, not {arguments.chain_id}",
+            hint="is the node's URL right?",
+        )
+    return chain
+
+
+def fee_options(arguments: argparse.Namespace) -> FeeOptions:
+    """Return the user's wishes about fees."""
+    from ml2sc.runtime.transactions import FeeOptions
+
+    return FeeOptions(arguments.max_fee, arguments.tip)
+
+
+def make_signer(arguments: argparse.Namespace, rpc: Rpc, *, own: bool) -> Signer:
+    """Return who signs, as the options say; a chain of our own has an account for us.
+
+    Raises:
+        UsageError: nobody is named, or a key is given.
+        SigningKeyError: the key cannot be used.
+    """
+    from ml2sc.runtime.signer import KEY_VARIABLE, KeySigner, KeystoreSigner, NodeSigner
+
+    if any(looks_secret(str(text)) for text in (arguments.keystore, arguments.key_env, arguments.unlocked)):
+        raise UsageError(
+            "a key is never given on the command line: others can see it there, and the shell keeps it",
+            hint="--keystore takes a file, --key-env the name of a variable, --unlocked an account",
+        )
+    if arguments.keystore is not None:
+        return KeystoreSigner(arguments.keystore, lambda: _passphrase(arguments))
+    if arguments.unlocked is not None or own:
+        return NodeSigner(rpc, arguments.unlocked or None)
+    if arguments.key_env is not None or KEY_VARIABLE in os.environ:
+        return KeySigner(arguments.key_env or KEY_VARIABLE)
+    raise UsageError(
+        "nobody is named to pay", hint=f"give --keystore FILE, --unlocked, or a key in the variable {KEY_VARIABLE}"
+    )
+
+
+def _passphrase(arguments: argparse.Namespace) -> str:
+    from ml2sc.runtime.signer import PASSPHRASE_VARIABLE
+
+    if arguments.passphrase_file is not None:
+        try:
+            return Path(arguments.passphrase_file).read_text(encoding="utf-8").rstrip("\r\n")
+        except OSError as error:
+            raise SigningKeyError(f"cannot read {arguments.passphrase_file}: {error.strerror or error}") from error
+    if PASSPHRASE_VARIABLE in os.environ:
+        return os.environ[PASSPHRASE_VARIABLE]
+    if not sys.stdin.isatty():
+        raise SigningKeyError(
+            "the keystore's passphrase is needed", hint=f"give --passphrase-file, or set {PASSPHRASE_VARIABLE}"
+        )
+    return getpass.getpass(f"Passphrase of {arguments.keystore}: ", sys.stderr)
+
+
+def print_quote(costs: Quote, chain: str, sender: str, arguments: argparse.Namespace, stream: TextIO) -> None:
+    """Print what a plan costs."""
+    from ml2sc.runtime.transactions import ether
+
+    if arguments.dry_run and arguments.json:
+        print(json.dumps(costs.to_json(), indent=2), file=stream)
+        return
+    if arguments.quiet and not arguments.dry_run:
+        return
+    rows: list[tuple[object, ...]] = [
+        (line.name, line.state, line.data_bytes, line.code_bytes, line.gas, ether(line.fee), line.problem or "yes")
+        for line in costs.lines
+    ]
+    rows.append(("total", "", "", "", costs.gas, ether(costs.fee), ""))
+    prices = costs.fees
+    print(heading(f"{chain}, account {sender}", stream), file=stream)
+    for text in table(("transaction", "state", "bytes", "code", "gas", "fee", "fits"), rows):
+        print(f"  {text}", file=stream)
+    print(
+        f"  at a base fee of {prices.base / _GWEI:.9g} gwei and a tip of {prices.tip / _GWEI:.9g}; "
+        f"the account has {ether(costs.balance)}",
+        file=stream,
+    )
+
+
+def confirm(yes: bool) -> None:
+    """Ask before spending.
+
+    Raises:
+        UsageError: there is nobody to ask.
+        Ml2scError: the answer is no.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError("there is nobody to ask whether to spend this", hint="give --yes")
+    print("Send these transactions? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise Ml2scError("nothing was sent")
+
+
+@contextmanager
+def progress_bar(*, quiet: bool) -> Iterator[Callable[[int, int, str], None]]:
+    """Show a bar on stderr if it is a terminal."""
+    from tqdm import tqdm
+
+    with tqdm(unit="tx", leave=False, file=sys.stderr, disable=True if quiet else None) as bar:
+
+        def show(done: int, total: int, name: str) -> None:
+            bar.total = total
+            bar.set_description(name, refresh=False)
+            bar.update(done - bar.n)
+            bar.refresh()
+
+        yield show
