@@ -6,10 +6,11 @@ PYTEST_ARGS ?=
 
 VENV := .venv
 LINT_VENV := .venv-lint
+SLITHER_VENV := .venv-slither
 PACKAGE_DIRS := src frontend ir passes backends runtime
 SOURCES := $(shell find $(PACKAGE_DIRS) -type f -not -name '*.pyc')
 
-.PHONY: help demo test bench lint format clean
+.PHONY: help demo test bench lint slither format clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z]*\):.*##/  make \1\t/p' $(MAKEFILE_LIST)
@@ -29,12 +30,15 @@ lint: $(LINT_VENV)/.package-stamp  ## Check style, types and the direction of im
 	$(LINT_VENV)/bin/mypy -p ml2sc
 	$(LINT_VENV)/bin/lint-imports
 
+slither: $(VENV)/.dev-stamp $(SLITHER_VENV)/.stamp  ## Run slither on emitted contracts
+	SLITHER='$(CURDIR)/$(SLITHER_VENV)/bin/slither' $(VENV)/bin/python -m pytest tests/slither $(PYTEST_ARGS)
+
 format: $(LINT_VENV)/.tools-stamp  ## Sort imports and format the code
 	$(LINT_VENV)/bin/ruff check --select I --fix .
 	$(LINT_VENV)/bin/ruff format .
 
 clean:  ## Remove the virtual environments and everything built
-	rm -rf $(VENV) $(LINT_VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(LINT_VENV) $(SLITHER_VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 %/bin/python:
@@ -55,6 +59,11 @@ $(VENV)/.dev-stamp: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.bench-stamp: pyproject.toml | $(VENV)/bin/python
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@touch $@ $(VENV)/.demo-stamp
+
+# It pins old versions of what ml2sc uses.
+$(SLITHER_VENV)/.stamp: | $(SLITHER_VENV)/bin/python
+	$(SLITHER_VENV)/bin/python -m pip install --quiet --disable-pip-version-check 'slither-analyzer==0.11.*'
+	@touch $@
 
 # mypy and import-linter do not see through an editable install's folder map: they get a plain one.
 $(LINT_VENV)/.tools-stamp: pyproject.toml | $(LINT_VENV)/bin/python

@@ -63,13 +63,13 @@ class VyperCosts(Costs):
     """
 
     tolerance = 0.05
-    frame = 560
-    """Selector, CALLDATACOPY, the length check, `slice`, `concat` and `abi_decode` of the argument, RETURN."""
-    frame_venom = 150
+    frame = 673
+    """Selector, CALLDATACOPY, checks of length and end, `slice`, `concat` and `abi_decode` of the argument, RETURN."""
+    frame_venom = 160
     """What venom saves of that: lengths and places stay on the stack."""
     constructor = 20
     constructor_account = COLD_ACCOUNT + 150
-    sizes = Sizes(frame=300, section=60, variable=4, assign=4, address=3, index=22, branch=5, loop=35, copy=150)
+    sizes = Sizes(frame=395, section=60, variable=4, assign=4, address=3, index=22, branch=5, loop=35, copy=150)
 
     def __init__(self, program: Program, longer: int, *, venom: bool = False) -> None:
         super().__init__(program)

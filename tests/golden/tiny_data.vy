@@ -135,13 +135,16 @@ def _classify(packed: uint256[3]) -> uint256:
 
 
 @internal
-@pure
+@view
 def _require_length(length: uint256):
     """
-    @dev Reverts with InputLength if a packed input has another length than it should.
+    @dev Reverts with InputLength if a packed input has another length than it should, and without data if it goes on
+         after the end of the calldata, where zeros would be read.
     """
     if length != _PACKED_LENGTH:
         raw_revert(abi_encode(_PACKED_LENGTH, length, method_id=method_id("InputLength(uint256,uint256)")))
+    # the first word of the calldata says where the input's length stands, from there on; its bytes follow
+    assert unsafe_add(convert(slice(msg.data, 4, 32), uint256), 36 + _PACKED_LENGTH) <= len(msg.data)
 
 
 @internal

@@ -28,8 +28,10 @@ def new_chain() -> Chain:
 
 
 def deployed(artifact: Artifact, toolchain: ml2sc.Toolchain) -> Contract:
-    """Compile the contract unless it is, and deploy it, with its data contracts, on the fastest chain there is."""
+    """Compile the contract unless it is, without a warning, and deploy it on the fastest chain there is."""
     built = artifact if artifact.bytecode is not None else ml2sc.build(artifact, toolchain)
+    assert built.bytecode is not None
+    assert built.bytecode.warnings == ()
     chain = new_chain()
     return Contract(chain, deploy(built, chain).address, built.abi)
 
