@@ -456,6 +456,26 @@ def iszero(a: Expr) -> Expr:
     return _apply(OpCode.ISZERO, a)
 
 
+def byte_of(buffer: str, index: Expr) -> Expr:
+    """Return a byte of a buffer, the first being the highest of word 0; targets with memory in bytes read just that."""
+    return byte(_low_bits(index, 31), Load(buffer, shr(5, index)))
+
+
+def as_byte_of(expr: Expr) -> tuple[str, Expr] | None:
+    """Return buffer and index of an expression that `byte_of` made, None for any other."""
+    match expr:
+        case Apply(OpCode.BYTE, (place, Load(buffer, Apply(OpCode.SHR, (Const(5), index))))):
+            return (buffer, index) if place == _low_bits(index, 31) else None
+    return None
+
+
+def _low_bits(expr: Expr, mask: int) -> Expr:
+    match expr:
+        case Apply(OpCode.AND, (inner, Const(wider))):
+            return and_(inner, const(wider & mask))
+    return and_(expr, const(mask))
+
+
 def loop(
     name: str, count: int, body: Iterable[Statement], *, start: int = 0, step: int = 1, also: Sequence[Induction] = ()
 ) -> For:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from ml2sc.ir.gas import DUP, MEMORY, PUSH, WORD, Costs, uses
+from ml2sc.ir.gas import DUP, MEMORY, PUSH, PUSH_ZERO, WORD, Costs, uses
 from ml2sc.ir.program import (
+    Apply,
     Assign,
     Block,
     Const,
@@ -16,11 +17,13 @@ from ml2sc.ir.program import (
     Let,
     Load,
     LoadInput,
+    OpCode,
     Program,
     Section,
     Statement,
     Var,
     WadInput,
+    as_byte_of,
     expressions,
     subexpressions,
     walk,
@@ -99,6 +102,12 @@ class SolidityCosts(Costs):
 
     def load_input(self, offset: Expr) -> float:
         return MEMORY + self._address(INPUT, offset, 1)
+
+    def apply(self, op: OpCode, args: tuple[Expr, ...]) -> float:
+        found = as_byte_of(Apply(op, args))
+        if found is None:
+            return super().apply(op, args)
+        return PUSH_ZERO + op.gas + MEMORY + self._address(*found, 1)
 
     def _address(self, region: str, index: Expr, scale: int) -> float:
         variable, constant = _affine(index)

@@ -35,6 +35,7 @@ from ml2sc.ir.program import (
     StoreInput,
     Var,
     WadInput,
+    as_byte_of,
     expressions,
     subexpressions,
     walk,
@@ -204,6 +205,8 @@ class Printer:
                 return f"mload({self._address(INPUT, offset, 1)})"
             case WadInput(index):
                 return f"calldataload({self._address(_WAD, index, 32)})"
+            case Apply() if (found := as_byte_of(expr)) is not None:
+                return f"byte(0, mload({self._address(*found, 1)}))"
             case Apply(op, args):
                 return f"{op.mnemonic}({', '.join(self._expr(a) for a in args)})"
         raise InternalError(f"cannot print {expr!r}")

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from ml2sc.ir import fixmath
 from ml2sc.ir.graph import Node
 from ml2sc.ir.ops.base import attr_float, attr_int
 from ml2sc.ir.ops.functions import ints, polynomials
 from ml2sc.ir.program import (
     Assign,
+    Block,
     Expr,
     If,
     Let,
     Load,
+    Note,
     OpCode,
     Statement,
+    Store,
     Var,
     add,
     and_,
     binary,
     byte,
+    byte_of,
     const,
     div,
     gt,
     iszero,
+    loop,
     lt,
     mul,
+    or_,
     sar,
     sdiv,
     shl,
@@ -35,8 +44,10 @@ from ml2sc.ir.program import (
 
 from .context import Lowering, lowering
 from .elementwise import Compute, at_least, at_most, exp_neg, lower_map, to_fraction_bits
+from .values import Laned, Source, Value
 
 _shift_left = binary(OpCode.SHL)
+_WORD = 256
 
 
 def lower_function(context: Lowering, node: Node, compute: Compute, note: str) -> None:
@@ -54,31 +65,104 @@ def lower_function(context: Lowering, node: Node, compute: Compute, note: str) -
 
 
 def _lower_table(context: Lowering, node: Node) -> None:
-    """Look q up: entries of 8, 16, … bits, many to a word, the first in the highest bits."""
-    table, first = ints(node, "table"), context.graph.tensor(node.inputs[0]).format.qmin
-    offset = min(table)
-    bits = 8
-    while max(table) - offset >> bits:
-        bits *= 2
-    per_word = 256 // bits
-    words = [
-        sum((v - offset) << 256 - bits * (i + 1) for i, v in enumerate(table[start : start + per_word]))
-        for start in range(0, len(table), per_word)
-    ]
-
-    buffer = context.shared_table(node, words) if len(words) > 1 else ""
+    """Look q up: all lanes of a word where the operand is laned, and else a value at a time."""
+    value, results = context.values[node.inputs[0]], ints(node, "table")
+    width = (max(results) - min(results)).bit_length()
+    laned = [source for source in value.sources if isinstance(source, Laned) and source.stride >= width]
+    if len(laned) == len(value.sources):
+        _look_up_lanes(context, node, value, laned)
+        return
+    first, table = context.graph.tensor(node.inputs[0]).format.qmin, _Table.of(results)
+    buffer = table.buffer(context, node)
 
     def compute(operands: list[Expr]) -> tuple[list[Statement], Expr]:
-        index = sub(operands[0], const(first))
-        word: Expr = const(words[0]) if len(words) == 1 else Load(buffer, shr(per_word.bit_length() - 1, index))
-        place = index if len(words) == 1 else and_(index, const(per_word - 1))
-        if bits == 8:
-            return [], add(byte(place, word), const(offset))
-        up = _shift_left(shl(bits.bit_length() - 1, place), word)
-        return [], add(shr(256 - bits, up), const(offset))
+        return [], add(table.entry(buffer, sub(operands[0], const(first))), const(table.offset))
 
-    note = f"Entry q of the table of {node.op_type}, {bits} bits each."
-    lower_map(context, node, compute, note=note)
+    lower_map(context, node, compute, note=f"Entry q of the table of {node.op_type}, {table.entry_bits} bits each.")
+
+
+def _look_up_lanes(context: Lowering, node: Node, value: Value, sources: Sequence[Laned]) -> None:
+    """Replace all lanes of each word by their entries: what reads the results reads lanes like those of the operand."""
+    results, qmin = ints(node, "table"), context.graph.tensor(node.inputs[0]).format.qmin
+    tables = []
+    for source in sources:
+        # from what u = 0 stands for on; past the format's ends, where no lane in use is, anything will do
+        places = range(source.offset - qmin, source.offset - qmin + (1 << source.bits))
+        table = _Table.of([results[min(max(place, 0), len(results) - 1)] for place in places])
+        tables.append((table, table.buffer(context, node)))
+    draft = context.section(node, f"{node.op_type}, {context.graph.tensor(node.output).size} values")
+    draft.body.append(Note(f"Every lane becomes its entry in the table of {node.op_type}."))
+    made: list[Source] = []
+    where = value.where.copy()
+    for number, (source, (table, buffer)) in enumerate(zip(sources, tables, strict=True)):
+        used = value.where[value.which == number]
+        first, last = int(used.min()) // source.lanes, int(used.max()) // source.lanes
+        where[value.which == number] -= first * source.lanes
+        words, count = last + 1 - first, min(source.count, (last + 1) * source.lanes) - first * source.lanes
+        bits = max(table.top.bit_length(), 1)
+        name = context.buffer(f"{draft.name}_out", words)
+        made.append(Laned(name, source.lanes, source.stride, bits, table.offset, count))
+        read = Let("word", Load(source.buffer, add(Var("o"), const(first))))
+        body = [
+            read,
+            *_replaced_lanes(table, buffer, source, min(source.lanes, count)),
+            Store(name, Var("o"), Var("y")),
+        ]
+        draft.body.append(Block((Let("o", const(0)), *body)) if words == 1 else loop("o", words, body))
+    context.values[node.output] = Value(tuple(made), value.which, where)
+
+
+def _replaced_lanes(table: _Table, buffer: str, source: Laned, lanes: int) -> list[Statement]:
+    """Return statements that declare `y`: the entries of the first lanes of the variable `word`, in their places."""
+    body: list[Statement] = []
+    for lane in range(lanes):
+        entry = shl(source.stride * lane, table.entry(buffer, source.lane(Var("word"), lane)))
+        body.append(Assign("y", or_(Var("y"), entry)) if lane else Let("y", entry))
+    return body
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A function's results, less the least of them, in words: the first of each word in its highest bits.
+
+    Attributes:
+        words: The words.
+        entry_bits: Width of an entry: 8, 16, ….
+        offset: The least result.
+        top: The greatest, less the least.
+    """
+
+    words: tuple[int, ...]
+    entry_bits: int
+    offset: int
+    top: int
+
+    @classmethod
+    def of(cls, results: Sequence[int]) -> _Table:
+        """Return the table of some results."""
+        offset, top, bits = min(results), max(results) - min(results), 8
+        while top >> bits:
+            bits *= 2
+        per_word = _WORD // bits
+        words = (
+            sum((v - offset) << _WORD - bits * (i + 1) for i, v in enumerate(results[at : at + per_word]))
+            for at in range(0, len(results), per_word)
+        )
+        return cls(tuple(words), bits, offset, top)
+
+    def buffer(self, context: Lowering, node: Node) -> str:
+        """Return the buffer that holds the words when `node` runs, or nothing if there is but one."""
+        return context.shared_table(node, self.words) if len(self.words) > 1 else ""
+
+    def entry(self, buffer: str, index: Expr) -> Expr:
+        """Return an entry; `buffer` holds the words if they are several."""
+        if self.entry_bits == 8:
+            return byte_of(buffer, index) if buffer else byte(index, const(self.words[0]))
+        per_word = _WORD // self.entry_bits
+        word = Load(buffer, shr(per_word.bit_length() - 1, index)) if buffer else const(self.words[0])
+        place = and_(index, const(per_word - 1))
+        up = _shift_left(shl(self.entry_bits.bit_length() - 1, place), word)
+        return shr(_WORD - self.entry_bits, up)
 
 
 def clamped(node: Node, x: str) -> list[Statement]:
