@@ -14,6 +14,10 @@ import numpy as np
 from ml2sc.errors import DataError
 from ml2sc.ir.graph import Graph, Tensor
 from ml2sc.ir.types import Array
+from ml2sc.ir.wad import WAD
+
+_MOST = 2.0**255 / WAD
+"""Where the reals end that an `int256` of WAD can be."""
 
 _HINT = "an .npz file with x (and x1, x2, … or the inputs' own names) of shape (samples, …), and optionally labels y"
 
@@ -125,6 +129,12 @@ def _fit(array: Array, tensor: Tensor, where: str) -> Array:
     if not np.isfinite(samples).all():
         first = int(np.argwhere(~np.isfinite(samples))[0][0])
         raise DataError(f"{where}: sample {first} holds NaN or infinite values", tensor=_text(tensor))
+    if np.abs(samples).max(initial=0.0) >= _MOST:
+        first = int(np.argwhere(np.abs(samples) >= _MOST)[0][0])
+        raise DataError(
+            f"{where}: sample {first} holds values that no contract's input can: it ends at {_MOST:.2g}",
+            tensor=_text(tensor),
+        )
     return samples
 
 

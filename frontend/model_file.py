@@ -86,17 +86,18 @@ def contract_name(text: str) -> str:
     return f"Model{name}" if name[0].isdigit() else name
 
 
-def _read(path: Path, what: str) -> bytes:
+def _read(path: Path, what: str, hint: str | None = None) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ModelFormatError(f"cannot read {what} {path}: {error.strerror or error}") from error
+        raise ModelFormatError(f"cannot read {what} {path}: {error.strerror or error}", hint=hint) from error
 
 
 def _check_format(proto: onnx.ModelProto, what: str) -> None:
     if not proto.HasField("graph") or not proto.graph.output:
+        lacks = "its graph has no output" if proto.graph.node else "it holds no graph"
         raise ModelFormatError(
-            f"{what} is not an ONNX model, or it is truncated: it holds no graph", hint="an .onnx file is wanted"
+            f"{what} is not an ONNX model, or it is truncated: {lacks}", hint="an .onnx file is wanted"
         )
     if proto.ir_version > onnx.IR_VERSION:
         raise ModelFormatError(
@@ -157,7 +158,7 @@ def _load_external(proto: onnx.ModelProto, path: Path) -> dict[str, bytes]:
                 raise ModelFormatError(
                     f"external data file {location!r} is outside the model's folder", tensor=f"%{tensor.name}"
                 )
-            files[location] = _read(file, "the model's external data file")
+            files[location] = _read(file, "the model's external data file", "its weights: copy it beside the model")
         try:
             offset = int(where.get("offset", 0))
             end = offset + int(where["length"]) if "length" in where else len(files[location])

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar, get_type_hints
 
-from ml2sc.errors import InternalError, Ml2scError, PassError, PluginError, UsageError, VerifyError
+from ml2sc.errors import InternalError, Ml2scError, OutputError, PassError, PluginError, UsageError, VerifyError
 from ml2sc.ir.graph import Graph
 from ml2sc.ir.printer import print_graph
 from ml2sc.ir.verify import verify
@@ -88,9 +88,15 @@ class DumpIr:
     folder: Path
 
     def after_pass(self, step: int, pass_: Pass | None, graph: Graph, seconds: float) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
         name = "import" if pass_ is None else pass_.name
-        (self.folder / f"{step:03d}_{name}.ir").write_text(print_graph(graph), encoding="utf-8")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / f"{step:03d}_{name}.ir").write_text(print_graph(graph), encoding="utf-8")
+        except OSError as error:
+            raise OutputError(
+                f"cannot write the graphs into {self.folder}: {error.strerror or error}",
+                hint="name another folder with --dump-ir DIR",
+            ) from error
 
 
 def run_pipeline(graph: Graph, passes: Sequence[Pass], instruments: Sequence[Instrument] = ()) -> None:
@@ -98,6 +104,7 @@ def run_pipeline(graph: Graph, passes: Sequence[Pass], instruments: Sequence[Ins
 
     Raises:
         UsageError: the order breaks a pass's `after`.
+        OutputError: an instrument cannot write.
         PassError: a pass left a graph that does not verify, or failed with an error of its own.
         PluginError: likewise, where the pass is not one of ours.
         Ml2scError: what a pass found wrong with the model.

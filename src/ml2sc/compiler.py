@@ -181,6 +181,11 @@ def compile(  # noqa: A001  the library's verb
     if observed is not None:
         graph.observed = dict(observed)
     quantize = next((p for p in front if isinstance(p, Quantize)), None)
+    if quantize is not None and not any(isinstance(p, ProveRanges) for p in front):
+        raise UsageError(
+            "the passes quantise, but do not prove that the sums fit",
+            hint="add 'prove_ranges' at the end, or leave 'quantize' out: then both are done as --precision says",
+        )
     if options.updatable:
         _require_updatable(graph, quantize)
     if quantize is None:

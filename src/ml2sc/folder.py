@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Mapping
@@ -18,6 +19,9 @@ from ml2sc.errors import ArtifactError, Ml2scError, OutputError
 MODEL = "model.onnx"
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.bin"
+
+_NOT_COMPARED = {"options", "observed", "files", "toolchain", "code_bytes", "plan", "gas", "verdict"}
+"""What compiling the model again does not give: it starts from that, or that depends on calibration data or solc."""
 
 _OTHER_VERSION = "it was edited, or made by another version of ml2sc; compile the model again"
 
@@ -141,11 +145,12 @@ def load_folder(directory: str | os.PathLike[str]) -> Artifact:
         name, recorded, files = manifest["name"], manifest["options"], manifest["files"]
         ranges = tuple((float(lo), float(hi)) for lo, hi in recorded["input_ranges"])
         options = Options(
-            **{**recorded, "input_ranges": ranges, "precision": manifest["precision"], "name": manifest["name"]}
+            **{**recorded, "input_ranges": ranges, "precision": str(manifest["precision"]), "name": str(name)}
         )
         observed = {tensor: (float(lo), float(hi)) for tensor, (lo, hi) in manifest["observed"].items()}
         deployed = Deployed.from_json(manifest["deployed"]) if options.updatable else None
-        compiler, error_bound = manifest["toolchain"], float(manifest["error_bound"])
+        compiler = manifest["toolchain"]
+        settings = dict(compiler.get("settings", {}))
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise ArtifactError(f"{folder / MANIFEST} is incomplete: {error!r}", hint=_OTHER_VERSION) from error
     contents = {file: _read(folder, file) for file in files}
@@ -165,7 +170,7 @@ def load_folder(directory: str | os.PathLike[str]) -> Artifact:
     if again.on_chain:
         expected |= {
             f"{name}.abi.json": _json(list(again.abi)),
-            f"{name}.standard.json": _json(with_settings(again.compiler_input, compiler.get("settings", {}))),
+            f"{name}.standard.json": _json(with_settings(again.compiler_input, settings)),
         }
     missing = [file for file in [*expected, *([f"{name}.bin"] if again.on_chain else [])] if file not in contents]
     if missing:
@@ -173,11 +178,27 @@ def load_folder(directory: str | os.PathLike[str]) -> Artifact:
     for file, content in expected.items():
         if contents[file] != content:
             raise ArtifactError(f"{folder / file} is not what the model compiles to", hint=_OTHER_VERSION)
-    # Sums of floats depend on the machine in their last digits.
-    if abs(again.manifest["error_bound"] - error_bound) > 1e-9 * error_bound:
-        raise ArtifactError(f"{folder / MANIFEST}: error_bound is not what the model compiles to", hint=_OTHER_VERSION)
+    for key, value in again.manifest.items():
+        if key not in _NOT_COMPARED and not _same(manifest.get(key), value):
+            raise ArtifactError(f"{folder / MANIFEST}: {key} is not what the model compiles to", hint=_OTHER_VERSION)
     bytecode = _bytecode(folder, name, contents, again, compiler) if again.on_chain else None
     return dataclasses.replace(again, manifest=manifest, bytecode=bytecode)
+
+
+def _same(found: Any, expected: Any) -> bool:
+    """Compare JSON values; floats but for their last digits, which depend on the machine where they are sums."""
+    match expected:
+        case float():
+            return isinstance(found, int | float) and math.isclose(found, expected, rel_tol=1e-9)
+        case Mapping():
+            return (
+                isinstance(found, Mapping)
+                and found.keys() == expected.keys()
+                and all(_same(found[key], value) for key, value in expected.items())
+            )
+        case list() | tuple():
+            return isinstance(found, list) and len(found) == len(expected) and all(map(_same, found, expected))
+    return bool(found == expected)
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
@@ -191,14 +212,14 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 
 def _read(folder: Path, name: str) -> bytes:
-    path = (folder / name).resolve()
-    if not path.is_relative_to(folder.resolve()):
-        raise ArtifactError(f"{folder / MANIFEST} names a file outside the folder: {name}", hint=_OTHER_VERSION)
     try:
+        path = (folder / name).resolve()
+        if not path.is_relative_to(folder.resolve()):
+            raise ArtifactError(f"{folder / MANIFEST} names a file outside the folder: {name}", hint=_OTHER_VERSION)
         return path.read_bytes()
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # RuntimeError: Python 3.11's word for a loop of symbolic links
         raise ArtifactError(
-            f"cannot read {folder / name}: {error.strerror or error}",
+            f"cannot read {folder / name}: {getattr(error, 'strerror', None) or error}",
             hint="the folder is not one that ml2sc-compile wrote, or it is incomplete",
         ) from error
 

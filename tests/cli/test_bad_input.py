@@ -125,6 +125,31 @@ def test_usage(rejected: Rejected, make_model: MakeModel, arguments: tuple[str, 
     assert "error" in rejected(2, make_model(), *arguments)
 
 
+@pytest.mark.parametrize("place", ["a file", "under a file"])
+def test_graphs_that_cannot_be_written(rejected: Rejected, make_model: MakeModel, tmp_path: Path, place: str) -> None:
+    file = tmp_path / "file"
+    file.write_text("mine")
+    err = rejected(1, make_model(), "--dump-ir", file if place == "a file" else file / "deeper")
+    assert "error[ML132]: cannot write the graphs into" in err
+    assert file.read_text() == "mine"
+
+
+def test_passes_that_prove_nothing(rejected: Rejected, make_model: MakeModel) -> None:
+    err = rejected(2, make_model(), "--input-range", "-1,1", "--passes", "O2,quantize")
+    assert "do not prove that the sums fit" in err
+    assert "add 'prove_ranges' at the end" in err
+
+
+def test_empty_output(
+    compile_model: Run, make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a shell gives a variable that is not set: it is not the current folder."""
+    monkeypatch.chdir(tmp_path)
+    result = compile_model(make_model(), "--input-range", "-1,1", "-o", "")
+    assert (result.status, result.out) == (2, "")
+    assert {p.name for p in tmp_path.iterdir()} == {"tiny.onnx"}
+
+
 def test_no_model(compile_model: Run) -> None:
     result = compile_model()
     assert (result.status, result.out) == (2, "")

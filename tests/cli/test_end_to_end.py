@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -235,13 +236,39 @@ def test_edited_file_with_its_hash(check_folder: Run, folder: Path) -> None:
     assert "edited, or made by another version of ml2sc" in result.err
 
 
-def test_edited_bound(check_folder: Run, folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        (("error_bound",), 0.5, "error_bound is not what the model compiles to"),
+        (("inputs", 0, "scale"), "1/7", "inputs is not what the model compiles to"),
+        (("tensors", 1, "interval"), ["0", "1"], "tensors is not what the model compiles to"),
+        (("target",), "vyper", "target is not what the model compiles to"),
+        (("precision",), 5, "unknown precision '5'"),
+        (("toolchain",), None, "is incomplete"),
+        (("options", "level"), "a", "unknown level 'a'"),
+    ],
+)
+def test_edited_manifest(check_folder: Run, folder: Path, place: tuple[Any, ...], value: Any, said: str) -> None:
+    """Who packs inputs relies on what it says of them."""
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["error_bound"] *= 0.5
+    part = manifest
+    for key in place[:-1]:
+        part = part[key]
+    assert part[place[-1]] != value
+    part[place[-1]] = value
     (folder / "manifest.json").write_text(json.dumps(manifest))
     result = check_folder(folder)
-    assert result.status == 1
-    assert "error_bound" in result.err
+    assert (result.status, result.out) == (1, "")
+    assert "error[ML131]" in result.err
+    assert said in result.err
+
+
+def test_file_that_leads_nowhere(check_folder: Run, folder: Path) -> None:
+    (folder / "Digits.bin").unlink()
+    (folder / "Digits.bin").symlink_to("Digits.bin")
+    result = check_folder(folder)
+    assert (result.status, result.out) == (1, "")
+    assert "error[ML131]: cannot read" in result.err
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "Digits.sol", "Digits.bin", "model.onnx"])

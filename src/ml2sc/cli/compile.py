@@ -68,6 +68,8 @@ def _run(arguments: argparse.Namespace) -> None:
     one_of("goal", arguments.optimize, _OPTIMIZE)
     one_of("fork", arguments.fork, _FORKS)
     ranges = tuple(_range(text) for text in arguments.input_range)
+    if arguments.output == "":
+        raise UsageError("-o names no folder", hint="left out, the folder is named after the contract")
     update = {name: getattr(arguments, name) for name in ("headroom", "timelock")}
     update = {name: value for name, value in update.items() if value is not None}
     if update and not arguments.updatable:

@@ -55,6 +55,7 @@ def test_a_lone_array() -> None:
         ({"x": np.float32(1)}, r"shape \(\), expected"),
         ({"z": np.zeros((4, 6))}, r"lacks the key 'pixels' or 'x'; it holds 'z'"),
         ({"x": np.full((4, 6), np.nan)}, "sample 0 holds NaN"),
+        ({"x": np.diag([0, 1, -6e58, 2, 3, 4.0])}, "sample 2 holds values that no contract's input can"),
         ({"x": np.full((4, 6), np.inf)}, "NaN or infinite"),
         ({"x": np.zeros((0, 6))}, "no samples"),
         ({"x": np.array([["a"] * 6])}, "not numbers"),
