@@ -143,6 +143,13 @@ def example(name: str) -> tuple[onnx.ModelProto, Array, Array]:
         return onnx.load(folder / f"{name}.onnx"), calibration["x"][:60], samples["x"]
 
 
+def training(name: str) -> Array:
+    """Return all of an example's calibration inputs."""
+    with np.load(EXAMPLES / name / "calibration.npz") as calibration:
+        inputs: Array = calibration["x"]
+        return inputs
+
+
 def onnxruntime_answers(model: onnx.ModelProto, samples: Array) -> Array:
     """Return onnxruntime's outputs, float64 of shape (samples, outputs), its 8-bit sums exact on any processor."""
     for exact in ("1", "0"):
