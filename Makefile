@@ -3,6 +3,7 @@
 PYTHON ?= python3
 WORKERS ?= 2
 PYTEST_ARGS ?=
+PAGES ?=
 
 VENV := .venv
 LINT_VENV := .venv-lint
@@ -21,8 +22,8 @@ demo: $(VENV)/.demo-stamp  ## Compile a PyTorch-trained classifier, deploy it on
 test: $(VENV)/.dev-stamp  ## Run the tests (PYTEST_ARGS='-k name', WORKERS=4)
 	$(VENV)/bin/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
-bench: $(VENV)/.bench-stamp  ## Measure gas, times and memory: writes benchmarks/results.md and times.md
-	$(VENV)/bin/python -m benchmarks --workers $(WORKERS)
+bench: $(VENV)/.bench-stamp  ## Measure gas, times and memory: writes benchmarks/results.md and others (PAGES='results growth')
+	$(VENV)/bin/python -m benchmarks --workers $(WORKERS) $(PAGES)
 
 lint: $(LINT_VENV)/.package-stamp  ## Check style, types and the direction of imports
 	$(LINT_VENV)/bin/ruff check .

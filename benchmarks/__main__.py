@@ -1,50 +1,74 @@
-"""Measures everything and writes results.md, its plots, and times.md: `make bench`, or `python -m benchmarks`."""
+"""Measures and writes results.md and the other pages beside it: `make bench`, or `python -m benchmarks [PAGE ...]`."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
 from ml2sc.errors import Ml2scError
 
 from . import compile_time, growth, headline, per_mac, per_parameter
-from .jobs import measure_all
-from .paper_way import PRB_MATH
+from .jobs import Job, measure_all
+from .measure import Figures
+from .paper_way import PRB_MATH, PaperWay
 from .text import table
 
-SECTIONS = (headline, growth, per_mac, per_parameter)
+PAGES = {"results": headline, "growth": growth, "per-mac": per_mac, "per-parameter": per_parameter}
+TIMES = "times"
 LIBRARIES = ("py-evm", "pyrevm", "onnx", "onnxruntime", "numpy", "matplotlib")
 
 
 def main() -> None:
     """Run the benchmarks."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "pages", nargs="*", choices=[*PAGES, TIMES], metavar="PAGE", help=f"{', '.join(PAGES)}, {TIMES}"
+    )
     parser.add_argument("-o", "--output", type=Path, default=Path(__file__).parent, help="folder to write to")
     parser.add_argument("--workers", type=int, default=2, help="contracts measured at the same time (default: 2)")
     args = parser.parse_args()
+    wanted = args.pages or [*PAGES, TIMES]
     args.output.mkdir(parents=True, exist_ok=True)
     try:
-        times = compile_time.report()
-        figures = measure_all((job for section in SECTIONS for job in section.jobs()), args.workers)
+        if TIMES in wanted:
+            (args.output / f"{TIMES}.md").write_text(compile_time.report(), encoding="utf-8")
+        measured = [page for name, page in PAGES.items() if name in wanted]
+        figures = measure_all((job for page in measured for job in page.jobs()), args.workers)
     except Ml2scError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
-    compilers = sorted({f.compiler for f in figures.values() if f.compiler})
-    sections = [section.report(figures, args.output) for section in SECTIONS]
-    tools = [[name.split(" ")[0], name.split(" ")[1]] for name in compilers]
-    tools += [[name, version(name)] for name in LIBRARIES] + [["@prb/math", PRB_MATH]]
-    text = f"""# Results
+    for name in filter(PAGES.__contains__, wanted):
+        write_page(name, figures, args.output)
 
-Written by `make bench`, which writes the same bytes again; times and memory are in [times.md](times.md). All figures
-are measured on an embedded EVM with Prague's rules, unless it is said whose they are.
+
+def write_page(name: str, figures: Mapping[Job, Figures], folder: Path) -> None:
+    """Write a page and its plots.
+
+    Args:
+        name: Its name.
+        figures: What was measured, for this page's jobs at least.
+        folder: Where to.
+    """
+    page = PAGES[name]
+    jobs = page.jobs()
+    tools = [compiler.split(" ") for compiler in sorted({figures[job].compiler for job in jobs} - {""})]
+    tools += [[library, version(library)] for library in LIBRARIES]
+    if any(isinstance(job, PaperWay) for job in jobs):
+        tools.append(["@prb/math", PRB_MATH])
+    text = f"""# {page.TITLE}
+
+Written by `make bench`, which writes the same bytes again. Gas is measured on an embedded EVM with Prague's rules,
+unless it is said whose it is.
+
+{page.report(figures, folder)}
+## Tools
 
 {table(["tool", "version"], tools)}
-
-{"".join(sections)}"""
-    (args.output / "results.md").write_text(text.rstrip() + "\n", encoding="utf-8")
-    (args.output / "times.md").write_text(times, encoding="utf-8")
+"""
+    (folder / f"{name}.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ from .paper_way import PaperWay
 from .plots import Series, plot
 from .text import cell, refusals, table
 
+TITLE = "Growth: the paper's experiment"
+
 PAPER_UPLOAD = (181_855.0, 815_149.0, 22_502.0)
 PAPER_INFERENCE = (80_700.0, 66_500.0, 2_586.0)
 """The paper's formulas for 30 inputs and two hidden layers of n units: a + b·n + c·n². Upload is of the weights."""
@@ -75,15 +77,14 @@ def jobs() -> list[Job]:
 
 
 def report(figures: Mapping[Job, Figures], folder: Path) -> str:
-    """Write the plots and return the section."""
+    """Write the plots and return the page."""
     parts = [_axis(axis, figures, folder) for axis in AXES]
     named = ((str(job), figures[job]) for job in jobs())
-    return f"""## Growth: the paper's experiment
+    return f"""Random networks with ReLU and one Sigmoid output, int8, inputs normal within ±3 (the paper's features are
+standardised), calibrated with inputs of the same kind. The paper's way (as in [results.md](results.md)) is measured up
+to {PAPER_WAY_MACS:,} multiply-accumulates.
 
-Random networks with ReLU and one Sigmoid output, int8, inputs normal within ±3 (the paper's features are standardised),
-calibrated with inputs of the same kind. The paper's way is measured up to {PAPER_WAY_MACS:,} multiply-accumulates.
-
-{"".join(parts)}### Linear in weights and multiply-accumulates
+{"".join(parts)}## Linear in weights and multiply-accumulates
 
 Least squares over all {len(networks())} networks above:
 
@@ -115,7 +116,7 @@ def _axis(axis: Axis, figures: Mapping[Job, Figures], folder: Path) -> str:
             series.append(Series("the paper's formula", (), papers[what]))
         panels.append((what, series))
     plot(folder / axis.file, axis.name, panels, axis.values)
-    return f"""### {axis.name.capitalize()}: {SAID[axis.name]}
+    return f"""## {axis.name.capitalize()}: {SAID[axis.name]}
 
 ![gas against {axis.name}]({axis.file})
 
@@ -155,7 +156,7 @@ def _number(value: float) -> str:
 
 def _linear(figures: Mapping[Job, Figures]) -> str:
     rows = []
-    terms = {
+    terms: dict[str, tuple[tuple[str, ...], Callable[[RandomMlp], tuple[float, ...]]]] = {
         "inference": (("MACs", "units", "inputs"), lambda n: (1, macs(n), sum(n.widths[1:]), n.widths[0])),
         "deployment and weights": (("parameters", "units"), lambda n: (1, parameters(n), sum(n.widths[1:]))),
     }

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from .goals import Goal, goal_table
 from .jobs import TARGETS, Job
 from .measure import Figures, Ours
-from .networks import EXAMPLES, Network, RandomMlp, parameters, title
+from .networks import EXAMPLES, MNIST, Network, RandomMlp, parameters, title
 from .text import MISSING, cell, refusals, table
+
+TITLE = "Gas a parameter"
 
 OBJECTIVES = ("inference", "deploy")
 SMALL, LARGE = RandomMlp((512, 128, 10), 0.5), RandomMlp((1024, 128, 10), 0.5)
@@ -36,7 +39,7 @@ def slope(figures: Mapping[Job, Figures], target: str) -> float | None:
 
 
 def report(figures: Mapping[Job, Figures], folder: Path) -> str:
-    """Return the section."""
+    """Return the page."""
     rows = []
     for network in EXAMPLES:
         for target in TARGETS:
@@ -50,7 +53,13 @@ def report(figures: Mapping[Job, Figures], folder: Path) -> str:
         head += [f"{objective}: gas a parameter", "an inference"]
     slopes = ", ".join(f"{_whole(slope(figures, target))} ({target.capitalize()})" for target in TARGETS)
     named = ((str(job), figures[job]) for job in jobs())
-    return f"""## Gas a parameter
+    goal = Goal(
+        f"{title(MNIST)}, int8, deploy",
+        "929 (MNISTPacked) to 25,000 (ML2SC)",
+        {target: all_in(figures, MNIST, target, "deploy") for target in TARGETS},
+        dict.fromkeys(TARGETS, 260.0),
+    )
+    return f"""{goal_table([goal])}
 
 int8, by `--optimize`: deployment and weights by parameter, and the mean of an inference.
 

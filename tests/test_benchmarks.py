@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
 
-from benchmarks import compile_time, growth, headline, per_mac, per_parameter
+from benchmarks import compile_time, growth, per_mac
+from benchmarks.__main__ import PAGES, write_page
+from benchmarks.goals import Goal
 from benchmarks.jobs import Job
 from benchmarks.measure import Figures, Ours
 from benchmarks.networks import Network, RandomMlp, macs, parameters, title
@@ -18,7 +21,6 @@ from benchmarks.paper_way import PaperWay, compiled, dense_layers, upload
 from ml2sc.ir.wad import to_wad
 from ml2sc.runtime.chain import EmbeddedChain, RevmChain, revm_is_installed
 
-SECTIONS = (headline, growth, per_mac, per_parameter)
 TINY = RandomMlp((5, 3, 2, 1))
 
 
@@ -79,28 +81,24 @@ def test_layers_read_are_the_models() -> None:
     assert scores == pytest.approx(h, abs=1e-6)
 
 
-@pytest.mark.parametrize("section", SECTIONS, ids=lambda s: s.__name__)
-def test_report_shows_every_figure(section: object, tmp_path: Path) -> None:
-    figures = {job: made_up(job) for job in section.jobs()}  # type: ignore[attr-defined]
-    if section is headline:
-        figures |= {job: made_up(job) for other in SECTIONS for job in other.jobs()}  # type: ignore[attr-defined]
-    text = section.report(figures, tmp_path)  # type: ignore[attr-defined]
-    assert text.startswith("## ")
+@pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
+def test_report_shows_every_figure(page: Any, tmp_path: Path) -> None:
+    figures = {job: made_up(job) for job in page.jobs()}
+    text = page.report(figures, tmp_path)
     assert "Does not fit" not in text
     again = tmp_path / "again"
     again.mkdir()
-    assert section.report(figures, again) == text  # type: ignore[attr-defined]
+    assert page.report(figures, again) == text
     for plot in tmp_path.glob("*.svg"):
         assert plot.read_bytes() == (again / plot.name).read_bytes()
 
 
-@pytest.mark.parametrize("section", SECTIONS, ids=lambda s: s.__name__)
-def test_report_says_what_does_not_fit(section: object, tmp_path: Path) -> None:
-    jobs = [job for other in SECTIONS for job in other.jobs()]  # type: ignore[attr-defined]
-    figures = {job: made_up(job) for job in jobs}
-    refused = next(job for job in section.jobs() if isinstance(job, Ours))  # type: ignore[attr-defined]
+@pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
+def test_report_says_what_does_not_fit(page: Any, tmp_path: Path) -> None:
+    figures = {job: made_up(job) for job in page.jobs()}
+    refused = next(job for job in page.jobs() if isinstance(job, Ours))
     figures[refused] = Figures(refused="the contract has 25,000 bytes of code")
-    text = section.report(figures, tmp_path)  # type: ignore[attr-defined]
+    text = page.report(figures, tmp_path)
     assert f"- {refused}: the contract has 25,000 bytes of code" in text
 
 
@@ -118,10 +116,19 @@ def test_fit_finds_the_polynomial() -> None:
     assert growth.formula((181_855, 815.2, -22.5)) == "181,855 + 815.2·n − 22.50·n²"
 
 
+def test_pages_name_their_tools(tmp_path: Path) -> None:
+    for name, page in PAGES.items():
+        figures = {job: dataclasses.replace(made_up(job), compiler="solc 0.8.37") for job in page.jobs()}
+        write_page(name, figures, tmp_path)
+        text = (tmp_path / f"{name}.md").read_text(encoding="utf-8")
+        assert text.startswith(f"# {page.TITLE}\n")
+        assert "| solc | 0.8.37 |" in text
+        assert ("@prb/math | " in text) == any(isinstance(job, PaperWay) for job in page.jobs())
+
+
 def test_a_goal_needs_the_decisions_too() -> None:
-    goal = headline.Goal(
-        "", "", "", {"solidity": 5.0, "vyper": None}, {"solidity": 5.0, "vyper": 9.0}, {"solidity": 0.99}
-    )
+    ours = {"solidity": 5.0, "vyper": None}
+    goal = Goal("", "", ours, {"solidity": 5.0, "vyper": 9.0}, agreement={"solidity": 0.99})
     assert goal.verdict() == "Solidity no: 99.00% of the decisions, Vyper no"
     assert dataclasses.replace(goal, agreement={}).verdict() == "Solidity yes, Vyper no"
 
