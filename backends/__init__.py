@@ -1,7 +1,7 @@
 """Target languages: each prints a Program."""
 
 from . import solidity, vyper
-from .base import BACKENDS, Artifact, Backend, Bytecode, CompilerRun, EmitOptions, Toolchain, with_settings
+from .base import BACKENDS, Artifact, Backend, Bytecode, CompilerRun, EmitOptions, Toolchain, with_edits, with_settings
 
 __all__ = [
     "BACKENDS",
@@ -13,5 +13,6 @@ __all__ = [
     "Toolchain",
     "solidity",
     "vyper",
+    "with_edits",
     "with_settings",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -105,6 +106,7 @@ class Bytecode:
         how: How it was found ("given path", "PATH", "py-solc-x", "npm", "in process").
         warnings: What the compiler warned of.
         settings: Settings that were chosen while compiling; they belong into `compiler_input["settings"]`.
+        source: What was compiled, where the compiler's needs changed the artifact's source; else None.
     """
 
     creation: bytes
@@ -114,6 +116,16 @@ class Bytecode:
     how: str
     warnings: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    edits: Mapping[str, str] = field(default_factory=dict)
+
+
+def with_edits(artifact: Artifact, edits: Mapping[str, str]) -> Artifact:
+    """Return an artifact with some lines of its source changed, in the compiler input, too."""
+    source = artifact.source
+    for old, new in edits.items():
+        source = source.replace(old, new)
+    compiler_input = {**artifact.compiler_input, "sources": {artifact.source_name: {"content": source}}}
+    return dataclasses.replace(artifact, source=source, compiler_input=compiler_input)
 
 
 def with_settings(compiler_input: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

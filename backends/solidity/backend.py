@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import textwrap
 from collections.abc import Iterable, Mapping
@@ -11,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from ml2sc.errors import InternalError, ToolchainError
 from ml2sc.ir.program import CopySegment, Program, Section, Storage, walk
 
-from ..base import BACKENDS, DATA_CONTRACT_LIMIT, Artifact, Bytecode, EmitOptions, Toolchain, with_settings
+from ..base import BACKENDS, DATA_CONTRACT_LIMIT, Artifact, Bytecode, EmitOptions, Toolchain, with_edits, with_settings
 from ..interface import ERRORS, chunk_runs, contract_abi, keccak, stated_place, storage_place
 from .gas import SolidityCosts
-from .memory import ADDRESSES, INPUT, MemoryMap, memory_map
+from .memory import ADDRESSES, INPUT, MemoryMap, address, memory_map
 from .printer import Printer
 
 if TYPE_CHECKING:
@@ -67,32 +68,60 @@ class SolidityBackend:
         return SolidityCosts(program)
 
     def compile(self, artifact: Artifact, toolchain: Toolchain) -> Bytecode:
-        """Compile an artifact's source; if it is too deep for the stack, by fewer of the optimiser's steps."""
-        run = toolchain.solc(artifact.compiler_input)
-        settings: dict[str, Any] = {}
-        if any("too deep" in m["message"] for m in run.output.get("errors", [])):
-            details = {"inliner": False, "yul": True, "yulDetails": {"optimizerSteps": FEWER_VARIABLES}}
-            settings = {"optimizer": {**OPTIMIZER, "details": details}}
-            run = toolchain.solc(with_settings(artifact.compiler_input, settings))
-        messages = run.output.get("errors", [])
-        errors = [m for m in messages if m["severity"] == "error"]
-        if errors:
-            first = errors[0].get("formattedMessage") or errors[0]["message"]
-            raise ToolchainError(
-                f"{run.compiler} does not compile {artifact.source_name}: {first.strip()}",
-                hint="ml2sc is tested with solc 0.8.24 to 0.8.37; try another with --solc",
-            )
-        contract = run.output["contracts"][artifact.source_name][artifact.name]
-        evm = contract["evm"]
-        return Bytecode(
-            creation=bytes.fromhex(evm["bytecode"]["object"]),
-            runtime=bytes.fromhex(evm["deployedBytecode"]["object"]),
-            abi=contract["abi"],
-            compiler=run.compiler,
-            how=run.how,
-            warnings=tuple(m["message"] for m in messages if m["severity"] == "warning"),
-            settings=settings,
+        """Compile an artifact's source.
+
+        If it is too deep for the stack, that is done by fewer of the optimiser's steps; if solc takes more memory for
+        variables than was left to it, the source's `_MEMORY` is moved up.
+        """
+        first = _compiled(artifact, toolchain)
+        used = _memory_used(first.runtime)
+        stated = _MEMORY_LINE.search(artifact.source)
+        if used is None or stated is None or used <= int(stated[2]):
+            return first
+        edits = {stated[0]: f"{stated[1]}{used};"}
+        second = _compiled(with_edits(artifact, edits), toolchain)
+        if _memory_used(second.runtime) != used:
+            raise InternalError("solc's own variables take another space in each compilation")
+        return dataclasses.replace(second, edits=edits)
+
+
+def _compiled(artifact: Artifact, toolchain: Toolchain) -> Bytecode:
+    run = toolchain.solc(artifact.compiler_input)
+    settings: dict[str, Any] = {}
+    if any("too deep" in m["message"] for m in run.output.get("errors", [])):
+        details = {"inliner": False, "yul": True, "yulDetails": {"optimizerSteps": FEWER_VARIABLES}}
+        settings = {"optimizer": {**OPTIMIZER, "details": details}}
+        run = toolchain.solc(with_settings(artifact.compiler_input, settings))
+    messages = run.output.get("errors", [])
+    errors = [m for m in messages if m["severity"] == "error"]
+    if errors:
+        first = errors[0].get("formattedMessage") or errors[0]["message"]
+        raise ToolchainError(
+            f"{run.compiler} does not compile {artifact.source_name}: {first.strip()}",
+            hint="ml2sc is tested with solc 0.8.24 to 0.8.37; try another with --solc",
         )
+    contract = run.output["contracts"][artifact.source_name][artifact.name]
+    evm = contract["evm"]
+    return Bytecode(
+        creation=bytes.fromhex(evm["bytecode"]["object"]),
+        runtime=bytes.fromhex(evm["deployedBytecode"]["object"]),
+        abi=contract["abi"],
+        compiler=run.compiler,
+        how=run.how,
+        warnings=tuple(m["message"] for m in messages if m["severity"] == "warning"),
+        settings=settings,
+    )
+
+
+_MEMORY_LINE = re.compile(r"(uint256 private constant _MEMORY = )(\d+);")
+_FIRST_STORE = re.compile(rb"(?:\x60(.)|\x61(..))\x80?\x60\x40\x52", re.DOTALL)
+"""PUSH of where free memory starts, and its MSTORE at 0x40."""
+
+
+def _memory_used(runtime: bytes) -> int | None:
+    """Return where the compiler's own variables in memory end, if the code starts as solc's does."""
+    found = _FIRST_STORE.match(runtime)
+    return None if found is None else int.from_bytes(found[1] or found[2], "big")
 
 
 BACKENDS.register("solidity")(SolidityBackend())
@@ -144,6 +173,7 @@ class _Frame:
             stated=stated_place(program),
             input=program.input,
             outputs=program.outputs,
+            memory_start=self.memory.start,
             memory=self.memory.total,
             data=[self._data_contract(i, data) for i, data in enumerate(self.data)],
             decides=program.has_decision,
@@ -151,9 +181,10 @@ class _Frame:
             mutability="view" if self.data else "pure",
             predict_calls=[functions[s.name] for s in sections if s.predict],
             classify_calls=[functions[s.name] for s in program.layers if s.classify],
-            wad_offset=offsets["wad"],
-            label_offset=offsets.get("label", 0),
-            input_offset=offsets[INPUT],
+            wad_address=address(offsets["wad"]),
+            label_address=address(offsets.get("label", 0)),
+            input_address=address(offsets[INPUT]),
+            input_end=address(offsets[INPUT] + program.input.length),
             quantize={"title": program.quantize.title, "lines": self.printer.section(program.quantize, 3)},
             sections=printed,
             constants={name: f"0x{value:064x}" for section in printed for name, value in section["constants"].items()},
@@ -175,7 +206,7 @@ class _Frame:
         return {
             "length": f"{len(data):,}",
             "codehash": f"0x{keccak(bytes(1) + data).hex()}",
-            "table": self.memory.offsets[ADDRESSES] + 32 * index,
+            "table": address(self.memory.offsets[ADDRESSES] + 32 * index),
         }
 
     def _section(self, section: Section, function: str) -> dict[str, Any]:

@@ -2,46 +2,35 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 
 from ml2sc.ir.gas import DUP, MEMORY, PUSH, PUSH_ZERO, WORD, Costs, uses
 from ml2sc.ir.program import (
     Apply,
     Assign,
-    Block,
     Const,
     Expr,
     For,
-    If,
     Let,
     Load,
     LoadInput,
     OpCode,
     Program,
     Section,
-    Statement,
     Var,
     WadInput,
     as_byte_of,
-    expressions,
     subexpressions,
     walk,
 )
 
 from .memory import INPUT, memory_map
 from .printer import Pointer, _affine, _pointer
-
-_RESERVED_WORDS = 4
-"""Scratch space, free-memory pointer and zero slot: memory starts after them."""
-_REACH = 16
-"""Places on the stack that DUP and SWAP reach."""
-_HELD = 2
-"""Of these, a section's return address and `m`."""
+from .stack import HELD, REACH, peak, shared
 
 
 class SolidityCosts(Costs):
-    """Variables on the stack; buffers at fixed distances from `m`, the start of the memory; see `printer`.
+    """Variables on the stack; buffers at known addresses; see `printer`.
 
     Where more variables live at once than the stack's reach, solc computes those that are cheap again at each use.
     """
@@ -50,7 +39,7 @@ class SolidityCosts(Costs):
     frame = 460
     answer, answer_element = 190, 105
     """The loop that encodes an array: a comparison, JUMPI, MLOAD, MSTORE and the steps of three variables a round."""
-    fixed_address = DUP + PUSH + 3
+    fixed_address = PUSH
 
     def __init__(self, program: Program) -> None:
         super().__init__(program)
@@ -62,7 +51,7 @@ class SolidityCosts(Costs):
     def memory_words(self, sections: Iterable[Section]) -> int:
         # the answer is encoded at the free-memory pointer, after the whole block
         answer = 1 if self.program.has_decision else self.program.outputs
-        return _RESERVED_WORDS + self.memory.total // WORD + answer
+        return (self.memory.start + self.memory.total) // WORD + answer
 
     def frame_gas(self) -> float:
         encoded = 0 if self.program.has_decision else self.answer + self.answer_element * self.program.outputs
@@ -71,10 +60,10 @@ class SolidityCosts(Costs):
     def begin(self, section: Section) -> None:
         super().begin(section)
         self._pointers = {}
-        crowded = _peak(section.body) + _HELD > _REACH
+        crowded = peak(section.body) + HELD > REACH
         self._again = _cheap(section) if crowded else {}
-        spilled = _shared(section.body)
-        self._spilled = spilled if len(spilled) + _HELD > _REACH else set()
+        spilled = shared(section.body)
+        self._spilled = spilled if len(spilled) + HELD > REACH else set()
 
     def assign(self, assign: Assign) -> float:
         if any(uses(assign.value, name) for name in self._spilled):
@@ -116,38 +105,6 @@ class SolidityCosts(Costs):
         if variable is None:
             return self.fixed_address
         return self.fixed_address + self.expr(variable) + 3 + (PUSH + 3 if scale > 1 else 0)
-
-
-def _shared(body: tuple[Statement, ...]) -> set[str]:
-    """Return the variables that several sums of straight code use: solc gathers each sum, so they all live on to it."""
-    sums = [s for s in body if isinstance(s, Assign) and uses(s.value, s.name)]
-    read = Counter(p.name for s in sums for p in subexpressions(s.value) if isinstance(p, Var) and p.name != s.name)
-    return {s.name for s in body if isinstance(s, Let) and read[s.name] > 1}
-
-
-def _peak(body: tuple[Statement, ...]) -> int:
-    """Return how many variables of a body, at most, are live at once."""
-    last: dict[str, int] = {}
-    for position, statement in enumerate(body):
-        inner = (statement, *walk(getattr(statement, "body", ())))
-        for part in (p for s in inner for e in expressions(s) for p in subexpressions(e) if isinstance(p, Var)):
-            last[part.name] = position
-        for name in (s.name for s in inner if isinstance(s, Assign)):
-            last[name] = position
-    live: set[str] = set()
-    most = 0
-    for position, statement in enumerate(body):
-        own = 0
-        match statement:
-            case Let(name):
-                live.add(name)
-            case For(inductions, _, inner_body):
-                own = len(inductions) + _peak(inner_body)
-            case If(_, inner_body) | Block(inner_body):
-                own = _peak(inner_body)
-        most = max(most, len(live) + own)
-        live = {name for name in live if last.get(name, -1) > position}
-    return most
 
 
 def _cheap(section: Section) -> dict[str, Expr]:

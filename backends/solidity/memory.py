@@ -18,26 +18,37 @@ from ml2sc.ir.program import (
     walk,
 )
 
+from .stack import spills
+
 INPUT = "input"
 """The packed input's place in the map."""
 ADDRESSES = "weights table"
 """The data contracts' addresses' place in the map."""
+_RESERVED = 0x80
+"""Scratch space, free-memory pointer and zero slot; then come the variables that solc's stack has no room for."""
 _WORD = 32
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryMap:
-    """Offsets from the start of the allocated block.
+    """Offsets from `_MEMORY`, a constant of the contract: addresses are known when it is compiled.
 
     Attributes:
         offsets: Byte offset of each buffer.
         sizes: Bytes of each buffer.
-        total: Bytes of the block.
+        start: Value of `_MEMORY`: what is below is the compiler's. An estimate, mended if solc takes more.
+        total: Bytes of all.
     """
 
     offsets: Mapping[str, int]
     sizes: Mapping[str, int]
+    start: int
     total: int
+
+
+def address(offset: int) -> str:
+    """Return the expression of an address; solc adds constants up."""
+    return f"add(_MEMORY, {offset:#06x})" if offset else "_MEMORY"
 
 
 def memory_map(program: Program) -> MemoryMap:
@@ -61,7 +72,8 @@ def memory_map(program: Program) -> MemoryMap:
             place = max(place, end)
         offsets[name] = place
     total = max(offsets[name] + sizes[name] for name in offsets)
-    return MemoryMap(offsets, {name: sizes[name] for name in offsets}, total)
+    start = _RESERVED + _WORD * spills(program)
+    return MemoryMap(offsets, {name: sizes[name] for name in offsets}, start, total)
 
 
 def _overlap(a: tuple[int, int], b: tuple[int, int]) -> bool:

@@ -41,7 +41,7 @@ from ml2sc.ir.program import (
     walk,
 )
 
-from .memory import ADDRESSES, INPUT, MemoryMap
+from .memory import ADDRESSES, INPUT, MemoryMap, address
 
 _INDENT = "    "
 _WIDTH = 116
@@ -105,7 +105,7 @@ class Printer:
     def segment(self, segment: Segment, buffer: str) -> list[str]:
         """Return the Yul lines that write a segment's words to its buffer."""
         base = self.memory.offsets[buffer]
-        return [f"mstore(add(m, {_hex(base + 32 * i)}), 0x{word:064x})" for i, word in enumerate(segment.words)]
+        return [f"mstore({address(base + 32 * i)}, 0x{word:064x})" for i, word in enumerate(segment.words)]
 
     # -- statements ------------------------------------------------------------------------------------------------
 
@@ -155,14 +155,14 @@ class Printer:
         table, begin = self.memory.offsets[ADDRESSES] + 32 * place.first, 1 + 32 * place.word
         if isinstance(copy.offset, Const):
             number, word = divmod(copy.offset.value, per)
-            contract, start = f"mload(add(m, {_hex(table + 32 * number)}))", _hex(begin + 32 * word)
+            contract, start = f"mload({address(table + 32 * number)})", _hex(begin + 32 * word)
         elif segment.contracts == 1:
-            contract, start = f"mload(add(m, {_hex(table)}))", f"add({begin}, shl(5, {self._expr(copy.offset)}))"
+            contract, start = f"mload({address(table)})", f"add({begin}, shl(5, {self._expr(copy.offset)}))"
         else:
             offset = self._expr(copy.offset)
-            contract = f"mload(add(add(m, {_hex(table)}), shl(5, div({offset}, {per}))))"
+            contract = f"mload(add({address(table)}, shl(5, div({offset}, {per}))))"
             start = f"add(1, shl(5, mod({offset}, {per})))"
-        target = f"add(m, {_hex(self.memory.offsets[copy.buffer])})"
+        target = address(self.memory.offsets[copy.buffer])
         return [f"extcodecopy({contract}, {target}, {start}, {_hex(32 * copy.words)})"]
 
     def _for(self, statement: For) -> list[str]:
@@ -216,9 +216,10 @@ class Printer:
         variable, constant = _affine(index)
         if isinstance(variable, Var) and self._pointers.get(variable.name) == Pointer(region, scale):
             return variable.name if not constant else f"add({variable.name}, {_hex(constant * scale)})"
-        base, start = (_WAD, 0) if region == _WAD else ("m", self.memory.offsets[region])
-        offset = start + constant * scale
-        fixed = base if offset == 0 else f"add({base}, {_hex(offset)})"
+        if region == _WAD:
+            fixed = _WAD if constant == 0 else f"add({_WAD}, {_hex(constant * scale)})"
+        else:
+            fixed = address(self.memory.offsets[region] + constant * scale)
         if variable is None:
             return fixed
         varying = self._expr(variable)

@@ -62,7 +62,8 @@ class VyperBackend:
 
     def compile(self, artifact: Artifact, toolchain: Toolchain) -> Bytecode:
         """Compile an artifact's source by each of Vyper's code generators, and take the smaller code."""
-        found = []
+        found: list[Bytecode] = []
+        doubtful: list[Bytecode] = []
         problems = []
         for pipeline, experimental in PIPELINES.items():
             settings = {"experimentalCodegen": experimental}
@@ -73,12 +74,12 @@ class VyperBackend:
                 continue
             contract = run.output["contracts"][artifact.source_name][artifact.name]
             evm = contract["evm"]
+            creation, runtime = (_bytes(evm[part]["object"]) for part in ("bytecode", "deployedBytecode"))
             errors_abi = [entry for entry in artifact.abi if entry["type"] == "error"]
             bytecode = Bytecode(
-                creation=_bytes(evm["bytecode"]["object"]),
+                creation=creation,
                 # the immutables, of a word each, come after the code that Vyper reports
-                runtime=_bytes(evm["deployedBytecode"]["object"])
-                + bytes(0 if artifact.updatable else 32 * len(artifact.data)),
+                runtime=runtime + bytes(0 if artifact.updatable else 32 * len(artifact.data)),
                 # Vyper has no custom errors: they are written out, and it does not know that they are there
                 abi=[*contract["abi"], *errors_abi],
                 compiler=run.compiler,
@@ -86,14 +87,15 @@ class VyperBackend:
                 warnings=tuple(str(m["message"]) for m in run.output.get("errors", [])),
                 settings=settings,
             )
-            found.append(bytecode)
-        if not found:
+            # seen with venom and immutables: it reports other code than it deploys, which could not be checked there
+            (found if runtime in creation else doubtful).append(bytecode)
+        if not found and not doubtful:
             raise ToolchainError(
                 f"{run.compiler} does not compile {artifact.source_name}\n"
                 + "\n".join(f"  with its {problem}" for problem in problems),
                 hint="ml2sc is tested with vyper 0.4.3",
             )
-        return min(found, key=lambda b: len(b.runtime))
+        return min(found or doubtful, key=lambda b: len(b.runtime))
 
 
 BACKENDS.register("vyper")(VyperBackend())

@@ -180,7 +180,8 @@ class VyperCosts(Costs):
             case ast.Assign(targets=[ast.Name(id=name)], value=value) if name in self._arrays:
                 return self._array(name, value)
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
-                return self._expr(value) + self._set - (DUP if self.venom and _reads(value, name) else 0)
+                order = self._order(value) - (DUP if _reads(value, name) else 0)
+                return self._expr(value) + self._set + (order if self.venom else 0)
             case ast.Assign(targets=[ast.Subscript() as target], value=value):
                 return self._expr(value) + self._address(target) + MEMORY
             case ast.If():
@@ -188,6 +189,11 @@ class VyperCosts(Costs):
             case ast.For(iter=ast.Call(args=args), body=block):
                 return self._loop([int(str(a.value)) for a in args if isinstance(a, ast.Constant)], block)
         return 0
+
+    def _order(self, value: ast.expr) -> int:
+        """Return what venom pays more for a sum of products: it fetches all factors first, and pairs them later."""
+        products = _products(value)
+        return 2 * SWAP * products if products > 1 else 0
 
     @property
     def _set(self) -> int:
@@ -197,11 +203,11 @@ class VyperCosts(Costs):
         share = self._shares.taken(self._name, next(self._ifs))
         if isinstance(node.body[-1], ast.Expr):  # it reverts: who is refused pays less than who is served
             share = 0.0
-        return self._test(node.test) + PUSH + JUMPI + JUMPDEST + share * (self._run(node.body) + self._taken)
+        return self._test(node.test) + PUSH + JUMPI + JUMPDEST + share * (self._run(node.body) + self._taken(node.body))
 
-    @property
-    def _taken(self) -> int:
-        return JUMPDEST + PUSH + JUMP if self.venom else 0
+    def _taken(self, body: list[ast.stmt]) -> int:
+        """Return what coming back from a branch costs: venom puts what was changed where the other way has it."""
+        return JUMPDEST + PUSH + JUMP + 3 * SWAP * len(_changed(body)) if self.venom else 0
 
     def _test(self, test: ast.expr) -> float:
         """Return the gas of a condition: the classic generator jumps where it does not hold."""
@@ -278,6 +284,22 @@ class VyperCosts(Costs):
 
 def _called(call: ast.Call) -> str:
     return call.func.id if isinstance(call.func, ast.Name) else ""
+
+
+def _changed(body: list[ast.stmt]) -> set[str]:
+    """Return the variables that statements assign to without having declared them."""
+    nodes = [node for statement in body for node in ast.walk(statement)]
+    assigned = {t.id for node in nodes if isinstance(node, ast.Assign) for t in node.targets if isinstance(t, ast.Name)}
+    return assigned - {n.target.id for n in nodes if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)}
+
+
+def _products(node: ast.expr) -> int:
+    """Return how many products of variables a sum has."""
+    if not isinstance(node, ast.Call) or len(node.args) != 2:
+        return 0
+    if _called(node) == "unsafe_mul":
+        return isinstance(node.args[0], ast.Name)
+    return sum(map(_products, node.args))
 
 
 def _is_constant(node: ast.expr) -> bool:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from ml2sc.errors import UnsupportedModelError
+from ml2sc.ir.gas import Sizes, code_bytes
 from ml2sc.ir.graph import Graph, Tensor
 from ml2sc.ir.program import (
     Expr,
@@ -34,11 +37,12 @@ from ml2sc.ir.wad import WAD, Rescale, element_width, input_rescale, output_resc
 from . import elementwise, functions, heads, linear, movement, piecewise
 from .context import LOWERINGS, DraftSection, Lowering, lower_node, lowering
 from .elementwise import at_least, at_most
-from .plan import PlanOptions
+from .plan import Activity, PlanOptions
 from .values import Packed, Scalars, Value
 
 __all__ = [
     "LOWERINGS",
+    "Activity",
     "Lowering",
     "PlanOptions",
     "elementwise",
@@ -55,6 +59,9 @@ __all__ = [
 def lower(graph: Graph, options: PlanOptions | None = None) -> Program:
     """Lower a quantised graph whose ranges are proved.
 
+    A layer's plan does not know the others': if they come out too large together, all are planned again with a price on
+    each byte of code, and if that does not help the smallest program is taken.
+
     Args:
         graph: The graph.
         options: What the planner is told.
@@ -63,7 +70,27 @@ def lower(graph: Graph, options: PlanOptions | None = None) -> Program:
         RangeError: a sum does not fit a word.
         UnsupportedOperatorError: an operator has no lowering.
     """
-    context = Lowering(graph, options or PlanOptions())
+    options = options or PlanOptions()
+    smallest: Program | None = None
+    for price in _CODE_PRICES:
+        program = _lower(graph, dataclasses.replace(options, code_price=price))
+        if code_bytes(program, SIZES) <= options.code_limit * _CODE_MARGIN:
+            return program
+        if smallest is None or code_bytes(program, SIZES) < code_bytes(smallest, SIZES):
+            smallest = program
+    assert smallest is not None
+    return smallest
+
+
+_CODE_PRICES = (0.0, 0.5, 2.0, 8.0, 32.0)
+_CODE_MARGIN = 0.85
+"""Estimates of code are not exact."""
+SIZES = Sizes(section=30, variable=3, assign=2, index=15, copy=90, loop=30)
+"""Between what the compilers make of a program: all targets get the same one."""
+
+
+def _lower(graph: Graph, options: PlanOptions) -> Program:
+    context = Lowering(graph, options)
     quantize = DraftSection(
         "quantize", "WAD values to the integers of the packed input", [], predict=True, classify=True
     )

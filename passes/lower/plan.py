@@ -1,35 +1,90 @@
 """The lane plan of a linear layer: how many outputs share a word, how weights are laid out, where they live.
 
-Costs are from the EVM's price list; see docs/kernels.md for the kernels they belong to.
+Every way to compute the layer that can be built is priced, by the EVM's price list; the cheapest is taken, deployment
+spread over the inferences that `--optimize` assumes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from ml2sc.errors import RangeError
+from ml2sc.ir.graph import Node
 from ml2sc.ir.program import CONTRACT_WORDS, Storage
+from ml2sc.ir.types import Array
 
 WORD_BITS = 256
 MAX_ACCUMULATORS = 6
 """Accumulators kept on the stack at once: with more, solc runs out of reachable stack slots."""
-IMMEDIATE_WORDS = 96
-"""Layers of at most so many weight words are written out, the words as literals."""
+LITERAL_WORDS = 320
+"""Layers of at most so many weight words can be written out, the words as literals: 12 KB of code."""
+MAX_STRAIGHT_INPUTS = 10
+"""Inputs whose products straight-line code adds to several accumulators without a test between them."""
 EXPECTED_CALLS = {"inference": 10_000, "balanced": 100, "deploy": 1}
 """Inferences over which deployment is spread, by `--optimize`."""
+BYTES = 32
+"""Inputs of a word of the packed input whose elements are bytes."""
+PART_SIZES = (4, 8)
+"""Bytes of a word that can be skipped together."""
 
-_COPY_CODE = 12  # PUSH32, PUSH2, ADD, MSTORE
-_COPY_DATA = 3
+_PUSH = _DUP = _SWAP = _MEMORY = 3
+_MULTIPLY_ADD = 5 + 3
+_AT_POINTER = 20  # DUP, PUSH, ADD in Solidity; Vyper checks a subscript's bounds
+_TEST = _DUP + _PUSH + 10 + 1  # of a value on the stack: JUMPI, JUMPDEST
+_TAKEN = 1 + _PUSH + 8  # JUMPDEST, and a JUMP back
+_MASK = _PUSH + 3
+_SHIFT = _PUSH + 3
+_READ_BYTE, _READ_LANE, _READ_WORD = 9, 15, 12
+_ROUND = 45  # of a loop: comparison, steps, jumps
+_INNER_ROUND = 75
+_SUM_BYTES = 33
+_COPY = 160  # EXTCODECOPY of a warm account, and the arithmetic of its arguments
+_COPY_WORD = 3
+_WRITE_WORD = 9  # PUSH32, PUSH2, MSTORE
 _COLD_ACCOUNT = 2_600
-_ELEMENT = 35
-_MULTIPLY_ADD = 22
-_LOAD = 9
-_SHIFT = 6
-_CHUNK = 200  # a copy and the loop around it
-_DEPLOY_CODE = 38 * 200  # the bytes of one word and its store, deposited
-_DEPLOY_DATA = 32 * 216  # 32 bytes deposited, and in calldata
-_DEPLOY_LITERAL = 42 * 200
-_DEPLOY_CONTRACT = 54_000
+
+_DEPOSIT = 216  # a byte of code: deposited, and in calldata
+_CODE_WORD = 37  # bytes of a word written to memory by the code
+_CODE_LITERAL = 37  # bytes of a multiplication by a literal word
+_CODE_LOADED = 8
+_CODE_MASKED = 41
+_CODE_ELEMENT = 5
+_CODE_TEST = 12
+_CONTRACT = 54_000 + 200 * 150  # creating a data contract; checking it
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """Shares of a layer's inputs that are not stored as 0, and so not skipped.
+
+    Attributes:
+        element: Of single inputs.
+        parts: Of aligned groups of inputs in a word, by their size.
+        word: Of words.
+    """
+
+    element: float
+    parts: Mapping[int, float]
+    word: float
+
+    def __str__(self) -> str:
+        """Return the shares as text, for a manifest."""
+        return " ".join(
+            str(share) for share in (self.element, *(self.parts.get(s, 1.0) for s in PART_SIZES), self.word)
+        )
+
+    @classmethod
+    def read(cls, text: str) -> Activity:
+        """Return what has that text."""
+        element, *parts, word = map(float, text.split())
+        return cls(element, dict(zip(PART_SIZES, parts, strict=True)), word)
+
+
+DENSE = Activity(1.0, dict.fromkeys(PART_SIZES, 1.0), 1.0)
+ASSUMED = Activity(0.3, {4: 0.4, 8: 0.5}, 0.75)
+"""Where there is no data, of inputs whose 0 means zero."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +93,66 @@ class PlanOptions:
 
     Attributes:
         weights: "auto", "code" or "data": where tables of weights may live.
-        strict_input: Revert on an input out of range instead of saturating.
         optimize: "inference", "balanced" or "deploy": how many inferences the deployment is spread over.
-        density: Share of non-zero inputs assumed where zeros can be skipped.
-        unroll: Elements handled in one round of an inner loop.
+        strict_input: Revert on an input out of range instead of saturating.
+        literals: Whether weights and constants may stand in the code as literals.
+        unroll: Inputs handled in one round of a loop over inputs that have a word each.
+        observed: Integers q of tensors by name, each of shape (samples, elements): what inputs look like.
+        activity: What the inputs of layers looked like to an earlier compilation, by section, instead.
         updatable: Weights are to be replaced by others later: nothing that depends on them may be in the code.
+        code_limit: Bytes of code a contract may have.
+        code_price: Gas an inference may cost more to save a byte of code: raised until the contract is small enough.
+        force: By layer (a node's name, or its first origin's), attributes of `LanePlan` that its plan must have.
     """
 
     weights: str = "auto"
     optimize: str = "inference"
     strict_input: bool = False
-    density: float = 0.3
-    unroll: int = 8
+    literals: bool = True
+    unroll: int = 16
     updatable: bool = False
+    code_limit: int = 24_576
+    code_price: float = 0.0
+    observed: Mapping[str, Array] = field(default_factory=dict, compare=False)
+    activity: Mapping[str, Activity] = field(default_factory=dict)
+    force: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+
+    def forced(self, node: Node) -> Mapping[str, object]:
+        """Return what is settled of a node's plan."""
+        for name in (node.name, *node.origin):
+            if name in self.force:
+                return self.force[name]
+        return {}
+
+    @property
+    def calls(self) -> int:
+        """Inferences over which the deployment is spread."""
+        return EXPECTED_CALLS[self.optimize]
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """What is planned.
+
+    Attributes:
+        name: For the error.
+        rows: Inputs.
+        outputs: Outputs.
+        proved_bits: Bits that hold every final sum with its bias.
+        weight_bits: Bits of the widest weight, with its sign.
+        unit: Inputs of a word they lie in.
+        activity: What inputs look like.
+        force: Attributes of the plan that are settled.
+    """
+
+    name: str
+    rows: int
+    outputs: int
+    proved_bits: int
+    weight_bits: int
+    unit: int = 1
+    activity: Activity = DENSE
+    force: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +169,14 @@ class LanePlan:
         accumulators: Accumulators of one block of outputs.
         blocks: Blocks of outputs; the inputs are read once for each.
         row_words: Weight words of one input and one block.
+        round_rows: Inputs of one round of the loop over them; its code is there once.
         immediate: Whether the weights are literals in straight-line code.
         storage: Where the table of weights lives otherwise.
+        skip_words: Whether a word of zeros is skipped.
+        part: Inputs of a word handled, or skipped, together; 0: all.
+        skip_parts: Whether parts of zeros are skipped.
+        loop_parts: Whether the code of a part is there once, in a loop over a word's parts.
+        skip_elements: Whether each input is tested for zero.
     """
 
     proved_bits: int
@@ -79,8 +187,14 @@ class LanePlan:
     accumulators: int
     blocks: int
     row_words: int
+    round_rows: int
     immediate: bool
     storage: Storage
+    skip_words: bool = False
+    part: int = 0
+    skip_parts: bool = False
+    loop_parts: bool = False
+    skip_elements: bool = False
 
     def field_place(self, field: int) -> tuple[int, int]:
         """Return (right shift of the weight word, offset of the lanes in the accumulator) for a field.
@@ -92,100 +206,194 @@ class LanePlan:
         reach = min(slack // self.weight_bits + 1, self.fields) if self.fields > 1 else 1
         return field // reach * reach * self.weight_bits, field % reach * self.weight_bits
 
+    @property
+    def shifts(self) -> int:
+        """Shifts of a weight word."""
+        return len({self.field_place(f)[0] for f in range(self.fields)}) - 1
 
-def plan_linear(
-    rows: int, outputs: int, proved_bits: int, weight_bits: int, options: PlanOptions, *, skips: bool, node: str
-) -> LanePlan:
-    """Choose the cheapest plan for one inference.
+    def table_words(self, rows: int) -> int:
+        """Return how many weight words a layer of so many inputs has."""
+        return rows * self.blocks * self.row_words
+
+
+def plan_linear(layer: Layer, options: PlanOptions) -> LanePlan:
+    """Choose the plan that costs least.
 
     Args:
-        rows: Inputs of the layer.
-        outputs: Outputs of the layer.
-        proved_bits: Bits that hold every final accumulator with its bias.
-        weight_bits: Bits of the widest weight, with its sign.
+        layer: The layer.
         options: What the planner is told.
-        skips: Whether zero inputs are skipped.
-        node: The layer, for the error.
 
     Raises:
         RangeError: an accumulator does not fit a word.
     """
-    if proved_bits > WORD_BITS:
+    if layer.proved_bits > WORD_BITS:
         raise RangeError(
-            f"its sums need {proved_bits} bits, and a word has {WORD_BITS}",
-            node=node,
+            f"its sums need {layer.proved_bits} bits, and a word has {WORD_BITS}",
+            node=layer.name,
             hint="narrow the input range (--input-range), or choose a narrower --precision",
         )
-    candidates = [
-        candidate
-        for fields in range(1, MAX_ACCUMULATORS + 1)
-        if fields * weight_bits <= WORD_BITS
-        for candidate in _candidates(rows, outputs, proved_bits, weight_bits, fields, options)
-    ]
-    calls, density = EXPECTED_CALLS[options.optimize], options.density if skips else 1.0
-    return min(candidates, key=lambda plan: _cost(plan, rows, density) + _deployment(plan, rows) / calls)
+    plans = [plan for plan in candidates(layer, options) if _as_forced(plan, layer.force)]
+    if not plans:
+        raise RangeError(f"no plan has {dict(layer.force)}", node=layer.name)
+    return min(plans, key=lambda plan: _price(plan, layer, options))
 
 
-def chunk_words(unit: int, per_block: int, blocks: int) -> int:
-    """Choose how many words of weights are in memory at a time: many make it dear, few waste space in data contracts.
-
-    Args:
-        unit: Words of the smallest possible chunk.
-        per_block: Words of one block of outputs.
-        blocks: Number of blocks.
-    """
-
-    def cost(chunk: int) -> int:
-        chunks = -(-per_block // chunk) * blocks
-        contracts = -(-chunks * chunk // (CONTRACT_WORDS // chunk * chunk))
-        return 3 * chunk + chunk * chunk // 512 + _COLD_ACCOUNT * contracts + _CHUNK * chunks
-
-    largest = max(min(CONTRACT_WORDS, per_block) // unit, 1)
-    return min((unit * k for k in range(1, largest + 1)), key=cost)
+def _price(plan: LanePlan, layer: Layer, options: PlanOptions) -> float:
+    deployment = deployment_gas(plan, layer) / options.calls
+    return inference_gas(plan, layer) + deployment + options.code_price * code_bytes(plan, layer)
 
 
-def _candidates(
-    rows: int, outputs: int, bits: int, weight_bits: int, fields: int, options: PlanOptions
-) -> list[LanePlan]:
-    stride = max(bits, fields * weight_bits if fields > 1 else 1)
-    lanes = min(WORD_BITS // stride, outputs)
-    needed = -(-outputs // lanes)
-    if needed <= MAX_ACCUMULATORS:
-        accumulators, blocks = needed, 1
-    else:
-        accumulators = MAX_ACCUMULATORS // fields * fields
-        blocks = -(-needed // accumulators)
-    row_words = -(-accumulators // fields)
-    words = rows * blocks * row_words
-    immediate = fields == 1 and blocks == 1 and words <= IMMEDIATE_WORDS and not options.updatable
-    storages = {"code": [Storage.CODE], "data": [Storage.DATA]}.get(options.weights, [Storage.CODE, Storage.DATA])
+def _as_forced(plan: LanePlan, force: Mapping[str, object]) -> bool:
+    return all(getattr(plan, name) == value for name, value in force.items())
+
+
+def candidates(layer: Layer, options: PlanOptions) -> Iterator[LanePlan]:
+    """Iterate over all ways to compute a layer."""
+    round_rows = _round_rows(layer, options)
+    for fields in range(1, MAX_ACCUMULATORS + 1):
+        if fields * layer.weight_bits > WORD_BITS:
+            break
+        # the weights of a round must fit a data contract
+        most = min(MAX_ACCUMULATORS // fields, CONTRACT_WORDS // round_rows) * fields
+        stride = max(layer.proved_bits, fields * layer.weight_bits if fields > 1 else 1)
+        lanes = min(WORD_BITS // stride, layer.outputs)
+        needed = -(-layer.outputs // lanes)
+        blocks = 1
+        if needed > most:
+            blocks, needed = -(-needed // most), most
+        row_words = -(-needed // fields)
+        for immediate, storage in _places(layer.rows * row_words, fields, blocks, options):
+            for skips in _skips(layer, immediate=immediate):
+                plan = LanePlan(
+                    layer.proved_bits,
+                    stride,
+                    lanes,
+                    fields,
+                    layer.weight_bits,
+                    needed,
+                    blocks,
+                    row_words,
+                    round_rows,
+                    immediate,
+                    storage,
+                    **skips,  # type: ignore[arg-type]
+                )
+                if not immediate or _straight_inputs(plan, layer) <= MAX_STRAIGHT_INPUTS:
+                    yield plan
+
+
+def _straight_inputs(plan: LanePlan, layer: Layer) -> int:
+    """Return how many inputs straight-line code multiplies between two tests; solc keeps all of them on the stack."""
+    if plan.skip_elements or plan.accumulators == 1:
+        return 1
+    if plan.skip_parts:
+        return plan.part
+    return min(layer.unit, layer.rows) if plan.skip_words else layer.rows
+
+
+def _places(words: int, fields: int, blocks: int, options: PlanOptions) -> Iterator[tuple[bool, Storage]]:
+    """Iterate over (are the weights literals, where their table lives otherwise)."""
     if options.updatable:
-        storages = [Storage.DATA]
-    return [
-        LanePlan(bits, stride, lanes, fields, weight_bits, accumulators, blocks, row_words, immediate, storage)
-        for storage in storages
-    ]
+        yield False, Storage.DATA
+        return
+    if options.literals and fields == 1 and blocks == 1 and words <= LITERAL_WORDS:
+        yield True, Storage.CODE
+    if options.weights != "data":
+        yield False, Storage.CODE
+    if options.weights != "code":
+        yield False, Storage.DATA
 
 
-def _deployment(plan: LanePlan, rows: int) -> float:
-    """Return the gas of deploying the weights."""
-    words = rows * plan.blocks * plan.row_words
-    if plan.immediate:
-        return words * _DEPLOY_LITERAL
-    if plan.storage is Storage.CODE:
-        return words * _DEPLOY_CODE
-    return words * _DEPLOY_DATA + _DEPLOY_CONTRACT * -(-words // CONTRACT_WORDS)
+def _round_rows(layer: Layer, options: PlanOptions) -> int:
+    if layer.unit == 1:
+        return min(options.unroll, layer.rows)
+    units = max(BYTES // layer.unit, 1)
+    return layer.unit * min(units, -(-layer.rows // layer.unit))
 
 
-def _cost(plan: LanePlan, rows: int, density: float) -> float:
+def _skips(layer: Layer, *, immediate: bool) -> Iterator[dict[str, int | bool]]:
+    """Iterate over what can be skipped and how."""
+    # a test also parts straight-line code into pieces whose inputs have room on the stack
+    tests = (False, True) if layer.activity.element < 1 or immediate else (False,)
+    if layer.unit != BYTES:
+        for word, element in itertools.product(tests if layer.unit > 1 else (False,), tests):
+            yield {"skip_words": word, "skip_elements": element}
+        return
+    for word, element in itertools.product(tests, tests):
+        whole: dict[str, int | bool] = {"skip_words": word, "skip_elements": element}
+        yield whole
+        for size, part, inner in itertools.product(PART_SIZES, tests, (False, True)):
+            if (part or inner) and not (inner and immediate):
+                yield {**whole, "part": size, "skip_parts": part, "loop_parts": inner}
+
+
+def inference_gas(plan: LanePlan, layer: Layer) -> float:
     """Return the gas of one inference, by the price list."""
-    if plan.immediate:
-        return rows * (12 + 15 * plan.accumulators)
-    shifts = len({plan.field_place(f)[0] for f in range(plan.fields)}) - 1
-    element = plan.row_words * (_LOAD + _SHIFT * shifts if plan.fields > 1 else 0)
-    element += plan.accumulators * (_MULTIPLY_ADD if plan.fields > 1 else _MULTIPLY_ADD - 3)
-    words = rows * plan.blocks * plan.row_words
-    copy = words * _COPY_CODE
+    accumulators = _accumulators(plan, layer)
+    rounds = -(-layer.rows // plan.round_rows)
+    units = -(-layer.rows // layer.unit)
+    activity = layer.activity
+    words = activity.word if plan.skip_words else 1.0
+    parts = min(activity.parts[plan.part], words) if plan.skip_parts else words
+    elements = min(activity.element, parts) if plan.skip_elements else parts
+
+    gas = 0.0 if plan.immediate else rounds * _ROUND
+    gas += units * ((_MEMORY + _PUSH if layer.unit > 1 else 0) + (_TEST + words * _TAKEN if plan.skip_words else 0))
+    if plan.fields > 1:
+        gas += words * units * (_SUM_BYTES if layer.unit == BYTES else _DUP + 3)
+    if plan.part:
+        number = units * BYTES / plan.part
+        gas += words * number * (_INNER_ROUND if plan.loop_parts else 0)
+        gas += number * (words * (_TEST + _MASK) + parts * _TAKEN if plan.skip_parts else 0)
+    read = {1: _READ_WORD, BYTES: _READ_BYTE}.get(layer.unit, _READ_LANE)
+    gas += layer.rows * parts * (read + (_TEST if plan.skip_elements else 0))
+    gas += layer.rows * elements * (_element(plan, accumulators, rounds) + (_TAKEN if plan.skip_elements else 0))
+    gas *= plan.blocks
+    table = 0 if plan.immediate else plan.table_words(layer.rows)
     if plan.storage is Storage.DATA:
-        copy = words * _COPY_DATA + _COLD_ACCOUNT * -(-words // CONTRACT_WORDS)
-    return rows * plan.blocks * (_ELEMENT + density * element) + copy
+        gas += words * (rounds * plan.blocks * _COPY + table * _COPY_WORD) + _COLD_ACCOUNT * _contracts(plan, layer)
+    else:
+        gas += table * _WRITE_WORD
+    return gas
+
+
+def _element(plan: LanePlan, accumulators: int, rounds: int) -> float:
+    """Return the gas of an input's products and sums."""
+    sums = accumulators * (_DUP + _MULTIPLY_ADD + (_SWAP + 1 if plan.skip_elements else 2))
+    if plan.immediate:
+        return sums + accumulators * _PUSH
+    at_pointer = plan.loop_parts or (plan.storage is Storage.CODE and rounds > 1)
+    load = _MEMORY + (_AT_POINTER if at_pointer else _PUSH)
+    if plan.fields == 1:
+        return sums + accumulators * load
+    return sums + accumulators * (_DUP + _MASK + 2) + plan.row_words * load + _SHIFT * plan.shifts
+
+
+def deployment_gas(plan: LanePlan, layer: Layer) -> float:
+    """Return the gas of deploying a layer's weights and code."""
+    code = float(code_bytes(plan, layer)) * _DEPOSIT
+    if plan.immediate or plan.storage is Storage.CODE:
+        return code
+    return code + _DEPOSIT * 32 * plan.table_words(layer.rows) + _CONTRACT * _contracts(plan, layer)
+
+
+def code_bytes(plan: LanePlan, layer: Layer) -> int:
+    """Return the bytes of code of a layer's loop and its weights, without its epilogue."""
+    accumulators = _accumulators(plan, layer)
+    element = _CODE_ELEMENT + (_CODE_TEST if plan.skip_elements else 0)
+    if plan.immediate:
+        return layer.rows * (element + accumulators * _CODE_LITERAL)
+    element += accumulators * (_CODE_MASKED if plan.fields > 1 else _CODE_LOADED)
+    rows = plan.part if plan.loop_parts else plan.round_rows
+    table = plan.table_words(layer.rows) * _CODE_WORD if plan.storage is Storage.CODE else 0
+    return rows * element + table
+
+
+def _accumulators(plan: LanePlan, layer: Layer) -> int:
+    return plan.accumulators if plan.blocks > 1 else -(-layer.outputs // plan.lanes)
+
+
+def _contracts(plan: LanePlan, layer: Layer) -> int:
+    chunk = plan.round_rows * plan.row_words
+    chunks = -(-layer.rows // plan.round_rows) * plan.blocks
+    return -(-chunks // max(CONTRACT_WORDS // chunk, 1))

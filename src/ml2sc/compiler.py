@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ml2sc.backends import BACKENDS, Artifact, EmitOptions, Toolchain, with_settings
+from ml2sc.backends import BACKENDS, Artifact, EmitOptions, Toolchain, with_edits, with_settings
 from ml2sc.backends.interface import weights_hash
 from ml2sc.errors import ContractLimitError, InternalError, UnknownNameError, UnsupportedModelError, UsageError
 from ml2sc.forecast import as_facts, forecast
@@ -26,6 +26,7 @@ from ml2sc.frontend.data import Samples, load_samples, samples_from_arrays
 from ml2sc.frontend.model_file import OnnxModel, contract_name, load_onnx
 from ml2sc.frontend.onnx_import import import_graph
 from ml2sc.ir import wad
+from ml2sc.ir.analysis import evaluate_exact
 from ml2sc.ir.evaluate import evaluate_float
 from ml2sc.ir.forks import FORKS, Fork
 from ml2sc.ir.graph import Graph, Tensor
@@ -37,7 +38,7 @@ from ml2sc.passes import LEVELS, DumpIr, Instrument, Pass, parse_pipeline, run_p
 from ml2sc.passes.calibrate import Calibrate
 from ml2sc.passes.choose_precision import choose_binary, choose_with_data
 from ml2sc.passes.derive_decision import keep_scores
-from ml2sc.passes.lower import PlanOptions, lower
+from ml2sc.passes.lower import Activity, PlanOptions, lower
 from ml2sc.passes.precision import AUTO, parse_precision
 from ml2sc.passes.prescribed import input_range, is_prequantized, precision_beside
 from ml2sc.passes.prove_ranges import ProveRanges
@@ -55,6 +56,8 @@ PROFILED_SAMPLES = 64
 MOST_HEADROOM = 64
 LONGEST_TIMELOCK = 10 * 366 * 24 * 3600
 """Seconds."""
+PLANNED_SAMPLES = 32
+"""Samples that the planner looks at for zeros."""
 
 HOPELESS = 3
 """Code estimated at so many times the limit is not compiled: estimates are 0.6 to 1.7 times the truth."""
@@ -131,6 +134,7 @@ def compile(  # noqa: A001  the library's verb
     options: Options | None = None,
     example_input: Any = None,
     observed: Mapping[str, tuple[float, float]] | None = None,
+    activity: Mapping[str, str] | None = None,
     deployed: Deployed | None = None,
     dump_ir: str | os.PathLike[str] | None = None,
     explain: Callable[[str], None] | None = None,
@@ -146,6 +150,7 @@ def compile(  # noqa: A001  the library's verb
         options: The options; further keyword arguments override single ones.
         example_input: Input for exporting a torch module, of shape (1, …).
         observed: Ranges of the tensors as an earlier calibration observed them, instead of `calibration`.
+        activity: How often the inputs of layers were not zero then: `live` of each layer in the manifest's plan.
         deployed: The updatable contract, of the same options, that the weights are for; None for a new one.
         dump_ir: Folder for the graph's text form after each pass.
         explain: Receives what was tried and done, line by line.
@@ -203,7 +208,11 @@ def compile(  # noqa: A001  the library's verb
         weights=options.weights,
         optimize=options.optimize,
         strict_input=options.strict_input,
+        code_limit=FORKS[options.fork].code_limit,
         updatable=options.updatable,
+        # an updatable contract must come out the same whatever its weights are
+        observed={} if samples is None or options.updatable else _layer_inputs(graph, samples),
+        activity={name: Activity.read(text) for name, text in (activity or {}).items()},
     )
     program = lower(graph, plan)
     if options.updatable:
@@ -270,11 +279,19 @@ def build(artifact: Artifact, toolchain: Toolchain) -> Artifact:
         raise _too_large(f"the contract has {len(bytecode.runtime):,}", fork)
     if _signatures(bytecode.abi) != _signatures(artifact.abi):
         raise InternalError(f"{bytecode.compiler} reports another ABI than the backend")
+    toolchain_facts: dict[str, Any] = {
+        "compiler": bytecode.compiler,
+        "found": bytecode.how,
+        "settings": dict(bytecode.settings),
+    }
+    if bytecode.edits:
+        toolchain_facts["edits"] = dict(bytecode.edits)
     manifest = {
         **artifact.manifest,
         "code_bytes": len(bytecode.runtime),
-        "toolchain": {"compiler": bytecode.compiler, "found": bytecode.how, "settings": dict(bytecode.settings)},
+        "toolchain": toolchain_facts,
     }
+    artifact = with_edits(artifact, bytecode.edits)
     compiler_input = with_settings(artifact.compiler_input, bytecode.settings)
     built = dataclasses.replace(artifact, bytecode=bytecode, manifest=manifest, compiler_input=compiler_input)
     return _with_forecast(built)
@@ -294,11 +311,22 @@ def _with_forecast(artifact: Artifact) -> Artifact:
     return dataclasses.replace(artifact, manifest={**artifact.manifest, **as_facts(artifact, artifact.profile)})
 
 
+def _layer_inputs(graph: Graph, samples: Samples) -> dict[str, Array]:
+    """Return the integers that layers read for some of the calibration data, by tensor: (samples, elements)."""
+    read = {node.inputs[0] for node in graph if node.op_type in {"Gemm", "FusedGemm"}}
+    runs = [evaluate_exact(graph, q) for q in _chosen(graph, samples, PLANNED_SAMPLES)]
+    return {name: np.array([run[name].ravel() for run in runs]) for name in read}
+
+
 def _profile(graph: Graph, program: Program, samples: Samples) -> Profile:
-    """Count the branches that the calibration data takes: samples from the whole of it, as many as go quickly."""
-    step = -(-samples.count // PROFILED_SAMPLES)
-    chosen = (samples.sample(i) for i in range(0, samples.count, step))
-    return profile(program, (wad.pack(graph, wad.quantize_inputs(graph, sample)) for sample in chosen))
+    """Count the branches that the calibration data takes."""
+    return profile(program, (wad.pack(graph, q) for q in _chosen(graph, samples, PROFILED_SAMPLES)))
+
+
+def _chosen(graph: Graph, samples: Samples, most: int) -> Iterator[dict[str, Array]]:
+    """Iterate over the integers of some samples from the whole of the data, as many as go quickly."""
+    for i in range(0, samples.count, -(-samples.count // most)):
+        yield wad.quantize_inputs(graph, samples.sample(i))
 
 
 def _signatures(abi: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, tuple[str, ...], tuple[str, ...]]]:

@@ -148,6 +148,7 @@ def load_folder(directory: str | os.PathLike[str]) -> Artifact:
             **{**recorded, "input_ranges": ranges, "precision": str(manifest["precision"]), "name": str(name)}
         )
         observed = {tensor: (float(lo), float(hi)) for tensor, (lo, hi) in manifest["observed"].items()}
+        live = {layer["layer"]: layer["live"] for layer in manifest["plan"] if "live" in layer}
         deployed = Deployed.from_json(manifest["deployed"]) if options.updatable else None
         compiler = manifest["toolchain"]
         settings = dict(compiler.get("settings", {}))
@@ -158,7 +159,9 @@ def load_folder(directory: str | os.PathLike[str]) -> Artifact:
         if hashlib.sha256(content).hexdigest() != files[file]:
             raise ArtifactError(f"{folder / file} was edited: its hash is not the manifest's", hint=_OTHER_VERSION)
     try:
-        again = compile_model(folder / MODEL, options=options, observed=observed or None, deployed=deployed)
+        again = compile_model(
+            folder / MODEL, options=options, observed=observed or None, activity=live, deployed=deployed
+        )
     except Ml2scError as error:
         raise ArtifactError(f"{folder / MODEL} does not compile any more\n{error}", hint=_OTHER_VERSION) from error
     expected = {

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ml2sc.backends import Artifact, with_settings
+from ml2sc.backends import Artifact, with_edits, with_settings
 from ml2sc.compiler import Options
 from ml2sc.compiler import compile as compile_model
 from ml2sc.errors import ArtifactError, UsageError
@@ -59,6 +59,7 @@ def update(artifact: Artifact, model: Any, *, example_input: Any = None) -> Arti
         deployed=Deployed.from_json(manifest["deployed"]),
         example_input=example_input,
     )
+    new = with_edits(new, manifest["toolchain"].get("edits", {}))
     assert new.graph is not None
     difference = next(_differences(old, new.graph), None)
     if difference is None and new.source != artifact.source:

@@ -25,8 +25,11 @@ contract BreastCancer {
     /// @dev Bytes of a packed input: 30 elements of 1.
     uint256 private constant _PACKED_LENGTH = 30;
 
-    /// @dev Bytes of memory the inference works in.
-    uint256 private constant _MEMORY = 128;
+    /// @dev Where the memory starts that the inference works in; below it are the compiler's own variables.
+    uint256 private constant _MEMORY = 640;
+
+    /// @dev Bytes of it.
+    uint256 private constant _MEMORY_SIZE = 128;
 
     // Masks and factors that layers use again and again: LAYER_number, in the order of their use.
     uint256 private constant _NODE_SIGMOID_0 = 0x0000000000000000000000000000000000000001000000000000000000000000;
@@ -39,32 +42,36 @@ contract BreastCancer {
     /// @param x The 30 inputs as WAD (real * 10^18); one out of range is taken as the nearest in it.
     /// @return y The 1 outputs as WAD, rounded to the nearest.
     function predict(int256[30] calldata x) external view virtual returns (int256[1] memory y) {
-        uint256 m = _allocate();
-        _quantize(x, m);
-        return _predict(m);
+        _allocate(_MEMORY + 32);
+        _quantize(x);
+        return _predict();
     }
 
     /// @notice Runs the model and returns its decision: 1 if the output is at least 0.5, else 0.
     /// @param x The 30 inputs as WAD (real * 10^18); one out of range is taken as the nearest in it.
     /// @return The decision.
     function classify(int256[30] calldata x) external view virtual returns (uint256) {
-        uint256 m = _allocate();
-        _quantize(x, m);
-        return _classify(m);
+        _allocate(_MEMORY);
+        _quantize(x);
+        return _classify();
     }
 
     /// @notice Runs the model on quantised inputs.
     /// @param x The 30 inputs' integers q, big-endian, 1 byte each.
     /// @return y The 1 outputs as WAD, rounded to the nearest.
     function predictPacked(bytes calldata x) external view virtual returns (int256[1] memory y) {
-        return _predict(_unpack(x));
+        _allocate(_MEMORY + 32);
+        _unpack(x);
+        return _predict();
     }
 
     /// @notice Runs the model on quantised inputs and returns its decision: 1 if the output is at least 0.5, else 0.
     /// @param x The 30 inputs' integers q, big-endian, 1 byte each.
     /// @return The decision.
     function classifyPacked(bytes calldata x) external view virtual returns (uint256) {
-        return _classify(_unpack(x));
+        _allocate(_MEMORY);
+        _unpack(x);
+        return _classify();
     }
 
     /// @notice Names the model.
@@ -74,49 +81,50 @@ contract BreastCancer {
     }
 
     // ------------------------------------------------------------------------------------------------------------
-    // The road through the layers; m is the start of the memory the inference works in
+    // The road through the layers
     // ------------------------------------------------------------------------------------------------------------
 
-    function _predict(uint256 m) private pure returns (int256[1] memory y) {
-        _nodeLinear(m);
-        _nodeLinear1(m);
-        _nodeLinear2(m);
-        _unpackNodeLinear2Out(m);
-        _nodeSigmoid(m);
-        _dequantize(m);
+    function _predict() private pure returns (int256[1] memory y) {
+        _nodeLinear();
+        _nodeLinear1();
+        _nodeLinear2();
+        _unpackNodeLinear2Out();
+        _nodeSigmoid();
+        _dequantize();
         assembly ("memory-safe") {
             // an array in memory is its address: the results are where the last layer has put them
-            y := add(m, 0)
+            y := _MEMORY
         }
     }
 
-    function _classify(uint256 m) private pure returns (uint256 decision) {
-        _nodeLinear(m);
-        _nodeLinear1(m);
-        _nodeLinear2(m);
-        _unpackNodeLinear2Out(m);
-        _greaterorequal(m);
-        _decide(m);
+    function _classify() private pure returns (uint256 decision) {
+        _nodeLinear();
+        _nodeLinear1();
+        _nodeLinear2();
+        _unpackNodeLinear2Out();
+        _greaterorequal();
+        _decide();
         assembly ("memory-safe") {
-            decision := mload(add(m, 96))
+            decision := mload(add(_MEMORY, 0x0060))
         }
     }
 
-    /// @dev Reserves the memory. Its contents are undefined until they are written.
-    function _allocate() private pure returns (uint256 m) {
+    /// @dev Reserves the memory, whose addresses are known from here on. Its contents are undefined until they are
+    ///     written; an array of results that Solidity has put there already is overwritten.
+    /// @param free What is in use must end before this: the compiler's own variables lie below _MEMORY.
+    function _allocate(uint256 free) private pure {
         assembly ("memory-safe") {
-            m := mload(0x40)
-            mstore(0x40, add(m, _MEMORY))
+            if gt(mload(0x40), free) { revert(0, 0) }
+            mstore(0x40, add(_MEMORY, _MEMORY_SIZE))
         }
     }
 
     /// @dev Copies a packed input to memory, with a word of zeros after it.
-    function _unpack(bytes calldata x) private pure returns (uint256 m) {
+    function _unpack(bytes calldata x) private pure {
         if (x.length != _PACKED_LENGTH) revert InputLength(_PACKED_LENGTH, x.length);
-        m = _allocate();
         assembly ("memory-safe") {
-            calldatacopy(add(m, 0), x.offset, _PACKED_LENGTH)
-            mstore(add(m, 30), 0)
+            calldatacopy(_MEMORY, x.offset, _PACKED_LENGTH)
+            mstore(add(_MEMORY, 0x001e), 0)
         }
     }
 
@@ -125,7 +133,7 @@ contract BreastCancer {
     // ------------------------------------------------------------------------------------------------------------
 
     /// @dev WAD values to the integers of the packed input.
-    function _quantize(int256[30] calldata wads, uint256 m) private pure {
+    function _quantize(int256[30] calldata wads) private pure {
         assembly ("memory-safe") {
             // Input 'x', real -3.09163 to 12.0693, in steps of 0.0594545: q = floor((x *
             // 0x9b22243eb6daea626d98a22c84c969 + 2^174) / 2^175) + 52.
@@ -138,9 +146,9 @@ contract BreastCancer {
                     x := 0xa77e9dadc893cc79
                 }
                 let q := add(sar(175, add(mul(x, 0x9b22243eb6daea626d98a22c84c969), 0x40000000000000000000000000000000000000000000)), 52)
-                mstore8(add(m, i), q)
+                mstore8(add(_MEMORY, i), q)
             }
-            mstore(add(m, 30), 0)
+            mstore(add(_MEMORY, 0x001e), 0)
         }
     }
 
@@ -149,91 +157,71 @@ contract BreastCancer {
     // ------------------------------------------------------------------------------------------------------------
 
     /// @dev Gemm + Relu + Requantize, 30 -> 4.
-    function _nodeLinear(uint256 m) private pure {
+    function _nodeLinear() private pure {
         assembly ("memory-safe") {
             // Proved for all inputs: -284865 <= sum <= 115230; with what is added from the start -284801 <=
             // acc <= 115294 < 2^19: 4 lanes of 20 bits a word.
             let acc0 := 0x8f1308d3518ab4885dfb
-            let word0_0 := mload(m)
-            acc0 := add(acc0, mul(byte(0, word0_0), 0xfffffffffffffffffffffffffffffffffffffffffffffffe9fffe9fffe2ffff4))
-            acc0 := add(acc0, mul(byte(1, word0_0), 0xfffffffffffffffffffffffffffffffffffffffffffffffaefffc2fffd0fffdb))
-            acc0 := add(acc0, mul(byte(2, word0_0), 0xffffffffffffffffffffffffffffffffffffffffffffffff8fffc4fffdbfffd6))
-            acc0 := add(acc0, mul(byte(3, word0_0), 0xfffffffffffffffffffffffffffffffffffffffffffffffd9fffd7fffd2fffce))
-            acc0 := add(acc0, mul(byte(4, word0_0), 0xfffffffffffffffffffffffffffffffffffffffffffffffb900010fffc9fffe7))
-            acc0 := add(acc0, mul(byte(5, word0_0), 0xffffffffffffffffffffffffffffffffffffffffffffffffcffffaffffb00017))
-            acc0 := add(acc0, mul(byte(6, word0_0), 0xfffffffffffffffffffffffffffffffffffffffffffffffd5fffccfffbafffe2))
-            acc0 := add(acc0, mul(byte(7, word0_0), 0xfffffffffffffffffffffffffffffffffffffffffffffffbdfffd6fffecffffb))
-            acc0 := add(acc0, mul(byte(8, word0_0), 0xfffffffffffffffffffffffffffffffffffffffffffffffe500003000150000a))
-            acc0 := add(acc0, mul(byte(9, word0_0), 0x5000400002c0001e))
-            acc0 := add(acc0, mul(byte(10, word0_0), 0xfffffffffffffffffffffffffffffffffffffffffffffffaafff87fffaefffdd))
-            acc0 := add(acc0, mul(byte(11, word0_0), 0x01bffff9ffffd00005))
-            acc0 := add(acc0, mul(byte(12, word0_0), 0xfffffffffffffffffffffffffffffffffffffffffffffff94fffc5fffccfffdf))
-            acc0 := add(acc0, mul(byte(13, word0_0), 0xfffffffffffffffffffffffffffffffffffffffffffffff80fffc2fff8afffc1))
-            acc0 := add(acc0, mul(byte(14, word0_0), 0xfffffffffffffffffffffffffffffffffffffffffffffffe000038fffd1fffe1))
-            acc0 := add(acc0, mul(byte(15, word0_0), 0x0480002a0002400013))
-            acc0 := add(acc0, mul(byte(16, word0_0), 0xffffffffffffffffffffffffffffffffffffffffffffffffafffec0001b00012))
-            acc0 := add(acc0, mul(byte(17, word0_0), 0xffffffffffffffffffffffffffffffffffffffffffffffff1fffd5000240001f))
-            acc0 := add(acc0, mul(byte(18, word0_0), 0x0280001400008fffff))
-            acc0 := add(acc0, mul(byte(19, word0_0), 0x040fffec0002800011))
-            acc0 := add(acc0, mul(byte(20, word0_0), 0xfffffffffffffffffffffffffffffffffffffffffffffff99fff9dfffe1fffef))
-            acc0 := add(acc0, mul(byte(21, word0_0), 0xfffffffffffffffffffffffffffffffffffffffffffffffb4fffccfffe0fffe8))
-            acc0 := add(acc0, mul(byte(22, word0_0), 0xfffffffffffffffffffffffffffffffffffffffffffffffa2fffe0fffe6fffe4))
-            acc0 := add(acc0, mul(byte(23, word0_0), 0xfffffffffffffffffffffffffffffffffffffffffffffffc0fff92fffc6ffff4))
-            acc0 := add(acc0, mul(byte(24, word0_0), 0xfffffffffffffffffffffffffffffffffffffffffffffffbefffdbfffc6fffcd))
-            acc0 := add(acc0, mul(byte(25, word0_0), 0xfffffffffffffffffffffffffffffffffffffffffffffffe7fffdfffffbffffe))
-            acc0 := add(acc0, mul(byte(26, word0_0), 0xfffffffffffffffffffffffffffffffffffffffffffffffbcfffbffffd400007))
-            acc0 := add(acc0, mul(byte(27, word0_0), 0xfffffffffffffffffffffffffffffffffffffffffffffffb9fffb6fffb7fffc4))
-            acc0 := add(acc0, mul(byte(28, word0_0), 0xfffffffffffffffffffffffffffffffffffffffffffffffc5fffcafffb1fffd1))
-            acc0 := add(acc0, mul(byte(29, word0_0), 0xffffffffffffffffffffffffffffffffffffffffffffffff0fffc1fffe3ffff6))
+            {
+                let word := mload(_MEMORY)
+                acc0 := add(mul(byte(3, word), 0xfffd9fffd7fffd2fffce), add(mul(byte(2, word), 0xffff8fffc4fffdbfffd6), add(mul(byte(1, word), 0xfffaefffc2fffd0fffdb), add(mul(byte(0, word), 0xfffe9fffe9fffe2ffff4), acc0))))
+                acc0 := add(mul(byte(7, word), 0xfffbdfffd6fffecffffb), add(mul(byte(6, word), 0xfffd5fffccfffbafffe2), add(mul(byte(5, word), 0xffffcffffaffffb00017), add(mul(byte(4, word), 0xfffb900010fffc9fffe7), acc0))))
+                acc0 := add(mul(byte(11, word), 0x01bffff9ffffd00005), add(mul(byte(10, word), 0xfffaafff87fffaefffdd), add(mul(byte(9, word), 0x5000400002c0001e), add(mul(byte(8, word), 0xfffe500003000150000a), acc0))))
+                acc0 := add(mul(byte(15, word), 0x0480002a0002400013), add(mul(byte(14, word), 0xfffe000038fffd1fffe1), add(mul(byte(13, word), 0xfff80fffc2fff8afffc1), add(mul(byte(12, word), 0xfff94fffc5fffccfffdf), acc0))))
+                acc0 := add(mul(byte(19, word), 0x040fffec0002800011), add(mul(byte(18, word), 0x0280001400008fffff), add(mul(byte(17, word), 0xffff1fffd5000240001f), add(mul(byte(16, word), 0xffffafffec0001b00012), acc0))))
+                acc0 := add(mul(byte(23, word), 0xfffc0fff92fffc6ffff4), add(mul(byte(22, word), 0xfffa2fffe0fffe6fffe4), add(mul(byte(21, word), 0xfffb4fffccfffe0fffe8), add(mul(byte(20, word), 0xfff99fff9dfffe1fffef), acc0))))
+                acc0 := add(mul(byte(27, word), 0xfffb9fffb6fffb7fffc4), add(mul(byte(26, word), 0xfffbcfffbffffd400007), add(mul(byte(25, word), 0xfffe7fffdfffffbffffe), add(mul(byte(24, word), 0xfffbefffdbfffc6fffcd), acc0))))
+                acc0 := add(mul(byte(29, word), 0xffff0fffc1fffe3ffff6), add(mul(byte(28, word), 0xfffc5fffcafffb1fffd1), acc0))
+            }
             // Every lane at once: negative lanes become 0, acc >> 7, at most 255, stored.
             let keep0 := and(shr(19, acc0), 0x1000010000100001)
             acc0 := and(acc0, sub(shl(19, keep0), keep0))
             acc0 := and(shr(7, acc0), 0xfff00fff00fff00fff)
             let over0 := and(shr(12, add(acc0, 0xf0000f0000f0000f00)), 0x1000010000100001)
-            mstore(add(m, 0x40), and(or(acc0, sub(shl(8, over0), over0)), 0x0ff000ff000ff000ff))
+            mstore(add(_MEMORY, 0x0040), and(or(acc0, sub(shl(8, over0), over0)), 0x0ff000ff000ff000ff))
         }
     }
 
     /// @dev Gemm + Relu + Requantize, 4 -> 4.
-    function _nodeLinear1(uint256 m) private pure {
+    function _nodeLinear1() private pure {
         assembly ("memory-safe") {
             // Proved for all inputs: -78875 <= sum <= 100725; with what is added from the start -78747 <= acc
             // <= 100853 < 2^17: 4 lanes of 18 bits a word.
             let acc0 := 0x80202027684b92141c
-            let word0_0 := mload(add(m, 0x40))
-            acc0 := add(acc0, mul(and(word0_0, 255), 0x19c000bffeffff97))
-            acc0 := add(acc0, mul(and(shr(20, word0_0), 255), 0x1280037ffe47ffab))
-            acc0 := add(acc0, mul(and(shr(40, word0_0), 255), 0x16c0072ffea3ffba))
-            acc0 := add(acc0, mul(shr(60, word0_0), 0x1fc0034fff8bffbb))
+            {
+                let word := mload(add(_MEMORY, 0x0040))
+                if word {
+                    acc0 := add(mul(shr(60, word), 0x1fc0034fff8bffbb), add(mul(and(shr(40, word), 255), 0x16c0072ffea3ffba), add(mul(and(shr(20, word), 255), 0x1280037ffe47ffab), add(mul(and(word, 255), 0x19c000bffeffff97), acc0))))
+                }
+            }
             // Every lane at once: negative lanes become 0, acc >> 8, at most 255, stored.
             let keep0 := and(shr(17, acc0), 0x40001000040001)
             acc0 := and(acc0, sub(shl(17, keep0), keep0))
             acc0 := and(shr(8, acc0), 0x7fc01ff007fc01ff)
             let over0 := and(shr(9, add(acc0, 0x4000100004000100)), 0x40001000040001)
-            mstore(m, and(or(acc0, sub(shl(8, over0), over0)), 0x3fc00ff003fc00ff))
+            mstore(_MEMORY, and(or(acc0, sub(shl(8, over0), over0)), 0x3fc00ff003fc00ff))
         }
     }
 
     /// @dev Gemm, 4 -> 1.
-    function _nodeLinear2(uint256 m) private pure {
+    function _nodeLinear2() private pure {
         assembly ("memory-safe") {
             // Proved for all inputs: -61956 <= sum <= 27804; with what is added from the start 0 <= acc <=
             // 89760 < 2^17: 1 lanes of 17 bits a word.
             let acc0 := 61200
-            let word0_0 := mload(m)
-            acc0 := add(acc0, mul(and(word0_0, 255), not(126)))
-            acc0 := add(acc0, mul(and(shr(18, word0_0), 255), not(112)))
-            acc0 := add(acc0, mul(and(shr(36, word0_0), 255), 61))
-            acc0 := add(acc0, mul(shr(54, word0_0), 51))
+            {
+                let word := mload(_MEMORY)
+                acc0 := add(mul(shr(54, word), 51), add(mul(and(shr(36, word), 255), 61), add(mul(and(shr(18, word), 255), 130959), add(mul(and(word, 255), 130945), acc0))))
+            }
             // Every lane at once: stored, 0 standing for -61956.
-            mstore(add(m, 0x20), and(acc0, 131071))
+            mstore(add(_MEMORY, 0x0020), and(acc0, 131071))
         }
     }
 
     /// @dev Unpack node_linear_2_out: a value a word.
-    function _unpackNodeLinear2Out(uint256 m) private pure {
+    function _unpackNodeLinear2Out() private pure {
         assembly ("memory-safe") {
-            for { let i := add(m, 0x20) let o := m } lt(i, add(m, 0x40)) { i := add(i, 32) o := add(o, 32) } {
+            for { let i := add(_MEMORY, 0x0020) let o := _MEMORY } lt(i, add(_MEMORY, 0x0040)) { i := add(i, 32) o := add(o, 32) } {
                 let word := mload(i)
                 mstore(o, add(word, not(61955)))
             }
@@ -241,11 +229,11 @@ contract BreastCancer {
     }
 
     /// @dev Sigmoid, 1 values.
-    function _nodeSigmoid(uint256 m) private pure {
+    function _nodeSigmoid() private pure {
         assembly ("memory-safe") {
             // 1 / (1 + exp(-x)), exp with 96 fraction bits by range reduction and its series.
             {
-                let x0 := mload(m)
+                let x0 := mload(_MEMORY)
                 let x := x0
                 let negative := slt(x, 0)
                 if negative {
@@ -277,37 +265,37 @@ contract BreastCancer {
                 if negative {
                     top := e
                 }
-                mstore(add(m, 0x20), div(shl(60, top), add(e, _NODE_SIGMOID_0)))
+                mstore(add(_MEMORY, 0x0020), div(shl(60, top), add(e, _NODE_SIGMOID_0)))
             }
         }
     }
 
     /// @dev GreaterOrEqual, 1 values.
-    function _greaterorequal(uint256 m) private pure {
+    function _greaterorequal() private pure {
         assembly ("memory-safe") {
             {
-                let x0 := mload(m)
-                mstore(add(m, 0x40), iszero(slt(x0, 0)))
+                let x0 := mload(_MEMORY)
+                mstore(add(_MEMORY, 0x0040), iszero(slt(x0, 0)))
             }
         }
     }
 
     /// @dev The decision.
-    function _decide(uint256 m) private pure {
+    function _decide() private pure {
         assembly ("memory-safe") {
             {
-                let x0 := mload(add(m, 0x40))
-                mstore(add(m, 0x60), x0)
+                let x0 := mload(add(_MEMORY, 0x0040))
+                mstore(add(_MEMORY, 0x0060), x0)
             }
         }
     }
 
     /// @dev The outputs' integers to WAD, rounded to the nearest.
-    function _dequantize(uint256 m) private pure {
+    function _dequantize() private pure {
         assembly ("memory-safe") {
             {
-                let x0 := mload(add(m, 0x20))
-                mstore(m, sar(42, add(mul(x0, 0x03782dace9d9), 0x020000000000)))
+                let x0 := mload(add(_MEMORY, 0x0020))
+                mstore(_MEMORY, sar(42, add(mul(x0, 0x03782dace9d9), 0x020000000000)))
             }
         }
     }

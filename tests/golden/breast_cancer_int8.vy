@@ -170,37 +170,15 @@ def _node_linear(packed: uint256[2]) -> uint256[1]:
     # Proved for all inputs: -284865 <= sum <= 115230; with what is added from the start -284801
     # <= acc <= 115294 < 2^19: 4 lanes of 20 bits a word.
     acc0: uint256 = convert(0x8f1308d3518ab4885dfb, uint256)
-    word0_0: uint256 = packed[0]
-    acc0 = unsafe_sub(acc0, unsafe_mul(word0_0 >> 248, convert(0x016000160001d0000c, uint256)))
-    acc0 = unsafe_sub(acc0, unsafe_mul((word0_0 >> 240) & 255, convert(0x0510003d0002f00025, uint256)))
-    acc0 = unsafe_sub(acc0, unsafe_mul((word0_0 >> 232) & 255, convert(0x70003b000240002a, uint256)))
-    acc0 = unsafe_sub(acc0, unsafe_mul((word0_0 >> 224) & 255, convert(0x026000280002d00032, uint256)))
-    acc0 = unsafe_sub(acc0, unsafe_mul((word0_0 >> 216) & 255, convert(0x046fffef0003600019, uint256)))
-    acc0 = unsafe_sub(acc0, unsafe_mul((word0_0 >> 208) & 255, convert(0x30000500004fffe9, uint256)))
-    acc0 = unsafe_sub(acc0, unsafe_mul((word0_0 >> 200) & 255, convert(0x02a00033000450001e, uint256)))
-    acc0 = unsafe_sub(acc0, unsafe_mul((word0_0 >> 192) & 255, convert(0x042000290001300005, uint256)))
-    acc0 = unsafe_sub(acc0, unsafe_mul((word0_0 >> 184) & 255, convert(0x01affffcfffeaffff6, uint256)))
-    acc0 = unsafe_add(acc0, unsafe_mul((word0_0 >> 176) & 255, convert(0x5000400002c0001e, uint256)))
-    acc0 = unsafe_sub(acc0, unsafe_mul((word0_0 >> 168) & 255, convert(0x055000780005100023, uint256)))
-    acc0 = unsafe_add(acc0, unsafe_mul((word0_0 >> 160) & 255, convert(0x01bffff9ffffd00005, uint256)))
-    acc0 = unsafe_sub(acc0, unsafe_mul((word0_0 >> 152) & 255, convert(0x06b0003a0003300021, uint256)))
-    acc0 = unsafe_sub(acc0, unsafe_mul((word0_0 >> 144) & 255, convert(0x07f0003d000750003f, uint256)))
-    acc0 = unsafe_sub(acc0, unsafe_mul((word0_0 >> 136) & 255, convert(0x01ffffc70002e0001f, uint256)))
-    acc0 = unsafe_add(acc0, unsafe_mul((word0_0 >> 128) & 255, convert(0x0480002a0002400013, uint256)))
-    acc0 = unsafe_sub(acc0, unsafe_mul((word0_0 >> 120) & 255, convert(0x500013fffe4fffee, uint256)))
-    acc0 = unsafe_sub(acc0, unsafe_mul((word0_0 >> 112) & 255, convert(0xe0002afffdbfffe1, uint256)))
-    acc0 = unsafe_add(acc0, unsafe_mul((word0_0 >> 104) & 255, convert(0x0280001400008fffff, uint256)))
-    acc0 = unsafe_add(acc0, unsafe_mul((word0_0 >> 96) & 255, convert(0x040fffec0002800011, uint256)))
-    acc0 = unsafe_sub(acc0, unsafe_mul((word0_0 >> 88) & 255, convert(0x066000620001e00011, uint256)))
-    acc0 = unsafe_sub(acc0, unsafe_mul((word0_0 >> 80) & 255, convert(0x04b000330001f00018, uint256)))
-    acc0 = unsafe_sub(acc0, unsafe_mul((word0_0 >> 72) & 255, convert(0x05d0001f000190001c, uint256)))
-    acc0 = unsafe_sub(acc0, unsafe_mul((word0_0 >> 64) & 255, convert(0x03f0006d000390000c, uint256)))
-    acc0 = unsafe_sub(acc0, unsafe_mul((word0_0 >> 56) & 255, convert(0x041000240003900033, uint256)))
-    acc0 = unsafe_sub(acc0, unsafe_mul((word0_0 >> 48) & 255, convert(0x018000200000400002, uint256)))
-    acc0 = unsafe_sub(acc0, unsafe_mul((word0_0 >> 40) & 255, convert(0x043000400002bffff9, uint256)))
-    acc0 = unsafe_sub(acc0, unsafe_mul((word0_0 >> 32) & 255, convert(0x04600049000480003c, uint256)))
-    acc0 = unsafe_sub(acc0, unsafe_mul((word0_0 >> 24) & 255, convert(0x03a000350004e0002f, uint256)))
-    acc0 = unsafe_sub(acc0, unsafe_mul((word0_0 >> 16) & 255, convert(0xf0003e0001c0000a, uint256)))
+    word: uint256 = packed[0]
+    acc0 = unsafe_add(unsafe_mul((word >> 224) & 255, convert(0xfffd9fffd7fffd2fffce, uint256)), unsafe_add(unsafe_mul((word >> 232) & 255, convert(0xffff8fffc4fffdbfffd6, uint256)), unsafe_add(unsafe_mul((word >> 240) & 255, convert(0xfffaefffc2fffd0fffdb, uint256)), unsafe_add(unsafe_mul(word >> 248, convert(0xfffe9fffe9fffe2ffff4, uint256)), acc0))))
+    acc0 = unsafe_add(unsafe_mul((word >> 192) & 255, convert(0xfffbdfffd6fffecffffb, uint256)), unsafe_add(unsafe_mul((word >> 200) & 255, convert(0xfffd5fffccfffbafffe2, uint256)), unsafe_add(unsafe_mul((word >> 208) & 255, convert(0xffffcffffaffffb00017, uint256)), unsafe_add(unsafe_mul((word >> 216) & 255, convert(0xfffb900010fffc9fffe7, uint256)), acc0))))
+    acc0 = unsafe_add(unsafe_mul((word >> 160) & 255, convert(0x01bffff9ffffd00005, uint256)), unsafe_add(unsafe_mul((word >> 168) & 255, convert(0xfffaafff87fffaefffdd, uint256)), unsafe_add(unsafe_mul((word >> 176) & 255, convert(0x5000400002c0001e, uint256)), unsafe_add(unsafe_mul((word >> 184) & 255, convert(0xfffe500003000150000a, uint256)), acc0))))
+    acc0 = unsafe_add(unsafe_mul((word >> 128) & 255, convert(0x0480002a0002400013, uint256)), unsafe_add(unsafe_mul((word >> 136) & 255, convert(0xfffe000038fffd1fffe1, uint256)), unsafe_add(unsafe_mul((word >> 144) & 255, convert(0xfff80fffc2fff8afffc1, uint256)), unsafe_add(unsafe_mul((word >> 152) & 255, convert(0xfff94fffc5fffccfffdf, uint256)), acc0))))
+    acc0 = unsafe_add(unsafe_mul((word >> 96) & 255, convert(0x040fffec0002800011, uint256)), unsafe_add(unsafe_mul((word >> 104) & 255, convert(0x0280001400008fffff, uint256)), unsafe_add(unsafe_mul((word >> 112) & 255, convert(0xffff1fffd5000240001f, uint256)), unsafe_add(unsafe_mul((word >> 120) & 255, convert(0xffffafffec0001b00012, uint256)), acc0))))
+    acc0 = unsafe_add(unsafe_mul((word >> 64) & 255, convert(0xfffc0fff92fffc6ffff4, uint256)), unsafe_add(unsafe_mul((word >> 72) & 255, convert(0xfffa2fffe0fffe6fffe4, uint256)), unsafe_add(unsafe_mul((word >> 80) & 255, convert(0xfffb4fffccfffe0fffe8, uint256)), unsafe_add(unsafe_mul((word >> 88) & 255, convert(0xfff99fff9dfffe1fffef, uint256)), acc0))))
+    acc0 = unsafe_add(unsafe_mul((word >> 32) & 255, convert(0xfffb9fffb6fffb7fffc4, uint256)), unsafe_add(unsafe_mul((word >> 40) & 255, convert(0xfffbcfffbffffd400007, uint256)), unsafe_add(unsafe_mul((word >> 48) & 255, convert(0xfffe7fffdfffffbffffe, uint256)), unsafe_add(unsafe_mul((word >> 56) & 255, convert(0xfffbefffdbfffc6fffcd, uint256)), acc0))))
+    acc0 = unsafe_add(unsafe_mul((word >> 16) & 255, convert(0xffff0fffc1fffe3ffff6, uint256)), unsafe_add(unsafe_mul((word >> 24) & 255, convert(0xfffc5fffcafffb1fffd1, uint256)), acc0))
     # Every lane at once: negative lanes become 0, acc >> 7, at most 255, stored.
     keep0: uint256 = (acc0 >> 19) & convert(0x1000010000100001, uint256)
     acc0 = acc0 & unsafe_sub(keep0 << 19, keep0)
@@ -220,11 +198,9 @@ def _node_linear_1(node_linear_out: uint256[1]) -> uint256[1]:
     # Proved for all inputs: -78875 <= sum <= 100725; with what is added from the start -78747 <=
     # acc <= 100853 < 2^17: 4 lanes of 18 bits a word.
     acc0: uint256 = convert(0x80202027684b92141c, uint256)
-    word0_0: uint256 = node_linear_out[0]
-    acc0 = unsafe_add(acc0, unsafe_mul(word0_0 & 255, convert(0x19c000bffeffff97, uint256)))
-    acc0 = unsafe_add(acc0, unsafe_mul((word0_0 >> 20) & 255, convert(0x1280037ffe47ffab, uint256)))
-    acc0 = unsafe_add(acc0, unsafe_mul((word0_0 >> 40) & 255, convert(0x16c0072ffea3ffba, uint256)))
-    acc0 = unsafe_add(acc0, unsafe_mul(word0_0 >> 60, convert(0x1fc0034fff8bffbb, uint256)))
+    word: uint256 = node_linear_out[0]
+    if word != 0:
+        acc0 = unsafe_add(unsafe_mul(word >> 60, convert(0x1fc0034fff8bffbb, uint256)), unsafe_add(unsafe_mul((word >> 40) & 255, convert(0x16c0072ffea3ffba, uint256)), unsafe_add(unsafe_mul((word >> 20) & 255, convert(0x1280037ffe47ffab, uint256)), unsafe_add(unsafe_mul(word & 255, convert(0x19c000bffeffff97, uint256)), acc0))))
     # Every lane at once: negative lanes become 0, acc >> 8, at most 255, stored.
     keep0: uint256 = (acc0 >> 17) & convert(0x40001000040001, uint256)
     acc0 = acc0 & unsafe_sub(keep0 << 17, keep0)
@@ -244,11 +220,8 @@ def _node_linear_2(node_linear_1_out: uint256[1]) -> uint256[1]:
     # Proved for all inputs: -61956 <= sum <= 27804; with what is added from the start 0 <= acc <=
     # 89760 < 2^17: 1 lanes of 17 bits a word.
     acc0: uint256 = 61_200
-    word0_0: uint256 = node_linear_1_out[0]
-    acc0 = unsafe_sub(acc0, unsafe_mul(word0_0 & 255, 127))
-    acc0 = unsafe_sub(acc0, unsafe_mul((word0_0 >> 18) & 255, 113))
-    acc0 = unsafe_add(acc0, unsafe_mul((word0_0 >> 36) & 255, 61))
-    acc0 = unsafe_add(acc0, unsafe_mul(word0_0 >> 54, 51))
+    word: uint256 = node_linear_1_out[0]
+    acc0 = unsafe_add(unsafe_mul(word >> 54, 51), unsafe_add(unsafe_mul((word >> 36) & 255, 61), unsafe_add(unsafe_mul((word >> 18) & 255, 130_959), unsafe_add(unsafe_mul(word & 255, 130_945), acc0))))
     # Every lane at once: stored, 0 standing for -61956.
     node_linear_2_out[0] = acc0 & 131_071
     return node_linear_2_out

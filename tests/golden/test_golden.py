@@ -75,7 +75,7 @@ def test_auto(golden: Golden, target: str, suffix: str) -> None:
 @pytest.mark.parametrize(("target", "suffix"), TARGETS)
 def test_data_contracts(golden: Golden, target: str, suffix: str) -> None:
     artifact = ml2sc.compile(
-        two_layers(40, 70, 3), target, "int8", name="TinyData", weights="data", input_ranges=((0.0, 1.0),)
+        two_layers(64, 70, 3), target, "int8", name="TinyData", weights="data", input_ranges=((0.0, 1.0),)
     )
     assert len(artifact.data) >= 1
     golden(f"tiny_data.{suffix}", artifact.source)

@@ -22,8 +22,11 @@ contract TinyAuto {
     /// @dev Bytes of a packed input: 3 elements of 4.
     uint256 private constant _PACKED_LENGTH = 12;
 
-    /// @dev Bytes of memory the inference works in.
-    uint256 private constant _MEMORY = 160;
+    /// @dev Where the memory starts that the inference works in; below it are the compiler's own variables.
+    uint256 private constant _MEMORY = 512;
+
+    /// @dev Bytes of it.
+    uint256 private constant _MEMORY_SIZE = 160;
 
     // ------------------------------------------------------------------------------------------------------------
     // The model
@@ -33,32 +36,36 @@ contract TinyAuto {
     /// @param x The 3 inputs as WAD (real * 10^18); one out of range is taken as the nearest in it.
     /// @return y The 2 outputs as WAD, rounded to the nearest.
     function predict(int256[3] calldata x) external view virtual returns (int256[2] memory y) {
-        uint256 m = _allocate();
-        _quantize(x, m);
-        return _predict(m);
+        _allocate(_MEMORY + 64);
+        _quantize(x);
+        return _predict();
     }
 
     /// @notice Runs the model and returns its decision: the index of the greatest output, the first of equal ones.
     /// @param x The 3 inputs as WAD (real * 10^18); one out of range is taken as the nearest in it.
     /// @return The decision.
     function classify(int256[3] calldata x) external view virtual returns (uint256) {
-        uint256 m = _allocate();
-        _quantize(x, m);
-        return _classify(m);
+        _allocate(_MEMORY);
+        _quantize(x);
+        return _classify();
     }
 
     /// @notice Runs the model on quantised inputs.
     /// @param x The 3 inputs' integers q, big-endian, 4 bytes each, two's complement.
     /// @return y The 2 outputs as WAD, rounded to the nearest.
     function predictPacked(bytes calldata x) external view virtual returns (int256[2] memory y) {
-        return _predict(_unpack(x));
+        _allocate(_MEMORY + 64);
+        _unpack(x);
+        return _predict();
     }
 
     /// @notice Runs the model on quantised inputs and returns its decision: the index of the greatest output, the first of equal ones.
     /// @param x The 3 inputs' integers q, big-endian, 4 bytes each, two's complement.
     /// @return The decision.
     function classifyPacked(bytes calldata x) external view virtual returns (uint256) {
-        return _classify(_unpack(x));
+        _allocate(_MEMORY);
+        _unpack(x);
+        return _classify();
     }
 
     /// @notice Names the model.
@@ -68,47 +75,48 @@ contract TinyAuto {
     }
 
     // ------------------------------------------------------------------------------------------------------------
-    // The road through the layers; m is the start of the memory the inference works in
+    // The road through the layers
     // ------------------------------------------------------------------------------------------------------------
 
-    function _predict(uint256 m) private pure returns (int256[2] memory y) {
-        _inputX(m);
-        _fc1Gemm(m);
-        _fc2Gemm(m);
-        _unpackFc2GemmOut(m);
-        _dequantize(m);
+    function _predict() private pure returns (int256[2] memory y) {
+        _inputX();
+        _fc1Gemm();
+        _fc2Gemm();
+        _unpackFc2GemmOut();
+        _dequantize();
         assembly ("memory-safe") {
             // an array in memory is its address: the results are where the last layer has put them
-            y := add(m, 0)
+            y := _MEMORY
         }
     }
 
-    function _classify(uint256 m) private pure returns (uint256 decision) {
-        _inputX(m);
-        _fc1Gemm(m);
-        _fc2Gemm(m);
-        _argmax(m);
-        _decide(m);
+    function _classify() private pure returns (uint256 decision) {
+        _inputX();
+        _fc1Gemm();
+        _fc2Gemm();
+        _argmax();
+        _decide();
         assembly ("memory-safe") {
-            decision := mload(add(m, 128))
+            decision := mload(add(_MEMORY, 0x0080))
         }
     }
 
-    /// @dev Reserves the memory. Its contents are undefined until they are written.
-    function _allocate() private pure returns (uint256 m) {
+    /// @dev Reserves the memory, whose addresses are known from here on. Its contents are undefined until they are
+    ///     written; an array of results that Solidity has put there already is overwritten.
+    /// @param free What is in use must end before this: the compiler's own variables lie below _MEMORY.
+    function _allocate(uint256 free) private pure {
         assembly ("memory-safe") {
-            m := mload(0x40)
-            mstore(0x40, add(m, _MEMORY))
+            if gt(mload(0x40), free) { revert(0, 0) }
+            mstore(0x40, add(_MEMORY, _MEMORY_SIZE))
         }
     }
 
     /// @dev Copies a packed input to memory, with a word of zeros after it.
-    function _unpack(bytes calldata x) private pure returns (uint256 m) {
+    function _unpack(bytes calldata x) private pure {
         if (x.length != _PACKED_LENGTH) revert InputLength(_PACKED_LENGTH, x.length);
-        m = _allocate();
         assembly ("memory-safe") {
-            calldatacopy(add(m, 0), x.offset, _PACKED_LENGTH)
-            mstore(add(m, 12), 0)
+            calldatacopy(_MEMORY, x.offset, _PACKED_LENGTH)
+            mstore(add(_MEMORY, 0x000c), 0)
         }
     }
 
@@ -117,7 +125,7 @@ contract TinyAuto {
     // ------------------------------------------------------------------------------------------------------------
 
     /// @dev WAD values to the integers of the packed input.
-    function _quantize(int256[3] calldata wads, uint256 m) private pure {
+    function _quantize(int256[3] calldata wads) private pure {
         assembly ("memory-safe") {
             // Input 'x', real -1 to 1, in steps of 2.38419e-07: q = floor((x *
             // 0x9392ee8e921d5d073aff322e6243a0 + 2^156) / 2^157).
@@ -130,7 +138,7 @@ contract TinyAuto {
                     x := 0x0de0b6b3a7640000
                 }
                 let q := sar(157, add(mul(x, 0x9392ee8e921d5d073aff322e6243a0), 0x1000000000000000000000000000000000000000))
-                mstore(add(m, mul(i, 4)), shl(224, q))
+                mstore(add(_MEMORY, mul(i, 4)), shl(224, q))
             }
         }
     }
@@ -140,9 +148,9 @@ contract TinyAuto {
     // ------------------------------------------------------------------------------------------------------------
 
     /// @dev Input 'x': 3 values in [-4194304, 4194304].
-    function _inputX(uint256 m) private pure {
+    function _inputX() private pure {
         assembly ("memory-safe") {
-            for { let o := add(m, 0x40) let p := m } lt(o, add(m, 0xa0)) { o := add(o, 32) p := add(p, 4) } {
+            for { let o := add(_MEMORY, 0x0040) let p := _MEMORY } lt(o, add(_MEMORY, 0x00a0)) { o := add(o, 32) p := add(p, 4) } {
                 let x := sar(224, mload(p))
                 if slt(x, not(4194303)) {
                     x := not(4194303)
@@ -156,41 +164,40 @@ contract TinyAuto {
     }
 
     /// @dev Gemm + Relu + Requantize, 3 -> 4.
-    function _fc1Gemm(uint256 m) private pure {
+    function _fc1Gemm() private pure {
         assembly ("memory-safe") {
             // Proved for all inputs: -42331197669376 <= sum <= 42331197669376; with what is added from the
             // start -42331195572224 <= acc <= 42331199766528 < 2^46: 4 lanes of 47 bits a word.
             let acc0 := 0x080000040000100000080000200000100000400000200000
-            acc0 := add(acc0, mul(mload(add(m, 0x40)), 0x05e000000000027ffffffffff27fffffffffc00000))
-            acc0 := add(acc0, mul(mload(add(m, 0x60)), 0xfffffffffffffffffffffff82000000000073ffffffffffbffffffffffd30000))
-            acc0 := add(acc0, mul(mload(add(m, 0x80)), 0xfffffffffffffffffffffffa80000000000c0000000000057fffffffffe60000))
+            acc0 := add(mul(mload(add(_MEMORY, 0x0080)), 0x0ffffffa80000000000c0000000000057fffffffffe60000), add(mul(mload(add(_MEMORY, 0x0060)), 0x0ffffff82000000000073ffffffffffbffffffffffd30000), add(mul(mload(add(_MEMORY, 0x0040)), 0x05e000000000027ffffffffff27fffffffffc00000), acc0)))
             // Every lane at once: negative lanes become 0, acc >> 22, stored.
             let keep0 := and(shr(46, acc0), 0x200000000000400000000000800000000001)
             acc0 := and(acc0, sub(shl(46, keep0), keep0))
-            mstore(m, and(shr(22, acc0), 0x1fffffe000003fffffc000007fffff800000ffffff))
+            mstore(_MEMORY, and(shr(22, acc0), 0x1fffffe000003fffffc000007fffff800000ffffff))
         }
     }
 
     /// @dev Gemm, 4 -> 2.
-    function _fc2Gemm(uint256 m) private pure {
+    function _fc2Gemm() private pure {
         assembly ("memory-safe") {
             // Proved for all inputs: -67465346285568 <= sum <= 40346922778624; with what is added from the
             // start 0 <= acc <= 107812269064192 < 2^47: 2 lanes of 47 bits a word.
             let acc0 := 0x1eae000000003d5c00000000
-            let word0_0 := mload(m)
-            acc0 := add(acc0, mul(and(word0_0, 16777215), 0xfffffffffffffffffffffffffffffffffffffffffffffffa7fffffffffc00000))
-            acc0 := add(acc0, mul(and(shr(47, word0_0), 16777215), 0xffffffffffffffffffffffffffffffffffffffffffffffef00000000002a0000))
-            acc0 := add(acc0, mul(and(shr(94, word0_0), 16777215), 0xffffffffffffffffffffffffffffffffffffffffffffffe38000000000130000))
-            acc0 := add(acc0, mul(shr(141, word0_0), 0x187ffffffffffc0000))
+            {
+                let word := mload(_MEMORY)
+                if word {
+                    acc0 := add(mul(shr(141, word), 0x187ffffffffffc0000), add(mul(and(shr(94, word), 16777215), 0x3fffffe38000000000130000), add(mul(and(shr(47, word), 16777215), 0x3fffffef00000000002a0000), add(mul(and(word, 16777215), 0x3ffffffa7fffffffffc00000), acc0))))
+                }
+            }
             // Every lane at once: stored, 0 standing for -67465346285568.
-            mstore(add(m, 0x20), and(acc0, 0x3fffffffffffffffffffffff))
+            mstore(add(_MEMORY, 0x0020), and(acc0, 0x3fffffffffffffffffffffff))
         }
     }
 
     /// @dev ArgMax of 2: the first of equal maxima.
-    function _argmax(uint256 m) private pure {
+    function _argmax() private pure {
         assembly ("memory-safe") {
-            let word0 := mload(add(m, 0x20))
+            let word0 := mload(add(_MEMORY, 0x0020))
             let best := and(word0, 0x7fffffffffff)
             let index := 0
             let v1 := shr(47, word0)
@@ -198,14 +205,14 @@ contract TinyAuto {
                 best := v1
                 index := 1
             }
-            mstore(m, index)
+            mstore(_MEMORY, index)
         }
     }
 
     /// @dev Unpack fc2_gemm_out: a value a word.
-    function _unpackFc2GemmOut(uint256 m) private pure {
+    function _unpackFc2GemmOut() private pure {
         assembly ("memory-safe") {
-            for { let i := add(m, 0x20) let o := add(m, 0x40) } lt(i, add(m, 0x40)) { i := add(i, 32) o := add(o, 64) } {
+            for { let i := add(_MEMORY, 0x0020) let o := add(_MEMORY, 0x0040) } lt(i, add(_MEMORY, 0x0040)) { i := add(i, 32) o := add(o, 64) } {
                 let word := mload(i)
                 mstore(o, add(and(word, 0x7fffffffffff), 0xffffffffffffffffffffffffffffffffffffffffffffffffffffc2a400000000))
                 mstore(add(o, 0x20), add(shr(47, word), 0xffffffffffffffffffffffffffffffffffffffffffffffffffffc2a400000000))
@@ -214,25 +221,25 @@ contract TinyAuto {
     }
 
     /// @dev The decision.
-    function _decide(uint256 m) private pure {
+    function _decide() private pure {
         assembly ("memory-safe") {
             {
-                let x0 := mload(m)
-                mstore(add(m, 0x80), x0)
+                let x0 := mload(_MEMORY)
+                mstore(add(_MEMORY, 0x0080), x0)
             }
         }
     }
 
     /// @dev The outputs' integers to WAD, rounded to the nearest.
-    function _dequantize(uint256 m) private pure {
+    function _dequantize() private pure {
         assembly ("memory-safe") {
             {
-                let x0 := mload(add(m, 0x40))
-                mstore(m, sar(26, add(mul(x0, 0x03782dace9d9), 33554432)))
+                let x0 := mload(add(_MEMORY, 0x0040))
+                mstore(_MEMORY, sar(26, add(mul(x0, 0x03782dace9d9), 33554432)))
             }
             {
-                let x0 := mload(add(m, 0x60))
-                mstore(add(m, 0x20), sar(26, add(mul(x0, 0x03782dace9d9), 33554432)))
+                let x0 := mload(add(_MEMORY, 0x0060))
+                mstore(add(_MEMORY, 0x0020), sar(26, add(mul(x0, 0x03782dace9d9), 33554432)))
             }
         }
     }

@@ -185,9 +185,7 @@ def _fc1_gemm(input_x_values: uint256[3]) -> uint256[1]:
     # Proved for all inputs: -42331197669376 <= sum <= 42331197669376; with what is added from the
     # start -42331195572224 <= acc <= 42331199766528 < 2^46: 4 lanes of 47 bits a word.
     acc0: uint256 = convert(0x080000040000100000080000200000100000400000200000, uint256)
-    acc0 = unsafe_add(acc0, unsafe_mul(input_x_values[0], convert(0x05e000000000027ffffffffff27fffffffffc00000, uint256)))
-    acc0 = unsafe_sub(acc0, unsafe_mul(input_x_values[1], convert(0x07dffffffffff8c0000000000400000000002d0000, uint256)))
-    acc0 = unsafe_sub(acc0, unsafe_mul(input_x_values[2], convert(0x057ffffffffff3fffffffffffa80000000001a0000, uint256)))
+    acc0 = unsafe_add(unsafe_mul(input_x_values[2], convert(0x0ffffffa80000000000c0000000000057fffffffffe60000, uint256)), unsafe_add(unsafe_mul(input_x_values[1], convert(0x0ffffff82000000000073ffffffffffbffffffffffd30000, uint256)), unsafe_add(unsafe_mul(input_x_values[0], convert(0x05e000000000027ffffffffff27fffffffffc00000, uint256)), acc0)))
     # Every lane at once: negative lanes become 0, acc >> 22, stored.
     keep0: uint256 = (acc0 >> 46) & convert(0x200000000000400000000000800000000001, uint256)
     acc0 = acc0 & unsafe_sub(keep0 << 46, keep0)
@@ -205,11 +203,9 @@ def _fc2_gemm(fc1_gemm_out: uint256[1]) -> uint256[1]:
     # Proved for all inputs: -67465346285568 <= sum <= 40346922778624; with what is added from the
     # start 0 <= acc <= 107812269064192 < 2^47: 2 lanes of 47 bits a word.
     acc0: uint256 = convert(0x1eae000000003d5c00000000, uint256)
-    word0_0: uint256 = fc1_gemm_out[0]
-    acc0 = unsafe_sub(acc0, unsafe_mul(word0_0 & 16_777_215, convert(0x058000000000400000, uint256)))
-    acc0 = unsafe_sub(acc0, unsafe_mul((word0_0 >> 47) & 16_777_215, convert(0x10ffffffffffd60000, uint256)))
-    acc0 = unsafe_sub(acc0, unsafe_mul((word0_0 >> 94) & 16_777_215, convert(0x1c7fffffffffed0000, uint256)))
-    acc0 = unsafe_add(acc0, unsafe_mul(word0_0 >> 141, convert(0x187ffffffffffc0000, uint256)))
+    word: uint256 = fc1_gemm_out[0]
+    if word != 0:
+        acc0 = unsafe_add(unsafe_mul(word >> 141, convert(0x187ffffffffffc0000, uint256)), unsafe_add(unsafe_mul((word >> 94) & 16_777_215, convert(0x3fffffe38000000000130000, uint256)), unsafe_add(unsafe_mul((word >> 47) & 16_777_215, convert(0x3fffffef00000000002a0000, uint256)), unsafe_add(unsafe_mul(word & 16_777_215, convert(0x3ffffffa7fffffffffc00000, uint256)), acc0))))
     # Every lane at once: stored, 0 standing for -67465346285568.
     fc2_gemm_out[0] = acc0 & convert(0x3fffffffffffffffffffffff, uint256)
     return fc2_gemm_out

@@ -21,8 +21,11 @@ contract TinyLabels {
     /// @dev Bytes of a packed input: 3 elements of 1.
     uint256 private constant _PACKED_LENGTH = 3;
 
-    /// @dev Bytes of memory the inference works in.
-    uint256 private constant _MEMORY = 288;
+    /// @dev Where the memory starts that the inference works in; below it are the compiler's own variables.
+    uint256 private constant _MEMORY = 640;
+
+    /// @dev Bytes of it.
+    uint256 private constant _MEMORY_SIZE = 288;
 
     // Masks and factors that layers use again and again: LAYER_number, in the order of their use.
     uint256 private constant _UNPACK_SCORES_OUT_0 = 0xffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff69bf;
@@ -35,32 +38,36 @@ contract TinyLabels {
     /// @param x The 3 inputs as WAD (real * 10^18); one out of range is taken as the nearest in it.
     /// @return y The 3 outputs as WAD, rounded to the nearest.
     function predict(int256[3] calldata x) external view virtual returns (int256[3] memory y) {
-        uint256 m = _allocate();
-        _quantize(x, m);
-        return _predict(m);
+        _allocate(_MEMORY + 96);
+        _quantize(x);
+        return _predict();
     }
 
     /// @notice Runs the model and returns its decision: the model's label, a negative one in two's complement.
     /// @param x The 3 inputs as WAD (real * 10^18); one out of range is taken as the nearest in it.
     /// @return The decision.
     function classify(int256[3] calldata x) external view virtual returns (uint256) {
-        uint256 m = _allocate();
-        _quantize(x, m);
-        return _classify(m);
+        _allocate(_MEMORY);
+        _quantize(x);
+        return _classify();
     }
 
     /// @notice Runs the model on quantised inputs.
     /// @param x The 3 inputs' integers q, big-endian, 1 byte each.
     /// @return y The 3 outputs as WAD, rounded to the nearest.
     function predictPacked(bytes calldata x) external view virtual returns (int256[3] memory y) {
-        return _predict(_unpack(x));
+        _allocate(_MEMORY + 96);
+        _unpack(x);
+        return _predict();
     }
 
     /// @notice Runs the model on quantised inputs and returns its decision: the model's label, a negative one in two's complement.
     /// @param x The 3 inputs' integers q, big-endian, 1 byte each.
     /// @return The decision.
     function classifyPacked(bytes calldata x) external view virtual returns (uint256) {
-        return _classify(_unpack(x));
+        _allocate(_MEMORY);
+        _unpack(x);
+        return _classify();
     }
 
     /// @notice Names the model.
@@ -70,45 +77,46 @@ contract TinyLabels {
     }
 
     // ------------------------------------------------------------------------------------------------------------
-    // The road through the layers; m is the start of the memory the inference works in
+    // The road through the layers
     // ------------------------------------------------------------------------------------------------------------
 
-    function _predict(uint256 m) private pure returns (int256[3] memory y) {
-        _scores(m);
-        _unpackScoresOut(m);
-        _softmax(m);
-        _dequantize(m);
+    function _predict() private pure returns (int256[3] memory y) {
+        _scores();
+        _unpackScoresOut();
+        _softmax();
+        _dequantize();
         assembly ("memory-safe") {
             // an array in memory is its address: the results are where the last layer has put them
-            y := add(m, 0)
+            y := _MEMORY
         }
     }
 
-    function _classify(uint256 m) private pure returns (uint256 decision) {
-        _scores(m);
-        _argmax(m);
-        _lookup(m);
-        _decide(m);
+    function _classify() private pure returns (uint256 decision) {
+        _scores();
+        _argmax();
+        _lookup();
+        _decide();
         assembly ("memory-safe") {
-            decision := mload(add(m, 96))
+            decision := mload(add(_MEMORY, 0x0060))
         }
     }
 
-    /// @dev Reserves the memory. Its contents are undefined until they are written.
-    function _allocate() private pure returns (uint256 m) {
+    /// @dev Reserves the memory, whose addresses are known from here on. Its contents are undefined until they are
+    ///     written; an array of results that Solidity has put there already is overwritten.
+    /// @param free What is in use must end before this: the compiler's own variables lie below _MEMORY.
+    function _allocate(uint256 free) private pure {
         assembly ("memory-safe") {
-            m := mload(0x40)
-            mstore(0x40, add(m, _MEMORY))
+            if gt(mload(0x40), free) { revert(0, 0) }
+            mstore(0x40, add(_MEMORY, _MEMORY_SIZE))
         }
     }
 
     /// @dev Copies a packed input to memory, with a word of zeros after it.
-    function _unpack(bytes calldata x) private pure returns (uint256 m) {
+    function _unpack(bytes calldata x) private pure {
         if (x.length != _PACKED_LENGTH) revert InputLength(_PACKED_LENGTH, x.length);
-        m = _allocate();
         assembly ("memory-safe") {
-            calldatacopy(add(m, 0), x.offset, _PACKED_LENGTH)
-            mstore(add(m, 3), 0)
+            calldatacopy(_MEMORY, x.offset, _PACKED_LENGTH)
+            mstore(add(_MEMORY, 0x0003), 0)
         }
     }
 
@@ -117,7 +125,7 @@ contract TinyLabels {
     // ------------------------------------------------------------------------------------------------------------
 
     /// @dev WAD values to the integers of the packed input.
-    function _quantize(int256[3] calldata wads, uint256 m) private pure {
+    function _quantize(int256[3] calldata wads) private pure {
         assembly ("memory-safe") {
             // Input 'x', real -1.00392 to 2.99608, in steps of 0.0156863: q = floor((x *
             // 0x92ff5ba0038b3faa33c432fc33e15c + 2^172) / 2^173) + 64.
@@ -130,9 +138,9 @@ contract TinyLabels {
                     x := 0x299435759d2b9b9c
                 }
                 let q := add(sar(173, add(mul(x, 0x92ff5ba0038b3faa33c432fc33e15c), 0x10000000000000000000000000000000000000000000)), 64)
-                mstore8(add(m, i), q)
+                mstore8(add(_MEMORY, i), q)
             }
-            mstore(add(m, 3), 0)
+            mstore(add(_MEMORY, 0x0003), 0)
         }
     }
 
@@ -141,24 +149,24 @@ contract TinyLabels {
     // ------------------------------------------------------------------------------------------------------------
 
     /// @dev Gemm, 3 -> 3.
-    function _scores(uint256 m) private pure {
+    function _scores() private pure {
         assembly ("memory-safe") {
             // Proved for all inputs: -38465 <= sum <= 50530; with what is added from the start 0 <= acc <=
             // 88995 < 2^17: 3 lanes of 17 bits a word.
             let acc0 := 0x02110583027e81
-            let word0_0 := mload(m)
-            acc0 := add(acc0, mul(byte(0, word0_0), 0x8fffa3ff81))
-            acc0 := add(acc0, mul(byte(1, word0_0), 0x5fff8c0075))
-            acc0 := add(acc0, mul(byte(2, word0_0), 0x2fff760069))
+            {
+                let word := mload(_MEMORY)
+                acc0 := add(mul(byte(2, word), 0x2fff760069), add(mul(byte(1, word), 0x5fff8c0075), add(mul(byte(0, word), 0x8fffa3ff81), acc0)))
+            }
             // Every lane at once: stored, 0 standing for -38465.
-            mstore(add(m, 0x40), and(acc0, 0x07ffffffffffff))
+            mstore(add(_MEMORY, 0x0040), and(acc0, 0x07ffffffffffff))
         }
     }
 
     /// @dev Unpack scores_out: a value a word.
-    function _unpackScoresOut(uint256 m) private pure {
+    function _unpackScoresOut() private pure {
         assembly ("memory-safe") {
-            for { let i := add(m, 0x40) let o := add(m, 0x60) } lt(i, add(m, 0x60)) { i := add(i, 32) o := add(o, 96) } {
+            for { let i := add(_MEMORY, 0x0040) let o := add(_MEMORY, 0x0060) } lt(i, add(_MEMORY, 0x0060)) { i := add(i, 32) o := add(o, 96) } {
                 let word := mload(i)
                 mstore(o, add(and(word, 131071), _UNPACK_SCORES_OUT_0))
                 mstore(add(o, 0x20), add(and(shr(17, word), 131071), _UNPACK_SCORES_OUT_0))
@@ -168,12 +176,12 @@ contract TinyLabels {
     }
 
     /// @dev Softmax, 3 values.
-    function _softmax(uint256 m) private pure {
+    function _softmax() private pure {
         assembly ("memory-safe") {
             // exp with 96 fraction bits by range reduction and its series; quotients with 60.
             {
-                let top := mload(add(m, 0x60))
-                for { let j := add(m, 0x80) } lt(j, add(m, 0xc0)) { j := add(j, 32) } {
+                let top := mload(add(_MEMORY, 0x0060))
+                for { let j := add(_MEMORY, 0x0080) } lt(j, add(_MEMORY, 0x00c0)) { j := add(j, 32) } {
                     let v := mload(j)
                     if sgt(v, top) {
                         top := v
@@ -181,7 +189,7 @@ contract TinyLabels {
                 }
                 let total := 0
                 for { let j := 0 } lt(j, 3) { j := add(j, 1) } {
-                    let x := sub(top, mload(add(add(m, 0x60), shl(5, j))))
+                    let x := sub(top, mload(add(add(_MEMORY, 0x0060), shl(5, j))))
                     if sgt(x, 131072) {
                         x := 131072
                     }
@@ -204,10 +212,10 @@ contract TinyLabels {
                     e := sub(0x01000000000000000000000000, sar(96, mul(r, e)))
                     e := sub(0x01000000000000000000000000, sar(96, mul(r, e)))
                     e := shr(k, e)
-                    mstore(add(add(m, 0xc0), shl(5, j)), e)
+                    mstore(add(add(_MEMORY, 0x00c0), shl(5, j)), e)
                     total := add(total, e)
                 }
-                for { let j := add(m, 0xc0) } lt(j, add(m, 0x0120)) { j := add(j, 32) } {
+                for { let j := add(_MEMORY, 0x00c0) } lt(j, add(_MEMORY, 0x0120)) { j := add(j, 32) } {
                     mstore(j, div(shl(60, mload(j)), total))
                 }
             }
@@ -215,9 +223,9 @@ contract TinyLabels {
     }
 
     /// @dev ArgMax of 3: the first of equal maxima.
-    function _argmax(uint256 m) private pure {
+    function _argmax() private pure {
         assembly ("memory-safe") {
-            let word0 := mload(add(m, 0x40))
+            let word0 := mload(add(_MEMORY, 0x0040))
             let best := and(word0, 131071)
             let index := 0
             let v1 := and(shr(17, word0), 131071)
@@ -230,45 +238,45 @@ contract TinyLabels {
                 best := v2
                 index := 2
             }
-            mstore(m, index)
+            mstore(_MEMORY, index)
         }
     }
 
     /// @dev Class label, one of 3.
-    function _lookup(uint256 m) private pure {
-        _loadLookupLabels(m);
+    function _lookup() private pure {
+        _loadLookupLabels();
         assembly ("memory-safe") {
             {
-                let x0 := mload(m)
-                mstore(add(m, 0x80), mload(add(add(m, 0x20), shl(5, x0))))
+                let x0 := mload(_MEMORY)
+                mstore(add(_MEMORY, 0x0080), mload(add(add(_MEMORY, 0x0020), shl(5, x0))))
             }
         }
     }
 
     /// @dev The decision.
-    function _decide(uint256 m) private pure {
+    function _decide() private pure {
         assembly ("memory-safe") {
             {
-                let x0 := mload(add(m, 0x80))
-                mstore(add(m, 0x60), x0)
+                let x0 := mload(add(_MEMORY, 0x0080))
+                mstore(add(_MEMORY, 0x0060), x0)
             }
         }
     }
 
     /// @dev The outputs' integers to WAD, rounded to the nearest.
-    function _dequantize(uint256 m) private pure {
+    function _dequantize() private pure {
         assembly ("memory-safe") {
             {
-                let x0 := mload(add(m, 0xc0))
-                mstore(m, sar(42, add(mul(x0, 0x03782dace9d9), 0x020000000000)))
+                let x0 := mload(add(_MEMORY, 0x00c0))
+                mstore(_MEMORY, sar(42, add(mul(x0, 0x03782dace9d9), 0x020000000000)))
             }
             {
-                let x0 := mload(add(m, 0xe0))
-                mstore(add(m, 0x20), sar(42, add(mul(x0, 0x03782dace9d9), 0x020000000000)))
+                let x0 := mload(add(_MEMORY, 0x00e0))
+                mstore(add(_MEMORY, 0x0020), sar(42, add(mul(x0, 0x03782dace9d9), 0x020000000000)))
             }
             {
-                let x0 := mload(add(m, 0x0100))
-                mstore(add(m, 0x40), sar(42, add(mul(x0, 0x03782dace9d9), 0x020000000000)))
+                let x0 := mload(add(_MEMORY, 0x0100))
+                mstore(add(_MEMORY, 0x0040), sar(42, add(mul(x0, 0x03782dace9d9), 0x020000000000)))
             }
         }
     }
@@ -278,11 +286,11 @@ contract TinyLabels {
     // ------------------------------------------------------------------------------------------------------------
 
     /// @dev 3 words.
-    function _loadLookupLabels(uint256 m) private pure {
+    function _loadLookupLabels() private pure {
         assembly ("memory-safe") {
-            mstore(add(m, 0x20), 0x000000000000000000000000000000000000000000000000000000000000001e)
-            mstore(add(m, 0x40), 0x000000000000000000000000000000000000000000000000000000000000000a)
-            mstore(add(m, 0x60), 0x0000000000000000000000000000000000000000000000000000000000000014)
+            mstore(add(_MEMORY, 0x0020), 0x000000000000000000000000000000000000000000000000000000000000001e)
+            mstore(add(_MEMORY, 0x0040), 0x000000000000000000000000000000000000000000000000000000000000000a)
+            mstore(add(_MEMORY, 0x0060), 0x0000000000000000000000000000000000000000000000000000000000000014)
         }
     }
 }

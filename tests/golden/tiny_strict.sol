@@ -27,8 +27,11 @@ contract TinyStrict {
     /// @dev Bytes of a packed input: 3 elements of 3.
     uint256 private constant _PACKED_LENGTH = 9;
 
-    /// @dev Bytes of memory the inference works in.
-    uint256 private constant _MEMORY = 160;
+    /// @dev Where the memory starts that the inference works in; below it are the compiler's own variables.
+    uint256 private constant _MEMORY = 512;
+
+    /// @dev Bytes of it.
+    uint256 private constant _MEMORY_SIZE = 160;
 
     // ------------------------------------------------------------------------------------------------------------
     // The model
@@ -38,32 +41,36 @@ contract TinyStrict {
     /// @param x The 3 inputs as WAD (real * 10^18); one out of range reverts.
     /// @return y The 2 outputs as WAD, rounded to the nearest.
     function predict(int256[3] calldata x) external view virtual returns (int256[2] memory y) {
-        uint256 m = _allocate();
-        _quantize(x, m);
-        return _predict(m);
+        _allocate(_MEMORY + 64);
+        _quantize(x);
+        return _predict();
     }
 
     /// @notice Runs the model and returns its decision: the index of the greatest output, the first of equal ones.
     /// @param x The 3 inputs as WAD (real * 10^18); one out of range reverts.
     /// @return The decision.
     function classify(int256[3] calldata x) external view virtual returns (uint256) {
-        uint256 m = _allocate();
-        _quantize(x, m);
-        return _classify(m);
+        _allocate(_MEMORY);
+        _quantize(x);
+        return _classify();
     }
 
     /// @notice Runs the model on quantised inputs.
     /// @param x The 3 inputs' integers q, big-endian, 3 bytes each, two's complement.
     /// @return y The 2 outputs as WAD, rounded to the nearest.
     function predictPacked(bytes calldata x) external view virtual returns (int256[2] memory y) {
-        return _predict(_unpack(x));
+        _allocate(_MEMORY + 64);
+        _unpack(x);
+        return _predict();
     }
 
     /// @notice Runs the model on quantised inputs and returns its decision: the index of the greatest output, the first of equal ones.
     /// @param x The 3 inputs' integers q, big-endian, 3 bytes each, two's complement.
     /// @return The decision.
     function classifyPacked(bytes calldata x) external view virtual returns (uint256) {
-        return _classify(_unpack(x));
+        _allocate(_MEMORY);
+        _unpack(x);
+        return _classify();
     }
 
     /// @notice Names the model.
@@ -73,47 +80,48 @@ contract TinyStrict {
     }
 
     // ------------------------------------------------------------------------------------------------------------
-    // The road through the layers; m is the start of the memory the inference works in
+    // The road through the layers
     // ------------------------------------------------------------------------------------------------------------
 
-    function _predict(uint256 m) private pure returns (int256[2] memory y) {
-        _inputX(m);
-        _fc1Gemm(m);
-        _fc2Gemm(m);
-        _unpackFc2GemmOut(m);
-        _dequantize(m);
+    function _predict() private pure returns (int256[2] memory y) {
+        _inputX();
+        _fc1Gemm();
+        _fc2Gemm();
+        _unpackFc2GemmOut();
+        _dequantize();
         assembly ("memory-safe") {
             // an array in memory is its address: the results are where the last layer has put them
-            y := add(m, 0)
+            y := _MEMORY
         }
     }
 
-    function _classify(uint256 m) private pure returns (uint256 decision) {
-        _inputX(m);
-        _fc1Gemm(m);
-        _fc2Gemm(m);
-        _argmax(m);
-        _decide(m);
+    function _classify() private pure returns (uint256 decision) {
+        _inputX();
+        _fc1Gemm();
+        _fc2Gemm();
+        _argmax();
+        _decide();
         assembly ("memory-safe") {
-            decision := mload(add(m, 128))
+            decision := mload(add(_MEMORY, 0x0080))
         }
     }
 
-    /// @dev Reserves the memory. Its contents are undefined until they are written.
-    function _allocate() private pure returns (uint256 m) {
+    /// @dev Reserves the memory, whose addresses are known from here on. Its contents are undefined until they are
+    ///     written; an array of results that Solidity has put there already is overwritten.
+    /// @param free What is in use must end before this: the compiler's own variables lie below _MEMORY.
+    function _allocate(uint256 free) private pure {
         assembly ("memory-safe") {
-            m := mload(0x40)
-            mstore(0x40, add(m, _MEMORY))
+            if gt(mload(0x40), free) { revert(0, 0) }
+            mstore(0x40, add(_MEMORY, _MEMORY_SIZE))
         }
     }
 
     /// @dev Copies a packed input to memory, with a word of zeros after it.
-    function _unpack(bytes calldata x) private pure returns (uint256 m) {
+    function _unpack(bytes calldata x) private pure {
         if (x.length != _PACKED_LENGTH) revert InputLength(_PACKED_LENGTH, x.length);
-        m = _allocate();
         assembly ("memory-safe") {
-            calldatacopy(add(m, 0), x.offset, _PACKED_LENGTH)
-            mstore(add(m, 9), 0)
+            calldatacopy(_MEMORY, x.offset, _PACKED_LENGTH)
+            mstore(add(_MEMORY, 0x0009), 0)
         }
     }
 
@@ -122,7 +130,7 @@ contract TinyStrict {
     // ------------------------------------------------------------------------------------------------------------
 
     /// @dev WAD values to the integers of the packed input.
-    function _quantize(int256[3] calldata wads, uint256 m) private pure {
+    function _quantize(int256[3] calldata wads) private pure {
         assembly ("memory-safe") {
             // Input 'x', real -1 to 1, in steps of 0.000244141: q = floor((x *
             // 0x9392ee8e921d5d073aff322e6243a0 + 2^166) / 2^167).
@@ -135,7 +143,7 @@ contract TinyStrict {
                     revert(0, 68)
                 }
                 let q := sar(167, add(mul(x, 0x9392ee8e921d5d073aff322e6243a0), 0x400000000000000000000000000000000000000000))
-                mstore(add(m, mul(i, 3)), shl(232, q))
+                mstore(add(_MEMORY, mul(i, 3)), shl(232, q))
             }
         }
     }
@@ -145,9 +153,9 @@ contract TinyStrict {
     // ------------------------------------------------------------------------------------------------------------
 
     /// @dev Input 'x': 3 values in [-4096, 4096].
-    function _inputX(uint256 m) private pure {
+    function _inputX() private pure {
         assembly ("memory-safe") {
-            for { let o := 0 let p := m } lt(o, 3) { o := add(o, 1) p := add(p, 3) } {
+            for { let o := 0 let p := _MEMORY } lt(o, 3) { o := add(o, 1) p := add(p, 3) } {
                 let x := sar(232, mload(p))
                 if or(slt(x, not(4095)), sgt(x, 4096)) {
                     mstore(0, shl(224, 0x7addeead)) // InputOutOfRange
@@ -155,47 +163,46 @@ contract TinyStrict {
                     mstore(36, x)
                     revert(0, 68)
                 }
-                mstore(add(add(m, 0x40), shl(5, o)), x)
+                mstore(add(add(_MEMORY, 0x0040), shl(5, o)), x)
             }
         }
     }
 
     /// @dev Gemm + Relu + Requantize, 3 -> 4.
-    function _fc1Gemm(uint256 m) private pure {
+    function _fc1Gemm() private pure {
         assembly ("memory-safe") {
             // Proved for all inputs: -40370176 <= sum <= 40370176; with what is added from the start -40368128
             // <= acc <= 40372224 < 2^26: 4 lanes of 27 bits a word.
             let acc0 := 0x0800100100020020004004000800
-            acc0 := add(acc0, mul(mload(add(m, 0x40)), 0x178000009fffffc9fffff000))
-            acc0 := add(acc0, mul(mload(add(m, 0x60)), 0xffffffffffffffffffffffffffffffffffffffffe0800001cfffffeffffff4c0))
-            acc0 := add(acc0, mul(mload(add(m, 0x80)), 0xffffffffffffffffffffffffffffffffffffffffea00000300000015fffff980))
+            acc0 := add(mul(mload(add(_MEMORY, 0x0080)), 0x0fffea00000300000015fffff980), add(mul(mload(add(_MEMORY, 0x0060)), 0x0fffe0800001cfffffeffffff4c0), add(mul(mload(add(_MEMORY, 0x0040)), 0x178000009fffffc9fffff000), acc0)))
             // Every lane at once: negative lanes become 0, acc >> 12, stored.
             let keep0 := and(shr(26, acc0), 0x0200000040000008000001)
             acc0 := and(acc0, sub(shl(26, keep0), keep0))
-            mstore(m, and(shr(12, acc0), 0x7ffe000fffc001fff8003fff))
+            mstore(_MEMORY, and(shr(12, acc0), 0x7ffe000fffc001fff8003fff))
         }
     }
 
     /// @dev Gemm, 4 -> 2.
-    function _fc2Gemm(uint256 m) private pure {
+    function _fc2Gemm() private pure {
         assembly ("memory-safe") {
             // Proved for all inputs: -64339968 <= sum <= 38477824; with what is added from the start 0 <= acc
             // <= 102817792 < 2^27: 2 lanes of 27 bits a word.
             let acc0 := 0x1eae0003d5c000
-            let word0_0 := mload(m)
-            acc0 := add(acc0, mul(and(word0_0, 16383), 0xffffffffffffffffffffffffffffffffffffffffffffffffffffffe9fffff000))
-            acc0 := add(acc0, mul(and(shr(27, word0_0), 16383), 0xffffffffffffffffffffffffffffffffffffffffffffffffffffffbc00000a80))
-            acc0 := add(acc0, mul(and(shr(54, word0_0), 16383), 0xffffffffffffffffffffffffffffffffffffffffffffffffffffff8e000004c0))
-            acc0 := add(acc0, mul(shr(81, word0_0), 0x61ffffff00))
+            {
+                let word := mload(_MEMORY)
+                if word {
+                    acc0 := add(mul(shr(81, word), 0x61ffffff00), add(mul(and(shr(54, word), 16383), 0x3fff8e000004c0), add(mul(and(shr(27, word), 16383), 0x3fffbc00000a80), add(mul(and(word, 16383), 0x3fffe9fffff000), acc0))))
+                }
+            }
             // Every lane at once: stored, 0 standing for -64339968.
-            mstore(add(m, 0x20), and(acc0, 0x3fffffffffffff))
+            mstore(add(_MEMORY, 0x0020), and(acc0, 0x3fffffffffffff))
         }
     }
 
     /// @dev ArgMax of 2: the first of equal maxima.
-    function _argmax(uint256 m) private pure {
+    function _argmax() private pure {
         assembly ("memory-safe") {
-            let word0 := mload(add(m, 0x20))
+            let word0 := mload(add(_MEMORY, 0x0020))
             let best := and(word0, 134217727)
             let index := 0
             let v1 := shr(27, word0)
@@ -203,14 +210,14 @@ contract TinyStrict {
                 best := v1
                 index := 1
             }
-            mstore(m, index)
+            mstore(_MEMORY, index)
         }
     }
 
     /// @dev Unpack fc2_gemm_out: a value a word.
-    function _unpackFc2GemmOut(uint256 m) private pure {
+    function _unpackFc2GemmOut() private pure {
         assembly ("memory-safe") {
-            for { let i := add(m, 0x20) let o := add(m, 0x40) } lt(i, add(m, 0x40)) { i := add(i, 32) o := add(o, 64) } {
+            for { let i := add(_MEMORY, 0x0020) let o := add(_MEMORY, 0x0040) } lt(i, add(_MEMORY, 0x0040)) { i := add(i, 32) o := add(o, 64) } {
                 let word := mload(i)
                 mstore(o, add(and(word, 134217727), not(64339967)))
                 mstore(add(o, 0x20), add(shr(27, word), not(64339967)))
@@ -219,25 +226,25 @@ contract TinyStrict {
     }
 
     /// @dev The decision.
-    function _decide(uint256 m) private pure {
+    function _decide() private pure {
         assembly ("memory-safe") {
             {
-                let x0 := mload(m)
-                mstore(add(m, 0x80), x0)
+                let x0 := mload(_MEMORY)
+                mstore(add(_MEMORY, 0x0080), x0)
             }
         }
     }
 
     /// @dev The outputs' integers to WAD, rounded to the nearest.
-    function _dequantize(uint256 m) private pure {
+    function _dequantize() private pure {
         assembly ("memory-safe") {
             {
-                let x0 := mload(add(m, 0x40))
-                mstore(m, sar(6, add(mul(x0, 0x03782dace9d9), 32)))
+                let x0 := mload(add(_MEMORY, 0x0040))
+                mstore(_MEMORY, sar(6, add(mul(x0, 0x03782dace9d9), 32)))
             }
             {
-                let x0 := mload(add(m, 0x60))
-                mstore(add(m, 0x20), sar(6, add(mul(x0, 0x03782dace9d9), 32)))
+                let x0 := mload(add(_MEMORY, 0x0060))
+                mstore(add(_MEMORY, 0x0020), sar(6, add(mul(x0, 0x03782dace9d9), 32)))
             }
         }
     }

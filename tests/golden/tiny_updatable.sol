@@ -98,8 +98,11 @@ contract TinyUpdatable {
     /// @dev Bytes of a packed input: 3 elements of 1.
     uint256 private constant _PACKED_LENGTH = 3;
 
-    /// @dev Bytes of memory the inference works in.
-    uint256 private constant _MEMORY = 1184;
+    /// @dev Where the memory starts that the inference works in; below it are the compiler's own variables.
+    uint256 private constant _MEMORY = 512;
+
+    /// @dev Bytes of it.
+    uint256 private constant _MEMORY_SIZE = 1184;
 
     /// @param owner_ Who may replace the weights.
     constructor(address owner_) {
@@ -116,32 +119,36 @@ contract TinyUpdatable {
     /// @param x The 3 inputs as WAD (real * 10^18); one out of range is taken as the nearest in it.
     /// @return y The 2 outputs as WAD, rounded to the nearest.
     function predict(int256[3] calldata x) external view virtual returns (int256[2] memory y) {
-        uint256 m = _allocate();
-        _quantize(x, m);
-        return _predict(m);
+        _allocate(_MEMORY + 64);
+        _quantize(x);
+        return _predict();
     }
 
     /// @notice Runs the model and returns its decision: the index of the greatest output, the first of equal ones.
     /// @param x The 3 inputs as WAD (real * 10^18); one out of range is taken as the nearest in it.
     /// @return The decision.
     function classify(int256[3] calldata x) external view virtual returns (uint256) {
-        uint256 m = _allocate();
-        _quantize(x, m);
-        return _classify(m);
+        _allocate(_MEMORY);
+        _quantize(x);
+        return _classify();
     }
 
     /// @notice Runs the model on quantised inputs.
     /// @param x The 3 inputs' integers q, big-endian, 1 byte each.
     /// @return y The 2 outputs as WAD, rounded to the nearest.
     function predictPacked(bytes calldata x) external view virtual returns (int256[2] memory y) {
-        return _predict(_unpack(x));
+        _allocate(_MEMORY + 64);
+        _unpack(x);
+        return _predict();
     }
 
     /// @notice Runs the model on quantised inputs and returns its decision: the index of the greatest output, the first of equal ones.
     /// @param x The 3 inputs' integers q, big-endian, 1 byte each.
     /// @return The decision.
     function classifyPacked(bytes calldata x) external view virtual returns (uint256) {
-        return _classify(_unpack(x));
+        _allocate(_MEMORY);
+        _unpack(x);
+        return _classify();
     }
 
     /// @notice Names the model.
@@ -333,56 +340,57 @@ contract TinyUpdatable {
     }
 
     // ------------------------------------------------------------------------------------------------------------
-    // The road through the layers; m is the start of the memory the inference works in
+    // The road through the layers
     // ------------------------------------------------------------------------------------------------------------
 
-    function _predict(uint256 m) private view returns (int256[2] memory y) {
-        _fc1Gemm(m);
-        _fc2Gemm(m);
-        _unpackFc2GemmOut(m);
-        _dequantize(m);
+    function _predict() private view returns (int256[2] memory y) {
+        _fc1Gemm();
+        _fc2Gemm();
+        _unpackFc2GemmOut();
+        _dequantize();
         assembly ("memory-safe") {
             // an array in memory is its address: the results are where the last layer has put them
-            y := add(m, 0)
+            y := _MEMORY
         }
     }
 
-    function _classify(uint256 m) private view returns (uint256 decision) {
-        _fc1Gemm(m);
-        _fc2Gemm(m);
-        _argmax(m);
-        _decide(m);
+    function _classify() private view returns (uint256 decision) {
+        _fc1Gemm();
+        _fc2Gemm();
+        _argmax();
+        _decide();
         assembly ("memory-safe") {
-            decision := mload(add(m, 128))
+            decision := mload(add(_MEMORY, 0x0080))
         }
     }
 
-    /// @dev Reserves the memory. Its contents are undefined until they are written.
-    function _allocate() private view returns (uint256 m) {
+    /// @dev Reserves the memory, whose addresses are known from here on. Its contents are undefined until they are
+    ///     written; an array of results that Solidity has put there already is overwritten.
+    /// @param free What is in use must end before this: the compiler's own variables lie below _MEMORY.
+    function _allocate(uint256 free) private view {
         assembly ("memory-safe") {
-            m := mload(0x40)
-            mstore(0x40, add(m, _MEMORY))
+            if gt(mload(0x40), free) { revert(0, 0) }
+            mstore(0x40, add(_MEMORY, _MEMORY_SIZE))
         }
-        _weightsTable(m);
+        _weightsTable();
     }
 
     /// @dev Copies a packed input to memory, with a word of zeros after it.
-    function _unpack(bytes calldata x) private view returns (uint256 m) {
+    function _unpack(bytes calldata x) private pure {
         if (x.length != _PACKED_LENGTH) revert InputLength(_PACKED_LENGTH, x.length);
-        m = _allocate();
         assembly ("memory-safe") {
-            calldatacopy(add(m, 0), x.offset, _PACKED_LENGTH)
-            mstore(add(m, 3), 0)
+            calldatacopy(_MEMORY, x.offset, _PACKED_LENGTH)
+            mstore(add(_MEMORY, 0x0003), 0)
         }
     }
 
     /// @dev Writes the data contracts' addresses to memory.
-    function _weightsTable(uint256 m) private view {
+    function _weightsTable() private view {
         address weights;
         weights = _active[0];
         if (weights == address(0)) revert NotActive();
         assembly ("memory-safe") {
-            mstore(add(m, 64), weights)
+            mstore(add(_MEMORY, 0x0040), weights)
         }
     }
 
@@ -391,7 +399,7 @@ contract TinyUpdatable {
     // ------------------------------------------------------------------------------------------------------------
 
     /// @dev WAD values to the integers of the packed input.
-    function _quantize(int256[3] calldata wads, uint256 m) private pure {
+    function _quantize(int256[3] calldata wads) private pure {
         assembly ("memory-safe") {
             // Input 'x', real 0 to 1, in steps of 0.00392157: q = floor((x * 0x92ff5ba0038b3faa33c432fc33e15c
             // + 2^170) / 2^171).
@@ -404,9 +412,9 @@ contract TinyUpdatable {
                     x := 0x0de0b6b3a7640000
                 }
                 let q := sar(171, add(mul(x, 0x92ff5ba0038b3faa33c432fc33e15c), 0x04000000000000000000000000000000000000000000))
-                mstore8(add(m, i), q)
+                mstore8(add(_MEMORY, i), q)
             }
-            mstore(add(m, 3), 0)
+            mstore(add(_MEMORY, 0x0003), 0)
         }
     }
 
@@ -415,63 +423,51 @@ contract TinyUpdatable {
     // ------------------------------------------------------------------------------------------------------------
 
     /// @dev Gemm + Relu + Requantize, 3 -> 4.
-    function _fc1Gemm(uint256 m) private view {
+    function _fc1Gemm() private view {
         assembly ("memory-safe") {
             // Proved for all inputs: -50490 <= sum <= 50490; with what is added from the start -50458 <= acc
             // <= 50522 < 2^16: 4 lanes of 17 bits a word.
-            extcodecopy(mload(add(m, 0x40)), add(m, 0x0480), 0x0421, 0x20)
-            let acc0 := mload(add(m, 0x0480))
-            extcodecopy(mload(add(m, 0x40)), add(m, 0x80), 0x21, 0x60)
-            let tail0 := mload(m)
-            for { let b := 0 let s := add(m, 0x80) } lt(b, 1) { b := add(b, 1) s := add(s, 96) } {
-                {
-                    let part := shr(232, tail0)
-                    let x0 := byte(29, part)
-                    acc0 := add(acc0, mul(x0, mload(s)))
-                    let x1 := byte(30, part)
-                    acc0 := add(acc0, mul(x1, mload(add(s, 0x20))))
-                    let x2 := byte(31, part)
-                    acc0 := add(acc0, mul(x2, mload(add(s, 0x40))))
+            extcodecopy(mload(add(_MEMORY, 0x0040)), add(_MEMORY, 0x0480), 0x0421, 0x20)
+            let acc0 := mload(add(_MEMORY, 0x0480))
+            {
+                let word := mload(_MEMORY)
+                if word {
+                    extcodecopy(mload(add(_MEMORY, 0x0040)), add(_MEMORY, 0x0080), 0x21, 0x60)
+                    acc0 := add(mul(byte(2, word), mload(add(_MEMORY, 0x00c0))), add(mul(byte(1, word), mload(add(_MEMORY, 0x00a0))), add(mul(byte(0, word), mload(add(_MEMORY, 0x0080))), acc0)))
                 }
-                tail0 := shl(24, tail0)
             }
             // Every lane at once: negative lanes become 0, acc >> 6, at most 255, stored.
             let keep0 := and(shr(16, acc0), 0x08000400020001)
             acc0 := and(acc0, sub(shl(16, keep0), keep0))
             acc0 := and(shr(6, acc0), 0x1ff80ffc07fe03ff)
             let over0 := and(shr(10, add(acc0, 0x18000c0006000300)), 0x08000400020001)
-            mstore(add(m, 0x60), and(or(acc0, sub(shl(8, over0), over0)), 0x07f803fc01fe00ff))
+            mstore(add(_MEMORY, 0x0060), and(or(acc0, sub(shl(8, over0), over0)), 0x07f803fc01fe00ff))
         }
     }
 
     /// @dev Gemm, 4 -> 2.
-    function _fc2Gemm(uint256 m) private view {
+    function _fc2Gemm() private view {
         assembly ("memory-safe") {
             // Proved for all inputs: -52020 <= sum <= 52020; with what is added from the start 0 <= acc <=
             // 104040 < 2^17: 2 lanes of 17 bits a word.
-            extcodecopy(mload(add(m, 0x40)), add(m, 0x20), 0x04c1, 0x20)
-            let acc0 := mload(add(m, 0x20))
-            extcodecopy(mload(add(m, 0x40)), add(m, 0x80), 0x0441, 0x80)
-            for { let i := add(m, 0x60) let r := add(m, 0x80) } lt(i, add(m, 0x80)) { i := add(i, 32) r := add(r, 128) } {
-                let word := mload(i)
-                let x0 := and(word, 255)
-                acc0 := add(acc0, mul(x0, mload(r)))
-                let x1 := and(shr(17, word), 255)
-                acc0 := add(acc0, mul(x1, mload(add(r, 0x20))))
-                let x2 := and(shr(34, word), 255)
-                acc0 := add(acc0, mul(x2, mload(add(r, 0x40))))
-                let x3 := shr(51, word)
-                acc0 := add(acc0, mul(x3, mload(add(r, 0x60))))
+            extcodecopy(mload(add(_MEMORY, 0x0040)), add(_MEMORY, 0x0020), 0x04c1, 0x20)
+            let acc0 := mload(add(_MEMORY, 0x0020))
+            extcodecopy(mload(add(_MEMORY, 0x0040)), add(_MEMORY, 0x0080), 0x0441, 0x80)
+            {
+                let word := mload(add(_MEMORY, 0x0060))
+                if word {
+                    acc0 := add(mul(shr(51, word), mload(add(_MEMORY, 0x00e0))), add(mul(and(shr(34, word), 255), mload(add(_MEMORY, 0x00c0))), add(mul(and(shr(17, word), 255), mload(add(_MEMORY, 0x00a0))), add(mul(and(word, 255), mload(add(_MEMORY, 0x0080))), acc0))))
+                }
             }
             // Every lane at once: stored, 0 standing for -52020.
-            mstore(m, and(acc0, 0x03ffffffff))
+            mstore(_MEMORY, and(acc0, 0x03ffffffff))
         }
     }
 
     /// @dev ArgMax of 2: the first of equal maxima.
-    function _argmax(uint256 m) private pure {
+    function _argmax() private pure {
         assembly ("memory-safe") {
-            let word0 := mload(m)
+            let word0 := mload(_MEMORY)
             let best := and(word0, 131071)
             let index := 0
             let v1 := shr(17, word0)
@@ -479,14 +475,14 @@ contract TinyUpdatable {
                 best := v1
                 index := 1
             }
-            mstore(add(m, 0x20), index)
+            mstore(add(_MEMORY, 0x0020), index)
         }
     }
 
     /// @dev Unpack fc2_gemm_out: a value a word.
-    function _unpackFc2GemmOut(uint256 m) private pure {
+    function _unpackFc2GemmOut() private pure {
         assembly ("memory-safe") {
-            for { let i := m let o := add(m, 0x40) } lt(i, add(m, 0x20)) { i := add(i, 32) o := add(o, 64) } {
+            for { let i := _MEMORY let o := add(_MEMORY, 0x0040) } lt(i, add(_MEMORY, 0x0020)) { i := add(i, 32) o := add(o, 64) } {
                 let word := mload(i)
                 mstore(o, add(and(word, 131071), not(52019)))
                 mstore(add(o, 0x20), add(shr(17, word), not(52019)))
@@ -495,25 +491,25 @@ contract TinyUpdatable {
     }
 
     /// @dev The decision.
-    function _decide(uint256 m) private pure {
+    function _decide() private pure {
         assembly ("memory-safe") {
             {
-                let x0 := mload(add(m, 0x20))
-                mstore(add(m, 0x80), x0)
+                let x0 := mload(add(_MEMORY, 0x0020))
+                mstore(add(_MEMORY, 0x0080), x0)
             }
         }
     }
 
     /// @dev The outputs' integers to WAD, rounded to the nearest.
-    function _dequantize(uint256 m) private pure {
+    function _dequantize() private pure {
         assembly ("memory-safe") {
             {
-                let x0 := mload(add(m, 0x40))
-                mstore(m, sar(73, add(mul(x0, 0x98b4af86f22813eb9af9b7322813ec), 0x01000000000000000000)))
+                let x0 := mload(add(_MEMORY, 0x0040))
+                mstore(_MEMORY, sar(73, add(mul(x0, 0x98b4af86f22813eb9af9b7322813ec), 0x01000000000000000000)))
             }
             {
-                let x0 := mload(add(m, 0x60))
-                mstore(add(m, 0x20), sar(73, add(mul(x0, 0x98b4af86f22813eb9af9b7322813ec), 0x01000000000000000000)))
+                let x0 := mload(add(_MEMORY, 0x0060))
+                mstore(add(_MEMORY, 0x0020), sar(73, add(mul(x0, 0x98b4af86f22813eb9af9b7322813ec), 0x01000000000000000000)))
             }
         }
     }

@@ -520,23 +520,17 @@ def _fc1_gemm(packed: uint256[2]) -> uint256[1]:
     @dev Gemm + Relu + Requantize, 3 -> 4.
     """
     fc1_gemm_out: uint256[1] = empty(uint256[1])
-    fc1_gemm_weights_chunk: uint256[32] = empty(uint256[32])
+    fc1_gemm_weights_round: uint256[32] = empty(uint256[32])
     # Proved for all inputs: -50490 <= sum <= 50490; with what is added from the start -50458 <=
     # acc <= 50522 < 2^16: 4 lanes of 17 bits a word.
     fc1_gemm_bias_chunk_data: Bytes[32] = slice(self._active[0].code, 1057, 32)
     fc1_gemm_bias_chunk: uint256[1] = abi_decode(fc1_gemm_bias_chunk_data, uint256[1])
     acc0: uint256 = fc1_gemm_bias_chunk[0]
-    fc1_gemm_weights_chunk_data: Bytes[1024] = slice(self._active[0].code, 33, 1024)
-    fc1_gemm_weights_chunk = abi_decode(fc1_gemm_weights_chunk_data, uint256[32])
-    tail0: uint256 = packed[0]
-    part: uint256 = tail0 >> 232
-    x0: uint256 = (part >> 16) & 255
-    acc0 = unsafe_add(acc0, unsafe_mul(x0, fc1_gemm_weights_chunk[0]))
-    x1: uint256 = (part >> 8) & 255
-    acc0 = unsafe_add(acc0, unsafe_mul(x1, fc1_gemm_weights_chunk[1]))
-    x2: uint256 = part & 255
-    acc0 = unsafe_add(acc0, unsafe_mul(x2, fc1_gemm_weights_chunk[2]))
-    tail0 = tail0 << 24
+    word: uint256 = packed[0]
+    if word != 0:
+        fc1_gemm_weights_round_data: Bytes[1024] = slice(self._active[0].code, 33, 1024)
+        fc1_gemm_weights_round = abi_decode(fc1_gemm_weights_round_data, uint256[32])
+        acc0 = unsafe_add(unsafe_mul((word >> 232) & 255, fc1_gemm_weights_round[2]), unsafe_add(unsafe_mul((word >> 240) & 255, fc1_gemm_weights_round[1]), unsafe_add(unsafe_mul(word >> 248, fc1_gemm_weights_round[0]), acc0)))
     # Every lane at once: negative lanes become 0, acc >> 6, at most 255, stored.
     keep0: uint256 = (acc0 >> 16) & convert(0x08000400020001, uint256)
     acc0 = acc0 & unsafe_sub(keep0 << 16, keep0)
@@ -558,17 +552,11 @@ def _fc2_gemm(fc1_gemm_out: uint256[1]) -> uint256[1]:
     fc2_gemm_bias_chunk_data: Bytes[32] = slice(self._active[0].code, 1217, 32)
     fc2_gemm_bias_chunk: uint256[1] = abi_decode(fc2_gemm_bias_chunk_data, uint256[1])
     acc0: uint256 = fc2_gemm_bias_chunk[0]
-    fc2_gemm_weights_chunk_data: Bytes[128] = slice(self._active[0].code, 1089, 128)
-    fc2_gemm_weights_chunk: uint256[4] = abi_decode(fc2_gemm_weights_chunk_data, uint256[4])
+    fc2_gemm_weights_round_data: Bytes[128] = slice(self._active[0].code, 1089, 128)
+    fc2_gemm_weights_round: uint256[4] = abi_decode(fc2_gemm_weights_round_data, uint256[4])
     word: uint256 = fc1_gemm_out[0]
-    x0: uint256 = word & 255
-    acc0 = unsafe_add(acc0, unsafe_mul(x0, fc2_gemm_weights_chunk[0]))
-    x1: uint256 = (word >> 17) & 255
-    acc0 = unsafe_add(acc0, unsafe_mul(x1, fc2_gemm_weights_chunk[1]))
-    x2: uint256 = (word >> 34) & 255
-    acc0 = unsafe_add(acc0, unsafe_mul(x2, fc2_gemm_weights_chunk[2]))
-    x3: uint256 = word >> 51
-    acc0 = unsafe_add(acc0, unsafe_mul(x3, fc2_gemm_weights_chunk[3]))
+    if word != 0:
+        acc0 = unsafe_add(unsafe_mul(word >> 51, fc2_gemm_weights_round[3]), unsafe_add(unsafe_mul((word >> 34) & 255, fc2_gemm_weights_round[2]), unsafe_add(unsafe_mul((word >> 17) & 255, fc2_gemm_weights_round[1]), unsafe_add(unsafe_mul(word & 255, fc2_gemm_weights_round[0]), acc0))))
     # Every lane at once: stored, 0 standing for -52020.
     fc2_gemm_out[0] = acc0 & 17_179_869_183
     return fc2_gemm_out

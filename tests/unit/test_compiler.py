@@ -185,8 +185,13 @@ def test_an_observed_range_stands_for_the_data() -> None:
     x = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
     first = ml2sc.compile(tiny(), precision="int8", calibration=x)
     observed = {name: tuple(ends) for name, ends in first.manifest["observed"].items()}
+    live = {layer["layer"]: layer["live"] for layer in first.manifest["plan"] if "live" in layer}
     again = ml2sc.compile(
-        tiny(), precision="int8", observed=observed, input_ranges=(tuple(first.manifest["inputs"][0]["range"]),)
+        tiny(),
+        precision="int8",
+        observed=observed,
+        activity=live,
+        input_ranges=(tuple(first.manifest["inputs"][0]["range"]),),
     )
     assert again.program == first.program
 
@@ -301,14 +306,14 @@ def test_the_limit_on_code_is_eip_170s() -> None:
 @pytest.mark.parametrize("target", ["solidity", "vyper"])
 def test_code_that_cannot_fit_is_refused_without_compiling(target: str) -> None:
     """Compilers take minutes for such source, or break off with errors of their own."""
-    artifact = ml2sc.compile(tiny(inputs=1500), target, "q15.40", weights="code", input_ranges=((-1.0, 1.0),))
+    artifact = ml2sc.compile(tiny(inputs=2500), target, "q15.40", weights="code", input_ranges=((-1.0, 1.0),))
     with pytest.raises(ContractLimitError, match=r"would have about [\d,]+ bytes of code; a chain accepts 24,576"):
         build(artifact, Bytes(artifact, 1))
 
 
 @pytest.mark.slow
 def test_code_that_is_too_large_is_refused(toolchain: Toolchain) -> None:
-    artifact = ml2sc.compile(tiny(inputs=400), precision="q15.40", weights="code", input_ranges=((-1.0, 1.0),))
+    artifact = ml2sc.compile(tiny(inputs=700), precision="q15.40", weights="code", input_ranges=((-1.0, 1.0),))
     assert artifact.data == ()
     with pytest.raises(ContractLimitError, match=r"bytes of code; a chain accepts 24,576") as caught:
         build(artifact, toolchain)

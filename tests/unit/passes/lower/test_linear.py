@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -18,8 +21,9 @@ from ml2sc.ir.graph import Graph, Tensor
 from ml2sc.ir.interpret import Interpreter
 from ml2sc.ir.program import Program, Storage
 from ml2sc.ir.types import FixedPoint, Interval
-from ml2sc.passes.lower import PlanOptions, lower
-from ml2sc.passes.lower.linear import find_epilogue
+from ml2sc.passes.lower import PlanOptions, kernel, lower
+from ml2sc.passes.lower import plan as planning
+from ml2sc.passes.lower.epilogue import find_epilogue
 from ml2sc.passes.precision import Binary, Integer, Precision
 
 from .conftest import Agree, random_inputs
@@ -181,7 +185,7 @@ OPTIONS = st.builds(
     PlanOptions,
     weights=st.sampled_from(["auto", "code", "data"]),
     optimize=st.sampled_from(["inference", "balanced", "deploy"]),
-    unroll=st.sampled_from([1, 3, 8]),
+    unroll=st.sampled_from([1, 3, 16]),
 )
 
 
@@ -189,6 +193,35 @@ OPTIONS = st.builds(
 @given(layers(), OPTIONS)
 def test_random_layers(layer: Layer, options: PlanOptions) -> None:
     layer.check(options, samples=5)
+
+
+@st.composite
+def layers_of_bytes(draw: st.DrawFn) -> Layer:
+    k, n = draw(st.integers(1, 110)), draw(st.integers(1, 40))
+    rng = np.random.default_rng(draw(st.integers(0, 1 << 32)))
+    top = draw(st.sampled_from([1, 7, 127]))
+    weights = rng.choice([-top - 1, top], size=(k, n)) if draw(st.booleans()) else rng.integers(-top, top + 1, (k, n))
+    return Layer(
+        x=draw(st.sampled_from([BYTE, FixedPoint(8, False, Fraction(1), 128), FixedPoint(8, True, Fraction(1))])),
+        weights=tuple(tuple(int(v) for v in row) for row in weights),
+        bias=tuple(int(v) for v in rng.integers(-1000, 1000, size=n)),
+        shift=draw(st.integers(0, 12)),
+        y=out(8),
+        relu=draw(st.booleans()),
+    )
+
+
+@settings(max_examples=150)
+@given(st.one_of(layers_of_bytes(), layers()), st.integers(0, 1 << 32), st.sampled_from(["code", "data"]))
+def test_every_plan_computes_the_same(layer: Layer, seed: int, weights: str) -> None:
+    """Not the cheapest plan but any; weights and inputs at the ends of their ranges are among those tried."""
+    chooser = random.Random(seed)
+
+    def any_plan(layer: planning.Layer, options: PlanOptions) -> planning.LanePlan:
+        return chooser.choice(list(planning.candidates(dataclasses.replace(layer, activity=planning.ASSUMED), options)))
+
+    with patch.object(kernel, "plan_linear", any_plan):
+        layer.check(PlanOptions(weights=weights), samples=4)
 
 
 # -- several layers, sources and blocks ----------------------------------------------------------------------------

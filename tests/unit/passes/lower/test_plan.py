@@ -1,55 +1,95 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ml2sc.errors import RangeError
-from ml2sc.ir.program import Storage
+from ml2sc.ir.program import CONTRACT_WORDS, Storage
 from ml2sc.passes.lower import plan as planning
-from ml2sc.passes.lower.plan import CONTRACT_WORDS, LanePlan, PlanOptions, chunk_words, plan_linear
+from ml2sc.passes.lower.plan import (
+    ASSUMED,
+    DENSE,
+    Activity,
+    LanePlan,
+    Layer,
+    PlanOptions,
+    candidates,
+    deployment_gas,
+    inference_gas,
+    plan_linear,
+)
 
-LAYERS = st.tuples(st.integers(1, 2000), st.integers(1, 400), st.integers(2, 256), st.integers(2, 33))
+ACTIVITIES = st.one_of(
+    st.just(DENSE),
+    st.just(ASSUMED),
+    st.builds(
+        lambda shares: Activity(shares[0], {4: shares[1], 8: shares[2]}, shares[3]),
+        st.lists(st.floats(0, 1), min_size=4, max_size=4).map(sorted),
+    ),
+)
+LAYERS = st.builds(
+    Layer,
+    name=st.just("n"),
+    rows=st.integers(1, 2000),
+    outputs=st.integers(1, 400),
+    proved_bits=st.integers(2, 256),
+    weight_bits=st.integers(2, 33),
+    unit=st.sampled_from([1, 2, 10, 32, 128]),
+    activity=ACTIVITIES,
+)
 OPTIONS = st.builds(
     PlanOptions,
     weights=st.sampled_from(["auto", "code", "data"]),
     optimize=st.sampled_from(["inference", "balanced", "deploy"]),
+    literals=st.booleans(),
 )
 
 
-def words(plan: LanePlan, rows: int) -> int:
-    return rows * plan.blocks * plan.row_words
+def made(rows: int, outputs: int, bits: int, weight_bits: int, **more: object) -> Layer:
+    return dataclasses.replace(Layer("n", rows, outputs, bits, weight_bits), **more)
 
 
-def plan(layer: tuple[int, int, int, int], options: PlanOptions | None = None, *, skips: bool = True) -> LanePlan:
-    rows, outputs, bits, weight_bits = layer
-    return plan_linear(rows, outputs, bits, weight_bits, options or PlanOptions(), skips=skips, node="n")
+@given(LAYERS, OPTIONS)
+def test_every_plan_holds_the_layer(layer: Layer, options: PlanOptions) -> None:
+    for p in candidates(layer, options):
+        assert p.lanes * p.accumulators * p.blocks >= layer.outputs
+        assert p.lanes * p.accumulators * (p.blocks - 1) < layer.outputs
+        assert p.row_words * p.fields >= p.accumulators
+        assert p.accumulators <= planning.MAX_ACCUMULATORS
+        assert p.stride >= layer.proved_bits
+        assert p.stride * p.lanes <= 256
+        assert p.round_rows % layer.unit == 0 or layer.unit == 1
+        assert p.round_rows * p.row_words <= CONTRACT_WORDS, "a round's weights lie in one data contract"
+        if p.immediate:
+            assert options.literals
+            assert (p.fields, p.blocks) == (1, 1)
+            assert p.table_words(layer.rows) <= planning.LITERAL_WORDS
+        elif options.weights != "auto":
+            assert p.storage is Storage(options.weights)
 
 
-@given(LAYERS, OPTIONS, st.booleans())
-def test_a_plan_holds_the_layer(layer: tuple[int, int, int, int], options: PlanOptions, skips: bool) -> None:
-    rows, outputs, bits, _weight_bits = layer
-    p = plan(layer, options, skips=skips)
-    assert p.lanes * p.accumulators * p.blocks >= outputs
-    assert p.lanes * p.accumulators * (p.blocks - 1) < outputs
-    assert p.row_words * p.fields >= p.accumulators
-    assert p.accumulators <= planning.MAX_ACCUMULATORS
-    assert p.stride >= bits
-    assert p.stride * p.lanes <= 256
-    if p.immediate:
-        assert (p.fields, p.blocks) == (1, 1)
-        assert words(p, rows) <= planning.IMMEDIATE_WORDS
-    if options.weights != "auto":
-        assert p.storage is Storage(options.weights)
+@given(LAYERS, OPTIONS)
+def test_the_choice_is_among_them_and_the_cheapest(layer: Layer, options: PlanOptions) -> None:
+    chosen = plan_linear(layer, options)
+    plans = list(candidates(layer, options))
+    assert chosen in plans
+
+    def total(p: LanePlan) -> float:
+        return inference_gas(p, layer) + deployment_gas(p, layer) / options.calls
+
+    assert total(chosen) == min(map(total, plans))
 
 
 @given(LAYERS, st.integers(1, 6))
-def test_fields_stay_in_the_word(layer: tuple[int, int, int, int], fields: int) -> None:
+def test_fields_stay_in_the_word(layer: Layer, fields: int) -> None:
     """Whichever plan: a field's lanes lie where its weight is, and the top lane ends below 2^256."""
-    rows, outputs, bits, weight_bits = layer
-    if fields * weight_bits > 256:
-        return
-    for p in planning._candidates(rows, outputs, bits, weight_bits, fields, PlanOptions()):
+    bits, weight_bits = layer.proved_bits, layer.weight_bits
+    for p in candidates(layer, PlanOptions()):
+        if p.fields != fields:
+            continue
         assert fields == 1 or p.stride >= fields * weight_bits, "fields of neighbouring lanes do not overlap"
         assert p.stride * (p.lanes - 1) + fields * weight_bits <= 256 or fields == 1
         shifts = []
@@ -61,27 +101,15 @@ def test_fields_stay_in_the_word(layer: tuple[int, int, int, int], fields: int) 
         assert shifts == sorted(shifts), "the weight word is only ever shifted down"
 
 
-@given(LAYERS, st.integers(1, 6), st.integers(1, 200))
-def test_more_outputs_need_no_fewer_words(layer: tuple[int, int, int, int], fields: int, more: int) -> None:
-    rows, outputs, bits, weight_bits = layer
-    if fields * weight_bits <= 256:
-        smaller, larger = (
-            planning._candidates(rows, n, bits, weight_bits, fields, PlanOptions())[0]
-            for n in (outputs, outputs + more)
-        )
-        assert words(larger, rows) >= words(smaller, rows)
-
-
-@given(LAYERS, st.sampled_from(["auto", "code", "data"]), st.booleans())
-def test_the_objective_decides(layer: tuple[int, int, int, int], weights: str, skips: bool) -> None:
+@given(LAYERS, st.sampled_from(["auto", "code", "data"]))
+def test_the_objective_decides(layer: Layer, weights: str) -> None:
     """The more inferences a deployment serves, the more it may cost and the less an inference does."""
-    density = PlanOptions().density if skips else 1.0
     plans = [
-        plan(layer, PlanOptions(weights=weights, optimize=optimize), skips=skips)
+        plan_linear(layer, PlanOptions(weights=weights, optimize=optimize))
         for optimize in ("deploy", "balanced", "inference")
     ]
-    deployment = [planning._deployment(p, layer[0]) for p in plans]
-    inference = [planning._cost(p, layer[0], density) for p in plans]
+    deployment = [deployment_gas(p, layer) for p in plans]
+    inference = [inference_gas(p, layer) for p in plans]
     slack = 1e-6 * max(*deployment, *inference)
     assert deployment[0] <= deployment[1] + slack
     assert deployment[1] <= deployment[2] + slack
@@ -89,37 +117,54 @@ def test_the_objective_decides(layer: tuple[int, int, int, int], weights: str, s
     assert inference[1] >= inference[2] - slack
 
 
-@given(LAYERS)
-def test_deploying_cheaply_stores_no_more(layer: tuple[int, int, int, int]) -> None:
-    data = [
-        plan(layer, PlanOptions(weights="data", optimize=optimize), skips=True) for optimize in ("deploy", "inference")
-    ]
-    if not any(p.immediate for p in data):
-        assert words(data[0], layer[0]) <= words(data[1], layer[0])
+@given(LAYERS, OPTIONS, st.data())
+def test_a_forced_plan(layer: Layer, options: PlanOptions, data: st.DataObject) -> None:
+    wanted = data.draw(st.sampled_from(list(candidates(layer, options))))
+    force = {"fields": wanted.fields, "immediate": wanted.immediate, "skip_elements": wanted.skip_elements}
+    chosen = plan_linear(dataclasses.replace(layer, force=force), options)
+    assert {name: getattr(chosen, name) for name in force} == force
+
+
+def test_a_plan_that_cannot_be_forced() -> None:
+    with pytest.raises(RangeError, match=r"no plan has \{'lanes': 99}"):
+        plan_linear(made(10, 10, 20, 8, force={"lanes": 99}), PlanOptions())
 
 
 def test_mnist() -> None:
-    """784 int8 inputs, 32 outputs of 23 bits: fields make the weights four times denser."""
-    p = plan((784, 32, 23, 8))
-    assert (p.lanes, p.fields, p.row_words, p.blocks) == (8, 4, 1, 1)
-    assert not p.immediate
+    """784 int8 inputs, a fifth of them not zero, 32 outputs of 23 bits."""
+    activity = Activity(0.2, {4: 0.29, 8: 0.4}, 0.7)
+    layer = made(784, 32, 23, 8, unit=32, activity=activity)
+    called = plan_linear(layer, PlanOptions())
+    assert (called.lanes, called.fields, called.row_words, called.blocks) == (11, 1, 3, 1)
+    assert called.skip_words
+    assert called.storage is Storage.DATA
+    deployed = plan_linear(layer, PlanOptions(optimize="deploy"))
+    assert (deployed.lanes, deployed.fields, deployed.row_words) == (8, 4, 1)
+
+
+def test_small_layers_are_literals() -> None:
+    assert plan_linear(made(30, 4, 20, 8, unit=32), PlanOptions()).immediate
+    assert not plan_linear(made(30, 4, 20, 8, unit=32), PlanOptions(literals=False)).immediate
+    assert not plan_linear(made(2000, 400, 24, 8, unit=32), PlanOptions()).immediate
+
+
+def test_zeros_are_skipped_where_there_are_many() -> None:
+    sparse, dense = (
+        plan_linear(made(784, 32, 23, 8, unit=32, activity=activity), PlanOptions())
+        for activity in (Activity(0.05, {4: 0.08, 8: 0.1}, 0.2), Activity(0.99, {4: 1.0, 8: 1.0}, 1.0))
+    )
+    assert sparse.skip_words
+    assert sparse.skip_elements or sparse.skip_parts
+    assert (dense.skip_words, dense.skip_parts, dense.skip_elements) == (False, False, False)
 
 
 def test_one_lane_for_wide_formats() -> None:
-    p = plan((30, 4, 150, 40))
+    p = plan_linear(made(30, 4, 150, 40), PlanOptions())
     assert (p.lanes, p.blocks, p.accumulators) == (1, 1, 4)
-    assert plan((3, 1, 256, 120)).lanes == 1
+    assert plan_linear(made(3, 1, 256, 120), PlanOptions()).lanes == 1
 
 
 def test_a_sum_that_fits_no_word() -> None:
     with pytest.raises(RangeError, match="its sums need 257 bits, and a word has 256") as caught:
-        plan((3, 1, 257, 8))
+        plan_linear(made(3, 1, 257, 8), PlanOptions())
     assert caught.value.node == "n"
-
-
-@given(st.integers(1, 60), st.integers(1, 5000), st.integers(1, 12))
-def test_chunks_lie_in_one_data_contract(unit: int, units: int, blocks: int) -> None:
-    per_block = unit * units
-    chunk = chunk_words(unit, per_block, blocks)
-    assert chunk % unit == 0
-    assert unit <= chunk <= max(min(CONTRACT_WORDS, per_block), unit)

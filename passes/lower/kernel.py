@@ -1,0 +1,539 @@
+"""One vector times a matrix: the loop over the inputs and their weights.
+
+A weight word holds the weights of several outputs for one input: W = Σ_j w_j · 2^(stride·j). `acc += x · W` adds one
+product to each lane. Everything is linear mod 2^256, so lanes may borrow from each other on the way; only the final
+value of each must fit its lane, and that is proved from the actual weights. The bias, the rounding of the requantise
+step and an offset that makes lanes non-negative are in the accumulators from the start.
+
+Inputs are taken in rounds: the code of a round is there once, and each weight word of it has a place in memory that is
+known when the contract is written. What a round needs of a data contract is copied there, over the round before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ml2sc.ir.graph import Node
+from ml2sc.ir.program import (
+    CONTRACT_WORDS,
+    Assign,
+    Block,
+    Const,
+    CopySegment,
+    Expr,
+    If,
+    Induction,
+    Let,
+    Load,
+    LoadInput,
+    Note,
+    Segment,
+    Statement,
+    Storage,
+    Var,
+    add,
+    and_,
+    byte,
+    const,
+    loop,
+    mul,
+    shl,
+    shr,
+    sub,
+)
+from ml2sc.ir.types import Array, Interval
+
+from .context import Lowering
+from .epilogue import ChannelScaling, Epilogue
+from .finish import Finish
+from .plan import ASSUMED, BYTES, DENSE, PART_SIZES, Activity, LanePlan, Layer, plan_linear
+from .values import Laned, Packed, Source, Value
+
+_TOGETHER = 4
+"""Inputs whose products are added in one expression: the accumulator is fetched and put back once for all."""
+_PAIR_BITS = 16
+_PAIR_WORDS = ((1 << _PAIR_BITS) - 1) // (2 * 255)
+"""Words whose bytes can be added up in sixteen lanes of a word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows of W for a run of positions of one source.
+
+    Attributes:
+        source: Where the inputs are.
+        first: First position (a multiple of the lanes of a laned source).
+        weights: Python ints, (positions, outputs).
+        correction: Σ over the rows of (what u = 0 stands for) · w, by output.
+        common: Whether u = 0 is what inputs often are.
+        live: Whether inputs are not stored as 0, (samples, positions), if that is known.
+    """
+
+    source: Source
+    first: int
+    weights: Array
+    correction: Array
+    common: bool
+    live: Array | None = None
+
+    @property
+    def unit(self) -> int:
+        """Inputs of a word."""
+        return unit_of(self.source)
+
+    def activity(self) -> Activity:
+        """Return what the inputs look like."""
+        if self.live is None:
+            return ASSUMED if self.common else DENSE
+        count = -(-self.live.shape[1] // self.unit) * self.unit
+        padded = np.zeros((len(self.live), count), dtype=bool)
+        padded[:, : self.live.shape[1]] = self.live
+
+        def share(size: int) -> float:
+            return round(float(padded.reshape(len(padded), -1, size).any(axis=2).mean()), 3)
+
+        parts = {size: share(size) if self.unit % size == 0 else 1.0 for size in PART_SIZES}
+        return Activity(round(float(self.live.mean()), 3), parts, share(self.unit))
+
+
+def unit_of(source: Source) -> int:
+    """Return how many inputs are in a word that is read at once."""
+    if isinstance(source, Laned):
+        return source.lanes
+    return BYTES if isinstance(source, Packed) and source.width == 1 and not source.signed else 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """A segment of weights and the buffer it is read through.
+
+    Attributes:
+        segment: Name of the segment.
+        buffer: Name of the buffer.
+        block_words: Words of one block of outputs.
+        chunk: Words of one round.
+    """
+
+    segment: str
+    buffer: str
+    block_words: int
+    chunk: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Literals:
+    """Weight words of a word's inputs that are known: by input, by word of its row."""
+
+    words: Sequence[Sequence[int]]
+
+    def word(self, k: int, h: int) -> Expr:
+        return Const(self.words[k][h])
+
+
+@dataclass(frozen=True, slots=True)
+class _Loads:
+    """Weight words of a word's inputs in a buffer, from word `base` on."""
+
+    buffer: str
+    base: Expr
+    row_words: int
+
+    def word(self, k: int, h: int) -> Expr:
+        return Load(self.buffer, add(self.base, const(k * self.row_words + h)))
+
+    def moved(self, base: Expr) -> _Loads:
+        return _Loads(self.buffer, base, self.row_words)
+
+
+_Weights = _Literals | _Loads
+
+
+class Kernel:
+    """The lowering of one vector times a matrix.
+
+    Args:
+        context: The lowering of the graph.
+        node: The layer.
+        epilogue: What happens to its sums.
+        groups: Its inputs and their weights.
+        bias: What each output's sum starts at.
+    """
+
+    def __init__(self, context: Lowering, node: Node, epilogue: Epilogue, groups: list[Rows], bias: Array) -> None:
+        self.context, self.epilogue, self.groups = context, epilogue, groups
+        outputs = len(bias)
+        widest = max((Interval(int(g.weights.min()), int(g.weights.max())).signed_bits for g in groups), default=1)
+        if node.name in context.graph.reserves:
+            widest = context.graph.reserves[node.name].weight_bits
+        self.rows = sum(len(g.weights) for g in groups)
+        largest = max(groups, key=lambda g: len(g.weights), default=None)
+        self.operator = " + ".join("Gemm + Relu" if n.op_type == "FusedGemm" else n.op_type for n in epilogue.nodes)
+        self.draft = context.section(node, f"{self.operator}, {self.rows} -> {outputs}")
+        seen = context.options.activity.get(self.draft.name)
+        self.activity = seen or (largest.activity() if largest else DENSE)
+        layer = Layer(
+            str(node),
+            self.rows,
+            outputs,
+            epilogue.proved_bits,
+            widest,
+            largest.unit if largest else 1,
+            self.activity,
+            context.options.forced(node),
+        )
+        self.plan: LanePlan = plan_linear(layer, context.options)
+        self.finish = Finish(context, self.draft, self.plan, epilogue, bias)
+        self.accumulators = self.finish.accumulators
+        self.sums_words = self.plan.fields > 1 and all(map(_adds_up, groups))
+
+    def emit(self) -> Value:
+        """Add the section's statements and return where the results are."""
+        plan, finish = self.plan, self.finish
+        laned = finish.result()
+        body = self.draft.body
+        body.append(Note(self._claim()))
+        tables = [None if plan.immediate else self._table(g) for g in self.groups]
+        group = const(0) if plan.blocks == 1 else Var("group")
+        copies, starts = self._starts(group)
+        inner = copies + self._block(tables, laned, group, starts)
+        if plan.blocks > 1:
+            offsets = [Induction(f"base{i}", const(0), t.block_words) for i, t in enumerate(tables) if t is not None]
+            inner = [loop("group", plan.blocks, inner, step=plan.accumulators, also=offsets)]
+        body += inner
+        if isinstance(self.epilogue.scaling, ChannelScaling) and finish.scales_afterwards:
+            body += finish.scale_afterwards(self.epilogue.scaling, laned)
+        self.draft.facts = self._facts()
+        return Value.of(laned)
+
+    # -- the proof and the report ----------------------------------------------------------------------------------
+
+    def _claim(self) -> str:
+        e, plan = self.epilogue, self.plan
+        limit = 1 << (plan.proved_bits - 1 if e.clamps_below else plan.proved_bits)
+        acc = e.accumulator
+        low = acc.lo + e.constant
+        high = f"{acc.hi + e.constant} < 2^{limit.bit_length() - 1}"
+        return (
+            f"Proved for all inputs: {acc.lo} <= sum <= {acc.hi}; with what is added from the start "
+            f"{low} <= acc <= {high}: {plan.lanes} lanes of {plan.stride} bits a word."
+        )
+
+    def _facts(self) -> dict[str, int | str]:
+        plan = self.plan
+        return {
+            "operator": self.operator,
+            "macs": self.rows * self.finish.outputs,
+            "bits": plan.proved_bits,
+            "lanes": plan.lanes,
+            "stride": plan.stride,
+            "fields": plan.fields,
+            "storage": "literals" if plan.immediate else plan.storage.value,
+            "bytes": 32 * plan.table_words(self.rows),
+            "live": str(self.activity),
+        }
+
+    # -- data ------------------------------------------------------------------------------------------------------
+
+    def _starts(self, group: Expr) -> tuple[list[Statement], list[Expr]]:
+        """Return the accumulators' first values in a block of outputs, after statements that bring them there."""
+        words, name, size = self.finish.initial(), f"{self.draft.name}_bias", self.accumulators
+        if self.context.options.updatable:
+            segment = Segment(tuple(words), Storage.DATA, CONTRACT_WORDS // size * size)
+            bias = self.context.segment(name, segment)
+            buffer = self.context.buffer(f"{bias}_chunk", size)
+            return [CopySegment(bias, group, size, buffer)], [Load(buffer, const(a)) for a in range(size)]
+        if self.plan.blocks == 1:
+            return [], [Const(w) for w in words]
+        bias = self.context.table(self.draft, name, words)
+        return [], [Load(bias, add(group, const(a))) for a in range(size)]
+
+    def _weight_word(self, row: Array, first: int) -> int:
+        """Return the weight word of one input for accumulators first … first + fields − 1."""
+        plan, word = self.plan, 0
+        excess = 1 << (plan.weight_bits - 1) if plan.fields > 1 else 0
+        for field in range(plan.fields):
+            for lane in range(plan.lanes):
+                output = (first + field) * plan.lanes + lane
+                if output < len(row) or plan.fields > 1:
+                    weight = int(row[output]) if output < len(row) else 0
+                    word += (weight + excess) << (plan.stride * lane + plan.weight_bits * field)
+        # the bits above the lanes never come down, and are cleared with the rest at the end: negative words get shorter
+        return word & ((1 << (plan.stride * plan.lanes)) - 1)
+
+    def _table(self, group: Rows) -> _Table:
+        """Add the segment of a group's weights: block by block, in each round by round."""
+        plan = self.plan
+        in_data = plan.storage is Storage.DATA
+        chunk = self._round_rows(group) * plan.row_words
+        words: list[int] = []
+        for block in range(plan.blocks):
+            first = block * plan.accumulators
+            fields = [first + h * plan.fields for h in range(plan.row_words)]
+            words += [self._weight_word(row, field) for row in group.weights for field in fields]
+            # whole rounds, so that none lies in two data contracts
+            nothing = [self._weight_word(np.zeros(0, dtype=object), field) for field in fields]
+            words += nothing * (-len(words) % chunk // plan.row_words if in_data else 0)
+        per_contract = CONTRACT_WORDS // chunk * chunk if in_data else 0
+        name = self.context.segment(f"{self.draft.name}_weights", Segment(tuple(words), plan.storage, per_contract))
+        buffer = self.context.buffer(f"{name}_round" if in_data else f"{name}_table", chunk if in_data else len(words))
+        if not in_data:
+            self.draft.body.append(CopySegment(name, const(0), len(words), buffer))
+        return _Table(name, buffer, len(words) // plan.blocks, chunk)
+
+    def _round_rows(self, group: Rows) -> int:
+        """Return the inputs of a round: whole words of the group's own source."""
+        units = max(self.plan.round_rows // group.unit, 1)
+        return group.unit * min(units, -(-len(group.weights) // group.unit))
+
+    # -- statements ------------------------------------------------------------------------------------------------
+
+    def _block(
+        self, tables: Sequence[_Table | None], laned: Laned, block: Expr, starts: Sequence[Expr]
+    ) -> list[Statement]:
+        body: list[Statement] = [Let(f"acc{a}", start) for a, start in enumerate(starts)]
+        if self.plan.fields > 1:
+            body.append(Let("total", const(0)))
+        for index, (group, table) in enumerate(zip(self.groups, tables, strict=True)):
+            if table is None:
+                body += self._literals(group)
+                continue
+            looped = self._looped(group, table, Var(f"base{index}") if self.plan.blocks > 1 else const(0))
+            if self.sums_words:
+                looped = [Block((Let("pairs", const(0)), *looped, self._gathered(group)))]
+            body += looped
+        body += self._correction()
+        body.append(Note(self.finish.said()))
+        for a in range(self.accumulators):
+            body += self.finish.store(a, laned, add(block, const(a)))
+        return body
+
+    def _literals(self, group: Rows) -> list[Statement]:
+        """Write every round out, the weights as literals; inputs without weights are left out."""
+        body: list[Statement] = []
+        words = [[self._weight_word(row, a) for a in range(self.accumulators)] for row in group.weights]
+        if group.unit == 1:
+            reads = {k: _scalar(group.source, self._index(group, k)) for k, row in enumerate(words) if any(row)}
+            return list(self._inputs(reads, _Literals(words)))
+        for start in range(0, len(words), group.unit):
+            used = [k for k in range(min(group.unit, len(words) - start)) if any(words[start + k])]
+            if used:
+                literal = _Literals(words[start : start + group.unit])
+                body += self._word(group, self._index(group, start), used, literal, [])
+        return body
+
+    def _looped(self, group: Rows, table: _Table, base: Expr) -> list[Statement]:
+        """Loop over the rounds of a table; what is left of the inputs after them comes apart."""
+        size, rows = self._round_rows(group), len(group.weights)
+        # a word of bytes can be read to its end: what is too much there has weights of 0, or comes after the input
+        padded = group.unit == BYTES and self.plan.storage is Storage.DATA
+        full = -(-rows // size) if padded else rows // size
+        body: list[Statement] = []
+        if full > 1:
+            inner = self._round(group, table, Var("i"), Var("r"), min(size, rows))
+            first = Induction("i", self._index(group, 0), self._stride(group, size))
+            second = Induction("r", base, table.chunk)
+            assert isinstance(first.start, Const)
+            body.append(loop("i", full, inner, start=first.start.value, step=first.step, also=[second]))
+        elif full:
+            body += self._round(group, table, self._index(group, 0), base, min(size, rows))
+        if full * size < rows:
+            done = full * size
+            at, row = self._index(group, done), add(base, const(done * self.plan.row_words))
+            body += self._round(group, table, at, row, rows - done)
+        return body
+
+    def _index(self, group: Rows, row: int) -> Expr:
+        """Return where the word of an input is: a byte of the packed input, or a word of a buffer."""
+        position = group.first + row
+        if isinstance(group.source, Packed):
+            return const(group.source.start + position * group.source.width)
+        return const(position // group.unit)
+
+    def _stride(self, group: Rows, rows: int) -> int:
+        return rows * group.source.width if isinstance(group.source, Packed) else rows // group.unit
+
+    def _round(self, group: Rows, table: _Table, at: Expr, row: Expr, rows: int) -> list[Statement]:
+        """Handle the inputs of a round, the first of which is at an index; its weights are at a word of the segment."""
+        plan = self.plan
+        body: list[Statement] = []
+        copy: list[Statement] = []
+        place = row
+        if plan.storage is Storage.DATA:
+            copy = [CopySegment(table.segment, row, rows * plan.row_words, table.buffer)]
+            place = const(0)
+        if group.unit == 1:
+            reads = {k: _scalar(group.source, add(at, const(self._stride(group, k)))) for k in range(rows)}
+            return [*copy, *self._inputs(reads, _Loads(table.buffer, place, plan.row_words))]
+        if group.unit != BYTES:  # a round of several words
+            body, copy = copy, []
+        for start in range(0, rows, group.unit):
+            weights = _Loads(table.buffer, add(place, const(start * plan.row_words)), plan.row_words)
+            used = range(min(group.unit, rows - start))
+            body += self._word(group, add(at, const(self._stride(group, start))), used, weights, copy)
+        return body
+
+    def _word(
+        self, group: Rows, at: Expr, used: Sequence[int], weights: _Weights, copy: list[Statement]
+    ) -> list[Statement]:
+        """Handle the inputs `used` of the word at an index, after copying their weights."""
+        plan, source = self.plan, group.source
+        load = LoadInput(at) if isinstance(source, Packed) else Load(source.buffer, at)
+        inner = copy + self._added_up(group, used)
+        if plan.loop_parts and isinstance(weights, _Loads):
+            inner += self._parts_loop(len(used), weights)
+        elif plan.part:
+            for start in range(0, group.unit, plan.part):
+                part = [k for k in used if start <= k < start + plan.part]
+                if part:
+                    inputs = self._inputs(_elements(source, part), weights)
+                    inner += [If(and_(Var("word"), _ones_at(source, part)), inputs)] if plan.skip_parts else inputs
+        else:
+            inner += self._inputs(_elements(source, used), weights)
+        return [Block((Let("word", load), *([If(Var("word"), tuple(inner))] if plan.skip_words else inner)))]
+
+    def _parts_loop(self, count: int, weights: _Loads) -> list[Statement]:
+        """Loop over the parts of a word of bytes, the next one always at its top."""
+        plan, body = self.plan, list[Statement]()
+        full, rest = divmod(count, plan.part)
+        if full:
+            inner = self._top_part(plan.part, weights.moved(Var("s")))
+            inner.append(Assign("word", shl(8 * plan.part, Var("word"))))
+            also = [Induction("s", weights.base, plan.part * plan.row_words)]
+            body.append(loop("b", full, inner, also=also))
+        if rest:
+            body += self._top_part(rest, weights.moved(add(weights.base, const(full * plan.part * plan.row_words))))
+        return body
+
+    def _top_part(self, size: int, weights: _Loads) -> list[Statement]:
+        inputs = self._inputs({k: byte(const(BYTES - size + k), Var("part")) for k in range(size)}, weights)
+        let = Let("part", shr(256 - 8 * size, Var("word")))
+        return [Block((let, *([If(Var("part"), tuple(inputs))] if self.plan.skip_parts else inputs)))]
+
+    def _inputs(self, inputs: Mapping[int, Expr], weights: _Weights) -> tuple[Statement, ...]:
+        """Add the products of inputs of a word, by their number in it, to the accumulators."""
+        plan, body = self.plan, list[Statement]()
+        if plan.fields > 1 or plan.skip_elements:
+            for k, x in inputs.items():
+                products = self._products(k, weights)
+                rest = [If(Var(f"x{k}"), products)] if plan.skip_elements else products
+                body.append(Block((Let(f"x{k}", x), *rest)))
+            return tuple(body)
+        numbers = list(inputs)
+        for start in range(0, len(numbers), _TOGETHER):
+            together = numbers[start : start + _TOGETHER]
+            if self.accumulators == 1:
+                body.append(_summed(0, [(inputs[k], weights.word(k, 0)) for k in together]))
+                continue
+            lets = [Let(f"x{k}", inputs[k]) for k in together]
+            sums = [
+                _summed(a, [(Var(f"x{k}"), weights.word(k, a)) for k in together]) for a in range(self.accumulators)
+            ]
+            body.append(Block((*lets, *sums)))
+        return tuple(body)
+
+    def _products(self, k: int, weights: _Weights) -> tuple[Statement, ...]:
+        """Add the products of one input, x, to every accumulator."""
+        plan, x = self.plan, Var(f"x{k}")
+        if plan.fields == 1:
+            return tuple(_summed(a, [(x, weights.word(k, a))]) for a in range(self.accumulators))
+        body: list[Statement] = [] if self.sums_words else [Assign("total", add(Var("total"), x))]
+        for h in range(-(-self.accumulators // plan.fields)):
+            body.append(Let(f"w{k}_{h}", weights.word(k, h)))
+            word = Var(f"w{k}_{h}")
+            for field in range(min(plan.fields, self.accumulators - h * plan.fields)):
+                shift, offset = plan.field_place(field)
+                if offset == 0 and shift:
+                    body.append(Assign(word.name, shr(shift - plan.field_place(field - 1)[0], word)))
+                masked = and_(word, const(self.finish.ones(offset, plan.weight_bits)))
+                body.append(_summed(h * plan.fields + field, [(x, masked)]))
+        return tuple(body)
+
+    # -- what weights without a sign add too much -------------------------------------------------------------------
+
+    def _added_up(self, group: Rows, used: Sequence[int]) -> list[Statement]:
+        """Add a word's inputs to `pairs`, those of all lanes at once."""
+        if not self.sums_words:
+            return []
+        word: Expr = Var("word")
+        if isinstance(group.source, Laned):
+            return [Assign("pairs", add(Var("pairs"), word))]
+        if len(used) < BYTES:
+            word = and_(word, _ones_at(group.source, used))
+        low = const(_spread(_PAIR_BITS, 8))
+        pairs = add(and_(shr(8, word), low), and_(word, low))
+        return [Assign("pairs", add(Var("pairs"), pairs))]
+
+    def _gathered(self, group: Rows) -> Statement:
+        """Add the lanes of `pairs` up."""
+        pairs: Expr = Var("pairs")
+        if isinstance(group.source, Laned):
+            lanes, stride = group.source.lanes, group.source.stride
+        else:
+            low = const(_spread(2 * _PAIR_BITS, _PAIR_BITS))
+            pairs = add(and_(shr(_PAIR_BITS, pairs), low), and_(pairs, low))
+            lanes, stride = 256 // (2 * _PAIR_BITS), 2 * _PAIR_BITS
+        ones = const(sum(1 << (stride * lane) for lane in range(lanes)))
+        top = shr(stride * (lanes - 1), mul(pairs, ones))
+        total = top if stride * lanes == 256 else and_(top, const((1 << stride) - 1))
+        return Assign("total", add(Var("total"), total))
+
+    def _correction(self) -> list[Statement]:
+        """Take away what storing weights as w + 2^(bits − 1) has added: 2^(bits − 1) · Σx in every lane."""
+        plan = self.plan
+        if plan.fields == 1:
+            return []
+        excess = 1 << (plan.weight_bits - 1)
+        body: list[Statement] = [
+            Note(f"Weights are stored as w + {excess}: take that times the sum of the inputs away.")
+        ]
+        for a in range(self.accumulators):
+            offset = plan.field_place(a % plan.fields)[1]
+            lanes = const(self.finish.ones(offset, 1) * excess)
+            body.append(Assign(f"acc{a}", sub(Var(f"acc{a}"), mul(Var("total"), lanes))))
+        return body
+
+
+def _adds_up(group: Rows) -> bool:
+    """Return whether the inputs of a group can be added up a word at a time."""
+    source = group.source
+    units = -(-len(group.weights) // group.unit)
+    if group.unit == 1:
+        return False
+    if isinstance(source, Laned):
+        return units * source.lanes * ((1 << source.bits) - 1) < 1 << source.stride
+    return units <= _PAIR_WORDS
+
+
+def _scalar(source: Source, at: Expr) -> Expr:
+    """Return the input at an index of a source that has a word, or some bytes, for each."""
+    return source.read_at(at) if isinstance(source, Packed) else Load(source.buffer, at)
+
+
+def _elements(source: Source, numbers: Iterable[int]) -> dict[int, Expr]:
+    """Return inputs of the variable `word`, by their number in it."""
+    if isinstance(source, Laned):
+        return {k: source.lane(Var("word"), k) for k in numbers}
+    return {k: byte(const(k), Var("word")) for k in numbers}
+
+
+def _ones_at(source: Source, numbers: Iterable[int]) -> Const:
+    """Return a word with ones where some of its inputs are."""
+    if isinstance(source, Laned):
+        return const(sum(((1 << source.bits) - 1) << (source.stride * k) for k in numbers))
+    return const(sum(255 << (248 - 8 * k) for k in numbers))
+
+
+def _spread(stride: int, bits: int) -> int:
+    return sum(((1 << bits) - 1) << place for place in range(0, 256, stride))
+
+
+def _summed(a: int, products: Iterable[tuple[Expr, Expr]]) -> Statement:
+    """Return acc := product + (… + acc): operands are computed from the right, so each product is added where it is."""
+    total: Expr = Var(f"acc{a}")
+    for x, w in products:
+        if w != Const(0):
+            total = add(mul(x, w), total)
+    return Assign(f"acc{a}", total)
