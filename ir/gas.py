@@ -52,6 +52,8 @@ COPY_WORD = 3
 COLD_ACCOUNT = 2_600
 WARM_ACCOUNT = 100
 COLD_SLOT, WARM_SLOT = 2_100, 100
+NEW_SLOT, CHANGED_SLOT = 20_000, 2_900
+"""SSTORE to a slot that has been read already."""
 
 WORD = 32
 _SELECTOR = 4
@@ -189,6 +191,14 @@ class Costs:
     """Gas of the constructor besides copying the code."""
     constructor_account = COLD_ACCOUNT + 380
     """Decoding the address of a data contract, its EXTCODEHASH, and writing the address into the code."""
+    constructor_owner = 23_870
+    """The same of an updatable contract's owner: a slot that is written first (22,100), an event."""
+    stage_frame = 29_200
+    """Staging a chunk, apart from the new contract, the copying, and what noting the time costs: a slot (22,100), the
+    reading of two others (4,200), an event."""
+    first_activation, another_chunk = 9_360, 27_970
+    """Activating the first weights in the transaction that stages the last chunk, apart from that; and for each chunk
+    staged before: a slot written first (22,100), one cleared (2,900 − 4,800), three slots and an account read."""
     sizes = Sizes()
 
     def __init__(self, program: Program) -> None:
@@ -231,6 +241,17 @@ class Costs:
         settled = Counter(s.name for s in walk(section.body) if isinstance(s, Let | Assign))
         self._passing = {s.name for s in walk(section.body) if isinstance(s, Let)}
         self._passing = {name for name in self._passing if reads[name] == settled[name] == 1}
+
+    def staging(self, length: int, longest: int) -> float:
+        """Return the gas of staging a chunk, apart from the new contract and from noting the time.
+
+        Args:
+            length: The chunk's bytes.
+            longest: Bytes of the longest chunk, for which there is room.
+        """
+        words = -(-length // WORD)
+        # copied to memory, and once more by the init code
+        return self.stage_frame + 2 * (memory_gas(words) + COPY_WORD * words)
 
     # -- statements ------------------------------------------------------------------------------------------------
 

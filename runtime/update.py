@@ -18,6 +18,9 @@ from .chain import Chain
 from .contract import Contract, encode_call
 from .transactions import Addresses, Call, Plan, Step
 
+INIT_BYTES = 11
+"""Init code of a chunk's contract, besides the chunk."""
+
 ACTIVATE = "activate"
 """Name of the step that puts new weights in use."""
 

@@ -40,6 +40,8 @@ class SolidityCosts(Costs):
     answer, answer_element = 190, 105
     """The loop that encodes an array: a comparison, JUMPI, MLOAD, MSTORE and the steps of three variables a round."""
     fixed_address = PUSH
+    slot = 150
+    """Measured: the call of `_weightsTable`, the check that weights are in use, and what stays on the stack for it."""
 
     def __init__(self, program: Program) -> None:
         super().__init__(program)

@@ -30,6 +30,7 @@ from ml2sc.ir.gas import (
     Costs,
     Shares,
     Sizes,
+    memory_gas,
 )
 from ml2sc.ir.program import OpCode, Program, Section
 
@@ -69,6 +70,9 @@ class VyperCosts(Costs):
     """What venom saves of that: lengths and places stay on the stack."""
     constructor = 20
     constructor_account = COLD_ACCOUNT + 150
+    constructor_owner = 23_090
+    stage_frame = 28_780
+    first_activation, another_chunk = 8_250, 27_850
     sizes = Sizes(frame=395, section=60, variable=4, assign=4, address=3, index=22, branch=5, loop=35, copy=150)
 
     def __init__(self, program: Program, longer: int, *, venom: bool = False) -> None:
@@ -94,6 +98,12 @@ class VyperCosts(Costs):
         length = -(-self.program.input.length // WORD)
         longest = -(-(self.program.input.length + self.longer) // WORD) + 1
         return _FIRST_WORD + frames + temporaries + longest + (packed + 1) + (length + 1) + (packed + 2)
+
+    def staging(self, length: int, longest: int) -> float:
+        words, room = -(-length // WORD), -(-(longest + self.longer) // WORD)
+        # some ten copies from frame to frame; argument, init code and what it is put together in; the init code's own
+        copied = 29 * words + memory_gas(3 * room)
+        return self.stage_frame + copied + memory_gas(words) + COPY_WORD * words
 
     def frame_gas(self) -> float:
         # CALLDATACOPY, `slice`, `concat`, into the variable, two of `abi_decode`

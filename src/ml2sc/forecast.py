@@ -9,10 +9,11 @@ from typing import Any
 from ml2sc.backends import Artifact
 from ml2sc.backends.base import costs_of
 from ml2sc.ir import gas
-from ml2sc.ir.forks import ETH_CALL_GAS, FORKS, Fork
+from ml2sc.ir.forks import CREATION, ETH_CALL_GAS, FORKS, INITCODE_WORD, Fork
 from ml2sc.ir.interpret import Profile
 from ml2sc.ir.program import Program
 from ml2sc.runtime.deploy import data_contract_init
+from ml2sc.runtime.update import INIT_BYTES, update_calls
 
 _ADDRESS = bytes(12) + b"\xff" * 20
 """An address as a constructor's argument; it may have a zero byte now and then, at 12 gas less."""
@@ -28,7 +29,7 @@ class Forecast:
         worst: The most such a call can cost: every branch taken, no byte of calldata zero, the tolerance added.
         layers: The average, by layer.
         deploy: The transaction that creates the contract.
-        weights: The transactions that create its data contracts, together.
+        weights: The transactions that create its data contracts (and put the first weights in use), together.
         largest: The most a creating transaction takes of what the fork lets a transaction use.
         code_bytes: Bytes of the contract's code.
         init_bytes: Bytes of its init code with the constructor's arguments.
@@ -101,7 +102,7 @@ def forecast(
     costs, bytecode = costs or target_costs(artifact), artifact.bytecode
     mean = gas.estimate(costs, fork, gas.Shares(profile))
     worst = gas.estimate(costs, fork, gas.Shares(worst=True))
-    arguments = _ADDRESS * len(artifact.data)
+    arguments = _ADDRESS * (1 if artifact.updatable else len(artifact.data))
     if bytecode is None:
         size = gas.code_bytes(costs.program, costs.sizes)
         # code has few zero bytes
@@ -110,9 +111,12 @@ def forecast(
         size, init = len(bytecode.runtime), bytecode.creation + arguments
     words = -(-size // gas.WORD)
     execution = costs.constructor + gas.memory_gas(words) + gas.COPY_WORD * words
-    execution += costs.constructor_account * len(artifact.data)
+    execution += costs.constructor_owner if artifact.updatable else costs.constructor_account * len(artifact.data)
     deploy = fork.creation(init, size, execution)
-    data = [_data_contract(contents, fork) for contents in artifact.data]
+    if artifact.updatable:
+        data = _first_weights(artifact, fork, costs)
+    else:
+        data = [_data_contract(contents, fork) for contents in artifact.data]
     deposits = [0, *(len(d) + 1 for d in artifact.data)]
     counted = [
         total if fork.deposit_counts else total - fork.deposit * bytes_
@@ -144,6 +148,22 @@ def _data_contract(contents: bytes, fork: Fork) -> int:
     # see data_contract_init: five instructions, CODECOPY, RETURN
     execution = 3 * gas.PUSH + 2 * gas.PUSH_ZERO + 3 + gas.COPY_WORD * words + gas.memory_gas(words)
     return fork.creation(init, size, execution)
+
+
+def _first_weights(artifact: Artifact, fork: Fork, costs: gas.Costs) -> list[int]:
+    """Return the gas of the transactions that stage and activate an updatable contract's first weights."""
+    found, longest = [], max(map(len, artifact.data))
+    for index, (_, calldata) in enumerate(update_calls(artifact)):
+        length = len(artifact.data[index])
+        execution = costs.staging(length, longest) + CREATION + fork.deposit * (length + 1)
+        execution += INITCODE_WORD * -(-(length + INIT_BYTES) // gas.WORD)
+        # the slot with the time is written first, and then again
+        execution += gas.NEW_SLOT if index == 0 else gas.CHANGED_SLOT
+        if index == len(artifact.data) - 1:
+            execution += costs.first_activation + costs.another_chunk * index + (gas.CHANGED_SLOT if index else 0)
+        zeros = calldata.count(0)
+        found.append(round(fork.transaction(zeros, len(calldata) - zeros, execution)))
+    return found
 
 
 def as_facts(artifact: Artifact, profile: Profile | None) -> dict[str, Any]:

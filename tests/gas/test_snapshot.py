@@ -35,13 +35,20 @@ CASES = [
     for target in ("solidity", "vyper")
     for precision in ("int8", "auto")
 ]
+CASES += [
+    ("breast_cancer", "solidity", "int8 updatable"),
+    ("breast_cancer", "vyper", "int8 updatable"),
+    ("digits", "solidity", "int8 updatable"),
+]
 
 
 def compiled(folder: Path, target: str, precision: str) -> Artifact:
-    """Return the example compiled: `int8` with its calibration data, `auto` without any."""
+    """Return the example compiled: `int8` with its calibration data, perhaps updatable; `auto` without any."""
+    precision, _, updatable = precision.partition(" ")
     calibration = folder / "calibration.npz" if precision == "int8" else None
     try:
-        artifact = ml2sc.compile(folder / f"{folder.name}.onnx", target, precision, calibration)
+        path = folder / f"{folder.name}.onnx"
+        artifact = ml2sc.compile(path, target, precision, calibration, updatable=bool(updatable))
         return build(artifact, Toolchain())
     except ToolchainError as error:
         pytest.skip(str(error))
@@ -74,7 +81,8 @@ def check_prediction(artifact: Artifact, packed: list[bytes], measured: dict[str
         assert facts["predicted"] == pytest.approx(measured["classifyPacked mean"], rel=limit)
     assert facts["worst"] >= measured["classifyPacked max"]
     assert facts["deploy"] == pytest.approx(measured["deploy"], rel=DEPLOYMENT)
-    assert facts["weights"] == measured["weights"]
+    # creating data contracts is known to the unit; staging chunks takes the contract's own code
+    assert facts["weights"] == pytest.approx(measured["weights"], rel=DEPLOYMENT if artifact.updatable else 0)
 
 
 def measured(artifact: Artifact, folder: Path) -> dict[str, int]:
