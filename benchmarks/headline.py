@@ -22,18 +22,10 @@ BEST: dict[Example, tuple[str, tuple[float, ...]]] = {
 }
 """The best known gas of an inference, and what ours should be at most: Solidity, Vyper."""
 
-FORMATS = (("int8", True), ("auto", False))
-"""Precision, and whether calibration data is given."""
-
 
 def jobs() -> list[Job]:
     """Return what is measured."""
-    ours: list[Job] = [
-        Ours(example, target, precision, calibrated=calibrated)
-        for example in EXAMPLES
-        for precision, calibrated in FORMATS
-        for target in TARGETS
-    ]
+    ours = [Ours(example, target) for example in EXAMPLES for target in TARGETS]
     return [*ours, *(PaperWay(example) for example in EXAMPLES)]
 
 
@@ -61,11 +53,7 @@ def goals(figures: Mapping[Job, Figures]) -> Iterator[Goal]:
 
 def report(figures: Mapping[Job, Figures], folder: Path) -> str:
     """Return the page."""
-    return f"""Gas against the size of the network is in [growth.md](growth.md), gas a multiply-accumulate in
-[per-mac.md](per-mac.md), gas a parameter in [per-parameter.md](per-parameter.md), time and memory of compiling in
-[times.md](times.md).
-
-## What there is to beat
+    return f"""## What there is to beat
 
 {goal_table(goals(figures))}
 
@@ -78,8 +66,8 @@ multiply-accumulates in 10.37 M gas) has no counterpart here yet: ml2sc has no c
 
 {_contracts(figures)}
 
-Every contract is checked on all test samples of its network, bit for bit. auto: no calibration data, inputs within
-±65,536, errors of at most 1e-6. Predicted: what the compiler states for the very samples before they are sent.
+int8, with the example's calibration data. Every contract is checked on all test samples of its network, bit for bit.
+Predicted: what the compiler states for the very samples before they are sent.
 
 ## The paper's way
 
@@ -94,18 +82,17 @@ transaction.
 
 
 def _contracts(figures: Mapping[Job, Figures]) -> str:
-    head = ["network", "target", "precision", "decisions", "an inference", "least–most", "predicted"]
+    head = ["network", "target", "decisions", "an inference", "least–most", "predicted"]
     head += ["deployment", "weights", "transactions", "bytes", "times cheaper than the paper's way"]
     rows = []
     for example in EXAMPLES:
         theirs = figures[PaperWay(example)].inference
-        for precision, calibrated in FORMATS:
-            for target in TARGETS:
-                f = figures[Ours(example, target, precision, calibrated=calibrated)]
-                row = [_name(example), target, precision, share(f.agreement), cell(f, f.inference)]
-                row += [f"{f.least:,}–{f.most:,}", f"{f.predicted:,}" if f.predicted else MISSING]
-                row += [gas(f.deploy), gas(f.weights), f"{f.transactions}", f"{f.code_bytes:,}"]
-                rows.append([*row, f"{theirs / f.inference:,.0f}" if f.inference else MISSING])
+        for target in TARGETS:
+            f = figures[Ours(example, target)]
+            row = [_name(example), target, share(f.agreement), cell(f, f.inference)]
+            row += [f"{f.least:,}–{f.most:,}", f"{f.predicted:,}" if f.predicted else MISSING]
+            row += [gas(f.deploy), gas(f.weights), f"{f.transactions}", f"{f.code_bytes:,}"]
+            rows.append([*row, f"{theirs / f.inference:,.0f}" if f.inference else MISSING])
     return table(head, rows)
 
 
