@@ -9,15 +9,11 @@ from ml2sc.ir.gas import Sizes, code_bytes
 from ml2sc.ir.graph import Graph, Tensor
 from ml2sc.ir.program import (
     Expr,
-    Fail,
-    If,
-    Induction,
     InputFormat,
     Let,
     Note,
     Program,
     Statement,
-    Store,
     StoreInput,
     Var,
     WadInput,
@@ -25,20 +21,18 @@ from ml2sc.ir.program import (
     const,
     loop,
     mul,
-    or_,
     sar,
-    sgt,
-    slt,
     sub,
 )
-from ml2sc.ir.types import FixedPoint, Interval
+from ml2sc.ir.types import FixedPoint
 from ml2sc.ir.wad import WAD, Rescale, element_width, input_rescale, output_rescale
 
 from . import elementwise, functions, heads, linear, movement, piecewise
 from .context import LOWERINGS, DraftSection, Lowering, lower_node, lowering
 from .elementwise import at_least, at_most
+from .inputs import in_range, refuse
 from .plan import Activity, PlanOptions
-from .values import Packed, Scalars, Value
+from .values import Packed, Value
 
 __all__ = [
     "LOWERINGS",
@@ -127,7 +121,7 @@ def _lower_inputs(context: Lowering, quantize: DraftSection) -> InputFormat:
         if (interval.lo, interval.hi) == (representable.qmin, representable.qmax):
             context.values[name] = Value.of(packed)
         else:
-            context.values[name] = Value.of(_saturated(context, name, packed, interval))
+            context.values[name] = in_range(context, name, packed, interval)
         rescale = input_rescale(tensor)
         quantize.body.append(Note(_input_note(tensor, rescale)))
         quantize.body.append(_quantize_input(context, tensor, rescale, position, width))
@@ -146,32 +140,10 @@ def _input_note(tensor: Tensor, rescale: Rescale) -> str:
     return f"Input {tensor.name!r}, real {lo:.6g} to {hi:.6g}, in steps of {step:.6g}: q = {quotient}."
 
 
-def _saturated(context: Lowering, name: str, packed: Packed, interval: Interval) -> Scalars:
-    """Emit the section that brings packed elements into the proved interval (or refuses them)."""
-    draft = context.plain_section(
-        f"input_{name}", f"Input {name!r}: {packed.count} values in {interval}", predict=True, classify=True
-    )
-    result = Scalars(context.buffer(f"{draft.name}_values", packed.count), packed.count)
-    element = packed.start // packed.width
-    body: list[Statement] = [Let("x", packed.read_at(Var("p")))]
-    if context.options.strict_input:
-        body.append(_refuse(add(Var("o"), const(element)), interval))
-    else:
-        body += [at_least("x", const(interval.lo)), at_most("x", const(interval.hi))]
-    body.append(Store(result.buffer, Var("o"), Var("x")))
-    draft.body.append(loop("o", packed.count, body, also=[Induction("p", const(packed.start), packed.width)]))
-    return result
-
-
-def _refuse(index: Expr, interval: Interval | Rescale) -> If:
-    outside = or_(slt(Var("x"), const(interval.lo)), sgt(Var("x"), const(interval.hi)))
-    return If(outside, (Fail("InputOutOfRange", (index, Var("x"))),))
-
-
 def _quantize_input(context: Lowering, tensor: Tensor, rescale: Rescale, first: int, width: int) -> Statement:
     body: list[Statement] = [Let("x", WadInput(Var("i")))]
     if context.options.strict_input:
-        body.append(_refuse(Var("i"), rescale))
+        body.append(refuse(Var("i"), rescale.lo, rescale.hi))
     else:
         body += [at_least("x", const(rescale.lo)), at_most("x", const(rescale.hi))]
     interval, zero = tensor.interval, tensor.format.zero_point

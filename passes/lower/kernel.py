@@ -171,7 +171,8 @@ class Kernel:
         self.rows = sum(len(g.weights) for g in groups)
         largest = max(groups, key=lambda g: len(g.weights), default=None)
         self.operator = " + ".join("Gemm + Relu" if n.op_type == "FusedGemm" else n.op_type for n in epilogue.nodes)
-        self.draft = context.section(node, f"{self.operator}, {self.rows} -> {outputs}")
+        self.inputs = context.graph.tensor(node.inputs[1]).shape[0]
+        self.draft = context.section(node, f"{self.operator}, {self.inputs} -> {outputs}")
         seen = context.options.activity.get(self.draft.name)
         self.activity = seen or (largest.activity() if largest else DENSE)
         layer = Layer(
@@ -225,7 +226,7 @@ class Kernel:
         plan = self.plan
         return {
             "operator": self.operator,
-            "macs": self.rows * self.finish.outputs,
+            "macs": self.inputs * self.finish.outputs,
             "bits": plan.proved_bits,
             "lanes": plan.lanes,
             "stride": plan.stride,
@@ -458,7 +459,7 @@ class Kernel:
         if not self.sums_words:
             return []
         word: Expr = Var("word")
-        if isinstance(group.source, Laned):
+        if not _is_bytes(group.source):
             return [Assign("pairs", add(Var("pairs"), word))]
         if len(used) < BYTES:
             word = and_(word, _ones_at(group.source, used))
@@ -469,7 +470,7 @@ class Kernel:
     def _gathered(self, group: Rows) -> Statement:
         """Add the lanes of `pairs` up."""
         pairs: Expr = Var("pairs")
-        if isinstance(group.source, Laned):
+        if isinstance(group.source, Laned) and not _is_bytes(group.source):
             lanes, stride = group.source.lanes, group.source.stride
         else:
             low = const(_spread(2 * _PAIR_BITS, _PAIR_BITS))
@@ -496,13 +497,18 @@ class Kernel:
         return body
 
 
+def _is_bytes(source: Source) -> bool:
+    """Return whether 32 inputs are in a word, a byte each."""
+    return isinstance(source, Packed) or (source.stride == 8 if isinstance(source, Laned) else False)
+
+
 def _adds_up(group: Rows) -> bool:
     """Return whether the inputs of a group can be added up a word at a time."""
     source = group.source
     units = -(-len(group.weights) // group.unit)
     if group.unit == 1:
         return False
-    if isinstance(source, Laned):
+    if isinstance(source, Laned) and not _is_bytes(source):
         return units * source.lanes * ((1 << source.bits) - 1) < 1 << source.stride
     return units <= _PAIR_WORDS
 
@@ -522,7 +528,7 @@ def _elements(source: Source, numbers: Iterable[int]) -> dict[int, Expr]:
 def _ones_at(source: Source, numbers: Iterable[int]) -> Const:
     """Return a word with ones where some of its inputs are."""
     if isinstance(source, Laned):
-        return const(sum(((1 << source.bits) - 1) << (source.stride * k) for k in numbers))
+        return const(sum(((1 << source.bits) - 1) << source.place(k) for k in numbers))
     return const(sum(255 << (248 - 8 * k) for k in numbers))
 
 

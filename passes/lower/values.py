@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ml2sc.ir.program import Expr, Load, LoadInput, add, and_, const, mul, sar, shr
+from ml2sc.ir.program import Expr, Load, LoadInput, add, and_, byte, const, mul, sar, shr
 from ml2sc.ir.types import Array
 
 
@@ -39,7 +39,7 @@ class Packed:
 
 @dataclass(frozen=True, slots=True)
 class Laned:
-    """`lanes` elements to a word, lane j at bit stride · j, as u = q − offset >= 0.
+    """`lanes` elements to a word, as u = q − offset >= 0: the first at bit 0, each `stride` bits above the last.
 
     Attributes:
         buffer: Where.
@@ -48,6 +48,7 @@ class Laned:
         bits: Width of u.
         offset: What u = 0 stands for.
         count: How many elements.
+        from_top: Whether the first is in the top lane instead, and the last at bit 0.
     """
 
     buffer: str
@@ -56,16 +57,24 @@ class Laned:
     bits: int
     offset: int
     count: int
+    from_top: bool = False
 
     @property
     def words(self) -> int:
         """Words of the buffer in use."""
         return -(-self.count // self.lanes)
 
-    def lane(self, word: Expr, lane: int) -> Expr:
-        """Return u of one lane of a word."""
-        shifted = shr(self.stride * lane, word)
-        return shifted if lane == self.lanes - 1 else and_(shifted, const((1 << self.bits) - 1))
+    def place(self, number: int) -> int:
+        """Return the bit where the element of a number in its word starts."""
+        return self.stride * (self.lanes - 1 - number if self.from_top else number)
+
+    def lane(self, word: Expr, number: int) -> Expr:
+        """Return u of the element of a number in a word."""
+        place = self.place(number)
+        if self.stride == 8 and place % 8 == 0:
+            return byte(const(31 - place // 8), word)
+        shifted = shr(place, word)
+        return shifted if place == self.stride * (self.lanes - 1) else and_(shifted, const((1 << self.bits) - 1))
 
 
 @dataclass(frozen=True, slots=True)

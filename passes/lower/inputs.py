@@ -1,0 +1,152 @@
+"""Packed inputs whose proved interval is narrower than their bytes: brought into it, or refused, a word at a time.
+
+A word holds as many elements as there is room for. Every other one at a time, each has a lane twice as wide as itself,
+so that what is added to test it has room. An element q in [lo, hi] is kept as u = q − lo.
+"""
+
+from __future__ import annotations
+
+from ml2sc.ir.program import (
+    Assign,
+    Expr,
+    Fail,
+    If,
+    Induction,
+    Let,
+    LoadInput,
+    OpCode,
+    Statement,
+    Store,
+    Var,
+    add,
+    and_,
+    binary,
+    const,
+    loop,
+    mul,
+    or_,
+    sgt,
+    shl,
+    shr,
+    slt,
+    sub,
+)
+from ml2sc.ir.types import Interval
+
+from .context import DraftSection, Lowering
+from .elementwise import at_least, at_most
+from .values import Laned, Packed, Scalars, Value
+
+_xor = binary(OpCode.XOR)
+_WORD = 256
+
+
+def in_range(context: Lowering, name: str, packed: Packed, interval: Interval) -> Value:
+    """Emit the section that brings packed elements into the proved interval (or refuses them).
+
+    Args:
+        context: The lowering of the graph.
+        name: The graph input.
+        packed: Where its elements are.
+        interval: What each must lie in.
+    """
+    draft = context.plain_section(
+        f"input_{name}", f"Input {name!r}: {packed.count} values in {interval}", predict=True, classify=True
+    )
+    lanes = 32 // packed.width
+    if 32 % packed.width or lanes < 2:
+        return _one_by_one(context, draft, packed, interval)
+    words = -(-packed.count // lanes)
+    result = Laned(
+        context.buffer(f"{draft.name}_words", words),
+        lanes,
+        8 * packed.width,
+        max((interval.hi - interval.lo).bit_length(), 1),
+        interval.lo,
+        packed.count,
+        from_top=True,
+    )
+    body: list[Statement] = [Let("word", LoadInput(Var("p")))]
+    if packed.signed:
+        body.append(Assign("word", _xor(Var("word"), const(_ones(result.stride, result.stride - 1, 1)))))
+    if context.options.strict_input:
+        body += _checked(packed, interval, lanes)
+    halves = [_half(packed, interval, h) for h in range(2)]
+    body += [statement for statements, _ in halves for statement in statements]
+    body.append(Store(result.buffer, Var("o"), or_(halves[0][1], shl(result.stride, halves[1][1]))))
+    draft.body.append(loop("o", words, body, also=[Induction("p", const(packed.start), 32)]))
+    return Value.of(result)
+
+
+def _ones(stride: int, place: int, bits: int) -> int:
+    return sum(((1 << bits) - 1) << (start + place) for start in range(0, _WORD, stride))
+
+
+def _half(packed: Packed, interval: Interval, half: int) -> tuple[list[Statement], Expr]:
+    """Return statements, and u of every other element of `word`, each in a lane of two elements' width."""
+    bits = 8 * packed.width
+    lowest = -(1 << (bits - 1)) if packed.signed else 0  # what an element of zero bits stands for by now
+    lo, top = interval.lo - lowest, interval.hi - interval.lo
+    ones, full = _ones(2 * bits, 0, 1), _ones(2 * bits, 0, bits)
+    name, word = f"v{half}", Var(f"v{half}")
+    body: list[Statement] = [Let(name, and_(shr(bits * half, Var("word")), const(full)))]
+    if lo:
+        # v + 2^bits − lo: the bit above says v >= lo, below it is v − lo
+        body.append(Assign(name, add(word, const(ones * ((1 << bits) - lo)))))
+        keep = f"keep{half}"
+        body.append(Let(keep, and_(shr(bits, word), const(ones))))
+        body.append(Assign(name, and_(word, sub(shl(bits, Var(keep)), Var(keep)))))
+    if interval.hi < lowest + (1 << bits) - 1:
+        over = f"over{half}"
+        body.append(Let(over, and_(shr(bits, add(word, const(ones * ((1 << bits) - 1 - top)))), const(ones))))
+        m = top.bit_length()
+        spread = sub(shl(bits, Var(over)), Var(over))
+        if top == (1 << m) - 1:
+            body.append(Assign(name, and_(or_(word, spread), const(_ones(2 * bits, 0, m)))))
+        else:
+            body.append(Let(f"spread{half}", spread))
+            kept = _xor(or_(word, Var(f"spread{half}")), Var(f"spread{half}"))
+            body.append(Assign(name, add(kept, mul(Var(over), const(top)))))
+    return body, word
+
+
+def _checked(packed: Packed, interval: Interval, lanes: int) -> list[Statement]:
+    """Refuse the first element out of range of those that `word` holds, if there is one."""
+    bits = 8 * packed.width
+    lowest = -(1 << (bits - 1)) if packed.signed else 0
+    lo, hi = interval.lo - lowest, interval.hi - lowest
+    ones, full = _ones(2 * bits, 0, 1), _ones(2 * bits, 0, bits)
+    found: Expr | None = None
+    for half in range(2):
+        v = and_(shr(bits * half, Var("word")), const(full))
+        above = add(v, const(ones * ((1 << bits) - 1 - hi)))
+        # a missing bit says v < lo
+        below = _xor(add(v, const(ones * ((1 << bits) - lo))), const(ones << bits))
+        test = or_(above, below) if lo else above
+        found = test if found is None else or_(found, test)
+    assert found is not None
+    index = add(Var("e"), const(packed.start // packed.width))
+    outside = refuse(index, interval.lo, interval.hi)
+    each: list[Statement] = [Let("x", packed.read_at(Var("q"))), If(sgt(const(packed.count), Var("e")), (outside,))]
+    also = [Induction("e", mul(Var("o"), const(lanes)), 1), Induction("q", Var("p"), packed.width)]
+    inner = loop("k", lanes, each, also=also)
+    return [If(and_(found, const(ones << bits)), (inner,))]
+
+
+def refuse(index: Expr, lo: int, hi: int) -> If:
+    """Return the statement that reverts if the variable x is not in [lo, hi], naming an element."""
+    outside = or_(slt(Var("x"), const(lo)), sgt(Var("x"), const(hi)))
+    return If(outside, (Fail("InputOutOfRange", (index, Var("x"))),))
+
+
+def _one_by_one(context: Lowering, draft: DraftSection, packed: Packed, interval: Interval) -> Value:
+    """Do the same where elements have words of their own, or widths that do not divide a word's."""
+    result = Scalars(context.buffer(f"{draft.name}_values", packed.count), packed.count)
+    body: list[Statement] = [Let("x", packed.read_at(Var("p")))]
+    if context.options.strict_input:
+        body.append(refuse(add(Var("o"), const(packed.start // packed.width)), interval.lo, interval.hi))
+    else:
+        body += [at_least("x", const(interval.lo)), at_most("x", const(interval.hi))]
+    body.append(Store(result.buffer, Var("o"), Var("x")))
+    draft.body.append(loop("o", packed.count, body, also=[Induction("p", const(packed.start), packed.width)]))
+    return Value.of(result)
