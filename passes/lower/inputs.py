@@ -6,6 +6,7 @@ so that what is added to test it has room. An element q in [lo, hi] is kept as u
 
 from __future__ import annotations
 
+from ml2sc.ir.ops.base import op_of
 from ml2sc.ir.program import (
     Assign,
     Expr,
@@ -54,7 +55,9 @@ def in_range(context: Lowering, name: str, packed: Packed, interval: Interval) -
         f"input_{name}", f"Input {name!r}: {packed.count} values in {interval}", predict=True, classify=True
     )
     lanes = 32 // packed.width
-    if 32 % packed.width or lanes < 2:
+    readers = [use.node for use in context.graph.uses(name)]
+    taken_apart = not all(node.op_type in {"Gemm", "FusedGemm"} or op_of(node).moves for node in readers)
+    if 32 % packed.width or lanes < 2 or taken_apart:
         return _one_by_one(context, draft, packed, interval)
     words = -(-packed.count // lanes)
     result = Laned(
@@ -140,7 +143,7 @@ def refuse(index: Expr, lo: int, hi: int) -> If:
 
 
 def _one_by_one(context: Lowering, draft: DraftSection, packed: Packed, interval: Interval) -> Value:
-    """Do the same where elements have words of their own, or widths that do not divide a word's."""
+    """Do the same for each by itself: where a word holds no whole number of them, or its readers take it apart."""
     result = Scalars(context.buffer(f"{draft.name}_values", packed.count), packed.count)
     body: list[Statement] = [Let("x", packed.read_at(Var("p")))]
     if context.options.strict_input:

@@ -94,6 +94,7 @@ class PlanOptions:
     Attributes:
         weights: "auto", "code" or "data": where tables of weights may live.
         optimize: "inference", "balanced" or "deploy": how many inferences the deployment is spread over.
+        expected_calls: That number itself; None: `optimize` decides.
         strict_input: Revert on an input out of range instead of saturating.
         literals: Whether weights and constants may stand in the code as literals.
         unroll: Inputs handled in one round of a loop over inputs that have a word each.
@@ -107,6 +108,7 @@ class PlanOptions:
 
     weights: str = "auto"
     optimize: str = "inference"
+    expected_calls: int | None = None
     strict_input: bool = False
     literals: bool = True
     unroll: int = 16
@@ -127,7 +129,7 @@ class PlanOptions:
     @property
     def calls(self) -> int:
         """Inferences over which the deployment is spread."""
-        return EXPECTED_CALLS[self.optimize]
+        return self.expected_calls or EXPECTED_CALLS[self.optimize]
 
 
 @dataclass(frozen=True, slots=True)

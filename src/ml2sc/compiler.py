@@ -73,6 +73,7 @@ class Options:
         input_ranges: (lo, hi) of the real values of each input; empty: from the calibration data, else ±65,536.
         weights: Where tables of weights live: `auto`, `code` or `data`.
         optimize: `inference`, `balanced` or `deploy`.
+        expected_calls: Inferences over which the deployment is spread; None: as `optimize` assumes.
         fork: EVM version.
         level: 0, 1 or 2: which passes run on the float graph.
         passes: These instead: a pipeline as text, in which `O2` stands for that level's passes, or the passes
@@ -89,6 +90,7 @@ class Options:
     input_ranges: tuple[tuple[float, float], ...] = ()
     weights: str = "auto"
     optimize: str = "inference"
+    expected_calls: int | None = None
     fork: str = "prague"
     level: int = 2
     passes: str | tuple[Pass, ...] | None = None
@@ -117,6 +119,8 @@ class Options:
         for lo, hi in self.input_ranges:
             if not (float("-inf") < lo < hi < float("inf")):
                 raise UsageError(f"the input range {lo:g},{hi:g} is not a range: LO must be below HI, both finite")
+        if self.expected_calls is not None and self.expected_calls < 1:
+            raise UsageError(f"{self.expected_calls} expected calls: a model is called once or more")
         if self.updatable and self.weights == "code":
             raise UsageError("weights in the code cannot be updated", hint="leave --weights code or --updatable out")
         if not 0 <= self.headroom <= MOST_HEADROOM:
@@ -207,6 +211,7 @@ def compile(  # noqa: A001  the library's verb
     plan = PlanOptions(
         weights=options.weights,
         optimize=options.optimize,
+        expected_calls=options.expected_calls,
         strict_input=options.strict_input,
         code_limit=FORKS[options.fork].code_limit,
         updatable=options.updatable,

@@ -23,10 +23,13 @@ contract TinyAuto {
     uint256 private constant _PACKED_LENGTH = 12;
 
     /// @dev Where the memory starts that the inference works in; below it are the compiler's own variables.
-    uint256 private constant _MEMORY = 512;
+    uint256 private constant _MEMORY = 736;
 
     /// @dev Bytes of it.
     uint256 private constant _MEMORY_SIZE = 160;
+
+    // Masks and factors that layers use again and again: LAYER_number, in the order of their use.
+    uint256 private constant _INPUT_X_0 = 0x0000000000000001000000000000000100000000000000010000000000000001;
 
     // ------------------------------------------------------------------------------------------------------------
     // The model
@@ -150,15 +153,24 @@ contract TinyAuto {
     /// @dev Input 'x': 3 values in [-4194304, 4194304].
     function _inputX() private pure {
         assembly ("memory-safe") {
-            for { let o := add(_MEMORY, 0x0040) let p := _MEMORY } lt(o, add(_MEMORY, 0x00a0)) { o := add(o, 32) p := add(p, 4) } {
-                let x := sar(224, mload(p))
-                if slt(x, not(4194303)) {
-                    x := not(4194303)
-                }
-                if sgt(x, 4194304) {
-                    x := 4194304
-                }
-                mstore(o, x)
+            for { let o := add(_MEMORY, 0x0040) let p := _MEMORY } lt(o, add(_MEMORY, 0x0060)) { o := add(o, 32) p := add(p, 32) } {
+                let word := mload(p)
+                word := xor(word, 0x8000000080000000800000008000000080000000800000008000000080000000)
+                let v0 := and(word, 0xffffffff00000000ffffffff00000000ffffffff00000000ffffffff)
+                v0 := add(v0, 0x80400000000000008040000000000000804000000000000080400000)
+                let keep0 := and(shr(32, v0), _INPUT_X_0)
+                v0 := and(v0, sub(shl(32, keep0), keep0))
+                let over0 := and(shr(32, add(v0, 0xff7fffff00000000ff7fffff00000000ff7fffff00000000ff7fffff)), _INPUT_X_0)
+                let spread0 := sub(shl(32, over0), over0)
+                v0 := add(xor(or(v0, spread0), spread0), mul(over0, 8388608))
+                let v1 := and(shr(32, word), 0xffffffff00000000ffffffff00000000ffffffff00000000ffffffff)
+                v1 := add(v1, 0x80400000000000008040000000000000804000000000000080400000)
+                let keep1 := and(shr(32, v1), _INPUT_X_0)
+                v1 := and(v1, sub(shl(32, keep1), keep1))
+                let over1 := and(shr(32, add(v1, 0xff7fffff00000000ff7fffff00000000ff7fffff00000000ff7fffff)), _INPUT_X_0)
+                let spread1 := sub(shl(32, over1), over1)
+                v1 := add(xor(or(v1, spread1), spread1), mul(over1, 8388608))
+                mstore(o, or(v0, shl(32, v1)))
             }
         }
     }
@@ -168,8 +180,11 @@ contract TinyAuto {
         assembly ("memory-safe") {
             // Proved for all inputs: -42331197669376 <= sum <= 42331197669376; with what is added from the
             // start -42331195572224 <= acc <= 42331199766528 < 2^46: 4 lanes of 47 bits a word.
-            let acc0 := 0x080000040000100000080000200000100000400000200000
-            acc0 := add(mul(mload(add(_MEMORY, 0x0080)), 0x0ffffffa80000000000c0000000000057fffffffffe60000), add(mul(mload(add(_MEMORY, 0x0060)), 0x0ffffff82000000000073ffffffffffbffffffffffd30000), add(mul(mload(add(_MEMORY, 0x0040)), 0x05e000000000027ffffffffff27fffffffffc00000), acc0)))
+            let acc0 := 0x09e0000400000a900008000023000010000061c000200000
+            {
+                let word := mload(add(_MEMORY, 0x0040))
+                acc0 := add(mul(and(shr(160, word), 16777215), 0x0ffffffa80000000000c0000000000057fffffffffe60000), add(mul(and(shr(192, word), 16777215), 0x0ffffff82000000000073ffffffffffbffffffffffd30000), add(mul(shr(224, word), 0x05e000000000027ffffffffff27fffffffffc00000), acc0)))
+            }
             // Every lane at once: negative lanes become 0, acc >> 22, stored.
             let keep0 := and(shr(46, acc0), 0x200000000000400000000000800000000001)
             acc0 := and(acc0, sub(shl(46, keep0), keep0))

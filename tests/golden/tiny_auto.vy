@@ -22,6 +22,9 @@ _PACKED_LENGTH: constant(uint256) = 12
 # @dev Bytes that a longer packed input may have to be refused with an error of its own.
 _MAX_LENGTH: constant(uint256) = 1036
 
+# @dev Masks and factors that layers use again and again: LAYER_number, in the order of their use.
+_INPUT_X_0: constant(bytes32) = 0x0000000000000001000000000000000100000000000000010000000000000001
+
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The model
@@ -94,8 +97,8 @@ def modelHash() -> bytes32:
 @internal
 @pure
 def _predict(packed: uint256[2]) -> int256[2]:
-    input_x_values: uint256[3] = self._input_x(packed)
-    fc1_gemm_out: uint256[1] = self._fc1_gemm(input_x_values)
+    input_x_words: uint256[1] = self._input_x(packed)
+    fc1_gemm_out: uint256[1] = self._fc1_gemm(input_x_words)
     fc2_gemm_out: uint256[1] = self._fc2_gemm(fc1_gemm_out)
     fc2_gemm_out_scalars: uint256[2] = self._unpack_fc2_gemm_out(fc2_gemm_out)
     wad: int256[2] = self._dequantize(fc2_gemm_out_scalars)
@@ -105,8 +108,8 @@ def _predict(packed: uint256[2]) -> int256[2]:
 @internal
 @pure
 def _classify(packed: uint256[2]) -> uint256:
-    input_x_values: uint256[3] = self._input_x(packed)
-    fc1_gemm_out: uint256[1] = self._fc1_gemm(input_x_values)
+    input_x_words: uint256[1] = self._input_x(packed)
+    fc1_gemm_out: uint256[1] = self._fc1_gemm(input_x_words)
     fc2_gemm_out: uint256[1] = self._fc2_gemm(fc1_gemm_out)
     argmax_out: uint256[1] = self._argmax(fc2_gemm_out)
     label: uint256[1] = self._decide(argmax_out)
@@ -158,34 +161,43 @@ def _quantize(wads: int256[3]) -> uint256[2]:
 
 @internal
 @pure
-def _input_x(packed: uint256[2]) -> uint256[3]:
+def _input_x(packed: uint256[2]) -> uint256[1]:
     """
     @dev Input 'x': 3 values in [-4194304, 4194304].
     """
-    input_x_values: uint256[3] = empty(uint256[3])
-    p: uint256 = 0
-    for o: uint256 in range(3):
-        x: int256 = convert(convert(packed[p >> 5] << ((p & 31) << 3), bytes32), int256) >> 224
-        if x < -4_194_304:
-            x = -4_194_304
-        if x > 4_194_304:
-            x = 4_194_304
-        input_x_values[o] = convert(convert(x, bytes32), uint256)
-        p = unsafe_add(p, 4)
-    return input_x_values
+    input_x_words: uint256[1] = empty(uint256[1])
+    word: uint256 = packed[0]
+    word = word ^ convert(0x8000000080000000800000008000000080000000800000008000000080000000, uint256)
+    v0: uint256 = word & convert(0xffffffff00000000ffffffff00000000ffffffff00000000ffffffff, uint256)
+    v0 = unsafe_add(v0, convert(0x80400000000000008040000000000000804000000000000080400000, uint256))
+    keep0: uint256 = (v0 >> 32) & convert(_INPUT_X_0, uint256)
+    v0 = v0 & unsafe_sub(keep0 << 32, keep0)
+    over0: uint256 = (unsafe_add(v0, convert(0xff7fffff00000000ff7fffff00000000ff7fffff00000000ff7fffff, uint256)) >> 32) & convert(_INPUT_X_0, uint256)
+    spread0: uint256 = unsafe_sub(over0 << 32, over0)
+    v0 = unsafe_add((v0 | spread0) ^ spread0, unsafe_mul(over0, 8_388_608))
+    v1: uint256 = (word >> 32) & convert(0xffffffff00000000ffffffff00000000ffffffff00000000ffffffff, uint256)
+    v1 = unsafe_add(v1, convert(0x80400000000000008040000000000000804000000000000080400000, uint256))
+    keep1: uint256 = (v1 >> 32) & convert(_INPUT_X_0, uint256)
+    v1 = v1 & unsafe_sub(keep1 << 32, keep1)
+    over1: uint256 = (unsafe_add(v1, convert(0xff7fffff00000000ff7fffff00000000ff7fffff00000000ff7fffff, uint256)) >> 32) & convert(_INPUT_X_0, uint256)
+    spread1: uint256 = unsafe_sub(over1 << 32, over1)
+    v1 = unsafe_add((v1 | spread1) ^ spread1, unsafe_mul(over1, 8_388_608))
+    input_x_words[0] = v0 | (v1 << 32)
+    return input_x_words
 
 
 @internal
 @pure
-def _fc1_gemm(input_x_values: uint256[3]) -> uint256[1]:
+def _fc1_gemm(input_x_words: uint256[1]) -> uint256[1]:
     """
     @dev Gemm + Relu + Requantize, 3 -> 4.
     """
     fc1_gemm_out: uint256[1] = empty(uint256[1])
     # Proved for all inputs: -42331197669376 <= sum <= 42331197669376; with what is added from the
     # start -42331195572224 <= acc <= 42331199766528 < 2^46: 4 lanes of 47 bits a word.
-    acc0: uint256 = convert(0x080000040000100000080000200000100000400000200000, uint256)
-    acc0 = unsafe_add(unsafe_mul(input_x_values[2], convert(0x0ffffffa80000000000c0000000000057fffffffffe60000, uint256)), unsafe_add(unsafe_mul(input_x_values[1], convert(0x0ffffff82000000000073ffffffffffbffffffffffd30000, uint256)), unsafe_add(unsafe_mul(input_x_values[0], convert(0x05e000000000027ffffffffff27fffffffffc00000, uint256)), acc0)))
+    acc0: uint256 = convert(0x09e0000400000a900008000023000010000061c000200000, uint256)
+    word: uint256 = input_x_words[0]
+    acc0 = unsafe_add(unsafe_mul((word >> 160) & 16_777_215, convert(0x0ffffffa80000000000c0000000000057fffffffffe60000, uint256)), unsafe_add(unsafe_mul((word >> 192) & 16_777_215, convert(0x0ffffff82000000000073ffffffffffbffffffffffd30000, uint256)), unsafe_add(unsafe_mul(word >> 224, convert(0x05e000000000027ffffffffff27fffffffffc00000, uint256)), acc0)))
     # Every lane at once: negative lanes become 0, acc >> 22, stored.
     keep0: uint256 = (acc0 >> 46) & convert(0x200000000000400000000000800000000001, uint256)
     acc0 = acc0 & unsafe_sub(keep0 << 46, keep0)

@@ -8,7 +8,7 @@ pragma solidity ^0.8.24;
  * real = scale * (q - zero point); every sum is proved at compile time to fit its lane of a 256-bit word.
  * Precision int8. Layers:
  * - fc1_gemm: Gemm + Relu + Requantize, 64 -> 70; 20 bits a sum, 12 lanes a word, weights in data contracts.
- * - fc2_gemm: Gemm, 72 -> 3; 21 bits a sum, 3 lanes a word, weights in the code as literals.
+ * - fc2_gemm: Gemm, 70 -> 3; 21 bits a sum, 3 lanes a word, weights in the code as literals.
  */
 contract TinyData {
     /// @notice The packed input has the wrong length.
@@ -335,7 +335,7 @@ contract TinyData {
         }
     }
 
-    /// @dev Gemm, 72 -> 3.
+    /// @dev Gemm, 70 -> 3.
     function _fc2Gemm() private pure {
         assembly ("memory-safe") {
             // Proved for all inputs: -615315 <= sum <= 588795; with what is added from the start 0 <= acc <=

@@ -8,7 +8,7 @@
      so that nothing has to be checked while running. Lanes may be negative on the way: a word is a sum mod 2^256.
      Precision int8. Layers:
      - fc1_gemm: Gemm + Relu + Requantize, 64 -> 70; 20 bits a sum, 12 lanes a word, weights in data contracts.
-     - fc2_gemm: Gemm, 72 -> 3; 21 bits a sum, 3 lanes a word, weights in the code as literals.
+     - fc2_gemm: Gemm, 70 -> 3; 21 bits a sum, 3 lanes a word, weights in the code as literals.
 """
 
 
@@ -320,7 +320,7 @@ def _fc1_gemm(packed: uint256[3]) -> uint256[6]:
 @pure
 def _fc2_gemm(fc1_gemm_out: uint256[6]) -> uint256[1]:
     """
-    @dev Gemm, 72 -> 3.
+    @dev Gemm, 70 -> 3.
     """
     fc2_gemm_out: uint256[1] = empty(uint256[1])
     # Proved for all inputs: -615315 <= sum <= 588795; with what is added from the start 0 <= acc

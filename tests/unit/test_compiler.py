@@ -57,6 +57,7 @@ def product(artifact: Artifact) -> tuple[Any, ...]:
         ({"precision": "w1a8"}, "2 to 32 bits"),
         ({"weights": "cod"}, "unknown weights 'cod'"),
         ({"optimize": "speed"}, "unknown optimize 'speed'"),
+        ({"expected_calls": 0}, "0 expected calls"),
         ({"fork": "pragu"}, "unknown fork 'pragu'"),
         ({"level": 3}, "unknown level '3'"),
         ({"input_ranges": ((1.0, 1.0),)}, "LO must be below HI"),

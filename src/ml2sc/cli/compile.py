@@ -42,7 +42,13 @@ def _parser() -> argparse.ArgumentParser:
         help="range of the inputs' values, once for each input (default: the calibration data's, else -65536,65536)",
     )
     add("--weights", default="auto", metavar="WHERE", help="where weights are: auto (default), code, data")
-    add("--optimize", default="inference", metavar="GOAL", help="inference (default), deploy or balanced")
+    add(
+        "--optimize",
+        default="inference",
+        metavar="GOAL",
+        help="inference (default), balanced or deploy: as if called 10,000 times, 100 times, once",
+    )
+    add("--expected-calls", type=int, metavar="N", help="inferences to spread the deployment's cost over, instead")
     add("--fork", default="prague", metavar="NAME", help="EVM version: prague (default), osaka, glamsterdam")
     add("-O", dest="level", type=int, choices=(0, 1, 2), default=2, help="how much the graph is rewritten (default: 2)")
     add("--passes", metavar="SPEC", help="these passes instead: 'name{option=value},O2,...'")
@@ -86,6 +92,7 @@ def _run(arguments: argparse.Namespace) -> None:
         input_ranges=ranges,
         weights=arguments.weights,
         optimize=arguments.optimize,
+        expected_calls=arguments.expected_calls,
         fork=arguments.fork,
         level=arguments.level,
         passes=arguments.passes,

@@ -117,6 +117,14 @@ def test_the_objective_decides(layer: Layer, weights: str) -> None:
     assert inference[1] >= inference[2] - slack
 
 
+def test_the_number_of_calls_decides_itself() -> None:
+    layer = made(784, 32, 23, 8, unit=32)
+    few, many = (plan_linear(layer, PlanOptions(expected_calls=calls)) for calls in (1, 1_000_000))
+    assert few == plan_linear(layer, PlanOptions(optimize="deploy"))
+    assert deployment_gas(few, layer) < deployment_gas(many, layer)
+    assert inference_gas(few, layer) > inference_gas(many, layer)
+
+
 @given(LAYERS, OPTIONS, st.data())
 def test_a_forced_plan(layer: Layer, options: PlanOptions, data: st.DataObject) -> None:
     wanted = data.draw(st.sampled_from(list(candidates(layer, options))))
