@@ -22,6 +22,14 @@ class DType(Enum):
     BOOL = "bool"
 
 
+_TINY = Fraction(1, 1 << 1000)
+"""Scales below it, or above its reciprocal, are no float64 that can be relied on."""
+_SMALL_BITS = 40
+_SMALL = 2.0**_SMALL_BITS
+_CLEAR = 2.0**-10
+"""Quotients below 2^40 are off by less than 2^-11: division, scale and sum each round by 2^-53 of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class FixedPoint:
     """Integers q that stand for real = scale · (q − zero_point).
@@ -51,10 +59,20 @@ class FixedPoint:
     def quantize(self, real: Array) -> Array:
         """Return the integers nearest to `real` (float64, any shape), ties up, saturated to the format.
 
-        Exact: computed on the rational values of the floats, so it also holds for formats wider than a double.
+        Exact: floats are quotients rounded down only where they are far enough from a whole number and small enough
+        that float64 cannot be wrong about it; else, and for formats wider than that, the rational values are computed.
         """
-        flat = [self.quantize_one(Fraction(v)) for v in np.asarray(real, dtype=np.float64).ravel().tolist()]
-        return integer_array(flat, np.shape(real))
+        flat = np.asarray(real, dtype=np.float64).ravel()
+        with np.errstate(over="ignore", invalid="ignore"):
+            moved = flat / float(self.scale) + 0.5 if _TINY < self.scale < 1 / _TINY else flat * np.nan
+            down = np.floor(moved)
+            clear = (np.abs(moved) < _SMALL) & (np.minimum(moved - down, down + 1 - moved) > _CLEAR)
+        if self.bits > _SMALL_BITS or not clear.any():
+            return integer_array([self.quantize_one(Fraction(v)) for v in flat.tolist()], np.shape(real))
+        q = np.clip(np.where(clear, down, 0).astype(np.int64) + self.zero_point, self.qmin, self.qmax)
+        for index in np.flatnonzero(~clear).tolist():
+            q[index] = self.quantize_one(Fraction(float(flat[index])))
+        return q.reshape(np.shape(real))
 
     def quantize_one(self, real: Fraction) -> int:
         """Return the integer nearest to `real`, ties up, saturated to the format."""
@@ -67,6 +85,9 @@ class FixedPoint:
         if num == 1 and den & (den - 1) == 0 and den < 1 << 900 and _fits_double(integers, self.zero_point):
             exact: Array = np.ldexp((integers - self.zero_point).astype(np.float64), 1 - den.bit_length())
             return exact
+        if _fits_double(integers, self.zero_point, num) and den < 1 << 900 and int(float(den)) == den:
+            quotients: Array = ((integers - self.zero_point) * num).astype(np.float64) / float(den)
+            return quotients  # of two exact numbers
         flat = [(int(v) - self.zero_point) * num / den for v in np.asarray(q).ravel()]
         return np.array(flat, dtype=np.float64).reshape(np.shape(q))
 
@@ -75,11 +96,11 @@ class FixedPoint:
         return f"{'s' if self.signed else 'u'}{self.bits}*{self.scale}{zero}"
 
 
-def _fits_double(integers: Array, zero_point: int) -> bool:
-    """Return whether float64 holds every integer less the zero point exactly."""
+def _fits_double(integers: Array, zero_point: int, factor: int = 1) -> bool:
+    """Return whether float64 holds every integer, less the zero point and times a positive factor, exactly."""
     if integers.dtype != np.int64 or abs(zero_point) >= 1 << 52 or not integers.size:
         return False
-    return max(int(integers.max()), -int(integers.min())) < 1 << 52
+    return (max(int(integers.max()), -int(integers.min())) + abs(zero_point)) * factor < 1 << 53
 
 
 TensorType = DType | FixedPoint

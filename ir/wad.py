@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+import numpy as np
+
 from ml2sc.errors import RangeError
 
 from .analysis import evaluate_exact
@@ -118,8 +120,12 @@ def quantize_inputs(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Arra
     result = {}
     for name in graph.inputs:
         format_, interval = _proved(graph.tensor(name))
-        q = format_.quantize(inputs[name]).ravel()
-        result[name] = integer_array([min(max(int(v), interval.lo), interval.hi) for v in q], graph.tensor(name).shape)
+        q = format_.quantize(inputs[name]).reshape(graph.tensor(name).shape)
+        if q.dtype == np.int64 and interval.signed_bits < 63:
+            result[name] = np.clip(q, interval.lo, interval.hi)
+        else:
+            clamped = [min(max(int(v), interval.lo), interval.hi) for v in q.ravel()]
+            result[name] = integer_array(clamped, q.shape)
     return result
 
 

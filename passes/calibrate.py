@@ -1,16 +1,62 @@
-"""calibrate: the range each tensor really takes, over samples."""
+"""calibrate: the range each tensor really takes, over samples, and how its values are spread over it."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
+
+import numpy as np
 
 from ml2sc.ir.evaluate import evaluate_float
 from ml2sc.ir.graph import Graph
 from ml2sc.ir.types import Array, DType
 
 from .manager import Pass, register_pass
+
+_HALF = 4096
+"""Bins of a histogram on each side of 0."""
+
+
+@dataclass
+class Spread:
+    """A tensor's values over the samples, counted as they come: memory does not grow with the samples.
+
+    Bins are a power of two wide; where a value lies beyond the last one, neighbours are merged two by two.
+
+    Attributes:
+        lo: Least value.
+        hi: Greatest value.
+        width: Real width of a bin.
+        counts: Values in each bin; bin i holds [(i − 4096)·width, (i − 4095)·width).
+    """
+
+    lo: float = math.inf
+    hi: float = -math.inf
+    width: float = 0.0
+    counts: Array = field(default_factory=lambda: np.zeros(2 * _HALF, dtype=np.int64))
+
+    def add(self, values: Array) -> None:
+        """Count the elements of one sample, at least one."""
+        self.lo, self.hi = min(self.lo, float(values.min())), max(self.hi, float(values.max()))
+        largest = max(-self.lo, self.hi)
+        if not largest:
+            self.counts[_HALF] += values.size
+            return
+        if not self.width:
+            self.width = math.ldexp(1.0, math.frexp(largest)[1] - _HALF.bit_length() + 1)
+        while largest >= _HALF * self.width:
+            pairs = self.counts.reshape(-1, 2).sum(axis=1)
+            self.counts = np.concatenate([np.zeros(_HALF // 2, np.int64), pairs, np.zeros(_HALF // 2, np.int64)])
+            self.width *= 2
+        bins = np.floor(values.ravel() / self.width).astype(np.int64) + _HALF
+        self.counts += np.bincount(bins, minlength=2 * _HALF)
+
+    @property
+    def centres(self) -> Array:
+        """The middle of each bin."""
+        return (np.arange(2 * _HALF) - _HALF + 0.5) * self.width
 
 
 @register_pass
@@ -20,20 +66,20 @@ class Calibrate(Pass):
 
     Attributes:
         samples: For each sample the graph inputs' arrays, in their shapes.
+        spreads: Filled by `run`: by tensor how its values are spread.
     """
 
     name: ClassVar[str] = "calibrate"
-    after: ClassVar[tuple[str, ...]] = ("infer_shapes", "fold_constants", "fuse_gemm_relu")
+    after: ClassVar[tuple[str, ...]] = ("infer_shapes", "fold_constants", "fuse_gemm_relu", "equalize")
     samples: Iterable[Mapping[str, Array]] = field(default=(), repr=False)
+    spreads: dict[str, Spread] = field(default_factory=dict, repr=False, init=False, compare=False)
 
     def run(self, graph: Graph) -> bool:
-        observed: dict[str, tuple[float, float]] = {}
+        self.spreads.clear()
         for sample in self.samples:
             for name, value in evaluate_float(graph, dict(sample)).items():
                 tensor = graph.tensor(name)
                 if tensor.type is DType.FLOAT and not tensor.is_constant and value.size:
-                    lo, hi = float(value.min()), float(value.max())
-                    old = observed.get(name, (lo, hi))
-                    observed[name] = min(lo, old[0]), max(hi, old[1])
-        graph.observed = observed
-        return bool(observed)
+                    self.spreads.setdefault(name, Spread()).add(value)
+        graph.observed = {name: (spread.lo, spread.hi) for name, spread in self.spreads.items()}
+        return bool(graph.observed)

@@ -1,8 +1,9 @@
-"""What `--precision` says: `int8`, `wNaM`, `qI.F`, `auto`."""
+"""What `--precision` says: `int8`, `wNaM`, a `wNaM` for each layer (`w7a8/w8a7`), `qI.F`, `auto`."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ml2sc.errors import UsageError
@@ -44,7 +45,34 @@ class Binary:
         return f"q{self.integer_bits}.{self.fraction_bits}"
 
 
-Precision = Integer | Binary
+@dataclass(frozen=True, slots=True)
+class Layered:
+    """Bits of its own for every layer: of its weights, and of the activations it reads.
+
+    Attributes:
+        layers: One for each layer (Gemm, MatMul), in the order in which they are computed.
+    """
+
+    layers: tuple[Integer, ...]
+
+    def __str__(self) -> str:
+        return "/".join(f"w{layer.weight_bits}a{layer.activation_bits}" for layer in self.layers)
+
+    @property
+    def widest(self) -> Integer:
+        """The most bits of any layer."""
+        return Integer(
+            max(layer.weight_bits for layer in self.layers), max(layer.activation_bits for layer in self.layers)
+        )
+
+
+Precision = Integer | Binary | Layered
+
+
+def layered(layers: Iterable[Integer]) -> Integer | Layered:
+    """Return the precision that gives each layer its bits: an `Integer` where all are alike."""
+    every = tuple(layers)
+    return every[0] if len(set(every)) == 1 else Layered(every)
 
 
 def parse_precision(text: str) -> Precision | None:
@@ -55,6 +83,12 @@ def parse_precision(text: str) -> Precision | None:
     """
     if text == AUTO:
         return None
+    if "/" in text:
+        parts = [parse_precision(part) for part in text.split("/")]
+        layers = [part for part in parts if isinstance(part, Integer)]
+        if len(layers) < len(parts):
+            raise UsageError(f"precision {text!r}: a layer's is int8 or wNaM", hint="for instance w7a8/w8a7")
+        return Layered(tuple(layers))
     if text == "int8":
         return Integer(8, 8)
     if match := re.fullmatch(r"w(\d+)a(\d+)", text):
@@ -67,4 +101,6 @@ def parse_precision(text: str) -> Precision | None:
         if not 2 <= result.bits <= WIDEST:
             raise UsageError(f"precision {text!r}: I + F + 1 must be 2 to {WIDEST} bits")
         return result
-    raise UsageError(f"unknown precision {text!r}", hint="int8, wNaM (w8a16), qI.F (q31.32) or auto")
+    raise UsageError(
+        f"unknown precision {text!r}", hint="int8, wNaM (w8a16), w7a8/w8a7 (layer by layer), qI.F (q31.32) or auto"
+    )

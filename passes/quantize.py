@@ -20,8 +20,9 @@ from ml2sc.ir.program import word_multiplier
 from ml2sc.ir.types import Array, DType, FixedPoint, Interval, integer_array, round_half_up
 
 from .error_bounds import ErrorAnalysis, span_of
+from .formats import LINEAR, Formats, readers
 from .manager import Pass, register_pass
-from .precision import WIDEST, Binary, Integer, Precision, parse_precision
+from .precision import WIDEST, Binary, Precision, parse_precision
 from .prescribed import is_prequantized, on_grid, prescription
 
 _ROOMY = 200
@@ -32,9 +33,6 @@ _TABLE_BITS = 10
 """Widest activations that index tables."""
 _TABLE_RESULT_BITS = 16
 """Width of a table's entries where not only layers and other tables read them."""
-_LINEAR = frozenset({"Gemm", "FusedGemm", "MatMul"})
-"""Operators that read activations, not accumulators."""
-
 _PRECISE_BESIDE_PRESCRIBED = 32
 """Fraction bits of constants in scalar computations of a model that comes quantised."""
 
@@ -119,11 +117,13 @@ class _Quantization:
         self.target = Graph(graph.name)
         self.precision = precision
         self.bounds = bounds
-        self.precise_bits = (
-            precision.fraction_bits
-            if isinstance(precision, Binary)
-            else max(16, precision.weight_bits + 4, precision.activation_bits + 4)
-        )
+        self.widths: Formats | None = None
+        if isinstance(precision, Binary):
+            self.precise_bits = precision.fraction_bits
+        else:
+            self.widths = Formats(graph, precision)
+            widest = self.widths.widest
+            self.precise_bits = max(16, widest.weight_bits + 4, widest.activation_bits + 4)
         if is_prequantized(graph):  # the model's own rounding shows what ours adds: let it add little
             self.precise_bits = max(self.precise_bits, _PRECISE_BESIDE_PRESCRIBED)
         # constants give their names to their integers, but for shapes and indices, which are copied as they are
@@ -197,7 +197,7 @@ class _Quantization:
             raw = self.raw(name)
             if raw.name not in self._narrow:
                 own = f"{name}.q"
-                to = self.formats.get(own) or self._activation_format(raw.format, self._range(name))
+                to = self.formats.get(own) or self._activation_format(raw.format, name)
                 raw = self._requantize(raw, to, own)
                 self._narrow.add(raw.name)
             self._activation[name] = raw.name
@@ -242,22 +242,22 @@ class _Quantization:
     def table_formats(self, node: Node) -> tuple[Tensor, FixedPoint] | None:
         if not self._tabulated(node):
             return None
-        assert isinstance(self.precision, Integer)
-        narrow = all(use.op_type in _LINEAR or self._tabulated(use) for use in self._readers(node.output))
-        bits = self.precision.activation_bits if narrow else _TABLE_RESULT_BITS
+        assert self.widths is not None
+        narrow = all(use.op_type in LINEAR or self._tabulated(use) for use in readers(self.source, node.output))
+        bits = self.widths.activation(node.output) if narrow else _TABLE_RESULT_BITS
         extent = self._range(node.output)
-        step = _span_step(extent, Integer(self.precision.weight_bits, bits))
+        step = _span_step(extent, bits)
         return self.activation(node.inputs[0]), self.formats.get(node.output) or _unsigned(extent, step, bits)
 
     def _tabulated(self, node: Node) -> bool:
         """Whether an operator is looked up in a table."""
-        bits = self.precision.activation_bits if isinstance(self.precision, Integer) else WIDEST
+        bits = WIDEST if self.widths is None else self.widths.activation(node.inputs[0])
         return op_of(node).tabulated and bits <= _TABLE_BITS and not self._precise(node.output)
 
     def _precise(self, name: str) -> bool:
         """Whether a float tensor reaches an output or a decision without being requantised on the way."""
         if name not in self._precisely_read:
-            uses = [use.node for use in self.source.uses(name) if use.node.op_type not in _LINEAR]
+            uses = [use.node for use in self.source.uses(name) if use.node.op_type not in LINEAR]
             self._precisely_read[name] = (
                 name in self.source.outputs
                 or name == self.source.decision
@@ -265,40 +265,34 @@ class _Quantization:
             )
         return self._precisely_read[name]
 
-    def _readers(self, name: str) -> list[Node]:
-        """Return the operators that read a float tensor, or elements that are only moved from it."""
-        uses = [use.node for use in self.source.uses(name)]
-        moved = [output for use in uses if op_of(use).moves for output in use.outputs if output]
-        return [use for use in uses if not op_of(use).moves] + [r for output in moved for r in self._readers(output)]
-
     def weight_scale(self, weights: Array, x: FixedPoint, output: str) -> Fraction:
-        if isinstance(self.precision, Binary):
-            return Fraction(1, 1 << self.precision.fraction_bits)
+        if self.widths is None:
+            return self._binary().scale
         if output in self.formats:
             return self.formats[output].scale / x.scale
         top = float(np.abs(weights).max(initial=0.0))
         if top == 0.0:
             return Fraction(1)
-        scale = Fraction(top) * (1 << self.headroom) / ((1 << (self.precision.weight_bits - 1)) - 1)
-        target = self._requantized_range(output)
+        scale = Fraction(top) * (1 << self.headroom) / ((1 << (self.widths.weights(output) - 1)) - 1)
+        target = self._requantized(output)
         if target is None:
             return scale
         # The activations' scale must be the accumulators' times 2^S. Either they are rounded up to that (losing up to
         # a bit of the activations), or the weights' scale is (losing up to a bit of the weights): the lesser loss.
-        step = _span_step(target, self.precision)
+        step = _span_step(self._range(target), self.widths.activation(target))
         ratio = step / (x.scale * scale)
         shift = _ceil_log2(ratio) - 1
         finer = ratio / Fraction(2) ** shift
         return scale * finer if shift >= 0 and finer * finer <= 2 else scale
 
     def step(self, magnitude: float) -> Fraction:
-        if isinstance(self.precision, Binary):
-            return Fraction(1, 1 << self.precision.fraction_bits)
+        if self.widths is None:
+            return self._binary().scale
         exponent = math.frexp(magnitude)[1] if magnitude else 0
         return Fraction(2) ** (exponent - self.precise_bits)
 
-    def constant(self, base: str, real: Array, scale: Fraction) -> Tensor:
-        q = quantize_constant(real, scale)
+    def constant(self, base: str, real: Array, scale: Fraction, correction: Array | None = None) -> Tensor:
+        q = quantize_constant(real if correction is None else real + correction, scale)
         lo, hi = (int(q.min()), int(q.max())) if q.size else (0, 0)
         interval = Interval(lo, hi)
         format_ = FixedPoint(interval.signed_bits, True, scale)
@@ -431,9 +425,9 @@ class _Quantization:
     def _add_input(self, name: str) -> None:
         lo, hi = self.source.input_ranges[name]
         quantized = self.prescribed(name)
-        format_ = self._input_format(lo, hi) if quantized is None else unsigned(prescribed_format(quantized))
+        format_ = self._input_format(name, lo, hi) if quantized is None else unsigned(prescribed_format(quantized))
         ends = [format_.quantize_one(Fraction(v)) for v in (lo, hi)]
-        if isinstance(self.precision, Integer) or quantized is not None:
+        if self.widths is not None or quantized is not None:
             ends = [format_.qmin, format_.qmax]
         tensor = Tensor(name, self.shape(name), format_, interval=Interval(ends[0], ends[1]))
         self.target.add_tensor(tensor)
@@ -449,44 +443,46 @@ class _Quantization:
         for analysis in (self._always, self._unsaturated):
             analysis.add_input(name, error, rounded)
 
-    def _input_format(self, lo: float, hi: float) -> FixedPoint:
-        if isinstance(self.precision, Binary):
+    def _input_format(self, name: str, lo: float, hi: float) -> FixedPoint:
+        if self.widths is None:
             return self._binary()
-        return _unsigned((lo, hi), _span_step((lo, hi), self.precision), self.precision.activation_bits)
+        bits = self.widths.activation(name)
+        return _unsigned((lo, hi), _span_step((lo, hi), bits), bits)
 
     def _binary(self) -> FixedPoint:
         assert isinstance(self.precision, Binary)
         return FixedPoint(self.precision.bits, True, Fraction(1, 1 << self.precision.fraction_bits))
 
-    def _activation_format(self, raw: FixedPoint, extent: tuple[float, float]) -> FixedPoint:
-        if isinstance(self.precision, Binary):
+    def _activation_format(self, raw: FixedPoint, name: str) -> FixedPoint:
+        if self.widths is None:
             return self._binary()
-        ratio = _span_step(extent, self.precision) / raw.scale
+        extent, bits = self._range(name), self.widths.activation(name)
+        ratio = _span_step(extent, bits) / raw.scale
         step = raw.scale * (1 << max(_ceil_log2(ratio), 0))
-        return _unsigned(extent, step, self.precision.activation_bits)
+        return _unsigned(extent, step, bits)
 
     def _range(self, name: str) -> tuple[float, float]:
         """Return the real range of a float tensor: as observed, else as proved."""
         lo, hi = span_of(self.bounds[name])
         if name in self.source.observed:
             lo, hi = max(lo, self.source.observed[name][0]), min(hi, self.source.observed[name][1])
-        return _steady(lo), _steady(hi)
+        return steady(lo), steady(hi)
 
-    def _requantized_range(self, name: str) -> tuple[float, float] | None:
-        """Return the range of the tensor that a layer's output is requantised as, or None if it never is.
+    def _requantized(self, name: str) -> str | None:
+        """Return the float tensor that a layer's output is requantised as, or None if it never is.
 
         That tensor comes after the Relu, Clip, constant Add or movement that follows the layer.
         """
         while (use := self.source.only_use(name)) is not None:
-            if use.op_type in _LINEAR or self._tabulated(use):
-                return self._range(name)
+            if use.op_type in LINEAR or self._tabulated(use):
+                return name
             passes = use.op_type in {"Relu", "Clip"} or op_of(use).moves
             adds = use.op_type in {"Add", "Sub"} and any(self.is_constant(i) for i in use.inputs)
             if not (passes or adds) or len(use.outputs) != 1:
                 return None
             name = use.output
         uses = self.source.uses(name)
-        return self._range(name) if any(u.node.op_type in _LINEAR or self._tabulated(u.node) for u in uses) else None
+        return name if any(u.node.op_type in LINEAR or self._tabulated(u.node) for u in uses) else None
 
 
 def quantize_constant(real: Array, scale: Fraction) -> Array:
@@ -505,7 +501,7 @@ def _outward(value: float, rounded: Callable[[float], int]) -> Fraction:
     return Fraction(rounded(mantissa * (1 << 24))) * Fraction(2) ** (exponent - 24)
 
 
-def _steady(value: float) -> float:
+def steady(value: float) -> float:
     """Return a value rounded to 24 bits.
 
     The last bits of a sum depend on the order in which a processor's BLAS adds; the compiled contract must not.
@@ -514,11 +510,11 @@ def _steady(value: float) -> float:
     return math.ldexp(round(mantissa * (1 << 24)), exponent - 24)
 
 
-def _span_step(extent: tuple[float, float], precision: Integer) -> Fraction:
-    """Return the step that spreads a range with 0 in it over all integers of the activation format."""
+def _span_step(extent: tuple[float, float], bits: int) -> Fraction:
+    """Return the step that spreads a range with 0 in it over all integers of a format."""
     lo, hi = min(extent[0], 0.0), max(extent[1], 0.0)
     span = Fraction(hi) - Fraction(lo)
-    return (span or Fraction(1)) / ((1 << precision.activation_bits) - 1)
+    return (span or Fraction(1)) / ((1 << bits) - 1)
 
 
 def _unsigned(extent: tuple[float, float], step: Fraction, bits: int) -> FixedPoint:

@@ -39,6 +39,7 @@ def exact_matmul(x: Array, w: Array) -> Array:
 class LinearOp(OpDef):
     """y = x · W + C, with W (and C) constant.
 
+    The attribute `correction`, by output, is added to C when it is quantised (pass `correct_bias`).
     Passes that fold other operators in note in the attribute `slack` how far rounding may have moved C; where it is
     absent W and C are the model's own numbers.
 
@@ -132,10 +133,14 @@ def emit_linear(q: Quantizer, node: Node, x: Tensor, weights: Array, bias: Array
     scale_w = q.weight_scale(weights, x.format, node.output)
     scale = x.format.scale * scale_w
     inputs = [x.name, q.constant(f"{node.name}.weight", weights, scale_w).name]
+    correction = node.attrs.get("correction")
+    if bias is None and correction is not None:
+        bias = np.zeros(())
     if bias is not None:
         full = np.broadcast_to(bias, shape).reshape(-1, shape[-1])
         per_row = bool((full != full[0]).any())
-        inputs.append(q.constant(f"{node.name}.bias", full.reshape(shape) if per_row else full[0], scale).name)
+        moved = None if correction is None or per_row else np.asarray(correction, dtype=np.float64)
+        inputs.append(q.constant(f"{node.name}.bias", full.reshape(shape) if per_row else full[0], scale, moved).name)
     attrs: dict[str, AttrValue] = {"activation": node.attrs["activation"]} if "activation" in node.attrs else {}
     if is_folded(node):
         attrs["slack"] = attr_float(node, "slack", 0.0)

@@ -89,8 +89,15 @@ class Quantizer(Protocol):
     def step(self, magnitude: float) -> Fraction:
         """Return the scale for a constant of that magnitude in a scalar computation."""
 
-    def constant(self, base: str, real: Array, scale: Fraction) -> Tensor:
-        """Add a constant: the integers nearest to real / scale, wide enough for all of them."""
+    def constant(self, base: str, real: Array, scale: Fraction, correction: Array | None = None) -> Tensor:
+        """Add a constant: the integers nearest to real / scale, wide enough for all of them.
+
+        Args:
+            base: Its name, but for a suffix.
+            real: What it stands for.
+            scale: Real size of a step.
+            correction: Added to `real` before rounding: an error that makes up for others.
+        """
 
     def emit(
         self,

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import math
 import os
@@ -19,8 +20,18 @@ from typing import Any
 import numpy as np
 
 from ml2sc.backends import BACKENDS, Artifact, EmitOptions, Toolchain, with_edits, with_settings
+from ml2sc.backends.base import costs_of
 from ml2sc.backends.interface import weights_hash
-from ml2sc.errors import ContractLimitError, InternalError, UnknownNameError, UnsupportedModelError, UsageError
+from ml2sc.calibration import Calibrated, choose_formats
+from ml2sc.errors import (
+    ContractLimitError,
+    InternalError,
+    RangeError,
+    UnknownNameError,
+    UnsupportedModelError,
+    UsageError,
+)
+from ml2sc.fidelity import assess
 from ml2sc.forecast import as_facts, forecast
 from ml2sc.frontend.data import Samples, load_samples, samples_from_arrays
 from ml2sc.frontend.model_file import OnnxModel, contract_name, load_onnx
@@ -29,20 +40,21 @@ from ml2sc.ir import wad
 from ml2sc.ir.analysis import evaluate_exact
 from ml2sc.ir.evaluate import evaluate_float
 from ml2sc.ir.forks import FORKS, Fork
+from ml2sc.ir.gas import Shares, estimate
 from ml2sc.ir.graph import Graph, Tensor
 from ml2sc.ir.interpret import Profile, profile
 from ml2sc.ir.program import MODEL_HASH, Program, Segment, Storage
 from ml2sc.ir.shapes import infer_shapes, remove_constant_nodes
 from ml2sc.ir.types import Array, FixedPoint
 from ml2sc.passes import LEVELS, DumpIr, Instrument, Pass, parse_pipeline, run_pipeline
-from ml2sc.passes.calibrate import Calibrate
-from ml2sc.passes.choose_precision import choose_binary, choose_with_data
 from ml2sc.passes.derive_decision import keep_scores
 from ml2sc.passes.lower import Activity, PlanOptions, lower
 from ml2sc.passes.precision import AUTO, parse_precision
-from ml2sc.passes.prescribed import input_range, is_prequantized, precision_beside
+from ml2sc.passes.prescribed import input_range, is_prequantized
 from ml2sc.passes.prove_ranges import ProveRanges
 from ml2sc.passes.quantize import Quantize
+from ml2sc.passes.search_formats import Candidate
+from ml2sc.passes.tune import Goal
 from ml2sc.passes.updatable import Deployed, ReserveRanges
 
 log = logging.getLogger(__name__)
@@ -58,6 +70,8 @@ LONGEST_TIMELOCK = 10 * 366 * 24 * 3600
 """Seconds."""
 PLANNED_SAMPLES = 32
 """Samples that the planner looks at for zeros."""
+_PRICED_SAMPLES = 8
+"""The same for the many formats that `auto` compares."""
 
 HOPELESS = 3
 """Code estimated at so many times the limit is not compiled: estimates are 0.6 to 1.7 times the truth."""
@@ -69,7 +83,9 @@ class Options:
 
     Attributes:
         target: Name of the backend.
-        precision: `int8`, `wNaM`, `qI.F` or `auto`.
+        precision: `int8`, `wNaM`, one `wNaM` for each layer (`w7a8/w8a7`), `qI.F` or `auto`.
+        min_agreement: Share of the calibration data's decisions that `auto` keeps.
+        tolerance: Error that `auto` stays within: on the calibration data, without them proved for every input.
         input_ranges: (lo, hi) of the real values of each input; empty: from the calibration data, else ±65,536.
         weights: Where tables of weights live: `auto`, `code` or `data`.
         optimize: `inference`, `balanced` or `deploy`.
@@ -87,6 +103,8 @@ class Options:
 
     target: str = "solidity"
     precision: str = AUTO
+    min_agreement: float = 1.0
+    tolerance: float | None = None
     input_ranges: tuple[tuple[float, float], ...] = ()
     weights: str = "auto"
     optimize: str = "inference"
@@ -116,6 +134,15 @@ class Options:
         ):
             if value not in known:
                 raise UnknownNameError(what, str(value), map(str, known))
+        if not 0 < self.min_agreement <= 1:
+            raise UsageError(f"a share of {self.min_agreement:g} of the decisions is none: above 0, at most 1")
+        if self.tolerance is not None and not 0 < self.tolerance < math.inf:
+            raise UsageError(f"a tolerance of {self.tolerance:g} is none: a number above 0")
+        if self.precision != AUTO and (self.tolerance is not None or self.min_agreement < 1):
+            raise UsageError(
+                f"precision {self.precision} is fixed: nothing is left to choose by tolerance or agreement",
+                hint="leave --precision out",
+            )
         for lo, hi in self.input_ranges:
             if not (float("-inf") < lo < hi < float("inf")):
                 raise UsageError(f"the input range {lo:g},{hi:g} is not a range: LO must be below HI, both finite")
@@ -137,11 +164,13 @@ def compile(  # noqa: A001  the library's verb
     *,
     options: Options | None = None,
     example_input: Any = None,
-    observed: Mapping[str, tuple[float, float]] | None = None,
+    calibrated: Calibrated | None = None,
     activity: Mapping[str, str] | None = None,
     deployed: Deployed | None = None,
     dump_ir: str | os.PathLike[str] | None = None,
     explain: Callable[[str], None] | None = None,
+    progress: Callable[[int], None] = lambda count: None,
+    runners_up: Callable[[Sequence[Candidate]], None] | None = None,
     **more: Any,
 ) -> Artifact:
     """Compile a model to a contract's source.
@@ -153,11 +182,13 @@ def compile(  # noqa: A001  the library's verb
         calibration: Typical inputs: path of an .npz, arrays of shape (samples, …), or `Samples`.
         options: The options; further keyword arguments override single ones.
         example_input: Input for exporting a torch module, of shape (1, …).
-        observed: Ranges of the tensors as an earlier calibration observed them, instead of `calibration`.
+        calibrated: What an earlier calibration found, instead of `calibration`.
         activity: How often the inputs of layers were not zero then: `live` of each layer in the manifest's plan.
         deployed: The updatable contract, of the same options, that the weights are for; None for a new one.
         dump_ir: Folder for the graph's text form after each pass.
         explain: Receives what was tried and done, line by line.
+        progress: Called after every format that `auto` tried, with their number.
+        runners_up: Receives the formats `auto` chose between, measured on all samples, its choice among them.
         **more: Fields of `Options`, overriding `options`.
 
     Returns:
@@ -178,36 +209,23 @@ def compile(  # noqa: A001  the library's verb
     keep_scores(reference)
     samples = None if calibration is None else _samples(calibration, reference)
     _declare_ranges(reference, options, samples)
+    _check_ranges(reference, samples)
 
     graph = reference.copy()
     front = _front(options)
     model = _Snapshot(sum(p.changes_model for p in front))
     instruments: list[Instrument] = [_Explain(say, reference)] if explain else []
     instruments += [DumpIr(Path(dump_ir))] if dump_ir is not None else []
-    tail: list[Pass] = [] if samples is None else [Calibrate([samples.sample(i) for i in range(samples.count)])]
-    run_pipeline(graph, [*front, *tail], [model, *instruments])
+    run_pipeline(graph, front, [model, *instruments])
     reference = model.graph
-    if observed is not None:
-        graph.observed = dict(observed)
+    if calibrated is not None:
+        calibrated.apply(graph)
     quantize = next((p for p in front if isinstance(p, Quantize)), None)
     if quantize is not None and not any(isinstance(p, ProveRanges) for p in front):
         raise UsageError(
             "the passes quantise, but do not prove that the sums fit",
             hint="add 'prove_ranges' at the end, or leave 'quantize' out: then both are done as --precision says",
         )
-    if options.updatable:
-        _require_updatable(graph, quantize)
-    if quantize is None:
-        precision = _choose(graph, options.precision, samples, say)
-        formats = None if deployed is None else deployed.formats
-        quantize = Quantize(precision, formats, options.headroom if options.updatable else 0)
-        prove = ReserveRanges(options.headroom, deployed) if options.updatable else ProveRanges()
-        shown = [_Renumbered(i, len(front) + len(tail)) for i in instruments]
-        run_pipeline(graph, [quantize, prove], shown)
-    if not graph.outputs:
-        raise UnsupportedModelError("the model has no output but a label", hint="export its scores as an output, too")
-    reference.outputs = list(graph.outputs)
-
     plan = PlanOptions(
         weights=options.weights,
         optimize=options.optimize,
@@ -215,10 +233,42 @@ def compile(  # noqa: A001  the library's verb
         strict_input=options.strict_input,
         code_limit=FORKS[options.fork].code_limit,
         updatable=options.updatable,
-        # an updatable contract must come out the same whatever its weights are
-        observed={} if samples is None or options.updatable else _layer_inputs(graph, samples),
         activity={name: Activity.read(text) for name, text in (activity or {}).items()},
     )
+    formats, given, before = None, None, graph
+    if options.updatable:
+        _require_updatable(graph, quantize)
+    if quantize is None:
+        given = None if samples is None else [samples.sample(i) for i in range(samples.count)]
+        formats = choose_formats(
+            graph,
+            options.precision,
+            given,
+            Goal(options.min_agreement, options.tolerance),
+            functools.partial(_predicted, plan, options, samples),
+            say,
+            progress,
+            plain=options.updatable,
+            detailed=runners_up is not None,
+        )
+        shown = [_Renumbered(i, len(front)) for i in instruments]
+        run_pipeline(graph, formats.passes, shown)
+        if samples is not None:
+            calibrated = Calibrated.of(graph, formats.passes)
+        if runners_up is not None:
+            runners_up(formats.candidates)
+        before = graph.copy()
+        kept = None if deployed is None else deployed.formats
+        quantize = Quantize(formats.precision, kept, options.headroom if options.updatable else 0)
+        prove = ReserveRanges(options.headroom, deployed) if options.updatable else ProveRanges()
+        shown = [_Renumbered(i, len(front) + len(formats.passes)) for i in instruments]
+        run_pipeline(graph, [quantize, prove], shown)
+    if not graph.outputs:
+        raise UnsupportedModelError("the model has no output but a label", hint="export its scores as an output, too")
+    reference.outputs = list(graph.outputs)
+
+    if samples is not None and not options.updatable:  # that one must come out the same whatever its weights are
+        plan = dataclasses.replace(plan, observed=_layer_inputs(graph, samples))
     program = lower(graph, plan)
     if options.updatable:
         stated = Segment((int.from_bytes(source.hash, "big"),), Storage.DATA, 1)
@@ -243,8 +293,13 @@ def compile(  # noqa: A001  the library's verb
         options,
         input_ranges=tuple(reference.input_ranges[n] for n in reference.inputs),
         passes=_as_text(options.passes),
+        min_agreement=1.0,
+        tolerance=None,
     )
     manifest = _manifest(artifact, graph, program, recorded, quantize.precision, source)
+    manifest["calibrated"] = (calibrated or Calibrated()).to_json()
+    if formats is not None and given is not None:
+        manifest["calibration"] = assess(reference, before, graph, given, formats.methods())
     artifact = dataclasses.replace(
         artifact,
         manifest=manifest,
@@ -323,9 +378,9 @@ def _layer_inputs(graph: Graph, samples: Samples) -> dict[str, Array]:
     return {name: np.array([run[name].ravel() for run in runs]) for name in read}
 
 
-def _profile(graph: Graph, program: Program, samples: Samples) -> Profile:
+def _profile(graph: Graph, program: Program, samples: Samples, most: int = PROFILED_SAMPLES) -> Profile:
     """Count the branches that the calibration data takes."""
-    return profile(program, (wad.pack(graph, q) for q in _chosen(graph, samples, PROFILED_SAMPLES)))
+    return profile(program, (wad.pack(graph, q) for q in _chosen(graph, samples, most)))
 
 
 def _chosen(graph: Graph, samples: Samples, most: int) -> Iterator[dict[str, Array]]:
@@ -470,17 +525,39 @@ def _declare_ranges(graph: Graph, options: Options, samples: Samples | None) -> 
         log.info("the range of input %r is that of the calibration data: %g to %g", name, *graph.input_ranges[name])
 
 
-def _choose(graph: Graph, precision: str, samples: Samples | None, say: Callable[[str], None]) -> str:
-    if is_prequantized(graph):
-        beside = precision_beside(graph, precision)
-        if beside is not None:
-            log.info("the model is quantised: its own formats are used; what it leaves open is %s", beside)
-            return beside
-    if precision != AUTO:
-        return precision
-    if samples is None:
-        return str(choose_binary(graph, say))
-    return str(choose_with_data(graph, [samples.sample(i) for i in range(samples.count)], say))
+def _predicted(plan: PlanOptions, options: Options, samples: Samples | None, graph: Graph) -> int:
+    """Predict the gas of an inference from a quantised graph."""
+    observed = {} if samples is None else _layer_inputs(graph, samples)
+    program = lower(graph, dataclasses.replace(plan, updatable=False, observed=observed))
+    counted = None if samples is None else _profile(graph, program, samples, _PRICED_SAMPLES)
+    return estimate(costs_of(options.target, program, {}), FORKS[options.fork], Shares(counted)).total
+
+
+def _check_ranges(graph: Graph, samples: Samples | None) -> None:
+    """Refuse ranges that `predict` cannot take, and warn of samples outside of theirs.
+
+    Raises:
+        RangeError: all inputs would be 0 as WAD.
+    """
+    outside = set()
+    for name, (lo, hi) in graph.input_ranges.items():
+        if max(abs(lo), abs(hi)) < 1 / wad.WAD:
+            raise RangeError(
+                f"the range of input {name!r}, {lo:g} to {hi:g}, is below 1e-18, the step of its WAD values",
+                tensor=f"%{name}",
+                hint="give the model larger inputs: multiply by a constant in its first operator",
+            )
+        if samples is not None:
+            values = samples.inputs[name].reshape(samples.count, -1)
+            outside |= set(np.flatnonzero(((values < lo) | (values > hi)).any(axis=1)).tolist())
+    if outside and samples is not None:
+        log.warning(
+            "%d of %d calibration samples lie outside the declared input range, the first is number %d: "
+            "inputs saturate there",
+            len(outside),
+            samples.count,
+            min(outside),
+        )
 
 
 # -- what the contract and the manifest say ----------------------------------------------------------------------------
@@ -521,7 +598,6 @@ def _manifest(
             for t in graph.tensors.values()
             if isinstance(t.type, FixedPoint) and t.data is None
         ],
-        "observed": {name: list(ends) for name, ends in graph.observed.items()},
         "plan": list(_plan(program)),
         "data_contracts": [{"bytes": len(d)} for d in artifact.data],
         "toolchain": {},

@@ -133,6 +133,7 @@ def load_folder(directory: str | os.PathLike[str]) -> Artifact:
     Raises:
         ArtifactError: the folder is missing or incomplete, or a file is not what the compiler makes of the model.
     """
+    from ml2sc.calibration import Calibrated
     from ml2sc.compiler import Options
     from ml2sc.compiler import compile as compile_model
     from ml2sc.passes.updatable import Deployed
@@ -147,7 +148,7 @@ def load_folder(directory: str | os.PathLike[str]) -> Artifact:
         options = Options(
             **{**recorded, "input_ranges": ranges, "precision": str(manifest["precision"]), "name": str(name)}
         )
-        observed = {tensor: (float(lo), float(hi)) for tensor, (lo, hi) in manifest["observed"].items()}
+        calibrated = Calibrated.from_json(manifest["calibrated"])
         live = {layer["layer"]: layer["live"] for layer in manifest["plan"] if "live" in layer}
         deployed = Deployed.from_json(manifest["deployed"]) if options.updatable else None
         compiler = manifest["toolchain"]
@@ -159,9 +160,7 @@ def load_folder(directory: str | os.PathLike[str]) -> Artifact:
         if hashlib.sha256(content).hexdigest() != files[file]:
             raise ArtifactError(f"{folder / file} was edited: its hash is not the manifest's", hint=_OTHER_VERSION)
     try:
-        again = compile_model(
-            folder / MODEL, options=options, observed=observed or None, activity=live, deployed=deployed
-        )
+        again = compile_model(folder / MODEL, options=options, calibrated=calibrated, activity=live, deployed=deployed)
     except Ml2scError as error:
         raise ArtifactError(f"{folder / MODEL} does not compile any more\n{error}", hint=_OTHER_VERSION) from error
     expected = {

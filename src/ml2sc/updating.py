@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ml2sc.backends import Artifact, with_edits, with_settings
+from ml2sc.calibration import Calibrated
 from ml2sc.compiler import Options
 from ml2sc.compiler import compile as compile_model
 from ml2sc.errors import ArtifactError, UsageError
@@ -51,11 +52,10 @@ def update(artifact: Artifact, model: Any, *, example_input: Any = None) -> Arti
     assert old is not None
     options = Options(**{**manifest["options"], "precision": manifest["precision"], "name": artifact.name})
     options = dataclasses.replace(options, input_ranges=tuple((lo, hi) for lo, hi in options.input_ranges))
-    observed = {name: (float(lo), float(hi)) for name, (lo, hi) in manifest["observed"].items()}
     new = compile_model(
         model,
         options=options,
-        observed=observed or None,
+        calibrated=Calibrated.from_json(manifest["calibrated"]),
         deployed=Deployed.from_json(manifest["deployed"]),
         example_input=example_input,
     )

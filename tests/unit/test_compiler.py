@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import ml2sc
 from ml2sc.backends.base import Artifact, CompilerRun
+from ml2sc.calibration import Calibrated
 from ml2sc.compiler import Options, build
 from ml2sc.errors import ContractLimitError, DataError, Ml2scError, ToolchainError, UsageError
 from ml2sc.ir import wad
@@ -182,19 +183,21 @@ def test_ranges_come_from_the_calibration_data() -> None:
         ml2sc.compile(tiny(), precision="int8", calibration=x[:, :3])
 
 
-def test_an_observed_range_stands_for_the_data() -> None:
+def test_what_calibration_found_stands_for_the_data() -> None:
     x = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
     first = ml2sc.compile(tiny(), precision="int8", calibration=x)
-    observed = {name: tuple(ends) for name, ends in first.manifest["observed"].items()}
+    calibrated = Calibrated.from_json(json.loads(json.dumps(first.manifest["calibrated"])))
+    assert calibrated.observed
     live = {layer["layer"]: layer["live"] for layer in first.manifest["plan"] if "live" in layer}
     again = ml2sc.compile(
         tiny(),
         precision="int8",
-        observed=observed,
+        calibrated=calibrated,
         activity=live,
         input_ranges=(tuple(first.manifest["inputs"][0]["range"]),),
     )
     assert again.program == first.program
+    assert again.manifest["calibrated"] == first.manifest["calibrated"]
 
 
 # -- the examples -----------------------------------------------------------------------------

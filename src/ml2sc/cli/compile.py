@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from .common import heading, make_parser, one_of, run, table
 
 if TYPE_CHECKING:
     from ml2sc.backends.base import Artifact
+    from ml2sc.passes.search_formats import Candidate
 
 _WEIGHTS = ("auto", "code", "data")
 _OPTIMIZE = ("inference", "deploy", "balanced")
@@ -32,8 +34,27 @@ def _parser() -> argparse.ArgumentParser:
     add("model", nargs="?", metavar="MODEL.onnx", help="the model; left out only with --explain")
     add("--target", default="solidity", metavar="NAME", help="solidity (default), or another backend that is installed")
     add("-o", dest="output", metavar="DIR", help="folder for the results (default: one named after the contract)")
-    add("--precision", default="auto", metavar="P", help="int8, wNaM (w8a16), qI.F (q31.32) or auto (default)")
+    add(
+        "--precision",
+        default="auto",
+        metavar="P",
+        help="int8, wNaM (w8a16), layer by layer (w7a8/w8a7), qI.F (q31.32), auto",
+    )
     add("--calibrate", metavar="data.npz", help="typical inputs: x of shape (samples, ...); chooses ranges and formats")
+    add(
+        "--min-agreement",
+        type=float,
+        default=1.0,
+        metavar="SHARE",
+        help="share of the calibration data's decisions that auto keeps (default: 1)",
+    )
+    add(
+        "--tolerance",
+        type=float,
+        metavar="E",
+        help="auto keeps errors within E: on the calibration data; without them, proved for every input (1e-6)",
+    )
+    add("--plot", metavar="FILE.svg", type=Path, help="draw accuracy against gas of the formats auto chose between")
     add(
         "--input-range",
         action="append",
@@ -80,6 +101,8 @@ def _run(arguments: argparse.Namespace) -> None:
     update = {name: value for name, value in update.items() if value is not None}
     if update and not arguments.updatable:
         raise UsageError(f"--{next(iter(update))} is of use with --updatable only")
+    if arguments.plot is not None and arguments.calibrate is None:
+        raise UsageError("--plot draws what auto chose between on calibration data", hint="add --calibrate data.npz")
 
     from ml2sc.compiler import Options, build
     from ml2sc.compiler import compile as compile_model
@@ -89,6 +112,8 @@ def _run(arguments: argparse.Namespace) -> None:
     options = Options(
         target=arguments.target,
         precision=arguments.precision,
+        min_agreement=arguments.min_agreement,
+        tolerance=arguments.tolerance,
         input_ranges=ranges,
         weights=arguments.weights,
         optimize=arguments.optimize,
@@ -101,18 +126,27 @@ def _run(arguments: argparse.Namespace) -> None:
         updatable=arguments.updatable,
         **update,
     )
-    artifact = compile_model(
-        arguments.model,
-        calibration=arguments.calibrate,
-        options=options,
-        dump_ir=arguments.dump_ir,
-        explain=_explain if arguments.explain else None,
-    )
+    candidates: list[Candidate] = []
+    wanted = arguments.explain or arguments.plot is not None
+    with _formats_bar(quiet=arguments.quiet) as progress:
+        artifact = compile_model(
+            arguments.model,
+            calibration=arguments.calibrate,
+            options=options,
+            dump_ir=arguments.dump_ir,
+            explain=_explain if arguments.explain else None,
+            progress=progress,
+            runners_up=candidates.extend if wanted else None,
+        )
+    if arguments.plot is not None:
+        _draw(artifact, candidates, arguments.plot)
     artifact = build(artifact, Toolchain(arguments.solc))
     folder = Path(arguments.output if arguments.output is not None else artifact.name)
     files = write_folder(artifact, folder)
     if not arguments.quiet:
         _print_summary(artifact)
+        if arguments.explain:
+            print("\n".join(_fidelity(artifact.manifest, candidates)), file=sys.stderr)
     if arguments.json:
         print(json.dumps(_summary(artifact, folder, files), indent=2))
     else:
@@ -127,6 +161,77 @@ def _range(text: str) -> tuple[float, float]:
     if not (lo < hi and abs(lo) < float("inf") and abs(hi) < float("inf")):
         raise UsageError(f"--input-range {text!r}: LO must be less than HI, both finite")
     return lo, hi
+
+
+def _draw(artifact: Artifact, candidates: Sequence[Candidate], path: Path) -> None:
+    """Write the picture of what was chosen between."""
+    from ml2sc.errors import OutputError
+    from ml2sc.plot import picture
+
+    precision = str(artifact.manifest["precision"])
+    if not candidates:
+        raise UsageError(f"there is nothing to draw: {precision} was not chosen from several formats")
+    decides = bool(artifact.manifest["decision"])
+    title = f"{artifact.name}: formats on the calibration data, {precision} chosen"
+    try:
+        path.write_text(picture(candidates, precision, decides=decides, title=title), encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+@contextmanager
+def _formats_bar(*, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """Count on stderr the formats tried, if it is a terminal and they take more than two seconds."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda count: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(unit=" formats", delay=2.0, leave=False, file=sys.stderr) as bar:
+
+        def show(count: int) -> None:
+            bar.update(count - bar.n)
+
+        yield show
+
+
+def _fidelity(manifest: Mapping[str, Any], candidates: Sequence[Candidate]) -> Iterator[str]:
+    """Return what calibration found, layer by layer, and what the choice was between."""
+    found = manifest.get("calibration")
+    if found is None:
+        return
+    rows = [
+        [
+            layer["tensor"],
+            layer["operator"],
+            layer["format"],
+            f"{layer['scale']:.3g}",
+            layer["range"] or "",
+            f"{layer['saturated']:,}",
+            f"{layer['error']:.2g}",
+            f"{layer['added']:.2g}",
+            "" if layer["signal_to_noise"] is None else f"{layer['signal_to_noise']:.1f} dB",
+        ]
+        for layer in found["layers"]
+    ]
+    header = ["tensor", "operator", "format", "scale", "range", "saturated", "error", "added", "signal/noise"]
+    yield f"  on {found['assessed']:,} calibration samples (errors: root of the mean square)"
+    yield from (f"  {line}" for line in table(header, rows))
+    if candidates:
+        rows = [
+            [
+                f"{c.precision}{' *' if str(c.precision) == manifest['precision'] else ''}",
+                f"{c.gas:,}",
+                "" if c.measured is None or not manifest["decision"] else f"{c.measured.kept / c.measured.samples:.2%}",
+                "" if c.measured is None else f"{c.measured.largest:.3g}",
+                "yes" if c.good else "no",
+            ]
+            for c in candidates
+        ]
+        yield "  formats auto chose between (* taken)"
+        yield from (
+            f"  {line}" for line in table(["precision", "gas", "decisions kept", "largest error", "enough"], rows)
+        )
 
 
 def _explain(text: str) -> None:
@@ -153,8 +258,8 @@ def _list_operators(*, as_json: bool) -> None:
 
 
 def _summary(artifact: Artifact, folder: Path, files: Sequence[Path]) -> dict[str, Any]:
-    """Return what `--json` prints: the manifest without what is long (the tensors, what was observed)."""
-    manifest = {key: value for key, value in artifact.manifest.items() if key not in {"tensors", "observed"}}
+    """Return what `--json` prints: the manifest without what is long (the tensors, what calibration found)."""
+    manifest = {key: value for key, value in artifact.manifest.items() if key not in {"tensors", "calibrated"}}
     return {**manifest, "directory": str(folder), "files": [str(path) for path in files], **_sizes(artifact)}
 
 
@@ -176,6 +281,7 @@ def _print_summary(artifact: Artifact) -> None:
     bound, unsaturated = f"{manifest['error_bound']:.3g}", f"{manifest['error_bound_unsaturated']:.3g}"
     lesser = f", {unsaturated} where nothing saturates" if unsaturated != bound else ""
     lines.append(f"  error bound   {bound} on every output{lesser}")
+    lines += _on_the_data(manifest)
     contracts = f"{len(artifact.data)} data contract{'s' if len(artifact.data) > 1 else ''}"
     weights = f" and {sizes['data_bytes']:,} in {contracts}" if artifact.data else ""
     if artifact.bytecode is not None:
@@ -189,6 +295,21 @@ def _print_summary(artifact: Artifact) -> None:
     print("\n".join(lines), file=sys.stderr)
     for warning in artifact.bytecode.warnings if artifact.bytecode is not None else ():
         print(f"warning: {warning}", file=sys.stderr)
+
+
+def _on_the_data(manifest: Mapping[str, Any]) -> list[str]:
+    """Return what is said of the calibration data: decisions, errors, and what to do if they are poor."""
+    found = manifest.get("calibration")
+    if found is None:
+        return []
+    parts = []
+    if found["decision_agreement"] is not None:
+        kept = found["assessed"] - len(found["differing"])
+        least = f"at least {found['agreement_lower_bound']:.2%} of inputs like these"
+        parts.append(f"{kept:,} of {found['assessed']:,} decisions kept ({least}, with 95 % confidence)")
+    parts.append(f"errors up to {found['max_abs_error']:.3g}")
+    lines = [f"  on the data   {', '.join(parts)}"]
+    return lines if found["advice"] is None else [*lines, f"  poor result   {found['advice']}"]
 
 
 def _costs(gas: Mapping[str, Any]) -> list[str]:

@@ -100,3 +100,28 @@ def test_integer_arrays_never_hold_more_than_they_can() -> None:
     assert wide.dtype == object
     assert int(wide[1]) * 4 == 1 << 64
     assert type(as_python_ints(np.array([3]))[0] * (1 << 80)) is int
+
+
+@pytest.mark.parametrize(
+    "scale", [Fraction(1, 255), Fraction(3, 7), Fraction(1, 1 << 20), Fraction(10) ** 400, Fraction(1, 10**400)]
+)
+@pytest.mark.parametrize("bits", [8, 30, 40, 41, 100])
+def test_quantize_is_exact_where_floats_are_not(scale: Fraction, bits: int) -> None:
+    format_ = FixedPoint(bits, False, scale, 3)
+    rng = np.random.default_rng(bits)
+    ties = [
+        float((k + Fraction(1, 2)) * scale) if scale.denominator < 10**300 and scale < 10**300 else 0.0
+        for k in range(-5, 300)
+    ]
+    near = [np.nextafter(v, side) for v in ties for side in (-np.inf, np.inf)]
+    wide = (rng.normal(size=50) * 2.0 ** rng.integers(-60, 200, size=50)).tolist()
+    real = np.array([*ties, *near, *wide, 0.0, 1e308, -1e308, 5e-324])
+    got = format_.quantize(real).tolist()
+    assert got == [format_.quantize_one(Fraction(v)) for v in real.tolist()]
+
+
+@pytest.mark.parametrize("scale", [Fraction(3, 127), Fraction(1, 255), Fraction(7), Fraction((1 << 60) + 1, 3)])
+def test_dequantize_rounds_once(scale: Fraction) -> None:
+    format_ = FixedPoint(40, True, scale, 5)
+    q = np.array([0, 1, -1, 5, 255, -(1 << 39), (1 << 39) - 1, 123_456_789_012])
+    assert format_.dequantize(q).tolist() == [float((int(v) - 5) * scale) for v in q]

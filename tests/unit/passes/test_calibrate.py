@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from ml2sc.ir.parser import parse_graph
-from ml2sc.passes.calibrate import Calibrate
+from ml2sc.passes.calibrate import Calibrate, Spread
 
 TEXT = """
 graph "m"
@@ -27,3 +27,25 @@ def test_nothing_to_observe() -> None:
     graph = parse_graph(TEXT)
     assert not Calibrate().run(graph)
     assert graph.observed == {}
+
+
+def test_values_are_counted_as_they_come() -> None:
+    values = np.random.default_rng(1).normal(size=(50, 7)) * np.geomspace(1e-3, 1e3, 50)[:, None]
+    spread = Spread()
+    for row in values:
+        spread.add(row)
+    assert (spread.lo, spread.hi) == (values.min(), values.max())
+    assert spread.counts.sum() == values.size
+    assert spread.width <= 2 * np.abs(values).max() / 4096
+    for edge in (-100.0, 0.0, 3.0):
+        bins = int(np.floor(edge / spread.width))
+        assert spread.counts[: bins + 4096].sum() == (values < bins * spread.width).sum()
+
+
+def test_zeros_and_constants_can_be_counted() -> None:
+    spread = Spread()
+    spread.add(np.zeros(3))
+    spread.add(np.array([1e-9, -1e-9]))
+    spread.add(np.full(2, 1e9))
+    assert spread.counts.sum() == 7
+    assert (spread.lo, spread.hi) == (-1e-9, 1e9)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from ml2sc.errors import RangeError
@@ -8,9 +7,8 @@ from ml2sc.ir import wad
 from ml2sc.ir.analysis import prove_intervals
 from ml2sc.ir.graph import Graph
 from ml2sc.ir.parser import parse_graph
-from ml2sc.passes.calibrate import Calibrate
-from ml2sc.passes.choose_precision import TARGET_ERROR, choose_binary, choose_with_data
-from ml2sc.passes.precision import Binary, Integer
+from ml2sc.passes.choose_precision import TARGET_ERROR, choose_binary
+from ml2sc.passes.precision import Binary
 from ml2sc.passes.quantize import quantize
 
 SCORES = """
@@ -25,13 +23,6 @@ const %shape: int64[1] = [2]
 output %y
 decision %d
 """
-
-
-def scores(second: float, samples: list[list[float]]) -> tuple[Graph, list[dict[str, np.ndarray]]]:  # type: ignore[type-arg]
-    graph = parse_graph(SCORES.format(second=second))
-    given = [{"x": np.array([s])} for s in samples]
-    Calibrate(given).run(graph)
-    return graph, given
 
 
 def bound(graph: Graph, precision: Binary) -> float:
@@ -60,28 +51,7 @@ def test_no_format_is_good_enough() -> None:
         choose_binary(graph, lambda _: None)
 
 
-def test_the_first_candidate_that_keeps_every_decision() -> None:
-    graph, samples = scores(0.2, [[1.0, 0.0], [-1.0, 0.0], [0.5, 0.5]])
-    said: list[str] = []
-    assert choose_with_data(graph, samples, said.append) == Integer(8, 8)
-    assert said == ["int8: 3 of the first 3 calibration decisions kept"]
-
-
-def test_a_close_decision_needs_a_finer_format() -> None:
-    """The scores differ by a ten-thousandth of themselves: 8 bits of weight cannot tell them apart."""
-    graph, samples = scores(1.0001, [[1.0, 0.0]])
-    said: list[str] = []
-    assert choose_with_data(graph, samples, said.append) == Integer(16, 16)
-    assert [line.split(":")[0] for line in said] == ["int8", "w8a16", "w16a16"]
-    graph, samples = scores(1.0000001, [[1.0, 0.0]])
-    chosen = choose_with_data(graph, samples, said.append)
-    assert isinstance(chosen, Binary)
-
-
-def test_without_a_decision_the_tolerance_counts() -> None:
-    graph, samples = scores(0.2, [[1.0, 0.0]])
-    graph.decision = None
-    graph.prune()
-    chosen = choose_with_data(graph, samples, lambda _: None)
-    assert isinstance(chosen, Binary)
-    assert bound(graph, chosen) <= TARGET_ERROR
+def test_a_tolerance_takes_the_place_of_the_bound() -> None:
+    graph = parse_graph(SCORES.format(second=0.7))
+    chosen = choose_binary(graph, lambda _: None, 1e-3)
+    assert bound(graph, chosen) <= 1e-3 < bound(graph, Binary(chosen.integer_bits, chosen.fraction_bits - 1))

@@ -1,0 +1,92 @@
+"""Pass `correct_bias`: what roundings add to a layer's output on average is taken off its bias.
+
+1. The mean of a layer's sum, over the samples, is W·mean(x) + C in the model and Ŵ·mean(x̂) + Ĉ in integers. Their
+   difference, by output, becomes the layer's attribute `correction`; quantising adds it to C before rounding.
+2. Layers are corrected in the order in which they are computed, each knowing the corrections before it.
+3. The model stays what it is: the stated error bound counts a correction as an error of the bias.
+4. Layers whose bias differs from row to row are left alone, and all of them where there are fewer than 16 samples: the
+   mean of so few is theirs, not that of the inputs to come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from ml2sc.errors import UsageError
+from ml2sc.ir import wad
+from ml2sc.ir.analysis import evaluate_exact, prove_intervals, real_bounds
+from ml2sc.ir.evaluate import evaluate_float
+from ml2sc.ir.graph import Graph, Node
+from ml2sc.ir.types import Array
+
+from .formats import layers_of
+from .manager import Pass, register_pass
+from .precision import parse_precision
+from .quantize import quantize, steady
+
+_FEWEST = 16
+
+
+@register_pass
+@dataclass(frozen=True)
+class CorrectBias(Pass):
+    """Corrects biases for the mean error of weights and activations.
+
+    Attributes:
+        precision: The precision the graph will be quantised to.
+        samples: For each sample the graph inputs' arrays, in their shapes.
+    """
+
+    name: ClassVar[str] = "correct_bias"
+    after: ClassVar[tuple[str, ...]] = ("calibrate", "clip_ranges", "equalize")
+    precision: str = "int8"
+    samples: Sequence[Mapping[str, Array]] = field(default=(), repr=False)
+
+    def run(self, graph: Graph) -> bool:
+        precision = parse_precision(self.precision)
+        if precision is None:
+            raise UsageError("the correct_bias pass needs a precision, not 'auto'")
+        if len(self.samples) < _FEWEST:
+            return False
+        bounds, changed = real_bounds(graph), False
+        reals = [evaluate_float(graph, dict(sample)) for sample in self.samples]
+        for name in [node.name for node in layers_of(graph)]:
+            quantized = quantize(graph, precision, bounds)
+            prove_intervals(quantized)
+            correction = _correction(graph.node(name), quantized, self.samples, reals)
+            if correction is not None and any(correction):
+                node = graph.node(name)
+                graph.replace_node(node, attrs={**node.attrs, "correction": correction})
+                changed = True
+        return changed
+
+
+def _correction(
+    node: Node, quantized: Graph, samples: Sequence[Mapping[str, Array]], reals: Sequence[Mapping[str, Array]]
+) -> tuple[float, ...] | None:
+    """Return the mean of the model's sums less that of the integers', by output; None where it is not defined."""
+    if not quantized.has_node(node.name) or quantized.node(node.name).op_type not in {"Gemm", "FusedGemm"}:
+        return None
+    layer = quantized.node(node.name)
+    x, w = (quantized.tensor(name) for name in layer.inputs[:2])
+    source = reals[0][node.inputs[0]]
+    assert w.data is not None and w.real is not None
+    if source.shape != x.shape:
+        return None
+    exact = np.mean([real[node.inputs[0]] for real in reals], axis=0)
+    integers = (evaluate_exact(quantized, wad.quantize_inputs(quantized, sample))[x.name] for sample in samples)
+    zero, scale = x.format.zero_point, float(x.format.scale) / len(samples)
+    rounded = sum((q - zero for q in integers), np.zeros(x.shape, dtype=object)).astype(np.float64) * scale
+    difference = exact @ w.real - rounded @ w.format.dequantize(w.data)
+    if len(layer.inputs) > 2:
+        c = quantized.tensor(layer.inputs[2])
+        assert c.data is not None and c.real is not None
+        if c.data.ndim > 1:
+            return None
+        # what an earlier correction has put there is part of the integers
+        difference = difference + (c.real - c.format.dequantize(c.data))
+    return tuple(steady(v) for v in difference.reshape(-1, difference.shape[-1]).mean(axis=0).tolist())

@@ -1,0 +1,104 @@
+"""How far a quantised graph's answers are from the model's, on samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from ml2sc.ir import wad
+from ml2sc.ir.analysis import evaluate_exact
+from ml2sc.ir.evaluate import evaluate_float
+from ml2sc.ir.graph import Graph
+from ml2sc.ir.program import MASK
+from ml2sc.ir.types import Array
+
+from .quantize import steady
+
+T = TypeVar("T")
+Sample = Mapping[str, Array]
+
+PROBED = 64
+"""Samples that choices are made on which need no more."""
+
+
+class Answer(NamedTuple):
+    """The model's answer to one sample, in float64.
+
+    Attributes:
+        outputs: All float outputs, flattened.
+        decision: The decision as a word, or None.
+    """
+
+    outputs: Array
+    decision: int | None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was found on some samples.
+
+    Attributes:
+        samples: How many were looked at.
+        kept: Decisions that are the model's; all samples where the model makes none.
+        largest: Largest absolute error of an output.
+        square: Mean square error of the outputs.
+    """
+
+    samples: int
+    kept: int
+    largest: float
+    square: float
+
+    @property
+    def badness(self) -> tuple[int, float]:
+        """What choices compare: decisions lost, then the mean square error, without bits that depend on the machine."""
+        return self.samples - self.kept, steady(self.square)
+
+
+def spread_out(samples: Sequence[T], count: int = PROBED) -> list[T]:
+    """Return at most `count` samples, evenly from the whole of them."""
+    step = max(-(-len(samples) // count), 1)
+    return list(samples[::step])
+
+
+def answers(graph: Graph, samples: Iterable[Sample], outputs: Sequence[str] | None = None) -> list[Answer]:
+    """Return a float graph's answers."""
+    names = graph.outputs if outputs is None else outputs
+    found = []
+    for sample in samples:
+        values = evaluate_float(graph, dict(sample))
+        flat = np.concatenate([np.zeros(0), *(values[name].ravel() for name in names)])
+        label = None if graph.decision is None else int(values[graph.decision].ravel()[0]) & MASK
+        found.append(Answer(flat, label))
+    return found
+
+
+def measure(
+    quantized: Graph,
+    samples: Iterable[Sample],
+    wanted: Iterable[Answer],
+    hopeless: Callable[[int, float], bool] = lambda lost, largest: False,
+) -> Measured:
+    """Run the graph interpreter on samples and compare what the contract would answer.
+
+    Args:
+        quantized: A quantised graph whose ranges are proved.
+        samples: The samples.
+        wanted: The model's answers to them.
+        hopeless: Given the decisions lost and the largest error so far, whether to stop.
+    """
+    count = lost = 0
+    largest = square = 0.0
+    for sample, answer in zip(samples, wanted, strict=True):
+        outcome = wad.outcome(quantized, evaluate_exact(quantized, wad.quantize_inputs(quantized, sample)))
+        error = np.abs(np.array(outcome.outputs, dtype=np.float64) / wad.WAD - answer.outputs)
+        count += 1
+        lost += outcome.decision != answer.decision
+        largest = max(largest, float(error.max(initial=0.0)))
+        square += float((error * error).mean()) if error.size else 0.0
+        if hopeless(lost, largest):
+            break
+    return Measured(count, count - lost, largest, square / max(count, 1))

@@ -1,0 +1,295 @@
+"""What `--precision auto` means with calibration data: the least gas with which the answers are still good enough.
+
+Every layer has its own bits of weights, and of the activations it reads. Inputs of the graph keep whole bytes: nothing
+is saved by less. The search goes down from one width for all of them:
+
+1. Each of these numbers alone is lowered as far as the goal allows; its gas is predicted at every step.
+2. Combinations of what saves gas are tried, the cheapest first, until one reaches the goal together.
+3. From there single steps down are taken that save more, and single steps up that cost nothing.
+
+Everything is decided by predicted gas and by the samples, in a fixed order: the same data gives the same formats.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from ml2sc.errors import Ml2scError, RangeError
+from ml2sc.ir.graph import Graph
+
+from .choose_precision import TARGET_ERROR, Say, choose_binary
+from .formats import layers_of
+from .measure import Measured
+from .precision import Binary, Integer, Precision, layered
+from .tune import Goal, Tuning, Workbench
+
+_UNIFORM = (8, 12, 16, 24, 32)
+"""Widths to go down from: the first of them that reaches the goal."""
+_LEAST_BITS = 2
+_TRIES = 60
+"""Combinations that are tried before the search begins at the uniform width."""
+_WORTH = 500
+"""A format that saves less than a 500th of the gas is not worth the accuracy it costs."""
+_SHOWN = 12
+"""Formats, the cheapest first, that a choice comes with."""
+_BEST_BOUNDS = (1e-6, 1e-9, 1e-12, 1e-15)
+"""Proved bounds of the binary formats that are looked at to say what can be reached."""
+
+Gas = Callable[[Graph], int]
+"""Predicts the gas of an inference from a quantised graph."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A precision that was looked at.
+
+    Attributes:
+        precision: The precision.
+        gas: Predicted gas of an inference.
+        measured: The answers to all samples; None if nobody asked.
+        good: Whether they reach the goal.
+    """
+
+    precision: Precision
+    gas: int
+    measured: Measured | None
+    good: bool
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the search found.
+
+    Attributes:
+        precision: The precision.
+        tuning: The passes that run before quantisation.
+        candidates: The choice and the runners-up, by gas.
+    """
+
+    precision: Precision
+    tuning: Tuning
+    candidates: tuple[Candidate, ...] = ()
+
+
+@dataclass
+class Search:
+    """The search for a precision.
+
+    Attributes:
+        bench: Graph and samples.
+        goal: What must be reached.
+        gas: Predicts gas.
+        say: Receives what is tried.
+        progress: Called after every format tried, with their number.
+        plain: Run no pass that changes weights or biases.
+        detailed: Measure the runners-up on all samples, too: the search itself stops where one fails.
+    """
+
+    bench: Workbench
+    goal: Goal
+    gas: Gas
+    say: Say
+    progress: Callable[[int], None] = lambda count: None
+    plain: bool = False
+    detailed: bool = False
+    _graphs: dict[tuple[Precision, bool], Graph | None] = field(default_factory=dict)
+    _gas: dict[Precision, int | None] = field(default_factory=dict)
+    _good: dict[Precision, bool] = field(default_factory=dict)
+    _tuning: Tuning = field(default_factory=Tuning)
+
+    def run(self) -> Choice:
+        """Return the cheapest precision found.
+
+        Raises:
+            RangeError: none reaches the goal.
+        """
+        base = self._uniform()
+        best: Precision | None = None if base is None else self._descend(base)
+        if base is None or base.activation_bits > _UNIFORM[0]:  # one wide format may be cheaper than many scales
+            binary = self._binary()
+            if binary is not None and (best is None or self._price(binary) < self._price(best)):
+                best = binary
+        if best is None:
+            raise self._refusal()
+        tuning = Tuning()
+        if not (isinstance(best, Binary) or self.plain):
+            limit = self._price(best) + self._price(best) // _WORTH
+            tuning = self.bench.tune(
+                best, self._tuning, lambda graph: self.gas(graph) <= limit and self.bench.meets(graph, self.goal)
+            )
+        return Choice(best, tuning, tuple(self._candidates(best)))
+
+    # -- the steps -------------------------------------------------------------------------------------------------
+
+    def _uniform(self) -> Integer | None:
+        """Return the first width for everything that reaches the goal, and decide on equalisation there."""
+        for bits in _UNIFORM:
+            precision = Integer(bits, bits)
+            try:
+                if not self.plain:
+                    # ranges are clipped, if at all, for the formats found in the end
+                    tuned = self.bench.tune(precision, Tuning())
+                    self._tuning = Tuning(equalize=tuned.equalize, correct=True)
+            except Ml2scError as error:
+                self.say(f"{precision}: {error.message}")
+                self._good[precision] = False
+                continue
+            if self._is_good(precision):
+                return precision
+        return None
+
+    def _binary(self) -> Binary | None:
+        try:
+            binary = choose_binary(self.bench.graph, self.say, self.goal.tolerance or TARGET_ERROR)
+        except RangeError as error:
+            self.say(error.message)
+            return None
+        return binary if self._is_good(binary) else None
+
+    def _descend(self, base: Integer) -> Integer | Precision:
+        layers = len(layers_of(self.bench.graph))
+        if not layers:
+            return base
+        start = tuple([base.weight_bits, base.activation_bits] * layers)
+        knobs = [k for k in range(len(start)) if k % 2 == 0 or not self._reads_input(k // 2)]
+        steps = [self._steps(start, knob) for knob in knobs]
+        best = start
+        for combination in _cheapest_first([[saved for _, saved in s] for s in steps], _TRIES):
+            bits = list(start)
+            for knob, options, taken in zip(knobs, steps, combination, strict=True):
+                bits[knob] = options[taken][0]
+            if self._is_good(_precision(bits)) and self._price(_precision(bits)) <= self._price(_precision(start)):
+                best = tuple(bits)
+                break
+        best = self._polish(best, knobs)
+        return _precision(best)
+
+    def _reads_input(self, layer: int) -> bool:
+        return layers_of(self.bench.graph)[layer].inputs[0] in self.bench.graph.inputs
+
+    def _steps(self, start: Sequence[int], knob: int) -> list[tuple[int, int]]:
+        """Return the widths of one number that save gas, and what they save, the widest first: (bits, gas saved)."""
+        found, price = [(start[knob], 0)], self._price(_precision(start))
+        for bits in range(start[knob] - 1, _LEAST_BITS - 1, -1):
+            changed = _precision([*start[:knob], bits, *start[knob + 1 :]])
+            saved = price - self._price(changed)
+            if saved <= found[-1][1] + price // _WORTH:
+                continue
+            if not self._is_good(changed):
+                break
+            found.append((bits, saved))
+        return found
+
+    def _polish(self, bits: tuple[int, ...], knobs: Sequence[int]) -> tuple[int, ...]:
+        worth = self._price(_precision(bits)) // _WORTH
+        for step, least in ((-1, worth), (1, 0)):
+            moved = True
+            while moved:
+                moved = False
+                for knob in knobs:
+                    changed = (*bits[:knob], bits[knob] + step, *bits[knob + 1 :])
+                    if not _LEAST_BITS <= changed[knob] <= max(_UNIFORM[0], *bits):
+                        continue
+                    saved = self._price(_precision(bits)) - self._price(_precision(changed))
+                    if saved >= least + (step < 0) and self._is_good(_precision(changed)):
+                        bits, moved = changed, True
+        return bits
+
+    # -- what is known of a precision ------------------------------------------------------------------------------
+
+    def _graph(self, precision: Precision, *, correct: bool = True) -> Graph | None:
+        """Return the quantised graph; without corrected biases, which cost time, it has much the same gas."""
+        correct = correct and not self.plain
+        key = precision, correct
+        if key not in self._graphs:
+            tuning = Tuning() if isinstance(precision, Binary) else replace(self._tuning, correct=correct)
+            try:
+                self._graphs[key] = self.bench.quantized(precision, tuning)
+            except Ml2scError as error:
+                self.say(f"{precision}: {error.message}")
+                self._graphs[key] = None
+            self.progress(len(self._graphs))
+        return self._graphs[key]
+
+    def _price(self, precision: Precision) -> int:
+        """Return the predicted gas; a format that cannot be compiled is too dear."""
+        if precision not in self._gas:
+            graph = self._graph(precision, correct=False)
+            try:
+                self._gas[precision] = None if graph is None else self.gas(graph)
+            except Ml2scError as error:
+                self.say(f"{precision}: {error.message}")
+                self._gas[precision] = None
+        gas = self._gas[precision]
+        return _TOO_DEAR if gas is None else gas
+
+    def _is_good(self, precision: Precision) -> bool:
+        if precision not in self._good:
+            graph = self._graph(precision)
+            self._good[precision] = graph is not None and self.bench.meets(graph, self.goal)
+        return self._good[precision]
+
+    def _candidates(self, best: Precision) -> Iterator[Candidate]:
+        """Yield the choice and what else was priced, by gas."""
+        self._price(best)
+        priced = sorted(((gas, str(p), p) for p, gas in self._gas.items() if gas is not None), key=lambda c: c[:2])
+        shown = [entry for entry in priced if entry[2] == best or entry in priced[:_SHOWN]]
+        for gas, _, precision in shown:
+            graph = self._graph(precision)
+            measured = self.bench.measure(graph) if self.detailed and graph is not None else None
+            yield Candidate(precision, gas, measured, self._is_good(precision))
+
+    def _refusal(self) -> RangeError:
+        """Say what can be reached, and what it would cost."""
+        finest: list[Precision] = [Integer(bits, bits) for bits in _UNIFORM[-2:]]
+        for bound in _BEST_BOUNDS:
+            try:
+                finest.append(choose_binary(self.bench.graph, self.say, bound))
+            except RangeError:
+                break
+        found = [(self.bench.measure(graph), p) for p in finest if (graph := self._graph(p)) is not None]
+        total, what = len(self.bench.samples), str(self.goal)
+        if not found:
+            return RangeError(f"no format gives {what}", hint="narrow the range with --input-range")
+        # the largest error counts where a tolerance is asked for, else the decisions lost
+        by_error = self.goal.tolerance is not None
+        best, precision = min(found, key=lambda f: (f[0].largest, 0) if by_error else (total - f[0].kept, f[0].largest))
+        kept = "" if self.bench.graph.decision is None else f", {best.kept:,} of {total:,} decisions kept"
+        price = self._price(precision)
+        cost = "" if price == _TOO_DEAR else f", at {price:,} gas an inference"
+        return RangeError(
+            f"no format gives {what}; the best is {precision}: errors up to {best.largest:.3g}{kept}{cost}",
+            hint="ask for less (--tolerance, --min-agreement), or narrow the range with --input-range",
+        )
+
+
+_TOO_DEAR = 1 << 62
+
+
+def _precision(bits: Sequence[int]) -> Precision:
+    return layered(Integer(w, a) for w, a in zip(bits[::2], bits[1::2], strict=True))
+
+
+def _cheapest_first(saved: Sequence[Sequence[int]], limit: int) -> Iterator[tuple[int, ...]]:
+    """Yield combinations of options, one of each list, those that save most in sum first.
+
+    Args:
+        saved: What the options of each list save, growing, from 0.
+        limit: How many to yield.
+    """
+    first = tuple(len(options) - 1 for options in saved)
+    heap, seen = [(-sum(options[-1] for options in saved), first)], {first}
+    for _ in range(limit):
+        if not heap:
+            return
+        total, combination = heapq.heappop(heap)
+        yield combination
+        for position, taken in enumerate(combination):
+            if taken:
+                less = (*combination[:position], taken - 1, *combination[position + 1 :])
+                if less not in seen:
+                    seen.add(less)
+                    lost = saved[position][taken] - saved[position][taken - 1]
+                    heapq.heappush(heap, (total + lost, less))

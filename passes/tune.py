@@ -1,0 +1,186 @@
+"""Calibration put together: samples, the model's answers to them, and which of its passes help."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from ml2sc.ir import wad
+from ml2sc.ir.analysis import prove_intervals
+from ml2sc.ir.evaluate import evaluate_float
+from ml2sc.ir.graph import Graph
+from ml2sc.ir.types import Array
+
+from .calibrate import Calibrate
+from .clip_ranges import ClipRanges
+from .correct_bias import CorrectBias
+from .equalize import Equalize
+from .manager import Pass, run_pipeline
+from .measure import Measured, Sample, answers, measure, spread_out
+from .precision import Binary, Precision
+from .quantize import quantize
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What the answers to the calibration samples must be like.
+
+    Attributes:
+        agreement: Share of decisions that must be the model's.
+        tolerance: Largest error of an output; None: any.
+    """
+
+    agreement: float = 1.0
+    tolerance: float | None = None
+
+    def __str__(self) -> str:
+        errors = "" if self.tolerance is None else f"errors of at most {self.tolerance:g} on all samples and "
+        return f"{errors}{self.agreement:.6g} of the decisions"
+
+    def allows(self, lost: int, largest: float, samples: int) -> bool:
+        """Whether so many lost decisions of so many samples, and such an error, are good enough."""
+        needed = math.ceil(self.agreement * samples - 1e-9)
+        return samples - lost >= needed and (self.tolerance is None or largest <= self.tolerance)
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Which passes run before quantisation.
+
+    Attributes:
+        equalize: `equalize`.
+        clip: `clip_ranges`.
+        correct: `correct_bias`.
+    """
+
+    equalize: bool = False
+    clip: bool = False
+    correct: bool = False
+
+
+class _Variant(NamedTuple):
+    """A calibrated float graph."""
+
+    graph: Graph
+    calibrate: Calibrate
+
+
+class Workbench:
+    """A float graph with calibration samples, to be quantised in many ways.
+
+    Args:
+        graph: The float graph, which is left as it is.
+        samples: For each sample the graph inputs' arrays, in their shapes.
+
+    Attributes:
+        graph: The same.
+        samples: The samples, those whose decision is the closest first: what loses one loses it soon.
+        order: The numbers of these samples among those given.
+        wanted: The model's answers to them.
+    """
+
+    def __init__(self, graph: Graph, samples: Sequence[Sample]) -> None:
+        self.graph = graph
+        margins = [_margin(graph, sample) for sample in samples]
+        self.order = sorted(range(len(samples)), key=lambda i: (margins[i], i))
+        self.samples = [samples[i] for i in self.order]
+        self.wanted = answers(graph, self.samples)
+        self._given = list(samples)
+        self._variants: dict[bool, _Variant] = {}
+
+    def passes(self, precision: Precision, tuning: Tuning) -> list[Pass]:
+        """Return the passes that a tuning means, to be run on the float graph, in this order."""
+        text, probe = str(precision), spread_out(self._given)
+        calibrate = Calibrate(self._given)
+        found: list[Pass] = [Equalize()] if tuning.equalize else []
+        found.append(calibrate)
+        found += [ClipRanges(text, calibrate.spreads, probe)] if tuning.clip else []
+        found += [CorrectBias(text, probe)] if tuning.correct else []
+        return found
+
+    def quantized(self, precision: Precision, tuning: Tuning) -> Graph:
+        """Return the graph quantised so, its ranges proved.
+
+        Raises:
+            Ml2scError: it cannot be.
+        """
+        variant = self._variant(equalized=tuning.equalize)
+        graph, text, probe = variant.graph.copy(), str(precision), spread_out(self._given)
+        if tuning.clip:
+            ClipRanges(text, variant.calibrate.spreads, probe).run(graph)
+        if tuning.correct:
+            CorrectBias(text, probe).run(graph)
+        quantized = quantize(graph, precision)
+        prove_intervals(quantized)
+        wad.output_error_bound(quantized)
+        return quantized
+
+    def measure(self, quantized: Graph, goal: Goal | None = None) -> Measured:
+        """Compare a quantised graph's answers with the model's, on all samples, or until the goal cannot be reached."""
+        total = len(self.samples)
+        if goal is None:
+            return measure(quantized, self.samples, self.wanted)
+        return measure(quantized, self.samples, self.wanted, lambda lost, worst: not goal.allows(lost, worst, total))
+
+    def meets(self, quantized: Graph, goal: Goal) -> bool:
+        """Whether a quantised graph reaches a goal on the samples."""
+        found, total = self.measure(quantized, goal), len(self.samples)
+        return found.samples == total and goal.allows(total - found.kept, found.largest, total)
+
+    def tune(self, precision: Precision, start: Tuning, accept: Callable[[Graph], bool] = lambda _: True) -> Tuning:
+        """Return the passes that bring the answers to some of the samples closest to the model's.
+
+        They are tried one after the other; one stays if fewer decisions are lost, or as many and the root of the mean
+        square error is halved.
+
+        Args:
+            precision: The precision.
+            start: The tuning to begin with.
+            accept: Says of a quantised graph whether it may be taken.
+        """
+        if isinstance(precision, Binary):
+            return Tuning()
+        probe = spread_out(self.samples)
+        wanted = spread_out(self.wanted)
+        best, least = start, measure(self.quantized(precision, start), probe, wanted).badness
+        for name in ("equalize", "correct", "clip"):
+            tuning = replace(best, **{name: not getattr(best, name)})
+            if (
+                name == "equalize"
+                and not self._variant(equalized=True).graph.observed.keys() - self.graph.tensors.keys()
+            ):
+                continue
+            quantized = self.quantized(precision, tuning)
+            found = measure(quantized, probe, wanted).badness
+            # a small gain may be these samples' alone
+            helps = found[0] < least[0] or (found[0] == least[0] and 4 * found[1] <= least[1])
+            if helps and accept(quantized):
+                best, least = tuning, found
+        return best
+
+    def _variant(self, *, equalized: bool) -> _Variant:
+        if equalized not in self._variants:
+            graph, calibrate = self.graph.copy(), Calibrate(self._given)
+            run_pipeline(graph, [*([Equalize()] if equalized else []), calibrate])
+            self._variants[equalized] = _Variant(graph, calibrate)
+        return self._variants[equalized]
+
+
+def _margin(graph: Graph, sample: Sample) -> float:
+    """Return how far the model's scores are from another decision; 0 where that is not known."""
+    if graph.decision is None:
+        return 0.0
+    values = evaluate_float(graph, dict(sample))
+    node = graph.producer(graph.decision)
+    while node is not None and node.op_type not in {"ArgMax", "GreaterOrEqual"}:
+        node = next((graph.producer(i) for i in node.inputs if i and not graph.tensor(i).is_constant), None)
+    if node is None:
+        return 0.0
+    scores: Array = np.sort(values[node.inputs[0]].ravel())
+    if node.op_type == "ArgMax":
+        return float(scores[-1] - scores[-2]) if scores.size > 1 else 0.0
+    return float(np.abs(scores - values[node.inputs[1]].ravel()).min())

@@ -1,0 +1,65 @@
+"""IR text before and after: the range of a tensor with a rare value far out is drawn in, others stay."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ml2sc.errors import UsageError
+from ml2sc.ir.graph import Graph
+from ml2sc.ir.parser import parse_graph
+from ml2sc.ir.printer import print_graph
+from ml2sc.passes.calibrate import Calibrate, Spread
+from ml2sc.passes.clip_ranges import METHODS, ClipRanges, clipped
+
+TEXT = """
+graph "two"
+input %x: float[1,1]
+range %x [0.0, 1.0]
+const %W: float[1,1] = [100.0]
+const %V: float[1,1] = [1.0]
+
+%h: float[1,1] = MatMul(%x, %W) @fc1
+%y: float[1,1] = MatMul(%h, %V) @fc2
+
+output %y
+"""
+
+
+def calibrated(values: list[float]) -> tuple[Graph, Calibrate, list[dict[str, np.ndarray]]]:  # type: ignore[type-arg]
+    graph, samples = parse_graph(TEXT), [{"x": np.array([[v]])} for v in values]
+    calibrate = Calibrate(samples)
+    calibrate.run(graph)
+    return graph, calibrate, samples
+
+
+def test_one_value_far_out_is_cut_off() -> None:
+    graph, calibrate, samples = calibrated([*np.linspace(0, 0.1, 3000).tolist(), 0.2])
+    before = print_graph(graph)
+    clip = ClipRanges("w16a3", calibrate.spreads, samples)
+    assert clip.run(graph)
+    lo, hi = graph.observed["h"]
+    assert lo == 0
+    assert 9 < hi < 11
+    assert clip.methods["h"] in {"percentile", "mse"}
+    assert print_graph(graph) == before.replace("observed %h [0.0, 20.0]", f"observed %h [0.0, {hi!r}]")
+
+
+@pytest.mark.parametrize("precision", ["w16a8", "w16a17", "q8.8"])
+def test_fine_steps_need_no_clipping(precision: str) -> None:
+    graph, calibrate, samples = calibrated(np.linspace(0, 0.1, 30).tolist())
+    before = dict(graph.observed)
+    assert not ClipRanges(precision, calibrate.spreads, samples).run(graph) or graph.observed["h"][1] > 9
+    assert graph.observed["x"] == before["x"]
+
+
+def test_methods() -> None:
+    spread = Spread()
+    spread.add(np.array([*np.linspace(-1, 1, 20_000), 5.0]))
+    assert clipped(spread, 4, "minmax") == (-1, 5)
+    for method in METHODS[1:]:
+        lo, hi = clipped(spread, 4, method)
+        assert -1.001 <= lo < -0.7
+        assert 0.9 < hi < 2
+    with pytest.raises(UsageError, match="needs a precision"):
+        ClipRanges("auto").run(parse_graph(TEXT))

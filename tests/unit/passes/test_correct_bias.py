@@ -1,0 +1,78 @@
+"""IR text before and after, and what a correction does to the integers' mean error."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ml2sc.errors import UsageError
+from ml2sc.ir import wad
+from ml2sc.ir.analysis import evaluate_exact, prove_intervals
+from ml2sc.ir.evaluate import evaluate_float
+from ml2sc.ir.graph import Graph
+from ml2sc.ir.parser import parse_graph
+from ml2sc.ir.printer import print_graph
+from ml2sc.passes.correct_bias import CorrectBias
+from ml2sc.passes.precision import Integer
+from ml2sc.passes.quantize import quantize
+
+# of two bits: the weights become 1, 0 and 0
+BEFORE = """
+graph "one"
+input %x: float[1,3]
+range %x [0.0, 1.0]
+const %W: float[3,1] = [1.0, 0.25, 0.25]
+
+%y: float[1,1] = MatMul(%x, %W) @fc
+
+output %y
+"""
+SAMPLES = [{"x": np.array([[1.0, a, 1.0]])} for a in np.linspace(0, 1, 17).tolist()]
+
+
+def mean_error(graph: Graph) -> float:
+    quantized = quantize(graph, Integer(2, 8))
+    prove_intervals(quantized)
+    errors = []
+    for sample in SAMPLES:
+        q = evaluate_exact(quantized, wad.quantize_inputs(quantized, sample))["y"]
+        errors.append(quantized.tensor("y").format.dequantize(q) - evaluate_float(graph, sample)["y"])
+    return abs(float(np.mean(errors)))
+
+
+def test_the_mean_error_goes_into_the_bias() -> None:
+    graph = parse_graph(BEFORE)
+    plain = mean_error(graph)
+    assert CorrectBias("w2a8", SAMPLES).run(graph)
+    assert print_graph(graph).strip() == BEFORE.replace("@fc", "{correction=[0.375]} @fc").strip()
+    assert plain == pytest.approx(0.375)
+    assert mean_error(graph) < 0.003
+
+
+def test_the_bound_counts_a_correction() -> None:
+    graph = parse_graph(BEFORE)
+    CorrectBias("w2a8", SAMPLES).run(graph)
+    quantized = quantize(graph, Integer(2, 8))
+    for corner in np.ndindex(2, 2, 2):
+        sample = {"x": np.array([corner], dtype=float)}
+        q = evaluate_exact(quantized, wad.quantize_inputs(quantized, sample))["y"]
+        error = quantized.tensor("y").format.dequantize(q) - evaluate_float(graph, sample)["y"]
+        assert float(np.abs(error).max()) <= quantized.errors["y"]
+    assert quantized.errors["y"] == pytest.approx(0.375, abs=0.01)
+
+
+def test_later_layers_know_of_earlier_corrections() -> None:
+    text = BEFORE.replace("%y: float[1,1] = MatMul", "%h: float[1,1] = MatMul")
+    text = text.replace("const %W", "const %V: float[1,1] = [1.0]\nconst %W")
+    graph = parse_graph(text.replace("\noutput", "%y: float[1,1] = MatMul(%h, %V) @last\n\noutput"))
+    assert CorrectBias("w2a8", SAMPLES).run(graph)
+    correction = graph.node("last").attrs.get("correction", (0.0,))
+    assert isinstance(correction, tuple)
+    assert abs(float(str(correction[0]))) < 0.01, "the first layer's correction leaves nothing to correct"
+
+
+def test_nothing_to_correct() -> None:
+    graph = parse_graph(BEFORE)
+    assert not CorrectBias("w2a8", SAMPLES[:15]).run(graph), "too few samples"
+    with pytest.raises(UsageError, match="needs a precision"):
+        CorrectBias("auto", SAMPLES).run(graph)

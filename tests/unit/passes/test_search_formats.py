@@ -1,0 +1,110 @@
+"""`auto` with data, on models small enough to know what must come out; gas is pretended."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ml2sc.errors import RangeError, UsageError
+from ml2sc.ir.graph import Graph
+from ml2sc.ir.parser import parse_graph
+from ml2sc.passes.formats import Formats
+from ml2sc.passes.precision import Binary, Integer, Layered, layered, parse_precision
+from ml2sc.passes.search_formats import Choice, Search, _cheapest_first
+from ml2sc.passes.tune import Goal, Workbench
+
+SCORES = """
+graph "m"
+input %x: float[1,2]
+range %x [-1.0, 1.0]
+const %W: float[2,2] = [1.0, {second}, 0.3, 0.1]
+const %V: float[2,2] = [1.0, 0.0, 0.0, 1.0]
+%h: float[1,2] = Gemm(%x, %W) @fc1
+%y: float[1,2] = Gemm(%h, %V) @fc2
+const %shape: int64[1] = [2]
+%flat: float[2] = Reshape(%y, %shape) @flat
+%d: int64[] = ArgMax(%flat) {{axis=0, keepdims=0}} @argmax
+output %y
+decision %d
+"""
+
+
+def bits(graph: Graph) -> int:
+    """Pretend that gas is a thousand for every bit of an accumulator."""
+    return 1000 * sum(t.interval.signed_bits for t in graph.tensors.values() if t.interval is not None)
+
+
+def found(second: float, samples: list[list[float]], goal: Goal | None = None, *, decides: bool = True) -> Choice:
+    graph = parse_graph(SCORES.format(second=second))
+    if not decides:
+        graph.decision = None
+        graph.prune()
+    bench = Workbench(graph, [{"x": np.array([s])} for s in samples])
+    return Search(bench, goal or Goal(), bits, lambda _: None).run()
+
+
+def test_bits_go_as_far_down_as_the_decisions_allow() -> None:
+    samples = np.random.default_rng(0).uniform(-1, 1, (40, 2)).tolist()
+    choice = found(0.2, samples)
+    assert isinstance(choice.precision, Integer | Layered)
+    taken = next(c for c in choice.candidates if c.precision == choice.precision)
+    assert taken.good
+    assert choice.precision != Integer(8, 8)
+    assert found(0.2, samples) == choice, "the same data gives the same formats"
+
+
+def test_a_close_decision_needs_a_finer_format() -> None:
+    """The scores differ by a ten-thousandth of themselves: 8 bits of weight cannot tell them apart."""
+    wide = found(1.0001, [[1.0, 0.0]]).precision
+    widest = wide.widest if isinstance(wide, Layered) else wide
+    assert isinstance(widest, Binary) or widest.weight_bits > 8
+
+
+def test_a_share_of_the_decisions() -> None:
+    samples = [[1.0, 0.0]] + [[-1.0, 1.0]] * 9  # the first is too close for few bits
+    strict, lax = found(1.0001, samples), found(1.0001, samples, Goal(agreement=0.9))
+    gas = [next(c.gas for c in choice.candidates if c.precision == choice.precision) for choice in (strict, lax)]
+    assert gas[1] < gas[0]
+
+
+def test_a_tolerance() -> None:
+    samples = np.random.default_rng(0).uniform(-1, 1, (20, 2)).tolist()
+    coarse = found(0.2, samples, Goal(tolerance=0.1), decides=False)
+    fine = found(0.2, samples, Goal(tolerance=1e-4), decides=False)
+    prices = [next(c.gas for c in choice.candidates if c.precision == choice.precision) for choice in (coarse, fine)]
+    assert prices[0] < prices[1]
+
+
+def test_a_tolerance_that_cannot_be_met_says_what_can() -> None:
+    with pytest.raises(
+        RangeError, match=r"errors of at most 1e-30 .*; the best is .*: errors up to .* gas an inference"
+    ):
+        found(0.2, [[0.3, 0.7]], Goal(tolerance=1e-30), decides=False)
+
+
+def test_cheapest_combinations_come_first() -> None:
+    saved = [[0, 5, 7], [0, 1], [0]]
+    order = list(_cheapest_first(saved, 100))
+    sums = [sum(options[i] for options, i in zip(saved, combination, strict=True)) for combination in order]
+    assert sums == sorted(sums, reverse=True)
+    assert len(set(order)) == len(order) == 6
+    assert len(list(_cheapest_first(saved, 2))) == 2
+
+
+def test_layers_have_bits_of_their_own() -> None:
+    graph = parse_graph(SCORES.format(second=0.2))
+    formats = Formats(graph, Layered((Integer(7, 8), Integer(5, 6))))
+    assert [formats.weights("h"), formats.weights("y")] == [7, 5]
+    assert [formats.activation("x"), formats.activation("h")] == [8, 6]
+    with pytest.raises(UsageError, match="is for 3 layers, the model has 2: fc1, fc2"):
+        Formats(graph, Layered((Integer(8, 8),) * 3))
+
+
+def test_layered_precisions_are_written_and_read() -> None:
+    text = "w7a8/w8a7"
+    assert parse_precision(text) == Layered((Integer(7, 8), Integer(8, 7)))
+    assert str(parse_precision(text)) == text
+    assert layered([Integer(8, 8)] * 3) == Integer(8, 8)
+    for wrong in ("w7a8/q8.8", "w7a8/auto", "w7a8/"):
+        with pytest.raises(UsageError):
+            parse_precision(wrong)

@@ -1,0 +1,138 @@
+"""What calibration reports, layer by layer, and the picture of the formats."""
+
+from __future__ import annotations
+
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import onnx
+import pytest
+
+import ml2sc
+from ml2sc.calibration import Calibrated
+from ml2sc.errors import RangeError, UsageError
+from ml2sc.fidelity import assess
+from ml2sc.passes import LEVELS, run_pipeline
+from ml2sc.passes.search_formats import Candidate
+from ml2sc.plot import picture
+
+MODEL = (
+    '<ir_version: 9, opset_import: ["" : 18]> t (float[1,3] x) => (float[1,2] y) '
+    "<float[3,4] w = {1, -1, 0.5, 2, -0.75, 1, 0.25, -2, 0.1, 0.2, 0.3, 0.4}, "
+    "float[4,2] v = {1, -1, 0.5, 0.25, 2, 1, -1, 0.3}> { h = MatMul(x, w) r = Relu(h) y = MatMul(r, v) }"
+)
+SAMPLES = np.random.default_rng(7).uniform(-1, 1, (60, 3)).astype(np.float32)
+
+
+def compiled(precision: str, samples: Any = SAMPLES, **options: Any) -> dict[str, Any]:
+    artifact = ml2sc.compile(onnx.parser.parse_model(MODEL), precision=precision, calibration=samples, **options)
+    return dict(artifact.manifest)
+
+
+def test_what_is_reported() -> None:
+    manifest = compiled("int8")
+    found = manifest["calibration"]
+    assert found["samples"] == found["assessed"] == 60
+    assert found["mean_abs_error"] <= found["error_percentiles"]["99"] <= found["max_abs_error"]
+    assert found["max_abs_error"] <= manifest["error_bound"]
+    assert found["decision_agreement"] == (60 - len(found["differing"])) / 60
+    assert 0 < found["agreement_lower_bound"] < found["decision_agreement"]
+    names = [layer["tensor"] for layer in found["layers"]]
+    assert names[0] == "x"
+    assert names[-1] == "y"
+    hidden = next(layer for layer in found["layers"] if layer["operator"] == "Requantize")
+    assert hidden["format"] == "uint8"
+    assert hidden["range"] in {"minmax", "percentile", "mse", None}
+    assert 0 < hidden["added"] <= 0.6 * hidden["scale"]
+    assert all(layer["signal_to_noise"] > 30 for layer in found["layers"])
+    assert found["advice"] is None
+
+
+def test_a_poor_result_names_a_layer() -> None:
+    found = compiled("w2a8")["calibration"]
+    assert found["differing"]
+    assert all(d["contract"] != d["model"] for d in found["differing"])
+    assert found["decision_agreement"] < 1
+    assert "the rounded weights of" in found["advice"]
+    found = compiled("w16a2")["calibration"]
+    assert "give activations more" in found["advice"] or "adds most of the error" in found["advice"]
+
+
+def test_saturated_values_are_counted() -> None:
+    """The ranges are those of inputs half as large."""
+    calibrated = Calibrated.from_json(compiled("int8", SAMPLES / 2)["calibrated"])
+    artifact = ml2sc.compile(
+        onnx.parser.parse_model(MODEL), precision="int8", calibrated=calibrated, input_ranges=((-1.0, 1.0),)
+    )
+    assert artifact.graph is not None
+    assert artifact.reference is not None
+    samples = [{"x": x.reshape(1, 3).astype(np.float64)} for x in SAMPLES]
+    source = artifact.reference.copy()
+    run_pipeline(source, LEVELS[2])
+    calibrated.apply(source)
+    found = assess(artifact.reference, source, artifact.graph, samples, {})
+    assert 0 < found["saturated_samples"] < 60
+    assert sum(layer["saturated"] for layer in found["layers"]) >= found["saturated_samples"]
+
+
+def test_one_sample_and_constant_inputs() -> None:
+    for samples in (SAMPLES[:1], np.zeros((5, 3), np.float32), np.ones((5, 3), np.float32)):
+        manifest = compiled("auto", samples)
+        assert manifest["calibration"]["differing"] == []
+        assert manifest["calibration"]["agreement_lower_bound"] < 0.6
+
+
+def test_few_samples_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    compiled("auto", SAMPLES[:20])
+    assert "20 calibration samples say little about other inputs" in caplog.text
+
+
+def test_the_options_must_mean_something() -> None:
+    for options in ({"min_agreement": 0.0}, {"min_agreement": 1.5}, {"tolerance": -1.0}, {"tolerance": float("nan")}):
+        with pytest.raises(UsageError):
+            compiled("auto", **options)
+    with pytest.raises(UsageError, match="nothing is left to choose"):
+        compiled("int8", tolerance=1e-3)
+
+
+def test_a_tolerance_without_data_is_proved() -> None:
+    proved = compiled("auto", None, tolerance=1e-3, input_ranges=((-1.0, 1.0),))
+    assert proved["error_bound"] <= 1e-3
+    assert proved["precision"].startswith("q")
+    with pytest.raises(RangeError, match="no binary format has an error bound of 1e-40"):
+        compiled("auto", None, tolerance=1e-40, input_ranges=((-1.0, 1.0),))
+
+
+def test_the_picture_shows_every_format_measured() -> None:
+    candidates: list[Candidate] = []
+    manifest = compiled("auto", runners_up=candidates.extend)
+    assert any(str(c.precision) == manifest["precision"] for c in candidates)
+    assert all(c.measured is not None and c.measured.samples == 60 for c in candidates)
+    for decides in (True, False):
+        drawn = picture(candidates, manifest["precision"], decides=decides, title="a < b")
+        assert drawn == picture(candidates, manifest["precision"], decides=decides, title="a < b")
+        root = ET.fromstring(drawn)
+        circles = root.findall("{http://www.w3.org/2000/svg}circle")
+        assert len(circles) == len(candidates)
+        assert all(0 < float(c.attrib["cx"]) < 720 and 0 < float(c.attrib["cy"]) < 440 for c in circles)
+
+
+def test_samples_outside_the_declared_range_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    compiled("int8", SAMPLES, input_ranges=((-0.9, 0.9),))
+    count = int((np.abs(SAMPLES) > 0.9).any(axis=1).sum())
+    assert f"{count} of 60 calibration samples lie outside the declared input range" in caplog.text
+
+
+def test_a_binary_format_that_is_too_narrow_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    compiled("q1.20", None, input_ranges=((-1.0, 1.0),))
+    assert "q1.20 holds reals within ±2^1" in caplog.text
+    needed = int(caplog.text.split("can reach 2^")[1].split()[0])
+    caplog.clear()
+    compiled(f"q{needed}.20", None, input_ranges=((-1.0, 1.0),))
+    assert "saturates" not in caplog.text
+
+
+def test_a_range_below_the_step_of_its_inputs() -> None:
+    with pytest.raises(RangeError, match="below 1e-18"):
+        compiled("auto", None, input_ranges=((-1e-30, 1e-30),))
