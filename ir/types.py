@@ -100,7 +100,8 @@ def _fits_double(integers: Array, zero_point: int, factor: int = 1) -> bool:
     """Return whether float64 holds every integer, less the zero point and times a positive factor, exactly."""
     if integers.dtype != np.int64 or abs(zero_point) >= 1 << 52 or not integers.size:
         return False
-    return (max(int(integers.max()), -int(integers.min())) + abs(zero_point)) * factor < 1 << 53
+    magnitude = max(int(integers.max()), -int(integers.min()), 1)  # a factor must fit even where it meets zeros only
+    return (magnitude + abs(zero_point)) * factor < 1 << 53
 
 
 TensorType = DType | FixedPoint

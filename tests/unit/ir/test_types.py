@@ -125,3 +125,7 @@ def test_dequantize_rounds_once(scale: Fraction) -> None:
     format_ = FixedPoint(40, True, scale, 5)
     q = np.array([0, 1, -1, 5, 255, -(1 << 39), (1 << 39) - 1, 123_456_789_012])
     assert format_.dequantize(q).tolist() == [float((int(v) - 5) * scale) for v in q]
+
+
+def test_dequantize_zeros_of_a_huge_scale() -> None:
+    assert FixedPoint(8, True, Fraction(1 << 70)).dequantize(np.zeros(3, dtype=np.int64)).tolist() == [0.0] * 3
