@@ -298,7 +298,7 @@ def _places(words: int, fields: int, blocks: int, options: PlanOptions) -> Itera
     if options.updatable:
         yield False, Storage.DATA
         return
-    if options.literals and fields == 1 and blocks == 1 and words <= LITERAL_WORDS:
+    if options.literals and options.weights != "data" and fields == 1 and blocks == 1 and words <= LITERAL_WORDS:
         yield True, Storage.CODE
     if options.weights != "data":
         yield False, Storage.CODE

@@ -8,7 +8,7 @@ pragma solidity ^0.8.24;
  * real = scale * (q - zero point); every sum is proved at compile time to fit its lane of a 256-bit word.
  * Precision int8. Layers:
  * - fc1_gemm: Gemm + Relu + Requantize, 64 -> 70; 20 bits a sum, 12 lanes a word, weights in data contracts.
- * - fc2_gemm: Gemm, 70 -> 3; 21 bits a sum, 3 lanes a word, weights in the code as literals.
+ * - fc2_gemm: Gemm, 70 -> 3; 21 bits a sum, 3 lanes a word, weights in data contracts.
  */
 contract TinyData {
     /// @notice The packed input has the wrong length.
@@ -41,12 +41,12 @@ contract TinyData {
     uint256 private constant _DEQUANTIZE_0 = 0x0000000000000000000000000000000000f5bbc51fc669b03d578bf4c669b03d;
     uint256 private constant _DEQUANTIZE_1 = 0x0000000000000000000000000000000000000000000000400000000000000000;
 
-    /// @dev Data contract 0: 12,288 bytes of weights after a STOP.
+    /// @dev Data contract 0: 14,592 bytes of weights after a STOP.
     address private immutable _WEIGHTS0;
 
     /// @param weights The data contracts, in order; each must hold the very bytes this model was compiled with.
     constructor(address[1] memory weights) {
-        _requireWeights(0, weights[0], 0xae11bfc561b72987f62096bc37650a4d9bcd71722b8a760a6cbdb8748413d301);
+        _requireWeights(0, weights[0], 0xade8234eb97ad3ae797e03b84845a419c48ac09e3211f5724968e8ef2f308a46);
         _WEIGHTS0 = weights[0];
     }
 
@@ -336,57 +336,28 @@ contract TinyData {
     }
 
     /// @dev Gemm, 70 -> 3.
-    function _fc2Gemm() private pure {
+    function _fc2Gemm() private view {
         assembly ("memory-safe") {
             // Proved for all inputs: -615315 <= sum <= 588795; with what is added from the start 0 <= acc <=
             // 1204110 < 2^21: 3 lanes of 21 bits a word.
             let acc0 := 0x258e4d2c72696393
-            {
-                let word := mload(add(_MEMORY, 0x0080))
-                if word {
-                    acc0 := add(mul(and(shr(60, word), 255), 0x17fff3a00034), add(mul(and(shr(40, word), 255), 0x7fff28000c1ffff8), add(mul(and(shr(20, word), 255), 0x7ffe3c0004bfffbd), add(mul(and(word, 255), 0x014bfffd3fff81), acc0))))
-                    acc0 := add(mul(and(shr(140, word), 255), 0x7fffcffff1600022), add(mul(and(shr(120, word), 255), 0x7ffee40009dfffe6), add(mul(and(shr(100, word), 255), 0x01f400027fffab), add(mul(and(shr(80, word), 255), 0x0103fffb00006f), acc0))))
-                    acc0 := add(mul(shr(220, word), 0x7fff88000f200010), add(mul(and(shr(200, word), 255), 0x7ffe9c0007bfffd4), add(mul(and(shr(180, word), 255), 0x01ac00003fff99), add(mul(and(shr(160, word), 255), 0xbffff8c0005d), acc0))))
+            for { let i := add(_MEMORY, 0x0080) let r := 0 } lt(i, add(_MEMORY, 0x0140)) { i := add(i, 64) r := add(r, 24) } {
+                extcodecopy(mload(add(_MEMORY, 0x0060)), add(_MEMORY, 0x0140), add(12289, shl(5, r)), 0x0300)
+                {
+                    let word := mload(i)
+                    if word {
+                        acc0 := add(mul(and(shr(60, word), 255), mload(add(_MEMORY, 0x01a0))), add(mul(and(shr(40, word), 255), mload(add(_MEMORY, 0x0180))), add(mul(and(shr(20, word), 255), mload(add(_MEMORY, 0x0160))), add(mul(and(word, 255), mload(add(_MEMORY, 0x0140))), acc0))))
+                        acc0 := add(mul(and(shr(140, word), 255), mload(add(_MEMORY, 0x0220))), add(mul(and(shr(120, word), 255), mload(add(_MEMORY, 0x0200))), add(mul(and(shr(100, word), 255), mload(add(_MEMORY, 0x01e0))), add(mul(and(shr(80, word), 255), mload(add(_MEMORY, 0x01c0))), acc0))))
+                        acc0 := add(mul(shr(220, word), mload(add(_MEMORY, 0x02a0))), add(mul(and(shr(200, word), 255), mload(add(_MEMORY, 0x0280))), add(mul(and(shr(180, word), 255), mload(add(_MEMORY, 0x0260))), add(mul(and(shr(160, word), 255), mload(add(_MEMORY, 0x0240))), acc0))))
+                    }
                 }
-            }
-            {
-                let word := mload(add(_MEMORY, 0x00a0))
-                if word {
-                    acc0 := add(mul(and(shr(60, word), 255), 0x7fff40000cdffffe), add(mul(and(shr(40, word), 255), 0x7ffe5400057fffc2), add(mul(and(shr(20, word), 255), 0x0163fffdffff87), add(mul(and(word, 255), 0x77fff6a0004b), acc0))))
-                    acc0 := add(mul(and(shr(140, word), 255), 0x7ffefc000a9fffec), add(mul(and(shr(120, word), 255), 0x7ffe0c00033fffb1), add(mul(and(shr(100, word), 255), 0x011bfffbc00075), add(mul(and(shr(80, word), 255), 0x2ffff460003a), acc0))))
-                    acc0 := add(mul(shr(220, word), 0x7ffeb400085fffda), add(mul(and(shr(200, word), 255), 0x01c40000ffff9f), add(mul(and(shr(180, word), 255), 0xd7fff9800063), add(mul(and(shr(160, word), 255), 0x7fffe7fff2200028), acc0))))
-                }
-            }
-            {
-                let word := mload(add(_MEMORY, 0x00c0))
-                if word {
-                    acc0 := add(mul(and(shr(60, word), 255), 0x7ffe6c00063fffc8), add(mul(and(shr(40, word), 255), 0x017bfffebfff8d), add(mul(and(shr(20, word), 255), 0x8ffff7600051), add(mul(and(word, 255), 0x7fffa0000fe00016), acc0))))
-                    acc0 := add(mul(and(shr(140, word), 255), 0x7ffe240003ffffb7), add(mul(and(shr(120, word), 255), 0x0133fffc80007b), add(mul(and(shr(100, word), 255), 0x47fff5200040), add(mul(and(shr(80, word), 255), 0x7fff58000da00004), acc0))))
-                    acc0 := add(mul(shr(220, word), 0x01dc0001bfffa5), add(mul(and(shr(200, word), 255), 0xeffffa400069), add(mul(and(shr(180, word), 255), 0x7ffffffff2e0002e), add(mul(and(shr(160, word), 255), 0x7fff10000b5ffff2), acc0))))
-                }
-            }
-            {
-                let word := mload(add(_MEMORY, 0x00e0))
-                if word {
-                    acc0 := add(mul(and(shr(60, word), 255), 0x0193ffff7fff93), add(mul(and(shr(40, word), 255), 0xa7fff8200057), add(mul(and(shr(20, word), 255), 0x7fffb7fff0a0001c), add(mul(and(word, 255), 0x7ffecc00091fffe0), acc0))))
-                    acc0 := add(mul(and(shr(140, word), 255), 0x014bfffd3fff81), add(mul(and(shr(120, word), 255), 0x5ffff5e00045), add(mul(and(shr(100, word), 255), 0x7fff70000e60000a), add(mul(and(shr(80, word), 255), 0x7ffe840006ffffce), acc0))))
-                    acc0 := add(mul(shr(220, word), 0x0103fffb00006f), add(mul(and(shr(200, word), 255), 0x17fff3a00034), add(mul(and(shr(180, word), 255), 0x7fff28000c1ffff8), add(mul(and(shr(160, word), 255), 0x7ffe3c0004bfffbd), acc0))))
-                }
-            }
-            {
-                let word := mload(add(_MEMORY, 0x0100))
-                if word {
-                    acc0 := add(mul(and(shr(60, word), 255), 0xbffff8c0005d), add(mul(and(shr(40, word), 255), 0x7fffcffff1600022), add(mul(and(shr(20, word), 255), 0x7ffee40009dfffe6), add(mul(and(word, 255), 0x01f400027fffab), acc0))))
-                    acc0 := add(mul(and(shr(140, word), 255), 0x77fff6a0004b), add(mul(and(shr(120, word), 255), 0x7fff88000f200010), add(mul(and(shr(100, word), 255), 0x7ffe9c0007bfffd4), add(mul(and(shr(80, word), 255), 0x01ac00003fff99), acc0))))
-                    acc0 := add(mul(shr(220, word), 0x2ffff460003a), add(mul(and(shr(200, word), 255), 0x7fff40000cdffffe), add(mul(and(shr(180, word), 255), 0x7ffe5400057fffc2), add(mul(and(shr(160, word), 255), 0x0163fffdffff87), acc0))))
-                }
-            }
-            {
-                let word := mload(add(_MEMORY, 0x0120))
-                if word {
-                    acc0 := add(mul(and(shr(60, word), 255), 0x7fffe7fff2200028), add(mul(and(shr(40, word), 255), 0x7ffefc000a9fffec), add(mul(and(shr(20, word), 255), 0x7ffe0c00033fffb1), add(mul(and(word, 255), 0x011bfffbc00075), acc0))))
-                    acc0 := add(mul(and(shr(140, word), 255), 0x7fffa0000fe00016), add(mul(and(shr(120, word), 255), 0x7ffeb400085fffda), add(mul(and(shr(100, word), 255), 0x01c40000ffff9f), add(mul(and(shr(80, word), 255), 0xd7fff9800063), acc0))))
-                    acc0 := add(mul(and(shr(180, word), 255), 0x017bfffebfff8d), add(mul(and(shr(160, word), 255), 0x8ffff7600051), acc0))
+                {
+                    let word := mload(add(i, 0x20))
+                    if word {
+                        acc0 := add(mul(and(shr(60, word), 255), mload(add(_MEMORY, 0x0320))), add(mul(and(shr(40, word), 255), mload(add(_MEMORY, 0x0300))), add(mul(and(shr(20, word), 255), mload(add(_MEMORY, 0x02e0))), add(mul(and(word, 255), mload(add(_MEMORY, 0x02c0))), acc0))))
+                        acc0 := add(mul(and(shr(140, word), 255), mload(add(_MEMORY, 0x03a0))), add(mul(and(shr(120, word), 255), mload(add(_MEMORY, 0x0380))), add(mul(and(shr(100, word), 255), mload(add(_MEMORY, 0x0360))), add(mul(and(shr(80, word), 255), mload(add(_MEMORY, 0x0340))), acc0))))
+                        acc0 := add(mul(shr(220, word), mload(add(_MEMORY, 0x0420))), add(mul(and(shr(200, word), 255), mload(add(_MEMORY, 0x0400))), add(mul(and(shr(180, word), 255), mload(add(_MEMORY, 0x03e0))), add(mul(and(shr(160, word), 255), mload(add(_MEMORY, 0x03c0))), acc0))))
+                    }
                 }
             }
             // Every lane at once: stored, 0 standing for -615315.

@@ -8,7 +8,7 @@
      so that nothing has to be checked while running. Lanes may be negative on the way: a word is a sum mod 2^256.
      Precision int8. Layers:
      - fc1_gemm: Gemm + Relu + Requantize, 64 -> 70; 20 bits a sum, 12 lanes a word, weights in data contracts.
-     - fc2_gemm: Gemm, 70 -> 3; 21 bits a sum, 3 lanes a word, weights in the code as literals.
+     - fc2_gemm: Gemm, 70 -> 3; 21 bits a sum, 3 lanes a word, weights in data contracts.
 """
 
 
@@ -36,8 +36,8 @@ def __init__(weights: address[1]):
     """
     @param weights The data contracts, in order; each must hold the very bytes this model was compiled with.
     """
-    # 12,288 bytes of weights
-    self._require_weights(0, weights[0], 0xae11bfc561b72987f62096bc37650a4d9bcd71722b8a760a6cbdb8748413d301)
+    # 14,592 bytes of weights
+    self._require_weights(0, weights[0], 0xade8234eb97ad3ae797e03b84845a419c48ac09e3211f5724968e8ef2f308a46)
     _WEIGHTS = weights
 
 
@@ -317,7 +317,7 @@ def _fc1_gemm(packed: uint256[3]) -> uint256[6]:
 
 
 @internal
-@pure
+@view
 def _fc2_gemm(fc1_gemm_out: uint256[6]) -> uint256[1]:
     """
     @dev Gemm, 70 -> 3.
@@ -326,36 +326,23 @@ def _fc2_gemm(fc1_gemm_out: uint256[6]) -> uint256[1]:
     # Proved for all inputs: -615315 <= sum <= 588795; with what is added from the start 0 <= acc
     # <= 1204110 < 2^21: 3 lanes of 21 bits a word.
     acc0: uint256 = convert(0x258e4d2c72696393, uint256)
-    word: uint256 = fc1_gemm_out[0]
-    if word != 0:
-        acc0 = unsafe_add(unsafe_mul((word >> 60) & 255, convert(0x17fff3a00034, uint256)), unsafe_add(unsafe_mul((word >> 40) & 255, convert(0x7fff28000c1ffff8, uint256)), unsafe_add(unsafe_mul((word >> 20) & 255, convert(0x7ffe3c0004bfffbd, uint256)), unsafe_add(unsafe_mul(word & 255, convert(0x014bfffd3fff81, uint256)), acc0))))
-        acc0 = unsafe_add(unsafe_mul((word >> 140) & 255, convert(0x7fffcffff1600022, uint256)), unsafe_add(unsafe_mul((word >> 120) & 255, convert(0x7ffee40009dfffe6, uint256)), unsafe_add(unsafe_mul((word >> 100) & 255, convert(0x01f400027fffab, uint256)), unsafe_add(unsafe_mul((word >> 80) & 255, convert(0x0103fffb00006f, uint256)), acc0))))
-        acc0 = unsafe_add(unsafe_mul(word >> 220, convert(0x7fff88000f200010, uint256)), unsafe_add(unsafe_mul((word >> 200) & 255, convert(0x7ffe9c0007bfffd4, uint256)), unsafe_add(unsafe_mul((word >> 180) & 255, convert(0x01ac00003fff99, uint256)), unsafe_add(unsafe_mul((word >> 160) & 255, convert(0xbffff8c0005d, uint256)), acc0))))
-    word = fc1_gemm_out[1]
-    if word != 0:
-        acc0 = unsafe_add(unsafe_mul((word >> 60) & 255, convert(0x7fff40000cdffffe, uint256)), unsafe_add(unsafe_mul((word >> 40) & 255, convert(0x7ffe5400057fffc2, uint256)), unsafe_add(unsafe_mul((word >> 20) & 255, convert(0x0163fffdffff87, uint256)), unsafe_add(unsafe_mul(word & 255, convert(0x77fff6a0004b, uint256)), acc0))))
-        acc0 = unsafe_add(unsafe_mul((word >> 140) & 255, convert(0x7ffefc000a9fffec, uint256)), unsafe_add(unsafe_mul((word >> 120) & 255, convert(0x7ffe0c00033fffb1, uint256)), unsafe_add(unsafe_mul((word >> 100) & 255, convert(0x011bfffbc00075, uint256)), unsafe_add(unsafe_mul((word >> 80) & 255, convert(0x2ffff460003a, uint256)), acc0))))
-        acc0 = unsafe_add(unsafe_mul(word >> 220, convert(0x7ffeb400085fffda, uint256)), unsafe_add(unsafe_mul((word >> 200) & 255, convert(0x01c40000ffff9f, uint256)), unsafe_add(unsafe_mul((word >> 180) & 255, convert(0xd7fff9800063, uint256)), unsafe_add(unsafe_mul((word >> 160) & 255, convert(0x7fffe7fff2200028, uint256)), acc0))))
-    word = fc1_gemm_out[2]
-    if word != 0:
-        acc0 = unsafe_add(unsafe_mul((word >> 60) & 255, convert(0x7ffe6c00063fffc8, uint256)), unsafe_add(unsafe_mul((word >> 40) & 255, convert(0x017bfffebfff8d, uint256)), unsafe_add(unsafe_mul((word >> 20) & 255, convert(0x8ffff7600051, uint256)), unsafe_add(unsafe_mul(word & 255, convert(0x7fffa0000fe00016, uint256)), acc0))))
-        acc0 = unsafe_add(unsafe_mul((word >> 140) & 255, convert(0x7ffe240003ffffb7, uint256)), unsafe_add(unsafe_mul((word >> 120) & 255, convert(0x0133fffc80007b, uint256)), unsafe_add(unsafe_mul((word >> 100) & 255, convert(0x47fff5200040, uint256)), unsafe_add(unsafe_mul((word >> 80) & 255, convert(0x7fff58000da00004, uint256)), acc0))))
-        acc0 = unsafe_add(unsafe_mul(word >> 220, convert(0x01dc0001bfffa5, uint256)), unsafe_add(unsafe_mul((word >> 200) & 255, convert(0xeffffa400069, uint256)), unsafe_add(unsafe_mul((word >> 180) & 255, convert(0x7ffffffff2e0002e, uint256)), unsafe_add(unsafe_mul((word >> 160) & 255, convert(0x7fff10000b5ffff2, uint256)), acc0))))
-    word = fc1_gemm_out[3]
-    if word != 0:
-        acc0 = unsafe_add(unsafe_mul((word >> 60) & 255, convert(0x0193ffff7fff93, uint256)), unsafe_add(unsafe_mul((word >> 40) & 255, convert(0xa7fff8200057, uint256)), unsafe_add(unsafe_mul((word >> 20) & 255, convert(0x7fffb7fff0a0001c, uint256)), unsafe_add(unsafe_mul(word & 255, convert(0x7ffecc00091fffe0, uint256)), acc0))))
-        acc0 = unsafe_add(unsafe_mul((word >> 140) & 255, convert(0x014bfffd3fff81, uint256)), unsafe_add(unsafe_mul((word >> 120) & 255, convert(0x5ffff5e00045, uint256)), unsafe_add(unsafe_mul((word >> 100) & 255, convert(0x7fff70000e60000a, uint256)), unsafe_add(unsafe_mul((word >> 80) & 255, convert(0x7ffe840006ffffce, uint256)), acc0))))
-        acc0 = unsafe_add(unsafe_mul(word >> 220, convert(0x0103fffb00006f, uint256)), unsafe_add(unsafe_mul((word >> 200) & 255, convert(0x17fff3a00034, uint256)), unsafe_add(unsafe_mul((word >> 180) & 255, convert(0x7fff28000c1ffff8, uint256)), unsafe_add(unsafe_mul((word >> 160) & 255, convert(0x7ffe3c0004bfffbd, uint256)), acc0))))
-    word = fc1_gemm_out[4]
-    if word != 0:
-        acc0 = unsafe_add(unsafe_mul((word >> 60) & 255, convert(0xbffff8c0005d, uint256)), unsafe_add(unsafe_mul((word >> 40) & 255, convert(0x7fffcffff1600022, uint256)), unsafe_add(unsafe_mul((word >> 20) & 255, convert(0x7ffee40009dfffe6, uint256)), unsafe_add(unsafe_mul(word & 255, convert(0x01f400027fffab, uint256)), acc0))))
-        acc0 = unsafe_add(unsafe_mul((word >> 140) & 255, convert(0x77fff6a0004b, uint256)), unsafe_add(unsafe_mul((word >> 120) & 255, convert(0x7fff88000f200010, uint256)), unsafe_add(unsafe_mul((word >> 100) & 255, convert(0x7ffe9c0007bfffd4, uint256)), unsafe_add(unsafe_mul((word >> 80) & 255, convert(0x01ac00003fff99, uint256)), acc0))))
-        acc0 = unsafe_add(unsafe_mul(word >> 220, convert(0x2ffff460003a, uint256)), unsafe_add(unsafe_mul((word >> 200) & 255, convert(0x7fff40000cdffffe, uint256)), unsafe_add(unsafe_mul((word >> 180) & 255, convert(0x7ffe5400057fffc2, uint256)), unsafe_add(unsafe_mul((word >> 160) & 255, convert(0x0163fffdffff87, uint256)), acc0))))
-    word = fc1_gemm_out[5]
-    if word != 0:
-        acc0 = unsafe_add(unsafe_mul((word >> 60) & 255, convert(0x7fffe7fff2200028, uint256)), unsafe_add(unsafe_mul((word >> 40) & 255, convert(0x7ffefc000a9fffec, uint256)), unsafe_add(unsafe_mul((word >> 20) & 255, convert(0x7ffe0c00033fffb1, uint256)), unsafe_add(unsafe_mul(word & 255, convert(0x011bfffbc00075, uint256)), acc0))))
-        acc0 = unsafe_add(unsafe_mul((word >> 140) & 255, convert(0x7fffa0000fe00016, uint256)), unsafe_add(unsafe_mul((word >> 120) & 255, convert(0x7ffeb400085fffda, uint256)), unsafe_add(unsafe_mul((word >> 100) & 255, convert(0x01c40000ffff9f, uint256)), unsafe_add(unsafe_mul((word >> 80) & 255, convert(0xd7fff9800063, uint256)), acc0))))
-        acc0 = unsafe_add(unsafe_mul((word >> 180) & 255, convert(0x017bfffebfff8d, uint256)), unsafe_add(unsafe_mul((word >> 160) & 255, convert(0x8ffff7600051, uint256)), acc0))
+    i: uint256 = 0
+    r: uint256 = 0
+    for i_round: uint256 in range(3):
+        fc2_gemm_weights_round_data: Bytes[768] = slice(_WEIGHTS[0].code, unsafe_add(12289, r << 5), 768)
+        fc2_gemm_weights_round: uint256[24] = abi_decode(fc2_gemm_weights_round_data, uint256[24])
+        word: uint256 = fc1_gemm_out[i]
+        if word != 0:
+            acc0 = unsafe_add(unsafe_mul((word >> 60) & 255, fc2_gemm_weights_round[3]), unsafe_add(unsafe_mul((word >> 40) & 255, fc2_gemm_weights_round[2]), unsafe_add(unsafe_mul((word >> 20) & 255, fc2_gemm_weights_round[1]), unsafe_add(unsafe_mul(word & 255, fc2_gemm_weights_round[0]), acc0))))
+            acc0 = unsafe_add(unsafe_mul((word >> 140) & 255, fc2_gemm_weights_round[7]), unsafe_add(unsafe_mul((word >> 120) & 255, fc2_gemm_weights_round[6]), unsafe_add(unsafe_mul((word >> 100) & 255, fc2_gemm_weights_round[5]), unsafe_add(unsafe_mul((word >> 80) & 255, fc2_gemm_weights_round[4]), acc0))))
+            acc0 = unsafe_add(unsafe_mul(word >> 220, fc2_gemm_weights_round[11]), unsafe_add(unsafe_mul((word >> 200) & 255, fc2_gemm_weights_round[10]), unsafe_add(unsafe_mul((word >> 180) & 255, fc2_gemm_weights_round[9]), unsafe_add(unsafe_mul((word >> 160) & 255, fc2_gemm_weights_round[8]), acc0))))
+        word = fc1_gemm_out[unsafe_add(i, 1)]
+        if word != 0:
+            acc0 = unsafe_add(unsafe_mul((word >> 60) & 255, fc2_gemm_weights_round[15]), unsafe_add(unsafe_mul((word >> 40) & 255, fc2_gemm_weights_round[14]), unsafe_add(unsafe_mul((word >> 20) & 255, fc2_gemm_weights_round[13]), unsafe_add(unsafe_mul(word & 255, fc2_gemm_weights_round[12]), acc0))))
+            acc0 = unsafe_add(unsafe_mul((word >> 140) & 255, fc2_gemm_weights_round[19]), unsafe_add(unsafe_mul((word >> 120) & 255, fc2_gemm_weights_round[18]), unsafe_add(unsafe_mul((word >> 100) & 255, fc2_gemm_weights_round[17]), unsafe_add(unsafe_mul((word >> 80) & 255, fc2_gemm_weights_round[16]), acc0))))
+            acc0 = unsafe_add(unsafe_mul(word >> 220, fc2_gemm_weights_round[23]), unsafe_add(unsafe_mul((word >> 200) & 255, fc2_gemm_weights_round[22]), unsafe_add(unsafe_mul((word >> 180) & 255, fc2_gemm_weights_round[21]), unsafe_add(unsafe_mul((word >> 160) & 255, fc2_gemm_weights_round[20]), acc0))))
+        i = unsafe_add(i, 2)
+        r = unsafe_add(r, 24)
     # Every lane at once: stored, 0 standing for -615315.
     fc2_gemm_out[0] = acc0 & convert(0x7fffffffffffffff, uint256)
     return fc2_gemm_out
