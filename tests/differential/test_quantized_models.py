@@ -19,7 +19,7 @@ from ml2sc.frontend import torch_export
 from ml2sc.frontend.torch_export import export_torch
 from ml2sc.ir import wad
 from ml2sc.ir.evaluate import evaluate_float
-from ml2sc.passes.lower import linear
+from ml2sc.passes.lower import finish
 from ml2sc.passes.prescribed import is_complete
 from ml2sc.runtime import check
 
@@ -104,7 +104,7 @@ def test_random_models(seed: int) -> None:
 def test_contracts(factors: str, target: str, toolchain: ml2sc.Toolchain, monkeypatch: pytest.MonkeyPatch) -> None:
     """A layer with one scale, and one with a scale an output: its factors in the code, or in tables if it is wide."""
     if factors == "tables":
-        monkeypatch.setattr(linear, "_LITERAL_FACTORS", 0)
+        monkeypatch.setattr(finish, "_LITERAL_FACTORS", 0)
     artifact = ml2sc.compile(random_quantized(Seeded(50)), target=target)
     assert artifact.program is not None
     assert any("factors" in name for name in artifact.program.segments) == (factors == "tables")
