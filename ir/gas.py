@@ -85,6 +85,12 @@ class Shares:
         reached = self.measured.reached[section, number]
         return self.measured.taken[section, number] / reached if reached else 0.0
 
+    def opened(self, contract: int) -> float:
+        """Return the share of calls that read a data contract: what it holds is for inputs that may all be zero."""
+        if self.worst or self.measured is None or not self.measured.runs:
+            return 1.0
+        return self.measured.opened[contract] / self.measured.runs
+
     def zero_bytes(self, length: int) -> float:
         """Return how many bytes of a packed input are zero."""
         if self.worst:
@@ -121,7 +127,7 @@ def estimate(costs: Costs, fork: Fork, shares: Shares | None = None) -> GasEstim
     shares = shares or Shares()
     program = costs.program
     sections = executed(program)
-    cold = costs.cold_accounts(sections)
+    cold = costs.cold_accounts(sections, shares)
     layers = {s.name: costs.section(s, shares) + cold[s.name] for s in sections}
     execution = costs.frame_gas() + memory_gas(costs.memory_words(sections)) + sum(layers.values())
     if shares.worst:
@@ -309,9 +315,9 @@ class Costs:
         place = 2 * PUSH + 3 + MEMORY if isinstance(copy.offset, Const) else 2 * self.expr(copy.offset) + 40
         return WARM_ACCOUNT + COPY_WORD * copy.words + place + 3 * PUSH
 
-    def cold_accounts(self, sections: Iterable[Section]) -> dict[str, int]:
+    def cold_accounts(self, sections: Iterable[Section], shares: Shares) -> dict[str, float]:
         """Return what a call's first reading of each data contract costs more than the others, by section."""
-        program, found, warm = self.program, {}, set[int]()
+        program, found, warm = self.program, dict[str, float](), set[int]()
         for section in sections:
             copied = {s.segment for s in walk(section.body) if isinstance(s, CopySegment)}
             read = {
@@ -319,7 +325,7 @@ class Costs:
                 for name in copied
                 for number in range(program.segments[name].contracts)
             }
-            found[section.name] = (COLD_ACCOUNT - WARM_ACCOUNT) * len(read - warm)
+            found[section.name] = (COLD_ACCOUNT - WARM_ACCOUNT) * sum(map(shares.opened, read - warm))
             warm |= read
         return found
 

@@ -110,12 +110,14 @@ class Profile:
         zeros: Zero bytes of all packed inputs together.
         reached: How often each `If` was come to: by section, then by its number among the section's in `walk` order.
         taken: How often its condition held.
+        opened: For how many inputs each data contract was read, by its number.
     """
 
     runs: int = 0
     zeros: int = 0
     reached: Counter[tuple[str, int]] = field(default_factory=Counter)
     taken: Counter[tuple[str, int]] = field(default_factory=Counter)
+    opened: Counter[int] = field(default_factory=Counter)
 
 
 class Profiler:
@@ -135,11 +137,14 @@ class Profiler:
 
     def run(self, packed: bytes) -> None:
         """Count one more input; one that is refused is not counted."""
+        opened = self._interpreter.opened
+        opened.clear()
         try:
             self._interpreter.decide(packed) if self._decides else self._interpreter.predict(packed)
         except ProgramError:
             return
         self.profile.runs += 1
+        self.profile.opened.update(opened)
         self.profile.zeros += packed.count(0)
 
 
@@ -157,12 +162,16 @@ class Interpreter:
     Args:
         program: The program.
         branches: Counts the branches of every decision (of every prediction, where the program decides nothing).
+
+    Attributes:
+        opened: Data contracts that those read, by number; never emptied.
     """
 
     def __init__(self, program: Program, branches: Profile | None = None) -> None:
         self.program = program
         self._branches: Profile | None = None
         self._segments = program.segments
+        self.opened: set[int] = set()
         self._quantize = self._section(program.quantize)
         if not program.has_decision:
             self._branches = branches
@@ -232,7 +241,8 @@ class Interpreter:
             case StoreInput(offset, width, value):
                 return _store_input(_compile(offset), width, _compile(value))
             case CopySegment(segment, offset, words, buffer):
-                return _copy(self._segments[segment].words, _compile(offset), words, buffer)
+                copy = _copy(self._segments[segment].words, _compile(offset), words, buffer)
+                return copy if self._branches is None else _sequence([self._opening(segment, _compile(offset)), copy])
             case Block(body):
                 return self._block(body)
             case If(condition, body):
@@ -243,6 +253,16 @@ class Interpreter:
             case For(inductions, count, body):
                 starts = [(i.name, _compile(i.start)) for i in inductions]
                 return _for(starts, [(i.name, i.step) for i in inductions], count, self._block(body))
+
+    def _opening(self, segment: str, offset: _Eval) -> _Run:
+        if segment not in self.program.places:
+            return _sequence([])
+        first, size = self.program.places[segment].first, self._segments[segment].per_contract
+
+        def run(m: _Machine) -> None:
+            self.opened.add(first + offset(m) // size)
+
+        return run
 
 
 def _sequence(runs: list[_Run]) -> _Run:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
-from ml2sc.ir.gas import DUP, MEMORY, PUSH, PUSH_ZERO, WORD, Costs, uses
+from ml2sc.ir.gas import DUP, MEMORY, PUSH, PUSH_ZERO, SWAP, WORD, Costs, uses
 from ml2sc.ir.program import (
     Apply,
     Assign,
     Const,
+    CopySegment,
     Expr,
     For,
     Let,
@@ -17,6 +19,7 @@ from ml2sc.ir.program import (
     OpCode,
     Program,
     Section,
+    Statement,
     Var,
     WadInput,
     as_byte_of,
@@ -49,6 +52,7 @@ class SolidityCosts(Costs):
         self._pointers: dict[str, Pointer] = {}
         self._again: dict[str, Expr] = {}
         self._spilled: set[str] = set()
+        self._reads: Counter[Expr] = Counter()
 
     def memory_words(self, sections: Iterable[Section]) -> int:
         # the answer is encoded at the free-memory pointer, after the whole block
@@ -67,11 +71,41 @@ class SolidityCosts(Costs):
         spilled = shared(section.body)
         self._spilled = spilled if len(spilled) + HELD > REACH else set()
 
+    def body(self, statements: Iterable[Statement]) -> float:
+        # what was read before a jump is read again after it
+        self._reads.clear()
+        gas = super().body(statements)
+        self._reads.clear()
+        return gas
+
+    def store(self, buffer: str, index: Expr) -> float:
+        self._reads.clear()
+        return super().store(buffer, index)
+
+    def copy(self, copy: CopySegment) -> float:
+        self._reads.clear()
+        return super().copy(copy)
+
+    def expr(self, expr: Expr) -> float:
+        # a word that several products take apart is read, and shifted, once
+        if not _is_read(expr):
+            return super().expr(expr)
+        self._reads[expr] += 1
+        if self._reads[expr] == 1:
+            return super().expr(expr)
+        if self._reads[expr] > 2:
+            return DUP
+        no_room = bool(self._again) and isinstance(expr, Load)
+        return DUP + 2 * SWAP + (PUSH + MEMORY if no_room else 0)
+
     def assign(self, assign: Assign) -> float:
         if any(uses(assign.value, name) for name in self._spilled):
             # no room to keep the sum either: it is computed where it is read, for its sign and for its value
             return 2 * (self.expr(assign.value) - DUP)
-        return super().assign(assign)
+        gas = super().assign(assign)
+        if self._again and isinstance(assign.value, Apply) and assign.value.op is OpCode.SHL:
+            gas += 2 * (PUSH + MEMORY)  # a word that is shifted from part to part lives in memory, then
+        return gas
 
     def let(self, let: Let) -> float:
         if let.name in self._spilled:  # into memory, and so is `m`
@@ -107,6 +141,12 @@ class SolidityCosts(Costs):
         if variable is None:
             return self.fixed_address
         return self.fixed_address + self.expr(variable) + 3 + (PUSH + 3 if scale > 1 else 0)
+
+
+def _is_read(expr: Expr) -> bool:
+    if isinstance(expr, Apply) and expr.op is OpCode.SHR:
+        return isinstance(expr.args[0], Const) and _is_read(expr.args[1])
+    return isinstance(expr, Load)
 
 
 def _cheap(section: Section) -> dict[str, Expr]:

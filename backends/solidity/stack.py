@@ -9,6 +9,7 @@ from ml2sc.ir.gas import uses
 from ml2sc.ir.program import (
     Assign,
     Block,
+    Const,
     For,
     If,
     Let,
@@ -63,6 +64,10 @@ def _straight(body: Iterable[Statement]) -> Iterator[Statement]:
             yield statement
 
 
+def _assigned(body: Iterable[Statement]) -> set[str]:
+    return {s.name for s in walk(body) if isinstance(s, Assign)}
+
+
 def peak(body: tuple[Statement, ...]) -> int:
     """Return how many variables of a body, at most, are live at once."""
     last: dict[str, int] = {}
@@ -73,10 +78,17 @@ def peak(body: tuple[Statement, ...]) -> int:
         for name in (s.name for s in inner if isinstance(s, Assign)):
             last[name] = position
     live: set[str] = set()
+    constant: set[str] = set()
     most = 0
     for position, statement in enumerate(body):
         own = 0
+        ending = statement.body[-1:] if isinstance(statement, Block) else ()
+        given = _assigned([statement]) - _assigned(ending)
+        live |= constant & given
+        constant -= given
         match statement:
+            case Let(name, Const()):  # until it is given another value, that is written out where it is used
+                constant.add(name)
             case Let(name):
                 live.add(name)
             case For(inductions, _, inner_body):
@@ -84,5 +96,7 @@ def peak(body: tuple[Statement, ...]) -> int:
             case If(_, inner_body) | Block(inner_body):
                 own = peak(inner_body)
         most = max(most, len(live) + own)
+        live |= constant & _assigned(ending)
+        constant -= live
         live = {name for name in live if last.get(name, -1) > position}
     return most

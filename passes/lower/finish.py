@@ -106,10 +106,24 @@ class Finish:
         """Return how far the lanes of an accumulator are up, their weights being multiplied where they stand."""
         return self.plan.field_place(a % self.plan.fields)[1] if self.plan.fields > 1 else 0
 
-    def store(self, a: int, laned: Laned, index: Expr) -> list[Statement]:
-        """Clamp, shift and clamp all lanes of an accumulator at once, and store it."""
+    def stores(self, laned: Laned, first: Expr) -> list[Statement]:
+        """End all accumulators' sums and store them, the first at an index of the buffer."""
+        body: list[Statement] = []
+        literal_factors = isinstance(self.epilogue.scaling, ChannelScaling) and not self.scales_afterwards
+        if not self.plan.loop_ends or literal_factors:
+            for a in range(self.accumulators):
+                body += self._store(a, self._offset(a), laned, add(first, const(a)))
+            return body
+        for a in range(self.accumulators):
+            body.append(Store(laned.buffer, add(first, const(a)), shr(self._offset(a), Var(f"acc{a}"))))
+        place = Induction("o", first, 1)
+        sums = Let("acc", Load(laned.buffer, Var("o")))
+        inner = Block((sums, *self._store("", 0, laned, Var("o"))))
+        return [*body, loop("e", self.accumulators, [inner], also=[place])]
+
+    def _store(self, a: int | str, offset: int, laned: Laned, index: Expr) -> list[Statement]:
+        """Clamp, shift and clamp all lanes of an accumulator at once, and store it; they are `offset` bits up."""
         plan, e, acc = self.plan, self.epilogue, Var(f"acc{a}")
-        offset = self._offset(a)
         body: list[Statement] = []
         bits = plan.proved_bits - 1
         if e.clamps_below:
@@ -134,7 +148,7 @@ class Finish:
         kept = _xor(or_(acc, Var(spread)), Var(spread))
         return body + self._stored(a, laned, index, add(kept, mul(Var(f"over{a}"), const(e.top))))
 
-    def _stored(self, a: int, laned: Laned, index: Expr, word: Expr) -> list[Statement]:
+    def _stored(self, a: int | str, laned: Laned, index: Expr, word: Expr) -> list[Statement]:
         """Store a word of clamped lanes, after multiplying them if their scale demands it.
 
         The lanes are dealt out into as many words as give a product room, and put together again.
@@ -145,6 +159,7 @@ class Finish:
         if isinstance(scaling, ChannelScaling):
             if self.scales_afterwards:
                 return [Store(laned.buffer, index, word)]
+            assert isinstance(a, int)
             steps = self._one_by_one(scaling, word, self._literal_factors(scaling, a))
             return [Block((*steps, Store(laned.buffer, index, Var("scaled"))))]
         ways, acc = scaling.ways(plan.stride, plan.lanes), f"acc{a}"

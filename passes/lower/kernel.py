@@ -11,6 +11,7 @@ known when the contract is written. What a round needs of a data contract is cop
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -135,17 +136,19 @@ class _Literals:
 
 @dataclass(frozen=True, slots=True)
 class _Loads:
-    """Weight words of a word's inputs in a buffer, from word `base` on."""
+    """Weight words of a word's inputs in a buffer, from word `base` on; an input's weights are its word's lowest."""
 
     buffer: str
     base: Expr
-    row_words: int
+    plan: LanePlan
 
     def word(self, k: int, h: int) -> Expr:
-        return Load(self.buffer, add(self.base, const(k * self.row_words + h)))
+        plan = self.plan
+        word = Load(self.buffer, add(self.base, const(plan.words(k // plan.word_rows * plan.word_rows) + h)))
+        return shr(k % plan.word_rows * plan.fields * plan.weight_bits, word)
 
     def moved(self, base: Expr) -> _Loads:
-        return _Loads(self.buffer, base, self.row_words)
+        return _Loads(self.buffer, base, self.plan)
 
 
 _Weights = _Literals | _Loads
@@ -182,13 +185,14 @@ class Kernel:
             epilogue.proved_bits,
             widest,
             largest.unit if largest else 1,
+            len({g.unit for g in groups}) > 1,
             self.activity,
             context.options.forced(node),
         )
         self.plan: LanePlan = plan_linear(layer, context.options)
         self.finish = Finish(context, self.draft, self.plan, epilogue, bias)
         self.accumulators = self.finish.accumulators
-        self.sums_words = self.plan.fields > 1 and all(map(_adds_up, groups))
+        self.sums_words = self.plan.masked and all(map(_adds_up, groups))
 
     def emit(self) -> Value:
         """Add the section's statements and return where the results are."""
@@ -231,6 +235,7 @@ class Kernel:
             "lanes": plan.lanes,
             "stride": plan.stride,
             "fields": plan.fields,
+            "word_rows": plan.word_rows,
             "storage": "literals" if plan.immediate else plan.storage.value,
             "bytes": 32 * plan.table_words(self.rows),
             "live": str(self.activity),
@@ -251,16 +256,14 @@ class Kernel:
         bias = self.context.table(self.draft, name, words)
         return [], [Load(bias, add(group, const(a))) for a in range(size)]
 
-    def _weight_word(self, row: Array, first: int) -> int:
-        """Return the weight word of one input for accumulators first … first + fields − 1."""
+    def _weight_word(self, rows: Array, first: int) -> int:
+        """Return the word that some inputs' weights share, for accumulators first … first + fields − 1."""
         plan, word = self.plan, 0
-        excess = 1 << (plan.weight_bits - 1) if plan.fields > 1 else 0
-        for field in range(plan.fields):
-            for lane in range(plan.lanes):
-                output = (first + field) * plan.lanes + lane
-                if output < len(row) or plan.fields > 1:
-                    weight = int(row[output]) if output < len(row) else 0
-                    word += (weight + excess) << (plan.stride * lane + plan.weight_bits * field)
+        excess = 1 << (plan.weight_bits - 1) if plan.masked else 0
+        for row, field, lane in itertools.product(range(plan.word_rows), range(plan.fields), range(plan.lanes)):
+            output = (first + field) * plan.lanes + lane
+            weight = int(rows[row, output]) if row < len(rows) and output < rows.shape[1] else 0
+            word += (weight + excess) << (plan.stride * lane + plan.weight_bits * (row * plan.fields + field))
         # the bits above the lanes never come down, and are cleared with the rest at the end: negative words get shorter
         return word & ((1 << (plan.stride * plan.lanes)) - 1)
 
@@ -268,14 +271,16 @@ class Kernel:
         """Add the segment of a group's weights: block by block, in each round by round."""
         plan = self.plan
         in_data = plan.storage is Storage.DATA
-        chunk = self._round_rows(group) * plan.row_words
+        chunk = plan.words(self._round_rows(group))
         words: list[int] = []
         for block in range(plan.blocks):
             first = block * plan.accumulators
             fields = [first + h * plan.fields for h in range(plan.row_words)]
-            words += [self._weight_word(row, field) for row in group.weights for field in fields]
+            starts = range(0, len(group.weights), plan.word_rows)
+            together = [group.weights[start : start + plan.word_rows] for start in starts]
+            words += [self._weight_word(rows, field) for rows in together for field in fields]
             # whole rounds, so that none lies in two data contracts
-            nothing = [self._weight_word(np.zeros(0, dtype=object), field) for field in fields]
+            nothing = [self._weight_word(group.weights[:0], field) for field in fields]
             words += nothing * (-len(words) % chunk // plan.row_words if in_data else 0)
         per_contract = CONTRACT_WORDS // chunk * chunk if in_data else 0
         name = self.context.segment(f"{self.draft.name}_weights", Segment(tuple(words), plan.storage, per_contract))
@@ -295,7 +300,7 @@ class Kernel:
         self, tables: Sequence[_Table | None], laned: Laned, block: Expr, starts: Sequence[Expr]
     ) -> list[Statement]:
         body: list[Statement] = [Let(f"acc{a}", start) for a, start in enumerate(starts)]
-        if self.plan.fields > 1:
+        if self.plan.masked:
             body.append(Let("total", const(0)))
         for index, (group, table) in enumerate(zip(self.groups, tables, strict=True)):
             if table is None:
@@ -307,14 +312,13 @@ class Kernel:
             body += looped
         body += self._correction()
         body.append(Note(self.finish.said()))
-        for a in range(self.accumulators):
-            body += self.finish.store(a, laned, add(block, const(a)))
-        return body
+        return body + self.finish.stores(laned, block)
 
     def _literals(self, group: Rows) -> list[Statement]:
         """Write every round out, the weights as literals; inputs without weights are left out."""
         body: list[Statement] = []
-        words = [[self._weight_word(row, a) for a in range(self.accumulators)] for row in group.weights]
+        rows = [group.weights[k : k + 1] for k in range(len(group.weights))]
+        words = [[self._weight_word(row, a) for a in range(self.accumulators)] for row in rows]
         if group.unit == 1:
             reads = {k: _scalar(group.source, self._index(group, k)) for k, row in enumerate(words) if any(row)}
             return list(self._inputs(reads, _Literals(words)))
@@ -342,7 +346,7 @@ class Kernel:
             body += self._round(group, table, self._index(group, 0), base, min(size, rows))
         if full * size < rows:
             done = full * size
-            at, row = self._index(group, done), add(base, const(done * self.plan.row_words))
+            at, row = self._index(group, done), add(base, const(self.plan.words(done)))
             body += self._round(group, table, at, row, rows - done)
         return body
 
@@ -363,15 +367,15 @@ class Kernel:
         copy: list[Statement] = []
         place = row
         if plan.storage is Storage.DATA:
-            copy = [CopySegment(table.segment, row, rows * plan.row_words, table.buffer)]
+            copy = [CopySegment(table.segment, row, plan.words(rows), table.buffer)]
             place = const(0)
         if group.unit == 1:
             reads = {k: _scalar(group.source, add(at, const(self._stride(group, k)))) for k in range(rows)}
-            return [*copy, *self._inputs(reads, _Loads(table.buffer, place, plan.row_words))]
+            return [*copy, *self._inputs(reads, _Loads(table.buffer, place, plan))]
         if group.unit != BYTES:  # a round of several words
             body, copy = copy, []
         for start in range(0, rows, group.unit):
-            weights = _Loads(table.buffer, add(place, const(start * plan.row_words)), plan.row_words)
+            weights = _Loads(table.buffer, add(place, const(plan.words(start))), plan)
             used = range(min(group.unit, rows - start))
             body += self._word(group, add(at, const(self._stride(group, start))), used, weights, copy)
         return body
@@ -402,10 +406,10 @@ class Kernel:
         if full:
             inner = self._top_part(plan.part, weights.moved(Var("s")))
             inner.append(Assign("word", shl(8 * plan.part, Var("word"))))
-            also = [Induction("s", weights.base, plan.part * plan.row_words)]
+            also = [Induction("s", weights.base, plan.words(plan.part))]
             body.append(loop("b", full, inner, also=also))
         if rest:
-            body += self._top_part(rest, weights.moved(add(weights.base, const(full * plan.part * plan.row_words))))
+            body += self._top_part(rest, weights.moved(add(weights.base, const(plan.words(full * plan.part)))))
         return body
 
     def _top_part(self, size: int, weights: _Loads) -> list[Statement]:
@@ -416,31 +420,32 @@ class Kernel:
     def _inputs(self, inputs: Mapping[int, Expr], weights: _Weights) -> tuple[Statement, ...]:
         """Add the products of inputs of a word, by their number in it, to the accumulators."""
         plan, body = self.plan, list[Statement]()
-        if plan.fields > 1 or plan.skip_elements:
+        if plan.skip_elements:
             for k, x in inputs.items():
-                products = self._products(k, weights)
-                rest = [If(Var(f"x{k}"), products)] if plan.skip_elements else products
-                body.append(Block((Let(f"x{k}", x), *rest)))
+                body.append(Block((Let(f"x{k}", x), If(Var(f"x{k}"), self._products(k, weights)))))
             return tuple(body)
         numbers = list(inputs)
         for start in range(0, len(numbers), _TOGETHER):
             together = numbers[start : start + _TOGETHER]
-            if self.accumulators == 1:
-                body.append(_summed(0, [(inputs[k], weights.word(k, 0)) for k in together]))
+            if self.accumulators == 1 and not self._counts_inputs:
+                body.append(_summed(0, [(inputs[k], self._weight(k, 0, weights)) for k in together]))
                 continue
-            lets = [Let(f"x{k}", inputs[k]) for k in together]
-            sums = [
-                _summed(a, [(Var(f"x{k}"), weights.word(k, a)) for k in together]) for a in range(self.accumulators)
+            block: list[Statement] = [Let(f"x{k}", inputs[k]) for k in together]
+            block += [
+                _summed(a, [(Var(f"x{k}"), self._weight(k, a, weights)) for k in together])
+                for a in range(self.accumulators)
             ]
-            body.append(Block((*lets, *sums)))
+            block += [self._counted(k) for k in together if self._counts_inputs]
+            body.append(Block(tuple(block)))
         return tuple(body)
 
     def _products(self, k: int, weights: _Weights) -> tuple[Statement, ...]:
         """Add the products of one input, x, to every accumulator."""
         plan, x = self.plan, Var(f"x{k}")
+        body: list[Statement] = [self._counted(k)] if self._counts_inputs else []
         if plan.fields == 1:
-            return tuple(_summed(a, [(x, weights.word(k, a))]) for a in range(self.accumulators))
-        body: list[Statement] = [] if self.sums_words else [Assign("total", add(Var("total"), x))]
+            sums = (_summed(a, [(x, self._weight(k, a, weights))]) for a in range(self.accumulators))
+            return (*body, *sums)
         for h in range(-(-self.accumulators // plan.fields)):
             body.append(Let(f"w{k}_{h}", weights.word(k, h)))
             word = Var(f"w{k}_{h}")
@@ -452,7 +457,28 @@ class Kernel:
                 body.append(_summed(h * plan.fields + field, [(x, masked)]))
         return tuple(body)
 
+    def _weight(self, k: int, a: int, weights: _Weights) -> Expr:
+        """Return an input's weights for an accumulator, from the word itself.
+
+        Where nothing parts the code of several inputs, words in variables would all be on the stack at once: solc joins
+        the sums of an accumulator to one expression.
+        """
+        plan = self.plan
+        word = weights.word(k, a // plan.fields)
+        if not plan.masked:
+            return word
+        shift, offset = plan.field_place(a % plan.fields)
+        return and_(shr(shift, word), const(self.finish.ones(offset, plan.weight_bits)))
+
     # -- what weights without a sign add too much -------------------------------------------------------------------
+
+    @property
+    def _counts_inputs(self) -> bool:
+        """Whether inputs are added up one by one."""
+        return self.plan.masked and not self.sums_words
+
+    def _counted(self, k: int) -> Statement:
+        return Assign("total", add(Var("total"), Var(f"x{k}")))
 
     def _added_up(self, group: Rows, used: Sequence[int]) -> list[Statement]:
         """Add a word's inputs to `pairs`, those of all lanes at once."""
@@ -484,7 +510,7 @@ class Kernel:
     def _correction(self) -> list[Statement]:
         """Take away what storing weights as w + 2^(bits − 1) has added: 2^(bits − 1) · Σx in every lane."""
         plan = self.plan
-        if plan.fields == 1:
+        if not plan.masked:
             return []
         excess = 1 << (plan.weight_bits - 1)
         body: list[Statement] = [

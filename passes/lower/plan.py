@@ -20,10 +20,15 @@ MAX_ACCUMULATORS = 6
 """Accumulators kept on the stack at once: with more, solc runs out of reachable stack slots."""
 LITERAL_WORDS = 320
 """Layers of at most so many weight words can be written out, the words as literals: 12 KB of code."""
+MAX_WORD_ROWS = 8
+"""Inputs whose weights may share a word."""
 MAX_STRAIGHT_INPUTS = 10
-"""Inputs whose products straight-line code adds to several accumulators without a test between them."""
+"""Inputs whose products straight-line code adds to several accumulators without a jump between them, where these share
+the inputs' weight words, or the weights are literals."""
 EXPECTED_CALLS = {"inference": 10_000, "balanced": 100, "deploy": 1}
 """Inferences over which deployment is spread, by `--optimize`."""
+CALLS_PER_UPDATE = 100
+"""Inferences after which weights that can be replaced are."""
 BYTES = 32
 """Inputs of a word of the packed input whose elements are bytes."""
 PART_SIZES = (4, 8)
@@ -40,6 +45,8 @@ _READ_BYTE, _READ_LANE, _READ_WORD = 9, 15, 12
 _ROUND = 45  # of a loop: comparison, steps, jumps
 _INNER_ROUND = 75
 _SUM_BYTES = 33
+_END = 150
+_END_IN_LOOP = 50
 _COPY = 160  # EXTCODECOPY of a warm account, and the arithmetic of its arguments
 _COPY_WORD = 3
 _WRITE_WORD = 9  # PUSH32, PUSH2, MSTORE
@@ -50,6 +57,8 @@ _CODE_WORD = 37  # bytes of a word written to memory by the code
 _CODE_LITERAL = 37  # bytes of a multiplication by a literal word
 _CODE_LOADED = 8
 _CODE_MASKED = 41
+_CODE_END = 170
+_CODE_SUMS = 200  # what weights without a sign add too much, counted and taken away
 _CODE_ELEMENT = 5
 _CODE_TEST = 12
 _CONTRACT = 54_000 + 200 * 150  # creating a data contract; checking it
@@ -95,6 +104,8 @@ class PlanOptions:
         weights: "auto", "code" or "data": where tables of weights may live.
         optimize: "inference", "balanced" or "deploy": how many inferences the deployment is spread over.
         expected_calls: That number itself; None: `optimize` decides.
+        expected_updates: With `updatable`, how often all weights are replaced in that time; None: once in
+            `CALLS_PER_UPDATE` inferences.
         strict_input: Revert on an input out of range instead of saturating.
         literals: Whether weights and constants may stand in the code as literals.
         unroll: Inputs handled in one round of a loop over inputs that have a word each.
@@ -109,6 +120,7 @@ class PlanOptions:
     weights: str = "auto"
     optimize: str = "inference"
     expected_calls: int | None = None
+    expected_updates: int | None = None
     strict_input: bool = False
     literals: bool = True
     unroll: int = 16
@@ -131,6 +143,13 @@ class PlanOptions:
         """Inferences over which the deployment is spread."""
         return self.expected_calls or EXPECTED_CALLS[self.optimize]
 
+    @property
+    def updates(self) -> int:
+        """How often all weights are replaced meanwhile."""
+        if not self.updatable:
+            return 0
+        return self.calls // CALLS_PER_UPDATE if self.expected_updates is None else self.expected_updates
+
 
 @dataclass(frozen=True, slots=True)
 class Layer:
@@ -143,6 +162,7 @@ class Layer:
         proved_bits: Bits that hold every final sum with its bias.
         weight_bits: Bits of the widest weight, with its sign.
         unit: Inputs of a word they lie in.
+        mixed: Whether some lie in words of other sizes.
         activity: What inputs look like.
         force: Attributes of the plan that are settled.
     """
@@ -153,6 +173,7 @@ class Layer:
     proved_bits: int
     weight_bits: int
     unit: int = 1
+    mixed: bool = False
     activity: Activity = DENSE
     force: Mapping[str, object] = field(default_factory=dict)
 
@@ -165,15 +186,16 @@ class LanePlan:
         proved_bits: Width of an accumulator, from the proof.
         stride: Bits of a lane.
         lanes: Lanes of a word.
-        fields: Weights of one lane in a weight word. One: the word is the signed sum of laned weights; more: it holds
-            offset-binary weights of `weight_bits`, masked apart while running.
-        weight_bits: Width of a stored weight (with more than one field).
+        fields: Weights of one input in a lane of a weight word, for as many accumulators.
+        weight_bits: Width of a stored weight, where a lane holds more than one.
         accumulators: Accumulators of one block of outputs.
         blocks: Blocks of outputs; the inputs are read once for each.
-        row_words: Weight words of one input and one block.
+        row_words: Weight words of one input and one block; `word_rows` inputs share them.
         round_rows: Inputs of one round of the loop over them; its code is there once.
         immediate: Whether the weights are literals in straight-line code.
         storage: Where the table of weights lives otherwise.
+        loop_ends: Whether the code that ends a word's sums is there once, in a loop over the words.
+        word_rows: Inputs whose weights share a word.
         skip_words: Whether a word of zeros is skipped.
         part: Inputs of a word handled, or skipped, together; 0: all.
         skip_parts: Whether parts of zeros are skipped.
@@ -192,11 +214,21 @@ class LanePlan:
     round_rows: int
     immediate: bool
     storage: Storage
+    loop_ends: bool = False
+    word_rows: int = 1
     skip_words: bool = False
     part: int = 0
     skip_parts: bool = False
     loop_parts: bool = False
     skip_elements: bool = False
+
+    @property
+    def masked(self) -> bool:
+        """Whether a weight word holds several weights a lane, offset-binary, masked apart while running.
+
+        Else it is the signed sum of laned weights.
+        """
+        return self.fields * self.word_rows > 1
 
     def field_place(self, field: int) -> tuple[int, int]:
         """Return (right shift of the weight word, offset of the lanes in the accumulator) for a field.
@@ -213,9 +245,13 @@ class LanePlan:
         """Shifts of a weight word."""
         return len({self.field_place(f)[0] for f in range(self.fields)}) - 1
 
+    def words(self, rows: int) -> int:
+        """Return how many weight words so many inputs and one block have."""
+        return -(-rows // self.word_rows) * self.row_words
+
     def table_words(self, rows: int) -> int:
         """Return how many weight words a layer of so many inputs has."""
-        return rows * self.blocks * self.row_words
+        return self.blocks * self.words(rows)
 
 
 def plan_linear(layer: Layer, options: PlanOptions) -> LanePlan:
@@ -241,8 +277,8 @@ def plan_linear(layer: Layer, options: PlanOptions) -> LanePlan:
 
 
 def _price(plan: LanePlan, layer: Layer, options: PlanOptions) -> float:
-    deployment = deployment_gas(plan, layer) / options.calls
-    return inference_gas(plan, layer) + deployment + options.code_price * code_bytes(plan, layer)
+    deployment = deployment_gas(plan, layer) + options.updates * weights_gas(plan, layer)
+    return inference_gas(plan, layer) + deployment / options.calls + options.code_price * code_bytes(plan, layer)
 
 
 def _as_forced(plan: LanePlan, force: Mapping[str, object]) -> bool:
@@ -251,21 +287,30 @@ def _as_forced(plan: LanePlan, force: Mapping[str, object]) -> bool:
 
 def candidates(layer: Layer, options: PlanOptions) -> Iterator[LanePlan]:
     """Iterate over all ways to compute a layer."""
-    round_rows = _round_rows(layer, options)
-    for fields in range(1, MAX_ACCUMULATORS + 1):
-        if fields * layer.weight_bits > WORD_BITS:
-            break
+    for round_rows, fields in itertools.product(_round_rows(layer, options), range(1, MAX_ACCUMULATORS + 1)):
+        yield from _with_fields(layer, options, round_rows, fields)
+
+
+def _with_fields(layer: Layer, options: PlanOptions, round_rows: int, fields: int) -> Iterator[LanePlan]:
+    for word_rows in _word_rows(layer, round_rows):
+        together = fields * word_rows
+        if together * layer.weight_bits > WORD_BITS:
+            continue
         # the weights of a round must fit a data contract
         most = min(MAX_ACCUMULATORS // fields, CONTRACT_WORDS // round_rows) * fields
-        stride = max(layer.proved_bits, fields * layer.weight_bits if fields > 1 else 1)
+        stride = max(layer.proved_bits, together * layer.weight_bits if together > 1 else 1)
         lanes = min(WORD_BITS // stride, layer.outputs)
         needed = -(-layer.outputs // lanes)
         blocks = 1
         if needed > most:
             blocks, needed = -(-needed // most), most
+        if fields > needed:
+            continue
         row_words = -(-needed // fields)
-        for immediate, storage in _places(layer.rows * row_words, fields, blocks, options):
-            for skips in _skips(layer, immediate=immediate):
+        for immediate, storage in _places(layer.rows * row_words, together, blocks, options):
+            crowded = immediate or fields > 1
+            every_skip = _skips(layer, word_rows, immediate=immediate, crowded=crowded)
+            for skips, loop_ends in itertools.product(every_skip, (False, True) if needed > 2 else (False,)):
                 plan = LanePlan(
                     layer.proved_bits,
                     stride,
@@ -278,27 +323,36 @@ def candidates(layer: Layer, options: PlanOptions) -> Iterator[LanePlan]:
                     round_rows,
                     immediate,
                     storage,
+                    loop_ends,
+                    word_rows,
                     **skips,  # type: ignore[arg-type]
                 )
-                if not immediate or _straight_inputs(plan, layer) <= MAX_STRAIGHT_INPUTS:
+                if not crowded or _straight_inputs(plan, layer) <= MAX_STRAIGHT_INPUTS:
                     yield plan
 
 
 def _straight_inputs(plan: LanePlan, layer: Layer) -> int:
-    """Return how many inputs straight-line code multiplies between two tests; solc keeps all of them on the stack."""
+    """Return how many inputs straight-line code multiplies between two jumps; solc keeps all of them on the stack."""
     if plan.skip_elements or plan.accumulators == 1:
         return 1
-    if plan.skip_parts:
+    if plan.skip_parts or plan.loop_parts:
         return plan.part
-    return min(layer.unit, layer.rows) if plan.skip_words else layer.rows
+    rows = layer.rows if plan.immediate else plan.round_rows
+    return min(layer.unit, rows) if plan.skip_words else rows
 
 
-def _places(words: int, fields: int, blocks: int, options: PlanOptions) -> Iterator[tuple[bool, Storage]]:
+def _word_rows(layer: Layer, round_rows: int) -> Iterator[int]:
+    """Iterate over how many inputs' weights may share a word: none of them in two words, parts or rounds of inputs."""
+    size = 1 if layer.mixed else {1: round_rows, BYTES: max(PART_SIZES)}.get(layer.unit, layer.unit)
+    return (n for n in range(1, min(size, layer.rows, MAX_WORD_ROWS) + 1) if size % n == 0)
+
+
+def _places(words: int, together: int, blocks: int, options: PlanOptions) -> Iterator[tuple[bool, Storage]]:
     """Iterate over (are the weights literals, where their table lives otherwise)."""
     if options.updatable:
         yield False, Storage.DATA
         return
-    if options.literals and options.weights != "data" and fields == 1 and blocks == 1 and words <= LITERAL_WORDS:
+    if options.literals and options.weights != "data" and together == 1 and blocks == 1 and words <= LITERAL_WORDS:
         yield True, Storage.CODE
     if options.weights != "data":
         yield False, Storage.CODE
@@ -306,17 +360,18 @@ def _places(words: int, fields: int, blocks: int, options: PlanOptions) -> Itera
         yield False, Storage.DATA
 
 
-def _round_rows(layer: Layer, options: PlanOptions) -> int:
+def _round_rows(layer: Layer, options: PlanOptions) -> tuple[int, ...]:
+    """Return how many inputs a round may have: a word of them, or as many as make about 32."""
     if layer.unit == 1:
-        return min(options.unroll, layer.rows)
+        return (min(options.unroll, layer.rows),)
     units = max(BYTES // layer.unit, 1)
-    return layer.unit * min(units, -(-layer.rows // layer.unit))
+    return tuple({layer.unit: None, layer.unit * min(units, -(-layer.rows // layer.unit)): None})
 
 
-def _skips(layer: Layer, *, immediate: bool) -> Iterator[dict[str, int | bool]]:
+def _skips(layer: Layer, word_rows: int, *, immediate: bool, crowded: bool) -> Iterator[dict[str, int | bool]]:
     """Iterate over what can be skipped and how."""
     # a test also parts straight-line code into pieces whose inputs have room on the stack
-    tests = (False, True) if layer.activity.element < 1 or immediate else (False,)
+    tests = (False, True) if layer.activity.element < 1 or crowded else (False,)
     if layer.unit != BYTES:
         for word, element in itertools.product(tests if layer.unit > 1 else (False,), tests):
             yield {"skip_words": word, "skip_elements": element}
@@ -324,7 +379,8 @@ def _skips(layer: Layer, *, immediate: bool) -> Iterator[dict[str, int | bool]]:
     for word, element in itertools.product(tests, tests):
         whole: dict[str, int | bool] = {"skip_words": word, "skip_elements": element}
         yield whole
-        for size, part, inner in itertools.product(PART_SIZES, tests, (False, True)):
+        sizes = [size for size in PART_SIZES if size % word_rows == 0]
+        for size, part, inner in itertools.product(sizes, tests, (False, True)):
             if (part or inner) and not (inner and immediate):
                 yield {**whole, "part": size, "skip_parts": part, "loop_parts": inner}
 
@@ -341,7 +397,7 @@ def inference_gas(plan: LanePlan, layer: Layer) -> float:
 
     gas = 0.0 if plan.immediate else rounds * _ROUND
     gas += units * ((_MEMORY + _PUSH if layer.unit > 1 else 0) + (_TEST + words * _TAKEN if plan.skip_words else 0))
-    if plan.fields > 1:
+    if plan.masked:
         gas += words * units * (_SUM_BYTES if layer.unit == BYTES else _DUP + 3)
     if plan.part:
         number = units * BYTES / plan.part
@@ -350,6 +406,7 @@ def inference_gas(plan: LanePlan, layer: Layer) -> float:
     read = {1: _READ_WORD, BYTES: _READ_BYTE}.get(layer.unit, _READ_LANE)
     gas += layer.rows * parts * (read + (_TEST if plan.skip_elements else 0))
     gas += layer.rows * elements * (_element(plan, accumulators, rounds) + (_TAKEN if plan.skip_elements else 0))
+    gas += accumulators * _END + (_ROUND + accumulators * _END_IN_LOOP if plan.loop_ends else 0)
     gas *= plan.blocks
     table = 0 if plan.immediate else plan.table_words(layer.rows)
     if plan.storage is Storage.DATA:
@@ -366,29 +423,35 @@ def _element(plan: LanePlan, accumulators: int, rounds: int) -> float:
         return sums + accumulators * _PUSH
     at_pointer = plan.loop_parts or (plan.storage is Storage.CODE and rounds > 1)
     load = _MEMORY + (_AT_POINTER if at_pointer else _PUSH)
-    if plan.fields == 1:
+    if not plan.masked:
         return sums + accumulators * load
-    return sums + accumulators * (_DUP + _MASK + 2) + plan.row_words * load + _SHIFT * plan.shifts
+    shifts = plan.shifts + plan.row_words * (1 - 1 / plan.word_rows)
+    return sums + accumulators * (_DUP + _MASK + 2) + plan.row_words * load + _SHIFT * shifts
 
 
 def deployment_gas(plan: LanePlan, layer: Layer) -> float:
     """Return the gas of deploying a layer's weights and code."""
-    code = float(code_bytes(plan, layer)) * _DEPOSIT
+    return float(code_bytes(plan, layer)) * _DEPOSIT + weights_gas(plan, layer)
+
+
+def weights_gas(plan: LanePlan, layer: Layer) -> float:
+    """Return the gas of putting a layer's weights on the chain, where they are not in the code."""
     if plan.immediate or plan.storage is Storage.CODE:
-        return code
-    return code + _DEPOSIT * 32 * plan.table_words(layer.rows) + _CONTRACT * _contracts(plan, layer)
+        return 0.0
+    return float(_DEPOSIT * 32 * plan.table_words(layer.rows) + _CONTRACT * _contracts(plan, layer))
 
 
 def code_bytes(plan: LanePlan, layer: Layer) -> int:
-    """Return the bytes of code of a layer's loop and its weights, without its epilogue."""
+    """Return the bytes of code of a layer, its weights among them where they are in the code."""
     accumulators = _accumulators(plan, layer)
+    ends = _CODE_END * (2 if plan.loop_ends else accumulators)
     element = _CODE_ELEMENT + (_CODE_TEST if plan.skip_elements else 0)
     if plan.immediate:
-        return layer.rows * (element + accumulators * _CODE_LITERAL)
-    element += accumulators * (_CODE_MASKED if plan.fields > 1 else _CODE_LOADED)
+        return layer.rows * (element + accumulators * _CODE_LITERAL) + ends
+    element += accumulators * (_CODE_MASKED if plan.masked else _CODE_LOADED)
     rows = plan.part if plan.loop_parts else plan.round_rows
     table = plan.table_words(layer.rows) * _CODE_WORD if plan.storage is Storage.CODE else 0
-    return rows * element + table
+    return rows * element + table + ends + (_CODE_SUMS if plan.masked else 0)
 
 
 def _accumulators(plan: LanePlan, layer: Layer) -> int:
@@ -396,6 +459,6 @@ def _accumulators(plan: LanePlan, layer: Layer) -> int:
 
 
 def _contracts(plan: LanePlan, layer: Layer) -> int:
-    chunk = plan.round_rows * plan.row_words
+    chunk = plan.words(plan.round_rows)
     chunks = -(-layer.rows // plan.round_rows) * plan.blocks
     return -(-chunks // max(CONTRACT_WORDS // chunk, 1))

@@ -90,6 +90,8 @@ class Options:
         weights: Where tables of weights live: `auto`, `code` or `data`.
         optimize: `inference`, `balanced` or `deploy`.
         expected_calls: Inferences over which the deployment is spread; None: as `optimize` assumes.
+        expected_updates: With `updatable`, how often the weights are replaced meanwhile, for the planner; None: once in
+            100 inferences.
         fork: EVM version.
         level: 0, 1 or 2: which passes run on the float graph.
         passes: These instead: a pipeline as text, in which `O2` stands for that level's passes, or the passes
@@ -109,6 +111,7 @@ class Options:
     weights: str = "auto"
     optimize: str = "inference"
     expected_calls: int | None = None
+    expected_updates: int | None = None
     fork: str = "prague"
     level: int = 2
     passes: str | tuple[Pass, ...] | None = None
@@ -148,6 +151,8 @@ class Options:
                 raise UsageError(f"the input range {lo:g},{hi:g} is not a range: LO must be below HI, both finite")
         if self.expected_calls is not None and self.expected_calls < 1:
             raise UsageError(f"{self.expected_calls} expected calls: a model is called once or more")
+        if self.expected_updates is not None and self.expected_updates < 0:
+            raise UsageError(f"{self.expected_updates} expected updates: weights are replaced never or more often")
         if self.updatable and self.weights == "code":
             raise UsageError("weights in the code cannot be updated", hint="leave --weights code or --updatable out")
         if not 0 <= self.headroom <= MOST_HEADROOM:
@@ -230,6 +235,7 @@ def compile(  # noqa: A001  the library's verb
         weights=options.weights,
         optimize=options.optimize,
         expected_calls=options.expected_calls,
+        expected_updates=options.expected_updates,
         strict_input=options.strict_input,
         code_limit=FORKS[options.fork].code_limit,
         updatable=options.updatable,
@@ -267,7 +273,7 @@ def compile(  # noqa: A001  the library's verb
         raise UnsupportedModelError("the model has no output but a label", hint="export its scores as an output, too")
     reference.outputs = list(graph.outputs)
 
-    if samples is not None and not options.updatable:  # that one must come out the same whatever its weights are
+    if samples is not None:
         plan = dataclasses.replace(plan, observed=_layer_inputs(graph, samples))
     program = lower(graph, plan)
     if options.updatable:
@@ -311,6 +317,11 @@ def compile(  # noqa: A001  the library's verb
         profile=None if samples is None else _profile(graph, program, samples),
     )
     return _with_forecast(artifact)
+
+
+def recorded_activity(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a manifest says of how often the inputs of layers are not zero: `activity` for `compile`."""
+    return {layer["layer"]: layer["live"] for layer in manifest["plan"] if "live" in layer}
 
 
 def build(artifact: Artifact, toolchain: Toolchain) -> Artifact:

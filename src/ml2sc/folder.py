@@ -134,7 +134,7 @@ def load_folder(directory: str | os.PathLike[str]) -> Artifact:
         ArtifactError: the folder is missing or incomplete, or a file is not what the compiler makes of the model.
     """
     from ml2sc.calibration import Calibrated
-    from ml2sc.compiler import Options
+    from ml2sc.compiler import Options, recorded_activity
     from ml2sc.compiler import compile as compile_model
     from ml2sc.passes.updatable import Deployed
 
@@ -149,7 +149,7 @@ def load_folder(directory: str | os.PathLike[str]) -> Artifact:
             **{**recorded, "input_ranges": ranges, "precision": str(manifest["precision"]), "name": str(name)}
         )
         calibrated = Calibrated.from_json(manifest["calibrated"])
-        live = {layer["layer"]: layer["live"] for layer in manifest["plan"] if "live" in layer}
+        live = recorded_activity(manifest)
         deployed = Deployed.from_json(manifest["deployed"]) if options.updatable else None
         compiler = manifest["toolchain"]
         settings = dict(compiler.get("settings", {}))

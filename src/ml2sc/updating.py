@@ -11,7 +11,7 @@ import numpy as np
 
 from ml2sc.backends import Artifact, with_edits, with_settings
 from ml2sc.calibration import Calibrated
-from ml2sc.compiler import Options
+from ml2sc.compiler import Options, recorded_activity
 from ml2sc.compiler import compile as compile_model
 from ml2sc.errors import ArtifactError, UsageError
 from ml2sc.frontend.data import Samples, load_samples
@@ -56,6 +56,7 @@ def update(artifact: Artifact, model: Any, *, example_input: Any = None) -> Arti
         model,
         options=options,
         calibrated=Calibrated.from_json(manifest["calibrated"]),
+        activity=recorded_activity(manifest),
         deployed=Deployed.from_json(manifest["deployed"]),
         example_input=example_input,
     )

@@ -313,7 +313,7 @@ contract TinyUpdatable {
 
     /// @dev Returns how many bytes a chunk has.
     function _chunkLength(uint256 index) private pure returns (uint256) {
-        if (index < 1) return 1248;
+        if (index < 1) return 1152;
         revert ChunkIndex(index);
     }
 
@@ -449,18 +449,26 @@ contract TinyUpdatable {
     function _fc2Gemm() private view {
         assembly ("memory-safe") {
             // Proved for all inputs: -52020 <= sum <= 52020; with what is added from the start 0 <= acc <=
-            // 104040 < 2^17: 2 lanes of 17 bits a word.
-            extcodecopy(mload(add(_MEMORY, 0x0040)), add(_MEMORY, 0x0020), 0x04c1, 0x20)
-            let acc0 := mload(add(_MEMORY, 0x0020))
-            extcodecopy(mload(add(_MEMORY, 0x0040)), add(_MEMORY, 0x0080), 0x0441, 0x80)
+            // 104040 < 2^17: 2 lanes of 32 bits a word.
+            extcodecopy(mload(add(_MEMORY, 0x0040)), add(_MEMORY, 0x0080), 0x0461, 0x20)
+            let acc0 := mload(add(_MEMORY, 0x0080))
+            let total := 0
             {
-                let word := mload(add(_MEMORY, 0x0060))
-                if word {
-                    acc0 := add(mul(shr(51, word), mload(add(_MEMORY, 0x00e0))), add(mul(and(shr(34, word), 255), mload(add(_MEMORY, 0x00c0))), add(mul(and(shr(17, word), 255), mload(add(_MEMORY, 0x00a0))), add(mul(and(word, 255), mload(add(_MEMORY, 0x0080))), acc0))))
+                let pairs := 0
+                extcodecopy(mload(add(_MEMORY, 0x0040)), add(_MEMORY, 0x0020), 0x0441, 0x20)
+                {
+                    let word := mload(add(_MEMORY, 0x0060))
+                    if word {
+                        pairs := add(pairs, word)
+                        acc0 := add(mul(shr(51, word), and(shr(24, mload(add(_MEMORY, 0x0020))), 0xff000000ff)), add(mul(and(shr(34, word), 255), and(shr(16, mload(add(_MEMORY, 0x0020))), 0xff000000ff)), add(mul(and(shr(17, word), 255), and(shr(8, mload(add(_MEMORY, 0x0020))), 0xff000000ff)), add(mul(and(word, 255), and(mload(add(_MEMORY, 0x0020)), 0xff000000ff)), acc0))))
+                    }
                 }
+                total := add(total, and(shr(51, mul(pairs, 0x08000400020001)), 131071))
             }
+            // Weights are stored as w + 128: take that times the sum of the inputs away.
+            acc0 := sub(acc0, mul(total, 0x8000000080))
             // Every lane at once: stored, 0 standing for -52020.
-            mstore(_MEMORY, and(acc0, 0x03ffffffff))
+            mstore(_MEMORY, and(acc0, 0x01ffff0001ffff))
         }
     }
 
@@ -470,7 +478,7 @@ contract TinyUpdatable {
             let word0 := mload(_MEMORY)
             let best := and(word0, 131071)
             let index := 0
-            let v1 := shr(17, word0)
+            let v1 := shr(32, word0)
             if gt(v1, best) {
                 best := v1
                 index := 1
@@ -485,7 +493,7 @@ contract TinyUpdatable {
             for { let i := _MEMORY let o := add(_MEMORY, 0x0040) } lt(i, add(_MEMORY, 0x0020)) { i := add(i, 32) o := add(o, 64) } {
                 let word := mload(i)
                 mstore(o, add(and(word, 131071), not(52019)))
-                mstore(add(o, 0x20), add(shr(17, word), not(52019)))
+                mstore(add(o, 0x20), add(shr(32, word), not(52019)))
             }
         }
     }

@@ -22,6 +22,9 @@ _PACKED_LENGTH: constant(uint256) = 3
 # @dev Bytes that a longer packed input may have to be refused with an error of its own.
 _MAX_LENGTH: constant(uint256) = 1027
 
+# @dev Masks and factors that layers use again and again: LAYER_number, in the order of their use.
+_FC2_GEMM_0: constant(bytes32) = 0x000000000000000000000000000000000000000000000000000000ff000000ff
+
 # @dev A chunk of new weights is there, not in use yet; codehash is keccak256 of a zero byte and the chunk.
 event Staged:
     index: indexed(uint256)
@@ -66,7 +69,7 @@ event OwnershipTransferred:
 _CHUNKS: constant(uint256) = 1
 
 # @dev Bytes that a chunk may be given with; longer ones are refused without an error of their own.
-_MAX_CHUNK: constant(uint256) = 2272
+_MAX_CHUNK: constant(uint256) = 2176
 
 # @dev Seconds between the staging of weights and their activation, but for the first.
 timelock: public(constant(uint256)) = 86400
@@ -417,7 +420,7 @@ def _chunk_length(index: uint256) -> uint256:
     @dev Returns how many bytes a chunk has.
     """
     self._require_chunk(index)
-    return 1248
+    return 1152
 
 
 @internal
@@ -548,17 +551,23 @@ def _fc2_gemm(fc1_gemm_out: uint256[1]) -> uint256[1]:
     """
     fc2_gemm_out: uint256[1] = empty(uint256[1])
     # Proved for all inputs: -52020 <= sum <= 52020; with what is added from the start 0 <= acc <=
-    # 104040 < 2^17: 2 lanes of 17 bits a word.
-    fc2_gemm_bias_chunk_data: Bytes[32] = slice(self._active[0].code, 1217, 32)
+    # 104040 < 2^17: 2 lanes of 32 bits a word.
+    fc2_gemm_bias_chunk_data: Bytes[32] = slice(self._active[0].code, 1121, 32)
     fc2_gemm_bias_chunk: uint256[1] = abi_decode(fc2_gemm_bias_chunk_data, uint256[1])
     acc0: uint256 = fc2_gemm_bias_chunk[0]
-    fc2_gemm_weights_round_data: Bytes[128] = slice(self._active[0].code, 1089, 128)
-    fc2_gemm_weights_round: uint256[4] = abi_decode(fc2_gemm_weights_round_data, uint256[4])
+    total: uint256 = 0
+    pairs: uint256 = 0
+    fc2_gemm_weights_round_data: Bytes[32] = slice(self._active[0].code, 1089, 32)
+    fc2_gemm_weights_round: uint256[1] = abi_decode(fc2_gemm_weights_round_data, uint256[1])
     word: uint256 = fc1_gemm_out[0]
     if word != 0:
-        acc0 = unsafe_add(unsafe_mul(word >> 51, fc2_gemm_weights_round[3]), unsafe_add(unsafe_mul((word >> 34) & 255, fc2_gemm_weights_round[2]), unsafe_add(unsafe_mul((word >> 17) & 255, fc2_gemm_weights_round[1]), unsafe_add(unsafe_mul(word & 255, fc2_gemm_weights_round[0]), acc0))))
+        pairs = unsafe_add(pairs, word)
+        acc0 = unsafe_add(unsafe_mul(word >> 51, (fc2_gemm_weights_round[0] >> 24) & convert(_FC2_GEMM_0, uint256)), unsafe_add(unsafe_mul((word >> 34) & 255, (fc2_gemm_weights_round[0] >> 16) & convert(_FC2_GEMM_0, uint256)), unsafe_add(unsafe_mul((word >> 17) & 255, (fc2_gemm_weights_round[0] >> 8) & convert(_FC2_GEMM_0, uint256)), unsafe_add(unsafe_mul(word & 255, fc2_gemm_weights_round[0] & convert(_FC2_GEMM_0, uint256)), acc0))))
+    total = unsafe_add(total, (unsafe_mul(pairs, convert(0x08000400020001, uint256)) >> 51) & 131_071)
+    # Weights are stored as w + 128: take that times the sum of the inputs away.
+    acc0 = unsafe_sub(acc0, unsafe_mul(total, 549_755_814_016))
     # Every lane at once: stored, 0 standing for -52020.
-    fc2_gemm_out[0] = acc0 & 17_179_869_183
+    fc2_gemm_out[0] = acc0 & convert(0x01ffff0001ffff, uint256)
     return fc2_gemm_out
 
 
@@ -572,7 +581,7 @@ def _argmax(fc2_gemm_out: uint256[1]) -> uint256[1]:
     word0: uint256 = fc2_gemm_out[0]
     best: uint256 = word0 & 131_071
     index: uint256 = 0
-    v1: uint256 = word0 >> 17
+    v1: uint256 = word0 >> 32
     if v1 > best:
         best = v1
         index = 1
@@ -589,7 +598,7 @@ def _unpack_fc2_gemm_out(fc2_gemm_out: uint256[1]) -> uint256[2]:
     fc2_gemm_out_scalars: uint256[2] = empty(uint256[2])
     word: uint256 = fc2_gemm_out[0]
     fc2_gemm_out_scalars[0] = unsafe_sub(word & 131_071, 52_020)
-    fc2_gemm_out_scalars[1] = unsafe_sub(word >> 17, 52_020)
+    fc2_gemm_out_scalars[1] = unsafe_sub(word >> 32, 52_020)
     return fc2_gemm_out_scalars
 
 

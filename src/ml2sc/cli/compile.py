@@ -78,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--name", metavar="NAME", help="name of the contract (default: the file's)")
     add("--strict-input", action="store_true", help="revert on an input out of range instead of saturating")
     add("--updatable", action="store_true", help="let the contract's owner replace the weights later")
+    add("--expected-updates", type=int, metavar="N", help="with --updatable: updates in that time (a hundredth of it)")
     add("--headroom", type=int, metavar="BITS", help="with --updatable: bits that weights may be wider later (1)")
     add("--timelock", type=int, metavar="SECONDS", help="with --updatable: notice before new weights are in use (0)")
     add("--solc", metavar="PATH", help="the solc to use (default: ML2SC_SOLC, PATH, py-solc-x, the npm package)")
@@ -97,10 +98,10 @@ def _run(arguments: argparse.Namespace) -> None:
     ranges = tuple(_range(text) for text in arguments.input_range)
     if arguments.output == "":
         raise UsageError("-o names no folder", hint="left out, the folder is named after the contract")
-    update = {name: getattr(arguments, name) for name in ("headroom", "timelock")}
+    update = {name: getattr(arguments, name) for name in ("expected_updates", "headroom", "timelock")}
     update = {name: value for name, value in update.items() if value is not None}
     if update and not arguments.updatable:
-        raise UsageError(f"--{next(iter(update))} is of use with --updatable only")
+        raise UsageError(f"--{next(iter(update)).replace('_', '-')} is of use with --updatable only")
     if arguments.plot is not None and arguments.calibrate is None:
         raise UsageError("--plot draws what auto chose between on calibration data", hint="add --calibrate data.npz")
 

@@ -189,6 +189,16 @@ OPTIONS = st.builds(
 )
 
 
+def any_plan(seed: int) -> Callable[[planning.Layer, PlanOptions], planning.LanePlan]:
+    """Return a planner that takes not the cheapest plan but any."""
+    chooser = random.Random(seed)
+
+    def chosen(layer: planning.Layer, options: PlanOptions) -> planning.LanePlan:
+        return chooser.choice(list(planning.candidates(dataclasses.replace(layer, activity=planning.ASSUMED), options)))
+
+    return chosen
+
+
 @settings(max_examples=150)
 @given(layers(), OPTIONS)
 def test_random_layers(layer: Layer, options: PlanOptions) -> None:
@@ -215,12 +225,7 @@ def layers_of_bytes(draw: st.DrawFn) -> Layer:
 @given(st.one_of(layers_of_bytes(), layers()), st.integers(0, 1 << 32), st.sampled_from(["code", "data"]))
 def test_every_plan_computes_the_same(layer: Layer, seed: int, weights: str) -> None:
     """Not the cheapest plan but any; weights and inputs at the ends of their ranges are among those tried."""
-    chooser = random.Random(seed)
-
-    def any_plan(layer: planning.Layer, options: PlanOptions) -> planning.LanePlan:
-        return chooser.choice(list(planning.candidates(dataclasses.replace(layer, activity=planning.ASSUMED), options)))
-
-    with patch.object(kernel, "plan_linear", any_plan):
+    with patch.object(kernel, "plan_linear", any_plan(seed)):
         layer.check(PlanOptions(weights=weights), samples=4)
 
 
@@ -257,6 +262,25 @@ def test_blocks_of_outputs(quantised: Quantised, agree: Agree, outputs: int) -> 
     for program in both(text, quantised, agree):
         section = program.layers[0] if program.layers[0].facts else program.layers[1]
         assert section.facts["macs"] == 37 * outputs
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_every_plan_of_laned_inputs(quantised: Quantised, agree: Agree, seed: int) -> None:
+    text = f"""
+    graph "m"
+    input %x: float[1,9]
+    range %x [-1.0, 2.0]
+    const %W: {matrix(9, 34, 1)}
+    %h: float[1,34] = FusedGemm(%x, %W) {{activation="Relu"}} @one
+    const %V: {matrix(34, 26, 3)}
+    %g: float[1,26] = FusedGemm(%h, %V) {{activation="Relu"}} @two
+    const %U: {matrix(26, 3, 4)}
+    %y: float[1,3] = Gemm(%g, %U) @three
+    output %y
+    """
+    with patch.object(kernel, "plan_linear", any_plan(seed)):
+        for precision in PRECISIONS:
+            agree(quantised(text, precision), PlanOptions(updatable=seed % 3 == 0))
 
 
 def test_several_sources(quantised: Quantised, agree: Agree) -> None:

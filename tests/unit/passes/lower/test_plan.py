@@ -62,10 +62,16 @@ def test_every_plan_holds_the_layer(layer: Layer, options: PlanOptions) -> None:
         assert p.stride >= layer.proved_bits
         assert p.stride * p.lanes <= 256
         assert p.round_rows % layer.unit == 0 or layer.unit == 1
-        assert p.round_rows * p.row_words <= CONTRACT_WORDS, "a round's weights lie in one data contract"
+        assert p.words(p.round_rows) <= CONTRACT_WORDS, "a round's weights lie in one data contract"
+        if p.masked:
+            assert p.stride >= p.fields * p.word_rows * layer.weight_bits, (
+                "weights of neighbouring lanes do not overlap"
+            )
+        for together in (p.round_rows, layer.unit, p.part or p.round_rows):
+            assert together % p.word_rows == 0 or layer.unit == 1, "no word has weights of two rounds, words or parts"
         if p.immediate:
             assert options.literals
-            assert (p.fields, p.blocks) == (1, 1)
+            assert (p.masked, p.blocks) == (False, 1)
             assert p.table_words(layer.rows) <= planning.LITERAL_WORDS
         elif options.weights != "auto":
             assert p.storage is Storage(options.weights)
