@@ -65,18 +65,21 @@ def lower(graph: Graph, options: PlanOptions | None = None) -> Program:
         UnsupportedOperatorError: an operator has no lowering.
     """
     options = options or PlanOptions()
-    smallest: Program | None = None
-    for price in _CODE_PRICES:
+    limit = options.code_limit * _CODE_MARGIN
+    cheapest = _lower(graph, options)
+    if (size := code_bytes(cheapest, SIZES)) <= limit:
+        return cheapest
+    smallest = _lower(graph, dataclasses.replace(options, code_price=_CODE_PRICES[-1]))
+    if (least := code_bytes(smallest, SIZES)) > limit:  # no price helps
+        return cheapest if size < least else smallest
+    for price in _CODE_PRICES[:-1]:
         program = _lower(graph, dataclasses.replace(options, code_price=price))
-        if code_bytes(program, SIZES) <= options.code_limit * _CODE_MARGIN:
+        if code_bytes(program, SIZES) <= limit:
             return program
-        if smallest is None or code_bytes(program, SIZES) < code_bytes(smallest, SIZES):
-            smallest = program
-    assert smallest is not None
     return smallest
 
 
-_CODE_PRICES = (0.0, 0.5, 2.0, 8.0, 32.0)
+_CODE_PRICES = (0.5, 2.0, 8.0, 32.0)
 _CODE_MARGIN = 0.85
 """Estimates of code are not exact."""
 SIZES = Sizes(section=30, variable=3, assign=2, index=15, copy=90, loop=30)

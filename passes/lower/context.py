@@ -31,7 +31,7 @@ from ml2sc.ir.program import (
 from ml2sc.ir.types import Array
 from ml2sc.registry import Registry
 
-from .plan import PlanOptions
+from .plan import LanePlan, PlanOptions
 from .values import Laned, Packed, Run, Scalars, Value, runs
 
 _STRAIGHT = 3
@@ -74,6 +74,8 @@ class Lowering:
         self.segments: dict[str, Segment] = {}
         self.sections: list[DraftSection] = []
         self.values: dict[str, Value] = {}
+        self.plans: dict[str, LanePlan] = {}
+        """Those of layers planned so far, by what they were planned for."""
         self.done: set[str] = set()
         """Nodes that an earlier node's lowering has taken in."""
         self._names: dict[str, set[str]] = {"section": set(), "buffer": set(), "segment": set()}

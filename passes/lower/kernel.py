@@ -189,7 +189,7 @@ class Kernel:
             self.activity,
             context.options.forced(node),
         )
-        self.plan: LanePlan = plan_linear(layer, context.options)
+        self.plan = self._planned(layer)
         self.finish = Finish(context, self.draft, self.plan, epilogue, bias)
         self.accumulators = self.finish.accumulators
         self.sums_words = self.plan.masked and all(map(_adds_up, groups))
@@ -212,6 +212,13 @@ class Kernel:
             body += finish.scale_afterwards(self.epilogue.scaling, laned)
         self.draft.facts = self._facts()
         return Value.of(laned)
+
+    def _planned(self, layer: Layer) -> LanePlan:
+        """Plan a layer; the rows of a matrix are alike, so its plan is made once."""
+        key = repr(layer)
+        if key not in self.context.plans:
+            self.context.plans[key] = plan_linear(layer, self.context.options)
+        return self.context.plans[key]
 
     # -- the proof and the report ----------------------------------------------------------------------------------
 

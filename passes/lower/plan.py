@@ -270,7 +270,9 @@ def plan_linear(layer: Layer, options: PlanOptions) -> LanePlan:
             node=layer.name,
             hint="narrow the input range (--input-range), or choose a narrower --precision",
         )
-    plans = [plan for plan in candidates(layer, options) if _as_forced(plan, layer.force)]
+    plans = list(candidates(layer, options))
+    if layer.force:
+        plans = [plan for plan in plans if _as_forced(plan, layer.force)]
     if not plans:
         raise RangeError(f"no plan has {dict(layer.force)}", node=layer.name)
     return min(plans, key=lambda plan: _price(plan, layer, options))
