@@ -8,7 +8,7 @@ the contract's frame; each target's own, see `Costs`), and the transaction aroun
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import count
 
@@ -124,21 +124,45 @@ def estimate(costs: Costs, fork: Fork, shares: Shares | None = None) -> GasEstim
         fork: The EVM version.
         shares: How often branches are taken, and the calldata's zeros; None: half of each.
     """
-    shares = shares or Shares()
-    program = costs.program
-    sections = executed(program)
-    cold = costs.cold_accounts(sections, shares)
-    layers = {s.name: costs.section(s, shares) + cold[s.name] for s in sections}
-    execution = costs.frame_gas() + memory_gas(costs.memory_words(sections)) + sum(layers.values())
-    if shares.worst:
-        execution *= 1 + costs.tolerance
-    packed = program.input.length
-    # selector, offset 32, the length, the bytes, padding
-    length = (packed.bit_length() + 7) // 8
-    zeros = shares.zero_bytes(packed) + -packed % WORD + _HEAD_BYTES - 1 - length
-    others = _SELECTOR + _HEAD_BYTES + packed + -packed % WORD - zeros
-    total = fork.transaction(zeros, others, execution)
-    return GasEstimate(round(total), {name: round(gas) for name, gas in layers.items()})
+    return Execution.of(costs, shares or Shares()).transaction(fork)
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """What an inference does, whatever the fork.
+
+    Attributes:
+        gas: Of everything but the transaction and its calldata.
+        layers: Of it, by section.
+        zeros: Zero bytes of calldata.
+        others: The other ones.
+    """
+
+    gas: float
+    layers: Mapping[str, float]
+    zeros: float
+    others: float
+
+    @classmethod
+    def of(cls, costs: Costs, shares: Shares) -> Execution:
+        """Walk a program's sections."""
+        program = costs.program
+        sections = executed(program)
+        cold = costs.cold_accounts(sections, shares)
+        layers = {s.name: costs.section(s, shares) + cold[s.name] for s in sections}
+        gas = costs.frame_gas() + memory_gas(costs.memory_words(sections)) + sum(layers.values())
+        if shares.worst:
+            gas *= 1 + costs.tolerance
+        packed = program.input.length
+        # selector, offset 32, the length, the bytes, padding
+        length = (packed.bit_length() + 7) // 8
+        zeros = shares.zero_bytes(packed) + -packed % WORD + _HEAD_BYTES - 1 - length
+        return cls(gas, layers, zeros, _SELECTOR + _HEAD_BYTES + packed + -packed % WORD - zeros)
+
+    def transaction(self, fork: Fork) -> GasEstimate:
+        """Return what a transaction that does it costs under a fork."""
+        total = fork.transaction(self.zeros, self.others, self.gas)
+        return GasEstimate(round(total), {name: round(gas) for name, gas in self.layers.items()})
 
 
 def executed(program: Program) -> list[Section]:

@@ -88,20 +88,33 @@ class Forecast:
         return found or ["a smaller model"]
 
 
-def forecast(
-    artifact: Artifact, fork: Fork, profile: Profile | None = None, costs: gas.Costs | None = None
-) -> Forecast:
+def forecast(artifact: Artifact, fork: Fork, profile: Profile | None = None) -> Forecast:
     """Predict what an artifact costs under a fork.
 
     Args:
         artifact: With its Program; where it has bytecode, that is what is priced for deployment.
         fork: The fork.
         profile: How often branches are taken; None: half of the times.
-        costs: The artifact's `target_costs`, if they are at hand: making them takes longer than the rest.
     """
-    costs, bytecode = costs or target_costs(artifact), artifact.bytecode
-    mean = gas.estimate(costs, fork, gas.Shares(profile))
-    worst = gas.estimate(costs, fork, gas.Shares(worst=True))
+    (found,) = forecasts(artifact, {"": fork}, profile).values()
+    return found
+
+
+def forecasts(artifact: Artifact, forks: Mapping[str, Fork], profile: Profile | None) -> dict[str, Forecast]:
+    """Predict what an artifact costs under several forks."""
+    costs = target_costs(artifact)
+    mean = gas.Execution.of(costs, gas.Shares(profile))
+    worst = gas.Execution.of(costs, gas.Shares(worst=True))
+    return {
+        name: _forecast(artifact, fork, costs, mean.transaction(fork), worst.transaction(fork))
+        for name, fork in forks.items()
+    }
+
+
+def _forecast(
+    artifact: Artifact, fork: Fork, costs: gas.Costs, mean: gas.GasEstimate, worst: gas.GasEstimate
+) -> Forecast:
+    bytecode = artifact.bytecode
     arguments = _ADDRESS * (1 if artifact.updatable else len(artifact.data))
     if bytecode is None:
         size = gas.code_bytes(costs.program, costs.sizes)
@@ -175,20 +188,21 @@ def as_facts(artifact: Artifact, profile: Profile | None) -> dict[str, Any]:
     """
     manifest = artifact.manifest
     options, precision = manifest["options"], str(manifest["precision"])
-    costs = target_costs(artifact)
-    forecasts = {name: forecast(artifact, fork, profile, costs) for name, fork in FORKS.items()}
-    chosen = forecasts[str(options["fork"])]
+    assert artifact.program is not None
+    in_code = _in_code(artifact.program)
+    found = forecasts(artifact, FORKS, profile)
+    chosen = found[str(options["fork"])]
     verdicts = {
         name: {
-            "fits": found.verdict,
-            "deploy": found.deploy,
-            "weights": found.weights,
-            "inference": found.inference,
-            "worst": found.worst,
-            "obstacles": found.obstacles(),
-            "remedies": found.remedies(options, precision, in_code=_in_code(costs.program)),
+            "fits": stated.verdict,
+            "deploy": stated.deploy,
+            "weights": stated.weights,
+            "inference": stated.inference,
+            "worst": stated.worst,
+            "obstacles": stated.obstacles(),
+            "remedies": stated.remedies(options, precision, in_code=in_code),
         }
-        for name, found in forecasts.items()
+        for name, stated in found.items()
     }
     facts = {
         "predicted": chosen.inference,
