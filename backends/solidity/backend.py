@@ -27,10 +27,12 @@ EVM_VERSIONS = {"prague": "prague", "osaka": "osaka", "glamsterdam": "osaka"}
 OPTIMIZER_RUNS = 1_000_000
 """Inference is what a model's contract is for: masks and weights stay in the code as they are.
 
-The assembly inliner is off: it saves 20 to 40 gas an inference and costs a third more code.
+The assembly inliner is off: it saves 20 to 40 gas an inference and costs a third more code. So is the optimiser of
+constants: with so many runs it leaves them as they are, after looking at each for as long as all the rest takes.
 """
 
-OPTIMIZER = {"enabled": True, "runs": OPTIMIZER_RUNS, "details": {"inliner": False}}
+DETAILS = {"inliner": False, "constantOptimizer": False}
+OPTIMIZER = {"enabled": True, "runs": OPTIMIZER_RUNS, "details": DETAILS}
 
 FEWER_VARIABLES = "dhfoDgvulfnTUtnIf[xa[r]EscMVcul[j]Trpeul]jmul:fDnTOcmu"
 """Steps of the Yul optimiser without those that move values from memory to the stack (L) and functions into each other
@@ -89,7 +91,7 @@ def _compiled(artifact: Artifact, toolchain: Toolchain) -> Bytecode:
     run = toolchain.solc(artifact.compiler_input)
     settings: dict[str, Any] = {}
     if any("too deep" in m["message"] for m in run.output.get("errors", [])):
-        details = {"inliner": False, "yul": True, "yulDetails": {"optimizerSteps": FEWER_VARIABLES}}
+        details = {**DETAILS, "yul": True, "yulDetails": {"optimizerSteps": FEWER_VARIABLES}}
         settings = {"optimizer": {**OPTIMIZER, "details": details}}
         run = toolchain.solc(with_settings(artifact.compiler_input, settings))
     messages = run.output.get("errors", [])

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 import ml2sc
 from ml2sc.backends import BACKENDS, Artifact
 from ml2sc.backends.base import CompilerRun
-from ml2sc.backends.solidity.backend import FEWER_VARIABLES
+from ml2sc.backends.solidity.backend import DETAILS, FEWER_VARIABLES
 from ml2sc.errors import ToolchainError
 
 
@@ -45,8 +45,8 @@ def artifact() -> Artifact:
 def test_too_deep_for_the_stack(artifact: Artifact) -> None:
     bytecode = BACKENDS.get("solidity").compile(artifact, Compiler(always=False))
     optimizer = bytecode.settings["optimizer"]
-    assert optimizer["details"] == {"inliner": False, "yul": True, "yulDetails": {"optimizerSteps": FEWER_VARIABLES}}
-    assert {**optimizer, "details": {"inliner": False}} == artifact.compiler_input["settings"]["optimizer"]
+    assert optimizer["details"] == {**DETAILS, "yul": True, "yulDetails": {"optimizerSteps": FEWER_VARIABLES}}
+    assert {**optimizer, "details": DETAILS} == artifact.compiler_input["settings"]["optimizer"]
 
 
 def test_always_too_deep(artifact: Artifact) -> None:
