@@ -1,4 +1,7 @@
-"""What the examples cost, to the unit of gas: receipts on the embedded chain, compared with snapshot.json."""
+"""What the examples cost, to the unit of gas: receipts of an embedded chain, compared with snapshot.json.
+
+From the same contracts: how far predictions are off, and what Vyper costs more. py-evm and revm charge the same.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,8 @@ from ml2sc.errors import ToolchainError
 from ml2sc.ir import wad
 from ml2sc.ir.forks import FORKS
 from ml2sc.ir.gas import Shares, estimate
-from ml2sc.ir.interpret import profile
-from ml2sc.runtime.chain import open_chain
+from ml2sc.ir.interpret import Interpreter, profile
+from ml2sc.runtime.chain import open_chain, revm_is_installed
 from ml2sc.runtime.contract import Contract
 from ml2sc.runtime.deploy import deploy
 from ml2sc.runtime.toolchain import Toolchain
@@ -91,14 +94,22 @@ def measured(artifact: Artifact, folder: Path) -> dict[str, int]:
     """Return the figures of the snapshot; the prediction is checked against the same receipts."""
     graph = artifact.graph
     assert graph is not None
+    assert artifact.program is not None
     with np.load(folder / "samples.npz") as archive:
         samples = archive["x"][:SAMPLES]
     (name,) = graph.inputs
-    with open_chain("embedded") as chain:
+    with open_chain("revm" if revm_is_installed() else "embedded") as chain:
         deployment = deploy(artifact, chain)
         contract = Contract(chain, deployment.address, artifact.abi)
         packed = [wad.pack(graph, wad.quantize_inputs(graph, {name: sample})) for sample in samples]
         gas = [contract.gas_packed(x) for x in packed]
+        interpreter = Interpreter(artifact.program)
+        for x in packed[:STATED_SAMPLES]:
+            outcome = interpreter.run(x)
+            assert (contract.predict_packed(x), contract.classify_packed(x)) == (
+                list(outcome.outputs),
+                outcome.decision,
+            )
         first = wad.to_wad(np.asarray(samples[0], dtype=np.float64).ravel().tolist())
         figures = {
             "deploy": deployment.gas_deploy,
@@ -114,6 +125,13 @@ def measured(artifact: Artifact, folder: Path) -> dict[str, int]:
                 figures[name] = sum(used)
     check_prediction(artifact, packed, figures, gas)
     return figures
+
+
+@pytest.mark.parametrize(("example", "limit"), [("breast_cancer", 1.5), ("digits", 1.5), ("mnist", 2.5)])
+def test_vyper_is_not_much_dearer(example: str, limit: float) -> None:
+    gas = json.loads(SNAPSHOT.read_text())["gas"]
+    of = {target: gas[f"{example} {target} int8"]["classifyPacked mean"] for target in ("solidity", "vyper")}
+    assert of["vyper"] <= limit * of["solidity"]
 
 
 @pytest.mark.parametrize(("example", "target", "precision"), CASES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import os
 import re
@@ -81,6 +82,7 @@ def run(
         The exit status.
     """
     verbose = False
+    gc.set_threshold(50_000, 50, 100)  # the trees of a compilation are large and live to its end
     try:
         arguments = parser.parse_args(_join_values(sys.argv[1:] if argv is None else argv, set(takes_value)))
         verbose = arguments.verbose
