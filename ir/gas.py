@@ -186,6 +186,7 @@ class Sizes:
         branch: An `If` without its condition and body.
         loop: A `For` without its variables' steps and its body.
         copy: A copy from a data contract.
+        updates: What replaces weights, in a contract where they can be.
     """
 
     frame: int = 500
@@ -197,6 +198,7 @@ class Sizes:
     branch: int = 12
     loop: int = 20
     copy: int = 30
+    updates: int = 3_500
 
 
 class Costs:
@@ -437,7 +439,7 @@ def changed(body: Iterable[Statement]) -> set[str]:
 
 def code_bytes(program: Program, sizes: Sizes) -> int:
     """Estimate the bytes of a contract's code from its program alone."""
-    total = float(sizes.frame)
+    total = float(sizes.frame + (sizes.updates if program.updatable else 0))
     for section in program.sections():
         total += sizes.section
         for statement in walk(section.body):

@@ -65,7 +65,7 @@ def lower(graph: Graph, options: PlanOptions | None = None) -> Program:
         UnsupportedOperatorError: an operator has no lowering.
     """
     options = options or PlanOptions()
-    limit = options.code_limit * _CODE_MARGIN
+    limit = (options.code_limit - (SIZES.updates if options.updatable else 0)) * _CODE_MARGIN
     cheapest = _lower(graph, options)
     if (size := code_bytes(cheapest, SIZES)) <= limit:
         return cheapest

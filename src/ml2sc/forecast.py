@@ -83,8 +83,9 @@ class Forecast:
             found.append("--precision int8 --calibrate DATA.npz (up to four times as many weights a word)")
         elif precision in {"int8", "w8a8"}:
             found.append("--precision w4a8 (more weights a word)")
-        if self.obstacles() and options.get("optimize") != "deploy":
-            found.append("--optimize deploy (smaller code, dearer calls)")
+        if self.obstacles() and options.get("optimize") != "deploy" and options.get("expected_calls") != 1:
+            fewer = "--expected-calls 1" if options.get("expected_calls") else "--optimize deploy"
+            found.append(f"{fewer} (smaller code, dearer calls)")
         return found or ["a smaller model"]
 
 

@@ -16,6 +16,7 @@ import ml2sc
 from ml2sc.backends.base import Artifact, costs_of
 from ml2sc.compiler import build
 from ml2sc.errors import ToolchainError
+from ml2sc.forecast import forecast
 from ml2sc.ir import wad
 from ml2sc.ir.forks import FORKS
 from ml2sc.ir.gas import Shares, estimate
@@ -30,6 +31,8 @@ SNAPSHOT = Path(__file__).parent / "snapshot.json"
 TOLERANCE = {"solidity": 0.02, "vyper": 0.05}
 """How near an inference's prediction is, as the project promises."""
 DEPLOYMENT = 0.005
+CODE = (0.6, 1.5)
+"""What the code's size is estimated at before it is compiled, in terms of what it is then."""
 SAMPLES = 100
 """Samples of each example that are run, from the first on."""
 
@@ -54,9 +57,13 @@ def compiled(folder: Path, target: str, precision: str) -> Artifact:
     try:
         path = folder / f"{folder.name}.onnx"
         artifact = ml2sc.compile(path, target, precision, calibration, updatable=bool(updatable))
-        return build(artifact, Toolchain())
+        built = build(artifact, Toolchain())
     except ToolchainError as error:
         pytest.skip(str(error))
+    assert built.bytecode is not None
+    ratio = forecast(artifact, FORKS["prague"]).code_bytes / len(built.bytecode.runtime)
+    assert CODE[0] <= ratio <= CODE[1], ratio
+    return built
 
 
 def head(artifact: Artifact) -> dict[str, Any]:

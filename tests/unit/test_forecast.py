@@ -37,6 +37,13 @@ def test_large_code_does_not_fit() -> None:
     assert dataclasses.replace(large, fork=FORKS["glamsterdam"]).verdict == "transaction"
 
 
+def test_a_number_of_calls_takes_the_place_of_a_goal() -> None:
+    large = dataclasses.replace(SMALL, code_bytes=30_000)
+    assert any("--optimize deploy" in r for r in remedies(large))
+    assert any("--expected-calls 1 " in r for r in remedies(large, expected_calls=500))
+    assert not any("--optimize" in r or "--expected" in r for r in remedies(large, expected_calls=1))
+
+
 def test_a_creation_must_fit_a_transaction() -> None:
     heavy = dataclasses.replace(SMALL, largest=17_000_000)
     assert "17,000,000" in heavy.obstacles()[0]
