@@ -20,7 +20,7 @@ demo: $(VENV)/.demo-stamp  ## Compile a PyTorch-trained classifier, deploy it on
 	@$(VENV)/bin/python examples/demo.py
 
 test: $(VENV)/.dev-stamp  ## Run the tests (PYTEST_ARGS='-k name', WORKERS=4)
-	$(VENV)/bin/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 bench: $(VENV)/.bench-stamp  ## Measure gas, times and memory: writes benchmarks/results.md and others (PAGES='results growth')
 	$(VENV)/bin/python -m benchmarks --workers $(WORKERS) $(PAGES)
