@@ -228,9 +228,9 @@ class Costs:
     stage_frame = 29_200
     """Staging a chunk, apart from the new contract, the copying, and what noting the time costs: a slot (22,100), the
     reading of two others (4,200), an event."""
-    first_activation, another_chunk = 9_360, 27_970
+    first_activation, another_chunk = 29_260, 47_870
     """Activating the first weights in the transaction that stages the last chunk, apart from that; and for each chunk
-    staged before: a slot written first (22,100), one cleared (2,900 − 4,800), three slots and an account read."""
+    staged before: two slots written first (22,100), one cleared (2,900 − 4,800), two slots and an account read."""
     sizes = Sizes()
 
     def __init__(self, program: Program) -> None:

@@ -72,7 +72,7 @@ class VyperCosts(Costs):
     constructor_account = COLD_ACCOUNT + 150
     constructor_owner = 23_090
     stage_frame = 28_780
-    first_activation, another_chunk = 8_250, 27_850
+    first_activation, another_chunk = 28_700, 47_750
     sizes = Sizes(
         frame=395, section=60, variable=4, assign=4, address=3, index=22, branch=5, loop=35, copy=150, updates=2_800
     )

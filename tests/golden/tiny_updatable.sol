@@ -198,7 +198,6 @@ contract TinyUpdatable {
         if (history.previous == 0) revert NoPreviousVersion();
         for (uint256 i = 0; i < _CHUNKS; ++i) {
             _active[i] = _previous[i];
-            _previous[i] = address(0);
         }
         history.version = history.previous;
         history.previous = 0;
@@ -264,9 +263,11 @@ contract TinyUpdatable {
         return _active[_checked(index)];
     }
 
-    /// @notice Returns the contract that holds a chunk of the weights that `rollback` would return to.
+    /// @notice Returns the contract that holds a chunk of the weights that `rollback` would return to; zero if it is not
+    /// there.
     function previousChunk(uint256 index) external view virtual returns (address) {
-        return _previous[_checked(index)];
+        address chunk = _previous[_checked(index)];
+        return _history.previous == 0 ? address(0) : chunk;
     }
 
     /// @notice Returns the contract that holds a staged chunk; zero if it is not there.
@@ -299,12 +300,13 @@ contract TinyUpdatable {
         if (staged != expected) revert WeightsHashMismatch(staged, expected);
         uint256 ready = readyAt();
         if (block.timestamp < ready) revert TooEarly(ready);
+        History memory history = _history;
         for (uint256 i = 0; i < _CHUNKS; ++i) {
-            _previous[i] = _active[i];
+            // the first weights keep the place of previous ones, so that no update has to pay for a new slot
+            _previous[i] = history.version == 0 ? _staged[i] : _active[i];
             _active[i] = _staged[i];
             _staged[i] = address(0);
         }
-        History memory history = _history;
         history.previous = history.version;
         history.version = ++history.latest;
         _history = history;

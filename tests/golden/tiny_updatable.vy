@@ -216,7 +216,6 @@ def rollback():
         raw_revert(method_id("NoPreviousVersion()"))
     for i: uint256 in range(_CHUNKS):
         self._active[i] = self._previous[i]
-        self._previous[i] = empty(address)
     self._history = ((history >> 128) << 128) | previous
     log RolledBack(version=previous, weightsHash=self._hash(self._active), modelHash=self._model_hash())
 
@@ -324,9 +323,12 @@ def activeChunk(index: uint256) -> address:
 @view
 def previousChunk(index: uint256) -> address:
     """
-    @notice Returns the contract that holds a chunk of the weights that `rollback` would return to.
+    @notice Returns the contract that holds a chunk of the weights that `rollback` would return to; zero if it is not
+            there.
     """
     self._require_chunk(index)
+    if (self._history >> 64) & _NUMBER == 0:
+        return empty(address)
     return self._previous[index]
 
 
@@ -394,11 +396,13 @@ def _activate(expected: bytes32):
     ready: uint256 = self._ready_at()
     if block.timestamp < ready:
         raw_revert(abi_encode(ready, method_id=method_id("TooEarly(uint256)")))
+    history: uint256 = self._history
+    is_first: bool = history & _NUMBER == 0
     for i: uint256 in range(_CHUNKS):
-        self._previous[i] = self._active[i]
+        # the first weights keep the place of previous ones, so that no update has to pay for a new slot
+        self._previous[i] = self._staged[i] if is_first else self._active[i]
         self._active[i] = self._staged[i]
         self._staged[i] = empty(address)
-    history: uint256 = self._history
     latest: uint256 = ((history >> 128) & _NUMBER) + 1
     self._history = ((history >> 192) << 192) | (latest << 128) | ((history & _NUMBER) << 64) | latest
     log Activated(version=latest, weightsHash=expected, modelHash=self._model_hash())
