@@ -53,12 +53,13 @@ _WRITE_WORD = 9  # PUSH32, PUSH2, MSTORE
 _COLD_ACCOUNT = 2_600
 
 _DEPOSIT = 216  # a byte of code: deposited, and in calldata
-_CODE_WORD = 37  # bytes of a word written to memory by the code
-_CODE_LITERAL = 37  # bytes of a multiplication by a literal word
+_CODE_WORD = 5  # bytes of code that write a word to memory, without the word's own
+_CODE_LITERAL = 5  # that multiply by a literal word, likewise
 _CODE_LOADED = 8
-_CODE_MASKED = 41
+_CODE_LOOP = 110
+_CODE_MASKED = 9  # without the mask's own
 _CODE_END = 170
-_CODE_SUMS = 200  # what weights without a sign add too much, counted and taken away
+_CODE_SUMS, _CODE_SUMS_OF_BYTES = 150, 600  # what weights without a sign add too much, counted and taken away
 _CODE_ELEMENT = 5
 _CODE_TEST = 12
 _CONTRACT = 54_000 + 200 * 150  # creating a data contract; checking it
@@ -448,12 +449,14 @@ def code_bytes(plan: LanePlan, layer: Layer) -> int:
     accumulators = _accumulators(plan, layer)
     ends = _CODE_END * (2 if plan.loop_ends else accumulators)
     element = _CODE_ELEMENT + (_CODE_TEST if plan.skip_elements else 0)
+    word = -(-plan.stride * plan.lanes // 8)
     if plan.immediate:
-        return layer.rows * (element + accumulators * _CODE_LITERAL) + ends
-    element += accumulators * (_CODE_MASKED if plan.masked else _CODE_LOADED)
+        return layer.rows * (element + accumulators * (_CODE_LITERAL + word)) + ends
+    element += accumulators * (_CODE_MASKED + word if plan.masked else _CODE_LOADED)
     rows = plan.part if plan.loop_parts else plan.round_rows
-    table = plan.table_words(layer.rows) * _CODE_WORD if plan.storage is Storage.CODE else 0
-    return rows * element + table + ends + (_CODE_SUMS if plan.masked else 0)
+    table = plan.table_words(layer.rows) * (_CODE_WORD + word) if plan.storage is Storage.CODE else 0
+    sums = _CODE_SUMS_OF_BYTES if layer.unit == BYTES else _CODE_SUMS
+    return _CODE_LOOP + rows * element + table + ends + (sums if plan.masked else 0)
 
 
 def _accumulators(plan: LanePlan, layer: Layer) -> int:
