@@ -49,12 +49,19 @@ class Timing:
 
 
 def compile_once(network: Network, precision: str) -> Timing:
-    """Compile a network for Solidity with its calibration data, from the ONNX model to source text and prediction."""
+    """Compile a network for Solidity, from the ONNX model to source text and prediction.
+
+    With its calibration data; `auto` gets their range alone, as its search takes as long as it finds formats to try.
+    """
     import ml2sc
 
     model, calibration = network.model(), network.calibration()
     clock, cpu = time.perf_counter(), time.process_time()
-    ml2sc.compile(model, "solidity", precision, calibration, name="Network")
+    if precision == "auto":
+        x = calibration["x"]
+        ml2sc.compile(model, "solidity", precision, name="Network", input_ranges=((float(x.min()), float(x.max())),))
+    else:
+        ml2sc.compile(model, "solidity", precision, calibration, name="Network")
     return Timing(time.perf_counter() - clock, time.process_time() - cpu, _peak_megabytes())
 
 
@@ -100,7 +107,7 @@ def page(found: Sequence[tuple[Network, str, Timing]]) -> str:
 
 Written by `make bench`, on {machine}. What depends on the machine is here and nowhere else.
 
-From the ONNX model to Solidity source and predicted gas, with calibration data, without solc; each in a process of its
+From the ONNX model to Solidity source and predicted gas, with calibration data (auto: their range), without solc; each in a process of its
 own. A million weights are to take less than {SECONDS} s and {MEGABYTES:,} MB.
 
 {table(["network", "weights", "precision", "seconds", "CPU seconds", "peak MB"], rows)}
