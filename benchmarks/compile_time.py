@@ -107,8 +107,8 @@ def page(found: Sequence[tuple[Network, str, Timing]]) -> str:
 
 Written by `make bench`, on {machine}. What depends on the machine is here and nowhere else.
 
-From the ONNX model to Solidity source and predicted gas, with calibration data (auto: their range), without solc; each in
-a process of its own. A million weights are to take less than {SECONDS} s and {MEGABYTES:,} MB.
+From the ONNX model to Solidity source and predicted gas, with calibration data (auto: their range), without solc; each
+in a process of its own. A million weights are to take less than {SECONDS} s and {MEGABYTES:,} MB.
 
 {table(["network", "weights", "precision", "seconds", "CPU seconds", "peak MB"], rows)}
 
