@@ -92,8 +92,8 @@ def test_mnist20_is_mnist_without_its_edges(examples: Path, file: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.torch
-def test_training_script_makes_such_a_model(examples: Path, tmp_path: Path) -> None:
-    name = "breast_cancer"
+@pytest.mark.parametrize("name", ["breast_cancer", "digits"])
+def test_training_script_makes_such_a_model(examples: Path, name: str, tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-m", f"examples.{name}.train", "-o", tmp_path, "--seed", "1"],
         check=True,

@@ -37,7 +37,8 @@ from .values import Laned
 
 _xor = binary(OpCode.XOR)
 _LITERAL_FACTORS = 4
-"""Words of results whose lanes' own factors are literals; where there are more a loop reads them from tables."""
+"""Words of results whose lanes' own factors are literals; where there are more, or the ends of all words share their
+code, a loop reads them from tables."""
 
 
 class Finish:
@@ -57,7 +58,8 @@ class Finish:
         used = -(-self.outputs // plan.lanes)
         self.accumulators = plan.accumulators if plan.blocks > 1 else used
         self.words = plan.blocks * plan.accumulators if plan.blocks > 1 else used
-        self.scales_afterwards = isinstance(epilogue.scaling, ChannelScaling) and used > _LITERAL_FACTORS
+        in_tables = plan.loop_ends or used > _LITERAL_FACTORS
+        self.scales_afterwards = isinstance(epilogue.scaling, ChannelScaling) and in_tables
 
     def result(self) -> Laned:
         """Add the buffer of the results and return where they are."""
@@ -109,8 +111,7 @@ class Finish:
     def stores(self, laned: Laned, first: Expr) -> list[Statement]:
         """End all accumulators' sums and store them, the first at an index of the buffer."""
         body: list[Statement] = []
-        literal_factors = isinstance(self.epilogue.scaling, ChannelScaling) and not self.scales_afterwards
-        if not self.plan.loop_ends or literal_factors:
+        if not self.plan.loop_ends:
             for a in range(self.accumulators):
                 body += self._store(a, self._offset(a), laned, add(first, const(a)))
             return body

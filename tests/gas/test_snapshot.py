@@ -31,8 +31,9 @@ SNAPSHOT = Path(__file__).parent / "snapshot.json"
 TOLERANCE = {"solidity": 0.02, "vyper": 0.05}
 """How near an inference's prediction is, as the project promises."""
 DEPLOYMENT = 0.005
-CODE = (0.6, 1.5)
-"""What the code's size is estimated at before it is compiled, in terms of what it is then."""
+CODE = (0.9, 1.35)
+"""What the code's size is estimated at before it is compiled, in terms of what it is then. More than 1.03 only where
+Vyper's other generator, which is not the one estimated, comes out smaller."""
 SAMPLES = 100
 """Samples of each example that are run, from the first on."""
 
