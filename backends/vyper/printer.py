@@ -532,14 +532,15 @@ class _Body:
         if op in _NAMES:
             return f"{_NAMES[op]}({self._bare(first, kind)}, {self._bare(second, kind)})"
         if op is OpCode.SHL:
-            return f"({self._expr(second, kind)} << {self._expr(first)})"
+            return f"({self._shifted(second, first, kind)} << {self._expr(first)})"
         if op is OpCode.SAR:
-            return _converted(f"({self._expr(second, Kind.SIGNED)} >> {self._expr(first)})", Kind.SIGNED, kind)
+            text = f"({self._shifted(second, first, Kind.SIGNED)} >> {self._expr(first)})"
+            return _converted(text, Kind.SIGNED, kind)
         if op is OpCode.SDIV:
             text = f"unsafe_div({self._bare(first, Kind.SIGNED)}, {self._bare(second, Kind.SIGNED)})"
             return _converted(text, Kind.SIGNED, kind)
         if op is OpCode.SHR:
-            text = f"({self._expr(second)} >> {self._expr(first)})"
+            text = f"({self._shifted(second, first)} >> {self._expr(first)})"
         elif op in _BITWISE:
             text = f"({self._expr(first)} {_BITWISE[op]} {self._expr(second)})"
         elif op is OpCode.DIV:
@@ -547,10 +548,16 @@ class _Body:
         elif op is OpCode.MOD and isinstance(second, Const) and second.value:
             text = f"({self._expr(first)} % {self._expr(second)})"
         elif op is OpCode.BYTE:
-            text = self._byte(self._substituted(first), self._expr(second))
+            text = self._byte(self._substituted(first), self._shifted(second, first))
         else:
             raise InternalError(f"cannot print {op}")
         return _converted(text, Kind.UNSIGNED, kind)
+
+    def _shifted(self, word: Expr, by: Expr, kind: Kind = Kind.UNSIGNED) -> str:
+        """Return what is shifted: a literal has to name its type where a variable says how far."""
+        if isinstance(word, Const) and not isinstance(by, Const):
+            return f"convert(0x{word.value:064x}, {kind.value})"
+        return self._expr(word, kind)
 
     def _byte(self, index: Expr, word: str) -> str:
         match index:

@@ -27,6 +27,7 @@ from ml2sc.errors import (
     ContractLimitError,
     InternalError,
     RangeError,
+    ToolchainError,
     UnknownNameError,
     UnsupportedModelError,
     UsageError,
@@ -342,10 +343,15 @@ def build(artifact: Artifact, toolchain: Toolchain) -> Artifact:
         return artifact
     fork = FORKS[str(artifact.manifest["options"]["fork"])]
     estimated = forecast(artifact, fork).code_bytes
-    # solc takes minutes for source of this size, and Vyper breaks off with errors of its own
-    if estimated > HOPELESS * fork.code_limit:
-        raise _too_large(f"the contract would have about {estimated:,}", fork)
-    bytecode = BACKENDS.get(artifact.target).compile(artifact, toolchain)
+    too_large = _too_large(f"the contract would have about {estimated:,}", fork)
+    if estimated > HOPELESS * fork.code_limit:  # solc takes minutes for source of this size
+        raise too_large
+    try:
+        bytecode = BACKENDS.get(artifact.target).compile(artifact, toolchain)
+    except ToolchainError as error:
+        if estimated > fork.code_limit:  # compilers break off with errors of their own
+            raise too_large from error
+        raise
     if len(bytecode.runtime) > fork.code_limit:
         raise _too_large(f"the contract has {len(bytecode.runtime):,}", fork)
     if _signatures(bytecode.abi) != _signatures(artifact.abi):

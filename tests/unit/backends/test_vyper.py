@@ -41,6 +41,7 @@ from ml2sc.ir.program import (
     WadInput,
     add,
     and_,
+    binary,
     byte,
     const,
     eq,
@@ -105,6 +106,9 @@ def text(expr: Expr, **options: Any) -> str:
         (byte(const(3), Load("a", const(0))), "(a[0] >> 224) & 255"),
         (byte(const(31), Load("a", const(0))), "a[0] & 255"),
         (byte(add(Load("b", const(0)), const(1)), Load("a", const(0))), "(a[0] >> unsafe_sub(240, b[0] << 3)) & 255"),
+        # the type of what is shifted would not follow from anything
+        (byte(Load("a", const(0)), const(7)), f"(convert(0x{7:064x}, uint256) >> unsafe_sub(248, a[0] << 3)) & 255"),
+        (binary(OpCode.SHL)(Load("a", const(0)), const(0)), f"convert(0x{0:064x}, uint256) << a[0]"),
         (lt(Load("a", const(0)), const(3)), "convert(a[0] < 3, uint256)"),
         (iszero(lt(Load("a", const(0)), const(3))), "convert(a[0] >= 3, uint256)"),
         (eq(Load("a", const(0)), const(3)), "convert(a[0] == 3, uint256)"),
