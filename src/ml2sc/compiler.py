@@ -73,6 +73,8 @@ PLANNED_SAMPLES = 32
 """Samples that the planner looks at for zeros."""
 _PRICED_SAMPLES = 8
 """The same for the many formats that `auto` compares."""
+_PRICED_TARGET = "solidity"
+"""Whose gas `auto` compares formats by, for any target: all of them compute the same integers."""
 
 HOPELESS = 3
 """Code estimated at so many times the limit is not compiled: estimates are 0.6 to 1.7 times the truth."""
@@ -547,7 +549,7 @@ def _predicted(plan: PlanOptions, options: Options, samples: Samples | None, gra
     observed = {} if samples is None else _layer_inputs(graph, samples)
     program = lower(graph, dataclasses.replace(plan, updatable=False, observed=observed))
     counted = None if samples is None else _profile(graph, program, samples, _PRICED_SAMPLES)
-    return estimate(costs_of(options.target, program, {}), FORKS[options.fork], Shares(counted)).total
+    return estimate(costs_of(_PRICED_TARGET, program, {}), FORKS[options.fork], Shares(counted)).total
 
 
 def _check_ranges(graph: Graph, samples: Samples | None) -> None:

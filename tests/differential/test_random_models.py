@@ -59,6 +59,15 @@ def test_random_models(seed: int, toolchain: ml2sc.Toolchain) -> None:
     check_seed(seed, check)
 
 
+@pytest.mark.parametrize("seed", [1156, 1374])
+def test_formats_chosen_from_data_are_those_of_any_target(seed: int) -> None:
+    """Models for which another target's gas would choose other formats."""
+    case = RandomModel(Seeded(seed)).case()
+    assert case.options["precision"] == "auto"
+    assert case.calibration is not None
+    check_off_chain(case)
+
+
 def check_seed(seed: int, check: Callable[[Case], object]) -> None:
     """Check a random model; a failure names the smallest one found that fails likewise."""
     chooser = Seeded(seed)

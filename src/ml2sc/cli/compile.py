@@ -229,7 +229,7 @@ def _fidelity(manifest: Mapping[str, Any], candidates: Sequence[Candidate]) -> I
             ]
             for c in candidates
         ]
-        yield "  formats auto chose between (* taken)"
+        yield "  formats auto chose between (* taken), by their gas in Solidity whatever the target"
         yield from (
             f"  {line}" for line in table(["precision", "gas", "decisions kept", "largest error", "enough"], rows)
         )
