@@ -259,20 +259,22 @@ class Costs:
         """Return the gas of one section and its call."""
         self._shares, self._name, self._ifs = shares, section.name, count()
         self.begin(section)
-        return self.section_call + self.body(section.body)
+        return self.call(section) + self.body(section.body)
+
+    def call(self, section: Section) -> float:
+        """Return the gas of calling a section's function."""
+        return self.section_call
+
+    def called_once(self, section: Section) -> bool:
+        """Return whether there is but one call of a section's function, from `predict` or from `classify`."""
+        return section.predict + (section.classify and self.program.has_decision) == 1
 
     def begin(self, section: Section) -> None:
         """Get ready for a section: find the variables whose value is used just once, where it is left on the stack."""
-        reads = Counter(
-            part.name
-            for s in walk(section.body)
-            for e in expressions(s)
-            for part in subexpressions(e)
-            if isinstance(part, Var)
-        )
-        settled = Counter(s.name for s in walk(section.body) if isinstance(s, Let | Assign))
-        self._passing = {s.name for s in walk(section.body) if isinstance(s, Let)}
-        self._passing = {name for name in self._passing if reads[name] == settled[name] == 1}
+        reads = reads_of(section.body)
+        lets = Counter(s.name for s in walk(section.body) if isinstance(s, Let))
+        assigned = {s.name for s in walk(section.body) if isinstance(s, Assign)}
+        self._passing = {name for name, number in lets.items() if reads[name] == number and name not in assigned}
 
     def staging(self, length: int, longest: int) -> float:
         """Return the gas of staging a chunk, apart from the new contract and from noting the time.
@@ -289,7 +291,11 @@ class Costs:
 
     def body(self, statements: Iterable[Statement]) -> float:
         """Return the gas of statements, one after the other."""
-        return sum(self.statement(s) for s in statements)
+        gas, self._top = 0.0, ""
+        for statement in statements:
+            gas += self.statement(statement)
+            self._top = statement.name if isinstance(statement, Let | Assign) else ""
+        return gas
 
     def statement(self, statement: Statement) -> float:
         """Return the gas of a statement."""
@@ -320,10 +326,12 @@ class Costs:
     def assign(self, assign: Assign) -> float:
         """Return the gas of an assignment: a SWAP to the variable's place; its old value is used up or popped.
 
-        In `a := add(a, x)` the SWAP that stores one variable brings up the next: the use of `a` itself is free.
+        In `a := add(a, x)` the SWAP that stores one variable brings up the next: the use of `a` itself is free. If `a`
+        was given its value by the statement before, it is on top.
         """
+        top = self._top == assign.name
         used = uses(assign.value, assign.name)
-        return self.expr(assign.value) + SWAP + (-DUP if used else POP)
+        return self.expr(assign.value) + (-DUP if used else POP) + (0 if top and used else SWAP)
 
     def store(self, buffer: str, index: Expr) -> float:
         """Return the gas of writing a word that is on the stack."""
@@ -361,8 +369,14 @@ class Costs:
         body = self.body(branch.body)
         if any(isinstance(s, Fail) for s in branch.body):
             share = 0.0  # who is refused pays less than who is served
-        body += SWAP * len(changed(branch.body)) + JUMPDEST + PUSH + JUMP
+        body += SWAP * self.settling(branch) + JUMPDEST + PUSH + JUMP
         return self.condition(branch.condition) + PUSH + JUMPI + JUMPDEST + share * body
+
+    def settling(self, branch: If) -> int:
+        """Return the SWAPs that put what a branch changes where the other way has it."""
+        new = sum(isinstance(s, Let) for s in walk(branch.body)) + isinstance(branch.condition, Var)
+        number = len(changed(branch.body))
+        return max(number, 2 * number - new) if number > 1 else number
 
     def condition(self, condition: Expr) -> float:
         """Return the gas of what a branch tests."""
@@ -415,6 +429,17 @@ class Costs:
         """Return the gas of the address of a word of a buffer."""
         fixed = PUSH + DUP + 3
         return fixed if isinstance(index, Const) else self.expr(index) + fixed + PUSH + 3
+
+
+def reads_of(body: Iterable[Statement]) -> Counter[str]:
+    """Return how often each variable is read, apart from the sums that it is itself the last value of."""
+    return Counter(
+        part.name
+        for s in walk(body)
+        for e in expressions(s)
+        for part in subexpressions(e)
+        if isinstance(part, Var) and not (isinstance(s, Assign) and s.name == part.name)
+    )
 
 
 def uses(expr: Expr, name: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from ml2sc.ir.gas import DUP, MEMORY, PUSH, PUSH_ZERO, SWAP, WORD, Costs, uses
+from ml2sc.ir.gas import DUP, MEMORY, PUSH, PUSH_ZERO, SWAP, WORD, Costs, reads_of, uses
 from ml2sc.ir.program import (
     Apply,
     Assign,
@@ -29,7 +29,7 @@ from ml2sc.ir.program import (
 
 from .memory import INPUT, memory_map
 from .printer import Pointer, _affine, _pointer
-from .stack import HELD, REACH, peak, shared
+from .stack import HELD, REACH, crowded_out, one_sum, peak, reads_memory, shared
 
 
 class SolidityCosts(Costs):
@@ -40,7 +40,7 @@ class SolidityCosts(Costs):
 
     tolerance = 0.02
     frame = 460
-    answer, answer_element = 190, 105
+    answer, answer_element = 250, 93
     """The loop that encodes an array: a comparison, JUMPI, MLOAD, MSTORE and the steps of three variables a round."""
     fixed_address = PUSH
     slot = 150
@@ -53,6 +53,7 @@ class SolidityCosts(Costs):
         self._again: dict[str, Expr] = {}
         self._spilled: set[str] = set()
         self._reads: Counter[Expr] = Counter()
+        self._known: set[Expr] = set()
 
     def memory_words(self, sections: Iterable[Section]) -> int:
         # the answer is encoded at the free-memory pointer, after the whole block
@@ -63,19 +64,27 @@ class SolidityCosts(Costs):
         encoded = 0 if self.program.has_decision else self.answer + self.answer_element * self.program.outputs
         return super().frame_gas() + encoded
 
+    def call(self, section: Section) -> float:
+        return 0 if self.called_once(section) else super().call(section)  # there it is, then, without a call
+
     def begin(self, section: Section) -> None:
         super().begin(section)
         self._pointers = {}
-        crowded = peak(section.body) + HELD > REACH
-        self._again = _cheap(section) if crowded else {}
+        self._read_often = reads_of(section.body)
+        self._again = _cheap(section) if peak(section.body) + HELD > REACH else {}
+        out = set() if self._again else crowded_out(section.body)
+        self._crowded = bool(self._again or out)
+        self._joined = one_sum(section.body)
         spilled = shared(section.body)
-        self._spilled = spilled if len(spilled) + HELD > REACH else set()
+        self._spilled = out | (spilled if len(spilled) + HELD > REACH else set())
 
     def body(self, statements: Iterable[Statement]) -> float:
         # what was read before a jump is read again after it
         self._reads.clear()
+        self._known.clear()
         gas = super().body(statements)
         self._reads.clear()
+        self._known.clear()
         return gas
 
     def store(self, buffer: str, index: Expr) -> float:
@@ -86,23 +95,40 @@ class SolidityCosts(Costs):
         self._reads.clear()
         return super().copy(copy)
 
+    def statement(self, statement: Statement) -> float:
+        gas = super().statement(statement)
+        if isinstance(statement, Let | Assign):
+            self._known = {e for e in self._known if not uses(e, statement.name)}
+        return gas
+
     def expr(self, expr: Expr) -> float:
-        # a word that several products take apart is read, and shifted, once
         if not _is_read(expr):
-            return super().expr(expr)
+            return self._once(expr) if isinstance(expr, Apply) else super().expr(expr)
+        # a word that several products take apart is read, and shifted, once
         self._reads[expr] += 1
         if self._reads[expr] == 1:
             return super().expr(expr)
         if self._reads[expr] > 2:
             return DUP
-        no_room = bool(self._again) and isinstance(expr, Load)
+        no_room = self._crowded and isinstance(expr, Load)
         return DUP + 2 * SWAP + (PUSH + MEMORY if no_room else 0)
 
+    def _once(self, expr: Apply) -> float:
+        """Return the gas of an operation on variables: computed once, if there is room to keep it."""
+        if expr in self._known:
+            return DUP
+        gas = super().expr(expr)
+        if not self._again and not reads_memory(expr):
+            self._known.add(expr)
+        return gas
+
     def assign(self, assign: Assign) -> float:
-        if any(uses(assign.value, name) for name in self._spilled):
+        if any(uses(assign.value, name) for name in self._spilled) and not reads_memory(assign.value):
             # no room to keep the sum either: it is computed where it is read, for its sign and for its value
-            return 2 * (self.expr(assign.value) - DUP)
+            return self._read_often[assign.name] * (self.expr(assign.value) - DUP)
         gas = super().assign(assign)
+        if assign.name in self._joined and uses(assign.value, assign.name):
+            gas += 2 * (PUSH + MEMORY) * sum(isinstance(p, Load) for p in subexpressions(assign.value))
         if self._again and isinstance(assign.value, Apply) and assign.value.op is OpCode.SHL:
             gas += 2 * (PUSH + MEMORY)  # a word that is shifted from part to part lives in memory, then
         return gas
@@ -131,7 +157,8 @@ class SolidityCosts(Costs):
     def apply(self, op: OpCode, args: tuple[Expr, ...]) -> float:
         found = as_byte_of(Apply(op, args))
         if found is None:
-            return super().apply(op, args)
+            shifted = op in {OpCode.MUL, OpCode.DIV} and any(map(_is_power_of_two, args))
+            return super().apply(op, args) - (op.gas - OpCode.SHL.gas if shifted else 0)
         return PUSH_ZERO + op.gas + MEMORY + self._address(*found, 1)
 
     def _address(self, region: str, index: Expr, scale: int) -> float:
@@ -140,7 +167,13 @@ class SolidityCosts(Costs):
             return DUP + (PUSH + 3 if constant else 0)
         if variable is None:
             return self.fixed_address
-        return self.fixed_address + self.expr(variable) + 3 + (PUSH + 3 if scale > 1 else 0)
+        if scale == 1:
+            return self.fixed_address + self.expr(variable) + 3
+        return self.fixed_address + self.expr(Apply(OpCode.SHL, (Const(5), variable))) + 3
+
+
+def _is_power_of_two(expr: Expr) -> bool:
+    return isinstance(expr, Const) and expr.value.bit_count() == 1
 
 
 def _is_read(expr: Expr) -> bool:

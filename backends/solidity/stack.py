@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import accumulate
 
 from ml2sc.ir.gas import uses
 from ml2sc.ir.program import (
     Assign,
     Block,
     Const,
+    CopySegment,
+    Expr,
     For,
     If,
     Let,
+    Load,
+    LoadInput,
     Program,
     Statement,
+    Store,
     Var,
+    WadInput,
     expressions,
     subexpressions,
     walk,
@@ -47,12 +54,77 @@ def _visible(body: Iterable[Statement]) -> int:
     return max(most, declared)
 
 
-def shared(body: tuple[Statement, ...]) -> set[str]:
-    """Return the variables that several sums of straight code use: solc gathers each sum, so they all live on to it."""
+def shared(body: tuple[Statement, ...], *, gathered: bool = True) -> set[str]:
+    """Return the variables that several sums of straight code use.
+
+    Args:
+        body: The code.
+        gathered: Only sums that read no memory: solc gathers each where it is used, and its terms live on to there.
+    """
     body = tuple(_straight(body))
     sums = [s for s in body if isinstance(s, Assign) and uses(s.value, s.name)]
+    sums = [s for s in sums if not (gathered and reads_memory(s.value))]
     read = Counter(p.name for s in sums for p in subexpressions(s.value) if isinstance(p, Var) and p.name != s.name)
-    return {s.name for s in body if isinstance(s, Let) and read[s.name] > 1}
+    return {s.name for s in body if isinstance(s, Let) and read[s.name] > 1} - {s.name for s in sums}
+
+
+def crowded_out(body: tuple[Statement, ...]) -> set[str]:
+    """Return the variables of sums that go to memory because their code takes too many words of memory apart."""
+    codes = [body, *(s.body for s in walk(body) if isinstance(s, For))]
+    return {name for code in codes if _reached(code) >= REACH for name in shared(code, gathered=False)}
+
+
+def one_sum(body: tuple[Statement, ...]) -> set[str]:
+    """Return the sums that are the only ones of a loop and have more terms that read memory than can be reached.
+
+    solc joins such a sum to one expression, and reads all those words before it.
+    """
+    found = set()
+    for code in (s.body for s in walk(body) if isinstance(s, For)):
+        sums = [s for s in _straight(code) if isinstance(s, Assign) and uses(s.value, s.name)]
+        terms = sum(isinstance(p, Load) for s in sums for p in subexpressions(s.value))
+        names = {s.name for s in sums if reads_memory(s.value)}
+        if len(names) == 1 and terms > REACH:
+            found |= names
+    return found
+
+
+def _reached(body: tuple[Statement, ...]) -> int:
+    """Return how many values, at most, straight code has to reach at once; 0 if it takes no word of memory apart.
+
+    Such a word is read once and kept, like a variable. What the code does not use may lie deeper.
+    """
+    spans: dict[tuple[Expr, int], tuple[int, int]] = {}
+    declared: set[Expr] = set()
+    writes = 0  # what memory holds may be another value after each
+    for position, statement in enumerate(s for s in _straight(body) if not isinstance(s, For | If)):
+        for part in _values(statement):
+            key = part, writes if isinstance(part, Load) else 0
+            spans[key] = spans.get(key, (position, position))[0], position
+        if isinstance(statement, Let):
+            declared.add(Var(statement.name))
+        writes += isinstance(statement, Store | CopySegment)
+    words = [span for (part, _), span in spans.items() if isinstance(part, Load) and span[0] < span[1]]
+    if not words:
+        return 0
+    outside = sum(isinstance(part, Var) and part not in declared for part, _ in spans)
+    changes = Counter[int]()
+    for first, last in (*words, *(span for (part, _), span in spans.items() if part in declared)):
+        changes[first] += 1
+        changes[last] -= 1
+    return outside + max(accumulate(number for _, number in sorted(changes.items())))
+
+
+def _values(statement: Statement) -> Iterator[Expr]:
+    """Iterate over the variables and the words of memory that a statement uses or gives a value."""
+    if isinstance(statement, Let | Assign):
+        yield Var(statement.name)
+    yield from (p for e in expressions(statement) for p in subexpressions(e) if isinstance(p, Var | Load))
+
+
+def reads_memory(expr: Expr) -> bool:
+    """Return whether an expression depends on memory."""
+    return any(isinstance(part, Load | LoadInput | WadInput) for part in subexpressions(expr))
 
 
 def _straight(body: Iterable[Statement]) -> Iterator[Statement]:

@@ -82,6 +82,7 @@ class VyperCosts(Costs):
         self.longer, self.venom = longer, venom
         self.printer = Printer(program, ERRORS)
         self.signatures = signatures(program)
+        self._places: set[tuple[frozenset[str], str, int]] = set()
         self._printed: dict[str, list[ast.stmt]] = {}  # by section: printing it is the dear part
 
     # -- the whole -------------------------------------------------------------------------------------------------
@@ -130,10 +131,17 @@ class VyperCosts(Costs):
         signature = self.signatures[section.name]
         self._shares, self._name, self._ifs = shares, section.name, count()
         self._arrays = self._arguments(signature)
-        gas = sum(_MCOPY + COPY_WORD * words for words in self._arrays.values())
+        gas = sum(map(self._passed, self._arrays.values()))
         # into the caller's buffer, and from there into its variable
-        gas += sum(2 * (_MCOPY + COPY_WORD * self.program.buffers[b]) for b in signature.gives)
-        return self.section_call + PUSH + gas + self._run(self._parsed(section))
+        gas += sum(2 * self._passed(self.program.buffers[b]) for b in signature.gives)
+        return self.call(section) + gas + self._run(self._parsed(section))
+
+    def call(self, section: Section) -> float:
+        return 0 if self.venom and self.called_once(section) else super().call(section) + PUSH
+
+    def _passed(self, words: int) -> int:
+        """Return what copying an array to a function's frame, or from it, costs: venom passes one word on the stack."""
+        return 0 if self.venom and words == 1 else _MCOPY + COPY_WORD * words
 
     # -- frames ----------------------------------------------------------------------------------------------------
 
@@ -175,7 +183,15 @@ class VyperCosts(Costs):
     # -- statements ------------------------------------------------------------------------------------------------
 
     def _run(self, body: list[ast.stmt]) -> float:
-        return sum(self._node(node) for node in body)
+        gas, self._top = 0.0, ""
+        self._places.clear()
+        for node in body:
+            gas += self._node(node)
+            target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+            self._top = target.id if isinstance(target, ast.Name) else ""
+            self._places = {place for place in self._places if self._top not in place[0]}
+        self._places.clear()
+        return gas
 
     def _node(self, node: ast.stmt) -> float:
         match node:
@@ -192,10 +208,13 @@ class VyperCosts(Costs):
             case ast.Assign(targets=[ast.Name(id=name)], value=value) if name in self._arrays:
                 return self._array(name, value)
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
-                order = self._order(value) - (DUP if _reads(value, name) else 0)
-                return self._expr(value) + self._set + (order if self.venom else 0)
+                if not self.venom:
+                    return self._expr(value) + self._set
+                used = name in _names(value)
+                moved = 0 if used and self._top == name else SWAP
+                return self._expr(value) + self._order(value) - (DUP if used else 0) + moved
             case ast.Assign(targets=[ast.Subscript() as target], value=value):
-                return self._expr(value) + self._address(target) + MEMORY
+                return self._expr(value) + (SWAP if self._is_scalar(target) else self._address(target) + MEMORY)
             case ast.If():
                 return self._branch(node)
             case ast.For(iter=ast.Call(args=args), body=block):
@@ -215,7 +234,13 @@ class VyperCosts(Costs):
         share = self._shares.taken(self._name, next(self._ifs))
         if isinstance(node.body[-1], ast.Expr):  # it reverts: who is refused pays less than who is served
             share = 0.0
-        return self._test(node.test) + PUSH + JUMPI + JUMPDEST + share * (self._run(node.body) + self._taken(node.body))
+        test = self._test(node.test) + PUSH + JUMPI + JUMPDEST
+        return test + share * (self._run(node.body) + self._taken(node.body)) + (1 - share) * self._passed_by(node.body)
+
+    def _passed_by(self, body: list[ast.stmt]) -> int:
+        """Return what the other way costs: where venom has to drop a variable that only the branch uses, it is one."""
+        moves = any(isinstance(s, ast.Assign) and isinstance(s.value, ast.Name) for s in body)
+        return POP + PUSH + JUMP + JUMPDEST if self.venom and moves else 0
 
     def _taken(self, body: list[ast.stmt]) -> int:
         """Return what coming back from a branch costs: venom puts what was changed where the other way has it."""
@@ -247,6 +272,8 @@ class VyperCosts(Costs):
         match value:
             case ast.Name():  # a constant: each word a literal
                 return words * (2 * PUSH + MEMORY)
+            case ast.Call() if _called(value) == "empty" and self.venom and words == 1:
+                return PUSH_ZERO
             case ast.Call() if _called(value) == "empty":
                 return 2 * PUSH + PUSH_ZERO + 3 + COPY_WORD * words if words > 1 else PUSH_ZERO + PUSH + MEMORY
             case ast.Call() if _called(value) == "abi_decode":
@@ -273,7 +300,7 @@ class VyperCosts(Costs):
             case ast.Name():
                 return DUP if self.venom else PUSH + MEMORY
             case ast.Subscript():
-                return self._address(node) + MEMORY
+                return DUP if self._is_scalar(node) else self._address(node) + MEMORY
             case ast.Call(args=args) if _called(node) == "convert":
                 return self._expr(args[0])
             case ast.Call(args=[left, right]):
@@ -288,10 +315,29 @@ class VyperCosts(Costs):
                 return self._expr(operand) + _OP
         return 0
 
+    def _is_scalar(self, node: ast.Subscript) -> bool:
+        """Return whether an array is kept where a scalar would be: in venom, one of one word."""
+        return self.venom and self._arrays.get(_array_name(node)) == 1
+
     def _address(self, node: ast.Subscript) -> float:
         if _is_constant(node.slice):
             return PUSH
-        return self._expr(node.slice) + _BOUNDS + _ELEMENT
+        if not self.venom:
+            return self._expr(node.slice) + _BOUNDS + _ELEMENT
+        # venom has no ISZERO there, and checks and multiplies an index once for arrays of the same length
+        place = _names(node.slice), ast.dump(node.slice), self._arrays.get(_array_name(node), 0)
+        if place in self._places:
+            return DUP + PUSH + _OP
+        self._places.add(place)
+        return self._expr(node.slice) + _BOUNDS - _OP + _ELEMENT
+
+
+def _array_name(node: ast.Subscript) -> str:
+    return node.value.id if isinstance(node.value, ast.Name) else ""
+
+
+def _names(node: ast.expr) -> frozenset[str]:
+    return frozenset(n.id for n in ast.walk(node) if isinstance(n, ast.Name))
 
 
 def _called(call: ast.Call) -> str:
@@ -327,7 +373,3 @@ def _is_constant(node: ast.expr) -> bool:
         case ast.Call(args=args) if _called(node) == "convert":
             return _is_constant(args[0])
     return False
-
-
-def _reads(node: ast.expr, name: str) -> bool:
-    return any(isinstance(n, ast.Name) and n.id == name for n in ast.walk(node))

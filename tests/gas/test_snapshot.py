@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.prediction import TOLERANCE, stated
 
 import ml2sc
-from ml2sc.backends.base import Artifact, costs_of
+from ml2sc.backends.base import Artifact
 from ml2sc.compiler import build
 from ml2sc.errors import ToolchainError
 from ml2sc.forecast import forecast
 from ml2sc.ir import wad
 from ml2sc.ir.forks import FORKS
-from ml2sc.ir.gas import Shares, estimate
-from ml2sc.ir.interpret import Interpreter, profile
+from ml2sc.ir.interpret import Interpreter
 from ml2sc.runtime.chain import open_chain, revm_is_installed
 from ml2sc.runtime.contract import Contract
 from ml2sc.runtime.deploy import deploy
@@ -28,8 +28,6 @@ from ml2sc.runtime.toolchain import Toolchain
 from ml2sc.runtime.update import update_calls
 
 SNAPSHOT = Path(__file__).parent / "snapshot.json"
-TOLERANCE = {"solidity": 0.02, "vyper": 0.05}
-"""How near an inference's prediction is, as the project promises."""
 DEPLOYMENT = 0.005
 CODE = (0.9, 1.35)
 """What the code's size is estimated at before it is compiled, in terms of what it is then. More than 1.03 only where
@@ -84,12 +82,9 @@ STATED_SAMPLES = 5
 
 def check_prediction(artifact: Artifact, packed: list[bytes], measured: dict[str, int], gas: list[int]) -> None:
     """What is stated before the call is near the receipt; what is stated as the most is never exceeded."""
-    program, facts, limit = artifact.program, artifact.manifest["gas"], TOLERANCE[artifact.target]
-    assert program is not None
-    assert artifact.bytecode is not None
-    costs = costs_of(artifact.target, program, artifact.bytecode.settings)
-    stated = estimate(costs, FORKS["prague"], Shares(profile(program, packed[:STATED_SAMPLES]))).total
-    assert stated == pytest.approx(sum(gas[:STATED_SAMPLES]) / STATED_SAMPLES, rel=limit)
+    facts, limit = artifact.manifest["gas"], TOLERANCE[artifact.target]
+    mean = sum(gas[:STATED_SAMPLES]) / STATED_SAMPLES
+    assert stated(artifact, packed[:STATED_SAMPLES]) == pytest.approx(mean, rel=limit)
     if facts["inputs"] == "calibration data":
         assert facts["predicted"] == pytest.approx(measured["classifyPacked mean"], rel=limit)
     assert facts["worst"] >= measured["classifyPacked max"]
