@@ -10,7 +10,6 @@ from ml2sc.backends import Artifact
 from ml2sc.backends.base import costs_of
 from ml2sc.ir.forks import FORKS
 from ml2sc.ir.gas import Shares, estimate
-from ml2sc.ir.graph import Graph
 from ml2sc.ir.interpret import profile
 from ml2sc.runtime.contract import Contract
 
@@ -31,9 +30,3 @@ def check_stated(contract: Contract, artifact: Artifact, x: bytes) -> int:
     measured = contract.gas_packed(x)
     assert stated(artifact, [x]) == pytest.approx(measured, rel=TOLERANCE[artifact.target])
     return measured
-
-
-def folds(graph: Graph) -> bool:
-    """Return whether something the model computes is always the same: compilers find that out, predictions do not."""
-    made = (graph.tensor(name).interval for node in graph for name in node.outputs if name)
-    return any(interval is not None and interval.lo == interval.hi for interval in made)
