@@ -373,7 +373,11 @@ class Costs:
         return self.condition(branch.condition) + PUSH + JUMPI + JUMPDEST + share * body
 
     def settling(self, branch: If) -> int:
-        """Return the SWAPs that put what a branch changes where the other way has it."""
+        """Return the SWAPs that put what a branch changes where the other way has it.
+
+        Of several variables each is brought up and put back. Those that end with the branch are used up where they are,
+        which saves a DUP of the same price.
+        """
         new = sum(isinstance(s, Let) for s in walk(branch.body)) + isinstance(branch.condition, Var)
         number = len(changed(branch.body))
         return max(number, 2 * number - new) if number > 1 else number

@@ -29,7 +29,7 @@ from ml2sc.ir.program import (
 
 from .memory import INPUT, memory_map
 from .printer import Pointer, _affine, _pointer
-from .stack import HELD, REACH, crowded_out, one_sum, peak, reads_memory, shared
+from .stack import HELD, REACH, crowded_out, peak, reads_memory, shared
 
 
 class SolidityCosts(Costs):
@@ -74,7 +74,6 @@ class SolidityCosts(Costs):
         self._again = _cheap(section) if peak(section.body) + HELD > REACH else {}
         out = set() if self._again else crowded_out(section.body)
         self._crowded = bool(self._again or out)
-        self._joined = one_sum(section.body)
         spilled = shared(section.body)
         self._spilled = out | (spilled if len(spilled) + HELD > REACH else set())
 
@@ -127,8 +126,6 @@ class SolidityCosts(Costs):
             # no room to keep the sum either: it is computed where it is read, for its sign and for its value
             return self._read_often[assign.name] * (self.expr(assign.value) - DUP)
         gas = super().assign(assign)
-        if assign.name in self._joined and uses(assign.value, assign.name):
-            gas += 2 * (PUSH + MEMORY) * sum(isinstance(p, Load) for p in subexpressions(assign.value))
         if self._again and isinstance(assign.value, Apply) and assign.value.op is OpCode.SHL:
             gas += 2 * (PUSH + MEMORY)  # a word that is shifted from part to part lives in memory, then
         return gas

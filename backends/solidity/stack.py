@@ -74,21 +74,6 @@ def crowded_out(body: tuple[Statement, ...]) -> set[str]:
     return {name for code in codes if _reached(code) >= REACH for name in shared(code, gathered=False)}
 
 
-def one_sum(body: tuple[Statement, ...]) -> set[str]:
-    """Return the sums that are the only ones of a loop and have more terms that read memory than can be reached.
-
-    solc joins such a sum to one expression, and reads all those words before it.
-    """
-    found = set()
-    for code in (s.body for s in walk(body) if isinstance(s, For)):
-        sums = [s for s in _straight(code) if isinstance(s, Assign) and uses(s.value, s.name)]
-        terms = sum(isinstance(p, Load) for s in sums for p in subexpressions(s.value))
-        names = {s.name for s in sums if reads_memory(s.value)}
-        if len(names) == 1 and terms > REACH:
-            found |= names
-    return found
-
-
 def _reached(body: tuple[Statement, ...]) -> int:
     """Return how many values, at most, straight code has to reach at once; 0 if it takes no word of memory apart.
 

@@ -272,10 +272,10 @@ class VyperCosts(Costs):
         match value:
             case ast.Name():  # a constant: each word a literal
                 return words * (2 * PUSH + MEMORY)
-            case ast.Call() if _called(value) == "empty" and self.venom and words == 1:
-                return PUSH_ZERO
             case ast.Call() if _called(value) == "empty":
-                return 2 * PUSH + PUSH_ZERO + 3 + COPY_WORD * words if words > 1 else PUSH_ZERO + PUSH + MEMORY
+                if words > 1:
+                    return 2 * PUSH + PUSH_ZERO + 3 + COPY_WORD * words
+                return PUSH_ZERO + (0 if self.venom else PUSH + MEMORY)
             case ast.Call() if _called(value) == "abi_decode":
                 checks = 3 * (PUSH + MEMORY + 2 * PUSH + 2 * _OP + JUMPI)
                 return checks + 2 * (_MCOPY + COPY_WORD * words)

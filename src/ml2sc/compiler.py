@@ -77,7 +77,9 @@ _PRICED_TARGET = "solidity"
 """Whose gas `auto` compares formats by, for any target: all of them compute the same integers."""
 
 HOPELESS = 3
-"""Code estimated at so many times the limit is not compiled: estimates are 0.6 to 1.7 times the truth."""
+"""Code estimated at so many times the limit is not compiled: solc would take minutes."""
+OVER = 1.5
+"""Code estimated at so many times the limit is over it: estimates are 0.9 to 1.35 times the truth."""
 
 
 @dataclass(frozen=True)
@@ -345,14 +347,14 @@ def build(artifact: Artifact, toolchain: Toolchain) -> Artifact:
         return artifact
     fork = FORKS[str(artifact.manifest["options"]["fork"])]
     estimated = forecast(artifact, fork).code_bytes
-    too_large = _too_large(f"the contract would have about {estimated:,}", fork)
-    if estimated > HOPELESS * fork.code_limit:  # solc takes minutes for source of this size
-        raise too_large
+    about = f"the contract would have about {estimated:,}"
+    if estimated > HOPELESS * fork.code_limit:
+        raise _too_large(about, fork)
     try:
         bytecode = BACKENDS.get(artifact.target).compile(artifact, toolchain)
     except ToolchainError as error:
-        if estimated > fork.code_limit:  # compilers break off with errors of their own
-            raise too_large from error
+        if estimated > OVER * fork.code_limit:  # compilers break off with errors of their own
+            raise _too_large(f"{error.message}\n{about}", fork) from error
         raise
     if len(bytecode.runtime) > fork.code_limit:
         raise _too_large(f"the contract has {len(bytecode.runtime):,}", fork)

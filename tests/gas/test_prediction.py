@@ -45,7 +45,7 @@ def check(artifact: Artifact, packed: Sequence[bytes], toolchain: ml2sc.Toolchai
 
 
 @pytest.mark.parametrize("target", ["solidity", "vyper"])
-@pytest.mark.parametrize("seed", range(*map(int, os.environ.get("ML2SC_PREDICT", "200:206").split(":"))))
+@pytest.mark.parametrize("seed", range(*map(int, os.environ.get("ML2SC_PREDICT", "100:106").split(":"))))
 def test_random_models(seed: int, target: str, toolchain: ml2sc.Toolchain) -> None:
     case = seeded_case(seed, Limits(depth=4, width=8, widest=40))
     artifact = ml2sc.compile(case.model, calibration=case.calibration, **{**case.options, "target": target})

@@ -315,14 +315,14 @@ def test_code_that_cannot_fit_is_refused_without_compiling(target: str) -> None:
         build(artifact, Bytes(artifact, 1))
 
 
-@pytest.mark.parametrize("inputs", [3, 700])
+@pytest.mark.parametrize("inputs", [3, 1100])
 def test_a_compiler_that_breaks_off(inputs: int) -> None:
     """What is wrong with source that is too long is its length, whatever the compiler says."""
     artifact = ml2sc.compile(tiny(inputs=inputs), precision="q15.40", weights="code", input_ranges=((-1.0, 1.0),))
     broken = Bytes(artifact, 1)
     broken.output = {"errors": [{"severity": "error", "message": "AssertionError"}]}
-    expected = ContractLimitError if inputs == 700 else ToolchainError
-    with pytest.raises(expected, match="would have about" if inputs == 700 else "AssertionError"):
+    expected = ContractLimitError if inputs == 1100 else ToolchainError
+    with pytest.raises(expected, match="would have about" if inputs == 1100 else "AssertionError"):
         build(artifact, broken)
 
 
