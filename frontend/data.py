@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeAlias, overload
 
 import numpy as np
 
@@ -16,35 +16,78 @@ from ml2sc.ir.graph import Graph, Tensor
 from ml2sc.ir.types import Array
 from ml2sc.ir.wad import WAD
 
+from .npz import Npz, Rows, block_rows
+
+Sample: TypeAlias = dict[str, Array]
+
 _MOST = 2.0**255 / WAD
 """Where the reals end that an `int256` of WAD can be."""
 
 _HINT = "an .npz file with x (and x1, x2, … or the inputs' own names) of shape (samples, …), and optionally labels y"
 
 
-@dataclass(frozen=True)
-class Samples:
-    """Inputs for a model.
+@dataclass(frozen=True, eq=False)
+class Samples(Sequence[Sample]):
+    """Inputs for a model: every sample the inputs' arrays by tensor, in float64 and their tensors' shapes.
+
+    They stay where and what they are until they are asked for; ask in ascending order (see `NpzRows`).
 
     Attributes:
-        inputs: By input tensor: float64 of shape (samples, *shape without the batch dimension).
-        labels: The right answers, of shape (samples, …), if known.
-        count: Number of samples.
+        arrays: By input tensor: one sample a row.
+        ranges: By input tensor: the least and the greatest of all values.
+        labels: The right answers, one a sample, if known.
         shapes: The tensor shape of each input, batch dimension included.
     """
 
-    inputs: dict[str, Array]
+    arrays: Mapping[str, Rows]
+    ranges: Mapping[str, tuple[float, float]]
     labels: Array | None
-    count: int
-    shapes: dict[str, tuple[int, ...]]
+    shapes: Mapping[str, tuple[int, ...]]
 
-    def sample(self, index: int) -> dict[str, Array]:
-        """Return sample `index`: every input in its tensor's shape."""
-        return {name: array[index].reshape(self.shapes[name]) for name, array in self.inputs.items()}
+    def __len__(self) -> int:
+        return len(next(iter(self.arrays.values()), ()))
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+        chosen = range(len(self))[index]
+        return self._sample(chosen) if isinstance(chosen, int) else [self._sample(i) for i in chosen]
+
+    def outside(self, ranges: Mapping[str, tuple[float, float]]) -> Array:
+        """Return the numbers of the samples that have a value outside its input's range."""
+        found = np.zeros(len(self), dtype=bool)
+        for name, (lo, hi) in ranges.items():
+            least, greatest = self.ranges[name]
+            if least < lo or greatest > hi:
+                for first, block in _blocks(self.arrays[name]):
+                    found[first : first + len(block)] |= ((block < lo) | (block > hi)).any(axis=1)
+        return np.flatnonzero(found)
+
+    def _sample(self, index: int) -> Sample:
+        # a copy: a view would keep the whole block it was read with
+        return {
+            name: np.array(a[index], dtype=np.float64).reshape(self.shapes[name]) for name, a in self.arrays.items()
+        }
+
+
+def as_samples(given: Samples | str | os.PathLike[str] | Array | Mapping[str, Array], graph: Graph) -> Samples:
+    """Return samples, whatever they are given as: a file, arrays, or samples already.
+
+    Raises:
+        DataError: they do not fit the model's inputs.
+    """
+    match given:
+        case Samples():
+            return given
+        case str() | os.PathLike():
+            return load_samples(given, graph)
+    return samples_from_arrays(given, graph)
 
 
 def load_samples(path: str | os.PathLike[str], graph: Graph) -> Samples:
-    """Read a file of samples.
+    """Read through a file of samples; none of them stays in memory, but for arrays in Fortran's order.
 
     Args:
         path: An .npz file.
@@ -55,21 +98,16 @@ def load_samples(path: str | os.PathLike[str], graph: Graph) -> Samples:
     """
     source = str(path)
     try:
-        with Path(path).open("rb") as file:
-            if not zipfile.is_zipfile(file):
-                raise DataError(f"{source} is not an .npz file", hint=_HINT)
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as archive:
-                arrays = {key: _read(archive, key, source) for key in archive.files}
+        archive = Npz(path)
     except OSError as error:
         raise DataError(f"cannot read {source}: {error.strerror or error}") from error
-    except (zipfile.BadZipFile, ValueError, EOFError) as error:
-        raise DataError(f"{source} is not a readable .npz file: {error}", hint=_HINT) from error
-    return samples_from_arrays(arrays, graph, source)
+    except zipfile.BadZipFile as error:
+        raise DataError(f"{source} is not an .npz file: {error}", hint=_HINT) from error
+    return _samples(archive, graph, source)
 
 
 def samples_from_arrays(arrays: Array | Mapping[str, Array], graph: Graph, source: str = "the samples") -> Samples:
-    """Check arrays against the model's inputs.
+    """Check arrays against the model's inputs; they are not copied.
 
     Args:
         arrays: By key, as in the file; a lone array is `x`.
@@ -79,11 +117,14 @@ def samples_from_arrays(arrays: Array | Mapping[str, Array], graph: Graph, sourc
     Raises:
         DataError: they do not fit.
     """
-    table = (
-        {key: np.asarray(a) for key, a in arrays.items()} if isinstance(arrays, Mapping) else {"x": np.asarray(arrays)}
-    )
-    inputs: dict[str, Array] = {}
+    table = arrays if isinstance(arrays, Mapping) else {"x": arrays}
+    return _samples({key: np.asarray(array) for key, array in table.items()}, graph, source)
+
+
+def _samples(table: Mapping[str, Rows], graph: Graph, source: str) -> Samples:
+    arrays: dict[str, Rows] = {}
     counts: dict[str, int] = {}
+    ranges = {}
     for position, name in enumerate(graph.inputs):
         short = f"x{position}" if position else "x"
         key = name if name in table else short
@@ -93,59 +134,63 @@ def samples_from_arrays(arrays: Array | Mapping[str, Array], graph: Graph, sourc
             raise DataError(
                 f"{source} lacks the key {wanted}; it holds {found}", tensor=_text(graph.tensor(name)), hint=_HINT
             )
-        inputs[name] = _fit(table[key], graph.tensor(name), f"{source}, key {key!r}")
-        counts[key] = len(inputs[name])
+        arrays[name] = table[key]
+        ranges[name] = _fit(arrays[name], graph.tensor(name), f"{source}, key {key!r}")
+        counts[key] = len(arrays[name])
     if len(set(counts.values())) > 1:
         raise DataError(f"{source} has different numbers of samples: {counts}")
-    count = next(iter(counts.values()), 0)
-    labels = table.get("y") if "y" not in graph.inputs else None
-    if labels is not None:
-        where = f"{source}, key 'y'"
-        if labels.ndim == 0 or len(labels) != count:
-            raise DataError(f"{where}: shape {list(labels.shape)}, but there are {count} samples")
-        _numbers(labels, where)
-    return Samples(inputs, labels, count, {name: graph.tensor(name).shape for name in graph.inputs})
+    labels = None
+    if "y" in table and "y" not in graph.inputs:
+        labels = _labels(table["y"], next(iter(counts.values()), 0), f"{source}, key 'y'")
+    return Samples(arrays, ranges, labels, {name: graph.tensor(name).shape for name in graph.inputs})
 
 
-def _read(archive: np.lib.npyio.NpzFile, key: str, source: str) -> Array:
-    try:
-        return np.asarray(archive[key])
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise DataError(
-            f"{source}, key {key!r} cannot be read: {error}", hint="store plain numeric arrays, no objects"
-        ) from error
-
-
-def _fit(array: Array, tensor: Tensor, where: str) -> Array:
-    """Return an array in float64, one sample a row, each in the tensor's shape without the batch dimension."""
-    _numbers(array, where)
+def _fit(rows: Rows, tensor: Tensor, where: str) -> tuple[float, float]:
+    """Check one input's samples; return their least and greatest value."""
+    _numbers(rows, where)
     shape = tensor.shape[1:] if tensor.shape[:1] == (1,) else tensor.shape
-    fits = array.ndim > 0 and (array.shape[1:] in (shape, tensor.shape, (tensor.size,)))
+    fits = rows.ndim > 0 and (rows.shape[1:] in (shape, tensor.shape, (tensor.size,)))
     if not fits:
-        _misfit(array, tensor, where, shape)
-    if len(array) == 0:
+        _misfit(rows, tensor, where, shape)
+    if len(rows) == 0:
         raise DataError(f"{where}: it holds no samples", tensor=_text(tensor), hint=_HINT)
-    samples = array.astype(np.float64).reshape(len(array), *shape)
-    if not np.isfinite(samples).all():
-        first = int(np.argwhere(~np.isfinite(samples))[0][0])
-        raise DataError(f"{where}: sample {first} holds NaN or infinite values", tensor=_text(tensor))
-    if np.abs(samples).max(initial=0.0) >= _MOST:
-        first = int(np.argwhere(np.abs(samples) >= _MOST)[0][0])
-        raise DataError(
-            f"{where}: sample {first} holds values that no contract's input can: it ends at {_MOST:.2g}",
-            tensor=_text(tensor),
-        )
-    return samples
+    lo, hi = math.inf, -math.inf
+    for first, block in _blocks(rows):
+        for wrong, what in (
+            (~np.isfinite(block), "NaN or infinite values"),
+            (np.abs(block) >= _MOST, f"values that no contract's input can: it ends at {_MOST:.2g}"),
+        ):
+            if wrong.any():
+                at = first + int(np.flatnonzero(wrong.any(axis=1))[0])
+                raise DataError(f"{where}: sample {at} holds {what}", tensor=_text(tensor))
+        lo, hi = min(lo, float(block.min())), max(hi, float(block.max()))
+    return lo, hi
 
 
-def _numbers(array: Array, where: str) -> None:
+def _blocks(rows: Rows) -> Iterator[tuple[int, Array]]:
+    """Iterate over blocks of rows, in float64, flattened, each with the number of its first."""
+    step = block_rows(rows)
+    for first in range(0, len(rows), step):
+        block = rows[first : first + step]
+        yield first, block.astype(np.float64).reshape(len(block), -1)
+
+
+def _labels(rows: Rows, count: int, where: str) -> Array | None:
+    """Return labels, if there is one for each sample."""
+    if rows.ndim == 0 or len(rows) != count:
+        raise DataError(f"{where}: shape {list(rows.shape)}, but there are {count} samples")
+    _numbers(rows, where)
+    return rows[:].ravel() if math.prod(rows.shape) == count else None
+
+
+def _numbers(array: Rows, where: str) -> None:
     if array.dtype.kind not in "fiub":
         raise DataError(
             f"{where}: its elements are {array.dtype}, not numbers", hint="store plain numeric arrays, no objects"
         )
 
 
-def _misfit(array: Array, tensor: Tensor, where: str, shape: tuple[int, ...]) -> NoReturn:
+def _misfit(array: Rows, tensor: Tensor, where: str, shape: tuple[int, ...]) -> NoReturn:
     wanted = f"(samples, {', '.join(map(str, shape))})" if shape else "(samples,)"
     raise DataError(f"{where}: shape {array.shape}, expected {wanted}", tensor=_text(tensor), hint=_HINT)
 

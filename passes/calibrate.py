@@ -66,17 +66,20 @@ class Calibrate(Pass):
 
     Attributes:
         samples: For each sample the graph inputs' arrays, in their shapes.
+        known: The `spreads` that an earlier run found on the same graph: no sample is looked at again.
         spreads: Filled by `run`: by tensor how its values are spread.
     """
 
     name: ClassVar[str] = "calibrate"
     after: ClassVar[tuple[str, ...]] = ("infer_shapes", "fold_constants", "fuse_gemm_relu", "equalize")
     samples: Iterable[Mapping[str, Array]] = field(default=(), repr=False)
+    known: Mapping[str, Spread] | None = field(default=None, repr=False)
     spreads: dict[str, Spread] = field(default_factory=dict, repr=False, init=False, compare=False)
 
     def run(self, graph: Graph) -> bool:
         self.spreads.clear()
-        for sample in self.samples:
+        self.spreads.update(self.known or {})
+        for sample in self.samples if self.known is None else ():
             for name, value in evaluate_float(graph, dict(sample)).items():
                 tensor = graph.tensor(name)
                 if tensor.type is DType.FLOAT and not tensor.is_constant and value.size:

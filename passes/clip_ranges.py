@@ -67,12 +67,12 @@ class ClipRanges(Pass):
         if isinstance(precision, Binary):
             return False
         before, formats, bounds = dict(graph.observed), Formats(graph, precision), real_bounds(graph)
-        wanted = answers(graph, self.samples)
+        asked = list(zip(self.samples, answers(graph, self.samples), strict=True))
 
         def badness() -> tuple[int, float]:
             quantized = quantize(graph, precision, bounds)
             prove_intervals(quantized)
-            return measure(quantized, self.samples, wanted).badness
+            return measure(quantized, asked).badness
 
         for name in _read(graph):
             if name not in self.spreads or name in graph.inputs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -60,43 +60,53 @@ class Measured:
 
 def spread_out(samples: Sequence[T], count: int = PROBED) -> list[T]:
     """Return at most `count` samples, evenly from the whole of them."""
-    step = max(-(-len(samples) // count), 1)
-    return list(samples[::step])
+    return list(samples[:: stride(samples, count)])
+
+
+def stride(samples: Sized, count: int = PROBED) -> int:
+    """Return every how manieth sample `spread_out` takes."""
+    return max(-(-len(samples) // count), 1)
+
+
+def pick(samples: Sequence[T], chosen: Sequence[int]) -> list[T]:
+    """Return some samples by number, all of them read in one go from the first to the last."""
+    found = {i: samples[i] for i in sorted(chosen)}
+    return [found[i] for i in chosen]
 
 
 def answers(graph: Graph, samples: Iterable[Sample], outputs: Sequence[str] | None = None) -> list[Answer]:
     """Return a float graph's answers."""
+    return [answer(graph, sample, outputs) for sample in samples]
+
+
+def answer(graph: Graph, sample: Sample, outputs: Sequence[str] | None = None) -> Answer:
+    """Return a float graph's answer to one sample."""
     names = graph.outputs if outputs is None else outputs
-    found = []
-    for sample in samples:
-        values = evaluate_float(graph, dict(sample))
-        flat = np.concatenate([np.zeros(0), *(values[name].ravel() for name in names)])
-        label = None if graph.decision is None else int(values[graph.decision].ravel()[0]) & MASK
-        found.append(Answer(flat, label))
-    return found
+    values = evaluate_float(graph, dict(sample))
+    flat = np.concatenate([np.zeros(0), *(values[name].ravel() for name in names)])
+    label = None if graph.decision is None else int(values[graph.decision].ravel()[0]) & MASK
+    return Answer(flat, label)
 
 
 def measure(
     quantized: Graph,
-    samples: Iterable[Sample],
-    wanted: Iterable[Answer],
+    asked: Iterable[tuple[Sample, Answer]],
     hopeless: Callable[[int, float], bool] = lambda lost, largest: False,
 ) -> Measured:
     """Run the graph interpreter on samples and compare what the contract would answer.
 
     Args:
         quantized: A quantised graph whose ranges are proved.
-        samples: The samples.
-        wanted: The model's answers to them.
+        asked: The samples with the model's answers to them.
         hopeless: Given the decisions lost and the largest error so far, whether to stop.
     """
     count = lost = 0
     largest = square = 0.0
-    for sample, answer in zip(samples, wanted, strict=True):
+    for sample, wanted in asked:
         outcome = wad.outcome(quantized, evaluate_exact(quantized, wad.quantize_inputs(quantized, sample)))
-        error = np.abs(np.array(outcome.outputs, dtype=np.float64) / wad.WAD - answer.outputs)
+        error = np.abs(np.array(outcome.outputs, dtype=np.float64) / wad.WAD - wanted.outputs)
         count += 1
-        lost += outcome.decision != answer.decision
+        lost += outcome.decision != wanted.decision
         largest = max(largest, float(error.max(initial=0.0)))
         square += float((error * error).mean()) if error.size else 0.0
         if hopeless(lost, largest):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -20,9 +20,12 @@ from .clip_ranges import ClipRanges
 from .correct_bias import CorrectBias
 from .equalize import Equalize
 from .manager import Pass, run_pipeline
-from .measure import Measured, Sample, answers, measure, spread_out
+from .measure import Answer, Measured, Sample, answer, answers, measure, pick, spread_out, stride
 from .precision import Binary, Precision
 from .quantize import quantize
+
+HELD = 1000
+"""Samples that are held in memory while formats are compared."""
 
 
 @dataclass(frozen=True)
@@ -76,26 +79,28 @@ class Workbench:
         graph: The float graph, which is left as it is.
         samples: For each sample the graph inputs' arrays, in their shapes.
 
+    Samples are measured on in the order of how close their decisions are: what loses one loses it soon. So many of them
+    are held in memory; the others come after them, in the order in which they are given, and are read each time.
+
     Attributes:
         graph: The same.
-        samples: The samples, those whose decision is the closest first: what loses one loses it soon.
-        order: The numbers of these samples among those given.
-        wanted: The model's answers to them.
+        samples: The same.
     """
 
     def __init__(self, graph: Graph, samples: Sequence[Sample]) -> None:
-        self.graph = graph
-        margins = [_margin(graph, sample) for sample in samples]
-        self.order = sorted(range(len(samples)), key=lambda i: (margins[i], i))
-        self.samples = [samples[i] for i in self.order]
-        self.wanted = answers(graph, self.samples)
-        self._given = list(samples)
+        self.graph, self.samples = graph, samples
+        margins = np.fromiter((_margin(graph, sample) for sample in samples), np.float64, len(samples))
+        order = np.argsort(margins, kind="stable")
+        self._rest = np.sort(order[HELD:])
+        self._closest = self._asked(order[:HELD])
+        self._probe = self._asked(order[:: stride(samples)])
+        self._spread_out = spread_out(samples)
         self._variants: dict[bool, _Variant] = {}
 
     def passes(self, precision: Precision, tuning: Tuning) -> list[Pass]:
         """Return the passes that a tuning means, to be run on the float graph, in this order."""
-        text, probe = str(precision), spread_out(self._given)
-        calibrate = Calibrate(self._given)
+        text, probe = str(precision), self._spread_out
+        calibrate = Calibrate(self.samples, self._variant(equalized=tuning.equalize).calibrate.spreads)
         found: list[Pass] = [Equalize()] if tuning.equalize else []
         found.append(calibrate)
         found += [ClipRanges(text, calibrate.spreads, probe)] if tuning.clip else []
@@ -109,7 +114,7 @@ class Workbench:
             Ml2scError: it cannot be.
         """
         variant = self._variant(equalized=tuning.equalize)
-        graph, text, probe = variant.graph.copy(), str(precision), spread_out(self._given)
+        graph, text, probe = variant.graph.copy(), str(precision), self._spread_out
         if tuning.clip:
             ClipRanges(text, variant.calibrate.spreads, probe).run(graph)
         if tuning.correct:
@@ -123,8 +128,8 @@ class Workbench:
         """Compare a quantised graph's answers with the model's, on all samples, or until the goal cannot be reached."""
         total = len(self.samples)
         if goal is None:
-            return measure(quantized, self.samples, self.wanted)
-        return measure(quantized, self.samples, self.wanted, lambda lost, worst: not goal.allows(lost, worst, total))
+            return measure(quantized, self._all())
+        return measure(quantized, self._all(), lambda lost, worst: not goal.allows(lost, worst, total))
 
     def meets(self, quantized: Graph, goal: Goal) -> bool:
         """Whether a quantised graph reaches a goal on the samples."""
@@ -144,9 +149,7 @@ class Workbench:
         """
         if isinstance(precision, Binary):
             return Tuning()
-        probe = spread_out(self.samples)
-        wanted = spread_out(self.wanted)
-        best, least = start, measure(self.quantized(precision, start), probe, wanted).badness
+        best, least = start, measure(self.quantized(precision, start), self._probe).badness
         for name in ("equalize", "correct", "clip"):
             tuning = replace(best, **{name: not getattr(best, name)})
             if (
@@ -155,7 +158,7 @@ class Workbench:
             ):
                 continue
             quantized = self.quantized(precision, tuning)
-            found = measure(quantized, probe, wanted).badness
+            found = measure(quantized, self._probe).badness
             # a small gain may be these samples' alone
             helps = found[0] < least[0] or (found[0] == least[0] and 4 * found[1] <= least[1])
             if helps and accept(quantized):
@@ -164,10 +167,20 @@ class Workbench:
 
     def _variant(self, *, equalized: bool) -> _Variant:
         if equalized not in self._variants:
-            graph, calibrate = self.graph.copy(), Calibrate(self._given)
+            graph, calibrate = self.graph.copy(), Calibrate(self.samples)
             run_pipeline(graph, [*([Equalize()] if equalized else []), calibrate])
             self._variants[equalized] = _Variant(graph, calibrate)
         return self._variants[equalized]
+
+    def _asked(self, chosen: Array) -> list[tuple[Sample, Answer]]:
+        samples = pick(self.samples, chosen.tolist())
+        return list(zip(samples, answers(self.graph, samples), strict=True))
+
+    def _all(self) -> Iterator[tuple[Sample, Answer]]:
+        yield from self._closest
+        for index in self._rest:
+            sample = self.samples[index]
+            yield sample, answer(self.graph, sample)
 
 
 def _margin(graph: Graph, sample: Sample) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ import numpy as np
 
 from ml2sc.backends.base import BACKENDS, Artifact, Toolchain, costs_of
 from ml2sc.errors import ArtifactError, DataError, InternalError, Ml2scError, ToolchainError, UsageError
-from ml2sc.frontend.data import Samples, load_samples, samples_from_arrays
+from ml2sc.frontend.data import Samples, as_samples, samples_from_arrays
 from ml2sc.ir.analysis import evaluate_exact, saturated
 from ml2sc.ir.confidence import lower_confidence
 from ml2sc.ir.evaluate import evaluate_float
@@ -99,8 +100,8 @@ def check(
             hint="compile it for another target to check it on a chain",
         )
     oracle = _Oracle(artifact)
-    data = _samples(samples, oracle.graph)
-    total = data.count if limit is None else min(limit, data.count)
+    data = random_samples(oracle.graph) if samples is None else as_samples(samples, oracle.graph)
+    total = len(data) if limit is None else min(limit, len(data))
     if total < 1:
         raise DataError("there are no samples to check")
     tally = _Tally(oracle, total, data.labels)
@@ -117,7 +118,7 @@ def check(
         contracts = [place.contract for place in places]
         for index in range(total):
             asked = contracts if index < _REFERENCE_SAMPLES else contracts[:1]
-            tally.add(index, data.sample(index), asked, runtime)
+            tally.add(index, data[index], asked, runtime)
             if progress is not None:
                 progress(index + 1, total)
         return tally.report(places, random=samples is None)
@@ -139,18 +140,7 @@ def random_samples(graph: Graph, count: int = _RANDOM_SAMPLES, seed: int = 0) ->
         drawn[0], drawn[1:2] = lo, hi
         # as a file would hold them: float32
         inputs[name] = np.clip(drawn.astype(np.float32).astype(np.float64), lo, hi)
-    return Samples(inputs, None, count, {name: graph.tensor(name).shape for name in graph.inputs})
-
-
-def _samples(given: Samples | str | os.PathLike[str] | Array | Mapping[str, Array] | None, graph: Graph) -> Samples:
-    match given:
-        case None:
-            return random_samples(graph)
-        case Samples():
-            return given
-        case str() | os.PathLike():
-            return load_samples(given, graph)
-    return samples_from_arrays(given, graph)
+    return samples_from_arrays(inputs, graph)
 
 
 # -- what is right -----------------------------------------------------------------------------------------------------
@@ -430,29 +420,27 @@ def _float_answer(answers: Sequence[Any], *, has_decision: bool) -> _FloatAnswer
 
 @dataclass
 class _Errors:
-    """Gathers absolute differences."""
+    """Gathers absolute differences, in 8 bytes each: percentiles need all of them."""
 
-    found: list[Array] = field(default_factory=list)
+    found: array[float] = field(default_factory=lambda: array("d"))
 
     def add(self, differences: Array) -> None:
-        if differences.size:
-            self.found.append(differences)
+        self.found.frombytes(differences.tobytes())
 
     @property
     def largest(self) -> float | None:
-        return max(float(d.max()) for d in self.found) if self.found else None
+        return max(self.found, default=None)
 
     @property
     def mean(self) -> float | None:
-        return float(np.concatenate(self.found).mean()) if self.found else None
+        return float(np.mean(self.found)) if self.found else None
 
     @property
     def percentiles(self) -> dict[int, float]:
         if not self.found:
             return {}
-        every = np.concatenate(self.found)
         # a value that occurred, so that no difference between two of them is invented
-        return {p: float(np.percentile(every, p, method="higher")) for p in _PERCENTILES}
+        return {p: float(np.percentile(self.found, p, method="higher")) for p in _PERCENTILES}
 
 
 @dataclass
@@ -486,7 +474,7 @@ class _Tally:
     outside_count: int = 0
     within_bound: bool = True
     difference: str | None = None
-    gas: list[int] = field(default_factory=list)
+    gas: array[int] = field(default_factory=lambda: array("Q"))
     errors: _Errors = field(default_factory=_Errors)
     runtime_errors: _Errors = field(default_factory=_Errors)
     unsaturated_count: int = 0
@@ -501,7 +489,6 @@ class _Tally:
     def __post_init__(self) -> None:
         large = self.oracle.program.input.count > _LARGE_INPUT
         self.wad_samples = min(self.total, _WAD_SAMPLES) if large else self.total
-        self.labels = None if self.labels is None or self.labels.size != len(self.labels) else self.labels.ravel()
 
     def add(self, index: int, x: Mapping[str, Array], contracts: Sequence[Contract], runtime: _FloatModel) -> None:
         """Try one sample on every contract; the first one's gas and answers count, others must equal them."""

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import logging
 import math
 import os
@@ -34,7 +33,7 @@ from ml2sc.errors import (
 )
 from ml2sc.fidelity import assess
 from ml2sc.forecast import as_facts, forecast
-from ml2sc.frontend.data import Samples, load_samples, samples_from_arrays
+from ml2sc.frontend.data import Samples, as_samples
 from ml2sc.frontend.model_file import OnnxModel, contract_name, load_onnx
 from ml2sc.frontend.onnx_import import import_graph
 from ml2sc.ir import wad
@@ -50,6 +49,7 @@ from ml2sc.ir.types import Array, FixedPoint
 from ml2sc.passes import LEVELS, DumpIr, Instrument, Pass, parse_pipeline, run_pipeline
 from ml2sc.passes.derive_decision import keep_scores
 from ml2sc.passes.lower import Activity, PlanOptions, lower
+from ml2sc.passes.measure import Sample, spread_out
 from ml2sc.passes.precision import AUTO, parse_precision
 from ml2sc.passes.prescribed import input_range, is_prequantized
 from ml2sc.passes.prove_ranges import ProveRanges
@@ -217,7 +217,7 @@ def compile(  # noqa: A001  the library's verb
     remove_constant_nodes(reference)
     reference.prune()
     keep_scores(reference)
-    samples = None if calibration is None else _samples(calibration, reference)
+    samples = None if calibration is None else as_samples(calibration, reference)
     _declare_ranges(reference, options, samples)
     _check_ranges(reference, samples)
 
@@ -246,17 +246,16 @@ def compile(  # noqa: A001  the library's verb
         updatable=options.updatable,
         activity={name: Activity.read(text) for name, text in (activity or {}).items()},
     )
-    formats, given, before = None, None, graph
+    formats, before = None, graph
     if options.updatable:
         _require_updatable(graph, quantize)
     if quantize is None:
-        given = None if samples is None else [samples.sample(i) for i in range(samples.count)]
         formats = choose_formats(
             graph,
             options.precision,
-            given,
+            samples,
             Goal(options.min_agreement, options.tolerance),
-            functools.partial(_predicted, plan, options, samples),
+            _predicted(plan, options, samples),
             say,
             progress,
             plain=options.updatable,
@@ -279,7 +278,7 @@ def compile(  # noqa: A001  the library's verb
     reference.outputs = list(graph.outputs)
 
     if samples is not None:
-        plan = dataclasses.replace(plan, observed=_layer_inputs(graph, samples))
+        plan = dataclasses.replace(plan, observed=_layer_inputs(graph, spread_out(samples, PLANNED_SAMPLES)))
     program = lower(graph, plan)
     if options.updatable:
         stated = Segment((int.from_bytes(source.hash, "big"),), Storage.DATA, 1)
@@ -309,8 +308,8 @@ def compile(  # noqa: A001  the library's verb
     )
     manifest = _manifest(artifact, graph, program, recorded, quantize.precision, source)
     manifest["calibrated"] = (calibrated or Calibrated()).to_json()
-    if formats is not None and given is not None:
-        manifest["calibration"] = assess(reference, before, graph, given, formats.methods())
+    if formats is not None and samples is not None:
+        manifest["calibration"] = assess(reference, before, graph, samples, formats.methods())
     artifact = dataclasses.replace(
         artifact,
         manifest=manifest,
@@ -319,7 +318,7 @@ def compile(  # noqa: A001  the library's verb
         program=program,
         graph=graph,
         reference=reference,
-        profile=None if samples is None else _profile(graph, program, samples),
+        profile=None if samples is None else _profile(graph, program, spread_out(samples, PROFILED_SAMPLES)),
     )
     return _with_forecast(artifact)
 
@@ -392,22 +391,16 @@ def _with_forecast(artifact: Artifact) -> Artifact:
     return dataclasses.replace(artifact, manifest={**artifact.manifest, **as_facts(artifact, artifact.profile)})
 
 
-def _layer_inputs(graph: Graph, samples: Samples) -> dict[str, Array]:
-    """Return the integers that layers read for some of the calibration data, by tensor: (samples, elements)."""
+def _layer_inputs(graph: Graph, samples: Sequence[Sample]) -> dict[str, Array]:
+    """Return the integers that layers read for samples, by tensor: (samples, elements)."""
     read = {node.inputs[0] for node in graph if node.op_type in {"Gemm", "FusedGemm"}}
-    runs = [evaluate_exact(graph, q) for q in _chosen(graph, samples, PLANNED_SAMPLES)]
+    runs = [evaluate_exact(graph, wad.quantize_inputs(graph, sample)) for sample in samples]
     return {name: np.array([run[name].ravel() for run in runs]) for name in read}
 
 
-def _profile(graph: Graph, program: Program, samples: Samples, most: int = PROFILED_SAMPLES) -> Profile:
-    """Count the branches that the calibration data takes."""
-    return profile(program, (wad.pack(graph, q) for q in _chosen(graph, samples, most)))
-
-
-def _chosen(graph: Graph, samples: Samples, most: int) -> Iterator[dict[str, Array]]:
-    """Iterate over the integers of some samples from the whole of the data, as many as go quickly."""
-    for i in range(0, samples.count, -(-samples.count // most)):
-        yield wad.quantize_inputs(graph, samples.sample(i))
+def _profile(graph: Graph, program: Program, samples: Sequence[Sample]) -> Profile:
+    """Count the branches that samples take."""
+    return profile(program, (wad.pack(graph, wad.quantize_inputs(graph, sample)) for sample in samples))
 
 
 def _signatures(abi: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, tuple[str, ...], tuple[str, ...]]]:
@@ -513,14 +506,6 @@ def _require_updatable(graph: Graph, quantize: Quantize | None) -> None:
         raise UsageError("--updatable quantises in a way of its own", hint="leave 'quantize' out of --passes")
 
 
-def _samples(given: Any, graph: Graph) -> Samples:
-    if isinstance(given, Samples):
-        return given
-    if isinstance(given, str | os.PathLike):
-        return load_samples(given, graph)
-    return samples_from_arrays(given, graph)
-
-
 def _declare_ranges(graph: Graph, options: Options, samples: Samples | None) -> None:
     """Give every input a range: declared, else that of the calibration data, else the assumed one, with a note."""
     ranges, names = options.input_ranges, graph.inputs
@@ -534,24 +519,30 @@ def _declare_ranges(graph: Graph, options: Options, samples: Samples | None) -> 
     for name in names:
         if (own := input_range(graph, name)) is not None:
             log.info("the range of input %r is that of its own quantisation: %g to %g", name, *own)
-            data = own if samples is None else (samples.inputs[name].min(), samples.inputs[name].max())
-            graph.input_ranges[name] = min(own[0], float(data[0])), max(own[1], float(data[1]))
+            data = own if samples is None else samples.ranges[name]
+            graph.input_ranges[name] = min(own[0], data[0]), max(own[1], data[1])
             continue
         if samples is None:
             log.info("no input range is declared for %r: taken as ±65,536 (narrow it with --input-range)", name)
             graph.input_ranges[name] = ASSUMED_RANGE
             continue
-        lo, hi = float(samples.inputs[name].min()), float(samples.inputs[name].max())
+        lo, hi = samples.ranges[name]
         graph.input_ranges[name] = (lo, hi) if lo < hi else (min(lo, 0.0), max(hi, 0.0) or 1.0)
         log.info("the range of input %r is that of the calibration data: %g to %g", name, *graph.input_ranges[name])
 
 
-def _predicted(plan: PlanOptions, options: Options, samples: Samples | None, graph: Graph) -> int:
-    """Predict the gas of an inference from a quantised graph."""
-    observed = {} if samples is None else _layer_inputs(graph, samples)
-    program = lower(graph, dataclasses.replace(plan, updatable=False, observed=observed))
-    counted = None if samples is None else _profile(graph, program, samples, _PRICED_SAMPLES)
-    return estimate(costs_of(_PRICED_TARGET, program, {}), FORKS[options.fork], Shares(counted)).total
+def _predicted(plan: PlanOptions, options: Options, samples: Samples | None) -> Callable[[Graph], int]:
+    """Return what predicts the gas of an inference from a quantised graph."""
+    planned = None if samples is None else spread_out(samples, PLANNED_SAMPLES)
+    priced = None if samples is None else spread_out(samples, _PRICED_SAMPLES)
+
+    def predict(graph: Graph) -> int:
+        observed = {} if planned is None else _layer_inputs(graph, planned)
+        program = lower(graph, dataclasses.replace(plan, updatable=False, observed=observed))
+        counted = None if priced is None else _profile(graph, program, priced)
+        return estimate(costs_of(_PRICED_TARGET, program, {}), FORKS[options.fork], Shares(counted)).total
+
+    return predict
 
 
 def _check_ranges(graph: Graph, samples: Samples | None) -> None:
@@ -560,7 +551,6 @@ def _check_ranges(graph: Graph, samples: Samples | None) -> None:
     Raises:
         RangeError: all inputs would be 0 as WAD.
     """
-    outside = set()
     for name, (lo, hi) in graph.input_ranges.items():
         if max(abs(lo), abs(hi)) < 1 / wad.WAD:
             raise RangeError(
@@ -568,16 +558,16 @@ def _check_ranges(graph: Graph, samples: Samples | None) -> None:
                 tensor=f"%{name}",
                 hint="give the model larger inputs: multiply by a constant in its first operator",
             )
-        if samples is not None:
-            values = samples.inputs[name].reshape(samples.count, -1)
-            outside |= set(np.flatnonzero(((values < lo) | (values > hi)).any(axis=1)).tolist())
-    if outside and samples is not None:
+    if samples is None:
+        return
+    outside = samples.outside(graph.input_ranges)
+    if outside.size:
         log.warning(
             "%d of %d calibration samples lie outside the declared input range, the first is number %d: "
             "inputs saturate there",
             len(outside),
-            samples.count,
-            min(outside),
+            len(samples),
+            outside[0],
         )
 
 

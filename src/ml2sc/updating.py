@@ -119,16 +119,16 @@ def compare(old: Artifact, new: Artifact, samples: str | os.PathLike[str]) -> di
     assert new.graph is not None
     data = load_samples(samples, new.graph)
     before, after = (_decisions(artifact, data) for artifact in (old, new))
-    if not data.count or before[0] is None:
+    if not data or before[0] is None:
         return {}
     found: dict[str, Any] = {}
-    if data.labels is not None and data.labels.size == data.count:
-        labels = data.labels.ravel().tolist()
+    if data.labels is not None:
+        labels = data.labels.tolist()
         found["accuracy"] = [
-            sum(d == y for d, y in zip(decisions, labels, strict=True)) / data.count for decisions in (before, after)
+            sum(d == y for d, y in zip(decisions, labels, strict=True)) / len(data) for decisions in (before, after)
         ]
     changed = sum(a != b for a, b in zip(before, after, strict=True))
-    return {**found, "decisions_changed": {"changed": changed, "samples": data.count}}
+    return {**found, "decisions_changed": {"changed": changed, "samples": len(data)}}
 
 
 def _decisions(artifact: Artifact, data: Samples) -> list[int | None]:
@@ -136,6 +136,6 @@ def _decisions(artifact: Artifact, data: Samples) -> list[int | None]:
     assert graph is not None
     assert program is not None
     interpreter = Interpreter(program)
-    packed = (wad.pack(graph, wad.quantize_inputs(graph, data.sample(i))) for i in range(data.count))
+    packed = (wad.pack(graph, wad.quantize_inputs(graph, sample)) for sample in data)
     decisions = (interpreter.run(x).decision for x in packed)
     return [None if decision is None else to_signed(decision) for decision in decisions]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -27,24 +28,55 @@ def save(folder: Path, **arrays: Any) -> Path:
 def test_shapes_and_keys(tmp_path: Path, shape: tuple[int, ...], key: str) -> None:
     x = np.arange(24, dtype=np.float32).reshape(shape)
     samples = load_samples(save(tmp_path, **{key: x}, y=np.array([0, 1, 2, 3])), ONE)
-    assert samples.count == 4
-    assert samples.inputs["pixels"].shape == (4, 2, 3)
-    assert samples.inputs["pixels"].dtype == np.float64
+    assert len(samples) == 4
+    assert samples.ranges["pixels"] == (0, 23)
     assert samples.labels.tolist() == [0, 1, 2, 3]
-    sample = samples.sample(2)
+    sample = samples[2]
     assert sample["pixels"].shape == (1, 2, 3)
+    assert sample["pixels"].dtype == np.float64
     assert sample["pixels"].ravel().tolist() == [12, 13, 14, 15, 16, 17]
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", ["u1", "?", ">f4", "f2", "i8", "f8"])
+@pytest.mark.parametrize("write", [np.savez, np.savez_compressed])
+def test_samples_are_read_in_any_order(monkeypatch: Any, tmp_path: Path, write: Any, dtype: str, order: str) -> None:
+    monkeypatch.setattr("ml2sc.frontend.npz.BLOCK_BYTES", 100)  # two samples
+    x = np.array(np.arange(42).reshape(7, 6) % 5, dtype=dtype, order=order)
+    write(tmp_path / "data.npz", x=x, names=np.array(["a", None]))
+    samples = load_samples(tmp_path / "data.npz", ONE)
+    given = x.astype(np.float64).tolist()
+    assert [s["pixels"].ravel().tolist() for s in samples] == given
+    assert [s["pixels"].ravel().tolist() for s in samples[1::3]] == given[1::3]
+    assert [samples[i]["pixels"].ravel().tolist() for i in (5, 0, 6, 3, -2)] == [given[i] for i in (5, 0, 6, 3, 5)]
+    assert samples.outside({"pixels": (0, 3)}).tolist() == np.flatnonzero((x > 3).any(axis=1)).tolist()
+
+
+def test_memory_does_not_grow_with_the_samples(tmp_path: Path) -> None:
+    x = np.zeros((1_500_000, 6), dtype=np.uint8)
+    x[-1] = 7
+    np.savez_compressed(tmp_path / "data.npz", x=x, y=x)
+    tracemalloc.start()
+    try:
+        samples = load_samples(tmp_path / "data.npz", ONE)
+        last = samples[len(samples) - 1]["pixels"]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert last.tolist() == np.full((1, 2, 3), 7).tolist()
+    assert samples.ranges["pixels"] == (0, 7)
+    assert peak < x.nbytes // 2
 
 
 @pytest.mark.parametrize("keys", [("x", "x1"), ("a", "b"), ("x", "b")])
 def test_two_inputs(tmp_path: Path, keys: Any) -> None:
     samples = load_samples(save(tmp_path, **{keys[0]: np.ones((3, 2)), keys[1]: np.zeros((3, 2))}), TWO)
-    assert {n: a.shape for n, a in samples.sample(0).items()} == {"a": (1, 2), "b": (2,)}
+    assert {n: a.shape for n, a in samples[0].items()} == {"a": (1, 2), "b": (2,)}
     assert samples.labels is None
 
 
 def test_a_lone_array() -> None:
-    assert samples_from_arrays(np.zeros((5, 6)), ONE).count == 5
+    assert len(samples_from_arrays(np.zeros((5, 6)), ONE)) == 5
 
 
 @pytest.mark.parametrize(
@@ -87,8 +119,16 @@ def test_files_that_are_not_npz(tmp_path: Path) -> None:
     text.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match=r"npz file"):
         load_samples(text, ONE)
-    damaged = bytearray(whole)
-    damaged[150:200] = b"\xff" * 50
-    text.write_bytes(damaged)
-    with pytest.raises(DataError):
-        load_samples(text, ONE)
+
+
+@pytest.mark.parametrize("write", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("at", [60, 800, 1700])
+def test_damage_is_found_wherever_it_is(monkeypatch: Any, tmp_path: Path, write: Any, at: int) -> None:
+    monkeypatch.setattr("ml2sc.frontend.npz.BLOCK_BYTES", 1000)
+    path = tmp_path / "data.npz"
+    write(path, x=np.random.default_rng(0).uniform(0, 1, (40, 6)))
+    damaged = bytearray(path.read_bytes())
+    damaged[at] ^= 0x55
+    path.write_bytes(damaged)
+    with pytest.raises(DataError, match="key 'x' cannot be read"):
+        load_samples(path, ONE)

@@ -11,7 +11,7 @@ from ml2sc.ir.parser import parse_graph
 from ml2sc.passes.formats import Formats
 from ml2sc.passes.precision import Binary, Integer, Layered, layered, parse_precision
 from ml2sc.passes.search_formats import Choice, Search, _cheapest_first
-from ml2sc.passes.tune import Goal, Workbench
+from ml2sc.passes.tune import Goal, Tuning, Workbench
 
 SCORES = """
 graph "m"
@@ -51,6 +51,20 @@ def test_bits_go_as_far_down_as_the_decisions_allow() -> None:
     assert taken.good
     assert choice.precision != Integer(8, 8)
     assert found(0.2, samples) == choice, "the same data gives the same formats"
+
+
+def test_what_is_not_held_in_memory_counts_as_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, samples = parse_graph(SCORES.format(second=0.9)), np.random.default_rng(0).uniform(-1, 1, (40, 1, 2))
+    benches = [Workbench(graph, [{"x": s} for s in samples])]
+    monkeypatch.setattr("ml2sc.passes.tune.HELD", 3)
+    benches.append(Workbench(graph, [{"x": s} for s in samples]))
+    quantized = benches[0].quantized(Integer(4, 4), Tuning())
+    held, read = (bench.measure(quantized) for bench in benches)
+    assert (read.samples, read.kept, read.largest) == (40, held.kept, held.largest)
+    assert held.kept < 40
+    assert read.square == pytest.approx(held.square)
+    assert [b.meets(quantized, Goal(held.kept / 40, held.largest)) for b in benches] == [True, True]
+    assert [b.meets(quantized, Goal((held.kept + 1) / 40)) for b in benches] == [False, False]
 
 
 def test_a_close_decision_needs_a_finer_format() -> None:

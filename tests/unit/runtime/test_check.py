@@ -318,7 +318,7 @@ def test_random_samples(pretend: Pretend) -> None:
     report = run(artifact, None)
     assert (report.samples, report.random, report.outside_range) == (100, True, 0)
     assert artifact.graph is not None
-    x = random_samples(artifact.graph).inputs["x"]
+    x = random_samples(artifact.graph).arrays["x"]
     assert x.shape == (100, 1, 4)
     assert (x[0] == -1).all()
     assert (x[1] == 1).all()

@@ -1,0 +1,164 @@
+"""Arrays in an .npz file, read a block of rows at a time: the file may be larger than memory."""
+
+from __future__ import annotations
+
+import math
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TypeAlias
+
+import numpy as np
+
+from ml2sc.errors import DataError
+from ml2sc.ir.types import Array
+
+BLOCK_BYTES = 1 << 20
+"""Bytes of an array that are in memory at a time, counted in float64; one row at least."""
+
+_READ_HEADER = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+
+
+class NpzRows:
+    """An array in an .npz file, compressed or not: behaves as an array of which only whole rows are asked for.
+
+    Ask for rows in ascending order: to go back is to read from the beginning again.
+
+    Args:
+        archive: The open file.
+        member: Name of the array's member.
+        where: What to call the array in messages.
+        shape: Its shape, at least one-dimensional.
+        dtype: Type of its elements.
+
+    Attributes:
+        shape: The same.
+        dtype: The same.
+    """
+
+    def __init__(
+        self, archive: zipfile.ZipFile, member: str, where: str, shape: tuple[int, ...], dtype: np.dtype[np.generic]
+    ) -> None:
+        self.shape, self.dtype = shape, dtype
+        self._archive, self._member, self._where = archive, member, where
+        self._row_bytes = math.prod(shape[1:]) * dtype.itemsize
+        self._stream: IO[bytes] | None = None
+        self._next = 0  # the row that the stream stands at
+        self._first, self._block = 0, np.empty((0, *shape[1:]), dtype)
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: int | slice) -> Array:
+        """Return one row, or those from one to another.
+
+        Raises:
+            DataError: the file is damaged.
+        """
+        if isinstance(rows, slice):
+            first, last, _ = rows.indices(len(self))
+            return self._read(first, last)
+        if not self._first <= rows < self._first + len(self._block):
+            step = block_rows(self)
+            first = rows - rows % step
+            self._first, self._block = first, self._read(first, min(first + step, len(self)))
+        row: Array = self._block[rows - self._first]
+        return row
+
+    def _read(self, first: int, last: int) -> Array:
+        with readable(self._where):
+            if self._stream is None or first < self._next:
+                self._stream, self._next = self._archive.open(self._member), 0
+                _header(self._stream)
+            skipped = (first - self._next) * self._row_bytes
+            while skipped > 0:  # zipfile's own seek takes 16 MB at a time
+                skipped -= len(self._stream.read(min(skipped, BLOCK_BYTES))) or skipped
+            wanted = (last - first) * self._row_bytes
+            data = self._stream.read(wanted)
+            if len(data) < wanted:
+                raise EOFError(f"it ends within the rows from {first} on")
+            self._next = last
+            if last == len(self):
+                self._stream.read(1)  # the end is where zipfile compares the checksum
+        return np.frombuffer(data, self.dtype).reshape(last - first, *self.shape[1:])
+
+
+Rows: TypeAlias = Array | NpzRows
+"""Samples, one a row."""
+
+
+class Npz(Mapping[str, Rows]):
+    """The arrays of an .npz file by key, without those that nobody asks for.
+
+    An array in Fortran's order is read whole: its rows are spread over all of it.
+
+    Args:
+        path: The file.
+
+    Raises:
+        OSError: it cannot be read.
+        zipfile.BadZipFile: it is no .npz file.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = path
+        with Path(path).open("rb") as file:
+            if not zipfile.is_zipfile(file):
+                raise zipfile.BadZipFile("it is no zip file")
+        self._archive = zipfile.ZipFile(path)
+        self._members = {name.removesuffix(".npy"): name for name in self._archive.namelist()}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._members)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __getitem__(self, key: str) -> Rows:
+        """Return an array.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        member, where = self._members[key], f"{self._path}, key {key!r}"
+        with readable(where):
+            with self._archive.open(member) as stream:
+                header = _header(stream)
+            if header is not None:
+                return NpzRows(self._archive, member, where, *header)
+            with self._archive.open(member) as stream:
+                return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
+
+
+def block_rows(rows: Rows) -> int:
+    """Return how many rows of samples are a block."""
+    return max(BLOCK_BYTES // (8 * max(math.prod(rows.shape[1:]), 1)), 1)
+
+
+@contextmanager
+def readable(where: str) -> Iterator[None]:
+    """Report as a DataError what goes wrong when an array is read."""
+    try:
+        yield
+    except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{where} cannot be read: {error}", hint="store plain numeric arrays, no objects") from error
+
+
+def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[np.generic]] | None:
+    """Read an array's header; return shape and type, or None where its rows do not follow one by one."""
+    read = _READ_HEADER.get(np.lib.format.read_magic(stream))
+    if read is None:
+        return None
+    shape, fortran, dtype = read(stream)
+    return None if fortran or dtype.hasobject or not shape else (shape, dtype)
