@@ -103,7 +103,11 @@ def load_samples(path: str | os.PathLike[str], graph: Graph) -> Samples:
         raise DataError(f"cannot read {source}: {error.strerror or error}") from error
     except zipfile.BadZipFile as error:
         raise DataError(f"{source} is not an .npz file: {error}", hint=_HINT) from error
-    return _samples(archive, graph, source)
+    try:
+        return _samples(archive, graph, source)
+    except DataError:
+        archive.close()
+        raise
 
 
 def samples_from_arrays(arrays: Array | Mapping[str, Array], graph: Graph, source: str = "the samples") -> Samples:

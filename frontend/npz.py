@@ -76,6 +76,11 @@ class NpzRows:
         row: Array = self._block[rows - self._first]
         return row
 
+    def close(self) -> None:
+        """Read no more."""
+        if self._stream is not None:
+            self._stream.close()
+
     def _read(self, first: int, last: int) -> Array:
         with readable(self._where):
             if self._stream is None or first < self._next:
@@ -118,6 +123,7 @@ class Npz(Mapping[str, Rows]):
                 raise zipfile.BadZipFile("it is no zip file")
         self._archive = zipfile.ZipFile(path)
         self._members = {name.removesuffix(".npy"): name for name in self._archive.namelist()}
+        self._opened: list[NpzRows] = []
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._members)
@@ -136,9 +142,16 @@ class Npz(Mapping[str, Rows]):
             with self._archive.open(member) as stream:
                 header = _header(stream)
             if header is not None:
-                return NpzRows(self._archive, member, where, *header)
+                self._opened.append(NpzRows(self._archive, member, where, *header))
+                return self._opened[-1]
             with self._archive.open(member) as stream:
                 return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
+
+    def close(self) -> None:
+        """Close the file: no array can be read any more."""
+        for rows in self._opened:
+            rows.close()
+        self._archive.close()
 
 
 def block_rows(rows: Rows) -> int:

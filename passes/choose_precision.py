@@ -10,7 +10,7 @@ from ml2sc.errors import RangeError
 from ml2sc.ir import wad
 from ml2sc.ir.analysis import prove_intervals, real_bounds
 from ml2sc.ir.graph import Graph
-from ml2sc.ir.ops.base import Bounds
+from ml2sc.ir.ops.base import Bounds, op_of
 
 from .precision import WIDEST, Binary
 from .quantize import quantize
@@ -76,12 +76,27 @@ def choose_binary(graph: Graph, say: Say, target: float = TARGET_ERROR) -> Binar
             break  # what is left does not come from the steps' size
         seen.append(value)
     if good is None:
-        raise RangeError(
+        raise _refusal(graph, bounds, target, reached)
+    narrower = next(f for f in count(good - 1, -1) if f < 1 or bound(f) > target)
+    return Binary(integer_bits, narrower + 1)
+
+
+def _refusal(graph: Graph, bounds: Mapping[str, Bounds], target: float, reached: float) -> RangeError:
+    """Say why no format reaches the bound."""
+    jumps = [(op_of(node).jump(node, [bounds.get(name) for name in node.inputs]), node) for node in graph]
+    jump, node = max(jumps, key=lambda found: found[0])
+    if not jump:
+        return RangeError(
             f"no binary format has an error bound of {target:g} for this input range; the best is {reached:.3g}",
             hint="narrow the range with --input-range, give typical inputs with --calibrate, or name a --precision",
         )
-    narrower = next(f for f in count(good - 1, -1) if f < 1 or bound(f) > target)
-    return Binary(integer_bits, narrower + 1)
+    return RangeError(
+        f"no format has an error bound of {target:g}: the result jumps by {jump:g} at one value of this node's "
+        f"input, and rounding may put an input on the other side; the best bound is {reached:.3g}",
+        node=str(node),
+        hint="judge formats by typical inputs (--calibrate DATA.npz, with --tolerance if the model makes no decision), "
+        "or name a --precision, whose bound counts the jump",
+    )
 
 
 def bits_needed(graph: Graph, bounds: Mapping[str, Bounds]) -> int:

@@ -117,6 +117,13 @@ class OpDef:
         """Return for every output a bound, by element, on |scale·(q − z) − exact real value|."""
         raise InternalError(f"{self.op_type} has no error bound: {node}")
 
+    def jump(self, node: Node, inputs: Sequence[Bounds | None]) -> float:
+        """Return how far an output can move where an input, within these bounds, hardly does: 0 where it is continuous.
+
+        No format makes the error bound smaller there.
+        """
+        return 0.0
+
     def _not_compilable(self, node: Node) -> NoReturn:
         raise UnsupportedModelError(
             f"{self.op_type} is supported only where it folds to a constant",

@@ -315,6 +315,10 @@ class ThresholdedRelu(UnaryOp):
         x, alpha = bounds_at(inputs, 0), attr_float(node, "alpha", 1.0)
         return [_pieces(x, alpha)]
 
+    def jump(self, node: Node, inputs: Sequence[Bounds | None]) -> float:
+        x, alpha = bounds_at(inputs, 0), attr_float(node, "alpha", 1.0)
+        return abs(alpha) if ((x.lo <= alpha) & (x.hi >= alpha)).any() else 0.0
+
     def quantize(self, node: Node, q: Quantizer) -> None:
         x, alpha = q.raw(node.inputs[0]), attr_float(node, "alpha", 1.0)
         attrs: dict[str, int | float] = {"alpha": alpha, "threshold": math.floor(Fraction(alpha) / x.format.scale)}

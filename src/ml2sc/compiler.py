@@ -309,7 +309,14 @@ def compile(  # noqa: A001  the library's verb
     manifest = _manifest(artifact, graph, program, recorded, quantize.precision, source)
     manifest["calibrated"] = (calibrated or Calibrated()).to_json()
     if formats is not None and samples is not None:
-        manifest["calibration"] = assess(reference, before, graph, samples, formats.methods())
+        manifest["calibration"] = assess(
+            reference,
+            before,
+            graph,
+            samples,
+            formats.methods(),
+            None if is_prequantized(before) else parse_precision(quantize.precision),
+        )
     artifact = dataclasses.replace(
         artifact,
         manifest=manifest,

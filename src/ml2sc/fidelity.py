@@ -5,18 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from ml2sc.errors import Ml2scError
 from ml2sc.ir import wad
-from ml2sc.ir.analysis import evaluate_exact, saturated
+from ml2sc.ir.analysis import evaluate_exact, prove_intervals, saturated
 from ml2sc.ir.confidence import lower_confidence
 from ml2sc.ir.evaluate import evaluate_float
 from ml2sc.ir.graph import Graph, Node
+from ml2sc.ir.ops.base import Bounds
 from ml2sc.ir.program import MASK, to_signed
 from ml2sc.ir.types import Array, DType
-from ml2sc.passes.measure import Sample, answers, spread_out
+from ml2sc.passes.measure import Answer, Measured, Sample, answers, measure, spread_out
+from ml2sc.passes.precision import WIDEST, Binary, Integer, Layered, Precision
+from ml2sc.passes.quantize import quantize
 
 MOST = 1000
 """Samples that the report looks at, evenly from all of them."""
@@ -25,6 +29,10 @@ PERCENTILES = (50, 90, 99)
 _POOR_AGREEMENT = 0.99
 _POOR_RATIO = 20.0
 """Signal-to-noise ratio of an output, in decibels, below which a result is called poor."""
+_COARSE = 4
+"""Steps of its scale that an element of an input must at least go through for the scale to suit it."""
+_UNLIKE = 16
+"""How many times larger than that another element's are where elements are of different size."""
 
 
 @dataclass
@@ -57,10 +65,22 @@ class _Tally:
     differing: list[dict[str, int]] = field(default_factory=list)
     saturated: int = 0
     tensors: dict[str, _Power] = field(default_factory=dict)
+    inputs: dict[str, Bounds] = field(default_factory=dict)
+
+    def widen(self, sample: Sample) -> None:
+        """Note the least and the greatest value of every element of the inputs."""
+        for name, x in sample.items():
+            lo, hi = self.inputs.get(name, (x, x))
+            self.inputs[name] = Bounds(np.minimum(lo, x), np.maximum(hi, x))
 
 
 def assess(
-    reference: Graph, source: Graph, quantized: Graph, samples: Sequence[Sample], methods: Mapping[str, str]
+    reference: Graph,
+    source: Graph,
+    quantized: Graph,
+    samples: Sequence[Sample],
+    methods: Mapping[str, str],
+    precision: Precision | None,
 ) -> dict[str, Any]:
     """Return the manifest's entry `calibration`.
 
@@ -70,6 +90,7 @@ def assess(
         quantized: What became of it.
         samples: All calibration samples.
         methods: By which method ranges of tensors were chosen.
+        precision: What it was quantised to; None: the model's own formats, which nobody can change.
     """
     chosen = spread_out(range(len(samples)), MOST)
     tally = _Tally()
@@ -81,6 +102,7 @@ def assess(
         outcome, clamped = wad.outcome(quantized, values), saturated(quantized, values)
         tally.errors.append(np.abs(np.array(outcome.outputs, dtype=np.float64) / wad.WAD - answer.outputs))
         tally.saturated += bool(clamped)
+        tally.widen(samples[index])
         if outcome.decision is not None and label is not None and outcome.decision != label:
             found = {"contract": to_signed(outcome.decision), "model": to_signed(label)}
             tally.differing.append({"sample": index, **found})
@@ -89,6 +111,9 @@ def assess(
     every = np.concatenate(tally.errors)
     layers = list(_layers(quantized, tally.tensors, methods))
     decides = quantized.decision is not None
+    advice = None
+    if (decides and kept < _POOR_AGREEMENT * total) or _worst_ratio(layers, quantized.outputs) < _POOR_RATIO:
+        advice = _advice(quantized, layers, tally.inputs, _remedy(source, quantized, samples, precision))
     return {
         "samples": len(samples),
         "assessed": total,
@@ -102,7 +127,7 @@ def assess(
         "agreement_lower_bound": lower_confidence(kept, total) if decides else None,
         "differing": tally.differing,
         "layers": layers,
-        "advice": _advice(layers, kept / total if decides else 1.0, quantized.outputs),
+        "advice": advice,
     }
 
 
@@ -169,26 +194,109 @@ def _layers(quantized: Graph, powers: Mapping[str, _Power], methods: Mapping[str
         }
 
 
-def _advice(layers: Sequence[Mapping[str, Any]], agreement: float, outputs: Sequence[str]) -> str | None:
-    """Say which layer makes a poor result poor, and what to try; None where it is not poor."""
+def _worst_ratio(layers: Sequence[Mapping[str, Any]], outputs: Sequence[str]) -> float:
     ratios = [layer["signal_to_noise"] for layer in layers if layer["tensor"] in outputs]
-    worst = min((r for r in ratios if r is not None), default=math.inf)
-    if agreement >= _POOR_AGREEMENT and worst >= _POOR_RATIO:
+    return min((r for r in ratios if r is not None), default=math.inf)
+
+
+class _Remedy(NamedTuple):
+    """A precision that gives better answers, and whether it is more bits of weights, of activations or of both."""
+
+    text: str
+    weights: bool
+    activations: bool
+
+
+def _remedy(source: Graph, quantized: Graph, samples: Sequence[Sample], precision: Precision | None) -> _Remedy | None:
+    """Try wider formats on some of the samples, until decisions are kept; the first that does as well as the widest."""
+    if precision is None:
         return None
+    graph, probe = source.copy(), spread_out(samples)
+    for node in list(graph):  # what was corrected were the roundings of another format
+        graph.replace_node(node, attrs={k: v for k, v in node.attrs.items() if k != "correction"})
+    asked = list(zip(probe, answers(graph, probe), strict=True))
+    present, tried = measure(quantized, asked), list[tuple[Precision, Measured]]()
+    narrow = wide = precision.widest if isinstance(precision, Layered) else precision
+    while not tried or tried[-1][1].kept < _POOR_AGREEMENT * len(asked):
+        wider = [p for p in _wider(wide) if p != wide]
+        if not wider:
+            break
+        wide = wider[-1]
+        tried = [(p, found) for p in wider if (found := _tried(graph, p, asked)) is not None]
+    if not tried:
+        return None
+    lost, square = tried[-1][1].badness
+    # twice the widest's error is about as well
+    best, found = next(t for t in tried if t[1].badness[0] <= lost and t[1].square <= 4 * square)
+    if found.badness[0] >= present.badness[0] and 4 * found.square > present.square:
+        return None
+    gain = f"errors up to {found.largest:.3g}, here {present.largest:.3g}"
+    if quantized.decision is not None:
+        gain = f"{found.kept} of {found.samples} decisions kept, here {present.kept}; {gain}"
+    text = f"try --precision {best} (on some of the samples {gain})"
+    if isinstance(best, Integer) and isinstance(narrow, Integer):
+        return _Remedy(text, best.weight_bits > narrow.weight_bits, best.activation_bits > narrow.activation_bits)
+    return _Remedy(text, weights=True, activations=True)
+
+
+def _tried(graph: Graph, precision: Precision, asked: Sequence[tuple[Sample, Answer]]) -> Measured | None:
+    try:
+        quantized = quantize(graph, precision)
+        prove_intervals(quantized)
+        wad.output_error_bound(quantized)
+    except Ml2scError:
+        return None
+    return measure(quantized, asked)
+
+
+def _wider(precision: Integer | Binary) -> list[Integer] | list[Binary]:
+    """Return formats of more bits, the widest last."""
+    if isinstance(precision, Binary):
+        return [Binary(precision.integer_bits, min(precision.fraction_bits + 8, WIDEST - 1 - precision.integer_bits))]
+    weights, activations = (min(max(2 * b, 8), 32) for b in (precision.weight_bits, precision.activation_bits))
+    return [
+        Integer(weights, precision.activation_bits),
+        Integer(precision.weight_bits, activations),
+        Integer(weights, activations),
+    ]
+
+
+def _advice(
+    quantized: Graph, layers: Sequence[Mapping[str, Any]], inputs: Mapping[str, Bounds], remedy: _Remedy | None
+) -> str | None:
+    """Say where a poor result comes from, and what to try."""
+    tries = [] if remedy is None else [remedy.text]
+    if remedy is None or remedy.activations:
+        for name, spread in inputs.items():
+            cause = _unlike(name, spread, float(quantized.tensor(name).format.scale))
+            if cause is not None:
+                tries = ["scale the inputs alike before the call", *tries]
+                return f"{cause}: {', or '.join(tries)}"
     # errors are compared with the values they are added to
     shares = [
         (layer["added"] / layer["error"] * 10 ** (-(layer["signal_to_noise"] or math.inf) / 20), layer)
         for layer in layers
-        if layer["error"]
+        if layer["error"] and (remedy is None or (remedy.weights if _is_linear(layer) else remedy.activations))
     ]
     if not shares:
-        return None
+        return remedy and remedy.text
     _, layer = max(shares, key=lambda entry: entry[0])
     where = f"{layer['tensor']!r}" + (f" ({', '.join(layer['origin'])})" if layer["origin"] else "")
     if layer["saturated"] > layer["values"] / 100:
         return f"{where} saturates on {layer['saturated']:,} of {layer['values']:,} values: calibrate with more samples"
-    if layer["operator"] in {"Gemm", "FusedGemm"}:
-        return f"the rounded weights of {where} add most of the error: give weights more bits (--precision w16a8)"
-    return (
-        f"rounding {where} to {layer['format']} adds most of the error: give activations more bits (--precision w8a16)"
-    )
+    what = f"the rounded weights of {where} add" if _is_linear(layer) else f"rounding {where} to {layer['format']} adds"
+    return f"{what} most of the error" + "".join(f": {text}" for text in tries)
+
+
+def _is_linear(layer: Mapping[str, Any]) -> bool:
+    return layer["operator"] in {"Gemm", "FusedGemm"}
+
+
+def _unlike(name: str, spread: Bounds, step: float) -> str | None:
+    """Say so where an input's elements are of so different size that its scale is too coarse for many of them."""
+    width = spread.hi - spread.lo
+    coarse = int(((width > 0) & (width < _COARSE * step)).sum())
+    if 4 * coarse < width.size or width.max() < _UNLIKE * _COARSE * step:
+        return None
+    few = f"{coarse} of {width.size} elements of input {name!r}"
+    return f"{few} move by less than {_COARSE} steps of its scale, {step:.3g}"

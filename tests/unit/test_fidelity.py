@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -55,8 +56,25 @@ def test_a_poor_result_names_a_layer() -> None:
     assert all(d["contract"] != d["model"] for d in found["differing"])
     assert found["decision_agreement"] < 1
     assert "the rounded weights of" in found["advice"]
+    assert "--precision w8a2" not in found["advice"]
     found = compiled("w16a2")["calibration"]
-    assert "give activations more" in found["advice"] or "adds most of the error" in found["advice"]
+    assert re.match(r"rounding '.*' .* to uint2 adds most of the error: try --precision w16a8 \(", found["advice"])
+
+
+def test_inputs_of_unlike_size_are_named_and_the_remedies_work() -> None:
+    size = np.array([1000.0, 1.0, 0.1], np.float32)
+    model = onnx.parser.parse_model(MODEL)
+    weights = onnx.numpy_helper.to_array(model.graph.initializer[0]) / size[:, None]
+    model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(weights, "w"))
+    found = ml2sc.compile(model, precision="int8", calibration=SAMPLES * size).manifest["calibration"]
+    assert found["decision_agreement"] < 0.95
+    assert found["advice"].startswith("2 of 3 elements of input 'x' move by less than 4 steps of its scale, 7.24: ")
+    assert "scale the inputs alike before the call" in found["advice"]
+    assert compiled("int8")["calibration"]["advice"] is None
+    named = re.search(r"--precision (\w+) \(on some of the samples (\d+) of \2 decisions kept", found["advice"])
+    assert named is not None
+    better = ml2sc.compile(model, precision=named[1], calibration=SAMPLES * size).manifest["calibration"]
+    assert better["differing"] == []
 
 
 def test_saturated_values_are_counted() -> None:
@@ -71,7 +89,7 @@ def test_saturated_values_are_counted() -> None:
     source = artifact.reference.copy()
     run_pipeline(source, LEVELS[2])
     calibrated.apply(source)
-    found = assess(artifact.reference, source, artifact.graph, samples, {})
+    found = assess(artifact.reference, source, artifact.graph, samples, {}, None)
     assert 0 < found["saturated_samples"] < 60
     assert sum(layer["saturated"] for layer in found["layers"]) >= found["saturated_samples"]
 

@@ -51,6 +51,21 @@ def test_no_format_is_good_enough() -> None:
         choose_binary(graph, lambda _: None)
 
 
+@pytest.mark.parametrize(("limit", "jumps"), [(1.0, True), (0.2, False)])
+def test_a_bound_below_a_jump_says_where_it_jumps(limit: float, jumps: bool) -> None:
+    graph = parse_graph(
+        f'graph "m"\ninput %x: float[1,2]\nrange %x [-{limit}, {limit}]\n'
+        "%y: float[1,2] = ThresholdedRelu(%x) {alpha=0.5} @gate\noutput %y\n"
+    )
+    if not jumps:  # the threshold is out of reach
+        assert choose_binary(graph, lambda _: None)
+        return
+    with pytest.raises(RangeError, match=r"bound of 1e-06: .* jumps by 0.5 .* the best bound is 0.5") as caught:
+        choose_binary(graph, lambda _: None)
+    assert "'gate' (ThresholdedRelu)" in str(caught.value)
+    assert "--calibrate" in str(caught.value)
+
+
 def test_a_tolerance_takes_the_place_of_the_bound() -> None:
     graph = parse_graph(SCORES.format(second=0.7))
     chosen = choose_binary(graph, lambda _: None, 1e-3)
