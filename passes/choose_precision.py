@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from itertools import count
 
-from ml2sc.errors import RangeError
+from ml2sc.errors import Ml2scError, RangeError
 from ml2sc.ir import wad
 from ml2sc.ir.analysis import prove_intervals, real_bounds
 from ml2sc.ir.graph import Graph
@@ -24,9 +24,11 @@ _PATIENCE = 6
 """Fraction bits after which the bound must have shrunk; the rounding of one bias may stay the same for some of them."""
 
 Say = Callable[[str], None]
+Gas = Callable[[Graph], int]
+"""Predicts the gas of an inference from a quantised graph."""
 
 
-def choose_binary(graph: Graph, say: Say, target: float = TARGET_ERROR) -> Binary:
+def choose_binary(graph: Graph, say: Say, target: float = TARGET_ERROR, gas: Gas | None = None) -> Binary:
     """Return the narrowest binary format whose stated error bound is small enough on every output.
 
     The integer bits hold every tensor for every input of the declared range, so nothing saturates. The bound about
@@ -36,6 +38,7 @@ def choose_binary(graph: Graph, say: Say, target: float = TARGET_ERROR) -> Binar
         graph: A float graph with declared input ranges.
         say: Receives what is tried.
         target: What the bound must be at most.
+        gas: Says what the best format would cost, where none reaches the bound.
 
     Raises:
         RangeError: no format reaches the bound.
@@ -43,10 +46,10 @@ def choose_binary(graph: Graph, say: Say, target: float = TARGET_ERROR) -> Binar
     bounds = real_bounds(graph)
     integer_bits = bits_needed(graph, bounds)
 
-    reached = math.inf
+    best: tuple[float, Binary, Graph] | None = None
 
     def bound(fraction_bits: int) -> float:
-        nonlocal reached
+        nonlocal best
         format_ = Binary(integer_bits, fraction_bits)
         if format_.bits > WIDEST:
             return math.inf
@@ -57,7 +60,8 @@ def choose_binary(graph: Graph, say: Say, target: float = TARGET_ERROR) -> Binar
         except RangeError:
             return math.inf
         say(f"{format_}: error bound {value:.3g}")
-        reached = min(reached, value)
+        if best is None or value < best[0]:
+            best = value, format_, quantized
         return value
 
     guess = _FIRST_GUESS
@@ -76,23 +80,31 @@ def choose_binary(graph: Graph, say: Say, target: float = TARGET_ERROR) -> Binar
             break  # what is left does not come from the steps' size
         seen.append(value)
     if good is None:
-        raise _refusal(graph, bounds, target, reached)
+        raise _refusal(graph, bounds, target, "none can be proved" if best is None else _priced(*best, gas))
     narrower = next(f for f in count(good - 1, -1) if f < 1 or bound(f) > target)
     return Binary(integer_bits, narrower + 1)
 
 
-def _refusal(graph: Graph, bounds: Mapping[str, Bounds], target: float, reached: float) -> RangeError:
+def _priced(bound: float, binary: Binary, quantized: Graph, gas: Gas | None) -> str:
+    try:
+        cost = "" if gas is None else f", at {gas(quantized):,} gas an inference"
+    except Ml2scError:  # it cannot be compiled, either
+        cost = ""
+    return f"the best is {bound:.3g}, of {binary}{cost}"
+
+
+def _refusal(graph: Graph, bounds: Mapping[str, Bounds], target: float, best: str) -> RangeError:
     """Say why no format reaches the bound."""
     jumps = [(op_of(node).jump(node, [bounds.get(name) for name in node.inputs]), node) for node in graph]
     jump, node = max(jumps, key=lambda found: found[0])
     if not jump:
         return RangeError(
-            f"no binary format has an error bound of {target:g} for this input range; the best is {reached:.3g}",
+            f"no binary format has an error bound of {target:g} for this input range; {best}",
             hint="narrow the range with --input-range, give typical inputs with --calibrate, or name a --precision",
         )
     return RangeError(
         f"no format has an error bound of {target:g}: the result jumps by {jump:g} at one value of this node's "
-        f"input, and rounding may put an input on the other side; the best bound is {reached:.3g}",
+        f"input, and rounding may put an input on the other side; {best}",
         node=str(node),
         hint="judge formats by typical inputs (--calibrate DATA.npz, with --tolerance if the model makes no decision), "
         "or name a --precision, whose bound counts the jump",

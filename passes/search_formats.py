@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from ml2sc.errors import Ml2scError, RangeError
 from ml2sc.ir.graph import Graph
 
-from .choose_precision import TARGET_ERROR, Say, choose_binary
+from .choose_precision import TARGET_ERROR, Gas, Say, choose_binary
 from .formats import layers_of
 from .measure import Measured
 from .precision import Binary, Integer, Precision, layered
@@ -36,9 +36,6 @@ _SHOWN = 12
 """Formats, the cheapest first, that a choice comes with."""
 _BEST_BOUNDS = (1e-6, 1e-9, 1e-12, 1e-15)
 """Proved bounds of the binary formats that are looked at to say what can be reached."""
-
-Gas = Callable[[Graph], int]
-"""Predicts the gas of an inference from a quantised graph."""
 
 
 @dataclass(frozen=True)
@@ -250,7 +247,7 @@ class Search:
             except RangeError:
                 break
         found = [(self.bench.measure(graph), p) for p in finest if (graph := self._graph(p)) is not None]
-        total, what = len(self.bench.samples), str(self.goal)
+        total, what = len(self.bench.samples), self.goal.text(decides=self.bench.graph.decision is not None)
         if not found:
             return RangeError(f"no format gives {what}", hint="narrow the range with --input-range")
         # the largest error counts where a tolerance is asked for, else the decisions lost

@@ -40,9 +40,16 @@ class Goal:
     agreement: float = 1.0
     tolerance: float | None = None
 
-    def __str__(self) -> str:
-        errors = "" if self.tolerance is None else f"errors of at most {self.tolerance:g} on all samples and "
-        return f"{errors}{self.agreement:.6g} of the decisions"
+    def text(self, *, decides: bool) -> str:
+        """Return it in words.
+
+        Args:
+            decides: Whether the model makes decisions.
+        """
+        parts = [] if self.tolerance is None else [f"errors of at most {self.tolerance:g} on all samples"]
+        if decides:
+            parts.append("every decision" if self.agreement == 1 else f"{100 * self.agreement:.6g}% of the decisions")
+        return " and ".join(parts)
 
     def allows(self, lost: int, largest: float, samples: int) -> bool:
         """Whether so many lost decisions of so many samples, and such an error, are good enough."""

@@ -7,17 +7,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from ml2sc.ir.analysis import real_bounds
 from ml2sc.ir.graph import Graph
 from ml2sc.passes.calibrate import Calibrate
-from ml2sc.passes.choose_precision import TARGET_ERROR, bits_needed, choose_binary
+from ml2sc.passes.choose_precision import TARGET_ERROR, Gas, bits_needed, choose_binary
 from ml2sc.passes.clip_ranges import ClipRanges
 from ml2sc.passes.equalize import Equalize
 from ml2sc.passes.manager import Pass, run_pipeline
 from ml2sc.passes.measure import Sample
 from ml2sc.passes.precision import AUTO, Binary, Precision, parse_precision
 from ml2sc.passes.prescribed import is_prequantized, precision_beside
-from ml2sc.passes.search_formats import Candidate, Gas, Search
+from ml2sc.passes.search_formats import Candidate, Search
 from ml2sc.passes.tune import Goal, Tuning, Workbench
 
 log = logging.getLogger(__name__)
@@ -25,7 +27,7 @@ log = logging.getLogger(__name__)
 Say = Callable[[str], None]
 
 _FEW = 100
-"""Samples below which decisions that are all kept say little."""
+"""Samples below which what is found on them says little."""
 
 
 @dataclass(frozen=True)
@@ -140,17 +142,16 @@ def choose_formats(
     if isinstance(chosen, Binary):
         _warn_of_saturation(graph, chosen)
     if samples is None:
-        binary = choose_binary(graph, say, goal.tolerance or TARGET_ERROR) if chosen is None else chosen
+        binary = choose_binary(graph, say, goal.tolerance or TARGET_ERROR, gas) if chosen is None else chosen
         return Formats(precision if chosen is not None else str(binary))
     if precision == AUTO and graph.decision is None and goal.tolerance is None:
-        chosen = choose_binary(graph, say)
+        chosen = choose_binary(graph, say, gas=gas)
     if isinstance(chosen, Binary):
         return Formats(str(chosen), [Calibrate(samples)])
+    _warn_of_few(samples)
     bench = Workbench(graph, samples)
     if chosen is not None:
         return _formats(bench, chosen, Tuning() if plain else bench.tune(chosen, Tuning()))
-    if graph.decision is not None and len(samples) < _FEW:
-        log.warning("%d calibration samples say little about other inputs: give some hundreds", len(samples))
     found = Search(bench, goal, gas, say, progress, plain=plain, detailed=detailed).run()
     return _formats(bench, found.precision, found.tuning, found.candidates)
 
@@ -167,6 +168,15 @@ def _warn_of_saturation(graph: Graph, binary: Binary) -> None:
             needed,
             binary.fraction_bits,
         )
+
+
+def _warn_of_few(samples: Sequence[Sample]) -> None:
+    count, first = len(samples), samples[0]
+    if count > 1 and all(np.array_equal(sample[name], first[name]) for sample in samples for name in first):
+        log.warning("all %d calibration samples are the same: they say nothing about other inputs", count)
+    elif count < _FEW:
+        those = "one calibration sample says" if count == 1 else f"{count} calibration samples say"
+        log.warning("%s little about other inputs: give some hundreds", those)
 
 
 def _formats(bench: Workbench, precision: Precision, tuning: Tuning, candidates: Sequence[Candidate] = ()) -> Formats:

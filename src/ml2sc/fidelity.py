@@ -159,7 +159,7 @@ def _add(
         power.noise += float((error * error).sum())
         power.added += float((alone * alone).sum())
         power.count += exact.size
-        power.clamped += clamped.get(name, 0)
+        power.clamped += _outside(exact, *quantized.input_ranges[name]) if node is None else clamped.get(name, 0)
 
 
 def _alone(quantized: Graph, node: Node, stands_for: Any) -> Array:
@@ -265,6 +265,10 @@ def _advice(
     quantized: Graph, layers: Sequence[Mapping[str, Any]], inputs: Mapping[str, Bounds], remedy: _Remedy | None
 ) -> str | None:
     """Say where a poor result comes from, and what to try."""
+    for name, spread in inputs.items():
+        if _outside(np.array([spread.lo, spread.hi]), *quantized.input_ranges[name]):
+            values = f"{float(spread.lo.min()):g} to {float(spread.hi.max()):g}"
+            return f"input {name!r} goes from {values} in the samples: declare that range (--input-range)"
     tries = [] if remedy is None else [remedy.text]
     if remedy is None or remedy.activations:
         for name, spread in inputs.items():
@@ -286,6 +290,10 @@ def _advice(
         return f"{where} saturates on {layer['saturated']:,} of {layer['values']:,} values: calibrate with more samples"
     what = f"the rounded weights of {where} add" if _is_linear(layer) else f"rounding {where} to {layer['format']} adds"
     return f"{what} most of the error" + "".join(f": {text}" for text in tries)
+
+
+def _outside(values: Array, lo: float, hi: float) -> int:
+    return int(np.count_nonzero((values < lo) | (values > hi)))
 
 
 def _is_linear(layer: Mapping[str, Any]) -> bool:

@@ -102,8 +102,14 @@ def test_one_sample_and_constant_inputs() -> None:
 
 
 def test_few_samples_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
-    compiled("auto", SAMPLES[:20])
-    assert "20 calibration samples say little about other inputs" in caplog.text
+    for samples, said in (
+        (SAMPLES[:20], "20 calibration samples say little about other inputs"),
+        (SAMPLES[:1], "one calibration sample says little about other inputs"),
+        (np.ones((200, 3), np.float32), "all 200 calibration samples are the same"),
+    ):
+        caplog.clear()
+        compiled("int8", samples)
+        assert said in caplog.text
 
 
 def test_the_options_must_mean_something() -> None:
@@ -118,7 +124,7 @@ def test_a_tolerance_without_data_is_proved() -> None:
     proved = compiled("auto", None, tolerance=1e-3, input_ranges=((-1.0, 1.0),))
     assert proved["error_bound"] <= 1e-3
     assert proved["precision"].startswith("q")
-    with pytest.raises(RangeError, match="no binary format has an error bound of 1e-40"):
+    with pytest.raises(RangeError, match=r"bound of 1e-40 .* the best is .*, of q\S+, at .* gas an inference"):
         compiled("auto", None, tolerance=1e-40, input_ranges=((-1.0, 1.0),))
 
 
@@ -140,6 +146,9 @@ def test_samples_outside_the_declared_range_are_counted(caplog: pytest.LogCaptur
     compiled("int8", SAMPLES, input_ranges=((-0.9, 0.9),))
     count = int((np.abs(SAMPLES) > 0.9).any(axis=1).sum())
     assert f"{count} of 60 calibration samples lie outside the declared input range" in caplog.text
+    found = compiled("int8", SAMPLES * 3, input_ranges=((-1.0, 1.0),))["calibration"]
+    assert found["layers"][0]["saturated"] == (np.abs(SAMPLES * 3) > 1).sum()
+    assert re.match(r"input 'x' goes from -2\.\d+ to 2\.\d+ in the samples: declare that range", found["advice"])
 
 
 def test_a_binary_format_that_is_too_narrow_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
