@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -64,7 +64,8 @@ def exact_bounds(graph: Graph, node_name: str, *, raw: bool = False) -> list[Bou
     if raw and "activation" in node.attrs:
         node = type(node)(node.name, "Gemm", node.inputs, node.outputs, {}, node.origin)
     inputs = graph.input_tensors(node)
-    bounds = [None if t is None else _tensor_bounds(t) for t in inputs]
+    linear = node.op_type in LINEAR  # these take constants as they are stored: as Python ints large ones take long
+    bounds = [None if t is None else _tensor_bounds(t, stored=linear) for t in inputs]
     outputs = [graph.tensor(o) for o in node.outputs if o]
     if not op_of(node).moves:
         bounds = [b if b is None else Bounds(np.atleast_1d(b.lo), np.atleast_1d(b.hi)) for b in bounds]
@@ -135,9 +136,9 @@ def _shaped(values: object, shape: tuple[int, ...]) -> Array:
     return array
 
 
-def _tensor_bounds(tensor: Tensor) -> Bounds:
+def _tensor_bounds(tensor: Tensor, *, stored: bool) -> Bounds:
     if tensor.data is not None:
-        data = tensor.data if tensor.type is DType.INT64 else as_python_ints(tensor.data)
+        data = tensor.data if stored or tensor.type is DType.INT64 else as_python_ints(tensor.data)
         return Bounds(data, data)
     assert tensor.interval is not None
     lo, hi = (np.full(tensor.shape, v, dtype=object) for v in (tensor.interval.lo, tensor.interval.hi))
@@ -215,21 +216,32 @@ def evaluate_exact(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array
     Returns:
         Object arrays of Python ints (int64 for shapes and indices) by tensor name.
     """
-    values: dict[str, Array] = {}
-    for tensor in graph.tensors.values():
-        if tensor.data is not None:
-            values[tensor.name] = tensor.data
-    for name, q in inputs.items():
-        tensor, given = graph.tensor(name), as_python_ints(q).reshape(graph.tensor(name).shape)
-        if tensor.interval is not None:
-            given = np.minimum(np.maximum(given, tensor.interval.lo), tensor.interval.hi)
-        values[name] = _shaped(given, tensor.shape)
+    return evaluate_samples(graph, [inputs])[0]
+
+
+def evaluate_samples(graph: Graph, samples: Iterable[Mapping[str, Array]]) -> list[dict[str, Array]]:
+    """Return what `evaluate_exact` does for each of some samples: layers are computed for all of them at once."""
+    constants = {tensor.name: tensor.data for tensor in graph.tensors.values() if tensor.data is not None}
+    found = [{**constants, **_given(graph, inputs)} for inputs in samples]
     for node in graph:
         tensors = graph.input_tensors(node)
         outputs = [graph.tensor(o) for o in node.outputs if o]
-        operands = [values[i] if i else None for i in node.inputs]
+        operands = [[values[i] if i else None for i in node.inputs] for values in found]
         if not op_of(node).moves:
-            operands = [v if v is None else np.atleast_1d(v) for v in operands]
-        results = op_of(node).evaluate_exact(node, tensors, operands, outputs)
-        values.update((o.name, _shaped(r, o.shape)) for o, r in zip(outputs, results, strict=True))
+            operands = [[v if v is None else np.atleast_1d(v) for v in one] for one in operands]
+        every = op_of(node).evaluate_samples(node, tensors, operands, outputs)
+        for values, results in zip(found, every, strict=True):
+            values.update((o.name, _shaped(r, o.shape)) for o, r in zip(outputs, results, strict=True))
+    return found
+
+
+def _given(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the integers of graph inputs, brought into their intervals."""
+    values = {}
+    for name, q in inputs.items():
+        tensor = graph.tensor(name)
+        given = as_python_ints(q).reshape(tensor.shape)
+        if tensor.interval is not None:
+            given = np.minimum(np.maximum(given, tensor.interval.lo), tensor.interval.hi)
+        values[name] = _shaped(given, tensor.shape)
     return values

@@ -18,7 +18,7 @@ import numpy as np
 
 from ml2sc.errors import UsageError
 from ml2sc.ir import wad
-from ml2sc.ir.analysis import evaluate_exact, prove_intervals, real_bounds
+from ml2sc.ir.analysis import evaluate_samples, prove_intervals, real_bounds
 from ml2sc.ir.evaluate import evaluate_float
 from ml2sc.ir.graph import Graph, Node
 from ml2sc.ir.types import Array
@@ -78,9 +78,9 @@ def _correction(
     if source.shape != x.shape:
         return None
     exact = np.mean([real[node.inputs[0]] for real in reals], axis=0)
-    integers = (evaluate_exact(quantized, wad.quantize_inputs(quantized, sample))[x.name] for sample in samples)
+    values = evaluate_samples(quantized, (wad.quantize_inputs(quantized, sample) for sample in samples))
     zero, scale = x.format.zero_point, float(x.format.scale) / len(samples)
-    rounded = sum((q - zero for q in integers), np.zeros(x.shape, dtype=object)).astype(np.float64) * scale
+    rounded = sum((v[x.name] - zero for v in values), np.zeros(x.shape, dtype=object)).astype(np.float64) * scale
     difference = exact @ w.real - rounded @ w.format.dequantize(w.data)
     if len(layer.inputs) > 2:
         c = quantized.tensor(layer.inputs[2])

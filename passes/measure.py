@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from ml2sc.ir import wad
-from ml2sc.ir.analysis import evaluate_exact
+from ml2sc.ir.analysis import evaluate_samples
 from ml2sc.ir.evaluate import evaluate_float
 from ml2sc.ir.graph import Graph
 from ml2sc.ir.program import MASK
@@ -102,8 +103,8 @@ def measure(
     """
     count = lost = 0
     largest = square = 0.0
-    for sample, wanted in asked:
-        outcome = wad.outcome(quantized, evaluate_exact(quantized, wad.quantize_inputs(quantized, sample)))
+    for values, wanted in _evaluated(quantized, asked):
+        outcome = wad.outcome(quantized, values)
         error = np.abs(np.array(outcome.outputs, dtype=np.float64) / wad.WAD - wanted.outputs)
         count += 1
         lost += outcome.decision != wanted.decision
@@ -112,3 +113,15 @@ def measure(
         if hopeless(lost, largest):
             break
     return Measured(count, count - lost, largest, square / max(count, 1))
+
+
+def _evaluated(quantized: Graph, asked: Iterable[tuple[Sample, Answer]]) -> Iterator[tuple[dict[str, Array], Answer]]:
+    """Iterate over what the graph interpreter finds for samples: more and more at once, as the first may be enough."""
+    rest, size = iter(asked), _FIRST_SAMPLES
+    while some := list(itertools.islice(rest, size)):
+        found = evaluate_samples(quantized, (wad.quantize_inputs(quantized, sample) for sample, _ in some))
+        yield from zip(found, (wanted for _, wanted in some), strict=True)
+        size = min(2 * size, PROBED)
+
+
+_FIRST_SAMPLES = 4

@@ -102,6 +102,12 @@ class OpDef:
         """Return the outputs' integers q, given the inputs' (object arrays of Python ints)."""
         raise InternalError(f"{self.op_type} has no integer form: {node}")
 
+    def evaluate_samples(
+        self, node: Node, inputs: Inputs, values: Sequence[Arrays], outputs: Sequence[Tensor]
+    ) -> list[list[Array]]:
+        """Return what `evaluate_exact` does for each of several samples."""
+        return [self.evaluate_exact(node, inputs, one, outputs) for one in values]
+
     def interval_exact(
         self, node: Node, inputs: Inputs, bounds: Sequence[Bounds | None], outputs: Sequence[Tensor]
     ) -> list[Bounds]:

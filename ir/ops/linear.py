@@ -17,7 +17,7 @@ from .quantizer import Quantizer
 DEQUANTIZE_ERROR = 2.0**-51
 """Relative error of scale · q in float64 where the scale is no power of two (for those it is exact)."""
 
-_SAFE = 1 << 62
+_SAFE_DOUBLE, _SAFE = 1 << 53, 1 << 62
 
 
 def widened(bounds: Bounds, magnitude: Array) -> Bounds:
@@ -27,10 +27,16 @@ def widened(bounds: Bounds, magnitude: Array) -> Bounds:
 
 
 def exact_matmul(x: Array, w: Array) -> Array:
-    """Return x @ w on integers, exactly: in int64 where no partial sum can leave it, else in Python ints."""
+    """Return x @ w on integers, exactly, as Python ints.
+
+    It is computed in float64 (which is fast) or int64 where no partial sum can leave what these hold exactly.
+    """
     top_x = max((abs(int(v)) for v in (x.max(), x.min())), default=0)
     top_w = max((abs(int(v)) for v in (w.max(), w.min())), default=0)
-    if max(top_x, 1) * max(top_w, 1) * w.shape[0] < _SAFE:
+    largest = max(top_x, 1) * max(top_w, 1) * w.shape[0]
+    if largest < _SAFE_DOUBLE:
+        return as_python_ints((x.astype(np.float64) @ w.astype(np.float64)).astype(np.int64))
+    if largest < _SAFE:
         return as_python_ints(x.astype(np.int64) @ w.astype(np.int64))
     product: Array = as_python_ints(x) @ as_python_ints(w)
     return product
@@ -48,9 +54,15 @@ class LinearOp(OpDef):
     """
 
     def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
-        zero = tensor_at(inputs, 0).format.zero_point
-        y = exact_matmul(value_at(values, 0) - zero, value_at(values, 1)) + _bias(values)
-        return [activate(node, y).reshape(outputs[0].shape)]
+        return self.evaluate_samples(node, inputs, [values], outputs)[0]
+
+    def evaluate_samples(
+        self, node: Node, inputs: Inputs, values: Sequence[Arrays], outputs: Sequence[Tensor]
+    ) -> list[list[Array]]:
+        zero, shape = tensor_at(inputs, 0).format.zero_point, outputs[0].shape
+        x, w, bias = np.stack([value_at(v, 0) for v in values]), value_at(values[0], 1), _bias(values[0])
+        sums = exact_matmul(x.reshape(-1, len(w)) - zero, w).reshape(len(values), *shape)
+        return [[activate(node, y + bias)] for y in sums]
 
     def interval_exact(
         self, node: Node, inputs: Inputs, bounds: Sequence[Bounds | None], outputs: Sequence[Tensor]

@@ -26,7 +26,7 @@ def lower_gemm(context: Lowering, node: Node) -> None:
     k, n = w.shape
     value = context.values[x.name]
     observed = context.options.observed.get(x.name)
-    weights = as_python_ints(w.data)
+    weights = _narrowed(w.data)
     results = []
     for row in range(x.size // k):
         elements = np.arange(row * k, (row + 1) * k)
@@ -60,15 +60,21 @@ def _gather_rows(
         offset = source.offset - zero_point
         common = interval.lo == zero_point and offset == 0
         for first, last in _spans(sorted(by_position), source):
-            zero = np.zeros(weights.shape[1], dtype=object)
-            block = np.array([by_position.get(p, zero) for p in range(first, last)], dtype=object)
+            zero = np.zeros(weights.shape[1], dtype=weights.dtype)
+            block = np.array([by_position.get(p, zero) for p in range(first, last)], dtype=weights.dtype)
             live = None
             if observed is not None:
                 live = np.zeros((len(observed), last - first), dtype=bool)
                 for p in range(first, last):
                     if p in element_at:
                         live[:, p - first] = observed[:, element_at[p]] != source.offset
-            yield Rows(source, first, block, offset * block.sum(axis=0), common, live)
+            yield Rows(source, first, block, offset * as_python_ints(block.sum(axis=0)), common, live)
+
+
+def _narrowed(weights: Array) -> Array:
+    """Return integers in int64 if sums over all inputs fit it, else Python ints."""
+    top = max(abs(int(weights.max(initial=0))), abs(int(weights.min(initial=0))))
+    return weights.astype(np.int64 if top * max(len(weights), 1) < 1 << 62 else object)
 
 
 def _spans(positions: Sequence[int], source: Source) -> Iterator[tuple[int, int]]:

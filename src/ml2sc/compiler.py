@@ -37,7 +37,7 @@ from ml2sc.frontend.data import Samples, as_samples
 from ml2sc.frontend.model_file import OnnxModel, contract_name, load_onnx
 from ml2sc.frontend.onnx_import import import_graph
 from ml2sc.ir import wad
-from ml2sc.ir.analysis import evaluate_exact
+from ml2sc.ir.analysis import evaluate_samples
 from ml2sc.ir.evaluate import evaluate_float
 from ml2sc.ir.forks import FORKS, Fork
 from ml2sc.ir.gas import Shares, estimate
@@ -401,7 +401,7 @@ def _with_forecast(artifact: Artifact) -> Artifact:
 def _layer_inputs(graph: Graph, samples: Sequence[Sample]) -> dict[str, Array]:
     """Return the integers that layers read for samples, by tensor: (samples, elements)."""
     read = {node.inputs[0] for node in graph if node.op_type in {"Gemm", "FusedGemm"}}
-    runs = [evaluate_exact(graph, wad.quantize_inputs(graph, sample)) for sample in samples]
+    runs = evaluate_samples(graph, (wad.quantize_inputs(graph, sample) for sample in samples))
     return {name: np.array([run[name].ravel() for run in runs]) for name in read}
 
 

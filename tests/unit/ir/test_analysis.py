@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import random
 import textwrap
 
 import numpy as np
 import pytest
 
 from ml2sc.errors import RangeError
-from ml2sc.ir.analysis import evaluate_exact, exact_bounds, prove_intervals, real_bounds
+from ml2sc.ir.analysis import evaluate_exact, evaluate_samples, exact_bounds, prove_intervals, real_bounds
 from ml2sc.ir.graph import Graph
+from ml2sc.ir.ops.linear import exact_matmul
 from ml2sc.ir.parser import parse_graph
 
 FLOAT = """
@@ -114,3 +116,26 @@ def test_numbers_wider_than_64_bits_stay_exact() -> None:
     x = [(1 << 99) - 1, -(1 << 99)]
     h = evaluate_exact(graph, {"x": np.array(x, dtype=object)})["h"]
     assert h.tolist() == [[4 * (x[0] - 2) - 8 * (x[1] - 2) + 8, -2 * (x[0] - 2) + (x[1] - 2) - 80]]
+
+
+@pytest.mark.parametrize("bits", [25, 26, 27, 30, 31, 32, 70])
+def test_products_are_exact_at_the_ends_of_float64_and_int64(bits: int) -> None:
+    rng = random.Random(bits)
+    x = [[rng.choice([(1 << bits) - 1, 1 - (1 << bits), 1]) for _ in range(3)] for _ in range(2)]
+    w = [[(1 << bits) - 1 - 2 * rng.randrange(3) for _ in range(2)] for _ in range(3)]
+    kind = np.int64 if bits < 63 else object
+    exact = [[sum(a * row[j] for a, row in zip(one, w, strict=True)) for j in range(2)] for one in x]
+    assert exact_matmul(np.array(x, dtype=kind), np.array(w, dtype=kind)).tolist() == exact
+
+
+def test_samples_together_give_what_each_gives_alone() -> None:
+    text = QUANTISED.replace("[1,2]", "[3,2]").replace("s8*1/8[2] in", "s8*1/8[3,2] in")
+    graph = parsed(text.replace("[8, -80]\n", "[8, -80, 7, 6, 5, 4]\n"))
+    prove_intervals(graph)
+    samples = [{"x": np.array(x)} for x in ([12, -4, 3, 1, 0, 0], [1, 2, 3, 4, 5, 6], [9, 9, -1, -1, 2, -2])]
+    together = evaluate_samples(graph, samples)
+    for sample, values in zip(samples, together, strict=True):
+        alone = evaluate_exact(graph, sample)
+        assert {n: v.tolist() for n, v in values.items()} == {n: v.tolist() for n, v in alone.items()}
+    # row 1 of the first: (3 − 2, 1 − 2) · W + (7, 6)
+    assert together[0]["h"][1].tolist() == [4 + 8 + 7, -2 - 1 + 6]

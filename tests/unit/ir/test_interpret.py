@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import product
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml2sc.errors import InternalError
@@ -18,6 +19,7 @@ from ml2sc.ir.program import (
     Block,
     Const,
     CopySegment,
+    Expr,
     Fail,
     If,
     Induction,
@@ -121,6 +123,46 @@ def test_arithmetic_is_the_machines(machine: Callable[[int, int], list[int]]) ->
     agree()
 
 
+BINARY = [op for op in OpCode if op is not OpCode.ISZERO]
+
+
+def nested(draw: Callable[[st.SearchStrategy[Any]], Any], steps: list[Statement], depth: int) -> tuple[Expr, Var]:
+    """Return an expression, and a variable that is given its value by `steps`, one operation at a time."""
+    if depth == 0:
+        leaf = Const(draw(st.one_of(st.integers(0, MASK), st.sampled_from(EDGES))))
+        value: Expr = leaf
+        whole: Expr = leaf
+    else:
+        operands = [nested(draw, steps, depth - 1) for _ in range(2)]
+        op = draw(st.sampled_from(BINARY))
+        whole = Apply(op, tuple(expr for expr, _ in operands))
+        value = Apply(op, tuple(variable for _, variable in operands))
+    steps.append(Let(f"v{len(steps)}", value))
+    return whole, Var(f"v{len(steps) - 1}")
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_nested_operations_are_those_of_one_after_the_other(data: st.DataObject) -> None:
+    steps: list[Statement] = []
+    whole, variable = nested(data.draw, steps, 4)
+    found = outputs(
+        program_of(*steps, Store("wad", const(0), whole), Store("wad", const(1), variable), buffers={"wad": 2})
+    )
+    assert found[0] == found[1]
+
+
+def test_an_expression_may_be_deeper_than_python_reads() -> None:
+    deep: Expr = LoadInput(const(0))
+    for _ in range(120):
+        deep = Apply(OpCode.SUB, (const(1), Apply(OpCode.MUL, (deep, const(3)))))
+    expected = 5
+    for _ in range(120):
+        expected = (1 - 3 * expected) & MASK
+    (found,) = outputs(program_of(Store("wad", const(0), deep), count=32), (5).to_bytes(32, "big"))
+    assert found & MASK == expected
+
+
 def outputs(program: Program, packed: bytes = b"") -> tuple[int, ...]:
     return Interpreter(program).run(packed).outputs
 
@@ -140,6 +182,12 @@ def test_statements() -> None:
 def test_induction_variables_start_once() -> None:
     body = loop("i", 3, [Store("wad", Var("i"), Var("j"))], also=[Induction("j", LoadInput(const(0)), 2)])
     assert outputs(program_of(body, buffers={"wad": 3}, count=32), (7).to_bytes(32, "big")) == (7, 9, 11)
+
+
+def test_an_induction_variable_is_a_word() -> None:
+    down = Induction("j", LoadInput(const(0)), -1)
+    body = loop("i", 3, [Store("wad", Var("i"), Apply(OpCode.SHR, (const(252), Var("j"))))], also=[down])
+    assert outputs(program_of(body, buffers={"wad": 3}, count=32), (1).to_bytes(32, "big")) == (0, 0, 15)
 
 
 def test_input_ends_in_zeros() -> None:

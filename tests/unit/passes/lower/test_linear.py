@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -15,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ml2sc.ir import interpret, wad
+from ml2sc.ir import translate, wad
 from ml2sc.ir.analysis import prove_intervals
 from ml2sc.ir.graph import Graph, Tensor
 from ml2sc.ir.interpret import Interpreter
@@ -413,18 +412,13 @@ def test_no_chunk_lies_in_two_data_contracts(
     output %y
     """
     copied: list[tuple[int, int, int]] = []
-    original = interpret._copy
+    original = translate.chunk
 
-    def recording(words: tuple[int, ...], offset: Any, count: int, buffer: str) -> Any:
-        run = original(words, offset, count, buffer)
+    def recording(words: tuple[int, ...], start: int, count: int, size: int) -> Sequence[int]:
+        copied.append((id(words), start, count))
+        return original(words, start, count, size)
 
-        def record(machine: Any) -> None:
-            copied.append((id(words), offset(machine), count))
-            run(machine)
-
-        return record
-
-    monkeypatch.setattr(interpret, "_copy", recording)
+    monkeypatch.setattr(translate, "chunk", recording)
     program = agree(quantised(text, precision), PlanOptions(weights="data", optimize=optimize))
     tables = {id(s.words): s for s in program.segments.values() if s.storage is Storage.DATA}
     assert len(program.data_contracts()) >= 2
