@@ -210,6 +210,11 @@ def compile(  # noqa: A001  the library's verb
     chosen = {k: v for k, v in {"target": target, "precision": precision, **more}.items() if v is not None}
     options = dataclasses.replace(options or Options(), **chosen)
     options.check()
+    if calibration is None and options.min_agreement < 1:
+        raise UsageError(
+            "a share of decisions to be kept means nothing without calibration data",
+            hint="add --calibrate data.npz, or leave --min-agreement out",
+        )
     say = explain or _quiet
     source = _load(model, example_input)
     reference = import_graph(source)

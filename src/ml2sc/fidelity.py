@@ -113,7 +113,7 @@ def assess(
     decides = quantized.decision is not None
     advice = None
     if (decides and kept < _POOR_AGREEMENT * total) or _worst_ratio(layers, quantized.outputs) < _POOR_RATIO:
-        advice = _advice(quantized, layers, tally.inputs, _remedy(source, quantized, samples, precision))
+        advice = _advice(quantized, layers, tally.inputs, precision, _remedy(source, quantized, samples, precision))
     return {
         "samples": len(samples),
         "assessed": total,
@@ -262,7 +262,11 @@ def _wider(precision: Integer | Binary) -> list[Integer] | list[Binary]:
 
 
 def _advice(
-    quantized: Graph, layers: Sequence[Mapping[str, Any]], inputs: Mapping[str, Bounds], remedy: _Remedy | None
+    quantized: Graph,
+    layers: Sequence[Mapping[str, Any]],
+    inputs: Mapping[str, Bounds],
+    precision: Precision | None,
+    remedy: _Remedy | None,
 ) -> str | None:
     """Say where a poor result comes from, and what to try."""
     for name, spread in inputs.items():
@@ -287,7 +291,8 @@ def _advice(
     _, layer = max(shares, key=lambda entry: entry[0])
     where = f"{layer['tensor']!r}" + (f" ({', '.join(layer['origin'])})" if layer["origin"] else "")
     if layer["saturated"] > layer["values"] / 100:
-        return f"{where} saturates on {layer['saturated']:,} of {layer['values']:,} values: calibrate with more samples"
+        what = "more bits before the point" if isinstance(precision, Binary) else "calibration with more samples"
+        return f"{where} saturates on {layer['saturated']:,} of {layer['values']:,} values: it needs {what}"
     what = f"the rounded weights of {where} add" if _is_linear(layer) else f"rounding {where} to {layer['format']} adds"
     return f"{what} most of the error" + "".join(f": {text}" for text in tries)
 

@@ -116,6 +116,8 @@ def test_the_options_must_mean_something() -> None:
     for options in ({"min_agreement": 0.0}, {"min_agreement": 1.5}, {"tolerance": -1.0}, {"tolerance": float("nan")}):
         with pytest.raises(UsageError):
             compiled("auto", **options)
+    with pytest.raises(UsageError, match="without calibration data"):
+        compiled("auto", None, min_agreement=0.99)
     with pytest.raises(UsageError, match="nothing is left to choose"):
         compiled("int8", tolerance=1e-3)
 
@@ -152,6 +154,9 @@ def test_samples_outside_the_declared_range_are_counted(caplog: pytest.LogCaptur
 
 
 def test_a_binary_format_that_is_too_narrow_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    poor = compiled("q1.3", SAMPLES, input_ranges=((-1.0, 1.0),))["calibration"]
+    assert re.match(r"'\S+' .* saturates on .* values: it needs more bits before the point", poor["advice"])
+    caplog.clear()
     compiled("q1.20", None, input_ranges=((-1.0, 1.0),))
     assert "q1.20 holds reals within ±2^1" in caplog.text
     needed = int(caplog.text.split("can reach 2^")[1].split()[0])
