@@ -219,11 +219,21 @@ def evaluate_exact(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array
     return evaluate_samples(graph, [inputs])[0]
 
 
-def evaluate_samples(graph: Graph, samples: Iterable[Mapping[str, Array]]) -> list[dict[str, Array]]:
-    """Return what `evaluate_exact` does for each of some samples: layers are computed for all of them at once."""
+def evaluate_samples(
+    graph: Graph, samples: Iterable[Mapping[str, Array]], *, last: str | None = None
+) -> list[dict[str, Array]]:
+    """Return what `evaluate_exact` does for each of some samples: layers are computed for all of them at once.
+
+    Args:
+        graph: A quantised graph.
+        samples: For each sample the integers q of each graph input.
+        last: A tensor after which no others are needed; None: all are.
+    """
     constants = {tensor.name: tensor.data for tensor in graph.tensors.values() if tensor.data is not None}
     found = [{**constants, **_given(graph, inputs)} for inputs in samples]
     for node in graph:
+        if found and last in found[0]:
+            break
         tensors = graph.input_tensors(node)
         outputs = [graph.tensor(o) for o in node.outputs if o]
         operands = [[values[i] if i else None for i in node.inputs] for values in found]
@@ -240,8 +250,10 @@ def _given(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
     values = {}
     for name, q in inputs.items():
         tensor = graph.tensor(name)
-        given = as_python_ints(q).reshape(tensor.shape)
-        if tensor.interval is not None:
-            given = np.minimum(np.maximum(given, tensor.interval.lo), tensor.interval.hi)
-        values[name] = _shaped(given, tensor.shape)
+        given, interval = np.asarray(q).reshape(tensor.shape), tensor.interval
+        if interval is not None:
+            if given.dtype != np.int64 or interval.signed_bits > 63:
+                given = as_python_ints(given)
+            given = np.minimum(np.maximum(given, interval.lo), interval.hi)
+        values[name] = _shaped(as_python_ints(given), tensor.shape)
     return values

@@ -6,8 +6,10 @@ where that shows: until then any integer with the same low 256 bits stands for t
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from types import CodeType
 from typing import Any, NamedTuple
 
 from ml2sc.errors import InternalError
@@ -160,6 +162,12 @@ class _Text(NamedTuple):
     depth: int = 0
 
 
+@functools.lru_cache(maxsize=32)
+def _compiled(source: str, name: str) -> CodeType:
+    """Compile Python; the programs of a search have many sections that differ in their weights alone."""
+    return compile(source, name, "exec")
+
+
 class _Function:
     """A section's function while it is written."""
 
@@ -187,7 +195,7 @@ class _Function:
         head = [f"def run(m, {parameters}):", " data, wads = m.input, m.wads"]
         head += [f" {b} = m.buffers[{buffer!r}]" for (kind, buffer), b in self._names.items() if kind == "buffer"]
         names = dict(self._constants)
-        exec(compile("\n".join([*head, *self._lines]), f"<section {section.name}>", "exec"), names)
+        exec(_compiled("\n".join([*head, *self._lines]), f"<section {section.name}>"), names)
         run: Run = names["run"]
         return run
 

@@ -117,15 +117,23 @@ def element_width(graph: Graph) -> int:
 
 def quantize_inputs(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
     """Return the integers q nearest to real inputs (float64, any shape of the right size), saturated."""
-    result = {}
+    return quantize_samples(graph, [inputs])[0]
+
+
+def quantize_samples(graph: Graph, samples: Sequence[Mapping[str, Array]]) -> list[dict[str, Array]]:
+    """Return what `quantize_inputs` does for each of some samples."""
+    result: list[dict[str, Array]] = [{} for _ in samples]
     for name in graph.inputs:
         format_, interval = _proved(graph.tensor(name))
-        q = format_.quantize(inputs[name]).reshape(graph.tensor(name).shape)
+        real = np.array([np.ravel(inputs[name]) for inputs in samples], dtype=np.float64)
+        q = format_.quantize(real).reshape(len(samples), *graph.tensor(name).shape)
         if q.dtype == np.int64 and interval.signed_bits < 63:
-            result[name] = np.clip(q, interval.lo, interval.hi)
+            q = np.clip(q, interval.lo, interval.hi)
         else:
             clamped = [min(max(int(v), interval.lo), interval.hi) for v in q.ravel()]
-            result[name] = integer_array(clamped, q.shape)
+            q = integer_array(clamped, q.shape)
+        for sample, values in zip(result, q, strict=True):
+            sample[name] = values
     return result
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from ml2sc.errors import UsageError
 from ml2sc.ir import wad
-from ml2sc.ir.analysis import evaluate_samples, prove_intervals, real_bounds
+from ml2sc.ir.analysis import evaluate_samples, real_bounds
 from ml2sc.ir.evaluate import evaluate_float
 from ml2sc.ir.graph import Graph, Node
 from ml2sc.ir.types import Array
@@ -39,12 +39,14 @@ class CorrectBias(Pass):
     Attributes:
         precision: The precision the graph will be quantised to.
         samples: For each sample the graph inputs' arrays, in their shapes.
+        means: By what a layer reads, its mean over the samples in the model; filled by `run` if it is empty.
     """
 
     name: ClassVar[str] = "correct_bias"
     after: ClassVar[tuple[str, ...]] = ("calibrate", "clip_ranges", "equalize")
     precision: str = "int8"
     samples: Sequence[Mapping[str, Array]] = field(default=(), repr=False)
+    means: dict[str, Array] = field(default_factory=dict, repr=False, compare=False)
 
     def run(self, graph: Graph) -> bool:
         precision = parse_precision(self.precision)
@@ -53,11 +55,13 @@ class CorrectBias(Pass):
         if len(self.samples) < _FEWEST:
             return False
         bounds, changed = real_bounds(graph), False
-        reals = [evaluate_float(graph, dict(sample)) for sample in self.samples]
+        if not self.means:
+            reals = [evaluate_float(graph, dict(sample)) for sample in self.samples]
+            read = {node.inputs[0] for node in layers_of(graph)}
+            self.means.update((name, np.mean([real[name] for real in reals], axis=0)) for name in read)
         for name in [node.name for node in layers_of(graph)]:
-            quantized = quantize(graph, precision, bounds)
-            prove_intervals(quantized)
-            correction = _correction(graph.node(name), quantized, self.samples, reals)
+            quantized = quantize(graph, precision, bounds, tentative=True)
+            correction = _correction(graph.node(name), quantized, self.samples, self.means)
             if correction is not None and any(correction):
                 node = graph.node(name)
                 graph.replace_node(node, attrs={**node.attrs, "correction": correction})
@@ -66,19 +70,18 @@ class CorrectBias(Pass):
 
 
 def _correction(
-    node: Node, quantized: Graph, samples: Sequence[Mapping[str, Array]], reals: Sequence[Mapping[str, Array]]
+    node: Node, quantized: Graph, samples: Sequence[Mapping[str, Array]], means: Mapping[str, Array]
 ) -> tuple[float, ...] | None:
     """Return the mean of the model's sums less that of the integers', by output; None where it is not defined."""
     if not quantized.has_node(node.name) or quantized.node(node.name).op_type not in {"Gemm", "FusedGemm"}:
         return None
     layer = quantized.node(node.name)
     x, w = (quantized.tensor(name) for name in layer.inputs[:2])
-    source = reals[0][node.inputs[0]]
+    exact = means[node.inputs[0]]
     assert w.data is not None and w.real is not None
-    if source.shape != x.shape:
+    if exact.shape != x.shape:
         return None
-    exact = np.mean([real[node.inputs[0]] for real in reals], axis=0)
-    values = evaluate_samples(quantized, (wad.quantize_inputs(quantized, sample) for sample in samples))
+    values = evaluate_samples(quantized, wad.quantize_samples(quantized, samples), last=x.name)
     zero, scale = x.format.zero_point, float(x.format.scale) / len(samples)
     rounded = sum((v[x.name] - zero for v in values), np.zeros(x.shape, dtype=object)).astype(np.float64) * scale
     difference = exact @ w.real - rounded @ w.format.dequantize(w.data)

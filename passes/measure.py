@@ -119,7 +119,7 @@ def _evaluated(quantized: Graph, asked: Iterable[tuple[Sample, Answer]]) -> Iter
     """Iterate over what the graph interpreter finds for samples: more and more at once, as the first may be enough."""
     rest, size = iter(asked), _FIRST_SAMPLES
     while some := list(itertools.islice(rest, size)):
-        found = evaluate_samples(quantized, (wad.quantize_inputs(quantized, sample) for sample, _ in some))
+        found = evaluate_samples(quantized, wad.quantize_samples(quantized, [sample for sample, _ in some]))
         yield from zip(found, (wanted for _, wanted in some), strict=True)
         size = min(2 * size, PROBED)
 

@@ -84,6 +84,8 @@ def quantize(
     bounds: Mapping[str, Bounds] | None = None,
     formats: Mapping[str, FixedPoint] | None = None,
     headroom: int = 0,
+    *,
+    tentative: bool = False,
 ) -> Graph:
     """Return the quantised form of a float graph.
 
@@ -93,12 +95,14 @@ def quantize(
         bounds: `real_bounds(graph)`, if they are known already.
         formats: Formats that tensors of the quantised graph must have, by name: those of a contract that exists.
         headroom: Bits of `wNaM`'s weights that are left free for larger weights.
+        tentative: The graph is only looked at: bounds of the errors where nothing saturates are those where it does.
 
     Raises:
         UnsupportedModelError: an operator has no integer form here.
         RangeError: a value cannot be bounded.
     """
-    return _Quantization(graph, precision, bounds or real_bounds(graph), formats or {}, headroom).run()
+    bounds = bounds or real_bounds(graph)
+    return _Quantization(graph, precision, bounds, formats or {}, headroom, tentative=tentative).run()
 
 
 class _Quantization:
@@ -111,6 +115,8 @@ class _Quantization:
         bounds: Mapping[str, Bounds],
         formats: Mapping[str, FixedPoint],
         headroom: int,
+        *,
+        tentative: bool,
     ) -> None:
         self.source = graph
         self.formats, self.headroom = formats, headroom
@@ -133,8 +139,9 @@ class _Quantization:
         self._activation: dict[str, str] = {}
         self._shortened: dict[str, str] = {}
         self._narrow: set[str] = set()  # tensors of the target that are in activation format
-        self._always = ErrorAnalysis(self.target, self.bounds, saturates=True)
-        self._unsaturated = ErrorAnalysis(self.target, self.bounds, saturates=False)
+        self._analyses = [ErrorAnalysis(self.target, bounds, saturates=True)]
+        self._analyses += [] if tentative else [ErrorAnalysis(self.target, bounds, saturates=False)]
+        self._always = self._analyses[0]
         self._precisely_read: dict[str, bool] = {}
 
     def run(self) -> Graph:
@@ -147,7 +154,7 @@ class _Quantization:
         self.target.decision = self.source.decision and self._output(self.source.decision)
         self.target.input_ranges, self.target.observed = dict(self.source.input_ranges), dict(self.source.observed)
         self.target.errors = self._always.greatest()
-        self.target.unsaturated_errors = self._unsaturated.greatest()
+        self.target.unsaturated_errors = self._analyses[-1].greatest()
         self.target.prune()
         return self.target
 
@@ -176,14 +183,14 @@ class _Quantization:
         return self.target.tensor(name)
 
     def rounded_early(self, x: Tensor, name: str) -> None:
-        for analysis in (self._always, self._unsaturated):
+        for analysis in self._analyses:
             analysis.rounded_early(x, name)
         self._raw[name] = x.name
 
     def keep(self, node: Node) -> None:
         x = self.raw(node.inputs[0])
         y = self.emit(node, "Identity", [x.name], x.format.scale, output=node.output, fixed=x.format)
-        for analysis in (self._always, self._unsaturated):
+        for analysis in self._analyses:
             analysis.keep(x, y)
 
     def prescribed(self, name: str) -> Node | None:
@@ -419,7 +426,7 @@ class _Quantization:
 
     def _analyse(self, node: Node, stands_for: Sequence[str | None]) -> None:
         """Bound the real value and the error of a new node's outputs."""
-        for analysis in (self._always, self._unsaturated):
+        for analysis in self._analyses:
             analysis.add(node, stands_for)
 
     def _add_input(self, name: str) -> None:
@@ -440,7 +447,7 @@ class _Quantization:
         error = np.full(tensor.shape, float(max(rounding, cut) + Fraction(1, wad.WAD)))
         # the model rounds it so, too, but for ties
         rounded = None if quantized is None else np.full(tensor.shape, float(step))
-        for analysis in (self._always, self._unsaturated):
+        for analysis in self._analyses:
             analysis.add_input(name, error, rounded)
 
     def _input_format(self, name: str, lo: float, hi: float) -> FixedPoint:

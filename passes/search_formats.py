@@ -45,7 +45,7 @@ class Candidate:
     Attributes:
         precision: The precision.
         gas: Predicted gas of an inference.
-        measured: The answers to all samples; None if nobody asked.
+        measured: The answers to all samples; None if it cannot be quantised.
         good: Whether they reach the goal.
     """
 
@@ -62,7 +62,7 @@ class Choice:
     Attributes:
         precision: The precision.
         tuning: The passes that run before quantisation.
-        candidates: The choice and the runners-up, by gas.
+        candidates: The choice and the runners-up, by gas, if the search is `detailed`.
     """
 
     precision: Precision
@@ -81,7 +81,7 @@ class Search:
         say: Receives what is tried.
         progress: Called after every format tried, with their number.
         plain: Run no pass that changes weights or biases.
-        detailed: Measure the runners-up on all samples, too: the search itself stops where one fails.
+        detailed: Return the runners-up, too, measured on all samples: the search itself stops where one fails.
     """
 
     bench: Workbench
@@ -116,7 +116,7 @@ class Search:
             tuning = self.bench.tune(
                 best, self._tuning, lambda graph: self.gas(graph) <= limit and self.bench.meets(graph, self.goal)
             )
-        return Choice(best, tuning, tuple(self._candidates(best)))
+        return Choice(best, tuning, tuple(self._candidates(best)) if self.detailed else ())
 
     # -- the steps -------------------------------------------------------------------------------------------------
 
@@ -235,8 +235,11 @@ class Search:
         shown = [entry for entry in priced if entry[2] == best or entry in priced[:_SHOWN]]
         for gas, _, precision in shown:
             graph = self._graph(precision)
-            measured = self.bench.measure(graph) if self.detailed and graph is not None else None
-            yield Candidate(precision, gas, measured, self._is_good(precision))
+            measured = None if graph is None else self.bench.measure(graph)
+            good = measured is not None and self.goal.allows(
+                measured.samples - measured.kept, measured.largest, measured.samples
+            )
+            yield Candidate(precision, gas, measured, good)
 
     def _refusal(self) -> RangeError:
         """Say what can be reached, and what it would cost."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
 from ml2sc.ir import wad
-from ml2sc.ir.analysis import prove_intervals
+from ml2sc.ir.analysis import prove_intervals, real_bounds
 from ml2sc.ir.evaluate import evaluate_float
 from ml2sc.ir.graph import Graph
+from ml2sc.ir.ops.base import Bounds
 from ml2sc.ir.types import Array
 
 from .calibrate import Calibrate
@@ -73,10 +74,12 @@ class Tuning:
 
 
 class _Variant(NamedTuple):
-    """A calibrated float graph."""
+    """A calibrated float graph, with what is known of its tensors: their bounds, the means of what layers read."""
 
     graph: Graph
     calibrate: Calibrate
+    bounds: Mapping[str, Bounds]
+    means: dict[str, Array]
 
 
 class Workbench:
@@ -107,11 +110,12 @@ class Workbench:
     def passes(self, precision: Precision, tuning: Tuning) -> list[Pass]:
         """Return the passes that a tuning means, to be run on the float graph, in this order."""
         text, probe = str(precision), self._spread_out
-        calibrate = Calibrate(self.samples, self._variant(equalized=tuning.equalize).calibrate.spreads)
+        variant = self._variant(equalized=tuning.equalize)
+        calibrate = Calibrate(self.samples, variant.calibrate.spreads)
         found: list[Pass] = [Equalize()] if tuning.equalize else []
         found.append(calibrate)
         found += [ClipRanges(text, calibrate.spreads, probe)] if tuning.clip else []
-        found += [CorrectBias(text, probe)] if tuning.correct else []
+        found += [CorrectBias(text, probe, variant.means)] if tuning.correct else []
         return found
 
     def quantized(self, precision: Precision, tuning: Tuning) -> Graph:
@@ -125,8 +129,8 @@ class Workbench:
         if tuning.clip:
             ClipRanges(text, variant.calibrate.spreads, probe).run(graph)
         if tuning.correct:
-            CorrectBias(text, probe).run(graph)
-        quantized = quantize(graph, precision)
+            CorrectBias(text, probe, variant.means).run(graph)
+        quantized = quantize(graph, precision, variant.bounds, tentative=True)
         prove_intervals(quantized)
         wad.output_error_bound(quantized)
         return quantized
@@ -176,7 +180,7 @@ class Workbench:
         if equalized not in self._variants:
             graph, calibrate = self.graph.copy(), Calibrate(self.samples)
             run_pipeline(graph, [*([Equalize()] if equalized else []), calibrate])
-            self._variants[equalized] = _Variant(graph, calibrate)
+            self._variants[equalized] = _Variant(graph, calibrate, real_bounds(graph), {})
         return self._variants[equalized]
 
     def _asked(self, chosen: Array) -> list[tuple[Sample, Answer]]:

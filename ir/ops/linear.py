@@ -72,8 +72,9 @@ class LinearOp(OpDef):
         zero = tensor_at(inputs, 0).format.zero_point
         plus, minus = np.maximum(w.lo, 0), np.minimum(w.lo, 0)
         bias = 0 if len(bounds) < 3 or bounds[2] is None else as_python_ints(bounds[2].lo)
-        lo = exact_matmul(x.lo - zero, plus) + exact_matmul(x.hi - zero, minus) + bias
-        hi = exact_matmul(x.hi - zero, plus) + exact_matmul(x.lo - zero, minus) + bias
+        ends = np.stack([x.lo, x.hi]) - zero
+        above, below = exact_matmul(ends, plus), exact_matmul(ends, minus)
+        lo, hi = above[0] + below[1] + bias, above[1] + below[0] + bias
         return [Bounds(activate(node, lo).reshape(outputs[0].shape), activate(node, hi).reshape(outputs[0].shape))]
 
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:

@@ -30,6 +30,7 @@ from ml2sc.ir.wad import WAD, Rescale, element_width, input_rescale, output_resc
 from . import elementwise, functions, heads, linear, movement, piecewise
 from .context import LOWERINGS, DraftSection, Lowering, lower_node, lowering
 from .elementwise import at_least, at_most
+from .epilogue import Epilogue
 from .inputs import in_range, refuse
 from .plan import Activity, PlanOptions
 from .values import Packed, Value
@@ -66,14 +67,15 @@ def lower(graph: Graph, options: PlanOptions | None = None) -> Program:
     """
     options = options or PlanOptions()
     limit = (options.code_limit - (SIZES.updates if options.updatable else 0)) * _CODE_MARGIN
-    cheapest = _lower(graph, options)
+    epilogues: dict[str, Epilogue] = {}
+    cheapest = _lower(graph, options, epilogues)
     if (size := code_bytes(cheapest, SIZES)) <= limit:
         return cheapest
-    smallest = _lower(graph, dataclasses.replace(options, code_price=_CODE_PRICES[-1]))
+    smallest = _lower(graph, dataclasses.replace(options, code_price=_CODE_PRICES[-1]), epilogues)
     if (least := code_bytes(smallest, SIZES)) > limit:  # no price helps
         return cheapest if size < least else smallest
     for price in _CODE_PRICES[:-1]:
-        program = _lower(graph, dataclasses.replace(options, code_price=price))
+        program = _lower(graph, dataclasses.replace(options, code_price=price), epilogues)
         if code_bytes(program, SIZES) <= limit:
             return program
     return smallest
@@ -86,8 +88,8 @@ SIZES = Sizes(section=30, variable=3, assign=2, index=15, copy=90, loop=30)
 """Between what the compilers make of a program: all targets get the same one."""
 
 
-def _lower(graph: Graph, options: PlanOptions) -> Program:
-    context = Lowering(graph, options)
+def _lower(graph: Graph, options: PlanOptions, epilogues: dict[str, Epilogue]) -> Program:
+    context = Lowering(graph, options, epilogues)
     quantize = DraftSection(
         "quantize", "WAD values to the integers of the packed input", [], predict=True, classify=True
     )

@@ -31,6 +31,7 @@ from ml2sc.ir.program import (
 from ml2sc.ir.types import Array
 from ml2sc.registry import Registry
 
+from .epilogue import Epilogue
 from .plan import LanePlan, PlanOptions
 from .values import Laned, Packed, Run, Scalars, Value, runs
 
@@ -65,11 +66,13 @@ class Lowering:
     Args:
         graph: A quantised graph with proved intervals.
         options: What the planner is told.
+        epilogues: By layer, what happens to its sums: found once for all lowerings of the graph.
     """
 
-    def __init__(self, graph: Graph, options: PlanOptions) -> None:
+    def __init__(self, graph: Graph, options: PlanOptions, epilogues: dict[str, Epilogue]) -> None:
         self.graph = graph
         self.options = options
+        self.epilogues = epilogues
         self.buffers: dict[str, int] = {}
         self.segments: dict[str, Segment] = {}
         self.sections: list[DraftSection] = []

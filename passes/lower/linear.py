@@ -19,7 +19,9 @@ from .values import Laned, Source, Value
 def lower_gemm(context: Lowering, node: Node) -> None:
     """Emit one section a row of the layer's input (one, as a rule)."""
     graph = context.graph
-    epilogue = find_epilogue(graph, node)
+    if node.name not in context.epilogues:
+        context.epilogues[node.name] = find_epilogue(graph, node)
+    epilogue = context.epilogues[node.name]
     x, w = graph.tensor(node.inputs[0]), graph.tensor(node.inputs[1])
     c = graph.tensor(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
     assert w.data is not None and x.interval is not None
@@ -50,24 +52,21 @@ def _gather_rows(
         elements = np.flatnonzero(value.which == index)
         if not elements.size:
             continue
-        by_position: dict[int, Array] = {}
-        element_at: dict[int, int] = {}
-        for element in elements:
-            position = int(value.where[element])
-            row = weights[element]
-            by_position[position] = by_position[position] + row if position in by_position else row
-            element_at[position] = int(element)
+        where = value.where[elements].astype(np.int64)
         offset = source.offset - zero_point
         common = interval.lo == zero_point and offset == 0
-        for first, last in _spans(sorted(by_position), source):
-            zero = np.zeros(weights.shape[1], dtype=weights.dtype)
-            block = np.array([by_position.get(p, zero) for p in range(first, last)], dtype=weights.dtype)
+        positions = np.unique(where).tolist()
+        for first, last in _spans(positions, source):
+            inside = (first <= where) & (where < last)
+            block = np.zeros((last - first, weights.shape[1]), dtype=weights.dtype)
+            if len(where) == len(positions):
+                block[where[inside] - first] = weights[elements[inside]]
+            else:  # an element comes several times
+                np.add.at(block, where[inside] - first, weights[elements[inside]])
             live = None
             if observed is not None:
                 live = np.zeros((len(observed), last - first), dtype=bool)
-                for p in range(first, last):
-                    if p in element_at:
-                        live[:, p - first] = observed[:, element_at[p]] != source.offset
+                live[:, where[inside] - first] = observed[:, elements[inside]] != source.offset
             yield Rows(source, first, block, offset * as_python_ints(block.sum(axis=0)), common, live)
 
 

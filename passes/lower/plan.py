@@ -6,7 +6,9 @@ spread over the inferences that `--optimize` assumes.
 
 from __future__ import annotations
 
+import functools
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -76,7 +78,7 @@ class Activity:
     """
 
     element: float
-    parts: Mapping[int, float]
+    parts: Mapping[int, float] = field(hash=False)
     word: float
 
     def __str__(self) -> str:
@@ -176,7 +178,7 @@ class Layer:
     unit: int = 1
     mixed: bool = False
     activity: Activity = DENSE
-    force: Mapping[str, object] = field(default_factory=dict)
+    force: Mapping[str, object] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,17 +273,25 @@ def plan_linear(layer: Layer, options: PlanOptions) -> LanePlan:
             node=layer.name,
             hint="narrow the input range (--input-range), or choose a narrower --precision",
         )
-    plans = list(candidates(layer, options))
-    if layer.force:
-        plans = [plan for plan in plans if _as_forced(plan, layer.force)]
-    if not plans:
+    best, least = None, math.inf
+    for inference, plan in _priced(layer, options.weights, options.unroll, options.literals, options.updatable):
+        if inference < least:  # what else it costs comes on top
+            deployment = deployment_gas(plan, layer) + options.updates * weights_gas(plan, layer)
+            price = inference + deployment / options.calls
+            price += options.code_price * code_bytes(plan, layer)
+            if price < least:
+                best, least = plan, price
+    if best is None:
         raise RangeError(f"no plan has {dict(layer.force)}", node=layer.name)
-    return min(plans, key=lambda plan: _price(plan, layer, options))
+    return best
 
 
-def _price(plan: LanePlan, layer: Layer, options: PlanOptions) -> float:
-    deployment = deployment_gas(plan, layer) + options.updates * weights_gas(plan, layer)
-    return inference_gas(plan, layer) + deployment / options.calls + options.code_price * code_bytes(plan, layer)
+@functools.lru_cache(maxsize=64)
+def _priced(layer: Layer, weights: str, unroll: int, literals: bool, updatable: bool) -> list[tuple[float, LanePlan]]:
+    """Return the ways to compute a layer with the gas of an inference: the same for all prices of a byte of code."""
+    options = PlanOptions(weights=weights, unroll=unroll, literals=literals, updatable=updatable)
+    plans = (plan for plan in candidates(layer, options) if _as_forced(plan, layer.force))
+    return [(inference_gas(plan, layer), plan) for plan in plans]
 
 
 def _as_forced(plan: LanePlan, force: Mapping[str, object]) -> bool:

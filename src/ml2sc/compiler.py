@@ -406,7 +406,7 @@ def _with_forecast(artifact: Artifact) -> Artifact:
 def _layer_inputs(graph: Graph, samples: Sequence[Sample]) -> dict[str, Array]:
     """Return the integers that layers read for samples, by tensor: (samples, elements)."""
     read = {node.inputs[0] for node in graph if node.op_type in {"Gemm", "FusedGemm"}}
-    runs = evaluate_samples(graph, (wad.quantize_inputs(graph, sample) for sample in samples))
+    runs = evaluate_samples(graph, wad.quantize_samples(graph, samples))
     return {name: np.array([run[name].ravel() for run in runs]) for name in read}
 
 

@@ -109,6 +109,8 @@ def test_pack() -> None:
 def test_quantize_inputs() -> None:
     q = wad.quantize_inputs(graph_of(BYTE), {"x0": np.array([[0.125], [1e6]])})
     assert q["x0"].tolist() == [101, 255]
+    both = wad.quantize_samples(graph_of(BYTE), [{"x0": np.array([0.125, 1e6])}, {"x0": np.array([-1e6, 0.0])}])
+    assert [sample["x0"].tolist() for sample in both] == [[101, 255], [0, 100]]
 
 
 @pytest.mark.parametrize("fmt", [BYTE, FixedPoint(33, True, Fraction(1, 1 << 20))])

@@ -12,6 +12,7 @@ from ml2sc.ir.evaluate import evaluate_float
 from ml2sc.ir.graph import Graph
 from ml2sc.ir.parser import parse_graph
 from ml2sc.ir.printer import print_graph
+from ml2sc.ir.types import Array
 from ml2sc.passes.correct_bias import CorrectBias
 from ml2sc.passes.precision import Integer
 from ml2sc.passes.quantize import quantize
@@ -76,3 +77,13 @@ def test_nothing_to_correct() -> None:
     assert not CorrectBias("w2a8", SAMPLES[:15]).run(graph), "too few samples"
     with pytest.raises(UsageError, match="needs a precision"):
         CorrectBias("auto", SAMPLES).run(graph)
+
+
+def test_means_that_are_known_are_not_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    means: dict[str, Array] = {}
+    first, second = parse_graph(BEFORE), parse_graph(BEFORE)
+    CorrectBias("w2a8", SAMPLES, means).run(first)
+    np.testing.assert_allclose(means["x"], [[1.0, 0.5, 1.0]])
+    monkeypatch.delattr("ml2sc.passes.correct_bias.evaluate_float")
+    CorrectBias("w2a8", SAMPLES, means).run(second)
+    assert print_graph(second) == print_graph(first)

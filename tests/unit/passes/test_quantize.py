@@ -172,6 +172,15 @@ def test_stated_errors_hold(precision: Precision) -> None:
                 assert off <= result.errors[name], name
 
 
+def test_a_graph_that_is_only_looked_at_is_the_same_but_for_the_lesser_bound() -> None:
+    graph = parse_graph(TWO_LAYERS)
+    graph.observed = {"h": (0.0, 1.0)}
+    known, looked_at = (quantize(graph, Integer(8, 8), tentative=tentative) for tentative in (False, True))
+    assert print_graph(looked_at) == print_graph(known)
+    assert looked_at.errors == known.errors == looked_at.unsaturated_errors
+    assert known.unsaturated_errors["y"] < known.errors["y"]
+
+
 @pytest.mark.parametrize(
     ("precision", "range_"),
     [(Integer(32, 32), (-1e25, 1e25)), (Binary(100, 27), (-1e30, 1e30)), (Binary(0, 90), (0, 1))],

@@ -40,7 +40,7 @@ def found(second: float, samples: list[list[float]], goal: Goal | None = None, *
         graph.decision = None
         graph.prune()
     bench = Workbench(graph, [{"x": np.array([s])} for s in samples])
-    return Search(bench, goal or Goal(), bits, lambda _: None).run()
+    return Search(bench, goal or Goal(), bits, lambda _: None, detailed=True).run()
 
 
 def test_bits_go_as_far_down_as_the_decisions_allow() -> None:
@@ -51,6 +51,14 @@ def test_bits_go_as_far_down_as_the_decisions_allow() -> None:
     assert taken.good
     assert choice.precision != Integer(8, 8)
     assert found(0.2, samples) == choice, "the same data gives the same formats"
+
+
+def test_runners_up_are_measured_if_somebody_asks() -> None:
+    samples = [{"x": np.array([s])} for s in np.random.default_rng(0).uniform(-1, 1, (40, 2))]
+    bench = Workbench(parse_graph(SCORES.format(second=0.9)), samples)
+    quick, full = (Search(bench, Goal(), bits, lambda _: None, detailed=d).run() for d in (False, True))
+    assert (quick.precision, quick.tuning, quick.candidates) == (full.precision, full.tuning, ())
+    assert {(c.good, c.measured.kept == 40) for c in full.candidates if c.measured} == {(True, True), (False, False)}
 
 
 def test_what_is_not_held_in_memory_counts_as_much(monkeypatch: pytest.MonkeyPatch) -> None:
