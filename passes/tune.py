@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -101,8 +102,7 @@ class Workbench:
         self.graph, self.samples = graph, samples
         margins = np.fromiter((_margin(graph, sample) for sample in samples), np.float64, len(samples))
         order = np.argsort(margins, kind="stable")
-        self._rest = np.sort(order[HELD:])
-        self._closest = self._asked(order[:HELD])
+        self._first, self._rest = order[:HELD], np.sort(order[HELD:])
         self._probe = self._asked(order[:: stride(samples)])
         self._spread_out = spread_out(samples)
         self._variants: dict[bool, _Variant] = {}
@@ -182,6 +182,10 @@ class Workbench:
             run_pipeline(graph, [*([Equalize()] if equalized else []), calibrate])
             self._variants[equalized] = _Variant(graph, calibrate, real_bounds(graph), {})
         return self._variants[equalized]
+
+    @cached_property
+    def _closest(self) -> list[tuple[Sample, Answer]]:
+        return self._asked(self._first)
 
     def _asked(self, chosen: Array) -> list[tuple[Sample, Answer]]:
         samples = pick(self.samples, chosen.tolist())
