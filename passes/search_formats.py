@@ -91,7 +91,8 @@ class Search:
     progress: Callable[[int], None] = lambda count: None
     plain: bool = False
     detailed: bool = False
-    _graphs: dict[tuple[Precision, bool], Graph | None] = field(default_factory=dict)
+    _tried: set[tuple[Precision, bool]] = field(default_factory=set)
+    _last: tuple[tuple[Precision, bool], Graph | None] | None = None
     _gas: dict[Precision, int | None] = field(default_factory=dict)
     _good: dict[Precision, bool] = field(default_factory=dict)
     _tuning: Tuning = field(default_factory=Tuning)
@@ -197,18 +198,24 @@ class Search:
     # -- what is known of a precision ------------------------------------------------------------------------------
 
     def _graph(self, precision: Precision, *, correct: bool = True) -> Graph | None:
-        """Return the quantised graph; without corrected biases, which cost time, it has much the same gas."""
+        """Return the quantised graph; without corrected biases, which cost time, it has much the same gas.
+
+        Only the last one is kept: of a large model they are large.
+        """
         correct = correct and not self.plain
         key = precision, correct
-        if key not in self._graphs:
+        if self._last is None or self._last[0] != key:
             tuning = Tuning() if isinstance(precision, Binary) else replace(self._tuning, correct=correct)
+            graph = None
             try:
-                self._graphs[key] = self.bench.quantized(precision, tuning)
+                graph = self.bench.quantized(precision, tuning)
             except Ml2scError as error:
-                self.say(f"{precision}: {error.message}")
-                self._graphs[key] = None
-            self.progress(len(self._graphs))
-        return self._graphs[key]
+                if key not in self._tried:
+                    self.say(f"{precision}: {error.message}")
+            self._last = key, graph
+            self._tried.add(key)
+            self.progress(len(self._tried))
+        return self._last[1]
 
     def _price(self, precision: Precision) -> int:
         """Return the predicted gas; a format that cannot be compiled is too dear."""

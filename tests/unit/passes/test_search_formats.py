@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
@@ -59,6 +62,21 @@ def test_runners_up_are_measured_if_somebody_asks() -> None:
     quick, full = (Search(bench, Goal(), bits, lambda _: None, detailed=d).run() for d in (False, True))
     assert (quick.precision, quick.tuning, quick.candidates) == (full.precision, full.tuning, ())
     assert {(c.good, c.measured.kept == 40) for c in full.candidates if c.measured} == {(True, True), (False, False)}
+
+
+def test_graphs_of_formats_that_were_tried_are_let_go() -> None:
+    seen: list[weakref.ref[Graph]] = []
+
+    def gas(graph: Graph) -> int:
+        seen.append(weakref.ref(graph))
+        if len(seen) == 10:
+            gc.collect()
+            assert sum(ref() is not None for ref in seen) == 1
+        return bits(graph)
+
+    samples = [{"x": np.array([s])} for s in np.random.default_rng(0).uniform(-1, 1, (40, 2))]
+    Search(Workbench(parse_graph(SCORES.format(second=0.9)), samples), Goal(), gas, lambda _: None).run()
+    assert len(seen) >= 10
 
 
 def test_what_is_not_held_in_memory_counts_as_much(monkeypatch: pytest.MonkeyPatch) -> None:
