@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,7 +18,8 @@ from .quantizer import Quantizer
 DEQUANTIZE_ERROR = 2.0**-51
 """Relative error of scale · q in float64 where the scale is no power of two (for those it is exact)."""
 
-_SAFE_DOUBLE, _SAFE = 1 << 53, 1 << 62
+_DOUBLE_BITS = 53
+"""float64 holds integers of so many bits."""
 
 
 def widened(bounds: Bounds, magnitude: Array) -> Bounds:
@@ -29,17 +31,33 @@ def widened(bounds: Bounds, magnitude: Array) -> Bounds:
 def exact_matmul(x: Array, w: Array) -> Array:
     """Return x @ w on integers, exactly, as Python ints.
 
-    It is computed in float64 (which is fast) or int64 where no partial sum can leave what these hold exactly.
+    It is computed in float64, which is fast and exact below 2^53: what is larger is taken apart first. Of weights that
+    int64 does not hold that takes longer than the products themselves.
     """
     top_x = max((abs(int(v)) for v in (x.max(), x.min())), default=0)
     top_w = max((abs(int(v)) for v in (w.max(), w.min())), default=0)
-    largest = max(top_x, 1) * max(top_w, 1) * w.shape[0]
-    if largest < _SAFE_DOUBLE:
-        return as_python_ints((x.astype(np.float64) @ w.astype(np.float64)).astype(np.int64))
-    if largest < _SAFE:
-        return as_python_ints(x.astype(np.int64) @ w.astype(np.int64))
-    product: Array = as_python_ints(x) @ as_python_ints(w)
+    if max(top_x, 1) * max(top_w, 1) * w.shape[0] < 1 << _DOUBLE_BITS:
+        return _matmul(x, w)
+    if w.dtype != np.int64:
+        python: Array = as_python_ints(x) @ as_python_ints(w)
+        return python
+    bits = (_DOUBLE_BITS - w.shape[0].bit_length()) // 2
+    limbs_x, limbs_w = _limbs(as_python_ints(x), top_x, bits), _limbs(w, top_w, bits)
+    places = itertools.product(range(len(limbs_x)), range(len(limbs_w)))
+    product: Array = sum(_matmul(limbs_x[i], limbs_w[j]) << bits * (i + j) for i, j in places)
     return product
+
+
+def _matmul(x: Array, w: Array) -> Array:
+    """Return x @ w where no partial sum leaves what float64 holds exactly."""
+    return as_python_ints((x.astype(np.float64) @ w.astype(np.float64)).astype(np.int64))
+
+
+def _limbs(values: Array, top: int, bits: int) -> list[Array]:
+    """Return integers in parts of so many bits, the lowest first; the highest has the sign."""
+    count = max(-(-top.bit_length() // bits), 1)
+    lower = [values >> bits * k & (1 << bits) - 1 for k in range(count - 1)]
+    return [*lower, values >> bits * (count - 1)]
 
 
 class LinearOp(OpDef):
