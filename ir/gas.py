@@ -8,7 +8,7 @@ the contract's frame; each target's own, see `Costs`), and the transaction aroun
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -265,10 +265,6 @@ class Costs:
         """Return the gas of calling a section's function."""
         return self.section_call
 
-    def called_once(self, section: Section) -> bool:
-        """Return whether there is but one call of a section's function, from `predict` or from `classify`."""
-        return section.predict + (section.classify and self.program.has_decision) == 1
-
     def begin(self, section: Section) -> None:
         """Get ready for a section: find the variables whose value is used just once, where it is left on the stack."""
         reads = reads_of(section.body)
@@ -292,9 +288,12 @@ class Costs:
     def body(self, statements: Iterable[Statement]) -> float:
         """Return the gas of statements, one after the other."""
         gas, self._top = 0.0, ""
-        for statement in statements:
+        code = tuple(statements)
+        for position, statement in enumerate(code):
             gas += self.statement(statement)
             self._top = statement.name if isinstance(statement, Let | Assign) else ""
+            if isinstance(statement, Assign) and _passes(statement.name, code[:position], code[position + 1 :]):
+                gas -= SWAP
         return gas
 
     def statement(self, statement: Statement) -> float:
@@ -433,6 +432,14 @@ class Costs:
         """Return the gas of the address of a word of a buffer."""
         fixed = PUSH + DUP + 3
         return fixed if isinstance(index, Const) else self.expr(index) + fixed + PUSH + 3
+
+
+def _passes(name: str, before: Sequence[Statement], after: Sequence[Statement]) -> bool:
+    """Return whether a variable of a block is used up by the statement that follows its last assignment."""
+    match after:
+        case (Let(other, value) | Assign(other, value), *_) if other != name and uses(value, name):
+            return reads_of(after)[name] == 1 and any(isinstance(s, Let) and s.name == name for s in before)
+    return False
 
 
 def reads_of(body: Iterable[Statement]) -> Counter[str]:

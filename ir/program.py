@@ -326,6 +326,10 @@ class Program:
         yield from self.layers
         yield self.dequantize
 
+    def calls(self, section: Section) -> int:
+        """Return how many of `predict` and `classify` call a section."""
+        return section.predict + (section.classify and self.has_decision)
+
     @property
     def updatable(self) -> bool:
         """Whether the data contracts can be replaced by others."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from ml2sc.ir.gas import DUP, MEMORY, PUSH, PUSH_ZERO, SWAP, WORD, Costs, reads_of, uses
+from ml2sc.ir.gas import DUP, MEMORY, PUSH, PUSH_ZERO, SWAP, WORD, Costs, uses
 from ml2sc.ir.program import (
     Apply,
     Assign,
@@ -29,7 +29,7 @@ from ml2sc.ir.program import (
 
 from .memory import INPUT, memory_map
 from .printer import Pointer, _affine, _pointer
-from .stack import HELD, REACH, crowded_out, peak, reads_memory, shared
+from .stack import HELD, REACH, crowded, peak, reads_memory
 
 
 class SolidityCosts(Costs):
@@ -51,7 +51,6 @@ class SolidityCosts(Costs):
         self.memory = memory_map(program)
         self._pointers: dict[str, Pointer] = {}
         self._again: dict[str, Expr] = {}
-        self._spilled: set[str] = set()
         self._reads: Counter[Expr] = Counter()
         self._known: set[Expr] = set()
 
@@ -65,17 +64,14 @@ class SolidityCosts(Costs):
         return super().frame_gas() + encoded
 
     def call(self, section: Section) -> float:
-        return 0 if self.called_once(section) else super().call(section)  # there it is, then, without a call
+        return 0 if self.program.calls(section) == 1 else super().call(section)  # there it is, then, without a call
 
     def begin(self, section: Section) -> None:
         super().begin(section)
         self._pointers = {}
-        self._read_often = reads_of(section.body)
-        self._again = _cheap(section) if peak(section.body) + HELD > REACH else {}
-        out = set() if self._again else crowded_out(section.body)
-        self._crowded = bool(self._again or out)
-        spilled = shared(section.body)
-        self._spilled = out | (spilled if len(spilled) + HELD > REACH else set())
+        held = 0 if self.program.calls(section) == 1 else HELD
+        out_of_reach = not crowded(self.program) and peak(section.body) + held > REACH
+        self._again = _cheap(section) if out_of_reach else {}
 
     def body(self, statements: Iterable[Statement]) -> float:
         # what was read before a jump is read again after it
@@ -109,7 +105,7 @@ class SolidityCosts(Costs):
             return super().expr(expr)
         if self._reads[expr] > 2:
             return DUP
-        no_room = self._crowded and isinstance(expr, Load)
+        no_room = self._again and isinstance(expr, Load)
         return DUP + 2 * SWAP + (PUSH + MEMORY if no_room else 0)
 
     def _once(self, expr: Apply) -> float:
@@ -122,22 +118,15 @@ class SolidityCosts(Costs):
         return gas
 
     def assign(self, assign: Assign) -> float:
-        if any(uses(assign.value, name) for name in self._spilled) and not reads_memory(assign.value):
-            # no room to keep the sum either: it is computed where it is read, for its sign and for its value
-            return self._read_often[assign.name] * (self.expr(assign.value) - DUP)
         gas = super().assign(assign)
         if self._again and isinstance(assign.value, Apply) and assign.value.op is OpCode.SHL:
             gas += 2 * (PUSH + MEMORY)  # a word that is shifted from part to part lives in memory, then
         return gas
 
     def let(self, let: Let) -> float:
-        if let.name in self._spilled:  # into memory, and so is `m`
-            return super().let(let) + PUSH + MEMORY + MEMORY
         return 0 if let.name in self._again else super().let(let)
 
     def variable(self, name: str) -> float:
-        if name in self._spilled:
-            return PUSH + MEMORY
         return self.expr(self._again[name]) if name in self._again else super().variable(name)
 
     def loop(self, loop: For) -> float:

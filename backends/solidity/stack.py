@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from itertools import accumulate
 
 from ml2sc.ir.gas import uses
 from ml2sc.ir.program import (
@@ -32,12 +31,14 @@ REACH = 16
 """Places on the stack that DUP and SWAP reach."""
 HELD = 1
 """Of these, a section's return address."""
+_GATHERED = 19
+"""Values of sums that solc still puts in reach. Found by trial: more of them are cheaper if the sums stay in place."""
 _MORE_SPILLS = 8
 
 
 def spills(program: Program) -> int:
     """Estimate how many words of memory solc's own variables take: as if all in scope at once had no other place."""
-    return _MORE_SPILLS + max(max(_visible(s.body), len(shared(s.body))) for s in program.sections())
+    return _MORE_SPILLS + max(_visible(s.body) for s in program.sections())
 
 
 def _visible(body: Iterable[Statement]) -> int:
@@ -54,71 +55,73 @@ def _visible(body: Iterable[Statement]) -> int:
     return max(most, declared)
 
 
-def shared(body: tuple[Statement, ...], *, gathered: bool = True) -> set[str]:
-    """Return the variables that several sums of straight code use.
+def crowded(program: Program) -> bool:
+    """Return whether straight code adds up more values than can be put in reach, if each sum is gathered at its end."""
+    return any(_gathered(code) > _GATHERED for section in program.sections() for code in _straight(section.body))
 
-    Args:
-        body: The code.
-        gathered: Only sums that read no memory: solc gathers each where it is used, and its terms live on to there.
+
+def _gathered(code: list[Let | Assign]) -> int:
+    """Return how many values there are at the end of straight code: its sums, and what is read before and lives on.
+
+    These are words of memory, which are read in their order, and variables of several sums. The terms of a sum that is
+    alone are used up as they are read.
     """
-    body = tuple(_straight(body))
-    sums = [s for s in body if isinstance(s, Assign) and uses(s.value, s.name)]
-    sums = [s for s in sums if not (gathered and reads_memory(s.value))]
-    read = Counter(p.name for s in sums for p in subexpressions(s.value) if isinstance(p, Var) and p.name != s.name)
-    return {s.name for s in body if isinstance(s, Let) and read[s.name] > 1} - {s.name for s in sums}
-
-
-def crowded_out(body: tuple[Statement, ...]) -> set[str]:
-    """Return the variables of sums that go to memory because their code takes too many words of memory apart."""
-    codes = [body, *(s.body for s in walk(body) if isinstance(s, For))]
-    return {name for code in codes if _reached(code) >= REACH for name in shared(code, gathered=False)}
-
-
-def _reached(body: tuple[Statement, ...]) -> int:
-    """Return how many values, at most, straight code has to reach at once; 0 if it takes no word of memory apart.
-
-    Such a word is read once and kept, like a variable. What the code does not use may lie deeper.
-    """
-    spans: dict[tuple[Expr, int], tuple[int, int]] = {}
-    declared: set[Expr] = set()
-    writes = 0  # what memory holds may be another value after each
-    for position, statement in enumerate(s for s in _straight(body) if not isinstance(s, For | If)):
-        for part in _values(statement):
-            key = part, writes if isinstance(part, Load) else 0
-            spans[key] = spans.get(key, (position, position))[0], position
-        if isinstance(statement, Let):
-            declared.add(Var(statement.name))
-        writes += isinstance(statement, Store | CopySegment)
-    words = [span for (part, _), span in spans.items() if isinstance(part, Load) and span[0] < span[1]]
-    if not words:
+    sums = [s for s in code if isinstance(s, Assign) and uses(s.value, s.name)]
+    names = {s.name for s in sums}
+    if len(names) < 2:
         return 0
-    outside = sum(isinstance(part, Var) and part not in declared for part, _ in spans)
-    changes = Counter[int]()
-    for first, last in (*words, *(span for (part, _), span in spans.items() if part in declared)):
-        changes[first] += 1
-        changes[last] -= 1
-    return outside + max(accumulate(number for _, number in sorted(changes.items())))
+    parts = [p for s in sums for p in subexpressions(s.value) if p != Var(s.name)]
+    read = Counter(p.name for p in parts if isinstance(p, Var))
+    lets = [s for s in code if isinstance(s, Let) and read[s.name]]
+    kept = [s for s in lets if read[s.name] > 1 or reads_memory(s.value)]
+    return len(names) + len(kept) + len({p for p in parts if isinstance(p, Load | LoadInput)})
 
 
-def _values(statement: Statement) -> Iterator[Expr]:
-    """Iterate over the variables and the words of memory that a statement uses or gives a value."""
-    if isinstance(statement, Let | Assign):
-        yield Var(statement.name)
-    yield from (p for e in expressions(statement) for p in subexpressions(e) if isinstance(p, Var | Load))
+def forwarded(program: Program) -> bool:
+    """Return whether more words than are in reach wait, at once, in known places of memory for later layers to read.
+
+    Functions that are called once are placed one after another; solc then knows the words they leave.
+    """
+    waiting = Counter[int]()
+    known: dict[Load, int] = {}  # up to which function each word's wait is counted
+    for position, section in enumerate(s for s in program.sections() if program.calls(s) == 1):
+        for statement in walk(section.body):
+            for word in known.keys() & {p for e in expressions(statement) for p in subexpressions(e)}:
+                waiting.update(range(known[word], position))
+                known[word] = position
+            match statement:
+                case For() | CopySegment():
+                    known.clear()
+                case Store(buffer, Const() as index):
+                    known[Load(buffer, index)] = position
+    return max(waiting.values(), default=0) > REACH
+
+
+def _straight(body: Iterable[Statement]) -> Iterator[list[Let | Assign]]:
+    """Iterate over what is declared and assigned between two jumps. solc sees no blocks."""
+    code: list[Let | Assign] = []
+    for statement in _flat(body):
+        match statement:
+            case Let() | Assign():
+                code.append(statement)
+            case For(body=inner) | If(body=inner):
+                yield code
+                code = []
+                yield from _straight(inner)
+    yield code
+
+
+def _flat(body: Iterable[Statement]) -> Iterator[Statement]:
+    for statement in body:
+        if isinstance(statement, Block):
+            yield from _flat(statement.body)
+        else:
+            yield statement
 
 
 def reads_memory(expr: Expr) -> bool:
     """Return whether an expression depends on memory."""
     return any(isinstance(part, Load | LoadInput | WadInput) for part in subexpressions(expr))
-
-
-def _straight(body: Iterable[Statement]) -> Iterator[Statement]:
-    """Iterate over statements, those of blocks among them: solc sees no blocks."""
-    for statement in body:
-        if isinstance(statement, Block):
-            yield from _straight(statement.body)
-        else:
-            yield statement
 
 
 def _assigned(body: Iterable[Statement]) -> set[str]:

@@ -137,7 +137,7 @@ class VyperCosts(Costs):
         return self.call(section) + gas + self._run(self._parsed(section))
 
     def call(self, section: Section) -> float:
-        return 0 if self.venom and self.called_once(section) else super().call(section) + PUSH
+        return 0 if self.venom and self.program.calls(section) == 1 else super().call(section) + PUSH
 
     def _passed(self, words: int) -> int:
         """Return what copying an array to a function's frame, or from it, costs: venom passes one word on the stack."""

@@ -51,7 +51,7 @@ def lower_map(context: Lowering, node: Node, compute: Compute, *, note: str = ""
     draft = context.section(node, f"{node.op_type}, {output.size} values")
     if note:
         draft.body.append(Note(note))
-    dynamic = [t for t in tensors if t.data is None]
+    dynamic = list({t.name: t for t in tensors if t.data is None}.values())  # what is there twice is read once
     constants = [t for t in tensors if t.data is not None]
     values = [context.scalars(_broadcast(context.values[t.name], t, output), draft) for t in dynamic]
     arrays = [np.broadcast_to(as_python_ints(t.data), output.shape).ravel() for t in constants if t.data is not None]

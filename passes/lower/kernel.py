@@ -53,8 +53,10 @@ from .finish import Finish
 from .plan import ASSUMED, BYTES, DENSE, PART_SIZES, Activity, LanePlan, Layer, plan_linear
 from .values import Laned, Packed, Source, Value
 
-_TOGETHER = 4
-"""Inputs whose products are added in one expression: the accumulator is fetched and put back once for all."""
+_TOGETHER = (4, 2, 1)
+"""Inputs whose products are added in one expression, if there is room on the stack."""
+_REACH = 16
+"""Places on the stack that DUP and SWAP reach."""
 _PAIR_BITS = 16
 _PAIR_WORDS = ((1 << _PAIR_BITS) - 1) // (2 * 255)
 """Words whose bytes can be added up in sixteen lanes of a word."""
@@ -431,9 +433,9 @@ class Kernel:
             for k, x in inputs.items():
                 body.append(Block((Let(f"x{k}", x), If(Var(f"x{k}"), self._products(k, weights)))))
             return tuple(body)
-        numbers = list(inputs)
-        for start in range(0, len(numbers), _TOGETHER):
-            together = numbers[start : start + _TOGETHER]
+        numbers, size = list(inputs), self._together
+        for start in range(0, len(numbers), size):
+            together = numbers[start : start + size]
             if self.accumulators == 1 and not self._counts_inputs:
                 body.append(_summed(0, [(inputs[k], self._weight(k, 0, weights)) for k in together]))
                 continue
@@ -445,6 +447,23 @@ class Kernel:
             block += [self._counted(k) for k in together if self._counts_inputs]
             body.append(Block(tuple(block)))
         return tuple(body)
+
+    @property
+    def _together(self) -> int:
+        """Inputs whose products are added in one expression: the accumulator is fetched and put back once for all.
+
+        In a loop over blocks of outputs less room is left for them and the weight words that accumulators share: it has
+        as many of these as can be, two variables of each loop, a word of inputs, and their sum. Parts in a loop of
+        their own are short.
+        """
+        plan = self.plan
+        taken = plan.accumulators + 2 + 2 * (self.rows > plan.round_rows) + 1 + plan.masked
+
+        def fits(inputs: int) -> bool:
+            words = -(-inputs // plan.word_rows) if plan.fields > 1 else 0
+            return plan.blocks == 1 or plan.loop_parts or taken + inputs + words <= _REACH
+
+        return next((size for size in _TOGETHER if fits(size)), 1)
 
     def _products(self, k: int, weights: _Weights) -> tuple[Statement, ...]:
         """Add the products of one input, x, to every accumulator."""

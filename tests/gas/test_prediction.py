@@ -6,16 +6,14 @@ few of every run. What compilers fold away, as a layer that always gives the sam
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 from support.contracts import packed_and_wads
+from support.networks import dense
 from support.prediction import check_stated
 from support.random_models import Limits, seeded_case
 
@@ -52,31 +50,12 @@ def test_random_models(seed: int, target: str, toolchain: ml2sc.Toolchain) -> No
     check(artifact, packed_and_wads(artifact, case.samples[:2])[0], toolchain)
 
 
-def dense(*widths: int, activation: str = "Relu") -> onnx.ModelProto:
-    """Return a stack of dense layers with an activation between."""
-    rng = np.random.default_rng(sum(widths))
-    nodes, constants, last = [], [], "x"
-    for index, (k, n) in enumerate(itertools.pairwise(widths)):
-        weights = {f"w{index}": rng.normal(size=(k, n)) / k**0.5, f"c{index}": rng.normal(size=n) / 4}
-        constants += [numpy_helper.from_array(a.astype(np.float32), name) for name, a in weights.items()]
-        nodes.append(helper.make_node("Gemm", [last, f"w{index}", f"c{index}"], [last := f"g{index}"]))
-        if index < len(widths) - 2:
-            nodes.append(helper.make_node(activation, [last], [last := f"h{index}"]))
-    graph = helper.make_graph(
-        nodes,
-        "dense",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, widths[0]])],
-        [helper.make_tensor_value_info(last, TensorProto.FLOAT, [1, widths[-1]])],
-        constants,
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-
-
 @pytest.mark.parametrize(
     ("target", "widths", "options"),
     [
         ("solidity", (90, 50, 3), {"precision": "int8"}),
         ("solidity", (150, 21, 7), {"precision": "w4a8"}),
+        ("solidity", (8, 128, 3), {"precision": "int8"}),
         ("solidity", (45, 30, 4), {"precision": "q15.16"}),
         ("solidity", (70, 44, 5), {"precision": "int8", "optimize": "deploy"}),
         ("solidity", (130, 12, 20, 2), {"precision": "w4a8", "optimize": "balanced"}),

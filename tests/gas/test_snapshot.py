@@ -67,7 +67,11 @@ def compiled(folder: Path, target: str, precision: str) -> Artifact:
 
 def head(artifact: Artifact) -> dict[str, Any]:
     """Return what a figure depends on besides our code."""
-    settings = artifact.compiler_input["settings"]
+    settings = dict(artifact.compiler_input["settings"])
+    if "optimizer" in settings:  # without its steps, which are chosen for each contract
+        details = settings["optimizer"]["details"].items()
+        settings["optimizer"] = {**settings["optimizer"], "details": {k: v for k, v in details if isinstance(v, bool)}}
+        settings["optimizer"]["details"].pop("yul", None)
     return {
         "compiler": artifact.manifest["toolchain"]["compiler"].split("+")[0],
         "settings": {key: settings[key] for key in ("evmVersion", "optimizer", "optimize", "viaIR") if key in settings},
