@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from fractions import Fraction
 from functools import cached_property
+from typing import overload
 
 WORD = 1 << 256
 MASK = WORD - 1
@@ -213,6 +214,39 @@ class Storage(Enum):
     DATA = "data"
 
 
+class LaterWords(Sequence[int]):
+    """Words that are put together when one of them is asked for: of most programs that are compared nobody does.
+
+    Args:
+        count: Number of words.
+        make: Returns them.
+    """
+
+    def __init__(self, count: int, make: Callable[[], Sequence[int]]) -> None:
+        self._count, self._make = count, make
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> int: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[int]: ...
+
+    def __getitem__(self, index: int | slice) -> int | Sequence[int]:
+        return self._words[index]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._words)
+
+    @cached_property
+    def _words(self) -> Sequence[int]:
+        made = self._make()
+        del self._make  # and what it holds
+        return made
+
+
 @dataclass(frozen=True)
 class Segment:
     """Constant words.
@@ -223,7 +257,7 @@ class Segment:
         per_contract: Words in each data contract but the last (a multiple of what one `CopySegment` reads).
     """
 
-    words: tuple[int, ...]
+    words: Sequence[int]
     storage: Storage = Storage.CODE
     per_contract: int = 0
 
@@ -360,7 +394,7 @@ class Program:
 
     def data_contracts(self) -> list[bytes]:
         """Return the contents of the data contracts."""
-        contents: dict[int, dict[int, tuple[int, ...]]] = {}
+        contents: dict[int, dict[int, Sequence[int]]] = {}
         for name, place in self.places.items():
             segment = self.segments[name]
             for number in range(segment.contracts):
@@ -516,16 +550,17 @@ def expressions(statement: Statement) -> Iterator[Expr]:
 
 
 def subexpressions(expr: Expr) -> Iterator[Expr]:
-    """Iterate over an expression and all its parts."""
-    yield expr
-    match expr:
-        case Load(_, index) | LoadInput(index) | WadInput(index):
-            yield from subexpressions(index)
-        case Apply(_, args):
-            for arg in args:
-                yield from subexpressions(arg)
-        case Const() | Var():
-            pass
+    """Iterate over an expression and all its parts, outer before inner, from left to right."""
+    parts = [expr]
+    while parts:
+        part = parts.pop()
+        yield part
+        if isinstance(part, Apply):
+            parts += part.args[::-1]
+        elif isinstance(part, Load | WadInput):
+            parts.append(part.index)
+        elif isinstance(part, LoadInput):
+            parts.append(part.offset)
 
 
 def rational_multiplier(ratio: Fraction, bits: int) -> tuple[int, int]:

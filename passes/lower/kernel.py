@@ -27,6 +27,7 @@ from ml2sc.ir.program import (
     Expr,
     If,
     Induction,
+    LaterWords,
     Let,
     Load,
     LoadInput,
@@ -45,7 +46,7 @@ from ml2sc.ir.program import (
     shr,
     sub,
 )
-from ml2sc.ir.types import Array, Interval
+from ml2sc.ir.types import Array, Interval, as_python_ints
 
 from .context import Lowering
 from .epilogue import ChannelScaling, Epilogue
@@ -60,6 +61,8 @@ _REACH = 16
 _PAIR_BITS = 16
 _PAIR_WORDS = ((1 << _PAIR_BITS) - 1) // (2 * 255)
 """Words whose bytes can be added up in sixteen lanes of a word."""
+_EXCESS = 1 << 62
+"""What int64 has room for beside weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ class Rows:
     Attributes:
         source: Where the inputs are.
         first: First position (a multiple of the lanes of a laned source).
-        weights: Python ints, (positions, outputs).
+        weights: In int64 or Python ints, (positions, outputs).
         correction: Σ over the rows of (what u = 0 stands for) · w, by output.
         common: Whether u = 0 is what inputs often are.
         live: Whether inputs are not stored as 0, (samples, positions), if that is known.
@@ -265,38 +268,53 @@ class Kernel:
         bias = self.context.table(self.draft, name, words)
         return [], [Load(bias, add(group, const(a))) for a in range(size)]
 
-    def _weight_word(self, rows: Array, first: int) -> int:
-        """Return the word that some inputs' weights share, for accumulators first … first + fields − 1."""
-        plan, word = self.plan, 0
+    def _weight_words(self, weights: Array, block: int = 0, rows: int = 0) -> list[int]:
+        """Return a block's words of some inputs' weights; those of the inputs that share words come together.
+
+        Args:
+            weights: The weights, (inputs, outputs).
+            block: Number of the block of outputs.
+            rows: Inputs that there are at least words for: those added have weights of 0.
+        """
+        plan = self.plan
+        first, width = block * plan.accumulators * plan.lanes, plan.row_words * plan.fields * plan.lanes
+        own = weights[:, first : first + width]
         excess = 1 << (plan.weight_bits - 1) if plan.masked else 0
-        for row, field, lane in itertools.product(range(plan.word_rows), range(plan.fields), range(plan.lanes)):
-            output = (first + field) * plan.lanes + lane
-            weight = int(rows[row, output]) if row < len(rows) and output < rows.shape[1] else 0
-            word += (weight + excess) << (plan.stride * lane + plan.weight_bits * (row * plan.fields + field))
+        shape = -(-max(rows, len(own)) // plan.word_rows) * plan.word_rows, width
+        padded = np.zeros(shape, dtype=own.dtype if excess < _EXCESS else object)
+        padded[: len(own), : own.shape[1]] = own
+        padded += excess
+        places = [
+            plan.stride * lane + plan.weight_bits * (row * plan.fields + field)
+            for row, field, lane in itertools.product(range(plan.word_rows), range(plan.fields), range(plan.lanes))
+        ]
+        grid = padded.reshape(-1, plan.word_rows, plan.row_words, plan.fields, plan.lanes).transpose(0, 2, 1, 3, 4)
+        words = as_python_ints(grid.reshape(-1, len(places))) @ np.array([1 << p for p in places], dtype=object)
         # the bits above the lanes never come down, and are cleared with the rest at the end: negative words get shorter
-        return word & ((1 << (plan.stride * plan.lanes)) - 1)
+        mask = (1 << (plan.stride * plan.lanes)) - 1
+        return [word & mask for word in words.tolist()]
 
     def _table(self, group: Rows) -> _Table:
         """Add the segment of a group's weights: block by block, in each round by round."""
         plan = self.plan
         in_data = plan.storage is Storage.DATA
-        chunk = plan.words(self._round_rows(group))
-        words: list[int] = []
-        for block in range(plan.blocks):
-            first = block * plan.accumulators
-            fields = [first + h * plan.fields for h in range(plan.row_words)]
-            starts = range(0, len(group.weights), plan.word_rows)
-            together = [group.weights[start : start + plan.word_rows] for start in starts]
-            words += [self._weight_word(rows, field) for rows in together for field in fields]
-            # whole rounds, so that none lies in two data contracts
-            nothing = [self._weight_word(group.weights[:0], field) for field in fields]
-            words += nothing * (-len(words) % chunk // plan.row_words if in_data else 0)
+        round_rows = self._round_rows(group)
+        chunk = plan.words(round_rows)
+        # whole rounds, so that none lies in two data contracts
+        rows = -(-len(group.weights) // round_rows) * round_rows if in_data else len(group.weights)
+        block_words = plan.words(rows)
+        size = plan.blocks * block_words
+
+        def made() -> list[int]:
+            return [word for block in range(plan.blocks) for word in self._weight_words(group.weights, block, rows)]
+
+        words = LaterWords(size, made) if in_data else tuple(made())
         per_contract = CONTRACT_WORDS // chunk * chunk if in_data else 0
-        name = self.context.segment(f"{self.draft.name}_weights", Segment(tuple(words), plan.storage, per_contract))
-        buffer = self.context.buffer(f"{name}_round" if in_data else f"{name}_table", chunk if in_data else len(words))
+        name = self.context.segment(f"{self.draft.name}_weights", Segment(words, plan.storage, per_contract))
+        buffer = self.context.buffer(f"{name}_round" if in_data else f"{name}_table", chunk if in_data else size)
         if not in_data:
-            self.draft.body.append(CopySegment(name, const(0), len(words), buffer))
-        return _Table(name, buffer, len(words) // plan.blocks, chunk)
+            self.draft.body.append(CopySegment(name, const(0), size, buffer))
+        return _Table(name, buffer, block_words, chunk)
 
     def _round_rows(self, group: Rows) -> int:
         """Return the inputs of a round: whole words of the group's own source."""
@@ -326,8 +344,8 @@ class Kernel:
     def _literals(self, group: Rows) -> list[Statement]:
         """Write every round out, the weights as literals; inputs without weights are left out."""
         body: list[Statement] = []
-        rows = [group.weights[k : k + 1] for k in range(len(group.weights))]
-        words = [[self._weight_word(row, a) for a in range(self.accumulators)] for row in rows]
+        every, size = self._weight_words(group.weights), self.plan.row_words
+        words = [every[k : k + size] for k in range(0, len(every), size)]
         if group.unit == 1:
             reads = {k: _scalar(group.source, self._index(group, k)) for k, row in enumerate(words) if any(row)}
             return list(self._inputs(reads, _Literals(words)))

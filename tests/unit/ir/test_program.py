@@ -137,3 +137,12 @@ def test_data_contracts() -> None:
     full = dataclasses.replace(program, segments={"v": Segment((1,) * 767, Storage.DATA, 767), "w": segment})
     assert full.places["v"].first == 2
     assert [len(d) // 32 for d in full.data_contracts()] == [2, 1, 767]
+
+
+def test_words_are_made_once_and_only_if_one_is_asked_for() -> None:
+    made: list[int] = []
+    words = p.LaterWords(3, lambda: made.append(1) or [4, 5, 6])
+    segment = Segment(words, Storage.DATA, per_contract=2)
+    assert (segment.contracts, made) == (2, [])
+    assert (list(words), words[1], words[1:]) == ([4, 5, 6], 5, [5, 6])
+    assert made == [1]

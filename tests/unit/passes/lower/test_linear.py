@@ -20,6 +20,7 @@ from ml2sc.ir.graph import Graph, Tensor
 from ml2sc.ir.interpret import Interpreter
 from ml2sc.ir.program import Program, Storage
 from ml2sc.ir.types import FixedPoint, Interval
+from ml2sc.passes import lower as lowering
 from ml2sc.passes.lower import PlanOptions, kernel, lower
 from ml2sc.passes.lower import plan as planning
 from ml2sc.passes.lower.epilogue import find_epilogue
@@ -428,6 +429,34 @@ def test_no_chunk_lies_in_two_data_contracts(
             per_contract = tables[table].per_contract
             assert offset // per_contract == (offset + count - 1) // per_contract
     assert {table for table, _, _ in copied} >= set(tables)
+
+
+def test_words_of_programs_that_come_out_too_large_are_not_put_together(
+    quantised: Quantised, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = f"""
+    graph "m"
+    input %x: float[1,300]
+    range %x [0.0, 2.0]
+    const %W: {matrix(300, 90, 1)}
+    %y: float[1,90] = Gemm(%x, %W) @one
+    output %y
+    """
+    graph, made, lowered = quantised(text, Integer(8, 8)), list[int](), list[float]()
+    original, words = lowering._lower, kernel.Kernel._weight_words
+    monkeypatch.setattr(
+        lowering,
+        "_lower",
+        lambda g, options, epilogues: lowered.append(options.code_price) or original(g, options, epilogues),
+    )
+    monkeypatch.setattr(
+        kernel.Kernel, "_weight_words", lambda self, *rest: made.append(self.plan.blocks) or words(self, *rest)
+    )
+    program = lower(graph, PlanOptions(weights="data", code_limit=1_500))
+    assert len(lowered) > 1, "this model is to come out too large"
+    assert made == []
+    assert sum(map(len, program.data_contracts())) >= 300 * 90
+    assert len(made) == made[0], "each block of the program that was chosen, once"
 
 
 def test_weights_in_the_code(quantised: Quantised, agree: Agree) -> None:
