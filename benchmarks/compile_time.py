@@ -18,10 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
-from .networks import EXAMPLES, Network, RandomMlp, macs, title
+from .networks import CALIBRATION, EXAMPLES, Network, RandomMlp, macs, title
 from .text import table
 
-PRECISIONS = ("int8", "auto")
+KINDS = {"int8": ("int8", True), "auto, range": ("auto", False), "auto, data": ("auto", True)}
+"""What is compiled: the precision, and whether the calibration data is given or only its range."""
 RANDOM = (
     RandomMlp((256, 64, 10), 0.5),
     RandomMlp((784, 100, 10), 0.5),
@@ -48,16 +49,14 @@ class Timing:
     megabytes: float
 
 
-def compile_once(network: Network, precision: str) -> Timing:
-    """Compile a network for Solidity, from the ONNX model to source text and prediction.
-
-    With its calibration data; `auto` gets their range alone, as its search takes as long as it finds formats to try.
-    """
+def compile_once(network: Network, kind: str) -> Timing:
+    """Compile a network for Solidity, from the ONNX model to source text and prediction."""
     import ml2sc
 
     model, calibration = network.model(), network.calibration()
+    precision, with_data = KINDS[kind]
     clock, cpu = time.perf_counter(), time.process_time()
-    if precision == "auto":
+    if not with_data:
         x = calibration["x"]
         ml2sc.compile(model, "solidity", precision, name="Network", input_ranges=((float(x.min()), float(x.max())),))
     else:
@@ -80,8 +79,8 @@ def timings() -> Iterator[tuple[Network, str, Timing]]:
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, spawn, max_tasks_per_child=1) as pool:
         for network in (*EXAMPLES, *RANDOM):
-            for precision in PRECISIONS:
-                yield network, precision, pool.submit(compile_once, network, precision).result()
+            for kind in KINDS:
+                yield network, kind, pool.submit(compile_once, network, kind).result()
 
 
 def report() -> str:
@@ -92,25 +91,27 @@ def report() -> str:
 def page(found: Sequence[tuple[Network, str, Timing]]) -> str:
     """Return the page for these timings."""
     rows = [
-        [title(n), f"{macs(n):,}", precision, f"{t.seconds:.2f}", f"{t.cpu_seconds:.2f}", f"{t.megabytes:,.0f}"]
-        for n, precision, t in found
+        [title(n), f"{macs(n):,}", kind, f"{t.seconds:.2f}", f"{t.cpu_seconds:.2f}", f"{t.megabytes:,.0f}"]
+        for n, kind, t in found
     ]
     lines = []
-    for precision in PRECISIONS:
-        points = [(macs(n), t.cpu_seconds) for n, p, t in found if p == precision and isinstance(n, RandomMlp)]
+    for kind in KINDS:
+        points = [(macs(n), t.cpu_seconds) for n, k, t in found if k == kind and isinstance(n, RandomMlp)]
         weights, seconds = np.array(points).T
         start, each = np.polynomial.polynomial.polyfit(weights / 1e6, seconds, 1)
         correlation = np.corrcoef(weights, seconds)[0, 1]
-        lines.append(f"- {precision}: {start:.2f} + {each:.1f} · million weights, R² = {correlation**2:.3f}")
+        lines.append(f"- {kind}: {start:.2f} + {each:.1f} · million weights, R² = {correlation**2:.3f}")
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     return f"""# Times
 
 Written by `make bench`, on {machine}. What depends on the machine is here and nowhere else.
 
-From the ONNX model to Solidity source and predicted gas, with calibration data (auto: their range), without solc; each
-in a process of its own. A million weights are to take less than {SECONDS} s and {MEGABYTES:,} MB.
+From the ONNX model to Solidity source and predicted gas, without solc, each in a process of its own: `int8` and `auto`
+with calibration data (of a random network: {CALIBRATION} samples), and `auto` with their range alone. With data `auto`
+searches formats, and takes as long as it finds some to try. A million weights are to take less than {SECONDS} s and
+{MEGABYTES:,} MB.
 
-{table(["network", "weights", "precision", "seconds", "CPU seconds", "peak MB"], rows)}
+{table(["network", "weights", "compiled as", "seconds", "CPU seconds", "peak MB"], rows)}
 
 CPU seconds of the random networks, fitted by least squares:
 

@@ -135,7 +135,7 @@ def test_a_goal_needs_the_decisions_too() -> None:
 
 def test_times() -> None:
     networks: list[Network] = [TINY, *compile_time.RANDOM]
-    timings = [(n, p, compile_time.Timing(1.5, 1 + macs(n) / 1e6, 80.0)) for n in networks for p in ("int8", "auto")]
+    timings = [(n, p, compile_time.Timing(1.5, 1 + macs(n) / 1e6, 80.0)) for n in networks for p in compile_time.KINDS]
     text = compile_time.page(timings)
     assert f"| {title(TINY)} | 23 | int8 | 1.50 | 1.00 | 80 |" in text
     assert "- int8: 1.00 + 1.0 · million weights, R² = 1.000" in text
