@@ -65,7 +65,7 @@ def spread_out(samples: Sequence[T], count: int = PROBED) -> list[T]:
 
 
 def stride(samples: Sized, count: int = PROBED) -> int:
-    """Return every how manieth sample `spread_out` takes."""
+    """Return how far apart the samples are that `spread_out` takes."""
     return max(-(-len(samples) // count), 1)
 
 
