@@ -70,7 +70,7 @@ class SolidityCosts(Costs):
         super().begin(section)
         self._pointers = {}
         held = 0 if self.program.calls(section) == 1 else HELD
-        out_of_reach = not crowded(self.program) and peak(section.body) + held > REACH
+        out_of_reach = peak(section.body) + held > REACH and not crowded(self.program)
         self._again = _cheap(section) if out_of_reach else {}
 
     def body(self, statements: Iterable[Statement]) -> float:
