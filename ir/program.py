@@ -240,6 +240,12 @@ class LaterWords(Sequence[int]):
     def __iter__(self) -> Iterator[int]:
         return iter(self._words)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and len(self) == len(other) and tuple(self) == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
     @cached_property
     def _words(self) -> Sequence[int]:
         made = self._make()

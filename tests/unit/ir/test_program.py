@@ -146,3 +146,9 @@ def test_words_are_made_once_and_only_if_one_is_asked_for() -> None:
     assert (segment.contracts, made) == (2, [])
     assert (list(words), words[1], words[1:]) == ([4, 5, 6], 5, [5, 6])
     assert made == [1]
+
+
+def test_words_made_later_are_compared_by_value() -> None:
+    first, second = (Segment(p.LaterWords(2, lambda: (1, 2)), Storage.DATA) for _ in range(2))
+    assert first == second == Segment((1, 2), Storage.DATA)
+    assert first != Segment(p.LaterWords(2, lambda: (1, 3)), Storage.DATA)
