@@ -18,8 +18,8 @@ from .quantizer import Quantizer
 DEQUANTIZE_ERROR = 2.0**-51
 """Relative error of scale · q in float64 where the scale is no power of two (for those it is exact)."""
 
-_DOUBLE_BITS = 53
-"""float64 holds integers of so many bits."""
+_SAFE_BITS = 62
+"""int64 holds sums of so many bits, with their sign."""
 
 
 def widened(bounds: Bounds, magnitude: Array) -> Bounds:
@@ -31,17 +31,17 @@ def widened(bounds: Bounds, magnitude: Array) -> Bounds:
 def exact_matmul(x: Array, w: Array) -> Array:
     """Return x @ w on integers, exactly, as Python ints.
 
-    It is computed in float64, which is fast and exact below 2^53: what is larger is taken apart first. Of weights that
+    It is computed in int64 where no partial sum can leave it: what is larger is taken apart first. Of weights that
     int64 does not hold that takes longer than the products themselves.
     """
     top_x = max((abs(int(v)) for v in (x.max(), x.min())), default=0)
     top_w = max((abs(int(v)) for v in (w.max(), w.min())), default=0)
-    if max(top_x, 1) * max(top_w, 1) * w.shape[0] < 1 << _DOUBLE_BITS:
+    if max(top_x, 1) * max(top_w, 1) * w.shape[0] < 1 << _SAFE_BITS:
         return _matmul(x, w)
     if w.dtype != np.int64:
         python: Array = as_python_ints(x) @ as_python_ints(w)
         return python
-    bits = (_DOUBLE_BITS - w.shape[0].bit_length()) // 2
+    bits = (_SAFE_BITS - w.shape[0].bit_length()) // 2
     limbs_x, limbs_w = _limbs(as_python_ints(x), top_x, bits), _limbs(w, top_w, bits)
     places = itertools.product(range(len(limbs_x)), range(len(limbs_w)))
     product: Array = sum(_matmul(limbs_x[i], limbs_w[j]) << bits * (i + j) for i, j in places)
@@ -49,8 +49,8 @@ def exact_matmul(x: Array, w: Array) -> Array:
 
 
 def _matmul(x: Array, w: Array) -> Array:
-    """Return x @ w where no partial sum leaves what float64 holds exactly."""
-    return as_python_ints((x.astype(np.float64) @ w.astype(np.float64)).astype(np.int64))
+    """Return x @ w where no partial sum leaves int64."""
+    return as_python_ints(x.astype(np.int64) @ w.astype(np.int64))
 
 
 def _limbs(values: Array, top: int, bits: int) -> list[Array]:
