@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import cbor2
+
 from ml2sc.errors import ToolchainError
 from ml2sc.ir.program import CopySegment, Program, Section, Storage, walk
 
@@ -63,7 +65,6 @@ class VyperBackend:
     def compile(self, artifact: Artifact, toolchain: Toolchain) -> Bytecode:
         """Compile an artifact's source by each of Vyper's code generators, and take the smaller code."""
         found: list[Bytecode] = []
-        doubtful: list[Bytecode] = []
         problems = []
         for pipeline, experimental in PIPELINES.items():
             settings = {"experimentalCodegen": experimental}
@@ -74,28 +75,28 @@ class VyperBackend:
                 continue
             contract = run.output["contracts"][artifact.source_name][artifact.name]
             evm = contract["evm"]
-            creation, runtime = (_bytes(evm[part]["object"]) for part in ("bytecode", "deployedBytecode"))
+            creation, reported = (_bytes(evm[part]["object"]) for part in ("bytecode", "deployedBytecode"))
             errors_abi = [entry for entry in artifact.abi if entry["type"] == "error"]
-            bytecode = Bytecode(
-                creation=creation,
-                # the immutables, of a word each, come after the code that Vyper reports
-                runtime=runtime + bytes(0 if artifact.updatable else 32 * len(artifact.data)),
-                # Vyper has no custom errors: they are written out, and it does not know that they are there
-                abi=[*contract["abi"], *errors_abi],
-                compiler=run.compiler,
-                how=run.how,
-                warnings=tuple(str(m["message"]) for m in run.output.get("errors", [])),
-                settings=settings,
+            found.append(
+                Bytecode(
+                    creation=creation,
+                    # the immutables, of a word each, come after the code
+                    runtime=_deployed(creation, reported) + bytes(0 if artifact.updatable else 32 * len(artifact.data)),
+                    # Vyper has no custom errors: they are written out, and it does not know that they are there
+                    abi=[*contract["abi"], *errors_abi],
+                    compiler=run.compiler,
+                    how=run.how,
+                    warnings=tuple(str(m["message"]) for m in run.output.get("errors", [])),
+                    settings=settings,
+                )
             )
-            # seen with venom and immutables: it reports other code than it deploys, which could not be checked there
-            (found if runtime in creation else doubtful).append(bytecode)
-        if not found and not doubtful:
+        if not found:
             raise ToolchainError(
                 f"{run.compiler} does not compile {artifact.source_name}\n"
                 + "\n".join(f"  with its {problem}" for problem in problems),
                 hint="ml2sc is tested with vyper 0.4.3",
             )
-        return min(found or doubtful, key=lambda b: len(b.runtime))
+        return min(found, key=lambda b: len(b.runtime))
 
 
 BACKENDS.register("vyper")(VyperBackend())
@@ -104,6 +105,18 @@ BACKENDS.register("vyper")(VyperBackend())
 def _first_line(error: Mapping[str, Any]) -> str:
     text = str(error.get("formattedMessage") or error["message"]).strip()
     return f"{error.get('type', 'error')}: {text}" if text else str(error.get("type", "error"))
+
+
+def _deployed(creation: bytes, reported: bytes) -> bytes:
+    """Return the code that the creation code deploys.
+
+    With venom, what Vyper reports sometimes is another compilation, a byte longer or shorter: then what the CBOR at the
+    creation code's end says is taken, [hash of the source, length of the code, data sections, immutables, version].
+    """
+    if reported in creation:
+        return reported
+    end = len(creation) - int.from_bytes(creation[-2:])
+    return creation[end - cbor2.loads(creation[end:-2])[1] : end]
 
 
 def _bytes(text: str) -> bytes:
