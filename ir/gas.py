@@ -136,12 +136,14 @@ class Execution:
         layers: Of it, by section.
         zeros: Zero bytes of calldata.
         others: The other ones.
+        margin: By what share of the whole more may be needed.
     """
 
     gas: float
     layers: Mapping[str, float]
     zeros: float
     others: float
+    margin: float = 0.0
 
     @classmethod
     def of(cls, costs: Costs, shares: Shares) -> Execution:
@@ -151,17 +153,16 @@ class Execution:
         cold = costs.cold_accounts(sections, shares)
         layers = {s.name: costs.section(s, shares) + cold[s.name] for s in sections}
         gas = costs.frame_gas() + memory_gas(costs.memory_words(sections)) + sum(layers.values())
-        if shares.worst:
-            gas *= 1 + costs.tolerance
         packed = program.input.length
         # selector, offset 32, the length, the bytes, padding
         length = (packed.bit_length() + 7) // 8
         zeros = shares.zero_bytes(packed) + -packed % WORD + _HEAD_BYTES - 1 - length
-        return cls(gas, layers, zeros, _SELECTOR + _HEAD_BYTES + packed + -packed % WORD - zeros)
+        others = _SELECTOR + _HEAD_BYTES + packed + -packed % WORD - zeros
+        return cls(gas, layers, zeros, others, costs.tolerance if shares.worst else 0.0)
 
     def transaction(self, fork: Fork) -> GasEstimate:
         """Return what a transaction that does it costs under a fork."""
-        total = fork.transaction(self.zeros, self.others, self.gas)
+        total = fork.transaction(self.zeros, self.others, self.gas) * (1 + self.margin)
         return GasEstimate(round(total), {name: round(gas) for name, gas in self.layers.items()})
 
 

@@ -17,7 +17,7 @@ from ..interface import ERRORS, chunk_runs, contract_abi, keccak, stated_place, 
 from .gas import SolidityCosts
 from .memory import ADDRESSES, INPUT, MemoryMap, address, memory_map
 from .printer import Printer
-from .stack import crowded, forwarded
+from .stack import crowded, forwarded, hoisted, repeated
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -45,6 +45,8 @@ MOVES = "m"
 """Moves a value to the one place where it is used: the terms of a sum, for which words must be kept till its end."""
 FORWARDS = "L"
 """Uses a word that was written to memory instead of reading it."""
+HOISTS = "M"
+"""Reads a word before a loop that always reads the same."""
 
 FEWER_VARIABLES = "dhfoDgvulfnTUtnIf[xa[r]EscMVcul[j]Trpeul]jmul:fDnTOcmu"
 """Steps of the Yul optimiser without those that move values from memory to the stack (L) and functions into each other
@@ -146,7 +148,9 @@ def _optimizer(program: Program) -> dict[str, Any]:
     The others would be in memory, or computed again: such contracts are up to a tenth cheaper so. For others the steps
     are of use: 12 gas an inference, 5 % of those in short loops.
     """
-    harmful = (MOVES if crowded(program) else "") + (FORWARDS if forwarded(program) else "")
+    harmful = MOVES if crowded(program) else ""
+    harmful += FORWARDS if forwarded(program) or repeated(program) else ""
+    harmful += HOISTS if hoisted(program) else ""
     return _with_steps("".join(step for step in STEPS if step not in harmful)) if harmful else OPTIMIZER
 
 

@@ -9,6 +9,7 @@ from ml2sc.ir.gas import DUP, MEMORY, PUSH, PUSH_ZERO, SWAP, WORD, Costs, uses
 from ml2sc.ir.program import (
     Apply,
     Assign,
+    Block,
     Const,
     CopySegment,
     Expr,
@@ -132,7 +133,10 @@ class SolidityCosts(Costs):
     def loop(self, loop: For) -> float:
         found = {i.name: _pointer(i.name, loop.body) for i in loop.inductions}
         self._pointers |= {name: pointer for name, pointer in found.items() if pointer is not None}
-        return super().loop(loop)
+        # a sum that moves up for the next is below what the loop holds, and is put back there at the end of a round
+        copies = any(isinstance(s, CopySegment) for s in loop.body)
+        moves = 2 * SWAP * loop.count if any(map(_moves_up, loop.body)) and not copies else 0
+        return super().loop(loop) + moves
 
     def address(self, buffer: str, index: Expr) -> float:
         return self._address(buffer, index, WORD)
@@ -160,6 +164,17 @@ class SolidityCosts(Costs):
 
 def _is_power_of_two(expr: Expr) -> bool:
     return isinstance(expr, Const) and expr.value.bit_count() == 1
+
+
+def _moves_up(statement: Statement) -> bool:
+    """Return whether a value is put below what a word holds: x := (x << n) + value."""
+    if isinstance(statement, Block):
+        return any(map(_moves_up, statement.body))
+    match statement:
+        case Assign(name, Apply(OpCode.ADD, (Apply(OpCode.SHL, shifted), _))):
+            return Var(name) in shifted
+        case _:
+            return False
 
 
 def _is_read(expr: Expr) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from ml2sc.ir.gas import uses
 from ml2sc.ir.program import (
@@ -20,6 +20,7 @@ from ml2sc.ir.program import (
     Program,
     Statement,
     Store,
+    StoreInput,
     Var,
     WadInput,
     expressions,
@@ -35,6 +36,8 @@ _GATHERED, _IN_SCOPE = 19, 22
 """Values of sums that solc still handles well; and values, of more than REACH, with all that is in scope around them.
 Found by trial on 200 networks: where there are more, it is cheaper if the sums stay in place."""
 _MORE_SPILLS = 8
+_HOISTED, _REPEATED = 3, 6
+"""Words read again and again that solc may keep on the stack: beside a loop's variables, and in straight code."""
 
 
 def spills(program: Program) -> int:
@@ -101,6 +104,41 @@ def forwarded(program: Program) -> bool:
                 case Store(buffer, Const() as index):
                     known[Load(buffer, index)] = position
     return max(waiting.values(), default=0) > REACH
+
+
+def hoisted(program: Program) -> bool:
+    """Return whether a loop that does not write memory reads more words in known places than can be kept in reach.
+
+    solc reads them before the loop.
+    """
+    loops = (s for section in program.sections() for s in walk(section.body) if isinstance(s, For))
+    still = (s.body for s in loops if not any(isinstance(t, Store | StoreInput | CopySegment) for t in walk(s.body)))
+    return any(len(set().union(*_known_reads(body))) > _HOISTED for body in still)
+
+
+def repeated(program: Program) -> bool:
+    """Return whether a section reads more words in known places several times than can be kept in reach.
+
+    solc keeps them on the stack from the first time on.
+    """
+    for section in program.sections():
+        reads = Counter(word for words in _known_reads(section.body) for word in words)
+        if sum(times > 1 for times in reads.values()) > _REPEATED:
+            return True
+    return False
+
+
+def _known_reads(body: Iterable[Statement]) -> Iterator[set[Load]]:
+    """Yield the words each statement reads in places known beforehand, but for those that a loop reads and writes."""
+    for statement in body:
+        parts = {p for e in expressions(statement) for p in subexpressions(e)}
+        yield {p for p in parts if isinstance(p, Load) and isinstance(p.index, Const)}
+        match statement:
+            case For(body=inner):
+                written = {s.buffer for s in walk(inner) if isinstance(s, Store | CopySegment)}
+                yield from ({w for w in words if w.buffer not in written} for words in _known_reads(inner))
+            case If(body=inner) | Block(inner):
+                yield from _known_reads(inner)
 
 
 def _straight(body: Iterable[Statement]) -> list[tuple[list[Let | Assign], frozenset[str]]]:

@@ -32,7 +32,7 @@ from ml2sc.ir.types import Array
 from ml2sc.registry import Registry
 
 from .epilogue import Epilogue
-from .plan import LanePlan, PlanOptions
+from .plan import Plan, PlanOptions
 from .values import Laned, Packed, Run, Scalars, Value, runs
 
 _STRAIGHT = 3
@@ -77,7 +77,7 @@ class Lowering:
         self.segments: dict[str, Segment] = {}
         self.sections: list[DraftSection] = []
         self.values: dict[str, Value] = {}
-        self.plans: dict[str, LanePlan] = {}
+        self.plans: dict[str, Plan] = {}
         """Those of layers planned so far, by what they were planned for."""
         self.done: set[str] = set()
         """Nodes that an earlier node's lowering has taken in."""
@@ -155,12 +155,15 @@ class Lowering:
                 False,
             )
             self.sections.insert(self.sections.index(user), draft)
-            body: list[Statement] = [Let("word", Load(source.buffer, Var("i")))]
-            for lane in range(source.lanes):
+            once = source.words == 1
+            first, place = (const(0), const(0)) if once else (Var("i"), Var("o"))
+            body: list[Statement] = [Let("word", Load(source.buffer, first))]
+            for lane in range(source.count if once else source.lanes):
                 q = add(source.lane(Var("word"), lane), const(source.offset))
-                body.append(Store(scalars.buffer, add(Var("o"), const(lane)), q))
-            outputs = Induction("o", const(0), source.lanes)
-            draft.body.append(loop("i", source.words, body, also=[outputs]))
+                body.append(Store(scalars.buffer, add(place, const(lane)), q))
+            if not once:
+                body = [loop("i", source.words, body, also=[Induction("o", const(0), source.lanes)])]
+            draft.body += body
             self._unpacked[source] = scalars, draft
         scalars, draft = self._unpacked[source]
         if user in self.sections and self.sections.index(draft) > self.sections.index(user):

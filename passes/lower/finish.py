@@ -58,7 +58,7 @@ class Finish:
         used = -(-self.outputs // plan.lanes)
         self.accumulators = plan.accumulators if plan.blocks > 1 else used
         self.words = plan.blocks * plan.accumulators if plan.blocks > 1 else used
-        in_tables = plan.loop_ends or used > _LITERAL_FACTORS
+        in_tables = plan.loop_ends or plan.blocks > 1 or used > _LITERAL_FACTORS
         self.scales_afterwards = isinstance(epilogue.scaling, ChannelScaling) and in_tables
 
     def result(self) -> Laned:

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ml2sc.ir.graph import Node
 from ml2sc.ir.program import (
     CONTRACT_WORDS,
     Assign,
@@ -46,12 +45,12 @@ from ml2sc.ir.program import (
     shr,
     sub,
 )
-from ml2sc.ir.types import Array, Interval, as_python_ints
+from ml2sc.ir.types import Array, as_python_ints
 
-from .context import Lowering
-from .epilogue import ChannelScaling, Epilogue
+from .epilogue import ChannelScaling
 from .finish import Finish
-from .plan import ASSUMED, BYTES, DENSE, PART_SIZES, Activity, LanePlan, Layer, plan_linear
+from .plan import BYTES, LanePlan
+from .product import Product, Rows
 from .values import Laned, Packed, Source, Value
 
 _TOGETHER = (4, 2, 1)
@@ -63,53 +62,6 @@ _PAIR_WORDS = ((1 << _PAIR_BITS) - 1) // (2 * 255)
 """Words whose bytes can be added up in sixteen lanes of a word."""
 _EXCESS = 1 << 62
 """What int64 has room for beside weights."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """The rows of W for a run of positions of one source.
-
-    Attributes:
-        source: Where the inputs are.
-        first: First position (a multiple of the lanes of a laned source).
-        weights: In int64 or Python ints, (positions, outputs).
-        correction: Σ over the rows of (what u = 0 stands for) · w, by output.
-        common: Whether u = 0 is what inputs often are.
-        live: Whether inputs are not stored as 0, (samples, positions), if that is known.
-    """
-
-    source: Source
-    first: int
-    weights: Array
-    correction: Array
-    common: bool
-    live: Array | None = None
-
-    @property
-    def unit(self) -> int:
-        """Inputs of a word."""
-        return unit_of(self.source)
-
-    def activity(self) -> Activity:
-        """Return what the inputs look like."""
-        if self.live is None:
-            return ASSUMED if self.common else DENSE
-        count = -(-self.live.shape[1] // self.unit) * self.unit
-        padded = np.zeros((len(self.live), count), dtype=bool)
-        padded[:, : self.live.shape[1]] = self.live
-
-        def share(size: int) -> float:
-            return round(float(padded.reshape(len(padded), -1, size).any(axis=2).mean()), 3)
-
-        parts = {size: share(size) if self.unit % size == 0 else 1.0 for size in PART_SIZES}
-        return Activity(round(float(self.live.mean()), 3), parts, share(self.unit))
-
-
-def unit_of(source: Source) -> int:
-    """Return how many inputs are in a word that is read at once."""
-    if isinstance(source, Laned):
-        return source.lanes
-    return BYTES if isinstance(source, Packed) and source.width == 1 and not source.signed else 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,41 +115,18 @@ class Kernel:
     """The lowering of one vector times a matrix.
 
     Args:
-        context: The lowering of the graph.
-        node: The layer.
-        epilogue: What happens to its sums.
-        groups: Its inputs and their weights.
-        bias: What each output's sum starts at.
+        product: What is lowered.
+        plan: How.
     """
 
-    def __init__(self, context: Lowering, node: Node, epilogue: Epilogue, groups: list[Rows], bias: Array) -> None:
-        self.context, self.epilogue, self.groups = context, epilogue, groups
-        outputs = len(bias)
-        widest = max((Interval(int(g.weights.min()), int(g.weights.max())).signed_bits for g in groups), default=1)
-        if node.name in context.graph.reserves:
-            widest = context.graph.reserves[node.name].weight_bits
-        self.rows = sum(len(g.weights) for g in groups)
-        largest = max(groups, key=lambda g: len(g.weights), default=None)
-        self.operator = " + ".join("Gemm + Relu" if n.op_type == "FusedGemm" else n.op_type for n in epilogue.nodes)
-        self.inputs = context.graph.tensor(node.inputs[1]).shape[0]
-        self.draft = context.section(node, f"{self.operator}, {self.inputs} -> {outputs}")
-        seen = context.options.activity.get(self.draft.name)
-        self.activity = seen or (largest.activity() if largest else DENSE)
-        layer = Layer(
-            str(node),
-            self.rows,
-            outputs,
-            epilogue.proved_bits,
-            widest,
-            largest.unit if largest else 1,
-            len({g.unit for g in groups}) > 1,
-            self.activity,
-            context.options.forced(node),
-        )
-        self.plan = self._planned(layer)
-        self.finish = Finish(context, self.draft, self.plan, epilogue, bias)
+    def __init__(self, product: Product, plan: LanePlan) -> None:
+        self.product, self.plan = product, plan
+        self.context, self.draft = product.context, product.draft
+        self.epilogue, self.groups = product.epilogue, product.groups
+        self.rows = product.rows
+        self.finish = Finish(self.context, self.draft, plan, self.epilogue, product.bias)
         self.accumulators = self.finish.accumulators
-        self.sums_words = self.plan.masked and all(map(_adds_up, groups))
+        self.sums_words = plan.masked and all(map(_adds_up, self.groups))
 
     def emit(self) -> Value:
         """Add the section's statements and return where the results are."""
@@ -218,13 +147,6 @@ class Kernel:
         self.draft.facts = self._facts()
         return Value.of(laned)
 
-    def _planned(self, layer: Layer) -> LanePlan:
-        """Plan a layer; the rows of a matrix are alike, so its plan is made once."""
-        key = repr(layer)
-        if key not in self.context.plans:
-            self.context.plans[key] = plan_linear(layer, self.context.options)
-        return self.context.plans[key]
-
     # -- the proof and the report ----------------------------------------------------------------------------------
 
     def _claim(self) -> str:
@@ -241,8 +163,8 @@ class Kernel:
     def _facts(self) -> dict[str, int | str]:
         plan = self.plan
         return {
-            "operator": self.operator,
-            "macs": self.inputs * self.finish.outputs,
+            "operator": self.product.operator,
+            "macs": self.product.inputs * self.finish.outputs,
             "bits": plan.proved_bits,
             "lanes": plan.lanes,
             "stride": plan.stride,
@@ -250,7 +172,7 @@ class Kernel:
             "word_rows": plan.word_rows,
             "storage": "literals" if plan.immediate else plan.storage.value,
             "bytes": 32 * plan.table_words(self.rows),
-            "live": str(self.activity),
+            "live": str(self.product.activity),
         }
 
     # -- data ------------------------------------------------------------------------------------------------------

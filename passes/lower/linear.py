@@ -10,8 +10,11 @@ from ml2sc.ir.graph import Node
 from ml2sc.ir.types import Array, Interval, as_python_ints
 
 from .context import Lowering, lowering
-from .epilogue import find_epilogue
-from .kernel import Kernel, Rows
+from .dots import DotKernel, dot_forms
+from .epilogue import Epilogue, find_epilogue
+from .kernel import Kernel
+from .plan import DENSE, DotPlan, Layer, plan_linear
+from .product import Product, Rows
 from .values import Laned, Source, Value
 
 
@@ -38,10 +41,39 @@ def lower_gemm(context: Lowering, node: Node) -> None:
         if c is not None and c.data is not None:
             bias = bias + as_python_ints(c.data if c.data.ndim == 1 else c.data.reshape(-1, n)[row])
         bias = bias + sum(g.correction for g in groups) + epilogue.constant + np.array(epilogue.offsets, dtype=object)
-        results.append(Kernel(context, node, epilogue, groups, bias).emit())
+        results.append(_emit(context, node, epilogue, groups, bias))
     sources, which, where = Value.joined(results)
     context.values[epilogue.output.name] = Value(sources, which, where)
     context.done.update(n.name for n in epilogue.nodes)
+
+
+def _emit(context: Lowering, node: Node, epilogue: Epilogue, groups: list[Rows], bias: Array) -> Value:
+    """Emit the section of one row of the input, in the way that is planned for it."""
+    largest = max(groups, key=lambda g: len(g.weights), default=None)
+    operator = " + ".join("Gemm + Relu" if n.op_type == "FusedGemm" else n.op_type for n in epilogue.nodes)
+    inputs = context.graph.tensor(node.inputs[1]).shape[0]
+    draft = context.section(node, f"{operator}, {inputs} -> {len(bias)}")
+    activity = context.options.activity.get(draft.name) or (largest.activity() if largest else DENSE)
+    product = Product(context, draft, epilogue, groups, bias, operator, inputs, activity)
+    widest = max((Interval(int(g.weights.min()), int(g.weights.max())).signed_bits for g in groups), default=1)
+    reserved = context.graph.reserves.get(node.name)
+    layer = Layer(
+        str(node),
+        product.rows,
+        len(bias),
+        epilogue.proved_bits,
+        widest if reserved is None else reserved.weight_bits,
+        largest.unit if largest else 1,
+        len({g.unit for g in groups}) > 1,
+        activity,
+        context.options.forced(node),
+        () if context.options.updatable else dot_forms(groups, widest),  # they depend on the weights
+    )
+    key = repr(layer)  # the rows of a matrix are alike: they are planned once
+    if key not in context.plans:
+        context.plans[key] = plan_linear(layer, context.options)
+    plan = context.plans[key]
+    return (DotKernel(product, plan) if isinstance(plan, DotPlan) else Kernel(product, plan)).emit()
 
 
 def _gather_rows(

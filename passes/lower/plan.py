@@ -27,6 +27,12 @@ MAX_WORD_ROWS = 8
 MAX_STRAIGHT_INPUTS = 10
 """Inputs whose products straight-line code adds to several accumulators without a jump between them, where these share
 the inputs' weight words, or the weights are literals."""
+HELD_WORDS, HELD_IN_LOOP = 8, 3
+"""Words of inputs in lanes that straight code, or the code of a loop, holds in variables."""
+MAX_STRAIGHT_WORDS = 320
+"""Words of inputs in lanes that a dot product of straight code may have."""
+MAX_ROUND_WORDS = 320
+"""Likewise of several dot products in one round of a loop over the outputs."""
 EXPECTED_CALLS = {"inference": 10_000, "balanced": 100, "deploy": 1}
 """Inferences over which deployment is spread, by `--optimize`."""
 CALLS_PER_UPDATE = 100
@@ -44,8 +50,10 @@ _TAKEN = 1 + _PUSH + 8  # JUMPDEST, and a JUMP back
 _MASK = _PUSH + 3
 _SHIFT = _PUSH + 3
 _READ_BYTE, _READ_LANE, _READ_WORD = 9, 15, 12
+_READ_KEPT = 12  # a word of inputs in straight code: less in Solidity, more in Vyper
 _ROUND = 45  # of a loop: comparison, steps, jumps
 _INNER_ROUND = 75
+_ROUND_OF_SUMS = 65  # sums come to the top of the stack and go back
 _SUM_BYTES = 33
 _END = 150
 _END_IN_LOOP = 50
@@ -155,6 +163,41 @@ class PlanOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class DotForm:
+    """A way to deal a layer's inputs out into the lanes of words whose products are sums.
+
+    Attributes:
+        ways: Words that come of one word of inputs, each with every `ways`th input.
+        stride: Bits of a lane.
+        lanes: Inputs of a word.
+        unit: Inputs of the word they come from.
+        units: Words they come from.
+        chunk: Of these, how many words' products may be added before the lane of sums is read; 0: not even one.
+        dense_chunk: Likewise, with weights without a sign that are packed as closely as the inputs.
+        raw_bits: Bits of a sum, made non-negative.
+    """
+
+    ways: int
+    stride: int
+    lanes: int
+    unit: int
+    units: int
+    chunk: int
+    dense_chunk: int
+    raw_bits: int
+
+    @property
+    def place(self) -> int:
+        """The lowest bit of the lane of sums."""
+        return self.stride * (self.lanes - 1)
+
+    @property
+    def words(self) -> int:
+        """Words of inputs in lanes."""
+        return self.units * self.ways
+
+
+@dataclass(frozen=True, slots=True)
 class Layer:
     """What is planned.
 
@@ -168,6 +211,7 @@ class Layer:
         mixed: Whether some lie in words of other sizes.
         activity: What inputs look like.
         force: Attributes of the plan that are settled.
+        forms: Ways to compute it as dot products.
     """
 
     name: str
@@ -179,11 +223,12 @@ class Layer:
     mixed: bool = False
     activity: Activity = DENSE
     force: Mapping[str, object] = field(default_factory=dict, hash=False)
+    forms: tuple[DotForm, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class LanePlan:
-    """How a linear layer is computed.
+    """How a linear layer is computed: each input times a word of the weights of several outputs.
 
     Attributes:
         proved_bits: Width of an accumulator, from the proof.
@@ -204,6 +249,7 @@ class LanePlan:
         skip_parts: Whether parts of zeros are skipped.
         loop_parts: Whether the code of a part is there once, in a loop over a word's parts.
         skip_elements: Whether each input is tested for zero.
+        method: "lanes".
     """
 
     proved_bits: int
@@ -224,6 +270,7 @@ class LanePlan:
     skip_parts: bool = False
     loop_parts: bool = False
     skip_elements: bool = False
+    method: str = "lanes"
 
     @property
     def masked(self) -> bool:
@@ -257,7 +304,61 @@ class LanePlan:
         return self.blocks * self.words(rows)
 
 
-def plan_linear(layer: Layer, options: PlanOptions) -> LanePlan:
+@dataclass(frozen=True, slots=True)
+class DotPlan:
+    """How a linear layer is computed as dot products: each output by itself.
+
+    Attributes:
+        form: How the inputs are dealt out.
+        dense: Whether a weight word holds the weights of all inputs of a word, offset-binary, masked apart while
+            running; else those of one word in lanes, with their sign.
+        weight_bits: Width of a weight in a dense word.
+        immediate: Whether the weights are literals in straight-line code; else there is a loop over the outputs.
+        storage: Where the table of weights lives otherwise.
+        together: Outputs of one round of that loop.
+        ends: What happens to the sums when they are in lanes of a word.
+        method: "dots".
+    """
+
+    form: DotForm
+    dense: bool
+    weight_bits: int
+    immediate: bool
+    storage: Storage
+    together: int
+    ends: LanePlan
+    method: str = "dots"
+
+    @property
+    def chunk(self) -> int:
+        """Words of inputs whose products are added before the lane of sums is read."""
+        return self.form.dense_chunk if self.dense else self.form.chunk
+
+    @property
+    def held(self) -> bool:
+        """Whether the words of inputs are in variables, if they are not multiplied where they are."""
+        return self.form.words <= (HELD_WORDS if self.immediate else HELD_IN_LOOP)
+
+    @property
+    def row_words(self) -> int:
+        """Weight words of one output."""
+        return self.form.units if self.dense else self.form.words
+
+    @property
+    def outputs(self) -> int:
+        """Outputs, with those that fill the last word of sums where it comes of a loop."""
+        return self.ends.blocks * self.ends.lanes
+
+    @property
+    def table_words(self) -> int:
+        """Weight words of the layer."""
+        return self.outputs * self.row_words
+
+
+Plan = LanePlan | DotPlan
+
+
+def plan_linear(layer: Layer, options: PlanOptions) -> Plan:
     """Choose the plan that costs least.
 
     Args:
@@ -273,7 +374,8 @@ def plan_linear(layer: Layer, options: PlanOptions) -> LanePlan:
             node=layer.name,
             hint="narrow the input range (--input-range), or choose a narrower --precision",
         )
-    best, least = None, math.inf
+    best: Plan | None = None
+    least = math.inf
     for inference, plan in _priced(layer, options.weights, options.unroll, options.literals, options.updatable):
         if inference < least:  # what else it costs comes on top
             deployment = deployment_gas(plan, layer) + options.updates * weights_gas(plan, layer)
@@ -287,19 +389,20 @@ def plan_linear(layer: Layer, options: PlanOptions) -> LanePlan:
 
 
 @functools.lru_cache(maxsize=64)
-def _priced(layer: Layer, weights: str, unroll: int, literals: bool, updatable: bool) -> list[tuple[float, LanePlan]]:
+def _priced(layer: Layer, weights: str, unroll: int, literals: bool, updatable: bool) -> list[tuple[float, Plan]]:
     """Return the ways to compute a layer with the gas of an inference: the same for all prices of a byte of code."""
     options = PlanOptions(weights=weights, unroll=unroll, literals=literals, updatable=updatable)
     plans = (plan for plan in candidates(layer, options) if _as_forced(plan, layer.force))
     return [(inference_gas(plan, layer), plan) for plan in plans]
 
 
-def _as_forced(plan: LanePlan, force: Mapping[str, object]) -> bool:
-    return all(getattr(plan, name) == value for name, value in force.items())
+def _as_forced(plan: Plan, force: Mapping[str, object]) -> bool:
+    return all(getattr(plan, name, None) == value for name, value in force.items())
 
 
-def candidates(layer: Layer, options: PlanOptions) -> Iterator[LanePlan]:
+def candidates(layer: Layer, options: PlanOptions) -> Iterator[Plan]:
     """Iterate over all ways to compute a layer."""
+    yield from _dots(layer, options)
     for round_rows, fields in itertools.product(_round_rows(layer, options), range(1, MAX_ACCUMULATORS + 1)):
         yield from _with_fields(layer, options, round_rows, fields)
 
@@ -342,6 +445,38 @@ def _with_fields(layer: Layer, options: PlanOptions, round_rows: int, fields: in
                 )
                 if not crowded or _straight_inputs(plan, layer) <= MAX_STRAIGHT_INPUTS:
                     yield plan
+
+
+def _dots(layer: Layer, options: PlanOptions) -> Iterator[DotPlan]:
+    lanes = min(WORD_BITS // layer.proved_bits, layer.outputs)
+    words = -(-layer.outputs // lanes)
+    for form, dense in itertools.product(layer.forms, (False, True)):
+        if not (form.dense_chunk if dense else form.chunk):
+            continue
+        row_words = form.units if dense else form.words
+        for immediate, storage in _places(layer.outputs * row_words, 1 + dense, 1, options):
+            if immediate and words > MAX_ACCUMULATORS:
+                continue
+            # in a loop all words of sums have as many lanes, and few of them are left over
+            dealt = lanes if immediate else -(-layer.outputs // words)
+            ends = LanePlan(
+                layer.proved_bits,
+                layer.proved_bits,
+                dealt,
+                1,
+                layer.weight_bits,
+                words if immediate else 1,
+                1 if immediate else words,
+                1,
+                1,
+                immediate,
+                storage,
+            )
+            most = 1 if immediate else max(MAX_ROUND_WORDS // form.words, 1)
+            if not immediate and form.words > MAX_STRAIGHT_WORDS:
+                continue
+            for together in (n for n in range(1, min(most, dealt) + 1) if dealt % n == 0):
+                yield DotPlan(form, dense, layer.weight_bits, immediate, storage, together, ends)
 
 
 def _straight_inputs(plan: LanePlan, layer: Layer) -> int:
@@ -398,8 +533,10 @@ def _skips(layer: Layer, word_rows: int, *, immediate: bool, crowded: bool) -> I
                 yield {**whole, "part": size, "skip_parts": part, "loop_parts": inner}
 
 
-def inference_gas(plan: LanePlan, layer: Layer) -> float:
+def inference_gas(plan: Plan, layer: Layer) -> float:
     """Return the gas of one inference, by the price list."""
+    if isinstance(plan, DotPlan):
+        return _dots_gas(plan, layer)
     accumulators = _accumulators(plan, layer)
     rounds = -(-layer.rows // plan.round_rows)
     units = -(-layer.rows // layer.unit)
@@ -429,6 +566,34 @@ def inference_gas(plan: LanePlan, layer: Layer) -> float:
     return gas
 
 
+def _dots_gas(plan: DotPlan, layer: Layer) -> float:
+    form, straight = plan.form, plan.immediate
+    outputs = layer.outputs if straight else plan.outputs
+    gas = 0.0
+    if form.ways > 1 or layer.unit == BYTES:  # else the words are multiplied where they are
+        each = _READ_WORD + form.ways * (_DUP + _SHIFT + _MASK + (0 if plan.held else _PUSH + _MEMORY))
+        gas += form.units * (each + (0 if plan.held else _ROUND))
+    read = _DUP if plan.held else _READ_KEPT if straight else _PUSH + _MEMORY
+    at_pointer = not straight and plan.storage is Storage.CODE
+    load = _PUSH if straight else _MEMORY + (_AT_POINTER if at_pointer else _PUSH)
+    if plan.dense:
+        row = form.units * load + form.words * (_DUP + _SHIFT + _MASK + read + _MULTIPLY_ADD)
+        gas += form.words * (read + 3) + _END
+    else:
+        row = form.words * (load + read + _MULTIPLY_ADD)
+    row += -(-form.units // plan.chunk) * (_SHIFT + _PUSH) + _SHIFT + _MASK + 3
+    gas += outputs * row + plan.ends.accumulators * plan.ends.blocks * _END
+    if straight:
+        return gas
+    rounds = outputs / plan.together
+    gas += rounds * _ROUND_OF_SUMS + (_ROUND if plan.ends.blocks > 1 else 0)
+    if plan.storage is Storage.DATA:
+        gas += rounds * _COPY + plan.table_words * _COPY_WORD + _COLD_ACCOUNT * _contracts(plan, layer)
+    else:
+        gas += plan.table_words * _WRITE_WORD
+    return gas
+
+
 def _element(plan: LanePlan, accumulators: int, rounds: int) -> float:
     """Return the gas of an input's products and sums."""
     sums = accumulators * (_DUP + _MULTIPLY_ADD + (_SWAP + 1 if plan.skip_elements else 2))
@@ -442,20 +607,23 @@ def _element(plan: LanePlan, accumulators: int, rounds: int) -> float:
     return sums + accumulators * (_DUP + _MASK + 2) + plan.row_words * load + _SHIFT * shifts
 
 
-def deployment_gas(plan: LanePlan, layer: Layer) -> float:
+def deployment_gas(plan: Plan, layer: Layer) -> float:
     """Return the gas of deploying a layer's weights and code."""
     return float(code_bytes(plan, layer)) * _DEPOSIT + weights_gas(plan, layer)
 
 
-def weights_gas(plan: LanePlan, layer: Layer) -> float:
+def weights_gas(plan: Plan, layer: Layer) -> float:
     """Return the gas of putting a layer's weights on the chain, where they are not in the code."""
     if plan.immediate or plan.storage is Storage.CODE:
         return 0.0
-    return float(_DEPOSIT * 32 * plan.table_words(layer.rows) + _CONTRACT * _contracts(plan, layer))
+    words = plan.table_words if isinstance(plan, DotPlan) else plan.table_words(layer.rows)
+    return float(_DEPOSIT * 32 * words + _CONTRACT * _contracts(plan, layer))
 
 
-def code_bytes(plan: LanePlan, layer: Layer) -> int:
+def code_bytes(plan: Plan, layer: Layer) -> int:
     """Return the bytes of code of a layer, its weights among them where they are in the code."""
+    if isinstance(plan, DotPlan):
+        return _dots_bytes(plan, layer)
     accumulators = _accumulators(plan, layer)
     ends = _CODE_END * (2 if plan.loop_ends else accumulators)
     element = _CODE_ELEMENT + (_CODE_TEST if plan.skip_elements else 0)
@@ -469,11 +637,32 @@ def code_bytes(plan: LanePlan, layer: Layer) -> int:
     return _CODE_LOOP + rows * element + table + ends + (sums if plan.masked else 0)
 
 
+def _dots_bytes(plan: DotPlan, layer: Layer) -> int:
+    form, straight = plan.form, plan.immediate
+    word = -(-(form.place + form.raw_bits) // 8)
+    mask = -(-form.place // 8)
+    size = plan.ends.accumulators * _CODE_END
+    if form.ways > 1 or layer.unit == BYTES:
+        each = form.ways * (_CODE_ELEMENT + mask)
+        size += form.units * (4 + each) if plan.held else _CODE_LOOP + each
+    read = 1 if plan.held else 4
+    end = 12 * -(-form.units // plan.chunk) + _CODE_ELEMENT + (word if plan.chunk else 0)
+    if straight:
+        return size + layer.outputs * (form.words * (1 + word + read + 2) + end)
+    load = 6 if plan.storage is Storage.CODE else 4
+    row = form.units * load + form.words * (read + 8) + _CODE_SUMS if plan.dense else form.words * (load + read + 2)
+    table = plan.table_words * (_CODE_WORD + word) if plan.storage is Storage.CODE else 0
+    return size + _CODE_LOOP * (2 if plan.ends.blocks > 1 else 1) + plan.together * (row + end) + table
+
+
 def _accumulators(plan: LanePlan, layer: Layer) -> int:
     return plan.accumulators if plan.blocks > 1 else -(-layer.outputs // plan.lanes)
 
 
-def _contracts(plan: LanePlan, layer: Layer) -> int:
+def _contracts(plan: Plan, layer: Layer) -> int:
+    if isinstance(plan, DotPlan):
+        chunk = plan.together * plan.row_words
+        return -(-plan.outputs // plan.together // max(CONTRACT_WORDS // chunk, 1))
     chunk = plan.words(plan.round_rows)
     chunks = -(-layer.rows // plan.round_rows) * plan.blocks
     return -(-chunks // max(CONTRACT_WORDS // chunk, 1))

@@ -84,4 +84,4 @@ def test_tables(target: str, toolchain: ml2sc.Toolchain) -> None:
         artifact = ml2sc.compile(model, target, precision="int8", calibration={"x": x[2:]})
         packed = packed_and_wads(artifact, [{"x": row[None]} for row in x[:2]])[0]
         measured[activation] = check(artifact, packed, toolchain)
-    assert (measured["Tanh"] - measured["Relu"]) / 64 < {"solidity": 70, "vyper": 170}[target]
+    assert (measured["Tanh"] - measured["Relu"]) / 64 < {"solidity": 70, "vyper": 190}[target]

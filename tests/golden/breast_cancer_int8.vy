@@ -7,11 +7,11 @@
      real = scale * (q - zero point); every sum is proved at compile time to fit its lane of a 256-bit word,
      so that nothing has to be checked while running. Lanes may be negative on the way: a word is a sum mod 2^256.
      Precision int8. Layers:
-     - node_linear: Gemm + Relu + Requantize, 30 -> 4; 20 bits a sum, 4 lanes a word, weights in the code as
+     - node_linear: Gemm + Relu + Requantize, 30 -> 4; 19 bits a sum, 10 lanes a word, weights in the code as
        literals.
      - node_linear_1: Gemm + Relu + Requantize, 4 -> 4; 18 bits a sum, 4 lanes a word, weights in the code as
        literals.
-     - node_linear_2: Gemm, 4 -> 1; 17 bits a sum, 1 lanes a word, weights in the code as literals.
+     - node_linear_2: Gemm, 4 -> 1; 17 bits a sum, 4 lanes a word, weights in the code as literals.
 """
 
 
@@ -23,6 +23,10 @@ _PACKED_LENGTH: constant(uint256) = 30
 
 # @dev Bytes that a longer packed input may have to be refused with an error of its own.
 _MAX_LENGTH: constant(uint256) = 1054
+
+# @dev Masks and factors that layers use again and again: LAYER_number, in the order of their use.
+_NODE_LINEAR_0: constant(bytes32) = 0x00000000ff0000ff0000ff0000ff0000ff0000ff0000ff0000ff0000ff0000ff
+_NODE_LINEAR_1: constant(bytes32) = 0x00000549b10549b10549b10549b10549b10549b10549b10549b10549b10549b1
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -167,18 +171,17 @@ def _node_linear(packed: uint256[2]) -> uint256[1]:
     @dev Gemm + Relu + Requantize, 30 -> 4.
     """
     node_linear_out: uint256[1] = empty(uint256[1])
-    # Proved for all inputs: -284865 <= sum <= 115230; with what is added from the start -284801
-    # <= acc <= 115294 < 2^19: 4 lanes of 20 bits a word.
-    acc0: uint256 = convert(0x8f1308d3518ab4885dfb, uint256)
-    word: uint256 = packed[0]
-    acc0 = unsafe_add(unsafe_mul((word >> 224) & 255, convert(0xfffd9fffd7fffd2fffce, uint256)), unsafe_add(unsafe_mul((word >> 232) & 255, convert(0xffff8fffc4fffdbfffd6, uint256)), unsafe_add(unsafe_mul((word >> 240) & 255, convert(0xfffaefffc2fffd0fffdb, uint256)), unsafe_add(unsafe_mul(word >> 248, convert(0xfffe9fffe9fffe2ffff4, uint256)), acc0))))
-    acc0 = unsafe_add(unsafe_mul((word >> 192) & 255, convert(0xfffbdfffd6fffecffffb, uint256)), unsafe_add(unsafe_mul((word >> 200) & 255, convert(0xfffd5fffccfffbafffe2, uint256)), unsafe_add(unsafe_mul((word >> 208) & 255, convert(0xffffcffffaffffb00017, uint256)), unsafe_add(unsafe_mul((word >> 216) & 255, convert(0xfffb900010fffc9fffe7, uint256)), acc0))))
-    acc0 = unsafe_add(unsafe_mul((word >> 160) & 255, convert(0x01bffff9ffffd00005, uint256)), unsafe_add(unsafe_mul((word >> 168) & 255, convert(0xfffaafff87fffaefffdd, uint256)), unsafe_add(unsafe_mul((word >> 176) & 255, convert(0x5000400002c0001e, uint256)), unsafe_add(unsafe_mul((word >> 184) & 255, convert(0xfffe500003000150000a, uint256)), acc0))))
-    acc0 = unsafe_add(unsafe_mul((word >> 128) & 255, convert(0x0480002a0002400013, uint256)), unsafe_add(unsafe_mul((word >> 136) & 255, convert(0xfffe000038fffd1fffe1, uint256)), unsafe_add(unsafe_mul((word >> 144) & 255, convert(0xfff80fffc2fff8afffc1, uint256)), unsafe_add(unsafe_mul((word >> 152) & 255, convert(0xfff94fffc5fffccfffdf, uint256)), acc0))))
-    acc0 = unsafe_add(unsafe_mul((word >> 96) & 255, convert(0x040fffec0002800011, uint256)), unsafe_add(unsafe_mul((word >> 104) & 255, convert(0x0280001400008fffff, uint256)), unsafe_add(unsafe_mul((word >> 112) & 255, convert(0xffff1fffd5000240001f, uint256)), unsafe_add(unsafe_mul((word >> 120) & 255, convert(0xffffafffec0001b00012, uint256)), acc0))))
-    acc0 = unsafe_add(unsafe_mul((word >> 64) & 255, convert(0xfffc0fff92fffc6ffff4, uint256)), unsafe_add(unsafe_mul((word >> 72) & 255, convert(0xfffa2fffe0fffe6fffe4, uint256)), unsafe_add(unsafe_mul((word >> 80) & 255, convert(0xfffb4fffccfffe0fffe8, uint256)), unsafe_add(unsafe_mul((word >> 88) & 255, convert(0xfff99fff9dfffe1fffef, uint256)), acc0))))
-    acc0 = unsafe_add(unsafe_mul((word >> 32) & 255, convert(0xfffb9fffb6fffb7fffc4, uint256)), unsafe_add(unsafe_mul((word >> 40) & 255, convert(0xfffbcfffbffffd400007, uint256)), unsafe_add(unsafe_mul((word >> 48) & 255, convert(0xfffe7fffdfffffbffffe, uint256)), unsafe_add(unsafe_mul((word >> 56) & 255, convert(0xfffbefffdbfffc6fffcd, uint256)), acc0))))
-    acc0 = unsafe_add(unsafe_mul((word >> 16) & 255, convert(0xffff0fffc1fffe3ffff6, uint256)), unsafe_add(unsafe_mul((word >> 24) & 255, convert(0xfffc5fffcafffb1fffd1, uint256)), acc0))
+    # Proved for all inputs: -284865 <= sum <= 115230; a multiplication adds up 10 products, in
+    # bits 216 to 234, where 346545 is added to them; what is below does not reach 24 bits a lane.
+    word0: uint256 = packed[0]
+    x0: uint256 = (word0 >> 16) & convert(_NODE_LINEAR_0, uint256)
+    x1: uint256 = (word0 >> 24) & convert(_NODE_LINEAR_0, uint256)
+    x2: uint256 = (word0 >> 32) & convert(_NODE_LINEAR_0, uint256)
+    acc0: uint256 = convert(0x3a77f389a0361973144a, uint256)
+    acc0 = unsafe_add((unsafe_add(unsafe_mul(x2, convert(0x07ffc3ffffccffffe7ffffff000012ffffdf00001dffffe1ffffcdfffff4, uint256)), unsafe_add(unsafe_mul(x1, convert(0x07ffd0fffffdffffe4000011000011ffffc0ffffdcfffffaffffe6ffffdb, uint256)), unsafe_add(unsafe_mul(x0, convert(0x07fff6000006fffff3ffffef00001effffe100000500000a000016ffffd6, uint256)), convert(_NODE_LINEAR_1, uint256)))) >> 216) & 524_287, acc0)
+    acc0 = unsafe_add(((unsafe_add(unsafe_mul(x2, convert(0x07ffb7ffffc6ffffe1000009000023ffffcd00002bffffbaffffd2ffffe3, uint256)), unsafe_add(unsafe_mul(x1, convert(0x07ffb1fffffbffffe700002800001affff8affffaeffffecffffc9ffffd1, uint256)), unsafe_add(unsafe_mul(x0, convert(0x07ffe3ffffd3ffffc6ffffe2000023ffffd1fffffd000014fffffaffffdc, uint256)), convert(_NODE_LINEAR_1, uint256)))) >> 216) & 524_287) << 20, acc0)
+    acc0 = unsafe_add(((unsafe_add(unsafe_mul(x2, convert(0x07ffb6ffffdbffffcd000014000029ffffc600003fffffccffffd7ffffea, uint256)), unsafe_add(unsafe_mul(x1, convert(0x07ffcaffffdfffffe0ffffebffffebffffc2ffff87ffffd7000010ffffc3, uint256)), unsafe_add(unsafe_mul(x0, convert(0x07ffc1ffffbfffff92ffff9dffffd5000038fffffa000002fffffaffffc5, uint256)), convert(_NODE_LINEAR_1, uint256)))) >> 216) & 524_287) << 40, acc0)
+    acc0 = unsafe_add(((unsafe_add(unsafe_mul(x2, convert(0x07ffb9ffffbeffffb5000028000047ffff95000004ffffd5ffffd9ffffea, uint256)), unsafe_add(unsafe_mul(x1, convert(0x07ffc5ffffe7ffffa3000040fffffaffff80ffffaaffffbdffffb8ffffaf, uint256)), unsafe_add(unsafe_mul(x0, convert(0x07fff0ffffbcffffc0ffff99fffff1ffffe000001bffffe4fffffcfffff9, uint256)), convert(_NODE_LINEAR_1, uint256)))) >> 216) & 524_287) << 60, acc0)
     # Every lane at once: negative lanes become 0, acc >> 7, at most 255, stored.
     keep0: uint256 = (acc0 >> 19) & convert(0x1000010000100001, uint256)
     acc0 = acc0 & unsafe_sub(keep0 << 19, keep0)
@@ -217,11 +220,10 @@ def _node_linear_2(node_linear_1_out: uint256[1]) -> uint256[1]:
     @dev Gemm, 4 -> 1.
     """
     node_linear_2_out: uint256[1] = empty(uint256[1])
-    # Proved for all inputs: -61956 <= sum <= 27804; with what is added from the start 0 <= acc <=
-    # 89760 < 2^17: 1 lanes of 17 bits a word.
-    acc0: uint256 = 61_200
-    word: uint256 = node_linear_1_out[0]
-    acc0 = unsafe_add(unsafe_mul(word >> 54, 51), unsafe_add(unsafe_mul((word >> 36) & 255, 61), unsafe_add(unsafe_mul((word >> 18) & 255, 130_959), unsafe_add(unsafe_mul(word & 255, 130_945), acc0))))
+    # Proved for all inputs: -61956 <= sum <= 27804; a multiplication adds up 4 products, in bits
+    # 54 to 70, where 61200 is added to them; what is below does not reach 18 bits a lane.
+    acc0: uint256 = 0
+    acc0 = unsafe_add((unsafe_add(unsafe_mul(node_linear_1_out[0], convert(0x7fe03ff8f000f40033, uint256)), convert(0x3bc40ef103bc40ef10, uint256)) >> 54) & 131_071, acc0)
     # Every lane at once: stored, 0 standing for -61956.
     node_linear_2_out[0] = acc0 & 131_071
     return node_linear_2_out

@@ -227,11 +227,9 @@ contract TinyAuto {
     /// @dev Unpack fc2_gemm_out: a value a word.
     function _unpackFc2GemmOut() private pure {
         assembly ("memory-safe") {
-            for { let i := add(_MEMORY, 0x0020) let o := add(_MEMORY, 0x0040) } lt(i, add(_MEMORY, 0x0040)) { i := add(i, 32) o := add(o, 64) } {
-                let word := mload(i)
-                mstore(o, add(and(word, 0x7fffffffffff), 0xffffffffffffffffffffffffffffffffffffffffffffffffffffc2a400000000))
-                mstore(add(o, 0x20), add(shr(47, word), 0xffffffffffffffffffffffffffffffffffffffffffffffffffffc2a400000000))
-            }
+            let word := mload(add(_MEMORY, 0x0020))
+            mstore(add(_MEMORY, 0x0040), add(and(word, 0x7fffffffffff), 0xffffffffffffffffffffffffffffffffffffffffffffffffffffc2a400000000))
+            mstore(add(_MEMORY, 0x0060), add(shr(47, word), 0xffffffffffffffffffffffffffffffffffffffffffffffffffffc2a400000000))
         }
     }
 

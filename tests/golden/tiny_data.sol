@@ -8,7 +8,7 @@ pragma solidity ^0.8.24;
  * real = scale * (q - zero point); every sum is proved at compile time to fit its lane of a 256-bit word.
  * Precision int8. Layers:
  * - fc1_gemm: Gemm + Relu + Requantize, 64 -> 70; 20 bits a sum, 12 lanes a word, weights in data contracts.
- * - fc2_gemm: Gemm, 70 -> 3; 21 bits a sum, 3 lanes a word, weights in data contracts.
+ * - fc2_gemm: Gemm, 70 -> 3; 21 bits a sum, 12 lanes a word, weights in data contracts.
  */
 contract TinyData {
     /// @notice The packed input has the wrong length.
@@ -37,16 +37,18 @@ contract TinyData {
     uint256 private constant _FC1_GEMM_0 = 0x0000804008040080400804008040080400804008040080400804008040080400;
     uint256 private constant _FC1_GEMM_1 = 0x0000000010000100001000010000100001000010000100001000010000100001;
     uint256 private constant _FC1_GEMM_2 = 0x0000000ff000ff000ff000ff000ff000ff000ff000ff000ff000ff000ff000ff;
+    uint256 private constant _FC2_GEMM_0 = 0x000049c5f49c5f49c5f49c5f49c5f49c5f49c5f49c5f49c5f49c5f49c5f49c5f;
+    uint256 private constant _FC2_GEMM_1 = 0x00004c7344c7344c7344c7344c7344c7344c7344c7344c7344c7344c7344c734;
     uint256 private constant _UNPACK_FC2_GEMM_OUT_0 = 0xfffffffffffffffffffffffffffffffffffffffffffffffffffffffffff69c6d;
     uint256 private constant _DEQUANTIZE_0 = 0x0000000000000000000000000000000000f5bbc51fc669b03d578bf4c669b03d;
     uint256 private constant _DEQUANTIZE_1 = 0x0000000000000000000000000000000000000000000000400000000000000000;
 
-    /// @dev Data contract 0: 14,592 bytes of weights after a STOP.
+    /// @dev Data contract 0: 12,864 bytes of weights after a STOP.
     address private immutable _WEIGHTS0;
 
     /// @param weights The data contracts, in order; each must hold the very bytes this model was compiled with.
     constructor(address[1] memory weights) {
-        _requireWeights(0, weights[0], 0xade8234eb97ad3ae797e03b84845a419c48ac09e3211f5724968e8ef2f308a46);
+        _requireWeights(0, weights[0], 0x85d8f4bc7f986668bc1b4835c3673006cd45c5497e5ae64c893c287f4b17ff1d);
         _WEIGHTS0 = weights[0];
     }
 
@@ -338,27 +340,18 @@ contract TinyData {
     /// @dev Gemm, 70 -> 3.
     function _fc2Gemm() private view {
         assembly ("memory-safe") {
-            // Proved for all inputs: -615315 <= sum <= 588795; with what is added from the start 0 <= acc <=
-            // 1204110 < 2^21: 3 lanes of 21 bits a word.
-            let acc0 := 0x258e4d2c72696393
-            for { let i := add(_MEMORY, 0x0080) let r := 0 } lt(i, add(_MEMORY, 0x0140)) { i := add(i, 64) r := add(r, 24) } {
-                extcodecopy(mload(add(_MEMORY, 0x0060)), add(_MEMORY, 0x0140), add(12289, shl(5, r)), 0x0300)
-                {
-                    let word := mload(i)
-                    if word {
-                        acc0 := add(mul(and(shr(60, word), 255), mload(add(_MEMORY, 0x01a0))), add(mul(and(shr(40, word), 255), mload(add(_MEMORY, 0x0180))), add(mul(and(shr(20, word), 255), mload(add(_MEMORY, 0x0160))), add(mul(and(word, 255), mload(add(_MEMORY, 0x0140))), acc0))))
-                        acc0 := add(mul(and(shr(140, word), 255), mload(add(_MEMORY, 0x0220))), add(mul(and(shr(120, word), 255), mload(add(_MEMORY, 0x0200))), add(mul(and(shr(100, word), 255), mload(add(_MEMORY, 0x01e0))), add(mul(and(shr(80, word), 255), mload(add(_MEMORY, 0x01c0))), acc0))))
-                        acc0 := add(mul(shr(220, word), mload(add(_MEMORY, 0x02a0))), add(mul(and(shr(200, word), 255), mload(add(_MEMORY, 0x0280))), add(mul(and(shr(180, word), 255), mload(add(_MEMORY, 0x0260))), add(mul(and(shr(160, word), 255), mload(add(_MEMORY, 0x0240))), acc0))))
-                    }
-                }
-                {
-                    let word := mload(add(i, 0x20))
-                    if word {
-                        acc0 := add(mul(and(shr(60, word), 255), mload(add(_MEMORY, 0x0320))), add(mul(and(shr(40, word), 255), mload(add(_MEMORY, 0x0300))), add(mul(and(shr(20, word), 255), mload(add(_MEMORY, 0x02e0))), add(mul(and(word, 255), mload(add(_MEMORY, 0x02c0))), acc0))))
-                        acc0 := add(mul(and(shr(140, word), 255), mload(add(_MEMORY, 0x03a0))), add(mul(and(shr(120, word), 255), mload(add(_MEMORY, 0x0380))), add(mul(and(shr(100, word), 255), mload(add(_MEMORY, 0x0360))), add(mul(and(shr(80, word), 255), mload(add(_MEMORY, 0x0340))), acc0))))
-                        acc0 := add(mul(shr(220, word), mload(add(_MEMORY, 0x0420))), add(mul(and(shr(200, word), 255), mload(add(_MEMORY, 0x0400))), add(mul(and(shr(180, word), 255), mload(add(_MEMORY, 0x03e0))), add(mul(and(shr(160, word), 255), mload(add(_MEMORY, 0x03c0))), acc0))))
-                    }
-                }
+            // Proved for all inputs: -615315 <= sum <= 588795; a multiplication adds up 12 products, in bits
+            // 220 to 240, where 615315 is added to them; what is below does not reach 20 bits a lane.
+            let acc0 := 0
+            extcodecopy(mload(add(_MEMORY, 0x0060)), add(_MEMORY, 0x0140), 0x3001, 0x0240)
+            {
+                acc0 := add(shl(21, acc0), add(and(shr(220, add(mul(mload(add(_MEMORY, 0x0120)), mload(add(_MEMORY, 0x01e0))), add(mul(mload(add(_MEMORY, 0x0100)), mload(add(_MEMORY, 0x01c0))), add(mul(mload(add(_MEMORY, 0x00e0)), mload(add(_MEMORY, 0x01a0))), _FC2_GEMM_0)))), 1048575), and(shr(220, add(mul(mload(add(_MEMORY, 0x00c0)), mload(add(_MEMORY, 0x0180))), add(mul(mload(add(_MEMORY, 0x00a0)), mload(add(_MEMORY, 0x0160))), add(mul(mload(add(_MEMORY, 0x0080)), mload(add(_MEMORY, 0x0140))), _FC2_GEMM_1)))), 1048575)))
+            }
+            {
+                acc0 := add(shl(21, acc0), add(and(shr(220, add(mul(mload(add(_MEMORY, 0x0120)), mload(add(_MEMORY, 0x02a0))), add(mul(mload(add(_MEMORY, 0x0100)), mload(add(_MEMORY, 0x0280))), add(mul(mload(add(_MEMORY, 0x00e0)), mload(add(_MEMORY, 0x0260))), _FC2_GEMM_0)))), 1048575), and(shr(220, add(mul(mload(add(_MEMORY, 0x00c0)), mload(add(_MEMORY, 0x0240))), add(mul(mload(add(_MEMORY, 0x00a0)), mload(add(_MEMORY, 0x0220))), add(mul(mload(add(_MEMORY, 0x0080)), mload(add(_MEMORY, 0x0200))), _FC2_GEMM_1)))), 1048575)))
+            }
+            {
+                acc0 := add(shl(21, acc0), add(and(shr(220, add(mul(mload(add(_MEMORY, 0x0120)), mload(add(_MEMORY, 0x0360))), add(mul(mload(add(_MEMORY, 0x0100)), mload(add(_MEMORY, 0x0340))), add(mul(mload(add(_MEMORY, 0x00e0)), mload(add(_MEMORY, 0x0320))), _FC2_GEMM_0)))), 1048575), and(shr(220, add(mul(mload(add(_MEMORY, 0x00c0)), mload(add(_MEMORY, 0x0300))), add(mul(mload(add(_MEMORY, 0x00a0)), mload(add(_MEMORY, 0x02e0))), add(mul(mload(add(_MEMORY, 0x0080)), mload(add(_MEMORY, 0x02c0))), _FC2_GEMM_1)))), 1048575)))
             }
             // Every lane at once: stored, 0 standing for -615315.
             mstore(_MEMORY, and(acc0, 0x7fffffffffffffff))
@@ -388,12 +381,10 @@ contract TinyData {
     /// @dev Unpack fc2_gemm_out: a value a word.
     function _unpackFc2GemmOut() private pure {
         assembly ("memory-safe") {
-            for { let i := _MEMORY let o := add(_MEMORY, 0x0060) } lt(i, add(_MEMORY, 0x0020)) { i := add(i, 32) o := add(o, 96) } {
-                let word := mload(i)
-                mstore(o, add(and(word, 2097151), _UNPACK_FC2_GEMM_OUT_0))
-                mstore(add(o, 0x20), add(and(shr(21, word), 2097151), _UNPACK_FC2_GEMM_OUT_0))
-                mstore(add(o, 0x40), add(shr(42, word), _UNPACK_FC2_GEMM_OUT_0))
-            }
+            let word := mload(_MEMORY)
+            mstore(add(_MEMORY, 0x0060), add(and(word, 2097151), _UNPACK_FC2_GEMM_OUT_0))
+            mstore(add(_MEMORY, 0x0080), add(and(shr(21, word), 2097151), _UNPACK_FC2_GEMM_OUT_0))
+            mstore(add(_MEMORY, 0x00a0), add(shr(42, word), _UNPACK_FC2_GEMM_OUT_0))
         }
     }
 

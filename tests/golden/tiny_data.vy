@@ -8,7 +8,7 @@
      so that nothing has to be checked while running. Lanes may be negative on the way: a word is a sum mod 2^256.
      Precision int8. Layers:
      - fc1_gemm: Gemm + Relu + Requantize, 64 -> 70; 20 bits a sum, 12 lanes a word, weights in data contracts.
-     - fc2_gemm: Gemm, 70 -> 3; 21 bits a sum, 3 lanes a word, weights in data contracts.
+     - fc2_gemm: Gemm, 70 -> 3; 21 bits a sum, 12 lanes a word, weights in data contracts.
 """
 
 
@@ -25,6 +25,8 @@ _MAX_LENGTH: constant(uint256) = 1088
 _FC1_GEMM_0: constant(bytes32) = 0x0000804008040080400804008040080400804008040080400804008040080400
 _FC1_GEMM_1: constant(bytes32) = 0x0000000010000100001000010000100001000010000100001000010000100001
 _FC1_GEMM_2: constant(bytes32) = 0x0000000ff000ff000ff000ff000ff000ff000ff000ff000ff000ff000ff000ff
+_FC2_GEMM_0: constant(bytes32) = 0x000049c5f49c5f49c5f49c5f49c5f49c5f49c5f49c5f49c5f49c5f49c5f49c5f
+_FC2_GEMM_1: constant(bytes32) = 0x00004c7344c7344c7344c7344c7344c7344c7344c7344c7344c7344c7344c734
 _DEQUANTIZE_0: constant(bytes32) = 0x0000000000000000000000000000000000f5bbc51fc669b03d578bf4c669b03d
 
 # @dev The data contracts: a STOP, then weights.
@@ -36,8 +38,8 @@ def __init__(weights: address[1]):
     """
     @param weights The data contracts, in order; each must hold the very bytes this model was compiled with.
     """
-    # 14,592 bytes of weights
-    self._require_weights(0, weights[0], 0xade8234eb97ad3ae797e03b84845a419c48ac09e3211f5724968e8ef2f308a46)
+    # 12,864 bytes of weights
+    self._require_weights(0, weights[0], 0x85d8f4bc7f986668bc1b4835c3673006cd45c5497e5ae64c893c287f4b17ff1d)
     _WEIGHTS = weights
 
 
@@ -323,26 +325,14 @@ def _fc2_gemm(fc1_gemm_out: uint256[6]) -> uint256[1]:
     @dev Gemm, 70 -> 3.
     """
     fc2_gemm_out: uint256[1] = empty(uint256[1])
-    # Proved for all inputs: -615315 <= sum <= 588795; with what is added from the start 0 <= acc
-    # <= 1204110 < 2^21: 3 lanes of 21 bits a word.
-    acc0: uint256 = convert(0x258e4d2c72696393, uint256)
-    i: uint256 = 0
-    r: uint256 = 0
-    for i_round: uint256 in range(3):
-        fc2_gemm_weights_round_data: Bytes[768] = slice(_WEIGHTS[0].code, unsafe_add(12289, r << 5), 768)
-        fc2_gemm_weights_round: uint256[24] = abi_decode(fc2_gemm_weights_round_data, uint256[24])
-        word: uint256 = fc1_gemm_out[i]
-        if word != 0:
-            acc0 = unsafe_add(unsafe_mul((word >> 60) & 255, fc2_gemm_weights_round[3]), unsafe_add(unsafe_mul((word >> 40) & 255, fc2_gemm_weights_round[2]), unsafe_add(unsafe_mul((word >> 20) & 255, fc2_gemm_weights_round[1]), unsafe_add(unsafe_mul(word & 255, fc2_gemm_weights_round[0]), acc0))))
-            acc0 = unsafe_add(unsafe_mul((word >> 140) & 255, fc2_gemm_weights_round[7]), unsafe_add(unsafe_mul((word >> 120) & 255, fc2_gemm_weights_round[6]), unsafe_add(unsafe_mul((word >> 100) & 255, fc2_gemm_weights_round[5]), unsafe_add(unsafe_mul((word >> 80) & 255, fc2_gemm_weights_round[4]), acc0))))
-            acc0 = unsafe_add(unsafe_mul(word >> 220, fc2_gemm_weights_round[11]), unsafe_add(unsafe_mul((word >> 200) & 255, fc2_gemm_weights_round[10]), unsafe_add(unsafe_mul((word >> 180) & 255, fc2_gemm_weights_round[9]), unsafe_add(unsafe_mul((word >> 160) & 255, fc2_gemm_weights_round[8]), acc0))))
-        word = fc1_gemm_out[unsafe_add(i, 1)]
-        if word != 0:
-            acc0 = unsafe_add(unsafe_mul((word >> 60) & 255, fc2_gemm_weights_round[15]), unsafe_add(unsafe_mul((word >> 40) & 255, fc2_gemm_weights_round[14]), unsafe_add(unsafe_mul((word >> 20) & 255, fc2_gemm_weights_round[13]), unsafe_add(unsafe_mul(word & 255, fc2_gemm_weights_round[12]), acc0))))
-            acc0 = unsafe_add(unsafe_mul((word >> 140) & 255, fc2_gemm_weights_round[19]), unsafe_add(unsafe_mul((word >> 120) & 255, fc2_gemm_weights_round[18]), unsafe_add(unsafe_mul((word >> 100) & 255, fc2_gemm_weights_round[17]), unsafe_add(unsafe_mul((word >> 80) & 255, fc2_gemm_weights_round[16]), acc0))))
-            acc0 = unsafe_add(unsafe_mul(word >> 220, fc2_gemm_weights_round[23]), unsafe_add(unsafe_mul((word >> 200) & 255, fc2_gemm_weights_round[22]), unsafe_add(unsafe_mul((word >> 180) & 255, fc2_gemm_weights_round[21]), unsafe_add(unsafe_mul((word >> 160) & 255, fc2_gemm_weights_round[20]), acc0))))
-        i = unsafe_add(i, 2)
-        r = unsafe_add(r, 24)
+    # Proved for all inputs: -615315 <= sum <= 588795; a multiplication adds up 12 products, in
+    # bits 220 to 240, where 615315 is added to them; what is below does not reach 20 bits a lane.
+    acc0: uint256 = 0
+    fc2_gemm_weights_round_data: Bytes[576] = slice(_WEIGHTS[0].code, 12289, 576)
+    fc2_gemm_weights_round: uint256[18] = abi_decode(fc2_gemm_weights_round_data, uint256[18])
+    acc0 = unsafe_add(acc0 << 21, unsafe_add((unsafe_add(unsafe_mul(fc1_gemm_out[5], fc2_gemm_weights_round[5]), unsafe_add(unsafe_mul(fc1_gemm_out[4], fc2_gemm_weights_round[4]), unsafe_add(unsafe_mul(fc1_gemm_out[3], fc2_gemm_weights_round[3]), convert(_FC2_GEMM_0, uint256)))) >> 220) & 1_048_575, (unsafe_add(unsafe_mul(fc1_gemm_out[2], fc2_gemm_weights_round[2]), unsafe_add(unsafe_mul(fc1_gemm_out[1], fc2_gemm_weights_round[1]), unsafe_add(unsafe_mul(fc1_gemm_out[0], fc2_gemm_weights_round[0]), convert(_FC2_GEMM_1, uint256)))) >> 220) & 1_048_575))
+    acc0 = unsafe_add(acc0 << 21, unsafe_add((unsafe_add(unsafe_mul(fc1_gemm_out[5], fc2_gemm_weights_round[11]), unsafe_add(unsafe_mul(fc1_gemm_out[4], fc2_gemm_weights_round[10]), unsafe_add(unsafe_mul(fc1_gemm_out[3], fc2_gemm_weights_round[9]), convert(_FC2_GEMM_0, uint256)))) >> 220) & 1_048_575, (unsafe_add(unsafe_mul(fc1_gemm_out[2], fc2_gemm_weights_round[8]), unsafe_add(unsafe_mul(fc1_gemm_out[1], fc2_gemm_weights_round[7]), unsafe_add(unsafe_mul(fc1_gemm_out[0], fc2_gemm_weights_round[6]), convert(_FC2_GEMM_1, uint256)))) >> 220) & 1_048_575))
+    acc0 = unsafe_add(acc0 << 21, unsafe_add((unsafe_add(unsafe_mul(fc1_gemm_out[5], fc2_gemm_weights_round[17]), unsafe_add(unsafe_mul(fc1_gemm_out[4], fc2_gemm_weights_round[16]), unsafe_add(unsafe_mul(fc1_gemm_out[3], fc2_gemm_weights_round[15]), convert(_FC2_GEMM_0, uint256)))) >> 220) & 1_048_575, (unsafe_add(unsafe_mul(fc1_gemm_out[2], fc2_gemm_weights_round[14]), unsafe_add(unsafe_mul(fc1_gemm_out[1], fc2_gemm_weights_round[13]), unsafe_add(unsafe_mul(fc1_gemm_out[0], fc2_gemm_weights_round[12]), convert(_FC2_GEMM_1, uint256)))) >> 220) & 1_048_575))
     # Every lane at once: stored, 0 standing for -615315.
     fc2_gemm_out[0] = acc0 & convert(0x7fffffffffffffff, uint256)
     return fc2_gemm_out

@@ -166,12 +166,10 @@ contract TinyLabels {
     /// @dev Unpack scores_out: a value a word.
     function _unpackScoresOut() private pure {
         assembly ("memory-safe") {
-            for { let i := add(_MEMORY, 0x0040) let o := add(_MEMORY, 0x0060) } lt(i, add(_MEMORY, 0x0060)) { i := add(i, 32) o := add(o, 96) } {
-                let word := mload(i)
-                mstore(o, add(and(word, 131071), _UNPACK_SCORES_OUT_0))
-                mstore(add(o, 0x20), add(and(shr(17, word), 131071), _UNPACK_SCORES_OUT_0))
-                mstore(add(o, 0x40), add(shr(34, word), _UNPACK_SCORES_OUT_0))
-            }
+            let word := mload(add(_MEMORY, 0x0040))
+            mstore(add(_MEMORY, 0x0060), add(and(word, 131071), _UNPACK_SCORES_OUT_0))
+            mstore(add(_MEMORY, 0x0080), add(and(shr(17, word), 131071), _UNPACK_SCORES_OUT_0))
+            mstore(add(_MEMORY, 0x00a0), add(shr(34, word), _UNPACK_SCORES_OUT_0))
         }
     }
 

@@ -217,11 +217,9 @@ contract TinyStrict {
     /// @dev Unpack fc2_gemm_out: a value a word.
     function _unpackFc2GemmOut() private pure {
         assembly ("memory-safe") {
-            for { let i := add(_MEMORY, 0x0020) let o := add(_MEMORY, 0x0040) } lt(i, add(_MEMORY, 0x0040)) { i := add(i, 32) o := add(o, 64) } {
-                let word := mload(i)
-                mstore(o, add(and(word, 134217727), not(64339967)))
-                mstore(add(o, 0x20), add(shr(27, word), not(64339967)))
-            }
+            let word := mload(add(_MEMORY, 0x0020))
+            mstore(add(_MEMORY, 0x0040), add(and(word, 134217727), not(64339967)))
+            mstore(add(_MEMORY, 0x0060), add(shr(27, word), not(64339967)))
         }
     }
 

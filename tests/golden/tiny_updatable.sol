@@ -492,11 +492,9 @@ contract TinyUpdatable {
     /// @dev Unpack fc2_gemm_out: a value a word.
     function _unpackFc2GemmOut() private pure {
         assembly ("memory-safe") {
-            for { let i := _MEMORY let o := add(_MEMORY, 0x0040) } lt(i, add(_MEMORY, 0x0020)) { i := add(i, 32) o := add(o, 64) } {
-                let word := mload(i)
-                mstore(o, add(and(word, 131071), not(52019)))
-                mstore(add(o, 0x20), add(shr(32, word), not(52019)))
-            }
+            let word := mload(_MEMORY)
+            mstore(add(_MEMORY, 0x0040), add(and(word, 131071), not(52019)))
+            mstore(add(_MEMORY, 0x0060), add(shr(32, word), not(52019)))
         }
     }
 
