@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 
-from .forks import Fork
+from .forks import TRANSACTION, Fork
 from .interpret import Profile
 from .program import (
     Apply,
@@ -136,14 +136,12 @@ class Execution:
         layers: Of it, by section.
         zeros: Zero bytes of calldata.
         others: The other ones.
-        margin: By what share of the whole more may be needed.
     """
 
     gas: float
     layers: Mapping[str, float]
     zeros: float
     others: float
-    margin: float = 0.0
 
     @classmethod
     def of(cls, costs: Costs, shares: Shares) -> Execution:
@@ -153,16 +151,17 @@ class Execution:
         cold = costs.cold_accounts(sections, shares)
         layers = {s.name: costs.section(s, shares) + cold[s.name] for s in sections}
         gas = costs.frame_gas() + memory_gas(costs.memory_words(sections)) + sum(layers.values())
+        if shares.worst:
+            gas += costs.tolerance * (TRANSACTION + gas)  # what is promised is a share of the whole
         packed = program.input.length
         # selector, offset 32, the length, the bytes, padding
         length = (packed.bit_length() + 7) // 8
         zeros = shares.zero_bytes(packed) + -packed % WORD + _HEAD_BYTES - 1 - length
-        others = _SELECTOR + _HEAD_BYTES + packed + -packed % WORD - zeros
-        return cls(gas, layers, zeros, others, costs.tolerance if shares.worst else 0.0)
+        return cls(gas, layers, zeros, _SELECTOR + _HEAD_BYTES + packed + -packed % WORD - zeros)
 
     def transaction(self, fork: Fork) -> GasEstimate:
         """Return what a transaction that does it costs under a fork."""
-        total = fork.transaction(self.zeros, self.others, self.gas) * (1 + self.margin)
+        total = fork.transaction(self.zeros, self.others, self.gas)
         return GasEstimate(round(total), {name: round(gas) for name, gas in self.layers.items()})
 
 

@@ -8,10 +8,12 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+import cbor2
 import pytest
 
 from ml2sc.backends import BACKENDS, CompilerRun, EmitOptions
 from ml2sc.backends.interface import ERRORS
+from ml2sc.backends.vyper.backend import _deployed
 from ml2sc.backends.vyper.dataflow import signatures
 from ml2sc.backends.vyper.kinds import Kind, infer_kinds, truth_values
 from ml2sc.backends.vyper.printer import Printer, identifier, plain
@@ -346,6 +348,15 @@ def test_the_smaller_code_is_taken(
     bytecode = BACKEND.compile(artifact, Compiler({True: venom, False: classic}))
     assert bytecode.settings == {"experimentalCodegen": experimental}
     assert [e["name"] for e in bytecode.abi] == ["InputLength"]
+
+
+def test_the_code_that_is_deployed_is_taken() -> None:
+    """Venom may report another compilation than that in the creation code."""
+    code = bytes.fromhex("6001600200")
+    facts = cbor2.dumps([bytes(32), len(code), [2], 0, {"vyper": [0, 4, 3]}])
+    creation = bytes.fromhex("5f5f") + code + facts + (len(facts) + 2).to_bytes(2)
+    assert _deployed(creation, code) == code
+    assert _deployed(creation, bytes.fromhex("600160020000")) == code
 
 
 def test_a_contract_that_neither_compiles(golden_options: EmitOptions) -> None:
