@@ -56,6 +56,7 @@ _WORD = 256
 _FORMS = 2
 """Ways to deal the inputs out that are priced: those with the most inputs a multiplication."""
 _MAX_CHUNKS = 4
+"""Parts that a sum may be read in: each costs a shift, a mask and an addition an output."""
 _WIDEST = 62
 """Bits of sums that are added up in int64."""
 
@@ -262,8 +263,9 @@ class DotKernel:
             return [shr(shift, word) for shift in self._shifts()]
         return [and_(shr(shift, word), const(self._ones(self.geometry.bits))) for shift in self._shifts()]
 
-    def _ones(self, bits: int, lanes: int = 0) -> int:
-        return sum(((1 << bits) - 1) << (self.form.stride * a) for a in range(lanes or self.form.lanes))
+    def _ones(self, bits: int) -> int:
+        """Return a word with `bits` ones in every lane."""
+        return sum(((1 << bits) - 1) << (self.form.stride * a) for a in range(self.form.lanes))
 
     def _counted(self, words: Sequence[Expr]) -> list[Statement]:
         """Take what storing weights as w + 2^(bits − 1) adds to each sum, less what is added to it, into `less`."""
@@ -286,25 +288,22 @@ class DotKernel:
     def _weight_words(self, outputs: int) -> list[int]:
         """Return the weight words of all outputs, those of each together; outputs that are added have weights of 0."""
         form, weights = self.form, self.group.weights
-        excess = 1 << (self.plan.weight_bits - 1) if self.plan.dense else 0
+        excess = 1 << (self.plan.weight_bits - 1)
         padded = np.zeros((form.units * form.unit, outputs), dtype=weights.dtype)
         padded[: len(weights), : weights.shape[1]] = weights
         grid = padded.T.reshape(outputs, form.units, form.unit)
         places = [(way, form.stride * (form.lanes - 1 - lane)) for way, lane in self._places()]
         if self.plan.dense:
-            factors = [1 << (place + self.geometry.stride * way) for way, place in places]
+            factors = np.array([1 << (place + self.geometry.stride * way) for way, place in places], dtype=object)
             every = (self.geometry.stride * v + form.stride * a for v in range(form.ways) for a in range(form.lanes))
             filled = sum(excess << place for place in every)
-            words = as_python_ints(grid) @ np.array(factors, dtype=object) + filled
-        else:
-            factors_by_way = np.zeros((form.unit, form.ways), dtype=object)
-            for k, (way, place) in enumerate(places):
-                factors_by_way[k, way] = 1 << place
-            words = as_python_ints(grid) @ factors_by_way
-            # what is above the lane of sums never comes down
-            mask = (1 << form.place + (form.raw_bits if len(self.chunks) == 1 else form.stride)) - 1
-            return [int(w) & mask for w in words.ravel()]
-        return [int(w) for w in words.ravel()]
+            return [int(w) + filled for w in (as_python_ints(grid) @ factors).ravel()]
+        by_way = np.zeros((form.unit, form.ways), dtype=object)
+        for k, (way, place) in enumerate(places):
+            by_way[k, way] = 1 << place
+        # what is above the lane of sums never comes down
+        mask = (1 << form.place + (form.raw_bits if len(self.chunks) == 1 else form.stride)) - 1
+        return [int(w) & mask for w in (as_python_ints(grid) @ by_way).ravel()]
 
     # -- sums ------------------------------------------------------------------------------------------------------
 

@@ -455,26 +455,24 @@ def _dots(layer: Layer, options: PlanOptions) -> Iterator[DotPlan]:
             continue
         row_words = form.units if dense else form.words
         for immediate, storage in _places(layer.outputs * row_words, 1 + dense, 1, options):
-            if immediate and words > MAX_ACCUMULATORS:
+            if words > MAX_ACCUMULATORS if immediate else form.words > MAX_STRAIGHT_WORDS:
                 continue
             # in a loop all words of sums have as many lanes, and few of them are left over
             dealt = lanes if immediate else -(-layer.outputs // words)
             ends = LanePlan(
-                layer.proved_bits,
-                layer.proved_bits,
-                dealt,
-                1,
-                layer.weight_bits,
-                words if immediate else 1,
-                1 if immediate else words,
-                1,
-                1,
-                immediate,
-                storage,
+                proved_bits=layer.proved_bits,
+                stride=layer.proved_bits,
+                lanes=dealt,
+                fields=1,
+                weight_bits=layer.weight_bits,
+                accumulators=words if immediate else 1,
+                blocks=1 if immediate else words,
+                row_words=1,
+                round_rows=1,
+                immediate=immediate,
+                storage=storage,
             )
             most = 1 if immediate else max(MAX_ROUND_WORDS // form.words, 1)
-            if not immediate and form.words > MAX_STRAIGHT_WORDS:
-                continue
             for together in (n for n in range(1, min(most, dealt) + 1) if dealt % n == 0):
                 yield DotPlan(form, dense, layer.weight_bits, immediate, storage, together, ends)
 
@@ -646,7 +644,7 @@ def _dots_bytes(plan: DotPlan, layer: Layer) -> int:
         each = form.ways * (_CODE_ELEMENT + mask)
         size += form.units * (4 + each) if plan.held else _CODE_LOOP + each
     read = 1 if plan.held else 4
-    end = 12 * -(-form.units // plan.chunk) + _CODE_ELEMENT + (word if plan.chunk else 0)
+    end = 12 * -(-form.units // plan.chunk) + _CODE_ELEMENT + word
     if straight:
         return size + layer.outputs * (form.words * (1 + word + read + 2) + end)
     load = 6 if plan.storage is Storage.CODE else 4

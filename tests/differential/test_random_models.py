@@ -1,7 +1,7 @@
 """Random models on both targets: graph interpreter == Program interpreter == Solidity == Vyper, answers and reverts.
 
 `ML2SC_FUZZ=2000 python -m pytest -n 2 tests/differential/test_random_models.py` tries that many models instead of the
-eighty of every run, `ML2SC_FUZZ=100:2000` those from number 100 on. A model's number is its seed. A failure shrinks,
+hundred of every run, `ML2SC_FUZZ=100:2000` those from number 100 on. A model's number is its seed. A failure shrinks,
 and its report ends with the small model.
 """
 
@@ -28,7 +28,7 @@ from ml2sc.ir.ops.folding import folds_only
 from ml2sc.ir.parser import parse_graph
 from ml2sc.ir.printer import print_graph
 
-SEEDS = range(*map(int, os.environ.get("ML2SC_FUZZ", "80").split(":")))
+SEEDS = range(*map(int, os.environ.get("ML2SC_FUZZ", "100").split(":")))
 REFUSED = (RangeError, UnsupportedModelError, ContractLimitError)
 FAILURES = (AssertionError, Ml2scError, ArithmeticError, LookupError, TypeError, ValueError)
 GENERATORS = tuple(PIPELINES)
@@ -143,7 +143,7 @@ def test_a_failure_shrinks_to_a_small_graph(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_what_random_models_cover() -> None:
-    cases = [seeded_case(seed) for seed in range(1000)]
+    cases = [seeded_case(seed) for seed in range(2000)]
     computing = {name for name in supported_operators() if "." not in name and not folds_only(name)}
     used = Counter(node.op_type for case in cases for node in case.model.graph.node)
     assert computing - ELSEWHERE <= set(used), "add the operator to tests/support/random_models.py"

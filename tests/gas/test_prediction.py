@@ -19,6 +19,7 @@ from support.random_models import Limits, seeded_case
 
 import ml2sc
 from ml2sc.backends.base import Artifact
+from ml2sc.backends.vyper import backend as vyper
 from ml2sc.runtime.chain import EmbeddedChain, RevmChain, revm_is_installed
 from ml2sc.runtime.contract import Contract
 from ml2sc.runtime.deploy import deploy
@@ -75,8 +76,12 @@ def test_unseen_shapes(
 
 
 @pytest.mark.parametrize("target", ["solidity", "vyper"])
-def test_tables(target: str, toolchain: ml2sc.Toolchain) -> None:
-    """A function of 8 bits, 64 values of it: what it costs more than ReLU is in docs/gas.md."""
+def test_tables(target: str, toolchain: ml2sc.Toolchain, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function of 8 bits, 64 values of it: what it costs more than ReLU is in docs/gas.md.
+
+    Venom does not compile the Tanh, so that the two would be compared across code generators.
+    """
+    monkeypatch.setattr(vyper, "PIPELINES", {"classic": False})
     x = np.random.default_rng(1).normal(size=(8, 8))
     measured = {}
     for activation in ("Relu", "Tanh"):
@@ -84,4 +89,4 @@ def test_tables(target: str, toolchain: ml2sc.Toolchain) -> None:
         artifact = ml2sc.compile(model, target, precision="int8", calibration={"x": x[2:]})
         packed = packed_and_wads(artifact, [{"x": row[None]} for row in x[:2]])[0]
         measured[activation] = check(artifact, packed, toolchain)
-    assert (measured["Tanh"] - measured["Relu"]) / 64 < {"solidity": 70, "vyper": 190}[target]
+    assert (measured["Tanh"] - measured["Relu"]) / 64 < {"solidity": 70, "vyper": 170}[target]
