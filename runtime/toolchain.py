@@ -26,6 +26,8 @@ from filelock import FileLock
 from ml2sc.backends.base import CompilerRun
 from ml2sc.errors import ToolchainError
 
+from .compiler_cache import Compiler, CompilerCache, user_cache
+
 logger = logging.getLogger(__name__)
 
 MINIMUM_SOLC = (0, 8, 24)
@@ -48,11 +50,12 @@ _NPM_INSTALL_SECONDS = 300.0
 
 @dataclass(frozen=True)
 class _Solc:
-    """A solc that answered: how to start it, what it is, how it was found."""
+    """A solc that answered: how to start it, what it is, how it was found, the file that compiles."""
 
     command: tuple[str, ...]
     version: str
     how: str
+    program: Path
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -63,13 +66,17 @@ class Toolchain:
     (nothing else is tried then), solc on PATH, py-solc-x's installed versions, an npm package `solc` (`ML2SC_SOLC_NPM`,
     ./node_modules, npm's global folder, our cache); then a download by py-solc-x, then one by npm into our cache.
 
+    What they answered before is taken from a cache.
+
     Args:
         solc: Path or name of the solc to use.
+        cache: Their earlier answers; None: those that `ML2SC_CACHE` names, by default those in the user's cache folder.
     """
 
-    def __init__(self, solc: str | None = None) -> None:
+    def __init__(self, solc: str | None = None, cache: CompilerCache | None = None) -> None:
         self._given = solc or os.environ.get("ML2SC_SOLC")
         self._found: _Solc | None = None
+        self._cache = cache or CompilerCache.default()
 
     def solc(self, standard_input: Mapping[str, Any]) -> CompilerRun:
         """Run solc on a standard JSON input.
@@ -83,15 +90,20 @@ class Toolchain:
         if self._found is None:
             self._found = _find_solc(self._given)
             logger.info("using solc %s (%s: %s)", self._found.version, self._found.how, " ".join(self._found.command))
-        solc = self._found
+        solc, question = self._found, json.dumps(standard_input)
+        compiler = Compiler("solc", solc.version, solc.program)
+        output = self._cache.answer(compiler, question, lambda: self._ask_solc(solc, question))
+        return CompilerRun(output, f"solc {solc.version}", solc.how)
+
+    def _ask_solc(self, solc: _Solc, question: str) -> Mapping[str, Any]:
         try:
-            stdout = _run([*solc.command, "--standard-json"], None, json.dumps(standard_input), solc.environment)
-            output = json.loads(stdout)
+            stdout = _run([*solc.command, "--standard-json"], None, question, solc.environment)
+            answer: Mapping[str, Any] = json.loads(stdout)
         except _UnavailableError as error:
             raise ToolchainError(f"solc {solc.version} failed: {error}", hint=f"it is {solc.command[-1]}") from error
         except json.JSONDecodeError as error:
             raise ToolchainError(f"solc {solc.version} answered no JSON: {stdout[:200]!r}") from error
-        return CompilerRun(output, f"solc {solc.version}", solc.how)
+        return answer
 
     def vyper(self, standard_input: Mapping[str, Any]) -> CompilerRun:
         """Run Vyper on a standard JSON input.
@@ -112,9 +124,16 @@ class Toolchain:
         if tuple(int(n) for n in re.findall(r"\d+", version)[:3]) < MINIMUM_VYPER:
             needed = ".".join(map(str, MINIMUM_VYPER))
             raise ToolchainError(f"vyper {version} is too old", hint=f"{needed} or later is needed")
-        with warnings.catch_warnings():  # it changes the filters of the whole process
-            output = compile_json(dict(standard_input), exc_handler=exc_handler_to_dict)
-        return CompilerRun(output, f"vyper {getattr(vyper, '__long_version__', version)}", "in process")
+        version = str(getattr(vyper, "__long_version__", version))
+
+        def ask() -> Mapping[str, Any]:
+            with warnings.catch_warnings():  # it changes the filters of the whole process
+                answer = compile_json(dict(standard_input), exc_handler=exc_handler_to_dict)
+            plain: Mapping[str, Any] = json.loads(json.dumps(answer, default=str))  # it leaves paths in its errors
+            return plain
+
+        output = self._cache.answer(Compiler("vyper", version), json.dumps(standard_input), ask)
+        return CompilerRun(output, f"vyper {version}", "in process")
 
 
 class _UnavailableError(Exception):
@@ -239,7 +258,7 @@ _MACHINES = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64", "arm64": "
 
 
 def _npm_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "ml2sc" / "npm"
+    return user_cache() / "npm"
 
 
 def _npm_folders() -> Iterator[Path]:
@@ -258,14 +277,15 @@ def _npm_folders() -> Iterator[Path]:
 def _npm_package(node: str, folder: Path) -> _Solc:
     script = resources.files("ml2sc.runtime").joinpath("solc_node.js")
     environment = {"ML2SC_SOLC_NPM": str((folder / "solc").resolve())}
-    return _probe((node, str(script)), "npm", environment)
+    return _probe((node, str(script)), "npm", folder / "solc" / "soljson.js", environment)
 
 
 def _binary(name: str, how: str) -> _Solc:
-    return _probe((_which(name),), how, {})
+    path = _which(name)
+    return _probe((path,), how, Path(path), {})
 
 
-def _probe(command: tuple[str, ...], how: str, environment: Mapping[str, str]) -> _Solc:
+def _probe(command: tuple[str, ...], how: str, program: Path, environment: Mapping[str, str]) -> _Solc:
     """Ask a solc its version.
 
     Raises:
@@ -278,7 +298,7 @@ def _probe(command: tuple[str, ...], how: str, environment: Mapping[str, str]) -
         raise _UnavailableError(f"{where} says no version: {answer[:100]!r}")
     if tuple(map(int, match.groups())) < MINIMUM_SOLC:
         raise _UnavailableError(f"{where} is {match.group(0)}, too old")
-    return _Solc(command, match.group(0), how, environment)
+    return _Solc(command, match.group(0), how, program, environment)
 
 
 def _which(name: str) -> str:

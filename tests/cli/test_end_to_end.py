@@ -315,3 +315,26 @@ def test_samples_that_do_not_fit(check_folder: Run, folder: Path, tmp_path: Path
     result = check_folder(folder, "--samples", tmp_path / "bad.npz")
     assert result.status == 1
     assert "error[ML130]" in result.err
+
+
+def test_a_second_compile_takes_the_compilers_output_from_the_cache(
+    compile_model: Run, make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import vyper.cli.vyper_json as vyper_json
+
+    monkeypatch.setenv("ML2SC_CACHE", str(tmp_path / "cache"))
+    asked, compile_json = [], vyper_json.compile_json
+
+    def count(*arguments: Any, **more: Any) -> Any:
+        asked.append(arguments)
+        return compile_json(*arguments, **more)
+
+    monkeypatch.setattr(vyper_json, "compile_json", count)
+    model, found = make_model(), []
+    for folder, more in (("cold", ()), ("warm", ()), ("again", ("--no-cache",))):
+        arguments = ("--input-range=-4,4", "--target", "vyper", "-o", tmp_path / folder, *more)
+        assert compile_model(model, *arguments).status == 0
+        found.append((len(asked), contents(tmp_path / folder)))
+    (cold, first), (warm, second), (again, third) = found
+    assert 0 < cold == warm < again
+    assert first == second == third

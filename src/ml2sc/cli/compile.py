@@ -82,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--headroom", type=int, metavar="BITS", help="with --updatable: bits that weights may be wider later (1)")
     add("--timelock", type=int, metavar="SECONDS", help="with --updatable: notice before new weights are in use (0)")
     add("--solc", metavar="PATH", help="the solc to use (default: ML2SC_SOLC, PATH, py-solc-x, the npm package)")
+    add("--no-cache", action="store_true", help="run the compiler even if it compiled this very source before")
     add("--json", action="store_true", help="print a summary as JSON")
     return parser
 
@@ -108,6 +109,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from ml2sc.compiler import Options, build
     from ml2sc.compiler import compile as compile_model
     from ml2sc.folder import write_folder
+    from ml2sc.runtime.compiler_cache import CompilerCache
     from ml2sc.runtime.toolchain import Toolchain
 
     options = Options(
@@ -141,7 +143,8 @@ def _run(arguments: argparse.Namespace) -> None:
         )
     if arguments.plot is not None:
         _draw(artifact, candidates, arguments.plot)
-    artifact = build(artifact, Toolchain(arguments.solc))
+    cache = CompilerCache(None) if arguments.no_cache else CompilerCache.default()
+    artifact = build(artifact, Toolchain(arguments.solc, cache))
     folder = Path(arguments.output if arguments.output is not None else artifact.name)
     files = write_folder(artifact, folder)
     if not arguments.quiet:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ml2sc.errors import ToolchainError
+from ml2sc.runtime.compiler_cache import CompilerCache
 from ml2sc.runtime.toolchain import Toolchain
 
 INPUT = {"language": "Solidity", "sources": {"T.sol": {"content": "contract T {}"}}}
@@ -206,3 +207,33 @@ def test_large_input(program: Put) -> None:
     given = program("solc", FAKE_SOLC.format(version="0.8.30+commit.1"))
     source = {"sources": {"T.sol": {"content": "x" * 8_000_000}}}
     assert Toolchain(str(given)).solc(source).output == {"sources": ["T.sol"]}
+
+
+COUNTING_SOLC = """
+import json, sys
+from pathlib import Path
+if "--version" in sys.argv:
+    print("Version: 0.8.30+commit.1")
+else:
+    with Path("asked").open("a") as file:
+        file.write("x")
+    print(json.dumps({"sources": list(json.load(sys.stdin)["sources"])}))
+"""
+
+
+def test_what_was_compiled_before_is_in_the_cache(
+    program: Put, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, asked = program("solc", COUNTING_SOLC), tmp_path / "asked"
+    first = Toolchain().solc(INPUT)
+    assert Toolchain().solc(INPUT) == first
+    assert asked.read_text() == "x"
+    Toolchain(cache=CompilerCache(None)).solc(INPUT)
+    monkeypatch.setenv("ML2SC_CACHE", "off")
+    Toolchain().solc(INPUT)
+    assert asked.read_text() == "xxx"
+    monkeypatch.delenv("ML2SC_CACHE")
+    file.write_text(file.read_text() + "# another build that says the same version\n")
+    Toolchain().solc(INPUT)
+    Toolchain().solc({**INPUT, "settings": {}})
+    assert asked.read_text() == "xxxxx"
