@@ -6,7 +6,7 @@ import math
 import os
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn, TypeAlias, overload
 
 import numpy as np
@@ -54,6 +54,11 @@ class Samples(Sequence[Sample]):
     def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
         chosen = range(len(self))[index]
         return self._sample(chosen) if isinstance(chosen, int) else [self._sample(i) for i in chosen]
+
+    def part(self, first: int, last: int) -> Samples:
+        """Return the samples from number `first` up to `last`, exclusive; ranges stay those of all."""
+        rows = {name: array[first:last] for name, array in self.arrays.items()}
+        return replace(self, arrays=rows, labels=None if self.labels is None else self.labels[first:last])
 
     def outside(self, ranges: Mapping[str, tuple[float, float]]) -> Array:
         """Return the numbers of the samples that have a value outside its input's range."""

@@ -95,6 +95,21 @@ class Node:
         came = f" from {', '.join(repr(o) for o in self.origin)}" if self.origin and self.origin != (self.name,) else ""
         return f"'{self.name}' ({self.op_type}){came}"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        fields = self.name, self.op_type, self.inputs, self.outputs, dict(self.attrs), self.origin
+        return _unpickled, fields  # a mapping proxy cannot be pickled
+
+
+def _unpickled(
+    name: str,
+    op_type: str,
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+    attrs: dict[str, AttrValue],
+    origin: tuple[str, ...],
+) -> Node:
+    return Node(name, op_type, inputs, outputs, MappingProxyType(attrs), origin)
+
 
 @dataclass(frozen=True, slots=True)
 class Use:

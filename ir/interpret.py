@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from ml2sc.errors import InternalError
 
@@ -13,6 +15,9 @@ from .translate import Counts, Machine, ProgramError, Run, translate
 from .wad import Outcome
 
 __all__ = ["Interpreter", "Profile", "Profiler", "ProgramError", "profile"]
+
+
+Answer = TypeVar("Answer")
 
 
 @dataclass
@@ -33,6 +38,14 @@ class Profile:
     taken: Counter[tuple[str, int]] = field(default_factory=Counter)
     opened: Counter[int] = field(default_factory=Counter)
 
+    def merge(self, other: Profile) -> None:
+        """Add another's counts."""
+        self.runs += other.runs
+        self.zeros += other.zeros
+        self.reached.update(other.reached)
+        self.taken.update(other.taken)
+        self.opened.update(other.opened)
+
 
 class Profiler:
     """Counts what depends on the input in a call of `classifyPacked` (`predictPacked` where there is no decision).
@@ -49,15 +62,28 @@ class Profiler:
 
     def run(self, packed: bytes) -> None:
         """Count one more input; one that is refused is not counted."""
+        with suppress(ProgramError):
+            self._count(self._interpreter.decide if self._decides else self._interpreter.predict, packed)
+
+    def answer(self, packed: bytes) -> Outcome:
+        """Count one more input, and return what the contract answers to it.
+
+        Raises:
+            ProgramError: the program reverts.
+        """
+        if not self._decides:
+            return Outcome(self._count(self._interpreter.predict, packed), None)
+        decision = self._count(self._interpreter.decide, packed)
+        return Outcome(self._interpreter.predict(packed), decision)
+
+    def _count(self, call: Callable[[bytes], Answer], packed: bytes) -> Answer:
         opened = self._interpreter.opened
         opened.clear()
-        try:
-            self._interpreter.decide(packed) if self._decides else self._interpreter.predict(packed)
-        except ProgramError:
-            return
+        answer = call(packed)
         self._runs += 1
         self._opened.update(opened)
         self._zeros += packed.count(0)
+        return answer
 
     @property
     def profile(self) -> Profile:

@@ -246,6 +246,9 @@ class LaterWords(Sequence[int]):
     def __hash__(self) -> int:
         return hash(tuple(self))
 
+    def __reduce__(self) -> tuple[type[tuple[int, ...]], tuple[tuple[int, ...]]]:
+        return tuple, (tuple(self),)  # what makes them cannot be pickled
+
     @cached_property
     def _words(self) -> Sequence[int]:
         made = self._make()

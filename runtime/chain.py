@@ -320,8 +320,9 @@ class EmbeddedChain(_LocalChain):
 class RevmChain(_LocalChain):
     """revm: the same answers and the same gas as `EmbeddedChain`, about a hundred times faster.
 
-    An instance of pyrevm's EVM is one endless transaction, in which whatever was touched stays warm. So each
-    transaction gets a new one, filled with what earlier ones left behind.
+    An instance of pyrevm's EVM is one endless transaction, in which whatever was touched stays warm, unless it is
+    undone. So each transaction gets a new one, filled with what earlier ones left behind; calls share one, and are
+    undone.
 
     Args:
         call_gas: Gas allowance of `call` and `gas`.
@@ -335,6 +336,7 @@ class RevmChain(_LocalChain):
         self._nonces: dict[str, int] = {}
         self._codes: dict[str, bytes] = {}
         self._storage: dict[tuple[str, int], int] = {}
+        self._idle: tuple[int, EVM] | None = None  # filled, for calls at this time that leave nothing behind
 
     def code(self, address: str) -> bytes:
         return self._codes.get(to_checksum_address(address), b"")
@@ -355,9 +357,23 @@ class RevmChain(_LocalChain):
         return evm
 
     def _run(self, to: str | None, data: bytes, gas: int, *, commit: bool, code: bytes | None = None) -> _Outcome:
+        if commit or code is not None or to is None:
+            self._idle = None
+            return self._run_in(self._fresh(), to, data, gas, commit=commit, code=code)
+        if self._idle is None or self._idle[0] != self.time:
+            self._idle = self.time, self._fresh()
+        evm = self._idle[1]
+        checkpoint = evm.snapshot()
+        try:
+            return self._run_in(evm, to, data, gas)
+        finally:
+            evm.revert(checkpoint)  # what the call touched is cold again
+
+    def _run_in(
+        self, evm: EVM, to: str | None, data: bytes, gas: int, *, commit: bool = False, code: bytes | None = None
+    ) -> _Outcome:
         from pyrevm import AccountInfo
 
-        evm = self._fresh()
         if code is not None:
             evm.insert_account_info(_SCRATCH, AccountInfo(code=code))
         output, created, failure = b"", "", ""

@@ -95,7 +95,9 @@ class Report:
         decision_agreement: Share of decisions equal to onnxruntime's, in the declared range; None without decisions.
         agreement_lower_bound: What that share is at least for inputs like these, with a confidence of 95 % (Clopper and
             Pearson); None without decisions.
-        differing: The samples with other decisions than onnxruntime's.
+        differing_samples: On how many, of all, the decision is another than onnxruntime's.
+        differing: These samples, the first 10,000 of them.
+        failing: The samples that are not bit-exact, by number, the first 10,000 of them.
         accuracy: Share of decisions equal to the labels; None without labels or decisions.
         max_abs_error: Largest distance to the model in float64, in the declared range; None without outputs or samples.
         mean_abs_error: Mean distance to it; likewise.
@@ -126,7 +128,9 @@ class Report:
     bit_exact_samples: int
     decision_agreement: float | None
     agreement_lower_bound: float | None
+    differing_samples: int
     differing: tuple[Differing, ...]
+    failing: tuple[int, ...]
     accuracy: float | None
     max_abs_error: float | None
     mean_abs_error: float | None
@@ -185,6 +189,8 @@ class Report:
             "first_difference": self.first_difference,
             "decision_agreement": self.decision_agreement,
             "agreement_lower_bound": self.agreement_lower_bound,
+            "failing": list(self.failing),
+            "differing_samples": self.differing_samples,
             "differing": [vars(sample) for sample in self.differing],
             "accuracy": self.accuracy,
             "max_abs_error": self.max_abs_error,

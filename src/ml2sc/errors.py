@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class Ml2scError(Exception):
@@ -46,6 +47,16 @@ class Ml2scError(Exception):
         if self.hint is not None:
             lines.append(f"  hint: {self.hint}")
         return "\n".join(lines)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # constructors of their own take other arguments than Exception thinks: workers send errors back
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(kind: type[Ml2scError], arguments: tuple[Any, ...], attributes: dict[str, Any]) -> Ml2scError:
+    error = kind.__new__(kind, *arguments)
+    error.__dict__.update(attributes)
+    return error
 
 
 class ModelFormatError(Ml2scError):

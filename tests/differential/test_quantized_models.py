@@ -21,7 +21,7 @@ from ml2sc.ir import wad
 from ml2sc.ir.evaluate import evaluate_float
 from ml2sc.passes.lower import finish
 from ml2sc.passes.prescribed import is_complete
-from ml2sc.runtime import check
+from ml2sc.runtime import float_model
 
 FORMS = (
     "QDQ u8s8",
@@ -127,7 +127,7 @@ def test_check_runs_what_onnxruntime_has_only_inexact_kernels_for(form: str, tmp
     """The second has none with exact sums, which are asked for first."""
     model, calibration, _ = example("digits")
     onnx.save(quantized(model, calibration, form), tmp_path / "model.onnx")
-    assert check._session(tmp_path / "model.onnx").get_outputs()[0].name == "scores"
+    assert float_model._session(tmp_path / "model.onnx").get_outputs()[0].name == "scores"
 
 
 @pytest.mark.torch

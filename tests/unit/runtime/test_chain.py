@@ -170,6 +170,44 @@ def test_revm_gas_is_py_evms() -> None:
         assert chains[0].code(address) == chains[1].code(address)
 
 
+@needs_revm
+def test_calls_leave_nothing_behind_for_one_another() -> None:
+    """revm's calls share an EVM, each undone: an answer and its gas are those of the first call on a new chain."""
+
+    def filled() -> tuple[RevmChain, list[tuple[str, bytes]]]:
+        chain = RevmChain()
+        made = {name: chain.deploy(init(code)).address for name, code in contracts.items()}
+        chain.transact(made["STORE"], word(7))
+        return chain, [(made[name], data) for name, data in asked]
+
+    contracts = {
+        "STORE": STORE,
+        "SIZES": SIZES,
+        "FACTORY": FACTORY,
+        "TRANSIENT": TRANSIENT,
+        "HASH": HASH,
+        "REVERT": REVERT,
+    }
+    asked = [("STORE", word(1)), ("SIZES", word("0x" + "77" * 20)), ("FACTORY", b""), ("TRANSIENT", b""), ("HASH", b"")]
+    asked += [("REVERT", b""), *asked, ("STORE", word(2)), ("REVERT", b"")]
+
+    def answer(chain: RevmChain, question: tuple[str, bytes]) -> tuple[bytes, int]:
+        try:
+            return chain.call(*question), chain.gas(*question)
+        except Reverted as error:
+            return error.data, 0
+
+    chain, questions = filled()
+    together = [answer(chain, question) for question in questions]
+    alone = []
+    for index in range(len(questions)):
+        fresh, same = filled()
+        alone.append(answer(fresh, same[index]))
+    assert together == alone
+    chain.transact(*questions[0])  # what a transaction changes, the next call sees
+    assert chain.call(*questions[0]) == word(1)
+
+
 def test_biggest_code(chain: Chain) -> None:
     assert chain.deploy(init(bytes(24_576))).code_size == 24_576
     with pytest.raises(ContractLimitError, match=r"24,577 bytes; a chain allows 24,576 \(EIP-170\)"):

@@ -19,7 +19,7 @@ from ml2sc.ir.confidence import lower_confidence
 from ml2sc.ir.interpret import Interpreter, ProgramError
 from ml2sc.ir.ops.linear import Gemm
 from ml2sc.ir.program import to_signed
-from ml2sc.runtime import check as module
+from ml2sc.runtime import examine as module
 from ml2sc.runtime.check import check, random_samples
 from ml2sc.runtime.contract import ContractError
 from ml2sc.runtime.report import Report
@@ -307,9 +307,10 @@ def test_interpreters_that_disagree(pretend: Pretend, monkeypatch: pytest.Monkey
 def test_limit_and_progress(pretend: Pretend) -> None:
     pretend()
     seen: list[tuple[int, int]] = []
-    report = run(compiled(), limit=3, progress=lambda done, total: seen.append((done, total)))
-    assert report.samples == 3
-    assert seen == [(1, 3), (2, 3), (3, 3)]
+    many = np.tile(SAMPLES, (9, 1))
+    report = run(compiled(), many, limit=250, progress=lambda done, total: seen.append((done, total)))
+    assert report.samples == 250
+    assert seen == [(100, 250), (200, 250), (250, 250)]
     with pytest.raises(DataError, match="no samples"):
         check(compiled(), SAMPLES, limit=0)
 

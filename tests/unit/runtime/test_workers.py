@@ -1,0 +1,158 @@
+"""Workers: whoever does the tasks, each is done once; what dies is replaced; what fails is reported."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ml2sc.errors import DataError, ToolchainError
+from ml2sc.runtime.contract import ContractError
+from ml2sc.runtime.workers import AHEAD, Processes, ThisProcess, Workers, default_workers, local_workers
+
+
+@dataclass(frozen=True)
+class Square:
+    """Squares numbers; what `trouble` is for makes it."""
+
+    folder: Path
+    trouble: str = ""
+
+    @contextmanager
+    def open(self) -> Iterator[Callable[[int], int]]:
+        (self.folder / f"opened by {os.getpid()}").touch()
+        yield self._square
+        (self.folder / f"closed by {os.getpid()}").touch()
+
+    def _square(self, number: int) -> int:
+        if number == 5:
+            if self.trouble == "dies once" and not (self.folder / "died").exists():
+                (self.folder / "died").touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            if self.trouble == "dies always":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if self.trouble == "refuses":
+                raise DataError("five is no number", tensor="%x", hint="four is")
+            if self.trouble == "reverts":
+                raise ContractError("InputLength", {"expected": 4, "actual": 5}, b"\1")
+        return number * number
+
+
+@pytest.mark.parametrize("workers", [ThisProcess(), Processes(2)], ids=["here", "two"])
+def test_every_task_is_done_once(workers: Workers, tmp_path: Path) -> None:
+    assert sorted(workers.run(Square(tmp_path), range(30))) == [n * n for n in range(30)]
+    marks = {path.name for path in tmp_path.iterdir()}
+    assert 1 <= sum(name.startswith("opened") for name in marks) <= workers.count
+    assert {name.removeprefix("closed") for name in marks if name.startswith("closed")} == {
+        name.removeprefix("opened") for name in marks if name.startswith("opened")
+    }
+    assert not multiprocessing.active_children()
+
+
+def test_tasks_are_not_read_far_ahead(tmp_path: Path) -> None:
+    read: list[int] = []
+
+    def tasks() -> Iterator[int]:
+        for number in range(50):
+            read.append(number)
+            yield number
+
+    results = Processes(2).run(Square(tmp_path), tasks())
+    next(results)
+    assert len(read) <= AHEAD * 2 + 2
+    results.close()  # type: ignore[attr-defined]  # it is a generator
+    assert len(read) < 20
+
+
+def test_a_dead_worker_costs_what_it_was_at(tmp_path: Path) -> None:
+    results = list(Processes(2).run(Square(tmp_path, "dies once"), range(20)))
+    assert (tmp_path / "died").exists()
+    assert sorted(results) == [n * n for n in range(20)]
+
+
+def test_work_that_kills_its_workers_ends(tmp_path: Path) -> None:
+    with pytest.raises(ToolchainError, match="worker processes died 3 times") as caught:
+        list(Processes(2).run(Square(tmp_path, "dies always"), range(8)))
+    assert "--workers 1" in str(caught.value)
+
+
+def test_errors_come_back_whole(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        list(Processes(2).run(Square(tmp_path, "refuses"), range(8)))
+    assert (caught.value.message, caught.value.tensor, caught.value.hint) == ("five is no number", "%x", "four is")
+    with pytest.raises(ContractError) as reverted:
+        list(Processes(2).run(Square(tmp_path, "reverts"), range(8)))
+    assert (reverted.value.name, reverted.value.arguments) == ("InputLength", {"expected": 4, "actual": 5})
+    assert reverted.value.data == b"\1"
+
+
+_SLOW = """
+import sys, time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from ml2sc.runtime.workers import Processes
+
+@dataclass
+class Slow:
+    @contextmanager
+    def open(self):
+        yield self.work
+
+    def work(self, number):
+        print("at work", flush=True)
+        time.sleep(60)
+
+if __name__ == "__main__":
+    try:
+        list(Processes(2).run(Slow(), range(9)))
+    except KeyboardInterrupt:
+        sys.exit(130)
+"""
+
+
+def is_empty(group: int) -> bool:
+    """Return whether the processes of a group have ended, some seconds later at most."""
+    for _ in range(100):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
+def test_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
+    script = tmp_path / "slow.py"
+    script.write_text(textwrap.dedent(_SLOW))
+    process = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, start_new_session=True, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "at work\n"
+    begin = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(timeout=30) == 130
+    assert time.monotonic() - begin < 20
+    assert is_empty(process.pid)  # no worker is left
+
+
+def test_as_many_as_the_machine_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
+    memory = {"SC_AVPHYS_PAGES": 3 << 18, "SC_PAGE_SIZE": 1 << 12}
+    monkeypatch.setattr(os, "sysconf", memory.__getitem__)
+    assert default_workers() == 3
+    memory["SC_AVPHYS_PAGES"] = 1
+    assert default_workers() == 1
+    memory["SC_AVPHYS_PAGES"] = 1 << 40
+    assert default_workers() == 64
+    assert isinstance(local_workers(1), ThisProcess)
+    assert local_workers(3).count == 3
