@@ -7,6 +7,7 @@ import os
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NoReturn, TypeAlias, overload
 
 import numpy as np
@@ -16,9 +17,13 @@ from ml2sc.ir.graph import Graph, Tensor
 from ml2sc.ir.types import Array
 from ml2sc.ir.wad import WAD
 
-from .npz import Npz, Rows, block_rows
+from .npz import Npz, block_rows
+from .table import FileRows, SampleFile, Stored, open_table, part_of
 
 Sample: TypeAlias = dict[str, Array]
+
+Rows: TypeAlias = Array | Stored | FileRows
+"""Samples, one a row."""
 
 _MOST = 2.0**255 / WAD
 """Where the reals end that an `int256` of WAD can be."""
@@ -37,12 +42,14 @@ class Samples(Sequence[Sample]):
         ranges: By input tensor: the least and the greatest of all values.
         labels: The right answers, one a sample, if known.
         shapes: The tensor shape of each input, batch dimension included.
+        file: Where arrays that are not in memory are.
     """
 
     arrays: Mapping[str, Rows]
     ranges: Mapping[str, tuple[float, float]]
     labels: Array | None
     shapes: Mapping[str, tuple[int, ...]]
+    file: SampleFile | None = None
 
     def __len__(self) -> int:
         return len(next(iter(self.arrays.values()), ()))
@@ -57,7 +64,7 @@ class Samples(Sequence[Sample]):
 
     def part(self, first: int, last: int) -> Samples:
         """Return the samples from number `first` up to `last`, exclusive; ranges stay those of all."""
-        rows = {name: array[first:last] for name, array in self.arrays.items()}
+        rows = {name: part_of(array, self.file, first, min(last, len(self))) for name, array in self.arrays.items()}
         return replace(self, arrays=rows, labels=None if self.labels is None else self.labels[first:last])
 
     def outside(self, ranges: Mapping[str, tuple[float, float]]) -> Array:
@@ -95,7 +102,8 @@ def load_samples(path: str | os.PathLike[str], graph: Graph) -> Samples:
     """Read through a file of samples; none of them stays in memory, but for arrays in Fortran's order.
 
     Args:
-        path: An .npz file.
+        path: An .npz file; an .npy file, whose array is `x`; a Parquet file, whose columns of numbers but `y` are `x`
+            where none has that name.
         graph: The model they are for.
 
     Raises:
@@ -103,16 +111,20 @@ def load_samples(path: str | os.PathLike[str], graph: Graph) -> Samples:
     """
     source = str(path)
     try:
-        archive = Npz(path)
+        file = SampleFile.of(Path(path))
+        archive = open_table(Path(path))
     except OSError as error:
         raise DataError(f"cannot read {source}: {error.strerror or error}") from error
     except zipfile.BadZipFile as error:
-        raise DataError(f"{source} is not an .npz file: {error}", hint=_HINT) from error
+        raise DataError(f"{source} is no .npz, .npy or Parquet file: {error}", hint=_HINT) from error
     try:
-        return _samples(archive, graph, source)
+        samples = replace(_samples(archive, graph, source), file=file)
+        file.require_same()
     except DataError:
-        archive.close()
+        if isinstance(archive, Npz):
+            archive.close()
         raise
+    return samples
 
 
 def samples_from_arrays(arrays: Array | Mapping[str, Array], graph: Graph, source: str = "the samples") -> Samples:
@@ -178,7 +190,7 @@ def _fit(rows: Rows, tensor: Tensor, where: str) -> tuple[float, float]:
 
 def _blocks(rows: Rows) -> Iterator[tuple[int, Array]]:
     """Iterate over blocks of rows, in float64, flattened, each with the number of its first."""
-    step = block_rows(rows)
+    step = block_rows(rows.shape)
     for first in range(0, len(rows), step):
         block = rows[first : first + step]
         yield first, block.astype(np.float64).reshape(len(block), -1)

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TypeAlias
+from typing import IO
 
 import numpy as np
 
@@ -53,6 +53,11 @@ class NpzRows:
         self._first, self._block = 0, np.empty((0, *shape[1:]), dtype)
 
     @property
+    def key(self) -> str:
+        """What it is asked for as."""
+        return self._member.removesuffix(".npy")
+
+    @property
     def ndim(self) -> int:
         """Number of dimensions."""
         return len(self.shape)
@@ -70,7 +75,7 @@ class NpzRows:
             first, last, _ = rows.indices(len(self))
             return self._read(first, last)
         if not self._first <= rows < self._first + len(self._block):
-            step = block_rows(self)
+            step = block_rows(self.shape)
             first = rows - rows % step
             self._first, self._block = first, self._read(first, min(first + step, len(self)))
         row: Array = self._block[rows - self._first]
@@ -85,7 +90,7 @@ class NpzRows:
         with readable(self._where):
             if self._stream is None or first < self._next:
                 self._stream, self._next = self._archive.open(self._member), 0
-                _header(self._stream)
+                header(self._stream)
             skipped = (first - self._next) * self._row_bytes
             while skipped > 0:  # zipfile's own seek takes 16 MB at a time
                 skipped -= len(self._stream.read(min(skipped, BLOCK_BYTES))) or skipped
@@ -99,11 +104,7 @@ class NpzRows:
         return np.frombuffer(data, self.dtype).reshape(last - first, *self.shape[1:])
 
 
-Rows: TypeAlias = Array | NpzRows
-"""Samples, one a row."""
-
-
-class Npz(Mapping[str, Rows]):
+class Npz(Mapping[str, Array | NpzRows]):
     """The arrays of an .npz file by key, without those that nobody asks for.
 
     An array in Fortran's order is read whole: its rows are spread over all of it.
@@ -131,7 +132,7 @@ class Npz(Mapping[str, Rows]):
     def __len__(self) -> int:
         return len(self._members)
 
-    def __getitem__(self, key: str) -> Rows:
+    def __getitem__(self, key: str) -> Array | NpzRows:
         """Return an array.
 
         Raises:
@@ -140,9 +141,9 @@ class Npz(Mapping[str, Rows]):
         member, where = self._members[key], f"{self._path}, key {key!r}"
         with readable(where):
             with self._archive.open(member) as stream:
-                header = _header(stream)
-            if header is not None:
-                self._opened.append(NpzRows(self._archive, member, where, *header))
+                found = header(stream)
+            if found is not None:
+                self._opened.append(NpzRows(self._archive, member, where, *found))
                 return self._opened[-1]
             with self._archive.open(member) as stream:
                 return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
@@ -154,9 +155,13 @@ class Npz(Mapping[str, Rows]):
         self._archive.close()
 
 
-def block_rows(rows: Rows) -> int:
-    """Return how many rows of samples are a block."""
-    return max(BLOCK_BYTES // (8 * max(math.prod(rows.shape[1:]), 1)), 1)
+def block_rows(shape: tuple[int, ...]) -> int:
+    """Return how many rows of samples are a block.
+
+    Args:
+        shape: Of all of them.
+    """
+    return max(BLOCK_BYTES // (8 * max(math.prod(shape[1:]), 1)), 1)
 
 
 @contextmanager
@@ -168,7 +173,7 @@ def readable(where: str) -> Iterator[None]:
         raise DataError(f"{where} cannot be read: {error}", hint="store plain numeric arrays, no objects") from error
 
 
-def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[np.generic]] | None:
+def header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[np.generic]] | None:
     """Read an array's header; return shape and type, or None where its rows do not follow one by one."""
     read = _READ_HEADER.get(np.lib.format.read_magic(stream))
     if read is None:

@@ -23,11 +23,12 @@ from .examine import Examination, Found, Part
 from .oracle import Oracle
 from .report import Distances, GasSpread, Outside, Report, Unsaturated
 from .tally import Tally
-from .workers import ThisProcess, Workers
+from .workers import Workers, local_workers
 
 PART = 100
 """Samples that a worker takes at a time."""
 
+_PARTS_A_PROCESS = 3  # a process that is started for less takes longer to start than to work
 _RANDOM_SAMPLES = 100
 
 Progress = Callable[[int, int], None]
@@ -42,7 +43,7 @@ def check(
     toolchain: Toolchain | None = None,
     progress: Progress | None = None,
     limit: int | None = None,
-    workers: Workers | None = None,
+    workers: Workers | int = 1,
 ) -> Report:
     """Run a contract on samples and compare it with the interpreters, the float model and onnxruntime.
 
@@ -57,7 +58,8 @@ def check(
         toolchain: Compiles the artifact if it is not compiled.
         progress: Called with the number of samples done, and of all.
         limit: Try only so many samples.
-        workers: Who does it; None: this process. Others are for the embedded chain: each has one of its own.
+        workers: How many processes do it, as far as the samples are enough for so many; or who does. Several have an
+            embedded chain each.
 
     Raises:
         UsageError: the artifact is no contract.
@@ -80,7 +82,7 @@ def check(
             "there is nothing to deploy",
             hint="compile it for another target to check it on a chain",
         )
-    if workers is not None and workers.count > 1 and chain != "embedded":
+    if (workers if isinstance(workers, int) else workers.count) > 1 and chain != "embedded":
         raise UsageError(
             f"the chain {chain!r} is asked by one process", hint="leave the workers out, or check on the embedded chain"
         )
@@ -91,9 +93,10 @@ def check(
     total = len(data) if limit is None else min(limit, len(data))
     if total < 1:
         raise DataError("there are no samples to check")
+    if isinstance(workers, int):
+        workers = local_workers(min(workers, total // (PART * _PARTS_A_PROCESS)))
     tally, first = Tally(), None
-    examination = Examination(artifact, chain, address)
-    for found in (workers or ThisProcess()).run(examination, _parts(data, total)):
+    for found in workers.run(Examination(artifact, chain, address), _parts(data, total)):
         tally.merge(found.tally)
         first = found if first is None or found.first < first.first else first
         if progress is not None:

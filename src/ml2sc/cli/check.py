@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ml2sc.errors import CheckError
+from ml2sc.errors import CheckError, UsageError
 
 from .common import failure, heading, make_parser, run
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from ml2sc.backends.base import Artifact
     from ml2sc.runtime.report import Differing, Report
+    from ml2sc.runtime.workers import Workers
 
 _SHOWN = 5
 """Samples with other decisions that the table names."""
@@ -40,6 +41,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--chain", default="embedded", metavar="CHAIN", help="embedded (default), anvil, or a node's URL")
     add("--address", metavar="0x...", help="prove what is at this address of a node's chain")
     add("--solc", metavar="PATH", help="compile the source again with this solc and compare the bytecode too")
+    add(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes that share the samples on the embedded chain (default: one a core, as far as memory goes)",
+    )
+    add("--scheduler", metavar="tcp://...", help="share the samples among the workers of this Dask scheduler instead")
     add("--json", action="store_true", help="print the report as JSON")
     return parser
 
@@ -55,11 +63,33 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.solc is not None and artifact.on_chain:
         _compare_bytecode(artifact, arguments.solc)
     with _progress_bar(quiet=arguments.quiet) as progress:
-        report = check(artifact, arguments.samples, chain=arguments.chain, address=address, progress=progress)
+        report = check(
+            artifact,
+            arguments.samples,
+            chain=arguments.chain,
+            address=address,
+            progress=progress,
+            workers=_workers(arguments),
+        )
     print(json.dumps(report.to_json(), indent=2) if arguments.json else "\n".join(_lines(report)))
     if not report.ok:
         sys.stdout.flush()
         raise CheckError(report.failure)
+
+
+def _workers(arguments: argparse.Namespace) -> Workers | int:
+    """Return who shares the samples; a node is asked by one process unless the user says otherwise."""
+    if arguments.workers is not None and arguments.workers < 1:
+        raise UsageError(f"--workers {arguments.workers}: one or more")
+    if arguments.scheduler is None:
+        from ml2sc.runtime.workers import default_workers
+
+        return arguments.workers or (default_workers() if arguments.chain == "embedded" else 1)
+    if arguments.workers is not None:
+        raise UsageError("--workers are processes of this machine, --scheduler names others", hint="leave one out")
+    from ml2sc.runtime.cluster import Cluster
+
+    return Cluster(arguments.scheduler)
 
 
 def _compare_bytecode(artifact: Artifact, solc: str) -> None:

@@ -172,7 +172,7 @@ def test_revm_gas_is_py_evms() -> None:
 
 @needs_revm
 def test_calls_leave_nothing_behind_for_one_another() -> None:
-    """revm's calls share an EVM, each undone: an answer and its gas are those of the first call on a new chain."""
+    """Calls on revm share an EVM, each undone: an answer and its gas are those of the first call on a new chain."""
 
     def filled() -> tuple[RevmChain, list[tuple[str, bytes]]]:
         chain = RevmChain()

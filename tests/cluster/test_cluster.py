@@ -1,0 +1,166 @@
+"""A Dask cluster of this machine: the same report as from one process; workers and schedulers that fail."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ml2sc
+from ml2sc.backends.base import Toolchain
+from ml2sc.errors import DataError, ToolchainError
+from ml2sc.runtime.check import check
+from ml2sc.runtime.cluster import Cluster
+from ml2sc.runtime.workers import Processes
+
+distributed = pytest.importorskip("distributed")
+
+Spawn = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def spawn() -> Iterator[Spawn]:
+    """Return a function that starts `dask …`; what it started ends with the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: object) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "dask", *map(str, arguments)]
+        environment = {**os.environ, "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "3"}
+        started.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def scheduler(spawn: Spawn) -> tuple[str, subprocess.Popen[str]]:
+    """A scheduler on a free port."""
+    process = spawn("scheduler", "--host", "127.0.0.1", "--port", 0, "--no-dashboard")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "Scheduler at:" in line:
+            return line.split()[-1], process
+    raise AssertionError("the scheduler says no address")
+
+
+def start_workers(
+    spawn: Spawn, address: str, count: int, *more: object, before: int = 0
+) -> list[subprocess.Popen[str]]:
+    """Start workers and wait until the scheduler knows them, and as many as it knew before."""
+    started = [spawn("worker", address, "--no-nanny", "--nthreads", 1, "--no-dashboard", *more) for _ in range(count)]
+    with distributed.Client(address, set_as_default=False) as client:
+        client.wait_for_workers(before + count, timeout=60)
+    return started
+
+
+@dataclass(frozen=True)
+class Slow:
+    """Notes who does a task, and takes a while."""
+
+    folder: Path
+
+    @contextmanager
+    def open(self) -> Iterator[Callable[[int], int]]:
+        yield self._do
+
+    def _do(self, number: int) -> int:
+        (self.folder / f"{number} {os.getpid()}").touch()
+        if number == 13:
+            raise DataError("thirteen is no number", hint="twelve is")
+        time.sleep(0.1)
+        return number
+
+
+def test_the_report_is_that_of_one_process(
+    scheduler: tuple[str, object], spawn: Spawn, toolchain: Toolchain, examples: Path
+) -> None:
+    address, _ = scheduler
+    start_workers(spawn, address, 2)
+    digits = examples / "digits"
+    artifact = ml2sc.compile(digits / "digits.onnx", precision="int8", calibration=digits / "calibration.npz")
+    artifact = ml2sc.build(artifact, toolchain)
+    path = digits / "samples.npz"
+    with np.load(path) as archive:
+        arrays = {key: archive[key] for key in archive.files}
+    alone = json.dumps(check(artifact, path).to_json())
+    assert json.dumps(check(artifact, path, workers=Cluster(address)).to_json()) == alone
+    assert json.dumps(check(artifact, arrays, workers=Cluster(address)).to_json()) == alone
+    assert json.dumps(check(artifact, path, workers=Processes(2)).to_json()) == alone
+    assert not multiprocessing.active_children()
+
+
+def test_a_dead_worker_costs_its_tasks(scheduler: tuple[str, object], spawn: Spawn, tmp_path: Path) -> None:
+    address, _ = scheduler
+    first, _ = start_workers(spawn, address, 2)
+    results = Cluster(address).run(Slow(tmp_path), range(100, 130))
+    done = [next(results) for _ in range(3)]
+    first.send_signal(signal.SIGKILL)
+    assert sorted([*done, *results]) == list(range(100, 130))
+
+
+def test_a_tasks_error_is_the_users_to_read(scheduler: tuple[str, object], spawn: Spawn, tmp_path: Path) -> None:
+    address, _ = scheduler
+    start_workers(spawn, address, 1)
+    with pytest.raises(DataError, match="thirteen is no number") as caught:
+        list(Cluster(address).run(Slow(tmp_path), range(10, 20)))
+    assert caught.value.hint == "twelve is"
+
+
+def test_a_scheduler_that_goes(
+    scheduler: tuple[str, subprocess.Popen[str]], spawn: Spawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ml2sc.runtime.cluster._CONNECT_SECONDS", 2)
+    address, process = scheduler
+    start_workers(spawn, address, 1)
+    results = Cluster(address).run(Slow(tmp_path), range(100, 200))
+    next(results)
+    process.send_signal(signal.SIGKILL)
+    with pytest.raises(ToolchainError, match=f"the Dask cluster at {address} is lost"):
+        list(results)
+
+
+def test_no_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ml2sc.runtime.cluster._CONNECT_SECONDS", 1)
+    with pytest.raises(ToolchainError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9") as caught:
+        list(Cluster("tcp://127.0.0.1:9").run(Slow(Path()), range(3)))
+    assert caught.value.exit_code == 3
+    with pytest.raises(ToolchainError, match="no Dask scheduler answers at nonsense"):
+        list(Cluster("nonsense://").run(Slow(Path()), range(3)))
+
+
+def test_no_workers(scheduler: tuple[str, object]) -> None:
+    with pytest.raises(ToolchainError, match="has no workers"):
+        list(Cluster(scheduler[0]).run(Slow(Path()), range(3)))
+
+
+def test_a_worker_with_another_ml2sc_is_named(scheduler: tuple[str, object], spawn: Spawn, tmp_path: Path) -> None:
+    address, _ = scheduler
+    start_workers(spawn, address, 1)
+    other = tmp_path / "other.py"
+    other.write_text("import ml2sc.runtime.cluster as cluster\ncluster.build = lambda: '0.0.9 (an older one)'\n")
+    start_workers(spawn, address, 1, "--name", "old", "--preload", other, before=1)
+    with pytest.raises(ToolchainError) as caught:
+        list(Cluster(address).run(Slow(tmp_path), range(3)))
+    text = str(caught.value)
+    assert "1 of 2 workers have another ml2sc than 0.1.0" in text
+    assert "has 0.0.9 (an older one)" in text
+
+
+def test_no_distributed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ToolchainError, match=r"a cluster needs dask\.distributed"):
+        list(Cluster("tcp://127.0.0.1:9").run(Slow(Path()), range(3)))
