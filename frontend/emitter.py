@@ -248,6 +248,24 @@ def read_tensor(proto: onnx.TensorProto, name: str) -> Array:
         return array.astype(np.float64)
 
 
+def rounded_to(data: Array, kind: int) -> Array:
+    """Return a constant's elements as an element type of ONNX can hold them, in the graph's own type.
+
+    Floats are rounded to the nearest; what is beyond the type is infinite, as ONNX says. Integers lose their high bits.
+
+    Args:
+        data: float64, int64 or bool.
+        kind: ONNX's TensorProto.DataType; narrow formats that numpy has no type for are left as they are.
+    """
+    if kind in _NARROW or kind not in TensorProto.DataType.values():
+        return data
+    narrow = onnx.helper.tensor_dtype_to_np_dtype(kind)
+    if data.dtype.kind == "f" and narrow.kind in "iu":
+        return data
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is reported where it is used
+        return data.astype(narrow).astype(data.dtype)
+
+
 def read_attribute(attribute: onnx.AttributeProto) -> Any:
     """Return an attribute as int, float, str, list of these, or an ONNX message."""
     value = onnx.helper.get_attribute_value(attribute)

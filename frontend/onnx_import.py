@@ -7,6 +7,7 @@ known, the batch dimension 1, constants in float64.
 from __future__ import annotations
 
 import logging
+from collections.abc import Container
 
 import numpy as np
 import onnx
@@ -28,6 +29,8 @@ from .rules import RULES, emit_plain, written_softplus
 logger = logging.getLogger(__name__)
 
 OLDEST_OPSET = 7
+_TRAINING_MODE = 14
+"""Operator set from which on BatchNormalization has an attribute that says so."""
 _FLOATS = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16}
 _HINT = "'ml2sc-compile --explain' lists the supported operators; docs/add-an-operator.md shows how to add one"
 
@@ -91,13 +94,27 @@ def _check_outputs(emitter: Emitter) -> None:
 
 
 def _inlined(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the model with calls of its own functions written out."""
+    """Return the model with calls of its own functions written out, in the model's operator set."""
     if not proto.functions:
         return proto
+    version = _versions(proto)[""]
+    others = [
+        f"{_domain(function.domain)}.{function.name} is written in operator set {opset.version}, the model in {version}"
+        for function in proto.functions
+        for opset in function.opset_import
+        if not _domain(opset.domain) and opset.version != version
+    ]
     try:
-        return onnx.inliner.inline_local_functions(proto)
-    except (RuntimeError, ValueError) as error:
-        raise ModelFormatError(f"the model's functions cannot be inlined: {error}") from error
+        inlined = onnx.inliner.inline_local_functions(proto, convert_version=bool(others))
+    # the converter's errors have no common base
+    except Exception as error:
+        raise ModelFormatError("; ".join([f"the model's functions cannot be inlined: {error}", *others])) from error
+    if inlined.functions and others:
+        raise UnsupportedModelError(
+            f"a function of the model cannot be brought to the model's operator set: {'; '.join(others)}",
+            hint="export the model in one operator set, or inline it: onnx.inliner.inline_local_functions",
+        )
+    return inlined
 
 
 def _domain(name: str) -> str:
@@ -144,6 +161,7 @@ def _live_nodes(graph: onnx.GraphProto, versions: dict[str, int]) -> list[OnnxNo
         if maker is not None and maker not in live:
             live.add(maker)
             todo.extend(graph.node[maker].input)
+    read = {name for index in live for name in graph.node[index].input} | {value.name for value in graph.output}
     return [
         OnnxNode(
             name=node.name or f"{node.op_type.lower()}_{index}",
@@ -151,12 +169,26 @@ def _live_nodes(graph: onnx.GraphProto, versions: dict[str, int]) -> list[OnnxNo
             domain=_domain(node.domain),
             version=versions.get(_domain(node.domain), 1),
             inputs=tuple(node.input),
-            outputs=tuple(node.output),
+            outputs=_read_outputs(node, read, versions.get(_domain(node.domain), 1)),
             attrs={attribute.name: read_attribute(attribute) for attribute in node.attribute},
         )
         for index, node in enumerate(graph.node)
         if index in live
     ]
+
+
+def _read_outputs(node: onnx.NodeProto, read: Container[str], version: int) -> tuple[str, ...]:
+    """Return a node's outputs; '' for an optional one that is named but that nobody reads (Dropout's mask)."""
+    if _domain(node.domain) or not onnx.defs.has(node.op_type, version):
+        return tuple(node.output)
+    formal = onnx.defs.get_schema(node.op_type, version).outputs
+    if node.op_type == "BatchNormalization" and version < _TRAINING_MODE:
+        return tuple(node.output)  # there its number of outputs says that it is in training
+    optional = [parameter.option == onnx.defs.OpSchema.FormalParameterOption.Optional for parameter in formal]
+    return tuple(
+        "" if slot < len(formal) and optional[slot] and name not in read else name
+        for slot, name in enumerate(node.output)
+    )
 
 
 def _check_supported(proto: onnx.ModelProto, nodes: list[OnnxNode]) -> None:

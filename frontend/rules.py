@@ -15,7 +15,7 @@ import numpy as np
 from ml2sc.ir.graph import AttrValue
 from ml2sc.ir.types import Array, DType
 
-from .emitter import STRING_HINT, Emitter, OnnxNode, plain_attributes, read_tensor
+from .emitter import STRING_HINT, Emitter, OnnxNode, plain_attributes, read_tensor, rounded_to
 
 logger = logging.getLogger(__name__)
 
@@ -130,15 +130,29 @@ def _batch_normalization(emitter: Emitter, node: OnnxNode) -> None:
     emitter.emit(node.op_type, node.inputs, node.outputs[:1], {"epsilon": float(node.attrs.get("epsilon", 1e-5))})
 
 
+@import_rule("Sum", "Mean")
+def _sum(emitter: Emitter, node: OnnxNode) -> None:
+    """The sum of one or more tensors, added from the left; their mean is divided by their number."""
+    *rest, last = node.inputs
+    total = rest[0] if rest else last
+    for name in rest[1:]:
+        total = emitter.emit("Add", [total, name])
+    mean = node.op_type == "Mean" and rest
+    outputs = None if mean else node.outputs
+    total = emitter.emit("Add", [total, last], outputs) if rest else emitter.emit("Identity", [last], outputs)
+    if mean:
+        emitter.emit("Div", [total, emitter.constant(np.array(float(len(node.inputs))), "count")], node.outputs)
+
+
 @import_rule("Softmax", "LogSoftmax")
 def _softmax(emitter: Emitter, node: OnnxNode) -> None:
     shape = emitter.tensor(node.inputs[0]).shape
-    old = node.version < 13
+    old = node.version < 13 and len(shape) > 0
     # Before opset 13 it works on the matrix that Flatten(axis) makes, from then on along one axis.
     axis = int(node.attrs.get("axis", 1 if old else -1))
     if old and len(shape) > 1:
         axis %= len(shape)
-    if not old or prod(shape[axis:]) == shape[axis % len(shape) if shape else 0]:
+    if not old or prod(shape[axis:]) == shape[axis % len(shape)]:
         emitter.emit(node.op_type, node.inputs, node.outputs, {"axis": axis})
         return
     matrix = emitter.emit("Flatten", node.inputs, attrs={"axis": axis})
@@ -157,8 +171,12 @@ def _gather(emitter: Emitter, node: OnnxNode) -> None:
 
 @import_rule("Cast")
 def _cast(emitter: Emitter, node: OnnxNode) -> None:
-    emitter.emit("Cast", node.inputs, node.outputs, {"to": int(node.attrs["to"])})
-    emitter.element_types[node.outputs[0]] = int(node.attrs["to"])
+    """Cast; a constant is rounded to what the type can hold, as the graph's own types are wider."""
+    to = int(node.attrs["to"])
+    result = emitter.tensor(emitter.emit("Cast", node.inputs, node.outputs, {"to": to}))
+    if result.data is not None:
+        result.data = rounded_to(result.data, to)
+    emitter.element_types[node.outputs[0]] = to
 
 
 @import_rule("Div")

@@ -10,7 +10,7 @@ from ml2sc.errors import ShapeError
 
 from .graph import Graph
 from .ops import op_of
-from .types import Array
+from .types import NUMPY_TYPES, Array, DType
 
 
 def evaluate_float(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -21,7 +21,7 @@ def evaluate_float(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array
         inputs: Real values of every input, each in its tensor's shape.
 
     Returns:
-        Every tensor of the graph by name, constants included; labels are int64.
+        Every tensor of the graph by name, constants included, each of its type; labels are int64.
 
     Raises:
         ShapeError: an input is missing or has another shape than its tensor.
@@ -35,5 +35,8 @@ def evaluate_float(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array
         values[name] = np.asarray(inputs[name], dtype=np.float64)
     for node in graph:
         arrays = op_of(node).evaluate(node, [values[name] if name else None for name in node.inputs])
-        values.update((name, array) for name, array in zip(node.outputs, arrays, strict=False) if name)
+        for name, array in zip(node.outputs, arrays, strict=False):
+            type_ = graph.tensor(name).type if name else None
+            if isinstance(type_, DType):
+                values[name] = array.astype(NUMPY_TYPES[type_], copy=False)
     return values

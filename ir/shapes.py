@@ -6,7 +6,7 @@ makes. The importer adds its nodes through it, and passes run it again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ml2sc.errors import VerifyError
@@ -14,7 +14,7 @@ from ml2sc.errors import VerifyError
 from .graph import AttrValue, Graph, Node, Tensor
 from .ops.base import Inputs, Signature, op_of
 from .ops.folding import FoldingOp
-from .types import Array, FixedPoint
+from .types import NUMPY_TYPES, Array, FixedPoint
 
 
 def add_inferred(
@@ -51,7 +51,7 @@ def add_inferred(
     )
     operands = graph.input_tensors(node)
     signatures = _infer(node, operands)
-    arrays = _fold(node, operands)
+    arrays = _fold(node, operands, signatures)
     for slot, output in enumerate(node.outputs):
         if output:
             data = arrays[slot] if arrays is not None else None
@@ -80,7 +80,8 @@ def infer_shapes(graph: Graph, *, fold: bool = False) -> bool:
         outputs = [graph.tensor(name) if name else None for name in node.outputs]
         if any(t is not None and isinstance(t.type, FixedPoint) for t in (*operands, *outputs)):
             continue
-        signatures, arrays = _infer(node, operands), _fold(node, operands)
+        signatures = _infer(node, operands)
+        arrays = _fold(node, operands, signatures)
         for slot, tensor in enumerate(outputs):
             if tensor is None:
                 continue
@@ -114,11 +115,13 @@ def _infer(node: Node, operands: Inputs) -> list[Signature]:
     return signatures
 
 
-def _fold(node: Node, operands: Inputs) -> list[Array] | None:
-    """Return the outputs' elements if they do not depend on the model's input, else None."""
+def _fold(node: Node, operands: Inputs, signatures: Sequence[Signature]) -> list[Array] | None:
+    """Return the outputs' elements, of their signatures' types, if they do not depend on the input, else None."""
     op = op_of(node)
     if isinstance(op, FoldingOp) and op.shape_only:
-        return op.evaluate_shape(node, operands)
-    if any(tensor is not None and not tensor.is_constant for tensor in operands):
+        arrays = op.evaluate_shape(node, operands)
+    elif any(tensor is not None and not tensor.is_constant for tensor in operands):
         return None
-    return op.evaluate(node, [None if tensor is None else tensor.data for tensor in operands])
+    else:
+        arrays = op.evaluate(node, [None if tensor is None else tensor.data for tensor in operands])
+    return [a.astype(NUMPY_TYPES[s.dtype], copy=False) for a, s in zip(arrays, signatures, strict=True)]

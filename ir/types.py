@@ -22,6 +22,9 @@ class DType(Enum):
     BOOL = "bool"
 
 
+NUMPY_TYPES = {DType.FLOAT: np.float64, DType.INT64: np.int64, DType.BOOL: np.bool_}
+"""Element types of the arrays that hold constants of each."""
+
 _TINY = Fraction(1, 1 << 1000)
 """Scales below it, or above its reciprocal, are no float64 that can be relied on."""
 _SMALL_BITS = 40

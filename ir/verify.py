@@ -12,7 +12,7 @@ from ml2sc.errors import VerifyError
 from .graph import Graph, Node, Tensor
 from .ops import OpDef, op_of
 from .printer import type_text
-from .types import Array, DType, FixedPoint
+from .types import NUMPY_TYPES, Array, DType, FixedPoint
 
 
 def verify(graph: Graph) -> None:
@@ -107,7 +107,7 @@ def _check_array(tensor: Tensor, array: Array, what: str) -> None:
 
 
 def _check_elements(tensor: Tensor, data: Array) -> None:
-    allowed = (np.int64, np.object_) if isinstance(tensor.type, FixedPoint) else (_NUMPY[tensor.type],)
+    allowed = (np.int64, np.object_) if isinstance(tensor.type, FixedPoint) else (NUMPY_TYPES[tensor.type],)
     if data.dtype not in allowed:
         raise VerifyError(
             f"constant %{tensor.name} is {type_text(tensor.type, tensor.shape)}, but its data are {data.dtype}"
@@ -122,9 +122,6 @@ def _check_elements(tensor: Tensor, data: Array) -> None:
             raise VerifyError(
                 f"constant %{tensor.name}: elements [{least}, {greatest}] leave the interval {tensor.interval}"
             )
-
-
-_NUMPY = {DType.FLOAT: np.float64, DType.INT64: np.int64, DType.BOOL: np.bool_}
 
 
 def _check_node(graph: Graph, node: Node, op: OpDef) -> None:

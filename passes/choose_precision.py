@@ -11,6 +11,7 @@ from ml2sc.ir import wad
 from ml2sc.ir.analysis import prove_intervals, real_bounds
 from ml2sc.ir.graph import Graph
 from ml2sc.ir.ops.base import Bounds, op_of
+from ml2sc.ir.types import DType
 
 from .precision import WIDEST, Binary
 from .quantize import quantize
@@ -95,8 +96,11 @@ def _priced(bound: float, binary: Binary, quantized: Graph, gas: Gas | None) -> 
 
 def _refusal(graph: Graph, bounds: Mapping[str, Bounds], target: float, best: str) -> RangeError:
     """Say why no format reaches the bound."""
-    jumps = [(op_of(node).jump(node, [bounds.get(name) for name in node.inputs]), node) for node in graph]
-    jump, node = max(jumps, key=lambda found: found[0])
+    computed = graph.copy()  # a jump of the decision alone moves no output
+    computed.decision = None
+    computed.prune()
+    jumps = [(op_of(node).jump(node, [bounds.get(name) for name in node.inputs]), node) for node in computed]
+    jump, node = max(jumps, key=lambda found: found[0], default=(0.0, None))
     if not jump:
         return RangeError(
             f"no binary format has an error bound of {target:g} for this input range; {best}",
@@ -112,13 +116,15 @@ def _refusal(graph: Graph, bounds: Mapping[str, Bounds], target: float, best: st
 
 
 def bits_needed(graph: Graph, bounds: Mapping[str, Bounds]) -> int:
-    """Return the bits before the point that hold every float tensor, with room for rounding.
+    """Return the bits before the point that hold every tensor of reals, with room for rounding.
 
+    Shapes, indices and labels are whole numbers, which no format rounds or clamps: only what a label is cast to counts.
     An output that only a decision is made of stays as wide as its accumulators: it needs no format.
     """
     top = 1.0
     for name, bound in bounds.items():
         goes_on = any(use.node.op_type not in {"ArgMax", "GreaterOrEqual"} for use in graph.uses(name))
-        if graph.tensor(name).size and (name not in graph.outputs or goes_on):
+        tensor = graph.tensor(name)
+        if tensor.type is DType.FLOAT and tensor.size and (name not in graph.outputs or goes_on):
             top = max(top, float(abs(bound.lo).max()), float(abs(bound.hi).max()))
     return max(math.frexp(top * (1 + 2.0**-16))[1], 1)

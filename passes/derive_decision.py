@@ -1,8 +1,9 @@
 """Pass `derive_decision`: find what `classify` returns.
 
-1. The graph has an integer output (a label): it is the decision and no longer an output. If it is the only output,
-   the scores its ArgMax reads become one, so that `predict` has something to return. More than one such output, or
-   one of several elements, cannot be compiled. An ArgMax of a Softmax or LogSoftmax along the same axis (or of a
+1. The graph has an integer or a bool output (a label): it is the decision and no longer an output. So is one float that
+   is no more than a label cast to float. If it is the only output, the scores its ArgMax reads (or what its
+   GreaterOrEqual compares) become one, so that `predict` has something to return. More than one such output, or one of
+   several elements, cannot be compiled. An ArgMax of a Softmax or LogSoftmax along the same axis (or of a
    Sigmoid) takes its index from their input instead, which has the same order.
 2. Otherwise the only output is one vector of M >= 2 floats: the decision is ArgMax of the vector, or rather of what it
    was before Softmax, LogSoftmax, Sigmoid, an L1 Normalizer of probabilities and reshapings, which keep the order.
@@ -16,7 +17,8 @@ Scores before Softmax are exact, so decisions are; nothing changes for a graph t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -53,7 +55,7 @@ class DeriveDecision(Pass):
         """
         if graph.decision is not None:
             return False
-        labels = [name for name in dict.fromkeys(graph.outputs) if graph.tensor(name).type is DType.INT64]
+        labels = {name: label for name in graph.outputs if (label := _label_of(graph, name)) is not None}
         if labels:
             _use_label(graph, labels)
         elif len(graph.outputs) == 1 and graph.tensor(graph.outputs[0]).type is DType.FLOAT:
@@ -73,11 +75,35 @@ def keep_scores(graph: Graph) -> None:
 
     To be called before any pass: only an output's name is sure to mean the same tensor after them.
     """
-    if len(graph.outputs) != 1 or graph.tensor(graph.outputs[0]).type is not DType.INT64:
-        return
-    argmax = next((node for node in graph if node.op_type == "ArgMax"), None)
-    if argmax is not None:
-        graph.outputs.append(_scores(graph, argmax))
+    labels = [_label_of(graph, name) for name in graph.outputs]
+    decider = _decider(graph, labels[0]) if len(labels) == 1 and labels[0] is not None else None
+    if decider is not None:
+        graph.outputs.append(_compared(graph, decider))
+
+
+def _label_of(graph: Graph, output: str) -> str | None:
+    """Return the label that an output is, or that one float is cast from; None if the output is real numbers."""
+    tensor = graph.tensor(output)
+    if tensor.type is not DType.FLOAT:
+        return output
+    source = graph.tensor(_strip(graph, output, lambda _, node: node.op_type in {"Cast", *RESHAPING}))
+    return None if tensor.size != 1 or source.type is DType.FLOAT or source.is_constant else source.name
+
+
+def _decider(graph: Graph, label: str) -> Node | None:
+    """Return the ArgMax or GreaterOrEqual that a label comes from, the nearest one."""
+    todo = deque([label])
+    while todo:
+        maker = graph.producer(todo.popleft())
+        if maker is not None and maker.op_type in {"ArgMax", "GreaterOrEqual"}:
+            return maker
+        todo.extend(() if maker is None else filter(None, maker.inputs))
+    return None
+
+
+def _compared(graph: Graph, decider: Node) -> str:
+    """Return the tensor of the scores that a label is chosen by."""
+    return _scores(graph, decider) if decider.op_type == "ArgMax" else decider.inputs[0]
 
 
 def _scores(graph: Graph, argmax: Node) -> str:
@@ -86,21 +112,31 @@ def _scores(graph: Graph, argmax: Node) -> str:
     return _strip(graph, argmax.inputs[0], partial(_keeps_order_along, axis=axis))
 
 
-def _use_label(graph: Graph, labels: list[str]) -> None:
-    if len(labels) > 1 or graph.tensor(labels[0]).size != 1:
+def _use_label(graph: Graph, labels: Mapping[str, str]) -> None:
+    """Make a label the decision.
+
+    Args:
+        graph: Changed in place.
+        labels: By output: the label it is, or is cast from.
+
+    Raises:
+        UnsupportedModelError: there are several, or it has several elements.
+    """
+    if len(labels) > 1 or any(graph.tensor(name).size != 1 for name in labels):
         shown = (f"{tensor_name(n)}: {type_text(graph.tensor(n).type, graph.tensor(n).shape)}" for n in labels)
         raise UnsupportedModelError(
-            "a model can have one integer output, of one element (its label)",
+            "a model can have one integer or bool output, of one element (its label)",
             tensor=", ".join(shown),
-            hint="leave the others out when exporting",
+            hint="leave the others out when exporting, or cast them to float",
         )
-    graph.decision = labels[0]
-    graph.outputs = [name for name in graph.outputs if name != labels[0]]
+    ((output, label),) = labels.items()
+    graph.decision = label
+    graph.outputs = [name for name in graph.outputs if name != output]
+    if not graph.outputs and (decider := _decider(graph, label)) is not None:
+        graph.outputs = [_compared(graph, decider)]
     for node in graph:
         if node.op_type == "ArgMax":
-            scores = _scores(graph, node)
-            graph.outputs = graph.outputs or [scores]
-            graph.replace_node(node, inputs=(_two_classes(graph, scores),))
+            graph.replace_node(node, inputs=(_two_classes(graph, _scores(graph, node)),))
 
 
 def _two_classes(graph: Graph, scores: str) -> str:

@@ -7,22 +7,26 @@ from fractions import Fraction
 
 import numpy as np
 
-from ml2sc.errors import RangeError, ShapeError, UnsupportedModelError
+from ml2sc.errors import RangeError, UnsupportedModelError
 
 from .. import fixmath
 from ..graph import Node, Tensor
 from ..program import word_multiplier
 from ..types import Array, DType
 from .base import Arrays, Bounds, ErrorContext, Inputs, OpDef, Signature, attr_int, register_op
+from .movement import axis_of
 from .operands import bounds_at, tensor_at, value_at
 from .quantizer import Quantizer
 
 
 def _axis(node: Node, rank: int, default: int) -> int:
-    axis = attr_int(node, "axis", default)
-    if not -rank <= axis < max(rank, 1):
-        raise ShapeError(f"{node.op_type}: axis {axis} of a tensor of {rank} dimensions", node=str(node))
-    return axis % max(rank, 1)
+    return axis_of(node, attr_int(node, "axis", default), rank)
+
+
+def _is_near(x: Bounds, error: Array, threshold: float) -> Array:
+    """Whether values within bounds, or integers so far off them, may be on either side of a threshold (it is above)."""
+    near: Array = (x.lo - error < threshold) & (x.hi + error >= threshold)
+    return near
 
 
 class _VectorOp(OpDef):
@@ -258,9 +262,12 @@ class ArgMax(OpDef):
         shape = outputs[0].shape
         return [Bounds(np.full(shape, 0, dtype=object), np.full(shape, tensor_at(inputs, 0).size - 1, dtype=object))]
 
+    def jump(self, node: Node, inputs: Sequence[Bounds | None]) -> float:
+        return float(self.interval(node, inputs)[0].hi.max(initial=0.0))
+
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
-        """A decision has no distance; it is compared for equality."""
-        return [np.full(context.outputs[0].shape, np.inf)]
+        """Another index may win: where the index counts as a number it is off by the greatest one at most."""
+        return [np.full(context.outputs[0].shape, float(tensor_at(inputs, 0).size - 1))]
 
 
 @register_op
@@ -294,9 +301,14 @@ class GreaterOrEqual(OpDef):
         decision = value_at(values, 0) >= tensor_at(inputs, 0).format.zero_point
         return [np.asarray(decision).astype(int).astype(object)]
 
+    def jump(self, node: Node, inputs: Sequence[Bounds | None]) -> float:
+        x = bounds_at(inputs, 0)
+        return float(_is_near(x, np.zeros(()), 0.0).any())
+
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
-        """A decision has no distance; it is compared for equality."""
-        return [np.full(context.outputs[0].shape, np.inf)]
+        """Near 0 the result may be 0 instead of 1, or the other way round; elsewhere it is exact."""
+        near = _is_near(bounds_at(context.real, 0), value_at(context.errors, 0), 0.0)
+        return [np.where(near, 1.0, 0.0).reshape(context.outputs[0].shape)]
 
 
 @register_op
@@ -335,6 +347,11 @@ class TableLookup(OpDef):
         table, shape = value_at([tensor_at(inputs, 0).data], 0), outputs[0].shape
         return [Bounds(np.full(shape, int(table.min()), dtype=object), np.full(shape, int(table.max()), dtype=object))]
 
+    def jump(self, node: Node, inputs: Sequence[Bounds | None]) -> float:
+        """It jumps where the index does."""
+        return 0.0
+
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
-        """A decision has no distance; it is compared for equality."""
-        return [np.full(context.outputs[0].shape, np.inf)]
+        """Another label may come out: where labels count as numbers they are off by the table's span at most."""
+        table = value_at([tensor_at(inputs, 0).data], 0)
+        return [np.full(context.outputs[0].shape, float(int(table.max()) - int(table.min())))]

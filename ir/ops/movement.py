@@ -141,7 +141,7 @@ class Dropout(MovementOp):
 
 @register_op
 class Cast(MovementOp):
-    """To another element type. Float to float moves, as do 0 and 1 of a decision; anything else must fold."""
+    """To another element type. Float to float moves, as do 0 and 1 of a decision and a label; anything else must fold."""
 
     op_type = "Cast"
 
@@ -149,6 +149,7 @@ class Cast(MovementOp):
         super().verify(node, inputs)
         data, target = _present(inputs[0]), cast_target(node)
         moves = isinstance(data.type, FixedPoint) or data.type in (target, DType.BOOL)
+        moves = moves or (data.type is DType.INT64 and target is DType.FLOAT)
         if not data.is_constant and not moves:
             raise UnsupportedModelError(
                 f"Cast from {signature_of(data).dtype.value} to {target.value} of what depends on the model's input",
@@ -167,7 +168,7 @@ class Cast(MovementOp):
             return [np.trunc(data).astype(np.int64)]
         if target is DType.INT64 and data.dtype == np.bool_:
             return [data.astype(np.int64)]
-        # Integers q of a quantised tensor pass a float cast untouched; constants have folded before there are any.
+        # Integers q of a quantised tensor pass a float cast untouched; labels become floats where values get their types.
         return [data.astype(np.float64)] if data.dtype == np.bool_ else [data]
 
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:

@@ -45,7 +45,7 @@ from ml2sc.ir.graph import Graph, Tensor
 from ml2sc.ir.interpret import Profile, profile
 from ml2sc.ir.program import MODEL_HASH, Program, Segment, Storage
 from ml2sc.ir.shapes import infer_shapes, remove_constant_nodes
-from ml2sc.ir.types import Array, FixedPoint
+from ml2sc.ir.types import Array, DType, FixedPoint
 from ml2sc.passes import LEVELS, DumpIr, Instrument, Pass, parse_pipeline, run_pipeline
 from ml2sc.passes.derive_decision import keep_scores
 from ml2sc.passes.lower import Activity, PlanOptions, lower
@@ -593,6 +593,8 @@ def _description(graph: Graph) -> str:
 
 
 def _decision(reference: Graph, graph: Graph) -> str:
+    if graph.decision in reference.tensors and reference.tensor(graph.decision).type is DType.BOOL:
+        return "1 if what the model asks is true, else 0"
     if graph.decision is None or graph.decision in reference.tensors:
         return "the model's label, a negative one in two's complement"
     if sum(graph.tensor(n).size for n in graph.outputs) == 1:
