@@ -13,11 +13,23 @@ from onnx import TensorProto, numpy_helper
 from ml2sc.errors import ModelFormatError, UnsupportedModelError
 from ml2sc.ir.graph import AttrValue, Graph, Node, Tensor
 from ml2sc.ir.ops import OPS
+from ml2sc.ir.ops.folding import FoldingOp
 from ml2sc.ir.shapes import add_inferred
 from ml2sc.ir.types import Array, DType
 
 _OF_CODES = frozenset({"ArgMax"})
 """Operators whose answer on integers is that on what they stand for: scales are positive."""
+
+FLOATS = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16})
+"""Element types of real numbers."""
+
+INTEGER_INPUTS: dict[int, tuple[int, bool]] = {
+    TensorProto.UINT8: (8, False),
+    TensorProto.INT8: (8, True),
+    TensorProto.UINT16: (16, False),
+    TensorProto.INT16: (16, True),
+}
+"""Bits and sign of the element types of integers that a graph's input can have."""
 
 STRING_HINT = "train with integer class labels (scikit-learn: encode y with LabelEncoder first)"
 
@@ -88,6 +100,18 @@ class Code(NamedTuple):
         return f"{kind} with scale {self.scale:.9g} and zero point {self.zero_point}"
 
 
+class Integers(NamedTuple):
+    """A tensor of integers that the model is given.
+
+    Attributes:
+        kind: ONNX's element type.
+        numbers: The tensor of the graph that holds them as real numbers.
+    """
+
+    kind: int
+    numbers: str
+
+
 class Emitter:
     """Builds the graph, one ONNX node at a time.
 
@@ -106,6 +130,8 @@ class Emitter:
         """Tensors that ONNX has as integers and the graph as what they stand for."""
         self.grids: dict[str, Grid] = {}
         """Constants that came quantised."""
+        self.integers: dict[str, Integers] = {}
+        """Graph inputs that are integers, and what only moves their elements."""
         self._reserved = set(reserved)
 
     def tensor(self, name: str) -> Tensor:
@@ -153,6 +179,8 @@ class Emitter:
         slots = tuple(inputs)
         for slot in filter(None, slots):
             self.tensor(slot)
+        if any(slot in self.integers for slot in slots):
+            return self._emit_of_integers(op_type, slots, outputs, attrs)
         coded = next((slot for slot in slots if slot in self.codes), None)
         if coded is not None and op_type not in _OF_CODES and not self._carries(op_type, slots):
             raise UnsupportedModelError(
@@ -165,6 +193,38 @@ class Emitter:
         if self._carries(op_type, slots):
             self._carry(result)
         return result.output
+
+    def add_integer_input(self, name: str, shape: tuple[int, ...], kind: int) -> None:
+        """Add a graph input of one of the `INTEGER_INPUTS`: the graph has it as real numbers, rounded to whole ones."""
+        self.graph.add_tensor(Tensor(name, shape, DType.FLOAT))
+        bits, signed = INTEGER_INPUTS[kind]
+        attrs = {"scale": 1.0, "zero_point": 0, "bits": bits, "signed": int(signed), "whole": 1}
+        self.integers[name] = Integers(kind, self._add("FakeQuantize", (name,), None, attrs).output)
+
+    def _emit_of_integers(
+        self,
+        op_type: str,
+        slots: tuple[str, ...],
+        outputs: Iterable[str] | None,
+        attrs: Mapping[str, AttrValue] | None,
+    ) -> str:
+        """Add an operator that moves integers the model is given, or asks for their shape."""
+        op = OPS.get(op_type) if op_type in OPS else None
+        kinds = {self.integers[s].kind if s in self.integers else None for s in _data_slots(op_type, slots)}
+        moves = op is not None and op.moves and op_type != "Cast" and len(kinds) == 1
+        if not moves and not (isinstance(op, FoldingOp) and op.shape_only):
+            raise UnsupportedModelError(
+                f"{op_type} of an input of integers is not supported",
+                node=None if self.node is None else str(self.node),
+                tensor=f"%{next(slot for slot in slots if slot in self.integers)}",
+                hint="dequantise it, or cast it to float, before anything is computed with it",
+            )
+        numbers = tuple(self.integers[slot].numbers if slot in self.integers else slot for slot in slots)
+        node = self._add(op_type, numbers, outputs, attrs)
+        if moves:
+            (kind,) = kinds
+            self.integers.update((output, Integers(kind, output)) for output in node.outputs if output and kind)
+        return node.output
 
     def emit_coded(self, op_type: str, inputs: Iterable[str], outputs: Iterable[str]) -> str:
         """Add an operator that means the same on integers and on what they stand for; return its first output."""

@@ -21,7 +21,7 @@ from ml2sc.ir.ops.folding import FoldingOp
 from ml2sc.ir.shapes import remove_constant_nodes
 from ml2sc.ir.types import DType
 
-from .emitter import Emitter, OnnxNode, read_attribute, read_tensor
+from .emitter import FLOATS, INTEGER_INPUTS, Emitter, OnnxNode, read_attribute, read_tensor
 from .model_file import OnnxModel, load_onnx
 from .quantized import INSTEAD
 from .rules import RULES, emit_plain, written_softplus
@@ -31,7 +31,6 @@ logger = logging.getLogger(__name__)
 OLDEST_OPSET = 7
 _TRAINING_MODE = 14
 """Operator set from which on BatchNormalization has an attribute that says so."""
-_FLOATS = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16}
 _HINT = "'ml2sc-compile --explain' lists the supported operators; docs/add-an-operator.md shows how to add one"
 
 
@@ -79,7 +78,7 @@ def import_graph(model: OnnxModel) -> Graph:
 
 
 def _check_outputs(emitter: Emitter) -> None:
-    """Refuse outputs that are quantised integers: their format would be lost.
+    """Refuse outputs that are quantised integers, or integers the model was given: their format would be lost.
 
     Raises:
         UnsupportedModelError: there is one.
@@ -90,6 +89,10 @@ def _check_outputs(emitter: Emitter) -> None:
                 f"an output of the model is quantised, {emitter.codes[name]}",
                 tensor=f"%{name}",
                 hint="end the model with a DequantizeLinear",
+            )
+        if name in emitter.integers:
+            raise UnsupportedModelError(
+                "an output of the model is its input, integers", tensor=f"%{name}", hint="cast it to float"
             )
 
 
@@ -273,7 +276,11 @@ def _add_inputs(emitter: Emitter, graph: onnx.GraphProto) -> None:
             continue
         if value.name in emitter.graph.tensors:
             raise ModelFormatError("two graph inputs have the same name", tensor=f"%{value.name}")
-        emitter.graph.add_tensor(Tensor(value.name, _input_shape(value), DType.FLOAT))
+        shape, kind = _input_shape(value), value.type.tensor_type.elem_type
+        if kind in INTEGER_INPUTS:
+            emitter.add_integer_input(value.name, shape, kind)
+        else:
+            emitter.graph.add_tensor(Tensor(value.name, shape, DType.FLOAT))
         emitter.graph.inputs.append(value.name)
     if not emitter.graph.inputs:
         raise UnsupportedModelError("the model has no input")
@@ -283,11 +290,13 @@ def _input_shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
     """Return a graph input's shape, its first dimension 1 if dynamic."""
     where = f"%{value.name}"
     tensor = value.type.tensor_type
-    if not value.type.HasField("tensor_type") or tensor.elem_type not in _FLOATS:
+    if not value.type.HasField("tensor_type") or tensor.elem_type not in {*FLOATS, *INTEGER_INPUTS}:
         kind = value.type.WhichOneof("value")
         found = _type_name(tensor.elem_type) if kind == "tensor_type" else str(kind)
         raise UnsupportedModelError(
-            f"graph inputs must be float tensors, not {found}", tensor=where, hint="cast it to float32 before the model"
+            f"graph inputs must be tensors of floats, or of integers of 8 or 16 bits, not {found}",
+            tensor=where,
+            hint="declare the input as float in the model, and drop the Cast that reads it",
         )
     if not tensor.HasField("shape"):
         raise ShapeError(

@@ -8,6 +8,7 @@ element, in the emitter's `grids` until a layer takes them. Everything between i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import numpy as np
@@ -16,16 +17,13 @@ from onnx import TensorProto
 from ml2sc.errors import UnsupportedModelError
 from ml2sc.ir.types import Array
 
-from .emitter import Code, Emitter, Grid, OnnxNode, plain_attributes
+from .emitter import FLOATS, INTEGER_INPUTS, Code, Emitter, Grid, OnnxNode, plain_attributes
 from .rules import RULES, Rule, emit_plain, import_rule
 
 _MICROSOFT = "com.microsoft"
 
 WIDTHS: dict[int, tuple[int, bool]] = {
-    TensorProto.UINT8: (8, False),
-    TensorProto.INT8: (8, True),
-    TensorProto.UINT16: (16, False),
-    TensorProto.INT16: (16, True),
+    **INTEGER_INPUTS,
     TensorProto.UINT4: (4, False),
     TensorProto.INT4: (4, True),
     TensorProto.UINT2: (2, False),
@@ -182,6 +180,8 @@ def _dequantized(
         UnsupportedModelError: scales or zero points do not fit the tensor.
     """
     scales = _scales(emitter, node, scale)
+    if x in emitter.integers:
+        return _from_integers(emitter, node, x, _code(emitter, node, scale, zero, emitter.integers[x].kind), output)
     if x in emitter.codes:
         code = emitter.codes[x]
         found = _code(emitter, node, scale, zero, None)
@@ -205,11 +205,20 @@ def _dequantized(
     return name
 
 
+def _from_integers(emitter: Emitter, node: OnnxNode, x: str, code: Code, output: str | None) -> str:
+    """Return what an input of integers stands for: scale · (x − zero point)."""
+    real = emitter.integers[x].numbers
+    if code.zero_point:
+        real = emitter.emit("Sub", [real, emitter.constant(np.array(float(code.zero_point)), "zero_point")])
+    outputs = None if output is None else (output,)
+    return emitter.emit("Mul", [real, emitter.constant(np.array(code.scale), "scale")], outputs)
+
+
 @_both("QuantizeLinear")
 def _quantize_linear(emitter: Emitter, node: OnnxNode) -> None:
     x, scale, zero, axis = node.inputs[0], node.inputs[1], _slot(node, 2), _axis(node)
     kind = int(node.attrs.get("output_dtype", 0)) or (emitter.element_types.get(zero) if zero else TensorProto.UINT8)
-    if x in emitter.codes:
+    if x in emitter.codes or x in emitter.integers:
         _refuse(node, "what is quantised is quantised already", x)
     data = emitter.tensor(x).data
     if data is None:
@@ -234,7 +243,17 @@ def _dequantize_linear(emitter: Emitter, node: OnnxNode) -> None:
     _dequantized(emitter, node, node.inputs[0], node.inputs[1], _slot(node, 2), _axis(node), node.outputs[0])
 
 
-_plain_clip = RULES["", "Clip"]
+_plain_clip, _plain_cast = RULES["", "Clip"], RULES["", "Cast"]
+
+
+@import_rule("Cast")
+def _cast(emitter: Emitter, node: OnnxNode) -> None:
+    """Cast an input of integers to float: it is those numbers."""
+    whole = emitter.integers.get(node.inputs[0])
+    if whole is not None and int(node.attrs["to"]) in FLOATS:
+        emitter.real(whole.numbers, node.outputs[0])
+    else:
+        _plain_cast(emitter, node)
 
 
 @import_rule("Clip")
@@ -295,15 +314,56 @@ def _gemm_of(emitter: Emitter, node: OnnxNode, a: str, grid: Grid, c: str, outpu
 
 @import_rule("Gemm")
 def _gemm(emitter: Emitter, node: OnnxNode) -> None:
-    grid = emitter.grids.get(_slot(node, 1))
+    a, b, c = node.inputs[0], node.inputs[1], _slot(node, 2)
+    if c and not emitter.tensor(c).is_constant:
+        product = replace(node, inputs=(a, b), outputs=(emitter.fresh("product"),))
+        _gemm(emitter, product)
+        beta = float(node.attrs.get("beta", 1.0))
+        addend = c if beta == 1.0 else emitter.emit("Mul", [c, emitter.constant(np.array(beta), "beta")])
+        emitter.emit("Add", [product.outputs[0], addend], node.outputs)
+        return
+    if emitter.tensor(a).is_constant and not emitter.tensor(b).is_constant:
+        _gemm_from_left(emitter, node, a, b, c)
+        return
+    grid = emitter.grids.get(b)
     if grid is None or grid.integers.ndim != 2:
         emit_plain(emitter, node)
     else:
-        _gemm_of(emitter, node, node.inputs[0], grid, _slot(node, 2), node.outputs)
+        _gemm_of(emitter, node, a, grid, c, node.outputs)
+
+
+def _gemm_from_left(emitter: Emitter, node: OnnxNode, a: str, b: str, c: str) -> None:
+    """Write A' · B' + C for a constant A as (B'ᵀ · A'ᵀ + Cᵀ)ᵀ."""
+    attrs = {**node.attrs, "transA": 1 - int(node.attrs.get("transB", 0)), "transB": 1 - int(node.attrs.get("transA", 0))}
+    inputs = [b, a]
+    if c:
+        missing = range(2 - len(emitter.tensor(c).shape))
+        row = emitter.emit("Unsqueeze", [c, emitter.constant(missing, "axes")]) if missing else c
+        inputs.append(emitter.emit("Transpose", [row], None, {"perm": (1, 0)}))
+    turned = replace(node, inputs=tuple(inputs), outputs=(emitter.fresh("turned"),), attrs=attrs)
+    _gemm(emitter, turned)
+    emitter.emit("Transpose", turned.outputs, node.outputs, {"perm": (1, 0)})
+
+
+def _from_left(emitter: Emitter, node: OnnxNode, a: str, b: str, outputs: Sequence[str] | None) -> str:
+    """Multiply by a constant vector or matrix A from the left: A · B is (Bᵀ · Aᵀ)ᵀ."""
+    matrix, ranks = len(emitter.tensor(a).shape) == 2, len(emitter.tensor(b).shape)
+    turn = {"perm": (*range(ranks - 2), ranks - 1, ranks - 2)}
+    weights = emitter.emit("Transpose", [a], None, {"perm": (1, 0)}) if matrix else a
+    if ranks == 1:
+        return _matmul_of(emitter, node, b, weights, outputs)
+    columns = emitter.emit("Transpose", [b], None, turn)
+    if not matrix:
+        return _matmul_of(emitter, node, columns, weights, outputs)
+    return emitter.emit("Transpose", [_matmul_of(emitter, node, columns, weights, None)], outputs, turn)
 
 
 def _matmul_of(emitter: Emitter, node: OnnxNode, a: str, b: str, outputs: Sequence[str] | None) -> str:
     left, right = emitter.grids.get(a), emitter.grids.get(b)
+    shapes = [len(emitter.tensor(name).shape) for name in (a, b)]
+    constant = emitter.tensor(a).is_constant and not emitter.tensor(b).is_constant
+    if constant and shapes != [2, 2] and shapes[0] in {1, 2} and shapes[1] > 0:
+        return _from_left(emitter, node, a, b, outputs)
     if right is not None and right.integers.ndim == 2 and left is None:
         return _layer(emitter, node, a, right, "", outputs)
     if left is not None and right is None and left.integers.ndim == len(emitter.tensor(b).shape) == 2:

@@ -37,15 +37,21 @@ def prescription(graph: Graph, name: str) -> Node | None:
 def input_range(graph: Graph, name: str) -> tuple[float, float] | None:
     """Return the real numbers that the format prescribed for an input can hold, and a step more on either side.
 
-    Calibration data often reach half a step beyond; there the contract saturates as the model does. None: no format is
-    prescribed.
+    Calibration data often reach half a step beyond; there the contract saturates as the model does. An input of integers
+    cannot: it has no such step. None: no format is prescribed.
     """
     quantized = prescription(graph, name)
     if quantized is None:
         return None
-    form = prescribed_format(quantized)
-    lo, hi = (float((q - form.zero_point) * form.scale) for q in (form.qmin - 1, form.qmax + 1))
+    form, beyond = prescribed_format(quantized), 0 if is_whole(graph, name) else 1
+    lo, hi = (float((q - form.zero_point) * form.scale) for q in (form.qmin - beyond, form.qmax + beyond))
     return lo, hi
+
+
+def is_whole(graph: Graph, name: str) -> bool:
+    """Whether an input of a float graph takes whole numbers only: the model has it as integers."""
+    quantized = prescription(graph, name)
+    return quantized is not None and attr_int(quantized, "whole", 0) == 1
 
 
 def is_prequantized(graph: Graph) -> bool:
@@ -96,6 +102,6 @@ def precision_beside(graph: Graph, asked: str) -> str | None:
                 hint="leave --precision out, or compile the model as it was before it was quantised",
             )
         return str(own)
-    if asked == AUTO and any(node.op_type == "FakeQuantize" for node in graph):
+    if asked == AUTO and any(node.op_type == "FakeQuantize" and "whole" not in node.attrs for node in graph):
         return str(own)
     return None if asked == AUTO else asked

@@ -23,7 +23,7 @@ from .error_bounds import ErrorAnalysis, span_of
 from .formats import LINEAR, Formats, readers
 from .manager import Pass, register_pass
 from .precision import WIDEST, Binary, Precision, parse_precision
-from .prescribed import is_prequantized, on_grid, prescription
+from .prescribed import is_prequantized, is_whole, on_grid, prescription
 
 _ROOMY = 200
 """Bits that a scalar computation may use of a word before its operands are requantised."""
@@ -445,8 +445,9 @@ class _Quantization:
         rounding = max(Fraction(1, 2), wad.rescale_error(wad.input_rescale(tensor), 1 / (step * wad.WAD))) * step
         cut = max(Fraction(hi) - (ends[1] - zero) * step, (ends[0] - zero) * step - Fraction(lo))
         error = np.full(tensor.shape, float(max(rounding, cut) + Fraction(1, wad.WAD)))
-        # the model rounds it so, too, but for ties
-        rounded = None if quantized is None else np.full(tensor.shape, float(step))
+        # the model rounds it so, too, but for ties; whole numbers are not rounded
+        tie = 0.0 if is_whole(self.source, name) else float(step)
+        rounded = None if quantized is None else np.full(tensor.shape, tie)
         for analysis in self._analyses:
             analysis.add_input(name, error, rounded)
 
