@@ -8,7 +8,7 @@ parts, which workers take; the report is the same whoever they are.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +18,7 @@ from ml2sc.errors import DataError, UsageError
 from ml2sc.frontend.data import Samples, as_samples, samples_from_arrays
 from ml2sc.ir.graph import Graph
 from ml2sc.ir.types import Array
+from ml2sc.passes.prescribed import is_whole
 
 from .examine import Examination, Found, Part
 from .oracle import Oracle
@@ -89,7 +90,8 @@ def check(
     if artifact.bytecode is None and toolchain is not None:
         artifact = replace(artifact, bytecode=BACKENDS.get(artifact.target).compile(artifact, toolchain))
     oracle = Oracle(artifact)
-    data = random_samples(oracle.graph) if samples is None else as_samples(samples, oracle.graph)
+    whole = [name for name in oracle.reference.inputs if is_whole(oracle.reference, name)]
+    data = random_samples(oracle.graph, whole=whole) if samples is None else as_samples(samples, oracle.graph)
     total = len(data) if limit is None else min(limit, len(data))
     if total < 1:
         raise DataError("there are no samples to check")
@@ -134,7 +136,12 @@ def _report(oracle: Oracle, tally: Tally, first: Found, *, random: bool) -> Repo
         error_bound=oracle.error_bound,
         unsaturated=Unsaturated(tally.unsaturated, oracle.unsaturated_bound, tally.unsaturated_errors.largest),
         within_bound=tally.within_bound,
-        onnxruntime=Distances(tally.runtime_errors.largest, tally.runtime_errors.mean, tally.runtime_accuracy.share),
+        onnxruntime=Distances(
+            tally.runtime_errors.largest,
+            tally.runtime_errors.mean,
+            tally.runtime_accuracy.share if setting.missing is None else None,
+        ),
+        onnxruntime_missing=setting.missing,
         outside=Outside(tally.outside_agreement.share, tally.outside_errors.largest),
         gas=GasSpread(tally.gas.least, tally.gas.total / tally.gas.count, tally.gas.most),
         gas_deploy=None if setting.deployment is None else setting.deployment.gas_deploy,
@@ -146,13 +153,16 @@ def _report(oracle: Oracle, tally: Tally, first: Found, *, random: bool) -> Repo
     )
 
 
-def random_samples(graph: Graph, count: int = _RANDOM_SAMPLES, seed: int = 0) -> Samples:
+def random_samples(
+    graph: Graph, count: int = _RANDOM_SAMPLES, seed: int = 0, whole: Container[str] = ()
+) -> Samples:
     """Return inputs drawn evenly from the declared range of each, the first two its lower and upper end.
 
     Args:
         graph: A graph with declared ranges.
         count: How many samples.
         seed: Of the random generator.
+        whole: Inputs that take whole numbers only.
     """
     random = np.random.default_rng(seed)
     inputs = {}
@@ -160,6 +170,8 @@ def random_samples(graph: Graph, count: int = _RANDOM_SAMPLES, seed: int = 0) ->
         lo, hi = graph.input_ranges[name]
         drawn = random.uniform(lo, hi, (count, *graph.tensor(name).shape))
         drawn[0], drawn[1:2] = lo, hi
+        if name in whole:
+            drawn = np.rint(drawn)
         # as a file would hold them: float32
         inputs[name] = np.clip(drawn.astype(np.float32).astype(np.float64), lo, hi)
     return samples_from_arrays(inputs, graph)

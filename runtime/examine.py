@@ -52,12 +52,14 @@ class Setting(NamedTuple):
         code_bytes: Bytes of the contract's code.
         deployment: What deploying took; None if it was there already.
         proof: What was compared then.
+        missing: Why onnxruntime cannot run the model; None if it can.
     """
 
     chain: str
     code_bytes: int
     deployment: Deployment | None
     proof: Proof | None
+    missing: str | None
 
 
 class Found(NamedTuple):
@@ -99,19 +101,21 @@ class Examination:
             ContractLimitError: the contract does not fit the chain.
         """
         oracle = Oracle(self.artifact)
-        with open_onnxruntime(self.artifact) as runtime, _place(self.artifact, self.chain, self.address) as place:
+        with open_onnxruntime(self.artifact) as found, _place(self.artifact, self.chain, self.address) as place:
             if place.contract.model_hash() != oracle.model_hash:
                 raise ArtifactError(
                     f"the contract at {place.contract.address} was compiled from another model",
                     hint="its modelHash() is not the hash of this folder's model",
                 )
 
+            runtime, missing = (oracle.float64_answer, found) if isinstance(found, str) else (found, None)
+
             def examine(part: Part) -> Found:
                 places = [place]
                 if part.first >= _REFERENCE_SAMPLES or self.chain != "embedded" or not revm_is_installed():
-                    return _examine(oracle, runtime, places, part)
+                    return _examine(oracle, runtime, places, part, missing)
                 with _place(self.artifact, "py-evm", None) as reference:
-                    return _examine(oracle, runtime, [*places, reference], part)
+                    return _examine(oracle, runtime, [*places, reference], part, missing)
 
             yield examine
 
@@ -146,13 +150,15 @@ def _ask(contract: Contract, function: str, argument: Any) -> Answer:
     return int(answer) if isinstance(answer, int) else tuple(answer)
 
 
-def _examine(oracle: Oracle, runtime: FloatModel, places: Sequence[_Place], part: Part) -> Found:
+def _examine(
+    oracle: Oracle, runtime: FloatModel, places: Sequence[_Place], part: Part, missing: str | None
+) -> Found:
     work = _Comparison(oracle, runtime, [place.contract for place in places])
     for first in range(0, len(part.samples), _TOGETHER):
         work.add(part.first + first, part.samples.part(first, first + _TOGETHER))
     place = places[0]
     chain, code = " and ".join(p.chain.name for p in places), place.chain.code(place.contract.address)
-    setting = Setting(chain, len(code), place.deployment, place.proof)
+    setting = Setting(chain, len(code), place.deployment, place.proof, missing)
     return Found(part.first, work.finish(), setting)
 
 
@@ -161,7 +167,7 @@ class _Comparison:
 
     Args:
         oracle: Knows the right answers.
-        runtime: onnxruntime.
+        runtime: onnxruntime, or who decides in its place.
         contracts: The first one's gas and answers count, others must equal them on the first samples.
     """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from ml2sc.ir.types import Array
 
 
 class FloatAnswer(NamedTuple):
-    """onnxruntime's float outputs, flattened, and its decision if the model makes one."""
+    """The model's float outputs, flattened (none where onnxruntime cannot run it), and its decision if it makes one."""
 
     outputs: Array
     decision: int | None
@@ -26,8 +26,8 @@ FloatModel = Callable[[Mapping[str, Array]], FloatAnswer]
 
 
 @contextmanager
-def open_onnxruntime(artifact: Artifact) -> Iterator[FloatModel]:
-    """Yield a function that runs the ONNX file on one sample.
+def open_onnxruntime(artifact: Artifact) -> Iterator[FloatModel | str]:
+    """Yield a function that runs the ONNX file on one sample, or why onnxruntime has no kernel for the model.
 
     Raises:
         ToolchainError: onnxruntime is not installed, or cannot load the model.
@@ -38,23 +38,46 @@ def open_onnxruntime(artifact: Artifact) -> Iterator[FloatModel]:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
         session = _session(Path(folder, "model.onnx"))
-        types = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
-        inputs = [(meta.name, types.get(meta.type, np.float32)) for meta in session.get_inputs()]
-        has_decision = artifact.graph is not None and artifact.graph.decision is not None
+        if isinstance(session, str):
+            yield session
+            return
+        inputs = [(meta.name, _NUMPY.get(meta.type, np.float32)) for meta in session.get_inputs()]
+        outputs = [meta.name for meta in session.get_outputs()]
+        decides = artifact.graph is not None and artifact.graph.decision is not None
+        scores = () if artifact.reference is None else artifact.reference.outputs
 
         def evaluate(x: Mapping[str, Array]) -> FloatAnswer:
-            feed = {name: array.astype(kind) for (name, kind), array in zip(inputs, x.values(), strict=True)}
+            feed = {name: _as_type(array, kind) for (name, kind), array in zip(inputs, x.values(), strict=True)}
             try:
                 answers = session.run(None, feed)
             except Exception as error:  # its classes of errors have no common base
                 raise ToolchainError(f"onnxruntime cannot run the model: {error}") from error
-            return _float_answer(answers, has_decision=has_decision)
+            return _float_answer(dict(zip(outputs, answers, strict=True)), scores, has_decision=decides)
 
         yield evaluate
 
 
+_NUMPY: dict[str, type[np.generic]] = {
+    "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
+    "tensor(float16)": np.float16,
+    "tensor(uint8)": np.uint8,
+    "tensor(int8)": np.int8,
+    "tensor(uint16)": np.uint16,
+    "tensor(int16)": np.int16,
+}
+"""By onnxruntime's name of an element type."""
+
+
+def _as_type(array: Array, kind: type[np.generic]) -> Array:
+    """Return real numbers in a type, as whole numbers within it where it is one of integers."""
+    if issubclass(kind, np.integer):
+        array = np.clip(np.rint(array), np.iinfo(kind).min, np.iinfo(kind).max)
+    return array.astype(kind)
+
+
 def _session(path: Path) -> Any:
-    """Return onnxruntime's session for a model, on the CPU.
+    """Return onnxruntime's session for a model, on the CPU; or what it has no kernel for.
 
     Where processors lack VNNI, onnxruntime sums 8-bit products in 16-bit integers that saturate, unless it is asked for
     exact sums; some quantised operators it can run only without.
@@ -78,7 +101,11 @@ def _session(path: Path) -> Any:
         try:
             return load("1")
         except NoKernel:
-            return load("0")
+            try:
+                return load("0")
+            except NoKernel as error:
+                cause = str(error).rsplit(" : ", 1)[-1]
+                return f"onnxruntime {onnxruntime.__version__} has no kernel for the model on the CPU: {cause}"
     except Exception as error:  # likewise
         raise ToolchainError(
             f"onnxruntime {onnxruntime.__version__} cannot load the model: {error}",
@@ -86,17 +113,29 @@ def _session(path: Path) -> Any:
         ) from error
 
 
-def _float_answer(answers: Sequence[Any], *, has_decision: bool) -> FloatAnswer:
+def _float_answer(answers: Mapping[str, Any], outputs: Container[str], *, has_decision: bool) -> FloatAnswer:
+    """Return onnxruntime's answer.
+
+    Args:
+        answers: By output of the ONNX model.
+        outputs: Which of them the contract returns; another one is the label.
+        has_decision: Whether the contract decides.
+    """
     scores: list[Array] = [np.zeros(0)]
     label: int | None = None
-    for answer in answers:
+    for name, answer in answers.items():
         # ZipMap: a list with one table, class to probability
         array = np.array(list(answer[0].values())) if isinstance(answer, list) else np.asarray(answer)
-        if array.dtype.kind in "iu" and array.size == 1:
-            label = int(array.ravel()[0])
-        else:
+        if name in outputs:
             scores.append(array.astype(np.float64).ravel())
-    outputs = np.concatenate(scores)
+        else:
+            label = int(array.ravel()[0])
+    found = np.concatenate(scores)
     if label is None and has_decision:
-        label = int(outputs.argmax()) if outputs.size > 1 else int(outputs[0] >= 0.5)
-    return FloatAnswer(outputs, label)
+        label = decided(found)
+    return FloatAnswer(found, label)
+
+
+def decided(scores: Array) -> int:
+    """Return what scores decide where the model itself has no label."""
+    return int(scores.argmax()) if scores.size > 1 else int(scores[0] >= 0.5)

@@ -20,6 +20,8 @@ from ml2sc.ir.wad import Outcome, inputs_from_wad, pack, quantize_inputs, quanti
 from ml2sc.ir.wad import outcome as outcome_of
 from ml2sc.passes.lower import lower
 
+from .float_model import FloatAnswer, decided
+
 _FLOAT64_ROUNDING = 2.0**-44
 """Rounding of the float64 evaluation itself, in units of its greatest intermediate value: room for 256 roundings."""
 
@@ -164,6 +166,14 @@ class Oracle:
         )
         flat = [values[name].ravel() for name in self._float_outputs]
         return np.concatenate([np.zeros(0), *flat]), largest * _FLOAT64_ROUNDING
+
+    def float64_answer(self, x: Mapping[str, Array]) -> FloatAnswer:
+        """Return the model's decision in float64, where there is no onnxruntime to ask."""
+        values, label = evaluate_float(self.reference, x), self.graph.decision
+        if label is not None and label in values:
+            return FloatAnswer(np.zeros(0), int(values[label].ravel()[0]))
+        scores = np.concatenate([np.zeros(0), *(values[name].ravel() for name in self._float_outputs)])
+        return FloatAnswer(np.zeros(0), None if label is None else decided(scores))
 
     def is_outside(self, x: Mapping[str, Array]) -> bool:
         """Whether a sample has a value outside its declared range."""

@@ -106,6 +106,8 @@ class Report:
         unsaturated: About the samples on which nothing saturates: a narrower bound is stated for them.
         within_bound: Whether both bounds hold (but for float64's own rounding).
         onnxruntime: Distances to onnxruntime, which computes in float32.
+        onnxruntime_missing: Why onnxruntime cannot run the model; decisions are then compared with the model's in
+            float64. None if it can.
         outside: About the samples outside the range.
         gas: Gas of the inference transactions.
         gas_deploy: Gas of deploying the contract; None if it was there already.
@@ -146,6 +148,7 @@ class Report:
     gas_predicted: int | None
     code_bytes: int
     first_difference: str | None = None
+    onnxruntime_missing: str | None = None
     proof: Proof | None = None
 
     @property
@@ -200,6 +203,7 @@ class Report:
             "unsaturated": vars(self.unsaturated),
             "within_bound": self.within_bound,
             "onnxruntime": vars(self.onnxruntime),
+            "onnxruntime_missing": self.onnxruntime_missing,
             "outside": vars(self.outside),
             "gas": {
                 "deploy": self.gas_deploy,

@@ -126,14 +126,17 @@ def _lines(report: Report) -> list[str]:
     verdict = heading("ok", sys.stdout) if report.ok else failure("FAILED", sys.stdout)
     outside = f", {report.outside_range:,} of them outside the declared range" if report.outside_range else ""
     theirs = report.onnxruntime
+    whose = "onnxruntime's" if report.onnxruntime_missing is None else "the model's in float64"
     rows: list[tuple[str, str]] = [
         ("chain", report.chain),
         ("samples", f"{report.samples:,}{' random' if report.random else ''}{outside}"),
         ("bit-exact", f"{report.bit_exact_samples:,} of {report.samples:,} ({_paths(report)})"),
     ]
+    if report.onnxruntime_missing is not None:
+        rows.append(("not compared", report.onnxruntime_missing))
     if report.decision_agreement is not None:
         least = f"; at least {report.agreement_lower_bound:.2%} of inputs like these, with 95 % confidence"
-        rows.append(("decisions", f"{report.decision_agreement:.2%} as onnxruntime's{least}"))
+        rows.append(("decisions", f"{report.decision_agreement:.2%} as {whose}{least}"))
     if report.differing:
         rows.append(("other ones", _differing(report.differing)))
     if report.accuracy is not None:
@@ -148,7 +151,7 @@ def _lines(report: Report) -> list[str]:
         rows.append(("errors up to", ", ".join(shares)))
     if report.outside_range:
         share = report.outside.decision_agreement
-        agreement = "" if share is None else f", {share:.2%} of the decisions as onnxruntime's"
+        agreement = "" if share is None else f", {share:.2%} of the decisions as {whose}"
         rows.append(("outside range", f"largest error {_number(report.outside.max_abs_error)}{agreement}"))
     predicted = "" if report.gas_predicted is None else f", {report.gas_predicted:,} predicted"
     rows.append(("gas", f"{report.gas.mean:,.0f} on average ({report.gas.min:,} to {report.gas.max:,}){predicted}"))
