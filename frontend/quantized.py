@@ -334,7 +334,8 @@ def _gemm(emitter: Emitter, node: OnnxNode) -> None:
 
 def _gemm_from_left(emitter: Emitter, node: OnnxNode, a: str, b: str, c: str) -> None:
     """Write A' · B' + C for a constant A as (B'ᵀ · A'ᵀ + Cᵀ)ᵀ."""
-    attrs = {**node.attrs, "transA": 1 - int(node.attrs.get("transB", 0)), "transB": 1 - int(node.attrs.get("transA", 0))}
+    turned_a, turned_b = (1 - int(node.attrs.get(key, 0)) for key in ("transB", "transA"))
+    attrs = {**node.attrs, "transA": turned_a, "transB": turned_b}
     inputs = [b, a]
     if c:
         missing = range(2 - len(emitter.tensor(c).shape))

@@ -5,6 +5,7 @@ What `predict` takes and returns is WAD; inside are the integers q of the graph'
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -101,13 +102,21 @@ def output_error_bound(graph: Graph, *, saturates: bool = True) -> float:
         saturates: False: for those of the inputs on which nothing saturates.
 
     Raises:
-        RangeError: an output's WAD values do not fit a word.
+        RangeError: an output's WAD values do not fit a word, or no bound can be proved.
     """
     bound, errors = 0.0, graph.errors if saturates else graph.unsaturated_errors
     for name in graph.outputs:
         tensor = graph.tensor(name)
         wad = rescale_error(output_rescale(tensor), tensor.format.scale * WAD)
         bound = max(bound, errors[name] + float((wad + 1) / WAD))
+        if not math.isfinite(bound):
+            maker = graph.producer(name)
+            raise RangeError(
+                "no error bound can be proved for an output: it is infinite in float64",
+                node=None if maker is None else str(maker),
+                tensor=f"%{name}",
+                hint="narrow the input range (--input-range)",
+            )
     return bound
 
 

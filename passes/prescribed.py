@@ -37,8 +37,8 @@ def prescription(graph: Graph, name: str) -> Node | None:
 def input_range(graph: Graph, name: str) -> tuple[float, float] | None:
     """Return the real numbers that the format prescribed for an input can hold, and a step more on either side.
 
-    Calibration data often reach half a step beyond; there the contract saturates as the model does. An input of integers
-    cannot: it has no such step. None: no format is prescribed.
+    Calibration data often reach half a step beyond; there the contract saturates as the model does. An input of
+    integers has no such step. None: no format is prescribed.
     """
     quantized = prescription(graph, name)
     if quantized is None:

@@ -18,6 +18,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ml2sc.errors import JournalError, OutputError
+from ml2sc.jsontext import json_text
 
 DEPLOYMENT = "deployment.json"
 """Name of the journal in a folder whose contract is on a chain."""
@@ -110,8 +111,7 @@ class Journal:
         temporary = self.path.with_name(f".{self.path.name}.tmp")
         try:
             with temporary.open("w", encoding="utf-8") as file:
-                json.dump(content, file, indent=1)
-                file.write("\n")
+                file.write(f"{json_text(content, indent=1)}\n")
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(self.path)

@@ -141,7 +141,7 @@ class Dropout(MovementOp):
 
 @register_op
 class Cast(MovementOp):
-    """To another element type. Float to float moves, as do 0 and 1 of a decision and a label; anything else must fold."""
+    """To another element type. Float to float moves, as do a decision and a label; anything else must fold."""
 
     op_type = "Cast"
 
@@ -168,7 +168,7 @@ class Cast(MovementOp):
             return [np.trunc(data).astype(np.int64)]
         if target is DType.INT64 and data.dtype == np.bool_:
             return [data.astype(np.int64)]
-        # Integers q of a quantised tensor pass a float cast untouched; labels become floats where values get their types.
+        # Integers q of a quantised tensor pass a float cast untouched; `evaluate_float` gives labels their type.
         return [data.astype(np.float64)] if data.dtype == np.bool_ else [data]
 
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:

@@ -57,6 +57,7 @@ from ml2sc.passes.quantize import Quantize
 from ml2sc.passes.search_formats import Candidate
 from ml2sc.passes.tune import Goal
 from ml2sc.passes.updatable import Deployed, ReserveRanges
+from ml2sc.smallness import coarse, largest_output, lost, relative_bound
 
 log = logging.getLogger(__name__)
 
@@ -312,6 +313,10 @@ def compile(  # noqa: A001  the library's verb
         tolerance=None,
     )
     manifest = _manifest(artifact, graph, program, recorded, quantize.precision, source)
+    largest = largest_output(reference, graph)
+    manifest["error_bound_relative"] = relative_bound(manifest["error_bound_unsaturated"], largest)
+    if samples is None and calibrated is None:
+        _warn_of_smallness(graph, manifest["error_bound"], largest, options)
     manifest["calibrated"] = (calibrated or Calibrated()).to_json()
     if formats is not None and samples is not None:
         manifest["calibration"] = assess(
@@ -583,6 +588,15 @@ def _check_ranges(graph: Graph, samples: Samples | None) -> None:
         )
 
 
+def _warn_of_smallness(graph: Graph, bound: float, largest: float | None, options: Options) -> None:
+    """Warn of numbers that the formats make 0, and of a bound that is large beside the outputs."""
+    remedy = "ask for less with --tolerance" if options.precision == AUTO else "name a finer --precision"
+    asked = options.precision != AUTO or options.tolerance is not None
+    for text in (*lost(graph), coarse(bound, largest, asked=asked)):
+        if text is not None:
+            log.warning("%s: %s", text, remedy)
+
+
 # -- what the contract and the manifest say ----------------------------------------------------------------------------
 
 
@@ -593,10 +607,9 @@ def _description(graph: Graph) -> str:
 
 
 def _decision(reference: Graph, graph: Graph) -> str:
-    if graph.decision in reference.tensors and reference.tensor(graph.decision).type is DType.BOOL:
-        return "1 if what the model asks is true, else 0"
     if graph.decision is None or graph.decision in reference.tensors:
-        return "the model's label, a negative one in two's complement"
+        is_bool = graph.decision is not None and reference.tensor(graph.decision).type is DType.BOOL
+        return "1 if the model says true, else 0" if is_bool else "the model's label, a negative one in two's complement"
     if sum(graph.tensor(n).size for n in graph.outputs) == 1:
         return "1 if the output is at least 0.5, else 0"
     return "the index of the greatest output, the first of equal ones"

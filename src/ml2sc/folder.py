@@ -15,6 +15,7 @@ from typing import Any
 
 from ml2sc.backends.base import Artifact, Bytecode, with_settings
 from ml2sc.errors import ArtifactError, Ml2scError, OutputError
+from ml2sc.jsontext import json_text
 
 MODEL = "model.onnx"
 MANIFEST = "manifest.json"
@@ -93,7 +94,7 @@ def _contents(artifact: Artifact) -> dict[str, bytes]:
 
 
 def _json(value: Any) -> bytes:
-    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    return f"{json_text(value, sort_keys=True)}\n".encode()
 
 
 def _move(temporary: Path, target: Path, names: list[str]) -> None:

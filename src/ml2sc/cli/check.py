@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ml2sc.errors import CheckError, UsageError
+from ml2sc.jsontext import json_text
 
 from .common import failure, heading, make_parser, run
 
@@ -71,7 +71,7 @@ def _run(arguments: argparse.Namespace) -> None:
             progress=progress,
             workers=_workers(arguments),
         )
-    print(json.dumps(report.to_json(), indent=2) if arguments.json else "\n".join(_lines(report)))
+    print(json_text(report.to_json()) if arguments.json else "\n".join(_lines(report)))
     if not report.ok:
         sys.stdout.flush()
         raise CheckError(report.failure)

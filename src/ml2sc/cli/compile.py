@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ml2sc.errors import UsageError
+from ml2sc.jsontext import json_text
 
 from .common import heading, make_parser, one_of, run, table
 
@@ -152,7 +152,7 @@ def _run(arguments: argparse.Namespace) -> None:
         if arguments.explain:
             print("\n".join(_fidelity(artifact.manifest, candidates)), file=sys.stderr)
     if arguments.json:
-        print(json.dumps(_summary(artifact, folder, files), indent=2))
+        print(json_text(_summary(artifact, folder, files)))
     else:
         print("\n".join(map(str, files)))
 
@@ -253,7 +253,7 @@ def _list_operators(*, as_json: bool) -> None:
         # a plugin is not loaded for a list: it may fail to
         operators.append({"operator": name, "folds_only": owner == "ml2sc" and folds_only(name), "owner": owner})
     if as_json:
-        print(json.dumps(operators, indent=2))
+        print(json_text(operators))
         return
     for entry in operators:
         folds = "  (only where it folds to a constant)" if entry["folds_only"] else ""
@@ -284,7 +284,9 @@ def _print_summary(artifact: Artifact) -> None:
     lines += [f"  {line}" for line in table(*_plan(manifest["plan"], total))]
     bound, unsaturated = f"{manifest['error_bound']:.3g}", f"{manifest['error_bound_unsaturated']:.3g}"
     lesser = f", {unsaturated} where nothing saturates" if unsaturated != bound else ""
-    lines.append(f"  error bound   {bound} on every output{lesser}")
+    share = manifest["error_bound_relative"]
+    relative = "" if share is None else f"; {share:.2g} of the largest output"
+    lines.append(f"  error bound   {bound} on every output{lesser}{relative}")
     lines += _on_the_data(manifest)
     contracts = f"{len(artifact.data)} data contract{'s' if len(artifact.data) > 1 else ''}"
     weights = f" and {sizes['data_bytes']:,} in {contracts}" if artifact.data else ""

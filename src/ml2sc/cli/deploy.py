@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ml2sc.errors import UsageError
+from ml2sc.jsontext import json_text
 
 from .common import heading, make_parser, run
 from .sending import Sending, add_payment_options, checked_address, open_node, totals
@@ -110,7 +110,7 @@ def _print_result(artifact: Artifact, proof: Proof, costs: dict[str, Any], argum
     from ml2sc.runtime.transactions import ether
 
     if arguments.json:
-        print(json.dumps({"name": artifact.name, **costs, "proof": proof.to_json()}, indent=2))
+        print(json_text({"name": artifact.name, **costs, "proof": proof.to_json()}))
         return
     rows = [
         ("chain", costs["chain"]),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import getpass
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ml2sc.errors import Ml2scError, SigningKeyError, UsageError
+from ml2sc.jsontext import json_text
 
 from .common import heading, looks_secret, table
 
@@ -247,7 +247,7 @@ def print_quote(costs: Quote, chain: str, sender: str, arguments: argparse.Names
     from ml2sc.runtime.transactions import ether
 
     if arguments.dry_run and arguments.json:
-        print(json.dumps(costs.to_json(), indent=2), file=stream)
+        print(json_text(costs.to_json()), file=stream)
         return
     if arguments.quiet and not arguments.dry_run:
         return

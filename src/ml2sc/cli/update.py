@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ml2sc.errors import UsageError
+from ml2sc.jsontext import json_text
 
 from .common import heading, make_parser, run, table
 from .sending import Sending, add_payment_options, checked_address, open_node, totals
@@ -180,7 +180,7 @@ def _said(value: object) -> str:
 
 def _print_staged(result: dict[str, Any], arguments: argparse.Namespace) -> None:
     if arguments.json:
-        print(json.dumps(result, indent=2))
+        print(json_text(result))
         return
     when = datetime.fromtimestamp(result["ready_at"], UTC).isoformat(sep=" ", timespec="seconds")
     print(f"staged; run the same command again after {when} to put the weights in use")
@@ -190,7 +190,7 @@ def _print_result(result: dict[str, Any], proof: Proof, arguments: argparse.Name
     from ml2sc.runtime.transactions import ether
 
     if arguments.json:
-        print(json.dumps(result, indent=2))
+        print(json_text(result))
         return
     assert proof.update is not None
     rows = [
