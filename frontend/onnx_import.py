@@ -294,7 +294,7 @@ def _input_shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
         kind = value.type.WhichOneof("value")
         found = _type_name(tensor.elem_type) if kind == "tensor_type" else str(kind)
         raise UnsupportedModelError(
-            f"graph inputs must be tensors of floats, or of integers of 8 or 16 bits, not {found}",
+            f"graph inputs must be float tensors, or integers of 8 or 16 bits, not {found}",
             tensor=where,
             hint="declare the input as float in the model, and drop the Cast that reads it",
         )

@@ -125,7 +125,7 @@ def _use_label(graph: Graph, labels: Mapping[str, str]) -> None:
     if len(labels) > 1 or any(graph.tensor(name).size != 1 for name in labels):
         shown = (f"{tensor_name(n)}: {type_text(graph.tensor(n).type, graph.tensor(n).shape)}" for n in labels)
         raise UnsupportedModelError(
-            "a model can have one integer or bool output, of one element (its label)",
+            "a model can have one integer output, or one bool, of one element (its label)",
             tensor=", ".join(shown),
             hint="leave the others out when exporting, or cast them to float",
         )

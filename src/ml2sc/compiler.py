@@ -609,7 +609,7 @@ def _description(graph: Graph) -> str:
 def _decision(reference: Graph, graph: Graph) -> str:
     if graph.decision is None or graph.decision in reference.tensors:
         is_bool = graph.decision is not None and reference.tensor(graph.decision).type is DType.BOOL
-        return "1 if the model says true, else 0" if is_bool else "the model's label, a negative one in two's complement"
+        return "1 for true, 0 for false" if is_bool else "the model's label, a negative one in two's complement"
     if sum(graph.tensor(n).size for n in graph.outputs) == 1:
         return "1 if the output is at least 0.5, else 0"
     return "the index of the greatest output, the first of equal ones"

@@ -35,7 +35,6 @@ GENERATORS = tuple(PIPELINES)
 """Vyper's code generators, by turns: of both only one's code would be run. Users use both."""
 
 ELSEWHERE = {
-    "GreaterOrEqual",
     "Constant",
     "ConstantOfShape",
     "DequantizeLinear",

@@ -48,7 +48,7 @@ def test_integers_and_bounds(case: Case) -> None:
 
 
 @settings(few, max_examples=(FUZZ or 60) // 3)
-@given(cases(Limits(wild=False)))
+@given(cases(Limits(wild=False, steps=False)))
 def test_levels_decide_alike(case: Case) -> None:
     describe(case)
     options = {**case.options, "precision": "auto"}

@@ -141,6 +141,7 @@ class Limits:
         width: Most features of a layer, as a rule.
         widest: Most features of a layer, one time in ten.
         wild: Whether weights of absurd size and odd names occur.
+        steps: Whether functions that jump at every input near 0 occur.
         precisions: What to choose from.
     """
 
@@ -148,6 +149,7 @@ class Limits:
     width: int = 12
     widest: int = 200
     wild: bool = True
+    steps: bool = True
     precisions: tuple[str, ...] = PRECISIONS
 
 
@@ -164,7 +166,10 @@ class RandomModel:
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
-        self.rng = np.random.default_rng(self.choose.number(0, 2**16))
+        number = self.choose.number(0, 2**16)
+        self.rng = np.random.default_rng(number)
+        # operators that came later: all other numbers name the models that they always did
+        self.late = number % 4 == 3
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
         self.inputs: list[Activation] = []
@@ -259,6 +264,7 @@ class RandomModel:
         names = ["activation", "arithmetic", "binary", "shape", "pieces"]
         names += ["gemm"] * 4 + ["norm"] if rank == 2 else []
         names += ["matmul"] * (3 if rank != 2 else 1) if 1 <= rank <= 3 else []
+        names += ["sum", "left", *(["step"] if self.limits.steps else [])] if self.late else []
         self.made += getattr(self, f"_{self.choose.pick(names[::-1])}")(x)
 
     def _gemm(self, x: Activation) -> list[Activation]:
@@ -400,6 +406,43 @@ class RandomModel:
         op_type = self.choose.pick(["Add", "Add", "Sub", "Mul"])
         return [self.one(op_type, [x.name, y.name], np.broadcast_shapes(x.shape, y.shape))]
 
+    def _sum(self, x: Activation) -> list[Activation]:
+        alike = [a.name for a in self.made if a.shape == x.shape]
+        inputs = [x.name, *(self.choose.pick(alike) for _ in range(self.choose.number(0, 2)))]
+        inputs += [self.constant(self.values(x.shape[-1:]))] if self.flag() else []
+        return [self.one(self.choose.pick(["Sum", "Mean"]), inputs, x.shape)]
+
+    def _step(self, x: Activation) -> list[Activation]:
+        """Return 0 or 1, or the number of the greatest element, as floats."""
+        number = TensorProto.DOUBLE if self.type is np.float64 else TensorProto.FLOAT
+        if x.shape[-1:] == (prod(x.shape),) and self.flag():
+            best = self.one("ArgMax", [x.name], (*x.shape[:-1], 1), axis=-1)
+            return [self.one("Cast", [best.name], best.shape, to=number)]
+        zero = self.constant(np.zeros((), dtype=self.type))
+        above = self.one("GreaterOrEqual", [x.name, zero], x.shape)
+        return [self.one("Cast", [above.name], x.shape, to=number)]
+
+    def _left(self, x: Activation) -> list[Activation]:
+        """Multiply by a constant from the left, or add an activation to a product."""
+        rank = len(x.shape)
+        if rank == 2 and self.flag():
+            across, n = self.choose.number(0, 1), self.choose.number(1, 4)
+            k, columns = x.shape[::-1] if across else x.shape
+            turned = self.choose.number(0, 1)
+            inputs = [self.constant(self.values((k, n) if turned else (n, k)), "w"), x.name]
+            if self.flag():
+                inputs.append(self.constant(self.values(self.choose.pick([(columns,), (n, 1), (n, columns), ()])), "b"))
+            return [self.one("Gemm", inputs, (n, columns), transA=turned, transB=across, alpha=0.5, beta=-2.0)]
+        if rank == 2 and self.flag():
+            w = self.constant(self.values((x.shape[1], x.shape[1])), "w")
+            return [self.one("Gemm", [x.name, w, x.name], x.shape, beta=self.choose.pick([1.0, 0.25]))]
+        if not 1 <= rank <= 3:
+            return [self.one("Identity", [x.name], x.shape)]
+        k = x.shape[max(rank - 2, 0)]
+        shape = self.choose.pick([(k,), (2, k)])
+        made = np.matmul(np.zeros(shape), np.zeros(x.shape)).shape
+        return [self.one("MatMul", [self.constant(self.values(shape), "w"), x.name], made)]
+
     def _shape(self, x: Activation) -> list[Activation]:
         size, rank = prod(x.shape), len(x.shape)
         kind = self.choose.pick(["Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand", "Tile"])
@@ -473,10 +516,16 @@ class RandomModel:
     def _head(self, x: Activation) -> list[tuple[Activation, int]]:
         """Return the outputs with their types."""
         number = TensorProto.DOUBLE if self.type is np.float64 else TensorProto.FLOAT
-        kind = self.choose.pick(["none", "none", "Sigmoid", "Softmax", "LogSoftmax", "ArgMax", "label", "two"])
         size = prod(x.shape)
-        if kind in {"ArgMax", "label"} and x.shape[-1:] != (size,):
-            x = self.one("Reshape", [x.name, self.ints([1, size])], (1, size))
+        kinds = ["none", "none", "Sigmoid", "Softmax", "LogSoftmax", "ArgMax", "label", "two"]
+        kind = self.choose.pick([*kinds, *(["bool", "cast"] if self.late else [])])
+        if kind == "bool":
+            zero = self.constant(np.zeros((), dtype=self.type))
+            y = x if size == 1 else self.one("Gemm", [self._row(x).name, self.constant(self.values((size, 1)))], (1, 1))
+            above = (self.one("GreaterOrEqual", [y.name, zero], y.shape), int(TensorProto.BOOL))
+            return [above, (y, number)] if self.flag() else [above]
+        if kind in {"ArgMax", "label", "cast"} and x.shape[-1:] != (size,):
+            x = self._row(x)
         if kind == "none":
             return [(x, number)]
         if kind in {"Softmax", "LogSoftmax"}:
@@ -492,7 +541,13 @@ class RandomModel:
             labels = [int(v) for v in self.rng.permutation(size) * self.choose.pick([1, 3, -2])]
             best = self.one("Gather", [self.ints(labels), best.name], best.shape)
         outputs = [(best, int(TensorProto.INT64))]
+        if kind == "cast":
+            outputs = [(self.one("Cast", [best.name], best.shape, to=number), number)]
         return [*outputs, (self.one("Softmax", [x.name], x.shape, axis=-1), number)] if self.flag() else outputs
+
+    def _row(self, x: Activation) -> Activation:
+        size = prod(x.shape)
+        return self.one("Reshape", [x.name, self.ints([1, size])], (1, size))
 
     def model(self) -> onnx.ModelProto:
         """Return the model."""

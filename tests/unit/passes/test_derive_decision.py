@@ -8,7 +8,7 @@ from ml2sc.ir.evaluate import evaluate_float
 from ml2sc.ir.parser import parse_graph
 from ml2sc.ir.printer import print_graph
 from ml2sc.ir.verify import verify
-from ml2sc.passes.derive_decision import DeriveDecision
+from ml2sc.passes.derive_decision import DeriveDecision, keep_scores
 
 VECTOR = 'graph "m"\ninput %x: float[1,3]\n'
 
@@ -143,3 +143,67 @@ def test_a_label_of_something_that_is_not_ordered_like_its_input() -> None:
 def test_several_labels(body: str) -> None:
     with pytest.raises(UnsupportedModelError, match="one integer output"):
         DeriveDecision().run(parse_graph(VECTOR + body))
+
+
+STEP = (
+    'graph "m"\ninput %x: float[1,1]\nconst %zero: float[] = [0.0]\n%s: float[1,1] = Neg(%x) @n\n'
+    "%g: bool[1,1] = GreaterOrEqual(%s, %zero) @g\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "decision"),
+    [
+        ("output %g", "g"),
+        ("%l: int64[1,1] = Cast(%g) {to=7} @c\noutput %l", "l"),
+        ("%l: int64[1,1] = Cast(%g) {to=7} @c\n%f: float[1,1] = Cast(%l) {to=1} @d\noutput %f", "g"),
+    ],
+)
+def test_a_step_is_the_decision_and_what_it_compares_is_the_output(body: str, decision: str) -> None:
+    graph = parse_graph(STEP + body)
+    keep_scores(graph)
+    assert DeriveDecision().run(graph)
+    verify(graph)
+    assert (graph.decision, graph.outputs) == (decision, ["s"])
+    for x, want in ((-1e-30, 1), (0.0, 1), (1e-30, 0)):
+        assert int(evaluate_float(graph, {"x": np.array([[x]])})[decision].item()) == want
+
+
+def test_a_bool_beside_a_score() -> None:
+    graph = parse_graph(STEP + "output %s, %g")
+    keep_scores(graph)
+    assert DeriveDecision().run(graph)
+    assert (graph.decision, graph.outputs) == ("g", ["s"])
+
+
+def test_a_label_cast_to_float_is_a_label() -> None:
+    graph = parse_graph(
+        VECTOR
+        + "%p: float[1,3] = Softmax(%x) @s\n%l: int64[1] = ArgMax(%p) {axis=1, keepdims=0} @a\n"
+        + "%y: float[1] = Cast(%l) {to=1} @c\noutput %y"
+    )
+    keep_scores(graph)
+    assert graph.outputs == ["y", "x"]
+    assert DeriveDecision().run(graph)
+    verify(graph)
+    assert (graph.decision, graph.outputs) == ("l", ["x"])
+
+
+def test_several_steps_as_floats_are_scores() -> None:
+    graph = parse_graph(
+        VECTOR
+        + "const %zero: float[] = [0.0]\n%g: bool[1,3] = GreaterOrEqual(%x, %zero) @g\n"
+        + "%y: float[1,3] = Cast(%g) {to=1} @c\noutput %y"
+    )
+    keep_scores(graph)
+    assert DeriveDecision().run(graph)
+    assert graph.outputs == ["y"]
+    assert graph.producer("decision").inputs == ("y",)
+
+
+def test_several_bools() -> None:
+    graph = parse_graph(
+        VECTOR + "const %zero: float[] = [0.0]\n%g: bool[1,3] = GreaterOrEqual(%x, %zero) @g\noutput %g"
+    )
+    with pytest.raises(UnsupportedModelError, match="one bool, of one element"):
+        DeriveDecision().run(graph)

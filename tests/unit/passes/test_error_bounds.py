@@ -9,7 +9,7 @@ from ml2sc.ir import wad
 from ml2sc.ir.analysis import evaluate_exact, prove_intervals, saturated
 from ml2sc.ir.graph import Graph
 from ml2sc.ir.parser import parse_graph
-from ml2sc.passes.precision import Integer
+from ml2sc.passes.precision import Binary, Integer
 from ml2sc.passes.quantize import quantize
 
 
@@ -52,3 +52,27 @@ def test_roundings_of_weights_have_signs() -> None:
         "%y: float[1,1] = MatMul(%x, %W) @fc\noutput %y\n"
     )
     assert quantize(graph, Integer(2, 16)).errors["y"] == pytest.approx(0.45, abs=1e-3)
+
+
+@pytest.mark.parametrize(("lo", "jump"), [(-1.0, 1.0), (0.25, 0.0), (-3.0, 1.0)])
+def test_a_step_is_off_by_its_jump_where_it_can_jump(lo: float, jump: float) -> None:
+    graph = parse_graph(
+        f'graph "step"\ninput %x: float[1,2]\nrange %x [{lo}, 2.0]\nconst %zero: float[] = [0.0]\n'
+        "%g: bool[1,2] = GreaterOrEqual(%x, %zero) @g\n%r: float[1,2] = Cast(%g) {to=1} @c\n"
+        "const %W: float[2,1] = [3.0, -5.0]\n%y: float[1,1] = MatMul(%r, %W) @fc\noutput %y\n"
+    )
+    result = quantize(graph, Binary(4, 20))
+    prove_intervals(result)
+    assert result.errors["r"] == jump
+    assert wad.output_error_bound(result) == pytest.approx(8 * jump, abs=1e-6)
+
+
+def test_an_index_that_counts_as_a_number() -> None:
+    graph = parse_graph(
+        'graph "index"\ninput %x: float[1,3]\nrange %x [-1.0, 1.0]\nconst %t: int64[3] = [7, -1, 3]\n'
+        "%i: int64[1] = ArgMax(%x) {axis=1, keepdims=0} @a\n%l: int64[1] = TableLookup(%t, %i) @t\n"
+        "%n: float[1] = Cast(%l) {to=1} @c\n%m: float[1] = Cast(%i) {to=1} @d\n%y: float[1] = Add(%n, %m) @s\noutput %y\n"
+    )
+    result = quantize(graph, Binary(4, 20))
+    prove_intervals(result)
+    assert (result.errors["m"], result.errors["n"], result.errors["y"]) == (2.0, 8.0, 10.0)
