@@ -207,7 +207,7 @@ def _dequantized(
 
 def _from_integers(emitter: Emitter, node: OnnxNode, x: str, code: Code, output: str | None) -> str:
     """Return what an input of integers stands for: scale · (x − zero point)."""
-    real = emitter.integers[x].numbers
+    real = emitter.real(emitter.integers[x].numbers, None)
     if code.zero_point:
         real = emitter.emit("Sub", [real, emitter.constant(np.array(float(code.zero_point)), "zero_point")])
     outputs = None if output is None else (output,)

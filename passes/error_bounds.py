@@ -110,6 +110,8 @@ class ErrorAnalysis:
         assert w.real is not None
         bias = c[0].real if c else None
         y = linear_interval(self.real[x.name], w.real, np.zeros(()) if bias is None else bias)
+        shape = self.target.tensor(node.output).shape  # of a product by a vector it is one dimension less
+        y = Bounds(y.lo.reshape(shape), y.hi.reshape(shape))
         relu = node.attrs.get("activation") == "Relu"
         return Bounds(np.maximum(y.lo, 0), np.maximum(y.hi, 0)) if relu else y
 

@@ -11,15 +11,19 @@ from support.contracts import check_contract, deployed, packed_and_wads
 import ml2sc
 from ml2sc.runtime.check import check
 
-W = "float[4,3] w = {1, -2, 0.5, 0.25, 1.5, -1, 2, 0, -0.75, 0.1, 0.2, 0.3}, float[3] b = {0.5, -0.25, 1}, float z = {0}"
+W = "float[4,3] w = {1, -2, 0.5, 0.25, 1.5, -1, 2, 0, -0.75, 0.1, 0.2, 0.3}, float[3] b = {0.5, -0.25, 1}"
 
 MODELS = {
     "hard steps between layers": (
         "float[1,4] x",
         "float[1,4] y",
-        "h = Gemm(x, w, b) g = GreaterOrEqual(h, z) s = Cast<to=1>(g) v = Transpose(w) y = MatMul(s, v)",
+        "h = Gemm(x, w, b) g = GreaterOrEqual(h, z) s = Cast<to=1>(g) t = Transpose(w) y = MatMul(s, t)",
     ),
-    "steps at the end": ("float[1,4] x", "float[1,3] y", "h = Gemm(x, w, b) g = GreaterOrEqual(h, z) y = Cast<to=1>(g)"),
+    "steps at the end": (
+        "float[1,4] x",
+        "float[1,3] y",
+        "h = Gemm(x, w, b) g = GreaterOrEqual(h, z) y = Cast<to=1>(g)",
+    ),
     "a bool": ("float[1,4] x", "bool[1] y", "h = MatMul(x, v) y = GreaterOrEqual(h, z)"),
     "a bool and its score": ("float[1,4] x", "bool[1] y, float[1] h", "h = MatMul(x, v) y = GreaterOrEqual(h, z)"),
     "a bool cast to an integer": (
@@ -42,13 +46,17 @@ MODELS = {
         "float[1,3] y",
         "r = DequantizeLinear(x, scale, zero) y = Gemm(r, w, b)",
     ),
-    "signed bytes that are cast": ("int8[1,4] x", "float[1,3] y", "r = Cast<to=1>(x) s = Mul(r, scale) y = Gemm(s, w, b)"),
+    "signed bytes that are cast": (
+        "int8[1,4] x",
+        "float[1,3] y",
+        "r = Cast<to=1>(x) s = Mul(r, scale) y = Gemm(s, w, b)",
+    ),
 }
 
 
 def model_of(name: str) -> onnx.ModelProto:
     inputs, outputs, body = MODELS[name]
-    constants = f"{W}, float[4] v = {{0.5, -2, 3, 1}}, float scale = {{0.05}}, uint8 zero = {{128}}"
+    constants = f"{W}, float z = {{0}}, float[4] v = {{0.5, -2, 3, 1}}, float scale = {{0.05}}, uint8 zero = {{128}}"
     text = f'<ir_version: 9, opset_import: ["" : 20]> tiny ({inputs}) => ({outputs}) <{constants}> {{ {body} }}'
     model = onnx.parser.parse_model(text)
     onnx.checker.check_model(model, full_check=True)
@@ -74,7 +82,9 @@ def test_on_the_evm(name: str, target: str, toolchain: ml2sc.Toolchain) -> None:
         check_outputs(artifact, sample, contract.predict(values))
 
 
-@pytest.mark.parametrize("name", ["a bool", "a bool and its score", "a label cast to float", "signed bytes that are cast"])
+@pytest.mark.parametrize(
+    "name", ["a bool", "a bool and its score", "a label cast to float", "signed bytes that are cast"]
+)
 def test_decisions_are_onnxruntimes(name: str, toolchain: ml2sc.Toolchain) -> None:
     """At a bound of 1e-6, which a jump of the decision alone does not stand in the way of."""
     ranges = {} if "int8[" in MODELS[name][0] else {"input_ranges": ((-2.0, 2.0),)}

@@ -286,7 +286,7 @@ def test_string_tensors(kit: Any) -> None:
     assert caught.value.tensor == "%names: [2]"
 
 
-@pytest.mark.parametrize("kind", [TensorProto.INT64, TensorProto.BOOL, TensorProto.STRING])
+@pytest.mark.parametrize("kind", [TensorProto.INT64, TensorProto.BOOL, TensorProto.STRING, TensorProto.UINT32])
 def test_inputs_must_be_floats(kit: Any, kind: int) -> None:
     proto = kit.model([node("Identity", ["x"], ["y"])], {"x": [1, 3]}, ["y"])
     proto.graph.input[0].type.tensor_type.elem_type = kind
@@ -393,3 +393,124 @@ def test_onnx_own_node_tests() -> None:
         passed += 1
     assert not wrong
     assert passed > 350
+
+
+@pytest.mark.parametrize("op_type", ["Sum", "Mean"])
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_sums_and_means_of_several_inputs(kit: Any, op_type: str, count: int) -> None:
+    constants = {"c": np.array([1.0, -2.0, 3.0]), "d": np.array([[0.5], [7.0]])}
+    graph = kit.assert_like_onnxruntime(
+        kit.model([node(op_type, ["x", "d", "c", "x"][:count], ["y"])], {"x": [1, 3]}, ["y"], constants)
+    )
+    assert graph.tensor("y").shape == ((2, 3) if count > 1 else (1, 3))
+
+
+@pytest.mark.parametrize("opset", [7, 9, 11, 12, 13, 21])
+def test_an_output_that_nobody_reads(kit: Any, opset: int) -> None:
+    nodes = [node("Dropout", ["x"], ["d", "mask"]), node("Relu", ["d"], ["y"])]
+    graph = kit.assert_like_onnxruntime(kit.model(nodes, {"x": [1, 3]}, ["y"], opset=opset))
+    assert ops(graph) == ["Dropout", "Relu"]
+
+
+def test_an_output_that_says_that_the_model_is_in_training(kit: Any) -> None:
+    constants = dict.fromkeys(("s", "b", "m", "v"), np.ones(3))
+    nodes = [node("BatchNormalization", ["x", "s", "b", "m", "v"], ["y", "mean", "var", "m2", "v2"])]
+    with pytest.raises(UnsupportedModelError, match="training mode"):
+        kit.to_graph(kit.model(nodes, {"x": [1, 3]}, ["y"], constants, opset=9))
+
+
+def functions_of(kit: Any, opset: int, shape: list[int], body: list[onnx.NodeProto]) -> onnx.ModelProto:
+    """Return a model of opset 17 whose only node is a function of another one."""
+    proto = kit.model([node("F", ["x"], ["y"], domain="my.dom")], {"x": shape}, ["y"], opset=17)
+    proto.opset_import.append(helper.make_opsetid("my.dom", 1))
+    proto.functions.append(helper.make_function("my.dom", "F", ["X"], ["Y"], body, [helper.make_opsetid("", opset)]))
+    return proto
+
+
+@pytest.mark.parametrize("shape", [[1, 3], [1, 2, 3]])
+def test_a_function_of_another_operator_set(kit: Any, shape: list[int]) -> None:
+    """Softmax of opset 11 is one of all elements from axis 1 on."""
+    graph = kit.to_graph(functions_of(kit, 11, shape, [node("Softmax", ["X"], ["Y"])]))
+    x = np.arange(float(np.prod(shape))).reshape(shape) / 3
+    want = np.exp(x) / np.exp(x).sum()
+    np.testing.assert_allclose(evaluate_float(graph, {"x": x})["y"], want, rtol=1e-12)
+
+
+def test_a_function_that_cannot_be_brought_to_the_models_operator_set(kit: Any) -> None:
+    proto = functions_of(kit, 24, [1, 4], [node("Swish", ["X"], ["Y"])])
+    with pytest.raises((UnsupportedModelError, ModelFormatError)) as caught:
+        kit.to_graph(proto)
+    assert "my.dom.F is written in operator set 24, the model in 17" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("to", "value", "rounded"),
+    [
+        (TensorProto.FLOAT16, 0.1, 0.0999755859375),
+        (TensorProto.FLOAT16, 2049.0, 2048.0),
+        (TensorProto.BFLOAT16, 0.1, 0.10009765625),
+        (TensorProto.FLOAT, 0.1, float(np.float32(0.1))),
+        (TensorProto.DOUBLE, 0.1, float(np.float32(0.1))),
+    ],
+)
+def test_a_constant_is_rounded_to_the_type_it_is_cast_to(kit: Any, to: int, value: float, rounded: float) -> None:
+    nodes = [node("Cast", ["c"], ["d"], to=to), node("Cast", ["d"], ["e"], to=1), node("Add", ["x", "e"], ["y"])]
+    graph = kit.to_graph(kit.model(nodes, {"x": [1]}, ["y"], {"c": np.array([value])}))
+    assert graph.tensor("e").data.tolist() == [rounded]
+
+
+def test_a_constant_beyond_the_type_it_is_cast_to(kit: Any) -> None:
+    nodes = [node("Cast", ["c"], ["d"], to=10), node("Cast", ["d"], ["e"], to=1), node("Add", ["x", "e"], ["y"])]
+    with pytest.raises(NonFiniteError):
+        kit.to_graph(kit.model(nodes, {"x": [1]}, ["y"], {"c": np.array([70_000.0])}))
+
+
+def test_constants_of_integers_become_floats_where_they_are_cast(kit: Any) -> None:
+    nodes = [node("Cast", ["c"], ["d"], to=1), node("Div", ["d", "two"], ["e"]), node("Add", ["x", "e"], ["y"])]
+    proto = kit.model(nodes, {"x": [3]}, ["y"], {"c": ints(1, 2, 3), "two": np.array(2.0)})
+    assert kit.assert_like_onnxruntime(proto).tensor("e").data.tolist() == [0.5, 1.0, 1.5]
+    wrapped = [
+        node("Cast", ["c"], ["d"], to=TensorProto.INT8),
+        node("Cast", ["d"], ["e"], to=1),
+        node("Add", ["x", "e"], ["y"]),
+    ]
+    graph = kit.assert_like_onnxruntime(kit.model(wrapped, {"x": [2]}, ["y"], {"c": ints(200, -129)}))
+    assert graph.tensor("e").data.tolist() == [-56.0, 127.0]
+
+
+@pytest.mark.parametrize(
+    ("constant", "x"),
+    [((3, 4), (4,)), ((4,), (4,)), ((4,), (4, 5)), ((4,), (2, 4, 5)), ((3, 4), (4, 5)), ((3, 4), (2, 2, 4, 5))],
+)
+def test_matmul_by_a_constant_from_the_left(kit: Any, constant: tuple[int, ...], x: tuple[int, ...]) -> None:
+    w = np.random.default_rng(0).normal(size=constant)
+    graph = kit.assert_like_onnxruntime(kit.model([node("MatMul", ["w", "x"], ["y"])], {"x": x}, ["y"], {"w": w}))
+    assert set(ops(graph)) <= {"MatMul", "Transpose"}
+
+
+@pytest.mark.parametrize("turned", [(0, 0), (0, 1), (1, 0), (1, 1)])
+@pytest.mark.parametrize("bias", [None, (), (5,), (3, 1), (3, 5)])
+def test_gemm_of_a_constant_from_the_left(kit: Any, turned: tuple[int, int], bias: tuple[int, ...] | None) -> None:
+    rng = np.random.default_rng(0)
+    constants = {"w": rng.normal(size=(4, 3) if turned[0] else (3, 4))}
+    if bias is not None:
+        constants["c"] = rng.normal(size=bias)
+    attrs = {"transA": turned[0], "transB": turned[1], "alpha": 0.5, "beta": -2.0}
+    nodes = [node("Gemm", ["w", "x", *(["c"] if bias is not None else [])], ["y"], **attrs)]
+    graph = kit.assert_like_onnxruntime(kit.model(nodes, {"x": [5, 4] if turned[1] else [4, 5]}, ["y"], constants))
+    assert ops(graph) == ["Gemm", "Transpose"]
+
+
+@pytest.mark.parametrize("beta", [1.0, -0.5])
+def test_gemm_and_a_c_that_depends_on_the_input(kit: Any, beta: float) -> None:
+    nodes = [node("Relu", ["x"], ["c"]), node("Gemm", ["x", "w", "c"], ["y"], beta=beta)]
+    weights = {"w": np.random.default_rng(0).normal(size=(3, 3))}
+    graph = kit.assert_like_onnxruntime(kit.model(nodes, {"x": [1, 3]}, ["y"], weights))
+    assert {"Gemm", "Add"} <= set(ops(graph))
+
+
+@pytest.mark.parametrize(("op_type", "opset"), [("Softmax", 11), ("Softmax", 13), ("LogSoftmax", 11), ("ArgMax", 13)])
+@pytest.mark.parametrize("axis", [0, -1])
+def test_a_scalar_has_no_axis(kit: Any, op_type: str, opset: int, axis: int) -> None:
+    with pytest.raises(ShapeError, match=rf"axis {axis} does not exist in a tensor of rank 0"):
+        kit.to_graph(kit.model([node(op_type, ["x"], ["y"], axis=axis)], {"x": []}, ["y"], opset=opset))

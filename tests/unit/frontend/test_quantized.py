@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
@@ -14,6 +15,9 @@ import ml2sc
 from ml2sc.errors import UnsupportedModelError, UnsupportedOperatorError, UsageError
 from ml2sc.frontend.onnx_import import import_graph, load_onnx
 from ml2sc.ir import wad
+from ml2sc.ir.evaluate import evaluate_float
+from ml2sc.ir.types import Array
+from ml2sc.passes.prescribed import input_range
 
 node = helper.make_node
 RNG = np.random.default_rng(5)
@@ -314,3 +318,64 @@ def test_a_signed_input_is_packed_without_sign(kit: Any) -> None:
     assert plain is not None
     q = {"x": RNG.integers(0, 256, size=(1, 4)).astype(object)}
     assert wad.run_graph(signed.graph, q) == wad.run_graph(plain, q)
+
+
+INTEGERS = {
+    TensorProto.UINT8: np.uint8,
+    TensorProto.INT8: np.int8,
+    TensorProto.UINT16: np.uint16,
+    TensorProto.INT16: np.int16,
+}
+
+
+def integer_model(kit: Any, kind: int, nodes: list[onnx.NodeProto], constants: dict[str, Array]) -> onnx.ModelProto:
+    proto = kit.model(nodes, {"x": [1, 4]}, ["y"], constants)
+    proto.graph.input[0].type.tensor_type.elem_type = kind
+    return proto
+
+
+@pytest.mark.parametrize("kind", INTEGERS)
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [node("DequantizeLinear", ["x", "s", "z"], ["y"])],
+        [node("DequantizeLinear", ["x", "s"], ["y"])],
+        [node("Cast", ["x"], ["y"], to=TensorProto.FLOAT)],
+        [node("Reshape", ["x", "shape"], ["r"]), node("DequantizeLinear", ["r", "s", "z"], ["y"])],
+        [
+            node("DequantizeLinear", ["x", "s", "z"], ["a"]),
+            node("Cast", ["x"], ["b"], to=TensorProto.FLOAT),
+            node("Add", ["a", "b"], ["y"]),
+        ],
+    ],
+)
+def test_inputs_of_integers(kit: Any, kind: int, nodes: list[onnx.NodeProto]) -> None:
+    type_ = INTEGERS[kind]
+    shape = np.array([2, 2] if nodes[0].op_type == "Reshape" else [1, 4], dtype=np.int64)
+    constants = {"s": np.array(0.05), "z": np.array(7, dtype=type_), "shape": shape}
+    used = {name for n in nodes for name in n.input}
+    proto = integer_model(kit, kind, nodes, {name: c for name, c in constants.items() if name in used})
+    graph, info = kit.to_graph(proto), np.iinfo(type_)
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    x = np.array([[info.min, 0, 3, info.max]])
+    (want,) = session.run(None, {"x": x.astype(type_)})
+    np.testing.assert_allclose(evaluate_float(graph, {"x": x.astype(np.float64)})["y"], want, rtol=1e-6)
+    assert input_range(graph, "x") == (info.min, info.max)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "match"),
+    [
+        ([node("Identity", ["x"], ["y"])], "an output of the model is its input"),
+        ([node("Cast", ["x"], ["c"], to=TensorProto.INT32), node("Cast", ["c"], ["y"], to=1)], "Cast of an input of"),
+        ([node("QuantizeLinear", ["x", "s", "z"], ["y"])], "quantised already"),
+        ([node("Add", ["x", "x"], ["c"]), node("Cast", ["c"], ["y"], to=1)], "Add of an input of integers"),
+        ([node("DequantizeLinear", ["x", "s", "w"], ["y"])], "the zero point is int8, but what it belongs to is uint8"),
+    ],
+)
+def test_what_inputs_of_integers_cannot_be_used_for(kit: Any, nodes: list[onnx.NodeProto], match: str) -> None:
+    constants = {"s": np.array(0.05), "z": np.array(7, dtype=np.uint8), "w": np.array(7, dtype=np.int8)}
+    used = {name for n in nodes for name in n.input}
+    proto = integer_model(kit, TensorProto.UINT8, nodes, {name: c for name, c in constants.items() if name in used})
+    with pytest.raises(UnsupportedModelError, match=match):
+        import_graph(load_onnx(proto))

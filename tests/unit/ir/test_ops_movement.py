@@ -129,7 +129,7 @@ def test_shapes_and_indices_must_be_constant(op: str) -> None:
     ("op", "attrs", "type_"),
     [
         ("Cast", {"to": 7}, DType.FLOAT),
-        ("Cast", {"to": 1}, DType.INT64),
+        ("Cast", {"to": 9}, DType.INT64),
         ("Cast", {"to": 8}, DType.FLOAT),
         ("Cast", {}, DType.FLOAT),
     ],
@@ -140,10 +140,11 @@ def test_casts_that_are_not_supported(op: str, attrs: dict[str, Any], type_: DTy
         OPS.get(op).verify(node, tensors)
 
 
-def test_a_label_may_be_cast_to_an_integer() -> None:
-    node, tensors = build("Cast", {"to": 6}, [], type_=DType.INT64)
+@pytest.mark.parametrize(("code", "type_"), [(6, DType.INT64), (1, DType.FLOAT), (11, DType.FLOAT)])
+def test_a_label_may_be_cast_to_a_number(code: int, type_: DType) -> None:
+    node, tensors = build("Cast", {"to": code}, [], type_=DType.INT64)
     OPS.get("Cast").verify(node, tensors)
-    assert OPS.get("Cast").infer(node, tensors) == [((1, 2, 3), DType.INT64)]
+    assert OPS.get("Cast").infer(node, tensors) == [((1, 2, 3), type_)]
 
 
 def test_concat_of_shapes_that_differ() -> None:

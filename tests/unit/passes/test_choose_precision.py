@@ -97,7 +97,9 @@ def test_only_tensors_of_reals_need_bits() -> None:
 
 
 def test_a_label_that_counts_as_a_number_needs_bits() -> None:
-    text = LABELS.format(end=4, labels=[5, 15, 25]).replace("output %y", "%n: float[1] = Cast(%l) {to=1} @c\noutput %y, %n")
+    text = LABELS.format(end=4, labels=[5, 15, 25]).replace(
+        "output %y", "%n: float[1] = Cast(%l) {to=1} @c\noutput %y, %n"
+    )
     graph = parse_graph(text)
     assert bits_needed(graph, real_bounds(graph)) == 1  # an output is as wide as it is
     used = parse_graph(text.replace("output %y, %n", "%z: float[1] = Neg(%n) @m\noutput %y, %z"))

@@ -71,8 +71,20 @@ def test_an_index_that_counts_as_a_number() -> None:
     graph = parse_graph(
         'graph "index"\ninput %x: float[1,3]\nrange %x [-1.0, 1.0]\nconst %t: int64[3] = [7, -1, 3]\n'
         "%i: int64[1] = ArgMax(%x) {axis=1, keepdims=0} @a\n%l: int64[1] = TableLookup(%t, %i) @t\n"
-        "%n: float[1] = Cast(%l) {to=1} @c\n%m: float[1] = Cast(%i) {to=1} @d\n%y: float[1] = Add(%n, %m) @s\noutput %y\n"
+        "%n: float[1] = Cast(%l) {to=1} @c\n%m: float[1] = Cast(%i) {to=1} @d\n"
+        "%y: float[1] = Add(%n, %m) @s\noutput %y\n"
     )
     result = quantize(graph, Binary(4, 20))
     prove_intervals(result)
     assert (result.errors["m"], result.errors["n"], result.errors["y"]) == (2.0, 8.0, 10.0)
+
+
+def test_bounds_have_the_shape_of_a_product_by_a_vector() -> None:
+    graph = parse_graph(
+        'graph "vector"\ninput %x: float[3,1]\nrange %x [0.0, 1.0]\nconst %v: float[1] = [2.0]\n'
+        "%h: float[3] = MatMul(%x, %v) @fc1\n%s: float[3] = Sub(%h, %h) @s\nconst %w: float[3] = [1.0, 2.0, 3.0]\n"
+        "%y: float[] = MatMul(%s, %w) @fc2\noutput %y\n"
+    )
+    result = quantize(graph, Integer(4, 4))
+    prove_intervals(result)
+    assert 0 < wad.output_error_bound(result, saturates=False) <= wad.output_error_bound(result)
