@@ -153,9 +153,7 @@ def _report(oracle: Oracle, tally: Tally, first: Found, *, random: bool) -> Repo
     )
 
 
-def random_samples(
-    graph: Graph, count: int = _RANDOM_SAMPLES, seed: int = 0, whole: Container[str] = ()
-) -> Samples:
+def random_samples(graph: Graph, count: int = _RANDOM_SAMPLES, seed: int = 0, whole: Container[str] = ()) -> Samples:
     """Return inputs drawn evenly from the declared range of each, the first two its lower and upper end.
 
     Args:

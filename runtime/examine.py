@@ -150,9 +150,7 @@ def _ask(contract: Contract, function: str, argument: Any) -> Answer:
     return int(answer) if isinstance(answer, int) else tuple(answer)
 
 
-def _examine(
-    oracle: Oracle, runtime: FloatModel, places: Sequence[_Place], part: Part, missing: str | None
-) -> Found:
+def _examine(oracle: Oracle, runtime: FloatModel, places: Sequence[_Place], part: Part, missing: str | None) -> Found:
     work = _Comparison(oracle, runtime, [place.contract for place in places])
     for first in range(0, len(part.samples), _TOGETHER):
         work.add(part.first + first, part.samples.part(first, first + _TOGETHER))

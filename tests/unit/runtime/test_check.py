@@ -22,7 +22,7 @@ from ml2sc.ir.program import to_signed
 from ml2sc.runtime import examine as module
 from ml2sc.runtime.check import check, random_samples
 from ml2sc.runtime.contract import ContractError
-from ml2sc.runtime.report import Report
+from ml2sc.runtime.report import Distances, Report
 
 SAMPLES = np.random.default_rng(5).uniform(-1, 1, (30, 4)).astype(np.float32)
 
@@ -363,3 +363,33 @@ def test_percentiles_are_errors_that_occurred(pretend: Pretend) -> None:
     report = run(compiled(), SAMPLES[:1])
     assert report.error_percentiles[99] == report.max_abs_error
     assert run(compiled(), SAMPLES + 5).error_percentiles == {}
+
+
+def test_a_model_that_onnxruntime_has_no_kernel_for(pretend: Pretend) -> None:
+    """The contract is compared with the interpreters and float64 all the same, and the cause is said."""
+    pretend()
+    proto = onnx.parser.parse_model(
+        '<ir_version: 9, opset_import: ["" : 17]> t (float[1,4] x) => (float[1,3] y) '
+        "<bfloat16[4,3] w = {16256, 48896, 15948, 49024, 16128, 48800, 15744, 16384, 16256, 48640, 16000, 16200}> "
+        "{ h = Cast<to = 16>(x) g = Gemm(h, w) y = Cast<to = 1>(g) }"
+    )
+    report = run(compiled(proto))
+    assert report.ok
+    assert report.bit_exact
+    assert report.onnxruntime_missing is not None
+    assert "no kernel for the model on the CPU: Could not find an implementation for Gemm" in report.onnxruntime_missing
+    assert report.onnxruntime == Distances()
+    assert report.max_abs_error is not None
+    assert report.decision_agreement is not None
+    assert report.decision_agreement > 0.9
+    assert report.to_json()["onnxruntime_missing"] == report.onnxruntime_missing
+
+
+def test_random_samples_of_integers_are_whole(pretend: Pretend) -> None:
+    pretend()
+    proto = onnx.parser.parse_model(
+        '<ir_version: 9, opset_import: ["" : 17]> t (int8[1,4] x) => (float[1,4] y) { y = Cast<to = 1>(x) }'
+    )
+    report = run(compiled(proto, input_ranges=()), None)
+    assert report.ok
+    assert (report.max_abs_error, report.onnxruntime.max_abs_error, report.outside_range) == (0.0, 0.0, 0)
