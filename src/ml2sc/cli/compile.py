@@ -283,10 +283,12 @@ def _print_summary(artifact: Artifact) -> None:
     total = manifest.get("gas", {}).get("predicted", 0)
     lines += [f"  {line}" for line in table(*_plan(manifest["plan"], total))]
     bound, unsaturated = f"{manifest['error_bound']:.3g}", f"{manifest['error_bound_unsaturated']:.3g}"
-    lesser = f", {unsaturated} where nothing saturates" if unsaturated != bound else ""
     share = manifest["error_bound_relative"]
-    relative = "" if share is None else f"; {share:.2g} of the largest output"
-    lines.append(f"  error bound   {bound} on every output{lesser}{relative}")
+    relative = "" if share is None else f" ({share:.2g} of the largest output)"
+    bounds = f"{bound} on every output, {unsaturated}{relative} where nothing saturates"
+    lines.append(
+        f"  error bound   {bound}{relative} on every output" if unsaturated == bound else f"  error bound   {bounds}"
+    )
     lines += _on_the_data(manifest)
     contracts = f"{len(artifact.data)} data contract{'s' if len(artifact.data) > 1 else ''}"
     weights = f" and {sizes['data_bytes']:,} in {contracts}" if artifact.data else ""
