@@ -13,6 +13,8 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped,u
 
 from ml2sc.errors import ModelFormatError
 
+from .foreign import Foreign, foreign, foreign_folder
+
 
 @dataclass(frozen=True)
 class OnnxModel:
@@ -45,8 +47,9 @@ def load_onnx(source: str | os.PathLike[str] | onnx.ModelProto) -> OnnxModel:
         source: A path, or a model in memory.
 
     Raises:
-        ModelFormatError: the file is missing, truncated or not ONNX, an external data file is missing or outside the
-            model's folder, or the format is newer than the installed onnx package knows.
+        ModelFormatError: the file is missing, truncated or not ONNX (if it is known what it is, that is said), an
+            external data file is missing or outside the model's folder, or the format is newer than the installed onnx
+            package knows.
     """
     if isinstance(source, onnx.ModelProto):
         data = source.SerializeToString(deterministic=True)
@@ -61,7 +64,10 @@ def load_onnx(source: str | os.PathLike[str] | onnx.ModelProto) -> OnnxModel:
         _check_format(proto, "the model")
         return OnnxModel(proto, data, {}, contract_name(proto.graph.name))
     path = Path(source)
+    if path.is_dir():
+        _refuse(path, foreign_folder(path))
     data = _read(path, "the model")
+    _refuse(path, foreign(path, data))
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(data)
@@ -73,6 +79,11 @@ def load_onnx(source: str | os.PathLike[str] | onnx.ModelProto) -> OnnxModel:
     _check_format(proto, str(path))
     external = _load_external(proto, path)
     return OnnxModel(proto, data, external, contract_name(path.name.removesuffix(".onnx")))
+
+
+def _refuse(path: Path, found: Foreign | None) -> None:
+    if found is not None:
+        raise ModelFormatError(f"{path} is no ONNX model but {found.kind}", hint=found.hint(path))
 
 
 def contract_name(text: str) -> str:

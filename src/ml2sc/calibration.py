@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ml2sc.errors import FewSamplesWarning, RangeWarning, warn
 from ml2sc.ir.analysis import real_bounds
 from ml2sc.ir.graph import Graph
 from ml2sc.passes.calibrate import Calibrate
@@ -159,24 +160,21 @@ def choose_formats(
 def _warn_of_saturation(graph: Graph, binary: Binary) -> None:
     needed = bits_needed(graph, real_bounds(graph))
     if needed > binary.integer_bits:
-        log.warning(
-            "%s holds reals within ±2^%d, and tensors can reach 2^%d for this input range: what is beyond saturates, "
-            "and the error bound counts it; q%d.%d holds all",
-            binary,
-            binary.integer_bits,
-            needed,
-            needed,
-            binary.fraction_bits,
+        warn(
+            f"{binary} holds reals within ±2^{binary.integer_bits}, and tensors can reach 2^{needed} for this input "
+            "range: what is beyond saturates, and the error bound counts it; "
+            f"q{needed}.{binary.fraction_bits} holds all",
+            RangeWarning,
         )
 
 
 def _warn_of_few(samples: Sequence[Sample]) -> None:
     count, first = len(samples), samples[0]
     if count > 1 and all(np.array_equal(sample[name], first[name]) for sample in samples for name in first):
-        log.warning("all %d calibration samples are the same: they say nothing about other inputs", count)
+        warn(f"all {count} calibration samples are the same: they say nothing about other inputs", FewSamplesWarning)
     elif count < _FEW:
         those = "one calibration sample says" if count == 1 else f"{count} calibration samples say"
-        log.warning("%s little about other inputs: give some hundreds", those)
+        warn(f"{those} little about other inputs: give some hundreds", FewSamplesWarning)
 
 
 def _formats(bench: Workbench, precision: Precision, tuning: Tuning, candidates: Sequence[Candidate] = ()) -> Formats:

@@ -21,21 +21,27 @@ import numpy as np
 from ml2sc.backends import BACKENDS, Artifact, EmitOptions, Toolchain, with_edits, with_settings
 from ml2sc.backends.base import costs_of
 from ml2sc.backends.interface import weights_hash
+from ml2sc.backends.summary import verdict_of
 from ml2sc.calibration import Calibrated, choose_formats
 from ml2sc.errors import (
+    CheckError,
     ContractLimitError,
     InternalError,
+    PoorResultWarning,
     RangeError,
+    RangeWarning,
     ToolchainError,
     UnknownNameError,
     UnsupportedModelError,
     UsageError,
+    warn,
 )
 from ml2sc.fidelity import assess
 from ml2sc.forecast import as_facts, forecast
 from ml2sc.frontend.data import Samples, as_samples
 from ml2sc.frontend.model_file import OnnxModel, contract_name, load_onnx
 from ml2sc.frontend.onnx_import import import_graph
+from ml2sc.frontend.sklearn_export import export_sklearn, is_estimator
 from ml2sc.ir import wad
 from ml2sc.ir.analysis import evaluate_samples
 from ml2sc.ir.evaluate import evaluate_float
@@ -90,7 +96,8 @@ class Options:
     Attributes:
         target: Name of the backend.
         precision: `int8`, `wNaM`, one `wNaM` for each layer (`w7a8/w8a7`), `qI.F` or `auto`.
-        min_agreement: Share of the calibration data's decisions that `auto` keeps.
+        min_agreement: Share of the calibration data's decisions that must be kept (where the model makes none, of its
+            outputs' variance: R²). None: every decision with `auto`; of other formats nothing is asked, only warned.
         tolerance: Error that `auto` stays within: on the calibration data, without them proved for every input.
         input_ranges: (lo, hi) of the real values of each input; empty: from the calibration data, else ±65,536.
         weights: Where tables of weights live: `auto`, `code` or `data`.
@@ -111,7 +118,7 @@ class Options:
 
     target: str = "solidity"
     precision: str = AUTO
-    min_agreement: float = 1.0
+    min_agreement: float | None = None
     tolerance: float | None = None
     input_ranges: tuple[tuple[float, float], ...] = ()
     weights: str = "auto"
@@ -143,13 +150,13 @@ class Options:
         ):
             if value not in known:
                 raise UnknownNameError(what, str(value), map(str, known))
-        if not 0 < self.min_agreement <= 1:
+        if self.min_agreement is not None and not 0 < self.min_agreement <= 1:
             raise UsageError(f"a share of {self.min_agreement:g} of the decisions is none: above 0, at most 1")
         if self.tolerance is not None and not 0 < self.tolerance < math.inf:
             raise UsageError(f"a tolerance of {self.tolerance:g} is none: a number above 0")
-        if self.precision != AUTO and (self.tolerance is not None or self.min_agreement < 1):
+        if self.precision != AUTO and self.tolerance is not None:
             raise UsageError(
-                f"precision {self.precision} is fixed: nothing is left to choose by tolerance or agreement",
+                f"precision {self.precision} is fixed: nothing is left to choose by a tolerance",
                 hint="leave --precision out",
             )
         for lo, hi in self.input_ranges:
@@ -187,7 +194,8 @@ def compile(  # noqa: A001  the library's verb
     """Compile a model to a contract's source.
 
     Args:
-        model: Path of an ONNX file, an `onnx.ModelProto`, or a `torch.nn.Module` (then with `example_input`).
+        model: Path of an ONNX file, an `onnx.ModelProto`, a fitted scikit-learn estimator, or a `torch.nn.Module` (then
+            with `example_input`).
         target: Backend; overrides `options`.
         precision: Number format; overrides `options`.
         calibration: Typical inputs: path of an .npz, arrays of shape (samples, …), or `Samples`.
@@ -207,11 +215,12 @@ def compile(  # noqa: A001  the library's verb
 
     Raises:
         Ml2scError: the model, the data or an option is not one that can be compiled.
+        CheckError: fewer decisions are kept on the calibration data than `min_agreement`.
     """
     chosen = {k: v for k, v in {"target": target, "precision": precision, **more}.items() if v is not None}
     options = dataclasses.replace(options or Options(), **chosen)
     options.check()
-    if calibration is None and options.min_agreement < 1:
+    if calibration is None and (options.min_agreement or 1.0) < 1:
         raise UsageError(
             "a share of decisions to be kept means nothing without calibration data",
             hint="add --calibrate data.npz, or leave --min-agreement out",
@@ -260,7 +269,7 @@ def compile(  # noqa: A001  the library's verb
             graph,
             options.precision,
             samples,
-            Goal(options.min_agreement, options.tolerance),
+            Goal(1.0 if options.min_agreement is None else options.min_agreement, options.tolerance),
             _predicted(plan, options, samples),
             say,
             progress,
@@ -309,7 +318,7 @@ def compile(  # noqa: A001  the library's verb
         options,
         input_ranges=tuple(reference.input_ranges[n] for n in reference.inputs),
         passes=_as_text(options.passes),
-        min_agreement=1.0,
+        min_agreement=None,
         tolerance=None,
     )
     manifest = _manifest(artifact, graph, program, recorded, quantize.precision, source)
@@ -337,7 +346,30 @@ def compile(  # noqa: A001  the library's verb
         reference=reference,
         profile=None if samples is None else _profile(graph, program, spread_out(samples, PROFILED_SAMPLES)),
     )
+    _judge(artifact, options)
     return _with_forecast(artifact)
+
+
+def _judge(artifact: Artifact, options: Options) -> None:
+    """Say whether the calibration data's answers are the model's.
+
+    Raises:
+        CheckError: fewer of them are than was asked for.
+    """
+    verdict = verdict_of(artifact.manifest)
+    if verdict is None:
+        return
+    advice = artifact.manifest["calibration"]["advice"]
+    least = options.min_agreement
+    if least is not None and not verdict.enough(least):
+        raise CheckError(
+            f"{artifact.name} in {artifact.manifest['precision']} does not keep its model: on the calibration data "
+            f"{verdict.figures}, and at least {least:g} is asked for",
+            hint=f"{advice or 'try a wider --precision'}; --min-agreement takes less",
+        )
+    if advice is not None or (verdict.poor and options.precision != AUTO):
+        figures = f": on the calibration data {verdict.figures}" if verdict.figures else ""
+        warn(f"{artifact.name} keeps its model poorly{figures}{f'; {advice}' if advice else ''}", PoorResultWarning)
 
 
 def recorded_activity(manifest: Mapping[str, Any]) -> dict[str, str]:
@@ -504,6 +536,8 @@ def _load(model: Any, example_input: Any) -> OnnxModel:
         if example_input is None:
             raise UsageError("a torch module needs an example_input to be exported")
         return load_onnx(export_torch(model, example_input))
+    if is_estimator(model):
+        return load_onnx(export_sklearn(model))
     return load_onnx(model)
 
 
@@ -540,7 +574,11 @@ def _declare_ranges(graph: Graph, options: Options, samples: Samples | None) -> 
             graph.input_ranges[name] = min(own[0], data[0]), max(own[1], data[1])
             continue
         if samples is None:
-            log.info("no input range is declared for %r: taken as ±65,536 (narrow it with --input-range)", name)
+            warn(
+                f"no input range is declared for {name!r}: taken as ±65,536 (narrow it with --input-range, or give "
+                "calibration data)",
+                RangeWarning,
+            )
             graph.input_ranges[name] = ASSUMED_RANGE
             continue
         lo, hi = samples.ranges[name]
@@ -579,12 +617,10 @@ def _check_ranges(graph: Graph, samples: Samples | None) -> None:
         return
     outside = samples.outside(graph.input_ranges)
     if outside.size:
-        log.warning(
-            "%d of %d calibration samples lie outside the declared input range, the first is number %d: "
-            "inputs saturate there",
-            len(outside),
-            len(samples),
-            outside[0],
+        warn(
+            f"{len(outside)} of {len(samples)} calibration samples lie outside the declared input range, "
+            f"the first is number {outside[0]}: inputs saturate there",
+            RangeWarning,
         )
 
 

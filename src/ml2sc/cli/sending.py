@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from ml2sc.errors import Ml2scError, SigningKeyError, UsageError
 from ml2sc.jsontext import json_text
+from ml2sc.sheet import table
 
-from .common import heading, looks_secret, table
+from .common import heading, looks_secret
 
 if TYPE_CHECKING:
     from ml2sc.runtime.journal import Journal

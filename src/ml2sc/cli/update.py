@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ml2sc.errors import UsageError
 from ml2sc.jsontext import json_text
+from ml2sc.sheet import table
 
-from .common import heading, make_parser, run, table
+from .common import heading, make_parser, run
 from .sending import Sending, add_payment_options, checked_address, open_node, totals
 
 if TYPE_CHECKING:
