@@ -152,8 +152,9 @@ def _fits(verdicts: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
 def said(verdicts: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return where a contract fits in words, a line for each group of forks that agree."""
     groups: dict[str, list[str]] = {}
-    for name, verdict in verdicts.items():
-        groups.setdefault(_sentence(name, verdict), []).append(name)
+    for name in FORKS:  # in their order: that of a file is another
+        if name in verdicts:
+            groups.setdefault(_sentence(name, verdicts[name]), []).append(name)
     return [f"{', '.join(names)}: {sentence}" for sentence, names in groups.items()]
 
 

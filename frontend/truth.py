@@ -26,8 +26,8 @@ class Truth:
 
     Attributes:
         labels: The class of each, for a model that decides.
-        targets: The values its outputs should have, one row a sample, for a model that estimates them. (One with several
-            outputs is taken to decide for the greatest; with such labels it estimates, too.)
+        targets: The values its outputs should have, one row a sample, for a model that estimates them. (One with
+            several outputs is taken to decide for the greatest; with such labels it estimates, too.)
     """
 
     labels: Array | None = None
@@ -66,6 +66,15 @@ class Truth:
                 hint=f"the classes are {_said(known)}",
             )
         return cls(labels=labels.astype(np.int64))
+
+    def part(self, first: int, last: int) -> Truth:
+        """Return the answers to the samples from number `first` up to `last`, exclusive."""
+        labels, targets = (None if rows is None else rows[first:last] for rows in (self.labels, self.targets))
+        return Truth(labels, targets)
+
+    def label(self, index: int) -> int | None:
+        """Return a sample's class, if it is known."""
+        return None if self.labels is None else int(self.labels[index])
 
     def target(self, index: int) -> list[float]:
         """Return a sample's target values; empty if there are none."""

@@ -14,15 +14,16 @@ from dataclasses import replace
 import numpy as np
 
 from ml2sc.backends.base import BACKENDS, Artifact, Toolchain
-from ml2sc.errors import DataError, UsageError
+from ml2sc.errors import DataError, PoorResultWarning, UsageError, warn
 from ml2sc.frontend.data import Samples, as_samples, samples_from_arrays
+from ml2sc.frontend.truth import Truth
 from ml2sc.ir.graph import Graph
 from ml2sc.ir.types import Array
 from ml2sc.passes.prescribed import is_whole
 
 from .examine import Examination, Found, Part
 from .oracle import Oracle
-from .report import Distances, GasSpread, Outside, Report, Unsaturated
+from .report import Called, Distances, GasSpread, Outside, Report, Unsaturated
 from .tally import Tally
 from .workers import Workers, local_workers
 
@@ -64,7 +65,7 @@ def check(
 
     Raises:
         UsageError: the artifact is no contract.
-        DataError: the samples do not fit the model.
+        DataError: the samples do not fit the model, or a label is none of its classes.
         ArtifactError: the artifact is incomplete, or nothing is at the address.
         CheckError: the contract at the address is another one.
         ToolchainError: a compiler, the chain or onnxruntime is missing or failed.
@@ -97,19 +98,25 @@ def check(
         raise DataError("there are no samples to check")
     if isinstance(workers, int):
         workers = local_workers(min(workers, total // (PART * _PARTS_A_PROCESS)))
+    truth = Truth.of(data, oracle.graph)
+    data = replace(data, labels=None)
     tally, first = Tally(), None
-    for found in workers.run(Examination(artifact, chain, address), _parts(data, total)):
+    for found in workers.run(Examination(artifact, chain, address), _parts(data, truth, total)):
         tally.merge(found.tally)
         first = found if first is None or found.first < first.first else first
         if progress is not None:
             progress(tally.samples, total)
     assert first is not None
-    return _report(oracle, tally, first, random=samples is None)
+    report = _report(oracle, tally, first, random=samples is None)
+    if report.kept.poor:
+        warn(f"{report.name} keeps its model poorly: {report.kept.figures}", PoorResultWarning)
+    return report
 
 
-def _parts(data: Samples, total: int) -> Iterator[Part]:
+def _parts(data: Samples, truth: Truth, total: int) -> Iterator[Part]:
     for first in range(0, total, PART):
-        yield Part(first, data.part(first, min(first + PART, total)))
+        last = min(first + PART, total)
+        yield Part(first, data.part(first, last), truth.part(first, last))
 
 
 def _report(oracle: Oracle, tally: Tally, first: Found, *, random: bool) -> Report:
@@ -125,7 +132,7 @@ def _report(oracle: Oracle, tally: Tally, first: Found, *, random: bool) -> Repo
         outside_range=tally.outside,
         bit_exact_samples=tally.samples - tally.inexact.count,
         decision_agreement=tally.agreement.share,
-        agreement_lower_bound=tally.agreement.lower_bound,
+        agreement_lower_bound=None if random else tally.agreement.lower_bound,
         differing_samples=tally.differing.count,
         differing=tuple(about for _, about in tally.differing.in_order),
         failing=tuple(sample for sample, _ in tally.inexact.in_order),
@@ -143,6 +150,11 @@ def _report(oracle: Oracle, tally: Tally, first: Found, *, random: bool) -> Repo
         ),
         onnxruntime_missing=setting.missing,
         outside=Outside(tally.outside_agreement.share, tally.outside_errors.largest),
+        r2=tally.fit.r2,
+        label_r2=tally.label_fit.r2,
+        model_label_r2=tally.model_label_fit.r2,
+        called=_called(tally),
+        transactions=None if setting.deployment is None else 1 + len(artifact.data),
         gas=GasSpread(tally.gas.least, tally.gas.total / tally.gas.count, tally.gas.most),
         gas_deploy=None if setting.deployment is None else setting.deployment.gas_deploy,
         gas_weights=None if setting.deployment is None else setting.deployment.gas_weights,
@@ -151,6 +163,11 @@ def _report(oracle: Oracle, tally: Tally, first: Found, *, random: bool) -> Repo
         first_difference=next((about for _, about in tally.inexact.in_order), None),
         proof=setting.proof,
     )
+
+
+def _called(tally: Tally) -> Called | None:
+    count = tally.cold.count
+    return Called(count, tally.cold.total / count, tally.warm.total / count) if count else None
 
 
 def random_samples(graph: Graph, count: int = _RANDOM_SAMPLES, seed: int = 0, whole: Container[str] = ()) -> Samples:

@@ -181,11 +181,6 @@ def heading(text: str, stream: TextIO) -> str:
     return styled(text, stream, _BOLD)
 
 
-def failure(text: str, stream: TextIO) -> str:
-    """Return `text` in red where `stream` is a terminal."""
-    return styled(text, stream, _BOLD, _RED)
-
-
 def one_of(kind: str, value: str, known: Sequence[str]) -> str:
     """Return `value` if it is one of `known`.
 
