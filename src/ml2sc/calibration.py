@@ -116,6 +116,7 @@ def choose_formats(
     *,
     plain: bool = False,
     detailed: bool = False,
+    accuracy: Callable[[Graph], float | None] = lambda graph: None,
 ) -> Formats:
     """Choose precision and passes for a float graph.
 
@@ -129,6 +130,7 @@ def choose_formats(
         progress: Called after every format tried, with their number.
         plain: Run no pass that changes weights or biases: others will take their place.
         detailed: Measure the runners-up in full.
+        accuracy: With it, the share of a quantised graph's decisions that are the labels, if these are known.
 
     Raises:
         UsageError: a precision is asked for that the model contradicts.
@@ -153,7 +155,7 @@ def choose_formats(
     bench = Workbench(graph, samples)
     if chosen is not None:
         return _formats(bench, chosen, Tuning() if plain else bench.tune(chosen, Tuning()))
-    found = Search(bench, goal, gas, say, progress, plain=plain, detailed=detailed).run()
+    found = Search(bench, goal, gas, say, progress, plain=plain, detailed=detailed, accuracy=accuracy).run()
     return _formats(bench, found.precision, found.tuning, found.candidates)
 
 

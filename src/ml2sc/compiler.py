@@ -13,6 +13,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from ml2sc.errors import (
     UsageError,
     warn,
 )
-from ml2sc.fidelity import assess
+from ml2sc.fidelity import accuracy_on, assess
 from ml2sc.forecast import as_facts, forecast
 from ml2sc.frontend.data import Samples, as_samples
 from ml2sc.frontend.model_file import OnnxModel, contract_name, load_onnx
@@ -275,6 +276,7 @@ def compile(  # noqa: A001  the library's verb
             progress,
             plain=options.updatable,
             detailed=runners_up is not None,
+            accuracy=partial(accuracy_on, samples),
         )
         shown = [_Renumbered(i, len(front)) for i in instruments]
         run_pipeline(graph, formats.passes, shown)

@@ -167,12 +167,29 @@ def assess(
     }
 
 
-def _truth(samples: Sequence[Sample], quantized: Graph) -> Truth:
+def accuracy_on(samples: Sequence[Sample] | None, quantized: Graph) -> float | None:
+    """Return the share of a quantised graph's decisions that are the labels, on the samples that `assess` looks at.
+
+    Args:
+        samples: All calibration samples; None: there are none.
+        quantized: The graph.
+    """
+    truth = Truth() if samples is None else _truth(samples, quantized, silent=True)
+    if samples is None or truth.labels is None:
+        return None
+    chosen = spread_out(range(len(samples)), MOST)
+    answers = (wad.run_graph(quantized, wad.quantize_inputs(quantized, samples[index])) for index in chosen)
+    right = (to_signed(a.decision or 0) == truth.labels[i] for i, a in zip(chosen, answers, strict=True))
+    return sum(map(bool, right)) / len(chosen)
+
+
+def _truth(samples: Sequence[Sample], quantized: Graph, *, silent: bool = False) -> Truth:
     """Return the samples' labels; those that cannot be the model's are left out with a warning."""
     try:
         return Truth.of(samples, quantized) if isinstance(samples, Samples) else Truth()
     except DataError as error:
-        warn(f"no accuracy is stated: {error.message} ({error.hint})", Ml2scWarning)
+        if not silent:
+            warn(f"no accuracy is stated: {error.message} ({error.hint})", Ml2scWarning)
         return Truth()
 
 

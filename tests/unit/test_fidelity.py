@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import warnings
 from typing import Any
-from xml.etree import ElementTree as ET
 
 import numpy as np
 import onnx
@@ -16,8 +15,6 @@ from ml2sc.calibration import Calibrated
 from ml2sc.errors import FewSamplesWarning, RangeError, RangeWarning, UsageError
 from ml2sc.fidelity import assess
 from ml2sc.passes import LEVELS, run_pipeline
-from ml2sc.passes.search_formats import Candidate
-from ml2sc.plot import picture
 
 MODEL = (
     '<ir_version: 9, opset_import: ["" : 18]> t (float[1,3] x) => (float[1,2] y) '
@@ -128,20 +125,6 @@ def test_a_tolerance_without_data_is_proved() -> None:
     assert proved["precision"].startswith("q")
     with pytest.raises(RangeError, match=r"bound of 1e-40 .* the best is .*, of q\S+, at .* gas an inference"):
         compiled("auto", None, tolerance=1e-40, input_ranges=((-1.0, 1.0),))
-
-
-def test_the_picture_shows_every_format_measured() -> None:
-    candidates: list[Candidate] = []
-    manifest = compiled("auto", runners_up=candidates.extend)
-    assert any(str(c.precision) == manifest["precision"] for c in candidates)
-    assert all(c.measured is not None and c.measured.samples == 60 for c in candidates)
-    for decides in (True, False):
-        drawn = picture(candidates, manifest["precision"], decides=decides, title="a < b")
-        assert drawn == picture(candidates, manifest["precision"], decides=decides, title="a < b")
-        root = ET.fromstring(drawn)
-        circles = root.findall("{http://www.w3.org/2000/svg}circle")
-        assert len(circles) == len(candidates)
-        assert all(0 < float(c.attrib["cx"]) < 720 and 0 < float(c.attrib["cy"]) < 440 for c in circles)
 
 
 def test_samples_outside_the_declared_range_are_counted() -> None:

@@ -198,7 +198,9 @@ def _draw(artifact: Artifact, candidates: Sequence[Candidate], path: Path) -> No
     decides = bool(artifact.manifest["decision"])
     title = f"{artifact.name}: formats on the calibration data, {precision} chosen"
     try:
-        path.write_text(picture(candidates, precision, decides=decides, title=title), encoding="utf-8")
+        accuracy = artifact.manifest["calibration"]["model_accuracy"]
+        drawn = picture(candidates, precision, decides=decides, title=title, model_accuracy=accuracy)
+        path.write_text(drawn, encoding="utf-8")
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 
@@ -247,15 +249,15 @@ def _fidelity(manifest: Mapping[str, Any], candidates: Sequence[Candidate]) -> I
                 f"{c.precision}{' *' if str(c.precision) == manifest['precision'] else ''}",
                 f"{c.gas:,}",
                 "" if c.measured is None or not manifest["decision"] else f"{c.measured.kept / c.measured.samples:.2%}",
+                "" if c.accuracy is None else f"{c.accuracy:.2%}",
                 "" if c.measured is None else f"{c.measured.largest:.3g}",
                 "yes" if c.good else "no",
             ]
             for c in candidates
         ]
         yield "  formats auto chose between (* taken), by their gas in Solidity whatever the target"
-        yield from (
-            f"  {line}" for line in table(["precision", "gas", "decisions kept", "largest error", "enough"], rows)
-        )
+        header = ["precision", "gas", "decisions kept", "accuracy", "largest error", "enough"]
+        yield from (f"  {line}" for line in table(header, rows))
 
 
 def _explain(text: str) -> None:
