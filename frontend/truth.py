@@ -11,8 +11,7 @@ from ml2sc.errors import DataError
 from ml2sc.ir.graph import Graph
 from ml2sc.ir.types import Array, Interval
 
-from .data import Samples
-from .npz import Rows
+from .data import Rows, Samples
 
 logger = logging.getLogger(__name__)
 

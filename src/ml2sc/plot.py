@@ -110,7 +110,7 @@ def _value(candidate: Candidate, *, decides: bool, against_labels: bool) -> floa
 
 
 def _best(shown: Sequence[Candidate], values: Sequence[float], chosen: str) -> set[int]:
-    """Return which formats are such that none is cheaper and as accurate (Pareto); of equal ones the choice or the first.
+    """Return the formats that none is cheaper than and as accurate as (Pareto); of equal ones the choice or the first.
 
     Args:
         shown: The formats, by gas.
