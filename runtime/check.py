@@ -20,6 +20,7 @@ from ml2sc.frontend.truth import Truth
 from ml2sc.ir.graph import Graph
 from ml2sc.ir.types import Array
 from ml2sc.passes.prescribed import is_whole
+from ml2sc.progress import bar
 
 from .examine import Examination, Found, Part
 from .oracle import Oracle
@@ -58,7 +59,8 @@ def check(
         address: Where the contract is on that chain: it is then proved to be this artifact's. Needed with a URL; on the
             chains that are there to be tried out it is deployed.
         toolchain: Compiles the artifact if it is not compiled.
-        progress: Called with the number of samples done, and of all.
+        progress: Called with the number of samples done, and of all; None: what takes long is shown on a terminal or in
+            a notebook.
         limit: Try only so many samples.
         workers: How many processes do it, as far as the samples are enough for so many; or who does. Several have an
             embedded chain each.
@@ -101,11 +103,11 @@ def check(
     truth = Truth.of(data, oracle.graph)
     data = replace(data, labels=None)
     tally, first = Tally(), None
-    for found in workers.run(Examination(artifact, chain, address), _parts(data, truth, total)):
-        tally.merge(found.tally)
-        first = found if first is None or found.first < first.first else first
-        if progress is not None:
-            progress(tally.samples, total)
+    with bar(f"checking {artifact.name}", "sample", total) as shown:
+        for found in workers.run(Examination(artifact, chain, address), _parts(data, truth, total)):
+            tally.merge(found.tally)
+            first = found if first is None or found.first < first.first else first
+            (progress or shown.to)(tally.samples, total)
     assert first is not None
     report = _report(oracle, tally, first, random=samples is None)
     if report.kept.poor:

@@ -64,6 +64,7 @@ from ml2sc.passes.quantize import Quantize
 from ml2sc.passes.search_formats import Candidate
 from ml2sc.passes.tune import Goal
 from ml2sc.passes.updatable import Deployed, ReserveRanges
+from ml2sc.progress import bar
 from ml2sc.smallness import coarse, largest_output, lost, relative_bound
 
 log = logging.getLogger(__name__)
@@ -79,6 +80,8 @@ LONGEST_TIMELOCK = 10 * 366 * 24 * 3600
 """Seconds."""
 PLANNED_SAMPLES = 32
 """Samples that the planner looks at for zeros."""
+_STEPS = 4
+"""What `compile` tells of its progress: steps that take long."""
 _PRICED_SAMPLES = 8
 """The same for the many formats that `auto` compares."""
 _PRICED_TARGET = "solidity"
@@ -188,7 +191,7 @@ def compile(  # noqa: A001  the library's verb
     deployed: Deployed | None = None,
     dump_ir: str | os.PathLike[str] | None = None,
     explain: Callable[[str], None] | None = None,
-    progress: Callable[[int], None] = lambda count: None,
+    progress: Callable[[int], None] | None = None,
     runners_up: Callable[[Sequence[Candidate]], None] | None = None,
     **more: Any,
 ) -> Artifact:
@@ -207,7 +210,8 @@ def compile(  # noqa: A001  the library's verb
         deployed: The updatable contract, of the same options, that the weights are for; None for a new one.
         dump_ir: Folder for the graph's text form after each pass.
         explain: Receives what was tried and done, line by line.
-        progress: Called after every format that `auto` tried, with their number.
+        progress: Called after every format that `auto` tried, with their number; None: what takes long is shown on a
+            terminal or in a notebook.
         runners_up: Receives the formats `auto` chose between, measured on all samples, its choice among them.
         **more: Fields of `Options`, overriding `options`.
 
@@ -218,6 +222,45 @@ def compile(  # noqa: A001  the library's verb
         Ml2scError: the model, the data or an option is not one that can be compiled.
         CheckError: fewer decisions are kept on the calibration data than `min_agreement`.
     """
+    with bar("compiling", "step", _STEPS) as shown:
+        return _compile(
+            model,
+            target,
+            precision,
+            calibration,
+            options=options,
+            example_input=example_input,
+            calibrated=calibrated,
+            activity=activity,
+            deployed=deployed,
+            dump_ir=dump_ir,
+            explain=explain,
+            progress=progress or (lambda count: shown.say(f"choosing formats: {count} tried")),
+            step=shown.step,
+            runners_up=runners_up,
+            **more,
+        )
+
+
+def _compile(
+    model: Any,
+    target: str | None,
+    precision: str | None,
+    calibration: Any,
+    *,
+    options: Options | None,
+    example_input: Any,
+    calibrated: Calibrated | None,
+    activity: Mapping[str, str] | None,
+    deployed: Deployed | None,
+    dump_ir: str | os.PathLike[str] | None,
+    explain: Callable[[str], None] | None,
+    progress: Callable[[int], None],
+    step: Callable[[str], None],
+    runners_up: Callable[[Sequence[Candidate]], None] | None,
+    **more: Any,
+) -> Artifact:
+    """Go the road; see `compile`."""
     chosen = {k: v for k, v in {"target": target, "precision": precision, **more}.items() if v is not None}
     options = dataclasses.replace(options or Options(), **chosen)
     options.check()
@@ -227,6 +270,7 @@ def compile(  # noqa: A001  the library's verb
             hint="add --calibrate data.npz, or leave --min-agreement out",
         )
     say = explain or _quiet
+    step("reading the model")
     source = _load(model, example_input)
     reference = import_graph(source)
     infer_shapes(reference, fold=True)
@@ -262,6 +306,7 @@ def compile(  # noqa: A001  the library's verb
         updatable=options.updatable,
         activity={name: Activity.read(text) for name, text in (activity or {}).items()},
     )
+    step("choosing formats")
     formats, before = None, graph
     if options.updatable:
         _require_updatable(graph, quantize)
@@ -296,6 +341,7 @@ def compile(  # noqa: A001  the library's verb
 
     if samples is not None:
         plan = dataclasses.replace(plan, observed=_layer_inputs(graph, spread_out(samples, PLANNED_SAMPLES)))
+    step("planning the contract")
     program = lower(graph, plan)
     if options.updatable:
         stated = Segment((int.from_bytes(source.hash, "big"),), Storage.DATA, 1)
@@ -329,6 +375,7 @@ def compile(  # noqa: A001  the library's verb
     if samples is None and calibrated is None:
         _warn_of_smallness(graph, manifest["error_bound"], largest, options)
     manifest["calibrated"] = (calibrated or Calibrated()).to_json()
+    step("comparing answers")
     if formats is not None and samples is not None:
         manifest["calibration"] = assess(
             reference,
@@ -401,7 +448,8 @@ def build(artifact: Artifact, toolchain: Toolchain) -> Artifact:
     if estimated > HOPELESS * fork.code_limit:
         raise _too_large(about, fork)
     try:
-        bytecode = BACKENDS.get(artifact.target).compile(artifact, toolchain)
+        with bar(f"{artifact.target} compiler at {artifact.source_name}"):
+            bytecode = BACKENDS.get(artifact.target).compile(artifact, toolchain)
     except ToolchainError as error:
         if estimated > OVER * fork.code_limit:  # compilers break off with errors of their own
             raise _too_large(f"{error.message}\n{about}", fork) from error

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +15,6 @@ from ml2sc.verdict import LEAST
 from .common import add_prices, make_parser, prices_of, print_sheet, run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ml2sc.backends.base import Artifact
     from ml2sc.runtime.workers import Workers
 
@@ -67,15 +64,7 @@ def _run(arguments: argparse.Namespace) -> None:
         address = noted_address(Path(arguments.directory))
     if arguments.solc is not None and artifact.on_chain:
         _compare_bytecode(artifact, arguments.solc)
-    with _progress_bar(quiet=arguments.quiet) as progress:
-        report = check(
-            artifact,
-            arguments.samples,
-            chain=arguments.chain,
-            address=address,
-            progress=progress,
-            workers=_workers(arguments),
-        )
+    report = check(artifact, arguments.samples, chain=arguments.chain, address=address, workers=_workers(arguments))
     kept = report.kept.enough(least)
     if arguments.json:
         print(json_text({**report.to_json(), "min_agreement": least, "keeps_model": kept}))
@@ -136,20 +125,6 @@ def _compare_bytecode(artifact: Artifact, solc: str) -> None:
     if artifact.bytecode is None or again.creation != artifact.bytecode.creation:
         made_by = "" if artifact.bytecode is None else f"; the folder's was made by {artifact.bytecode.compiler}"
         raise CheckError(f"{artifact.name}.bin is not what {again.compiler} makes of {artifact.source_name}{made_by}")
-
-
-@contextmanager
-def _progress_bar(*, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on stderr if it is a terminal and things take more than two seconds."""
-    from tqdm import tqdm
-
-    with tqdm(unit="sample", delay=2.0, leave=False, file=sys.stderr, disable=True if quiet else None) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield show
 
 
 if __name__ == "__main__":

@@ -11,11 +11,12 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NoReturn, TextIO
 
 from ml2sc.errors import InternalError, Ml2scError, Ml2scWarning, UnknownNameError
 from ml2sc.money import Prices
+from ml2sc.progress import silence
 from ml2sc.sheet import Sheet
 
 INTERRUPTED = 130
@@ -89,7 +90,8 @@ def run(
     try:
         arguments = parser.parse_args(_join_values(sys.argv[1:] if argv is None else argv, set(takes_value)))
         verbose = arguments.verbose
-        with _notes_on_stderr(verbose=verbose, quiet=arguments.quiet):
+        quiet = silence() if arguments.quiet else nullcontext()
+        with quiet, _notes_on_stderr(verbose=verbose, quiet=arguments.quiet):
             command(arguments)
         sys.stdout.flush()
     except SystemExit as done:  # argparse ends this way

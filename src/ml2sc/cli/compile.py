@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -137,16 +136,14 @@ def _run(arguments: argparse.Namespace) -> None:
     )
     candidates: list[Candidate] = []
     wanted = arguments.explain or arguments.plot is not None
-    with _formats_bar(quiet=arguments.quiet) as progress:
-        artifact = compile_model(
-            arguments.model,
-            calibration=arguments.calibrate,
-            options=options,
-            dump_ir=arguments.dump_ir,
-            explain=_explain if arguments.explain else None,
-            progress=progress,
-            runners_up=candidates.extend if wanted else None,
-        )
+    artifact = compile_model(
+        arguments.model,
+        calibration=arguments.calibrate,
+        options=options,
+        dump_ir=arguments.dump_ir,
+        explain=_explain if arguments.explain else None,
+        runners_up=candidates.extend if wanted else None,
+    )
     if arguments.plot is not None:
         _draw(artifact, candidates, arguments.plot)
     cache = CompilerCache(None) if arguments.no_cache else CompilerCache.default()
@@ -203,22 +200,6 @@ def _draw(artifact: Artifact, candidates: Sequence[Candidate], path: Path) -> No
         path.write_text(drawn, encoding="utf-8")
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-@contextmanager
-def _formats_bar(*, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """Count on stderr the formats tried, if it is a terminal and they take more than two seconds."""
-    if quiet or not sys.stderr.isatty():
-        yield lambda count: None
-        return
-    from tqdm import tqdm
-
-    with tqdm(unit=" formats", delay=2.0, leave=False, file=sys.stderr) as bar:
-
-        def show(count: int) -> None:
-            bar.update(count - bar.n)
-
-        yield show
 
 
 def _fidelity(manifest: Mapping[str, Any], candidates: Sequence[Candidate]) -> Iterator[str]:
