@@ -118,9 +118,11 @@ def _proved(manifest: Mapping[str, Any], *, every: bool) -> list[tuple[str, str]
         every: State that for every input, too, even if calibration data says how large errors are.
     """
     bound, calm = (f"{manifest[key]:.3g}" for key in ("error_bound", "error_bound_unsaturated"))
+    share = manifest.get("error_bound_relative")
+    relative = "" if share is None else f" ({share:.2g} of the largest output)"
     if bound == calm:
-        return [("error bound", f"{bound}: proved for every input of the declared range")]
-    facts = [("error bound", f"{calm}: proved for inputs on which nothing saturates")]
+        return [("error bound", f"{bound}{relative}: proved for every input of the declared range")]
+    facts = [("error bound", f"{calm}{relative}: proved for inputs on which nothing saturates")]
     return [*facts, ("", f"{bound}: proved for every input of the declared range")] if every else facts
 
 

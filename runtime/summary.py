@@ -45,6 +45,8 @@ def _samples(report: Report) -> Iterator[Fact]:
 
 
 def _kept(report: Report, least: float | None) -> Iterator[Fact]:
+    if report.onnxruntime_missing is not None:
+        yield "not compared", report.onnxruntime_missing
     if report.random:
         same = "" if report.decision_agreement is None else f" ({report.decision_agreement:.2%} of the decisions are)"
         yield "keeps the model", f"not judged by random inputs{same}: give --samples that are like yours"
@@ -69,7 +71,7 @@ def _errors(report: Report) -> Iterator[Fact]:
         yield "errors up to", ", ".join(shares)
     if report.outside_range:
         share = report.outside.decision_agreement
-        agreement = "" if share is None else f", {share:.2%} of the decisions as onnxruntime's"
+        agreement = "" if share is None else f", {share:.2%} of the decisions as the model's"
         yield "outside range", f"largest error {_number(report.outside.max_abs_error)}{agreement}"
 
 

@@ -680,7 +680,7 @@ def _warn_of_smallness(graph: Graph, bound: float, largest: float | None, option
     asked = options.precision != AUTO or options.tolerance is not None
     for text in (*lost(graph), coarse(bound, largest, asked=asked)):
         if text is not None:
-            log.warning("%s: %s", text, remedy)
+            warn(f"{text}: {remedy}", PoorResultWarning)
 
 
 # -- what the contract and the manifest say ----------------------------------------------------------------------------
