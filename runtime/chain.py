@@ -45,6 +45,7 @@ _SCRATCH = "0x" + "22" * 20
 _BLOCK_GAS_LIMIT = 1 << 40
 _REVM_PADDING = 33  # so that a PUSH32 at the very end needs no bounds check
 _NO_CODE_HASH = keccak(b"")
+_SHOWN_BYTES = 256  # of what a revert returned
 
 _SMALLER = "use '--weights data' (it moves the weights into contracts of their own) or a narrower '--precision'"
 
@@ -60,7 +61,8 @@ class Reverted(Ml2scError):  # noqa: N818 (the EVM's word for it)
     code = "ML151"
 
     def __init__(self, data: bytes, reason: str = "") -> None:
-        super().__init__(f"the contract reverted with 0x{data.hex()}{reason and f' ({reason})'}")
+        said = data.hex() if len(data) <= _SHOWN_BYTES else f"{data[:_SHOWN_BYTES].hex()}… ({len(data):,} bytes)"
+        super().__init__(f"the contract reverted with 0x{said}{reason and f' ({reason})'}")
         self.data = data
 
 

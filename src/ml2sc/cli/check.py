@@ -6,13 +6,12 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ml2sc.errors import CheckError, UsageError
 from ml2sc.jsontext import json_text
 
-from .common import failure, heading, make_parser, run
+from .common import checked_address, failure, heading, make_parser, noted, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,11 +54,13 @@ def _parser() -> argparse.ArgumentParser:
 def _run(arguments: argparse.Namespace) -> None:
     from ml2sc.folder import load_folder
     from ml2sc.runtime.check import check
-    from ml2sc.runtime.journal import noted_address
+    from ml2sc.runtime.rpc import Rpc
 
-    artifact, address = load_folder(arguments.directory), arguments.address
+    # Looked at first: what is no address, a key for instance, is told to no node.
+    address = None if arguments.address is None else checked_address(arguments.address)
+    artifact = load_folder(arguments.directory)
     if address is None and "://" in arguments.chain:
-        address = noted_address(Path(arguments.directory))
+        address = noted(arguments.directory, Rpc(arguments.chain))
     if arguments.solc is not None and artifact.on_chain:
         _compare_bytecode(artifact, arguments.solc)
     with _progress_bar(quiet=arguments.quiet) as progress:

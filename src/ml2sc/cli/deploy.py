@@ -10,11 +10,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ml2sc.errors import UsageError
+from ml2sc.errors import CheckError, UsageError
 from ml2sc.jsontext import json_text
 
-from .common import heading, make_parser, run
-from .sending import Sending, add_payment_options, checked_address, open_node, totals
+from .common import checked_address, heading, make_parser, run
+from .sending import Sending, add_payment_options, open_node, said_sent, totals
 
 if TYPE_CHECKING:
     from ml2sc.backends.base import Artifact
@@ -101,6 +101,11 @@ def _deploy(artifact: Artifact, sending: Sending) -> None:
     with sending.journal(plan) as journal:
         addresses = sending.carry_out(plan, journal)
         proof = prove(artifact, chain, addresses[CONTRACT])
+        if proof.update is not None and proof.update.owner not in (journal.sender, owner):
+            raise CheckError(
+                f"{artifact.name} at {proof.address} belongs to {proof.update.owner}, not to {owner or journal.sender}",
+                hint="if it was handed over on purpose, ml2sc-check shows what is there",
+            )
         journal.result = {"address": proof.address, "code_hash": proof.code_hash, "proved": True}
         journal.save()
         _print_result(artifact, proof, {"chain": chain.name, **totals(journal)}, arguments)
@@ -117,11 +122,12 @@ def _print_result(artifact: Artifact, proof: Proof, costs: dict[str, Any], argum
         ("address", proof.address),
         *((f"weights {index}", address) for index, address in enumerate(proof.data_addresses)),
         ("gas", f"{costs['gas']:,}"),
-        *([("paid", ether(costs["fee"]))] if "fee" in costs else []),
+        *([("paid", ether(costs["fee"])), ("sent", said_sent(costs["sent"]))] if "fee" in costs else []),
         *([] if proof.update is None else [("weights", proof.update.summary)]),
         ("compared", proof.summary),
     ]
-    print("\n".join([heading(f"{artifact.name} is deployed", sys.stdout), *(f"  {k:<10} {v}" for k, v in rows)]))
+    title = f"{artifact.name} is deployed" if costs.get("sent", 1) else f"{artifact.name} was deployed before"
+    print("\n".join([heading(title, sys.stdout), *(f"  {k:<10} {v}" for k, v in rows)]))
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ml2sc.errors import UsageError
 from ml2sc.jsontext import json_text
 
-from .common import heading, make_parser, run, table
-from .sending import Sending, add_payment_options, checked_address, open_node, totals
+from .common import checked_address, heading, make_parser, noted, run, table
+from .sending import Sending, add_payment_options, open_node, said_sent, totals
 
 if TYPE_CHECKING:
     from ml2sc.backends.base import Artifact
@@ -59,7 +59,6 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(arguments: argparse.Namespace) -> None:
     from ml2sc.folder import load_folder
-    from ml2sc.runtime.journal import noted_address
     from ml2sc.runtime.prove import prove
     from ml2sc.updating import update
 
@@ -71,12 +70,13 @@ def _run(arguments: argparse.Namespace) -> None:
         )
     if "://" not in arguments.chain:
         raise UsageError("an update needs a node's URL", hint="for instance --chain http://127.0.0.1:8545")
-    address = arguments.address or noted_address(directory)
-    if address is None:
-        raise UsageError("which contract?", hint="give its --address")
-    address = checked_address(address)
+    address = None if arguments.address is None else checked_address(arguments.address)
     new = None if arguments.model is None else update(artifact, arguments.model)
     chain = open_node(arguments.chain, arguments)
+    if address is None:
+        address = noted(arguments.directory, chain.rpc)
+    if address is None:
+        raise UsageError("which contract?", hint="give its --address")
     state = prove(artifact, chain, address, weights=False).update
     assert state is not None
     if new is not None:
@@ -117,6 +117,11 @@ def _update(
     active = state.weights_hash == new.manifest["weights_hash"]
     if not active:
         state.require_open(sending.signer.address)
+    elif arguments.address is None and sending.signer.address not in (state.owner, state.pending_owner):
+        raise UsageError(
+            f"these weights are in use already, in a contract of {state.owner}, not of {sending.signer.address}",
+            hint="the folder may name another's contract: give yours with --address",
+        )
     changes = _changes(old, new, state, arguments.samples)
     if not arguments.quiet:
         _print_changes(changes, old, state)
@@ -126,7 +131,7 @@ def _update(
         sending.show(plan)
         return
     folder = Path(arguments.output or f"{directory.resolve()}-{short}")
-    result: dict[str, Any] = {"name": new.name, "address": address, "chain": chain.name, "changes": changes}
+    result: dict[str, Any] = {"name": new.name, "address": address, "chain": chain.name, "changes": changes, "sent": 0}
     with ExitStack() as stack:
         journal = None
         if not active or path.exists():
@@ -182,8 +187,15 @@ def _print_staged(result: dict[str, Any], arguments: argparse.Namespace) -> None
     if arguments.json:
         print(json_text(result))
         return
-    when = datetime.fromtimestamp(result["ready_at"], UTC).isoformat(sep=" ", timespec="seconds")
-    print(f"staged; run the same command again after {when} to put the weights in use")
+    print(f"staged; run the same command again after {_time(result['ready_at'])} to put the weights in use")
+
+
+def _time(seconds: int) -> str:
+    """Return a time of the chain in words; a contract may state one that no calendar has."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat(sep=" ", timespec="seconds")
+    except (OverflowError, ValueError, OSError):
+        return f"{seconds:,} s after 1970"
 
 
 def _print_result(result: dict[str, Any], proof: Proof, arguments: argparse.Namespace) -> None:
@@ -200,6 +212,7 @@ def _print_result(result: dict[str, Any], proof: Proof, arguments: argparse.Name
         ("hash", proof.update.weights_hash),
         *([("gas", f"{result['gas']:,}"), ("paid", ether(result["fee"]))] if "gas" in result else []),
         ("compared", proof.summary),
+        ("sent", said_sent(result["sent"])),
         *([("folder", result["folder"])] if "folder" in result else []),
     ]
     print("\n".join([heading(f"{result['name']}: done", sys.stdout), *(f"  {k:<10} {v}" for k, v in rows)]))

@@ -20,19 +20,16 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def node(monkeypatch: pytest.MonkeyPatch, *answers: Any, patience: float = 60.0) -> Rpc:
-    """Return a node that gives these answers, one after the other: a status with headers, or a response."""
+    """Return a node that gives these answers, one after the other: a status with seconds to wait, or a response."""
     rpc, left = Rpc("http://127.0.0.1:9/secret", patience=patience), list(answers)
 
-    def make_request(method: str, params: list[Any]) -> Any:
+    def post(body: bytes, limit: int) -> HttpAnswer:
         answer = left.pop(0) if len(left) > 1 else left[0]
         if isinstance(answer, dict):
-            return answer
-        response = requests.Response()
-        response.status_code, headers = answer
-        response.headers.update(headers)
-        raise requests.HTTPError(f"{response.status_code} for url http://127.0.0.1:9/secret", response=response)
+            return HttpAnswer(200, 0.0, json.dumps({"id": json.loads(body)["id"], **answer}).encode())
+        return HttpAnswer(*answer, b"")
 
-    monkeypatch.setattr(rpc._provider, "make_request", make_request)
+    monkeypatch.setattr(rpc._transport, "post", post)
     return rpc
 
 
