@@ -232,4 +232,3 @@ def simulated(value: object) -> Simulated:
 def signed(value: object) -> bytes:
     """Return a transaction that a node has signed; nodes give it alone or under "raw"."""
     return data(value.get("raw") if isinstance(value, dict) else value)
-

@@ -208,7 +208,7 @@ def read_journal(path: Path) -> Journal | None:
         return None
     except OSError as error:
         raise JournalError(f"cannot read the journal {path}: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, _FieldError) as error:
         raise JournalError(f"{path} is no journal of ml2sc: {error}", hint=_ELSEWHERE) from error
     return journal
 
@@ -242,9 +242,15 @@ def noted_address(folder: Path) -> Note | None:
         return None
     try:
         address = _address(journal.result["address"])
-    except ValueError as error:
-        raise JournalError(f"{path} is no journal of ml2sc: {error}", hint="name the contract with --address") from error
+    except _FieldError as error:
+        raise JournalError(
+            f"{path} is no journal of ml2sc: {error}", hint="name the contract with --address"
+        ) from error
     return Note(address, journal.chain_id, journal.genesis, journal.sender)
+
+
+class _FieldError(Exception):
+    """A value in a journal is not of its type."""
 
 
 class _Fields:
@@ -255,15 +261,15 @@ class _Fields:
 
     def take(self, name: str, parse: Callable[[object], T]) -> T:
         if name not in self._left:
-            raise ValueError(f"{self._what} lacks {name!r}")
+            raise _FieldError(f"{self._what} lacks {name!r}")
         try:
             return parse(self._left.pop(name))
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
+        except _FieldError as error:
+            raise _FieldError(f"{name}: {error}") from None
 
     def require_empty(self) -> None:
         if self._left:
-            raise ValueError(f"{self._what} has {described(next(iter(self._left)))}, which means nothing")
+            raise _FieldError(f"{self._what} has {described(next(iter(self._left)))}, which means nothing")
 
 
 def _entry(value: object) -> Entry:
@@ -297,7 +303,7 @@ def _attempt(value: object) -> Attempt:
 def _matching(pattern: str, what: str) -> Callable[[object], str]:
     def parse(value: object) -> str:
         if not isinstance(value, str) or not re.fullmatch(pattern, value):
-            raise ValueError(f"{described(value)} is no {what}")
+            raise _FieldError(f"{described(value)} is no {what}")
         return value
 
     return parse
@@ -314,38 +320,38 @@ def _address(value: object) -> str:
 
 def _whole(value: object) -> int:
     if type(value) is not int or not 0 <= value < 1 << 256:
-        raise ValueError(f"{described(value)} is no whole number of at most 256 bits")
+        raise _FieldError(f"{described(value)} is no whole number of at most 256 bits")
     return value
 
 
 def _nonce(value: object) -> int:
     if _whole(value) >= (1 << 64) - 1:
-        raise ValueError(f"{described(value)} is no nonce")
+        raise _FieldError(f"{described(value)} is no nonce")
     return _whole(value)
 
 
 def _flag(value: object) -> bool:
     if not isinstance(value, bool):
-        raise ValueError(f"{described(value)} is neither true nor false")
+        raise _FieldError(f"{described(value)} is neither true nor false")
     return value
 
 
 def _list(value: object) -> list[object]:
     if not isinstance(value, list):
-        raise ValueError(f"{described(value)} is no list")
+        raise _FieldError(f"{described(value)} is no list")
     return value
 
 
 def _object(value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError(f"{described(value)} is no object")
+        raise _FieldError(f"{described(value)} is no object")
     return value
 
 
 def _past(value: object) -> list[tuple[str, Entry]]:
     pairs = [_list(pair) for pair in _list(value)]
     if any(len(pair) != 2 for pair in pairs):
-        raise ValueError("not pairs of a name and an entry")
+        raise _FieldError("not pairs of a name and an entry")
     return [(_text(name), _entry(entry)) for name, entry in pairs]
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import rlp
 from eth_keys.datatypes import Signature
-from eth_keys.exceptions import BadSignature, ValidationError
+from eth_keys.exceptions import BadSignature
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
+from eth_utils.exceptions import ValidationError
 
 _TYPED = b"\x02"
 """First byte of an EIP-1559 transaction (EIP-2718); a legacy one begins with its list's length, above 0xbf."""
@@ -45,6 +47,7 @@ class SignedTransaction:
     legacy: bool
 
 
+@functools.lru_cache(maxsize=256)  # recovering a signer takes some hundredths of a second
 def read_signed(raw: bytes) -> SignedTransaction:
     """Take a signed transaction apart: EIP-1559's without an access list, or a legacy one of one chain (EIP-155).
 
@@ -52,36 +55,59 @@ def read_signed(raw: bytes) -> SignedTransaction:
         ValueError: it is neither, or nobody can have signed it.
     """
     try:
-        if raw.startswith(_TYPED):
-            fields = rlp.decode(raw[1:])
-            chain_id, nonce, tip, max_fee, gas, to, value, data, access, odd, r, s = fields
-            if access:
-                raise ValueError("an access list")
-            message, parity, chain = _TYPED + rlp.encode(fields[:9]), _number(odd), _number(chain_id)
-        else:
-            fields = rlp.decode(raw)
-            nonce, max_fee, gas, to, value, data, v, r, s = fields
-            tip, chain, parity = max_fee, (_number(v) - 35) // 2, (_number(v) - 35) % 2
-            if chain < 1:
-                raise ValueError("a signature for every chain")
-            message = rlp.encode([*fields[:6], chain, 0, 0])
-        signature = Signature(vrs=(parity, _number(r), _number(s)))
-        sender = signature.recover_public_key_from_msg_hash(keccak(message)).to_checksum_address()
-        return SignedTransaction(
-            hash=f"0x{keccak(raw).hex()}",
-            sender=str(sender),
-            chain_id=chain,
-            nonce=_number(nonce),
-            to=to_checksum_address(to) if to else None,
-            data=bytes(data),
-            value=_number(value),
-            gas=_number(gas),
-            max_fee=_number(max_fee),
-            tip=_number(tip),
-            legacy=not raw.startswith(_TYPED),
-        )
+        return (_read_typed if raw.startswith(_TYPED) else _read_legacy)(raw)
     except (rlp.exceptions.RLPException, BadSignature, ValidationError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"no signed transaction: {type(error).__name__}") from None
+
+
+def _read_typed(raw: bytes) -> SignedTransaction:
+    fields = rlp.decode(raw[1:])
+    chain_id, nonce, tip, max_fee, gas, to, value, data, access, odd, r, s = fields
+    if access:
+        raise ValueError("it has an access list")
+    return SignedTransaction(
+        hash=f"0x{keccak(raw).hex()}",
+        sender=_signer(_TYPED + rlp.encode(fields[:9]), _number(odd), r, s),
+        chain_id=_number(chain_id),
+        nonce=_number(nonce),
+        to=_address(to),
+        data=bytes(data),
+        value=_number(value),
+        gas=_number(gas),
+        max_fee=_number(max_fee),
+        tip=_number(tip),
+        legacy=False,
+    )
+
+
+def _read_legacy(raw: bytes) -> SignedTransaction:
+    fields = rlp.decode(raw)
+    nonce, price, gas, to, value, data, v, r, s = fields
+    chain_id, odd = divmod(_number(v) - 35, 2)
+    if chain_id < 1:
+        raise ValueError("every chain would take it")
+    return SignedTransaction(
+        hash=f"0x{keccak(raw).hex()}",
+        sender=_signer(rlp.encode([*fields[:6], chain_id, 0, 0]), odd, r, s),
+        chain_id=chain_id,
+        nonce=_number(nonce),
+        to=_address(to),
+        data=bytes(data),
+        value=_number(value),
+        gas=_number(gas),
+        max_fee=_number(price),
+        tip=_number(price),
+        legacy=True,
+    )
+
+
+def _signer(message: bytes, odd: int, r: object, s: object) -> str:
+    signature = Signature(vrs=(odd, _number(r), _number(s)))
+    return str(signature.recover_public_key_from_msg_hash(keccak(message)).to_checksum_address())
+
+
+def _address(field: bytes) -> str | None:
+    return to_checksum_address(field) if field else None
 
 
 def _number(field: object) -> int:

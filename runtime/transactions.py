@@ -7,9 +7,9 @@ create. `quote` says what a plan costs; `execute` signs, journals, sends and awa
    that none of them can be mined. So a step is never done twice.
 2. What is sent is in the journal before (see `journal`). So nothing is lost but what was never sent.
 3. What the chain says wins: each run first asks what became of every transaction in the journal.
-4. Neither the journal nor the node is believed. A journal's transaction counts if the account signed it and it does what
-   the plan says (`examine`). What a node supplies and gets signed has a bound: fees (`current_fees`), gas, and how often
-   a step is begun anew.
+4. Neither the journal nor the node is believed. A journal's transaction counts if the account signed it and it does
+   what the plan says (`examine`). What a node supplies and gets signed has a bound: fees (`current_fees`), gas, and
+   how often a step is begun anew.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ MOST_FEE = 500 * GWEI
 """The most offered for a unit of gas, in wei, unless the user says otherwise."""
 
 MOST_TIP = 30 * GWEI
-"""The most that is offered above the base fee on a node's word alone, or as a chain's gas price where it has no base fee,
-in wei a gas: all of it is paid, whatever the block needs."""
+"""The most that is offered on a node's word alone above the base fee, or as the gas price where there is no base fee,
+in wei a unit: all of it is paid, whatever the block needs."""
 
 _DEFAULT_TIP = GWEI  # wei a gas, where a node does not know what others pay
 _LEAST_GAS = 21_000  # of any transaction
@@ -182,7 +182,7 @@ class FeeOptions:
 
     Attributes:
         max_fee: The most to pay a unit of gas, in wei; by default twice the base fee, plus the tip, but at most
-            `MOST_FEE` (and `MOST_TIP` as a legacy transaction's gas price).
+            `MOST_FEE` and a tip the user chose (and `MOST_TIP` as a legacy transaction's gas price).
         tip: What to offer above the base fee; by default what the node suggests, but at most `MOST_TIP`.
     """
 
@@ -201,7 +201,7 @@ def current_fees(rpc: Rpc, options: FeeOptions = FeeOptions()) -> Fees:
     if base is None:
         return _legacy_fees(rpc, options)
     tip, note = (options.tip, "") if options.tip is not None else _suggested_tip(rpc)
-    limit = MOST_FEE + tip if options.max_fee is None else options.max_fee
+    limit = MOST_FEE + (options.tip or 0) if options.max_fee is None else options.max_fee
     if base > limit:
         raise _too_dear("the base fee is", base, limit)
     tip = min(tip, limit - base)
@@ -423,8 +423,9 @@ def _next_nonce(rpc: Rpc, sender: str, entries: Iterable[Entry]) -> int:
 def examine(plan: Plan, rpc: Rpc, sender: str, journal: Journal) -> None:
     """Find out which steps of a journal are done: whoever handed over the folder may have written it.
 
-    Each transaction in it must be signed by the account, for this chain, and do what the plan says. A step is done if the
-    chain shows such a transaction, gone through, with what it created; or if nothing had to be sent, and still has not.
+    Each transaction in it must be signed by the account, for this chain, and do what the plan says. A step is done if
+    the chain shows such a transaction, gone through, with what it created; or if nothing had to be sent, and still has
+    not.
     Steps that are not done are marked so, in memory.
 
     Args:
@@ -437,8 +438,8 @@ def examine(plan: Plan, rpc: Rpc, sender: str, journal: Journal) -> None:
         JournalError: it holds something else than this account's transactions of this plan.
         NodeError: the node cannot be reached.
     """
-    for name, entry in journal.entries.items():
-        _require_ours(journal, name, entry)
+    for name, held in journal.entries.items():
+        _require_ours(journal, name, held)
     next_nonce = rpc.nonce(sender)
     addresses: dict[str, str] = {}
     never_sent: list[Step] = []

@@ -109,7 +109,7 @@ class Secrets:
         self.add(*filter(None, pieces))
 
     def add_arguments(self, arguments: Iterable[str]) -> None:
-        """Hide what may be keys on a command line, and what is secret in its URLs. Names of files that are there are not."""
+        """Hide what may be keys on a command line, but for names of files, and what is secret in its URLs."""
         for argument in arguments:
             value = argument.partition("=")[2] if argument.startswith("-") else argument
             if "://" in value:

@@ -61,7 +61,12 @@ def test_deploy_and_check(
     assert [t["address"] for t in result["transactions"]] == [t["creates"] for t in quoted["transactions"]]
     assert result["proof"]["data_bytes"] == sum(map(len, artifact.data))
     assert deploy.main([*arguments, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == result
+    assert result["sent"] == 3
+    assert json.loads(capsys.readouterr().out) == {**result, "sent": 0}
+    assert deploy.main(arguments) == 0
+    said = capsys.readouterr().out
+    assert "Data was deployed before" in said
+    assert "nothing now" in said
     np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).uniform(-1, 1, (2, 40)).astype(np.float32))
     assert check.main([*arguments, "--samples", str(tmp_path / "x.npz"), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)

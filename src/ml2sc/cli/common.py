@@ -78,9 +78,7 @@ def run(
         return _run(parser, command, _join_values(arguments, set(takes_value)))
 
 
-def _run(
-    parser: argparse.ArgumentParser, command: Callable[[argparse.Namespace], None], argv: Sequence[str]
-) -> int:
+def _run(parser: argparse.ArgumentParser, command: Callable[[argparse.Namespace], None], argv: Sequence[str]) -> int:
     verbose = False
     try:
         arguments = parser.parse_args(argv)

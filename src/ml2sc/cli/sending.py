@@ -201,8 +201,8 @@ def open_node(url: str, arguments: argparse.Namespace) -> RpcChain:
         )
     if arguments.yes and not arguments.dry_run and arguments.chain_id is None and not chain.rpc.is_local:
         raise UsageError(
-            f"--yes needs --chain-id: the node at {chain.rpc.host} says it is on chain {chain.rpc.chain_id}, and what is "
-            "signed is valid there, whatever chain was meant",
+            f"--yes needs --chain-id: the node at {chain.rpc.host} says it is on chain {chain.rpc.chain_id}, and what "
+            "is signed is valid there, whatever chain was meant",
             hint=f"give --chain-id {chain.rpc.chain_id} if that is the chain",
         )
     return chain
