@@ -17,6 +17,7 @@ import urllib3
 
 _CHUNK = 1 << 16
 _MOST_RETRY_AFTER = 30.0
+_MOST_CAUSES = 20
 
 
 class TransportError(Exception):
@@ -108,13 +109,14 @@ def _retry_after(response: requests.Response) -> float:
 
 def _reason(error: BaseException) -> str:
     """Return why there was no answer, in the system's words."""
-    cause: BaseException | None = error
-    while cause is not None:
+    causes = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and len(causes) < _MOST_CAUSES:
+        causes.append(cause)
+    for cause in reversed(causes):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"its certificate is not trusted: {cause.verify_message}"
         if isinstance(cause, OSError) and not isinstance(cause, requests.RequestException) and cause.strerror:
             return cause.strerror
-        if isinstance(cause, (requests.Timeout, urllib3.exceptions.TimeoutError)):
-            return "no answer in time"
-        cause = cause.__cause__ or cause.__context__
+    if any(isinstance(cause, (requests.Timeout, urllib3.exceptions.TimeoutError)) for cause in causes):
+        return "no answer in time"
     return "what it sends is no HTTP, or ends too early"

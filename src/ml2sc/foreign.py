@@ -6,6 +6,7 @@ private key that was typed in the wrong place. Whoever reads or shows such text 
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -106,6 +107,8 @@ class Secrets:
         pieces += [text for text in (parts.path.strip("/"), parts.query, parts.fragment, login) if len(text) >= 4]
         pieces += [password] if len(password) >= 3 else []
         pieces += [user] if len(user) >= 6 or not password else []
+        if login:  # as a node sees it (RFC 7617)
+            pieces.append(base64.b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode())
         self.add(*filter(None, pieces))
 
     def add_arguments(self, arguments: Iterable[str]) -> None:

@@ -1,4 +1,4 @@
-"""A node in this process that mines each transaction at once: what it answers can be spoilt, and nothing goes by wire."""
+"""A node in this process that mines each transaction at once; what it answers can be spoilt."""
 
 from __future__ import annotations
 
@@ -84,7 +84,9 @@ class PretendChain:
             case "eth_sendRawTransaction":
                 return self._mine(bytes.fromhex(params[0][2:]))
             case "eth_getTransactionByHash":
-                return next((self._shown(n) for n, (signed, _) in enumerate(self.mined) if signed.hash == params[0]), None)
+                return next(
+                    (self._shown(n) for n, (signed, _) in enumerate(self.mined) if signed.hash == params[0]), None
+                )
             case "eth_getTransactionReceipt":
                 return next((receipt for signed, receipt in self.mined if signed.hash == params[0]), None)
         raise LookupError(method)

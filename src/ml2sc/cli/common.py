@@ -119,6 +119,10 @@ class _Guarded:
             self._stream.write(safe.encode(encoding, "backslashreplace").decode(encoding))
         return len(text)
 
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 

@@ -1,4 +1,4 @@
-"""A folder from a stranger: the journal in it counts for nothing that the chain does not show, and no link is followed."""
+"""A folder from a stranger: its journal counts for nothing that the chain does not show; no link is followed."""
 
 from __future__ import annotations
 
@@ -58,7 +58,9 @@ def entry(**fields: Any) -> dict[str, Any]:
 def attempt(key: str, **fields: Any) -> dict[str, Any]:
     """Return a signed transaction of a key's."""
     whole = {"chainId": 31337, "nonce": 0, "gas": 10**6, "value": 0, "data": "0x" + code_init(b"\x00abc").hex()}
-    signed = Account.from_key(key).sign_transaction({**whole, "maxFeePerGas": GWEI, "maxPriorityFeePerGas": 5, **fields})
+    signed = Account.from_key(key).sign_transaction(
+        {**whole, "maxFeePerGas": GWEI, "maxPriorityFeePerGas": 5, **fields}
+    )
     raw, hash_ = signed.raw_transaction.hex(), signed.hash.hex()
     return {"raw": "0x" + raw.removeprefix("0x"), "hash": "0x" + hash_.removeprefix("0x"), "max_fee": GWEI, "tip": 5}
 
@@ -209,8 +211,8 @@ def test_only_its_owner_reads_it(rpc: Rpc, tmp_path: Path) -> None:
 
 
 VALUES: list[Any] = [
-    None, True, False, -1, 0, 1, 2**64, 2**300, 1.5, float("inf"), "", "x", "0x", "0x" + "ab" * 32, ELSEWHERE, "\ud800\x1b[31m",
-    [], [[]], {}, {"a": 1}, [None, None], ["create", {}],
+    None, True, False, -1, 0, 1, 2**64, 2**300, 1.5, float("inf"), "", "x", "0x", "0x" + "ab" * 32, ELSEWHERE,
+    "\ud800\x1b[31m", [], [[]], {}, {"a": 1}, [None, None], ["create", {}],
 ]  # fmt: skip
 
 
@@ -229,11 +231,11 @@ def edited(content: Any, rng: random.Random) -> Any:
 
 
 def test_edited_journals(chain: PretendChain, rpc: Rpc, tmp_path: Path) -> None:
-    """Whatever is changed in a journal, it is refused in our words, or no more is sent than a journal anew would send."""
+    """Whatever is changed in a journal, it is refused in our words, or no more is sent than by a new one."""
     path = tmp_path / "deployment.json"
     go(rpc, path)
     whole, rng = path.read_text(), random.Random(5)
-    refused = 0
+    said: list[str] = []
     for number in range(int(os.environ.get("ML2SC_FUZZ", "150"))):
         path.write_text(json.dumps(edited(json.loads(whole), rng)))
         before = len(chain.mined)
@@ -241,10 +243,10 @@ def test_edited_journals(chain: PretendChain, rpc: Rpc, tmp_path: Path) -> None:
             go(rpc, path)
             noted_address(tmp_path)
         except Ml2scError as error:
-            refused += 1
-            assert "\x1b" not in str(error), number
+            said.append(str(error))
         assert len(chain.mined) - before <= 2, number
-    assert refused > 50
+    assert len(said) > 50
+    assert not [text for text in said if "\x1b" in text]
 
 
 @pytest.mark.parametrize("text", ["", "5", "[]", "{}", "[" * 100_000, '{"version": 2}', "\x00", '{"version": 1e400}'])
@@ -259,5 +261,3 @@ def test_noted_address_is_one(rpc: Rpc, tmp_path: Path, address: Any) -> None:
     plant(tmp_path / "deployment.json", rpc, {}, result={"address": address})
     with pytest.raises(JournalError, match="is no address"):
         noted_address(tmp_path)
-
-

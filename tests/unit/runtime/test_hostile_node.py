@@ -27,6 +27,8 @@ from ml2sc.runtime.transactions import (
     quote,
 )
 
+_DEFAULT = FeeOptions()
+
 PLAN = Plan("p", (Step("create", lambda _: Call(None, code_init(b"\x00abc"))),))
 
 
@@ -58,7 +60,7 @@ def member(method: str, name: str, value: Any) -> Spoil:
     return spoil
 
 
-def send(rpc: Rpc, path: Path, fees: FeeOptions = FeeOptions(), wait: float = 0.2) -> Journal:
+def send(rpc: Rpc, path: Path, fees: FeeOptions = _DEFAULT, wait: float = 0.2) -> Journal:
     """Carry the plan out."""
     with open_journal(path, plan="p", chain_id=rpc.chain_id, genesis=rpc.genesis, sender=ACCOUNT) as journal:
         execute(PLAN, rpc, KeySigner(), journal, fees=fees, wait=wait, poll=0.001)
@@ -116,7 +118,9 @@ def test_legacy_transactions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     assert signed.legacy
     assert signed.chain_id == 31337
     assert journal.entries["create"].fee == 2 * GWEI * int(receipt["gasUsed"], 16)
-    assert journal.entries["create"].attempts == [Attempt(signed.hash, journal.entries["create"].attempts[0].raw, 2 * GWEI, 2 * GWEI)]
+    assert journal.entries["create"].attempts == [
+        Attempt(signed.hash, journal.entries["create"].attempts[0].raw, 2 * GWEI, 2 * GWEI)
+    ]
     assert send(rpc, tmp_path / "j.json").sent == 0
 
 
@@ -131,7 +135,10 @@ def test_legacy_is_replaced_by_one_that_pays_more(monkeypatch: pytest.MonkeyPatc
     chain._mine = honest_mine  # type: ignore[method-assign]
     chain.spoil = result("eth_gasPrice", hex(2 * GWEI + 1))
     journal = send(rpc, tmp_path / "j.json")
-    assert [attempt.max_fee for attempt in journal.entries["create"].attempts] == [2 * GWEI, 2 * GWEI + 2 * GWEI // 8 + 1]
+    assert [attempt.max_fee for attempt in journal.entries["create"].attempts] == [
+        2 * GWEI,
+        2 * GWEI + 2 * GWEI // 8 + 1,
+    ]
     assert len(chain.mined) == 1
 
 

@@ -27,8 +27,9 @@ from ml2sc.runtime.transport import Transport
 CASES = int(os.environ.get("ML2SC_FUZZ", "150"))
 
 WRONG: list[Any] = [
-    None, True, -1, 1e400, 12345, "", "0x", "-0x1", "0xzz", "0x" + "f" * 65, "0x" + "f" * 64, "0x" + "f" * 16, "0x0", "0x1",
-    "0x010101", "x" * 100_000, "\x1b]0;owned\x07\r\nall is well", "\ud800", "０ｘ１", [], {}, {"a": 1}, [None], ["0x1"], [[]],
+    None, True, -1, 1e400, 12345, "", "0x", "-0x1", "0xzz", "0x" + "f" * 65, "0x" + "f" * 64, "0x" + "f" * 16,
+    "0x0", "0x1", "0x010101", "x" * 100_000, "\x1b]0;owned\x07\r\nall is well", "\ud800", "０ｘ１", [], {},
+    {"a": 1}, [None], ["0x1"], [[]],
 ]  # fmt: skip
 ERRORS: list[Any] = [
     "oops", 5, [], True, {}, {"code": "x", "message": None, "data": {"data": {"data": 5}}},
@@ -40,12 +41,14 @@ ERRORS: list[Any] = [
 ]  # fmt: skip
 RAW: list[bytes] = [
     b"", b"[]", b"5", b"null", b'"x"', b"{}", b"\xff\xfe", b"[" * 200_000, b'{"a":' * 100_000, b"[]" * 5, b"NaN",
-    b'{"id":1,"result":' + b"[" * 5_000 + b"]" * 5_000 + b"}", b"[" + b"[]," * 300_000 + b"[]]", b'{"result":"' + b'\\"' * 9,
+    b'{"id":1,"result":' + b"[" * 5_000 + b"]" * 5_000 + b"}", b"[" + b"[]," * 300_000 + b"[]]",
+    b'{"result":"' + b'\\"' * 9,
     b'{"id":1,"result":' + b"9" * 5_000 + b"}",
 ]  # fmt: skip
 METHODS = (
-    "web3_clientVersion", "eth_chainId", "eth_getBlockByNumber", "eth_maxPriorityFeePerGas", "eth_gasPrice", "eth_getCode",
-    "eth_getTransactionCount", "eth_estimateGas", "eth_getBalance", "eth_blockNumber", "eth_sendRawTransaction",
+    "web3_clientVersion", "eth_chainId", "eth_getBlockByNumber", "eth_maxPriorityFeePerGas", "eth_gasPrice",
+    "eth_getCode", "eth_getTransactionCount", "eth_estimateGas", "eth_getBalance", "eth_blockNumber",
+    "eth_sendRawTransaction",
     "eth_getTransactionReceipt", "eth_getTransactionByHash", "eth_call", "eth_simulateV1",
 )  # fmt: skip
 
