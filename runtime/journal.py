@@ -10,7 +10,6 @@ that it says is done counts before the chain has shown it (`transactions.examine
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import stat
@@ -199,9 +198,11 @@ def read_journal(path: Path) -> Journal | None:
             fields.take("chain_id", _whole),
             fields.take("genesis", _hash),
             fields.take("sender", _address),
-            fields.take("entries", lambda entries: {name: _entry(held) for name, held in _object(entries).items()}),
+            fields.take(
+                "entries", lambda entries: {_text(name): _entry(held) for name, held in _object(entries).items()}
+            ),
             fields.take("past", _past),
-            fields.take("result", _object),
+            fields.take("result", _result),
         )
         fields.require_empty()
     except FileNotFoundError:
@@ -309,7 +310,7 @@ def _matching(pattern: str, what: str) -> Callable[[object], str]:
     return parse
 
 
-_text = _matching(r"(?s).*", "text")
+_text = _matching(r"[^\ud800-\udfff]*", "text")
 _hash = _matching(r"0x[0-9a-f]{64}", "hash")
 _hex_address = _matching(r"0x[0-9a-fA-F]{40}", "address")
 
@@ -346,6 +347,13 @@ def _object(value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _FieldError(f"{described(value)} is no object")
     return value
+
+
+def _result(value: object) -> dict[str, Any]:
+    return {
+        _text(name): item if item is None or type(item) in (bool, int) else _text(item)
+        for name, item in _object(value).items()
+    }
 
 
 def _past(value: object) -> list[tuple[str, Entry]]:
