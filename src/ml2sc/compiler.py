@@ -158,17 +158,17 @@ class Options:
             if not (float("-inf") < lo < hi < float("inf")):
                 raise UsageError(f"the input range {lo:g},{hi:g} is not a range: LO must be below HI, both finite")
         if self.expected_calls is not None and not 1 <= self.expected_calls <= MOST_CALLS:
-            raise UsageError(f"{self.expected_calls:.6g} expected calls: a model is called 1 to {MOST_CALLS:,} times")
+            raise UsageError(f"{self.expected_calls!s:.30} expected calls: a model is called 1 to {MOST_CALLS:,} times")
         if self.expected_updates is not None and not 0 <= self.expected_updates <= MOST_CALLS:
             raise UsageError(
-                f"{self.expected_updates} expected updates: weights are replaced 0 to {MOST_CALLS:,} times"
+                f"{self.expected_updates!s:.30} expected updates: weights are replaced 0 to {MOST_CALLS:,} times"
             )
         if self.updatable and self.weights == "code":
             raise UsageError("weights in the code cannot be updated", hint="leave --weights code or --updatable out")
         if not 0 <= self.headroom <= MOST_HEADROOM:
-            raise UsageError(f"a headroom of {self.headroom} bits: it is 0 to {MOST_HEADROOM}")
+            raise UsageError(f"a headroom of {self.headroom!s:.30} bits: it is 0 to {MOST_HEADROOM}")
         if not 0 <= self.timelock <= LONGEST_TIMELOCK:
-            raise UsageError(f"a timelock of {self.timelock:,} s: it is 0 to {LONGEST_TIMELOCK:,} (ten years)")
+            raise UsageError(f"a timelock of {self.timelock!s:.30} s: it is 0 to {LONGEST_TIMELOCK:,} (ten years)")
 
 
 def compile(  # noqa: A001  the library's verb

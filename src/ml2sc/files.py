@@ -14,6 +14,7 @@ import os
 import secrets
 import stat
 from pathlib import Path, PurePath, PurePosixPath
+from typing import BinaryIO
 
 MOST_BYTES = 1 << 31
 """Bytes of a file that is read whole: those of the largest protobuf."""
@@ -86,18 +87,36 @@ def read_file(path: Path, most: int = MOST_BYTES, *, follow: bool = False) -> by
     Raises:
         OSError: it cannot be read, is no regular file (or a link), or is too long.
     """
+    with open_file(path, follow=follow) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise OSError(errno.EFBIG, f"it has {size:,} bytes, more than {most:,}")
+        return file.read(size)
+
+
+def open_file(path: Path, *, follow: bool = False) -> BinaryIO:
+    """Open a file to read it.
+
+    Args:
+        path: The file.
+        follow: Whether it may be a link: where the path is the user's own word.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file (or a link).
+    """
     if not follow and path.is_symlink():
         raise _refused("it is a symbolic link")
     descriptor = os.open(path, os.O_RDONLY | _AT_ONCE | _BYTES | (0 if follow else _NO_LINK))
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if stat.S_ISDIR(status.st_mode):
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if not stat.S_ISREG(status.st_mode):
+        if not stat.S_ISREG(mode):
             raise _refused("it is no regular file")
-        if status.st_size > most:
-            raise OSError(errno.EFBIG, f"it has {status.st_size:,} bytes, more than {most:,}")
-        return file.read(status.st_size)
+        return os.fdopen(descriptor, "rb")
+    except OSError:
+        os.close(descriptor)
+        raise
 
 
 def write_file(path: Path, content: bytes, *, mode: int = 0o666) -> None:

@@ -21,6 +21,7 @@ from ml2sc.compiler import Options
 from ml2sc.errors import ArtifactError
 from ml2sc.files import inner_name
 from ml2sc.frontend.model_file import contract_name
+from ml2sc.passes.lower.plan import Activity
 from ml2sc.passes.updatable import Deployed
 
 MODEL = "model.onnx"
@@ -226,15 +227,19 @@ class Manifest(_Entry):
             ValueError: an entry has the right type and no meaning.
         """
         options = Options(**self.options.model_dump())
-        if (options.target, options.precision, options.name) != (self.target, self.precision, self.name):
-            raise ValueError("the options are of another contract")
+        for key in ("name", "target", "precision"):
+            if getattr(options, key) != getattr(self, key):
+                raise ValueError(f"{key} is not that of the options")
+        activity = {layer.layer: layer.live for layer in self.plan if layer.live is not None}
+        for live in activity.values():
+            Activity.read(live)
         deployed = None if self.deployed is None else self.deployed.model_dump()
         if options.updatable != (deployed is not None):
             raise ValueError("the plan of an updatable contract is missing, or there is one of a contract that is not")
         return {
             "options": options,
             "calibrated": Calibrated.from_json(self.calibrated.model_dump()),
-            "activity": {layer.layer: layer.live for layer in self.plan if layer.live is not None},
+            "activity": activity,
             "deployed": None if deployed is None else Deployed.from_json(deployed),
         }
 
