@@ -9,11 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
+from support.networks import dense
 
-from ml2sc.backends.base import Artifact, Bytecode
+import ml2sc
+from ml2sc.backends.base import Artifact, Bytecode, CompilerRun
 from ml2sc.errors import ArtifactError, OutputError
-from ml2sc.folder import require_room, write_folder
+from ml2sc.folder import load_folder, require_room, write_folder
 
 ARTIFACT = Artifact(
     name="Net",
@@ -246,3 +249,46 @@ def test_but_none_that_leads_elsewhere(tmp_path: Path, name: str) -> None:
 def test_not_compiled(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="not compiled"):
         write_folder(replace(ARTIFACT, bytecode=None), tmp_path / "out")
+
+
+class PretendSolc:
+    """A compiler whose own variables take more memory than the source leaves them."""
+
+    used = 0x0FE0
+
+    def __init__(self, abi: Any) -> None:
+        self.abi = abi
+
+    def solc(self, standard_input: Any) -> CompilerRun:
+        (source,) = standard_input["sources"]
+        runtime = f"61{self.used:04x}604052"
+        code = {"bytecode": {"object": "6001"}, "deployedBytecode": {"object": runtime}}
+        output = {"contracts": {source: {source.removesuffix(".sol"): {"abi": self.abi, "evm": code}}}}
+        return CompilerRun(output, "solc 0.8.30", "PATH")
+
+    def vyper(self, standard_input: Any) -> CompilerRun:
+        raise AssertionError
+
+
+@pytest.mark.parametrize("name", ["x", "uint256 private constant _MEMORY = 99999;"])
+def test_what_compiling_edits_is_edited_again_on_loading(tmp_path: Path, name: str) -> None:
+    """Whatever tensors are called: their names stand in comments."""
+    model = dense(3, 2)
+    for value in (model.graph.input[0], *model.graph.node):
+        if isinstance(value, onnx.ValueInfoProto):
+            value.name = name
+        else:
+            value.input[0] = name
+    artifact = ml2sc.compile(model, precision="int8", input_ranges=((-1.0, 1.0),))
+    built = ml2sc.build(artifact, PretendSolc(artifact.abi))
+    assert list(built.manifest["toolchain"]["edits"].values()) == ["    uint256 private constant _MEMORY = 4064;"]
+    assert "\n    uint256 private constant _MEMORY = 4064;\n" in built.source
+    write_folder(built, tmp_path)
+    loaded = load_folder(tmp_path)
+    assert loaded.source == built.source
+    assert loaded.compiler_input == built.compiler_input
+    files = {"files": loaded.manifest["files"]}
+    assert json.loads(json.dumps(loaded.manifest)) == json.loads(json.dumps({**built.manifest, **files}))
+    write_folder(loaded, tmp_path / "again")
+    names = {str(p.relative_to(tmp_path / "again")) for p in (tmp_path / "again").iterdir()}
+    assert all((tmp_path / name).read_bytes() == (tmp_path / "again" / name).read_bytes() for name in names)

@@ -121,6 +121,25 @@ class TestExternalData:
         want = import_graph(load_onnx(kit.mlp())).tensor("W1").data
         assert (import_graph(model).tensor("W1").data == want).all()
 
+    def test_other_weights_have_another_hash(self, kit: Any, tmp_path: Path) -> None:
+        """The same .onnx, the same bytes beside it, cut in two files elsewhere."""
+        hashes = []
+        onnx.save(kit.mlp(), tmp_path / "m.onnx", save_as_external_data=True, location="all", size_threshold=0)
+        proto = onnx.load(tmp_path / "m.onnx", load_external_data=False)
+        first, second = proto.graph.initializer[0], proto.graph.initializer[1]
+        for tensor, location in ((first, "a"), (second, "b")):
+            entries = {e.key: e for e in tensor.external_data}
+            entries["location"].value, entries["offset"].value = location, "0"
+        data = (tmp_path / "all").read_bytes() * 2
+        for cut in (len(data) // 2, len(data) // 2 + 4):
+            folder = tmp_path / str(cut)
+            folder.mkdir()
+            (folder / "m.onnx").write_bytes(proto.SerializeToString())
+            for name, content in (("all", data), ("a", data[:cut]), ("b", data[cut:])):
+                (folder / name).write_bytes(content)
+            hashes.append(load_onnx(folder / "m.onnx").hash)
+        assert hashes[0] != hashes[1]
+
     def test_missing(self, path: Path) -> None:
         path.with_name("big.data").unlink()
         with pytest.raises(ModelFormatError, match=r"external data file .*big\.data"):
