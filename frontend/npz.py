@@ -191,7 +191,9 @@ def readable(where: str) -> Iterator[None]:
     try:
         yield
     except DAMAGE as error:
-        raise DataError(f"{where} cannot be read: {said(error)}", hint="store plain numeric arrays, no objects") from error
+        raise DataError(
+            f"{where} cannot be read: {said(error)}", hint="store plain numeric arrays, no objects"
+        ) from error
 
 
 def said(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""Sample files that are damaged or made up: refused with a clear error, or read as what they hold.
+"""Sample files (.npz, .npy) that are damaged or made up: refused with a clear error, or read as what they hold.
 
 `ML2SC_FUZZ=500 python -m pytest tests/property/test_npz.py` tries that many of each kind instead of those of every run.
 """
@@ -91,6 +91,15 @@ def test_damaged_arrays(tmp_path: Path) -> None:
         key = rng.choice("xxy")
         arrays = {"x": x, "y": y} | {key: damaged({"x": x, "y": y}[key], rng)}
         path.write_bytes(archive(**arrays))
+        read += read_through(path)
+    assert read < FILES / 2
+
+
+def test_damaged_arrays_by_themselves(tmp_path: Path) -> None:
+    path, read = tmp_path / "data.npy", 0
+    for seed in range(FILES):
+        rng = random.Random(seed)
+        path.write_bytes(damaged(npy(rng.choice([X, np.asfortranarray(X), X.astype(np.float64)])), rng))
         read += read_through(path)
     assert read < FILES / 2
 
