@@ -8,7 +8,6 @@ the model says; nothing depends on them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
@@ -21,6 +20,7 @@ from ml2sc.compiler import Options
 from ml2sc.errors import ArtifactError
 from ml2sc.files import inner_name
 from ml2sc.frontend.model_file import contract_name
+from ml2sc.jsontext import json_text
 from ml2sc.passes.lower.plan import Activity
 from ml2sc.passes.updatable import Deployed
 
@@ -42,6 +42,8 @@ _Integer: TypeAlias = Annotated[str, Field(pattern=r"^-?[0-9]{1,100}$")]
 _Rational: TypeAlias = Annotated[str, Field(pattern=r"^-?[0-9]{1,1500}(/0*[1-9][0-9]{0,1500})?$")]
 _Count: TypeAlias = Annotated[int, Field(ge=0)]
 _Range: TypeAlias = tuple[float, float]
+_Real: TypeAlias = float | None
+"""A number that is null where there is none, or where it is infinite."""
 
 
 class _Entry(BaseModel):
@@ -86,7 +88,7 @@ class _Input(_Tensor):
 
 
 class _Bounded(_Tensor):
-    error_bound: float | None
+    error_bound: _Real
 
 
 class _Layer(_Entry):
@@ -155,13 +157,13 @@ class _Fidelity(_Entry):
     operator: str
     origin: tuple[str, ...]
     format: str
-    scale: float
+    scale: _Real
     range: str | None
     values: _Count
     saturated: _Count
-    error: float
-    added: float
-    signal_to_noise: float | None
+    error: _Real
+    added: _Real
+    signal_to_noise: _Real
 
 
 class _Differing(_Entry):
@@ -175,12 +177,12 @@ class _Calibration(_Entry):
 
     samples: _Count
     assessed: _Count
-    max_abs_error: float
-    mean_abs_error: float
-    error_percentiles: dict[str, float]
+    max_abs_error: _Real
+    mean_abs_error: _Real
+    error_percentiles: dict[str, _Real]
     saturated_samples: _Count
-    decision_agreement: float | None
-    agreement_lower_bound: float | None
+    decision_agreement: _Real
+    agreement_lower_bound: _Real
     differing: tuple[_Differing, ...]
     layers: tuple[_Fidelity, ...]
     advice: str | None
@@ -200,8 +202,9 @@ class Manifest(_Entry):
     inputs: tuple[_Input, ...]
     outputs: tuple[_Tensor, ...]
     decision: bool
-    error_bound: float
-    error_bound_unsaturated: float
+    error_bound: _Real
+    error_bound_unsaturated: _Real
+    error_bound_relative: _Real
     tensors: tuple[_Bounded, ...]
     plan: tuple[_Layer, ...]
     data_contracts: tuple[_Data, ...]
@@ -218,7 +221,7 @@ class Manifest(_Entry):
     @classmethod
     def of(cls, entries: Mapping[str, Any]) -> Manifest:
         """Return an artifact's manifest, typed."""
-        return cls.model_validate_json(json.dumps(entries))
+        return cls.model_validate_json(json_text(entries))
 
     def recipe(self) -> dict[str, Any]:
         """Return the arguments of `compile` that make the same contract of the same model again.
