@@ -35,7 +35,7 @@ class Proof:
         metadata_differs: The code's metadata is another one: the source differed in comments or names only.
         data_addresses: Its data contracts.
         data_bytes: Bytes of weights in them, all compared; 0 where only the code was.
-        model_hash: keccak256 of the model, which the contract states.
+        model_hash: Hash of the model, which the contract states.
         update: What an updatable contract says of itself; None for another one.
     """
 
@@ -98,10 +98,9 @@ def prove(artifact: Artifact, chain: Chain, address: str, *, weights: bool = Tru
             compare_weights(artifact, chain, update)
     else:
         _compare_data(artifact, chain, addresses)
-    model_hash = keccak(b"".join([artifact.model, *artifact.external.values()]))
     stated = contract.model_hash()
-    if weights and stated != model_hash:
-        raise CheckError(f"modelHash() is 0x{stated.hex()}, the hash of the model is 0x{model_hash.hex()}")
+    if weights and stated != artifact.model_hash:
+        raise CheckError(f"modelHash() is 0x{stated.hex()}, the hash of the model is 0x{artifact.model_hash.hex()}")
     return Proof(
         address=to_checksum_address(address),
         code_bytes=len(there),

@@ -98,6 +98,10 @@ class VyperBackend:
             )
         return min(found, key=lambda b: len(b.runtime))
 
+    def notes(self, artifact: Artifact, settings: Mapping[str, Any], edits: Mapping[str, str]) -> bool:
+        """Return whether `compile` may have noted these settings and edits."""
+        return not edits and settings in [{"experimentalCodegen": experimental} for experimental in PIPELINES.values()]
+
 
 BACKENDS.register("vyper")(VyperBackend())
 

@@ -36,7 +36,7 @@ from ml2sc.forecast import as_facts, forecast
 from ml2sc.frontend.data import Samples, as_samples
 from ml2sc.frontend.model_file import OnnxModel, contract_name, load_onnx
 from ml2sc.frontend.onnx_import import import_graph
-from ml2sc.ir import wad
+from ml2sc.ir import model_hash, wad
 from ml2sc.ir.analysis import evaluate_samples
 from ml2sc.ir.evaluate import evaluate_float
 from ml2sc.ir.forks import FORKS, Fork
@@ -67,6 +67,8 @@ ASSUMED_RANGE = (-65_536.0, 65_536.0)
 PROFILED_SAMPLES = 64
 """Samples of the calibration data that the gas prediction looks at."""
 
+MOST_CALLS = 10**15
+"""Inferences, or updates, that a deployment's cost is spread over."""
 MOST_HEADROOM = 64
 LONGEST_TIMELOCK = 10 * 366 * 24 * 3600
 """Seconds."""
@@ -155,16 +157,18 @@ class Options:
         for lo, hi in self.input_ranges:
             if not (float("-inf") < lo < hi < float("inf")):
                 raise UsageError(f"the input range {lo:g},{hi:g} is not a range: LO must be below HI, both finite")
-        if self.expected_calls is not None and self.expected_calls < 1:
-            raise UsageError(f"{self.expected_calls} expected calls: a model is called once or more")
-        if self.expected_updates is not None and self.expected_updates < 0:
-            raise UsageError(f"{self.expected_updates} expected updates: weights are replaced never or more often")
+        if self.expected_calls is not None and not 1 <= self.expected_calls <= MOST_CALLS:
+            raise UsageError(f"{self.expected_calls!s:.30} expected calls: a model is called 1 to {MOST_CALLS:,} times")
+        if self.expected_updates is not None and not 0 <= self.expected_updates <= MOST_CALLS:
+            raise UsageError(
+                f"{self.expected_updates!s:.30} expected updates: weights are replaced 0 to {MOST_CALLS:,} times"
+            )
         if self.updatable and self.weights == "code":
             raise UsageError("weights in the code cannot be updated", hint="leave --weights code or --updatable out")
         if not 0 <= self.headroom <= MOST_HEADROOM:
-            raise UsageError(f"a headroom of {self.headroom} bits: it is 0 to {MOST_HEADROOM}")
+            raise UsageError(f"a headroom of {self.headroom!s:.30} bits: it is 0 to {MOST_HEADROOM}")
         if not 0 <= self.timelock <= LONGEST_TIMELOCK:
-            raise UsageError(f"a timelock of {self.timelock:,} s: it is 0 to {LONGEST_TIMELOCK:,} (ten years)")
+            raise UsageError(f"a timelock of {self.timelock!s:.30} s: it is 0 to {LONGEST_TIMELOCK:,} (ten years)")
 
 
 def compile(  # noqa: A001  the library's verb
@@ -187,7 +191,8 @@ def compile(  # noqa: A001  the library's verb
     """Compile a model to a contract's source.
 
     Args:
-        model: Path of an ONNX file, an `onnx.ModelProto`, or a `torch.nn.Module` (then with `example_input`).
+        model: Path of an ONNX file, an `onnx.ModelProto`, a `torch.nn.Module` (then with `example_input`), or what
+            `ml2sc.frontend.model_file` read.
         target: Backend; overrides `options`.
         precision: Number format; overrides `options`.
         calibration: Typical inputs: path of an .npz, arrays of shape (samples, …), or `Samples`.
@@ -307,6 +312,7 @@ def compile(  # noqa: A001  the library's verb
     artifact = backend.emit(program, emit)
     recorded = dataclasses.replace(
         options,
+        name=name,
         input_ranges=tuple(reference.input_ranges[n] for n in reference.inputs),
         passes=_as_text(options.passes),
         min_agreement=1.0,
@@ -338,11 +344,6 @@ def compile(  # noqa: A001  the library's verb
         profile=None if samples is None else _profile(graph, program, spread_out(samples, PROFILED_SAMPLES)),
     )
     return _with_forecast(artifact)
-
-
-def recorded_activity(manifest: Mapping[str, Any]) -> dict[str, str]:
-    """Return what a manifest says of how often the inputs of layers are not zero: `activity` for `compile`."""
-    return {layer["layer"]: layer["live"] for layer in manifest["plan"] if "live" in layer}
 
 
 def build(artifact: Artifact, toolchain: Toolchain) -> Artifact:
@@ -498,6 +499,8 @@ class _Renumbered:
 
 
 def _load(model: Any, example_input: Any) -> OnnxModel:
+    if isinstance(model, OnnxModel):
+        return model
     if hasattr(model, "state_dict"):
         from ml2sc.frontend.torch_export import export_torch
 
@@ -624,6 +627,7 @@ def _manifest(
         "precision": precision,
         "options": dataclasses.asdict(options) | {"precision": precision},
         "model_hash": f"0x{source.hash.hex()}",
+        "model_hash_version": model_hash.VERSION,
         "element_bytes": program.input.width,
         "input_elements": program.input.count,
         "inputs": [_tensor_facts(graph.tensor(n)) | {"range": list(graph.input_ranges[n])} for n in graph.inputs],

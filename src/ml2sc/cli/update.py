@@ -101,7 +101,7 @@ def _owners(arguments: argparse.Namespace) -> _Owners:
 def _update(
     old: Artifact, new: Artifact, chain: RpcChain, address: str, state: UpdateState, arguments: argparse.Namespace
 ) -> None:
-    from ml2sc.folder import write_folder
+    from ml2sc.folder import require_room, write_folder
     from ml2sc.runtime.contract import Contract
     from ml2sc.runtime.deploy import rehearse_update
     from ml2sc.runtime.journal import DEPLOYMENT
@@ -131,6 +131,7 @@ def _update(
         sending.show(plan)
         return
     folder = Path(arguments.output or f"{directory.resolve()}-{short}")
+    require_room(new, folder)
     result: dict[str, Any] = {"name": new.name, "address": address, "chain": chain.name, "changes": changes, "sent": 0}
     with ExitStack() as stack:
         journal = None
