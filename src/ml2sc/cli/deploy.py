@@ -82,19 +82,21 @@ def _rehearse(artifact: Artifact, arguments: argparse.Namespace) -> None:
 
 
 def _deploy(artifact: Artifact, sending: Sending) -> None:
+    from ml2sc.runtime.chain import CREATE2_PROXY
     from ml2sc.runtime.deploy import CONTRACT, deployment_plan, has_create2_proxy, parse_salt
     from ml2sc.runtime.prove import prove
-    from ml2sc.runtime.transactions import CREATE2_PROXY
 
     arguments, chain = sending.arguments, sending.chain
-    if arguments.create2 is not None and not has_create2_proxy(chain):
+    has_proxy = has_create2_proxy(chain)
+    if arguments.create2 is not None and not has_proxy:
         raise UsageError(
             f"chain {chain.rpc.chain_id} lacks the deterministic-deployment proxy at {CREATE2_PROXY}",
             hint="deploy without --create2, or put github.com/Arachnid/deterministic-deployment-proxy there first",
         )
     owner = None if arguments.owner is None else checked_address(arguments.owner)
     salt = None if arguments.create2 is None else parse_salt(arguments.create2)
-    plan = deployment_plan(artifact, salt, sender=sending.signer.address, new_owner=owner)
+    sender = sending.signer.address
+    plan = deployment_plan(artifact, salt, sender=sender, new_owner=owner, has_proxy=has_proxy)
     if arguments.dry_run:
         sending.show(plan)
         return
