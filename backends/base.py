@@ -106,7 +106,8 @@ class Bytecode:
         how: How it was found ("given path", "PATH", "py-solc-x", "npm", "in process").
         warnings: What the compiler warned of.
         settings: Settings that were chosen while compiling; they belong into `compiler_input["settings"]`.
-        source: What was compiled, where the compiler's needs changed the artifact's source; else None.
+        edits: Lines of the source that the compiler's needs changed, old to new.
+        read: Whether it was read from a file, so that nobody knows whether a compiler made it.
     """
 
     creation: bytes
@@ -117,6 +118,7 @@ class Bytecode:
     warnings: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     edits: Mapping[str, str] = field(default_factory=dict)
+    read: bool = False
 
 
 def with_edits(artifact: Artifact, edits: Mapping[str, str]) -> Artifact:

@@ -152,6 +152,9 @@ class Chain(Protocol):
     def code(self, address: str) -> bytes:
         """Return the runtime code at an address; empty if there is none."""
 
+    def next_time(self) -> int:
+        """Return the time that the next transaction may have, in seconds since 1970."""
+
 
 def intrinsic_gas(data: bytes, *, create: bool) -> tuple[int, int]:
     """Return a transaction's intrinsic gas and the floor its calldata sets (EIP-7623), both with the 21,000.
@@ -196,6 +199,9 @@ class _LocalChain(ABC):
     @abstractmethod
     def code(self, address: str) -> bytes:
         """Return the runtime code at an address; empty if there is none."""
+
+    def next_time(self) -> int:
+        return self.time
 
     @abstractmethod
     def _run(self, to: str | None, data: bytes, gas: int, *, commit: bool, code: bytes | None = None) -> _Outcome:

@@ -95,6 +95,10 @@ class RpcChain:
         """Return the last block's time, in seconds since 1970."""
         return int(self.rpc.request("eth_getBlockByNumber", "latest", False)["timestamp"], 16)
 
+    def next_time(self) -> int:
+        # a chain that makes blocks on demand only may have had none for long
+        return max(self.timestamp(), int(time.time()))
+
     def code(self, address: str) -> bytes:
         return from_hex(self.rpc.request("eth_getCode", address, "latest"))
 

@@ -235,4 +235,5 @@ def _bytecode(
     except ValueError as error:
         raise ArtifactError(f"{folder / name}.bin is not hexadecimal", hint=_OTHER_VERSION) from error
     # The runtime code is what the creation code returns on a chain: nothing that could be read here.
-    return Bytecode(creation, b"", artifact.abi, str(compiler.get("compiler", "")), str(compiler.get("found", "")))
+    made_by, found = str(compiler.get("compiler", "")), str(compiler.get("found", ""))
+    return Bytecode(creation, b"", artifact.abi, made_by, found, read=True)

@@ -22,7 +22,7 @@ import ml2sc
 from ml2sc.backends.interface import data_contract_init
 from ml2sc.cli import check, compile, deploy  # noqa: A004
 from ml2sc.errors import CheckError
-from ml2sc.runtime.chain import CREATE2_PROXY, EmbeddedChain
+from ml2sc.runtime.chain import CREATE2_PROXY, PROXY_CODE, EmbeddedChain
 from ml2sc.runtime.deploy import code_init, data_contract, deployment_plan
 from ml2sc.runtime.node import RpcChain, anvil, to_hex
 from ml2sc.runtime.prove import prove
@@ -142,9 +142,7 @@ def test_who_has_only_the_model(
 
 @pytest.mark.parametrize("artifact", ["vyper"], indirect=True)
 @pytest.mark.parametrize("lie", ["code", "no code", "weights"])
-def test_node_that_lies(
-    node: str, artifact: ml2sc.Artifact, tmp_path: Path, capsys: pytest.CaptureFixture[str], lie: str
-) -> None:
+def test_node_that_lies(artifact: ml2sc.Artifact, tmp_path: Path, capsys: pytest.CaptureFixture[str], lie: str) -> None:
     """After the last transaction code and weights are read back: what differs fails the deployment, and is named."""
     ml2sc.write_folder(artifact, tmp_path)
     asked: list[str] = []
@@ -154,6 +152,8 @@ def test_node_that_lies(
         if method != "eth_getCode":
             return answer
         told = json.loads(answer)
+        if told["result"] in ("0x", to_hex(PROXY_CODE)):  # it lies of what was deployed
+            return answer
         asked.append(told["result"])
         if lie == "no code":
             told["result"] = "0x"
@@ -162,7 +162,7 @@ def test_node_that_lies(
             told["result"] = code[:middle] + ("1" if code[middle] == "0" else "0") + code[middle + 1 :]
         return json.dumps(told).encode()
 
-    with proxy(node) as lying:
+    with anvil() as url, proxy(url) as lying:
         lying.hook = hook
         arguments = [str(tmp_path), "--chain", lying.url, "--unlocked", "--yes"]
         status = deploy.main(arguments)
