@@ -76,7 +76,7 @@ def _rehearse(artifact: Artifact, bytecode: Comparison, arguments: argparse.Name
     from ml2sc.runtime.prove import prove
 
     if arguments.create2 is not None:
-        raise UsageError("the embedded chain has no CREATE2 proxy", hint="try '--chain anvil'")
+        raise UsageError("a rehearsal on the embedded chain takes no salt", hint="try '--chain anvil'")
     with open_chain(arguments.chain) as chain:
         deployment = deploy(artifact, chain)
         proof = prove(artifact, chain, deployment.address)
