@@ -76,6 +76,8 @@ class Toolchain:
 
     def __init__(self, solc: str | None = None, cache: CompilerCache | None = None, *, downloads: bool = True) -> None:
         self._given = solc or os.environ.get("ML2SC_SOLC")
+        # who compares says itself what with
+        self._level = logging.INFO if downloads else logging.DEBUG
         self._routes = _ROUTES if downloads else tuple(route for route in _ROUTES if route[0] not in _DOWNLOADS)
         self._found: _Solc | None = None
         self._cache = cache or CompilerCache.default()
@@ -91,7 +93,8 @@ class Toolchain:
         """
         if self._found is None:
             self._found = _find_solc(self._given, self._routes)
-            logger.info("using solc %s (%s: %s)", self._found.version, self._found.how, " ".join(self._found.command))
+            command = " ".join(self._found.command)
+            logger.log(self._level, "using solc %s (%s: %s)", self._found.version, self._found.how, command)
         solc, question = self._found, json.dumps(standard_input)
         compiler = Compiler("solc", solc.version, solc.program)
         output = self._cache.answer(compiler, question, lambda: self._ask_solc(solc, question))
