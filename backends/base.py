@@ -114,6 +114,7 @@ class Bytecode:
         warnings: What the compiler warned of.
         settings: Settings that were chosen while compiling; they belong into `compiler_input["settings"]`.
         edits: Lines of the source that the compiler's needs changed, and what they are now.
+        read: Whether it was read from a file, so that nobody knows whether a compiler made it.
     """
 
     creation: bytes
@@ -124,6 +125,7 @@ class Bytecode:
     warnings: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     edits: Mapping[str, str] = field(default_factory=dict)
+    read: bool = False
 
 
 def with_edits(artifact: Artifact, edits: Mapping[str, str]) -> Artifact:

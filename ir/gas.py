@@ -221,8 +221,8 @@ class Costs:
     """What goes with the reading of a slot: its number, the masking of an address, and where that is written to."""
     constructor = 60
     """Gas of the constructor besides copying the code."""
-    constructor_account = COLD_ACCOUNT + 380
-    """Decoding the address of a data contract, its EXTCODEHASH, and writing the address into the code."""
+    constructor_account = COLD_ACCOUNT + 340
+    """Hashing to the address of a data contract, its EXTCODESIZE, and writing the address into the code."""
     constructor_owner = 23_870
     """The same of an updatable contract's owner: a slot that is written first (22,100), an event."""
     stage_frame = 29_200

@@ -93,6 +93,10 @@ class RpcChain:
         """Return the last block's time, in seconds since 1970."""
         return self.rpc.block().timestamp
 
+    def next_time(self) -> int:
+        # a chain that makes blocks on demand only may have had none for long
+        return max(self.timestamp(), int(time.time()))
+
     def code(self, address: str) -> bytes:
         return self.rpc.code(address)
 

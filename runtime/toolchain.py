@@ -71,10 +71,14 @@ class Toolchain:
     Args:
         solc: Path or name of the solc to use.
         cache: Their earlier answers; None: those that `ML2SC_CACHE` names, by default those in the user's cache folder.
+        downloads: Whether a solc may be downloaded where there is none.
     """
 
-    def __init__(self, solc: str | None = None, cache: CompilerCache | None = None) -> None:
+    def __init__(self, solc: str | None = None, cache: CompilerCache | None = None, *, downloads: bool = True) -> None:
         self._given = solc or os.environ.get("ML2SC_SOLC")
+        # who compares says itself what with
+        self._level = logging.INFO if downloads else logging.DEBUG
+        self._routes = _ROUTES if downloads else tuple(route for route in _ROUTES if route[0] not in _DOWNLOADS)
         self._found: _Solc | None = None
         self._cache = cache or CompilerCache.default()
 
@@ -88,8 +92,9 @@ class Toolchain:
             ToolchainError: there is no solc, or it could not run. Errors in the source are in `output["errors"]`.
         """
         if self._found is None:
-            self._found = _find_solc(self._given)
-            logger.info("using solc %s (%s: %s)", self._found.version, self._found.how, " ".join(self._found.command))
+            self._found = _find_solc(self._given, self._routes)
+            command = " ".join(self._found.command)
+            logger.log(self._level, "using solc %s (%s: %s)", self._found.version, self._found.how, command)
         solc, question = self._found, json.dumps(standard_input)
         compiler = Compiler("solc", solc.version, solc.program)
         output = self._cache.answer(compiler, question, lambda: self._ask_solc(solc, question))
@@ -140,7 +145,7 @@ class _UnavailableError(Exception):
     """A way to solc that does not work, with the reason."""
 
 
-def _find_solc(given: str | None) -> _Solc:
+def _find_solc(given: str | None, routes: _Routes) -> _Solc:
     if given is not None:
         # Who names a compiler wants that one: a silent substitute would compile something else.
         try:
@@ -148,7 +153,7 @@ def _find_solc(given: str | None) -> _Solc:
         except _UnavailableError as error:
             raise ToolchainError(f"the solc given cannot be used: {error}", hint=_VERSION_HINT) from error
     tried: list[str] = []
-    for name, candidates in _ROUTES:
+    for name, candidates in routes:
         try:
             for make in candidates():
                 try:
@@ -167,6 +172,7 @@ def _find_solc(given: str | None) -> _Solc:
 _VERSION_HINT = f"solc {'.'.join(map(str, MINIMUM_SOLC))} or later is needed"
 
 _Maker = Callable[[], _Solc]
+_Routes = tuple[tuple[str, Callable[[], Iterator[_Maker]]], ...]
 
 
 def _on_path() -> Iterator[_Maker]:
@@ -213,7 +219,8 @@ def _npm_install() -> Iterator[_Maker]:
     yield partial(_npm_package, node, cache / "node_modules")
 
 
-_ROUTES: tuple[tuple[str, Callable[[], Iterator[_Maker]]], ...] = (
+_DOWNLOADS = {"py-solc-x download", "npm install"}
+_ROUTES: _Routes = (
     ("PATH", _on_path),
     ("py-solc-x", _solcx_installed),
     ("npm package", _npm_installed),

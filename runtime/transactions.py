@@ -28,7 +28,7 @@ from ml2sc.errors import ContractLimitError, FundsError, InternalError, JournalE
 from ml2sc.foreign import shown
 
 from .answers import Receipt, SentTransaction, amount
-from .chain import CODE_SIZE_LIMIT, INITCODE_SIZE_LIMIT, TX_GAS_LIMIT, Reverted
+from .chain import CODE_SIZE_LIMIT, CREATE2_PROXY, INITCODE_SIZE_LIMIT, TX_GAS_LIMIT, Reverted
 from .contract import decode_revert
 from .journal import Attempt, Entry, Journal
 from .node import to_hex
@@ -37,15 +37,6 @@ from .signed import SignedTransaction, read_signed
 from .signer import Signer
 
 logger = logging.getLogger(__name__)
-
-CREATE2_PROXY = "0x4e59b44847b379578588920cA78FbF26c0B4956C"
-"""The deterministic-deployment proxy, at the same address on every chain that has it: calldata is salt ++ init code."""
-
-PROXY_CODE = bytes.fromhex(
-    "7fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffe03601600081602082378035828234f58015156039578182fd5b"
-    "8082525050506014600cf3"
-)
-"""Its runtime code (https://github.com/Arachnid/deterministic-deployment-proxy)."""
 
 GWEI = 10**9
 
@@ -132,7 +123,7 @@ def create_address(sender: str, nonce: int) -> str:
     return str(get_create_address(to_checksum_address(sender), Nonce(nonce)))
 
 
-def create2(salt: bytes, init_code: bytes) -> Call:
+def create2(salt: bytes, init_code: bytes, factory: str = CREATE2_PROXY) -> Call:
     """Return the call that creates a contract at an address that depends on salt and init code only (EIP-1014).
 
     Its `msg.sender` is the proxy, not the account that pays.
@@ -140,9 +131,10 @@ def create2(salt: bytes, init_code: bytes) -> Call:
     Args:
         salt: 32 bytes.
         init_code: Creation code and constructor arguments.
+        factory: The proxy, or another contract of its code.
     """
-    preimage = b"\xff" + to_canonical_address(CREATE2_PROXY) + salt + keccak(init_code)
-    return Call(CREATE2_PROXY, salt + init_code, to_checksum_address(keccak(preimage)[12:]))
+    preimage = b"\xff" + to_canonical_address(factory) + salt + keccak(init_code)
+    return Call(factory, salt + init_code, to_checksum_address(keccak(preimage)[12:]))
 
 
 # -- what it costs -----------------------------------------------------------------------------------------------------

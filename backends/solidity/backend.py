@@ -13,7 +13,7 @@ from ml2sc.errors import InternalError, ToolchainError
 from ml2sc.ir.program import CopySegment, Program, Section, Storage, walk
 
 from ..base import BACKENDS, DATA_CONTRACT_LIMIT, Artifact, Bytecode, EmitOptions, Toolchain, with_edits, with_settings
-from ..interface import ERRORS, chunk_runs, contract_abi, keccak, stated_place, storage_place
+from ..interface import ERRORS, chunk_runs, contract_abi, data_contract_init, keccak, stated_place, storage_place
 from .gas import SolidityCosts
 from .memory import ADDRESSES, INPUT, MemoryMap, address, memory_map
 from .printer import Printer
@@ -252,7 +252,7 @@ class _Frame:
     def _data_contract(self, index: int, data: bytes) -> dict[str, object]:
         return {
             "length": f"{len(data):,}",
-            "codehash": f"0x{keccak(bytes(1) + data).hex()}",
+            "init_hash": f"0x{keccak(data_contract_init(data)).hex()}",
             "table": address(self.memory.offsets[ADDRESSES] + 32 * index),
         }
 
@@ -294,7 +294,7 @@ def _wrapped(tag: str, text: str) -> list[str]:
 
 
 _FRAME = (
-    *("_predict", "_classify", "_allocate", "_unpack", "_quantize", "_weightsTable", "_requireWeights"),
+    *("_predict", "_classify", "_allocate", "_unpack", "_quantize", "_weightsTable", "_dataContract"),
     *("_active", "_previous", "_staged", "_history", "_stage", "_activate", "_chunkLength", "_checked", "_hash"),
     "_modelHash",
 )

@@ -69,7 +69,7 @@ class VyperCosts(Costs):
     frame_venom = 160
     """What venom saves of that: lengths and places stay on the stack."""
     constructor = 20
-    constructor_account = COLD_ACCOUNT + 150
+    constructor_account = COLD_ACCOUNT + 370
     constructor_owner = 23_090
     stage_frame = 28_780
     first_activation, another_chunk = 28_700, 47_750

@@ -325,4 +325,5 @@ def _bytecode(folder: Path, contents: Mapping[str, bytes], artifact: Artifact, m
     if contents[file] != _hexadecimal(creation):
         raise ArtifactError(f"{folder / file} is not written as ml2sc writes it", hint=OTHER_VERSION)
     # The runtime code is what the creation code returns on a chain: nothing that could be read here.
-    return Bytecode(creation, b"", artifact.abi, manifest.toolchain.compiler, manifest.toolchain.found)
+    notes = manifest.toolchain
+    return Bytecode(creation, b"", artifact.abi, notes.compiler, notes.found, read=True)

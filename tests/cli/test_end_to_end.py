@@ -215,6 +215,10 @@ def test_contract_that_is_wrong(
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["files"]["Digits.bin"] = hashlib.sha256(code).hexdigest()
     (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert "Digits.bin is not what solc" in check_folder(folder, "--samples", samples).err
+    # said to be another compiler's it cannot be compared, but it answers as it does
+    manifest["toolchain"]["compiler"] = "solc 0.8.24+commit.00000000"
+    (folder / "manifest.json").write_text(json.dumps(manifest))
     result = check_folder(folder, "--samples", samples)
     assert result.status == 4
     assert result.out.startswith("Digits (solidity, int8): FAILED\n")

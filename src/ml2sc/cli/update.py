@@ -14,6 +14,7 @@ from ml2sc.errors import UsageError
 from ml2sc.jsontext import json_text
 
 from .common import checked_address, heading, make_parser, noted, run, table
+from .comparing import SOLC_HELP, compare_folder
 from .sending import Sending, add_payment_options, open_node, said_sent, totals
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--samples", metavar="data.npz", help="show what changes on these inputs x, labels y")
     add("-o", dest="output", metavar="NEWDIR", help="folder for the new model's artifact (default: DIR-HASH)")
     add("--journal", metavar="FILE", help="where the progress is kept (default: DIR/update-HASH.json)")
+    add("--solc", metavar="PATH", help=SOLC_HELP)
     add("--json", action="store_true", help="print the result as JSON")
     add_payment_options(parser)
     return parser
@@ -71,6 +73,7 @@ def _run(arguments: argparse.Namespace) -> None:
     if "://" not in arguments.chain:
         raise UsageError("an update needs a node's URL", hint="for instance --chain http://127.0.0.1:8545")
     address = None if arguments.address is None else checked_address(arguments.address)
+    bytecode = compare_folder(artifact, arguments)
     new = None if arguments.model is None else update(artifact, arguments.model)
     chain = open_node(arguments.chain, arguments)
     if address is None:
@@ -79,10 +82,19 @@ def _run(arguments: argparse.Namespace) -> None:
         raise UsageError("which contract?", hint="give its --address")
     state = prove(artifact, chain, address, weights=False).update
     assert state is not None
+    if not arguments.quiet:
+        _print_state(state)
+    result = {"name": artifact.name, "address": address, "chain": chain.name, "bytecode": vars(bytecode)}
     if new is not None:
-        _update(artifact, new, chain, address, state, arguments)
+        _update(artifact, new, chain, result, state, arguments)
         return
-    _call(artifact, chain, address, state, arguments, _owners(arguments))
+    _call(artifact, chain, result, state, arguments, _owners(arguments))
+
+
+def _print_state(state: UpdateState) -> None:
+    print(heading("the contract now", sys.stderr), file=sys.stderr)
+    for name, text in state.rows():
+        print(f"  {name:<12} {text}", file=sys.stderr)
 
 
 class _Owners(NamedTuple):
@@ -99,7 +111,12 @@ def _owners(arguments: argparse.Namespace) -> _Owners:
 
 
 def _update(
-    old: Artifact, new: Artifact, chain: RpcChain, address: str, state: UpdateState, arguments: argparse.Namespace
+    old: Artifact,
+    new: Artifact,
+    chain: RpcChain,
+    result: dict[str, Any],
+    state: UpdateState,
+    arguments: argparse.Namespace,
 ) -> None:
     from ml2sc.folder import require_room, write_folder
     from ml2sc.runtime.contract import Contract
@@ -111,6 +128,7 @@ def _update(
 
     if not state.version:
         raise UsageError("the contract has no weights yet", hint="run ml2sc-deploy again: it goes on where it was")
+    address = str(result["address"])
     directory, short = Path(arguments.directory), str(new.manifest["weights_hash"])[2:10]
     path = Path(arguments.journal or directory / f"update-{short}.json")
     sending = Sending(arguments, chain, path, own=False)
@@ -132,14 +150,14 @@ def _update(
         return
     folder = Path(arguments.output or f"{directory.resolve()}-{short}")
     require_room(new, folder)
-    result: dict[str, Any] = {"name": new.name, "address": address, "chain": chain.name, "changes": changes, "sent": 0}
+    result = {**result, "name": new.name, "changes": changes, "sent": 0}
     with ExitStack() as stack:
         journal = None
         if not active or path.exists():
             journal = stack.enter_context(sending.journal(plan))
             if state.timelock and not active:
                 sending.carry_out(plan, journal, until=Plan(plan.identity, plan.steps[:-1], plan.abi))
-                ready = read_state(Contract(chain, address, new.abi), len(new.data)).ready_at
+                ready = read_state(Contract(chain, address, new.abi), [len(data) for data in new.data]).ready_at
                 if chain.timestamp() < ready:
                     _print_staged({**result, **totals(journal), "ready_at": ready}, arguments)
                     return
@@ -209,18 +227,22 @@ def _print_result(result: dict[str, Any], proof: Proof, arguments: argparse.Name
     rows = [
         ("chain", result["chain"]),
         ("address", proof.address),
-        ("weights", proof.update.summary),
-        ("hash", proof.update.weights_hash),
+        *proof.update.rows(),
         *([("gas", f"{result['gas']:,}"), ("paid", ether(result["fee"]))] if "gas" in result else []),
         ("compared", proof.summary),
         ("sent", said_sent(result["sent"])),
         *([("folder", result["folder"])] if "folder" in result else []),
     ]
-    print("\n".join([heading(f"{result['name']}: done", sys.stdout), *(f"  {k:<10} {v}" for k, v in rows)]))
+    print("\n".join([heading(f"{result['name']}: done", sys.stdout), *(f"  {k:<12} {v}" for k, v in rows)]))
 
 
 def _call(
-    artifact: Artifact, chain: RpcChain, address: str, state: UpdateState, arguments: argparse.Namespace, call: _Owners
+    artifact: Artifact,
+    chain: RpcChain,
+    result: dict[str, Any],
+    state: UpdateState,
+    arguments: argparse.Namespace,
+    call: _Owners,
 ) -> None:
     """Send one of the owner's other transactions."""
     from ml2sc.runtime.prove import prove
@@ -230,6 +252,7 @@ def _call(
     sending = Sending(arguments, chain, path, own=False)
     if not path.exists():
         state.require_open(sending.signer.address, accepts=call.function == "acceptOwnership")
+    address = str(result["address"])
     plan = call_plan(artifact, address, call.function, *call.arguments)
     if arguments.dry_run:
         sending.show(plan)
@@ -238,8 +261,7 @@ def _call(
         sending.carry_out(plan, journal)
         proof = prove(artifact, chain, address, weights=False)
         path.unlink()  # it may come again: a second rollback is not the first one's continuation
-        result = {"name": artifact.name, "address": address, "chain": chain.name, **totals(journal)}
-        _print_result({**result, "proof": proof.to_json()}, proof, arguments)
+        _print_result({**result, **totals(journal), "proof": proof.to_json()}, proof, arguments)
 
 
 if __name__ == "__main__":
