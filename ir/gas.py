@@ -39,6 +39,7 @@ from .program import (
     WadInput,
     expressions,
     subexpressions,
+    summands,
     walk,
 )
 
@@ -422,7 +423,10 @@ class Costs:
 
     def apply(self, op: OpCode, args: tuple[Expr, ...]) -> float:
         """Return the gas of an operation and its operands."""
-        return op.gas + sum(self.expr(a) for a in args)
+        terms, rest = summands(Apply(op, args))
+        if not terms:
+            return op.gas + sum(self.expr(a) for a in args)
+        return op.gas * len(terms) + sum(self.expr(t) for t in terms) + self.expr(rest)
 
     def load_input(self, offset: Expr) -> float:
         """Return the gas of reading 32 bytes of the packed input."""
@@ -514,13 +518,19 @@ def _literal_bytes(value: int) -> int:
 
 
 def _expr_bytes(expr: Expr, sizes: Sizes) -> int:
-    match expr:
-        case Const(value):
-            return _literal_bytes(value)
-        case Var():
-            return sizes.variable
-        case Load(_, index) | LoadInput(index) | WadInput(index):
-            varies = 0 if isinstance(index, Const) else sizes.index + _expr_bytes(index, sizes)
-            return sizes.address + 1 + varies
-        case Apply(_, args):
-            return 1 + sum(_expr_bytes(a, sizes) for a in args)
+    total, parts = 0, [expr]
+    while parts:
+        match parts.pop():
+            case Const(value):
+                total += _literal_bytes(value)
+            case Var():
+                total += sizes.variable
+            case Load(_, index) | LoadInput(index) | WadInput(index):
+                total += sizes.address + 1
+                if not isinstance(index, Const):
+                    total += sizes.index
+                    parts.append(index)
+            case Apply(_, args):
+                total += 1
+                parts += args
+    return total

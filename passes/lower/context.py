@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ml2sc.errors import UnsupportedOperatorError
+from ml2sc.ir.flatten import flattened
 from ml2sc.ir.graph import Graph, Node
 from ml2sc.ir.program import (
     Block,
@@ -57,7 +58,7 @@ class DraftSection:
 
     def finish(self) -> Section:
         """Return it frozen."""
-        return Section(self.name, self.title, tuple(self.body), self.predict, self.classify, self.facts)
+        return Section(self.name, self.title, flattened(self.body), self.predict, self.classify, self.facts)
 
 
 class Lowering:
