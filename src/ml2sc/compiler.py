@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 
 from ml2sc.backends import BACKENDS, Artifact, EmitOptions, Toolchain, with_edits, with_settings
 from ml2sc.backends.base import costs_of
@@ -102,7 +103,7 @@ class Options:
         level: 0, 1 or 2: which passes run on the float graph.
         passes: These instead: a pipeline as text, in which `O2` stands for that level's passes, or the passes
             themselves. Passes that change the model (`Pass.changes_model`) come first.
-        name: Name of the contract; None: from the model's file.
+        name: Name of the contract; None: from the model's file, or the module's class.
         strict_input: Revert on an input out of range instead of saturating.
         updatable: The contract's owner may replace the weights by those of another model of the same architecture.
         headroom: With `updatable`, bits by which weights, and the sums they make, may be wider than this model's later.
@@ -498,13 +499,23 @@ class _Renumbered:
 
 
 def _load(model: Any, example_input: Any) -> OnnxModel:
-    if hasattr(model, "state_dict"):
-        from ml2sc.frontend.torch_export import export_torch
+    """Read or export a model; a module's contract is named after its class.
 
-        if example_input is None:
-            raise UsageError("a torch module needs an example_input to be exported")
-        return load_onnx(export_torch(model, example_input))
-    return load_onnx(model)
+    Raises:
+        UsageError: it is nothing of what a model may be.
+    """
+    if isinstance(model, str | os.PathLike | onnx.ModelProto):
+        return load_onnx(model)
+    if not hasattr(model, "state_dict"):
+        hint = "give the module that they are the weights of" if isinstance(model, Mapping) else None
+        kinds = "the path of an ONNX file, an onnx.ModelProto or a torch.nn.Module"
+        raise UsageError(f"a model is {kinds}, not a {type(model).__name__}", hint=hint)
+    from ml2sc.frontend.torch_export import export_torch
+
+    if example_input is None:
+        raise UsageError("a torch module needs an example_input to be exported")
+    exported = load_onnx(export_torch(model, example_input))
+    return dataclasses.replace(exported, name=contract_name(type(model).__name__))
 
 
 def _require_updatable(graph: Graph, quantize: Quantize | None) -> None:
