@@ -13,6 +13,8 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped,u
 
 from ml2sc.errors import ModelFormatError
 
+from .limits import check_claims
+
 
 @dataclass(frozen=True)
 class OnnxModel:
@@ -149,6 +151,7 @@ def _load_external(proto: onnx.ModelProto, path: Path) -> dict[str, bytes]:
     """Load external tensors into `proto` and return the files' bytes."""
     folder = path.parent.resolve()
     files: dict[str, bytes] = {}
+    claimed = 0
     for tensor in _external_tensors(proto):
         where = {entry.key: entry.value for entry in tensor.external_data}
         location = where.get("location", "")
@@ -171,6 +174,8 @@ def _load_external(proto: onnx.ModelProto, path: Path) -> dict[str, bytes]:
                 f"external data file {location!r} is truncated: {len(files[location])} bytes, {end} needed",
                 tensor=f"%{tensor.name}",
             )
+        claimed += end - offset
+        check_claims(claimed, tensor.name)
         tensor.raw_data = files[location][offset:end]
         tensor.data_location = onnx.TensorProto.DEFAULT
         del tensor.external_data[:]

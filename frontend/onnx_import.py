@@ -16,12 +16,14 @@ from onnx import TensorProto
 
 from ml2sc.errors import ModelFormatError, NonFiniteError, ShapeError, UnsupportedModelError, UnsupportedOperatorError
 from ml2sc.ir.graph import Graph, Tensor
+from ml2sc.ir.limits import check_shape
 from ml2sc.ir.ops import OPS
 from ml2sc.ir.ops.folding import FoldingOp
 from ml2sc.ir.shapes import remove_constant_nodes
 from ml2sc.ir.types import DType
 
 from .emitter import FLOATS, INTEGER_INPUTS, Emitter, OnnxNode, read_attribute, read_tensor
+from .limits import check_constants, check_nodes
 from .model_file import OnnxModel, load_onnx
 from .quantized import INSTEAD
 from .rules import RULES, emit_plain, written_softplus
@@ -56,6 +58,8 @@ def import_graph(model: OnnxModel) -> Graph:
         NonFiniteError: a weight is NaN or infinite.
         ModelFormatError: the model contradicts itself.
     """
+    check_nodes(model.proto)
+    check_constants(model.proto)
     proto = _inlined(model.proto)
     versions = _versions(proto)
     nodes = _live_nodes(proto.graph, versions)
@@ -277,6 +281,7 @@ def _add_inputs(emitter: Emitter, graph: onnx.GraphProto) -> None:
         if value.name in emitter.graph.tensors:
             raise ModelFormatError("two graph inputs have the same name", tensor=f"%{value.name}")
         shape, kind = _input_shape(value), value.type.tensor_type.elem_type
+        check_shape(shape, tensor=f"%{value.name}")
         if kind in INTEGER_INPUTS:
             emitter.add_integer_input(value.name, shape, kind)
         else:

@@ -44,6 +44,7 @@ from ml2sc.ir.forks import FORKS, Fork
 from ml2sc.ir.gas import Shares, estimate
 from ml2sc.ir.graph import Graph, Tensor
 from ml2sc.ir.interpret import Profile, profile
+from ml2sc.ir.limits import shown
 from ml2sc.ir.program import MODEL_HASH, Program, Segment, Storage
 from ml2sc.ir.shapes import infer_shapes, remove_constant_nodes
 from ml2sc.ir.types import Array, DType, FixedPoint
@@ -612,8 +613,8 @@ def _warn_of_smallness(graph: Graph, bound: float, largest: float | None, option
 
 
 def _description(graph: Graph) -> str:
-    inputs = ", ".join(f"{n!r} {list(graph.tensor(n).shape)}" for n in graph.inputs)
-    outputs = ", ".join(f"{n!r} {list(graph.tensor(n).shape)}" for n in graph.outputs)
+    inputs = ", ".join(f"{shown(n)!r} {list(graph.tensor(n).shape)}" for n in graph.inputs)
+    outputs = ", ".join(f"{shown(n)!r} {list(graph.tensor(n).shape)}" for n in graph.outputs)
     return f"Inference of an ONNX model: inputs {inputs}; outputs {outputs}."
 
 
