@@ -244,27 +244,12 @@ class Emitter:
         attrs: Mapping[str, AttrValue] | None,
     ) -> Node:
         made = (self.fresh("out"),) if outputs is None else tuple(outputs)
-        self._check_outputs(op_type, made)
         origin = () if self.node is None else (self.node.name,)
         name = None if self.node is None else self.node.name
         node = add_inferred(self.graph, op_type, slots, made, attrs, name=name, origin=origin)
         self._elements += sum(self.graph.tensor(output).size for output in node.outputs if output)
         check_total(self._elements, node=str(self.node or node))
         return node
-
-    def _check_outputs(self, op_type: str, outputs: tuple[str, ...]) -> None:
-        """Refuse more outputs than an operator of ONNX's can have: what they would be nobody knows.
-
-        Raises:
-            ModelFormatError: there are more.
-        """
-        if self.node is None or self.node.domain or not onnx.defs.has(op_type):
-            return
-        most = onnx.defs.get_schema(op_type).max_output
-        if len(outputs) > most:
-            raise ModelFormatError(
-                f"the node has {len(outputs)} outputs, but {op_type} makes at most {most}", node=str(self.node)
-            )
 
     def _carries(self, op_type: str, slots: tuple[str, ...]) -> bool:
         """Whether an operator only moves the elements of tensors in one format."""

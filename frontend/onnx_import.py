@@ -27,6 +27,7 @@ from .limits import check_constants, check_nodes
 from .model_file import OnnxModel, load_onnx
 from .quantized import INSTEAD
 from .rules import RULES, emit_plain, written_softplus
+from .schema import check_node
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ def import_graph(model: OnnxModel) -> Graph:
     _add_inputs(emitter, proto.graph)
     for node in nodes:
         emitter.node = node
+        check_node(node)
         RULES.get((node.domain, node.op_type), emit_plain)(emitter, node)
     emitter.node = None
     graph = emitter.graph
