@@ -479,12 +479,16 @@ def changed(body: Iterable[Statement]) -> set[str]:
 
 def code_bytes(program: Program, sizes: Sizes) -> int:
     """Estimate the bytes of a contract's code from its program alone."""
-    total = float(sizes.frame + (sizes.updates if program.updatable else 0))
-    for section in program.sections():
-        total += sizes.section
-        for statement in walk(section.body):
-            total += _statement_bytes(program, statement, sizes)
-    return round(total)
+    frame = sizes.frame + (sizes.updates if program.updatable else 0)
+    return round(float(frame + sum(section_bytes(program, sizes).values())))
+
+
+def section_bytes(program: Program, sizes: Sizes) -> dict[str, int]:
+    """Estimate the bytes of code of each section."""
+    return {
+        section.name: sizes.section + sum(_statement_bytes(program, s, sizes) for s in walk(section.body))
+        for section in program.sections()
+    }
 
 
 def _statement_bytes(program: Program, statement: Statement, sizes: Sizes) -> int:

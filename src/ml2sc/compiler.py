@@ -24,7 +24,6 @@ from ml2sc.backends.base import costs_of
 from ml2sc.backends.interface import weights_hash
 from ml2sc.calibration import Calibrated, choose_formats
 from ml2sc.errors import (
-    ContractLimitError,
     InternalError,
     RangeError,
     ToolchainError,
@@ -33,6 +32,7 @@ from ml2sc.errors import (
     UsageError,
 )
 from ml2sc.fidelity import assess
+from ml2sc.fitting import too_large
 from ml2sc.forecast import as_facts, forecast
 from ml2sc.frontend.data import Samples, as_samples
 from ml2sc.frontend.model_file import OnnxModel, contract_name, load_onnx
@@ -40,7 +40,7 @@ from ml2sc.frontend.onnx_import import import_graph
 from ml2sc.ir import wad
 from ml2sc.ir.analysis import evaluate_samples
 from ml2sc.ir.evaluate import evaluate_float
-from ml2sc.ir.forks import FORKS, Fork
+from ml2sc.ir.forks import FORKS
 from ml2sc.ir.gas import Shares, estimate
 from ml2sc.ir.graph import Graph, Tensor
 from ml2sc.ir.interpret import Profile, profile
@@ -79,10 +79,11 @@ _PRICED_SAMPLES = 8
 _PRICED_TARGET = "solidity"
 """Whose gas `auto` compares formats by, for any target: all of them compute the same integers."""
 
-HOPELESS = 3
-"""Code estimated at so many times the limit is not compiled: solc would take minutes."""
+HOPELESS = 2
+"""Code estimated at so many times the limit is not compiled: solc would take minutes, and estimates are 0.9 to 1.35
+times the truth."""
 OVER = 1.5
-"""Code estimated at so many times the limit is over it: estimates are 0.9 to 1.35 times the truth."""
+"""Code estimated at so many times the limit is over it where a compiler breaks off."""
 
 
 @dataclass(frozen=True)
@@ -367,15 +368,15 @@ def build(artifact: Artifact, toolchain: Toolchain) -> Artifact:
     estimated = forecast(artifact, fork).code_bytes
     about = f"the contract would have about {estimated:,}"
     if estimated > HOPELESS * fork.code_limit:
-        raise _too_large(about, fork)
+        raise too_large(artifact, about, fork)
     try:
         bytecode = BACKENDS.get(artifact.target).compile(artifact, toolchain)
     except ToolchainError as error:
         if estimated > OVER * fork.code_limit:  # compilers break off with errors of their own
-            raise _too_large(f"{error.message}\n{about}", fork) from error
+            raise too_large(artifact, f"{error.message}\n{about}", fork) from error
         raise
     if len(bytecode.runtime) > fork.code_limit:
-        raise _too_large(f"the contract has {len(bytecode.runtime):,}", fork)
+        raise too_large(artifact, f"the contract has {len(bytecode.runtime):,}", fork)
     if _signatures(bytecode.abi) != _signatures(artifact.abi):
         raise InternalError(f"{bytecode.compiler} reports another ABI than the backend")
     toolchain_facts: dict[str, Any] = {
@@ -394,13 +395,6 @@ def build(artifact: Artifact, toolchain: Toolchain) -> Artifact:
     compiler_input = with_settings(artifact.compiler_input, bytecode.settings)
     built = dataclasses.replace(artifact, bytecode=bytecode, manifest=manifest, compiler_input=compiler_input)
     return _with_forecast(built)
-
-
-def _too_large(has: str, fork: Fork) -> ContractLimitError:
-    return ContractLimitError(
-        f"{has} bytes of code; a chain accepts {fork.code_limit:,} (EIP-170)",
-        hint="put the weights in data contracts (--weights data), or choose a narrower --precision",
-    )
 
 
 def _with_forecast(artifact: Artifact) -> Artifact:

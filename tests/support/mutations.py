@@ -12,7 +12,22 @@ from google.protobuf.message import Message
 
 NUMBERS = (0, 1, -1, 2, 3, 7, 16, 63, 64, 70, 255, 1 << 15, 1 << 31, (1 << 31) - 1, -(1 << 31), 1 << 40, (1 << 63) - 1)
 FLOATS = (0.0, -0.0, 1.0, -1.0, 1e-45, 1e38, -3.4e38, float("inf"), float("-inf"), float("nan"))
-TEXTS = ("", "x", "y", "Gemm", "Relu", "Reshape", "Slice", "Expand", "Range", "If", "ai.onnx.ml", "a\0b", "n" * 5000, "\u202e")
+TEXTS = (
+    "",
+    "x",
+    "y",
+    "Gemm",
+    "Relu",
+    "Reshape",
+    "Slice",
+    "Expand",
+    "Range",
+    "If",
+    "ai.onnx.ml",
+    "a\0b",
+    "n" * 5000,
+    "\u202e",
+)
 BYTES = (b"", b"\0", b"\xff" * 7, b"\0" * 64, bytes(range(256)))
 
 

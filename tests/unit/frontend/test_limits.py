@@ -69,7 +69,9 @@ def function(name: str, *body: str) -> FunctionProto:
         node(callee, [a], [b], domain="" if callee == "Relu" else "f")
         for callee, a, b in zip(body, ["a", *steps], [*steps, "b"], strict=True)
     ]
-    return helper.make_function("f", name, ["a"], ["b"], nodes, [helper.make_opsetid(d, v) for d, v in (("", 17), ("f", 1))])
+    return helper.make_function(
+        "f", name, ["a"], ["b"], nodes, [helper.make_opsetid(d, v) for d, v in (("", 17), ("f", 1))]
+    )
 
 
 def calling(*functions: FunctionProto) -> ModelProto:
@@ -198,7 +200,9 @@ def test_one_file_that_many_tensors_claim(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("target", ["solidity", "vyper"])
-@pytest.mark.parametrize("name", ["n" * 200_000, "no\0de", "a\n*/ } b", "\u202e\u2066"], ids=["long", "NUL", "lines", "bidi"])
+@pytest.mark.parametrize(
+    "name", ["n" * 200_000, "no\0de", "a\n*/ } b", "\u202e\u2066"], ids=["long", "NUL", "lines", "bidi"]
+)
 def test_names(target: str, name: str) -> None:
     """Names of any length and of any characters: what stands in the source is short, printable and on its line."""
     nodes = [node("Gemm", [name, f"{name}w"], [f"{name}y"], name=name)]
