@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import Any
 
@@ -22,7 +23,7 @@ PRAGUE = FORKS["prague"]
 def network(*sizes: int) -> onnx.ModelProto:
     rng = np.random.default_rng(0)
     nodes, constants, last = [], [], "x"
-    for number, shape in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for number, shape in enumerate(itertools.pairwise(sizes)):
         constants.append(onnx.numpy_helper.from_array(rng.normal(size=shape).astype(np.float32), f"w{number}"))
         nodes.append(helper.make_node("Gemm", [last, f"w{number}"], [f"h{number}"], name=f"layer{number}"))
         last = f"h{number}"
