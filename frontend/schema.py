@@ -51,7 +51,11 @@ def check_node(node: OnnxNode) -> None:
             if attribute.required:
                 _refuse(node, f"{node.op_type} lacks its attribute {name}")
         elif not _is_of(attribute.type, node.attrs[name]):
-            _refuse(node, f"attribute {name} of {node.op_type} is not of type {attribute.type.name}")
+            _refuse(node, f"attribute {name} of {node.op_type} is not of type {_type_name(attribute.type)}")
+
+
+def _type_name(type_: _AttrType) -> str:
+    return str(type_).rpartition(".")[2]
 
 
 def _span(least: int, most: int) -> str:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
+import onnx.reference
 
 from ml2sc.errors import ToolchainError, UnsupportedModelError, UsageError
 from ml2sc.ir.types import Array
