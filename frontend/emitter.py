@@ -12,7 +12,7 @@ from onnx import TensorProto, numpy_helper
 
 from ml2sc.errors import ModelFormatError, UnsupportedModelError
 from ml2sc.ir.graph import AttrValue, Graph, Node, Tensor
-from ml2sc.ir.limits import RANK, check_shape, check_total
+from ml2sc.ir.limits import RANK, check_shape, check_total, shown
 from ml2sc.ir.ops import OPS
 from ml2sc.ir.ops.folding import FoldingOp
 from ml2sc.ir.shapes import add_inferred
@@ -333,8 +333,15 @@ def rounded_to(data: Array, kind: int) -> Array:
 
 
 def read_attribute(attribute: onnx.AttributeProto) -> Any:
-    """Return an attribute as int, float, str, list of these, or an ONNX message."""
-    value = onnx.helper.get_attribute_value(attribute)
+    """Return an attribute as int, float, str, list of these, or an ONNX message.
+
+    Raises:
+        ModelFormatError: it has no type, or is a function's parameter that nobody gives.
+    """
+    try:
+        value = onnx.helper.get_attribute_value(attribute)
+    except ValueError as error:
+        raise ModelFormatError(f"attribute {shown(attribute.name)!r} cannot be read: {error}") from error
     if isinstance(value, bytes):
         return value.decode("utf-8", errors="replace")
     if isinstance(value, list | tuple) and value and isinstance(value[0], bytes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NoReturn
 
 import onnx
@@ -52,6 +53,14 @@ def check_node(node: OnnxNode) -> None:
                 _refuse(node, f"{node.op_type} lacks its attribute {name}")
         elif not _is_of(attribute.type, node.attrs[name]):
             _refuse(node, f"attribute {name} of {node.op_type} is not of type {_type_name(attribute.type)}")
+        elif not _is_finite(node, node.attrs[name]):
+            _refuse(node, f"attribute {name} of {node.op_type} is not finite")
+
+
+def _is_finite(node: OnnxNode, value: Any) -> bool:
+    """Return whether there is no NaN in an attribute, and no infinity but the ends of a Clip."""
+    numbers = [v for v in (value if isinstance(value, list) else [value]) if isinstance(v, float)]
+    return all(math.isfinite(v) or (node.op_type == "Clip" and math.isinf(v)) for v in numbers)
 
 
 def _type_name(type_: _AttrType) -> str:
