@@ -15,6 +15,8 @@ from ml2sc.errors import ModelFormatError
 from ml2sc.files import inner_name, read_file, read_inside
 from ml2sc.ir.model_hash import model_hash
 
+from .limits import check_claims
+
 LONGEST_NAME = 200
 """Characters of a contract's name: files are named after it."""
 
@@ -165,6 +167,7 @@ def _tensors_of_node(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:
 def _load_external(proto: onnx.ModelProto, read: Callable[[str], bytes]) -> dict[str, bytes]:
     """Load external tensors into `proto` and return the files' bytes."""
     files: dict[str, bytes] = {}
+    claimed = 0
     for tensor in _external_tensors(proto):
         where = {entry.key: entry.value for entry in tensor.external_data}
         location = where.get("location", "")
@@ -190,6 +193,8 @@ def _load_external(proto: onnx.ModelProto, read: Callable[[str], bytes]) -> dict
                 f"external data file {location!r:.100} is truncated: {len(files[file])} bytes, {end} needed",
                 tensor=f"%{tensor.name}",
             )
+        claimed += end - offset
+        check_claims(claimed, tensor.name)
         tensor.raw_data = files[file][offset:end]
         tensor.data_location = onnx.TensorProto.DEFAULT
         del tensor.external_data[:]

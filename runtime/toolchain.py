@@ -26,6 +26,7 @@ from filelock import FileLock
 from ml2sc.backends.base import CompilerRun
 from ml2sc.errors import ToolchainError
 
+from .children import die_with_parent
 from .compiler_cache import Compiler, CompilerCache, user_cache
 
 logger = logging.getLogger(__name__)
@@ -332,14 +333,42 @@ def _run(
             timeout=timeout,
             env={**os.environ, **(environment or {})},
             check=True,
+            preexec_fn=die_with_parent(),
         )
     except subprocess.TimeoutExpired as error:
         raise _UnavailableError(f"{Path(command[0]).name} took longer than {timeout:.0f} s") from error
     except subprocess.CalledProcessError as error:
-        lines = (error.stderr or error.stdout).strip().splitlines()
-        raise _UnavailableError(
-            f"{command[0]} ended with {error.returncode}: {lines[-1] if lines else 'no message'}"
-        ) from error
+        said = error.stderr or error.stdout
+        raise _UnavailableError(f"{command[0]} ended with {error.returncode}: {_cause(said)}{_cure(said)}") from error
     except OSError as error:
         raise _UnavailableError(f"{command[0]} does not start: {error.strerror}") from error
     return done.stdout
+
+
+_CERTIFICATE = (
+    "a proxy or virus scanner on the way signs with a certificate of its own: "
+    "name that with NODE_EXTRA_CA_CERTS=FILE.pem (npm) and REQUESTS_CA_BUNDLE=FILE.pem (py-solc-x)"
+)
+_CURES = {
+    r"SELF_SIGNED|UNABLE_TO_(?:GET_ISSUER|VERIFY)|CERT_|CERTIFICATE_VERIFY_FAILED": _CERTIFICATE,
+    r"E407|ProxyError|Proxy Authentication": "the proxy wants a name and a password: they go into HTTPS_PROXY",
+    r"ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|Max retries": "there is no way to the network: "
+    "set HTTPS_PROXY if one leads through a proxy",
+    r"EACCES|EPERM|EROFS|ENOSPC": "its folder cannot be written",
+}
+"""What to do about what npm and py-solc-x say."""
+
+
+def _cause(said: str) -> str:
+    """Return the line that tells why a program failed: npm ends with the name of its log, Python with the error."""
+    lines = [re.sub(r"^npm (?:ERR!|error)\s*", "", line).strip() for line in said.splitlines()]
+    lines = [line for line in lines if line and "complete log of this run" not in line and ".npm/_logs" not in line]
+    code = next((line.removeprefix("code ") for line in lines if re.fullmatch(r"code \w+", line)), None)
+    if code is None:
+        return lines[-1] if lines else "no message"
+    told = [line for line in lines if not re.match(r"(?:code|errno|syscall|path|network)\b", line)]
+    return f"{code}: {told[0]}" if told else code
+
+
+def _cure(said: str) -> str:
+    return next((f" ({cure})" for pattern, cure in _CURES.items() if re.search(pattern, said)), "")

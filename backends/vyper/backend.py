@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import cbor2
 
 from ml2sc.errors import ToolchainError
+from ml2sc.ir.flatten import flattened_program
 from ml2sc.ir.program import CopySegment, Program, Section, Storage, walk
 
 from ..base import BACKENDS, DATA_CONTRACT_LIMIT, Artifact, Bytecode, EmitOptions, Toolchain, with_settings
 from ..interface import ERRORS, chunk_runs, contract_abi, data_contract_init, keccak, stated_place, storage_place
 from .dataflow import Signature, signatures
 from .gas import VyperCosts
-from .printer import PACKED, WADS, Printer, packed_words, plain, raise_error
+from .printer import DEEPEST, PACKED, WADS, Printer, packed_words, plain, raise_error
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -45,7 +46,7 @@ class VyperBackend:
         ]
 
     def emit(self, program: Program, options: EmitOptions) -> Artifact:
-        source = _Frame(program, options).render()
+        source = _Frame(flattened_program(program, DEEPEST), options).render()
         source_name = f"{options.name}.vy"
         return Artifact(
             name=options.name,

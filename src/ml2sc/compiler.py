@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 
 from ml2sc.backends import BACKENDS, Artifact, EmitOptions, Toolchain, with_edits, with_settings
 from ml2sc.backends.base import costs_of
 from ml2sc.backends.interface import weights_hash
 from ml2sc.calibration import Calibrated, choose_formats
 from ml2sc.errors import (
-    ContractLimitError,
     InternalError,
     RangeError,
     ToolchainError,
@@ -32,6 +32,7 @@ from ml2sc.errors import (
     UsageError,
 )
 from ml2sc.fidelity import assess
+from ml2sc.fitting import too_large
 from ml2sc.forecast import as_facts, forecast
 from ml2sc.frontend.data import Samples, as_samples
 from ml2sc.frontend.model_file import OnnxModel, contract_name, load_onnx
@@ -39,10 +40,11 @@ from ml2sc.frontend.onnx_import import import_graph
 from ml2sc.ir import model_hash, wad
 from ml2sc.ir.analysis import evaluate_samples
 from ml2sc.ir.evaluate import evaluate_float
-from ml2sc.ir.forks import FORKS, Fork
+from ml2sc.ir.forks import FORKS
 from ml2sc.ir.gas import Shares, estimate
 from ml2sc.ir.graph import Graph, Tensor
 from ml2sc.ir.interpret import Profile, profile
+from ml2sc.ir.limits import shown
 from ml2sc.ir.program import MODEL_HASH, Program, Segment, Storage
 from ml2sc.ir.shapes import infer_shapes, remove_constant_nodes
 from ml2sc.ir.types import Array, DType, FixedPoint
@@ -79,10 +81,11 @@ _PRICED_SAMPLES = 8
 _PRICED_TARGET = "solidity"
 """Whose gas `auto` compares formats by, for any target: all of them compute the same integers."""
 
-HOPELESS = 3
-"""Code estimated at so many times the limit is not compiled: solc would take minutes."""
+HOPELESS = 2
+"""Code estimated at so many times the limit is not compiled: solc would take minutes, and estimates are 0.9 to 1.35
+times the truth."""
 OVER = 1.5
-"""Code estimated at so many times the limit is over it: estimates are 0.9 to 1.35 times the truth."""
+"""Code estimated at so many times the limit is over it where a compiler breaks off."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ class Options:
         level: 0, 1 or 2: which passes run on the float graph.
         passes: These instead: a pipeline as text, in which `O2` stands for that level's passes, or the passes
             themselves. Passes that change the model (`Pass.changes_model`) come first.
-        name: Name of the contract; None: from the model's file.
+        name: Name of the contract; None: from the model's file, or the module's class.
         strict_input: Revert on an input out of range instead of saturating.
         updatable: The contract's owner may replace the weights by those of another model of the same architecture.
         headroom: With `updatable`, bits by which weights, and the sums they make, may be wider than this model's later.
@@ -366,15 +369,15 @@ def build(artifact: Artifact, toolchain: Toolchain) -> Artifact:
     estimated = forecast(artifact, fork).code_bytes
     about = f"the contract would have about {estimated:,}"
     if estimated > HOPELESS * fork.code_limit:
-        raise _too_large(about, fork)
+        raise too_large(artifact, about, fork)
     try:
         bytecode = BACKENDS.get(artifact.target).compile(artifact, toolchain)
     except ToolchainError as error:
         if estimated > OVER * fork.code_limit:  # compilers break off with errors of their own
-            raise _too_large(f"{error.message}\n{about}", fork) from error
+            raise too_large(artifact, f"{error.message}\n{about}", fork) from error
         raise
     if len(bytecode.runtime) > fork.code_limit:
-        raise _too_large(f"the contract has {len(bytecode.runtime):,}", fork)
+        raise too_large(artifact, f"the contract has {len(bytecode.runtime):,}", fork)
     if _signatures(bytecode.abi) != _signatures(artifact.abi):
         raise InternalError(f"{bytecode.compiler} reports another ABI than the backend")
     toolchain_facts: dict[str, Any] = {
@@ -393,13 +396,6 @@ def build(artifact: Artifact, toolchain: Toolchain) -> Artifact:
     compiler_input = with_settings(artifact.compiler_input, bytecode.settings)
     built = dataclasses.replace(artifact, bytecode=bytecode, manifest=manifest, compiler_input=compiler_input)
     return _with_forecast(built)
-
-
-def _too_large(has: str, fork: Fork) -> ContractLimitError:
-    return ContractLimitError(
-        f"{has} bytes of code; a chain accepts {fork.code_limit:,} (EIP-170)",
-        hint="put the weights in data contracts (--weights data), or choose a narrower --precision",
-    )
 
 
 def _with_forecast(artifact: Artifact) -> Artifact:
@@ -499,15 +495,25 @@ class _Renumbered:
 
 
 def _load(model: Any, example_input: Any) -> OnnxModel:
+    """Read or export a model; a module's contract is named after its class.
+
+    Raises:
+        UsageError: it is nothing of what a model may be.
+    """
     if isinstance(model, OnnxModel):
         return model
-    if hasattr(model, "state_dict"):
-        from ml2sc.frontend.torch_export import export_torch
+    if isinstance(model, str | os.PathLike | onnx.ModelProto):
+        return load_onnx(model)
+    if not hasattr(model, "state_dict"):
+        hint = "give the module that they are the weights of" if isinstance(model, Mapping) else None
+        kinds = "the path of an ONNX file, an onnx.ModelProto or a torch.nn.Module"
+        raise UsageError(f"a model is {kinds}, not a {type(model).__name__}", hint=hint)
+    from ml2sc.frontend.torch_export import export_torch
 
-        if example_input is None:
-            raise UsageError("a torch module needs an example_input to be exported")
-        return load_onnx(export_torch(model, example_input))
-    return load_onnx(model)
+    if example_input is None:
+        raise UsageError("a torch module needs an example_input to be exported")
+    exported = load_onnx(export_torch(model, example_input))
+    return dataclasses.replace(exported, name=contract_name(type(model).__name__))
 
 
 def _require_updatable(graph: Graph, quantize: Quantize | None) -> None:
@@ -604,8 +610,8 @@ def _warn_of_smallness(graph: Graph, bound: float, largest: float | None, option
 
 
 def _description(graph: Graph) -> str:
-    inputs = ", ".join(f"{n!r} {list(graph.tensor(n).shape)}" for n in graph.inputs)
-    outputs = ", ".join(f"{n!r} {list(graph.tensor(n).shape)}" for n in graph.outputs)
+    inputs = ", ".join(f"{shown(n)!r} {list(graph.tensor(n).shape)}" for n in graph.inputs)
+    outputs = ", ".join(f"{shown(n)!r} {list(graph.tensor(n).shape)}" for n in graph.outputs)
     return f"Inference of an ONNX model: inputs {inputs}; outputs {outputs}."
 
 

@@ -70,7 +70,7 @@ class Forecast:
         return "transaction" if self.worst <= self.fork.transaction_gas else "eth_call"
 
     def remedies(self, options: Mapping[str, Any], precision: str, *, in_code: bool) -> list[str]:
-        """Return the options of `ml2sc-compile` that would make it fit, the gentlest first.
+        """Return the options of `ml2sc-compile` that may make it fit, the gentlest first; none of them is tried.
 
         Args:
             options: Those it was compiled with.
@@ -239,7 +239,7 @@ def said(verdicts: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def _sentence(name: str, verdict: Mapping[str, Any]) -> str:
     if verdict["fits"] == "transaction":
         return "fits in one transaction"
-    remedies = "; it would with " + " or ".join(verdict["remedies"])
+    remedies = "; what may help, and was not tried: " + " or ".join(verdict["remedies"])
     if verdict["obstacles"]:
         return f"does not fit ({'; '.join(verdict['obstacles'])}){remedies}"
     worst, limit = verdict["worst"], FORKS[name].transaction_gas
