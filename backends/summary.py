@@ -163,7 +163,7 @@ def said(verdicts: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def _sentence(name: str, verdict: Mapping[str, Any]) -> str:
     if verdict["fits"] == "transaction":
         return "an inference fits in one transaction, each of those that deploy it, too"
-    remedies = "; it would with " + " or ".join(verdict["remedies"])
+    remedies = "; what may help, and was not tried: " + " or ".join(verdict["remedies"])
     if verdict["obstacles"]:
         return f"does not fit ({'; '.join(verdict['obstacles'])}){remedies}"
     worst, limit = verdict["worst"], FORKS[name].transaction_gas

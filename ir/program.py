@@ -558,13 +558,31 @@ def expressions(statement: Statement) -> Iterator[Expr]:
             pass
 
 
+def operands(expr: Expr) -> tuple[Expr, ...]:
+    """Return what an expression is directly made of."""
+    if isinstance(expr, Apply):
+        return expr.args
+    if isinstance(expr, Load | WadInput):
+        return (expr.index,)
+    return (expr.offset,) if isinstance(expr, LoadInput) else ()
+
+
+def summands(expr: Expr) -> tuple[list[Expr], Expr]:
+    """Return the terms of t0 + (t1 + (… + rest)) and the rest: sums are long, and walked without recursion."""
+    terms: list[Expr] = []
+    while isinstance(expr, Apply) and expr.op is OpCode.ADD:
+        terms.append(expr.args[0])
+        expr = expr.args[1]
+    return terms, expr
+
+
 def subexpressions(expr: Expr) -> Iterator[Expr]:
     """Iterate over an expression and all its parts, outer before inner, from left to right."""
     parts = [expr]
     while parts:
         part = parts.pop()
         yield part
-        if isinstance(part, Apply):
+        if isinstance(part, Apply):  # not by `operands`: this is the most walked of all paths
             parts += part.args[::-1]
         elif isinstance(part, Load | WadInput):
             parts.append(part.index)

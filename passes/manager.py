@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar, get_type_hints
 
 from ml2sc.errors import InternalError, Ml2scError, OutputError, PassError, PluginError, UsageError, VerifyError
+from ml2sc.files import inside, write_file
 from ml2sc.ir.graph import Graph
 from ml2sc.ir.printer import print_graph
 from ml2sc.ir.verify import verify
@@ -91,7 +92,7 @@ class DumpIr:
         name = "import" if pass_ is None else pass_.name
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / f"{step:03d}_{name}.ir").write_text(print_graph(graph), encoding="utf-8")
+            write_file(inside(self.folder, f"{step:03d}_{name}.ir"), print_graph(graph).encode())
         except OSError as error:
             raise OutputError(
                 f"cannot write the graphs into {self.folder}: {error.strerror or error}",

@@ -37,7 +37,8 @@ def _samples(report: Report) -> Iterator[Fact]:
     wad = "" if report.wad_samples == report.samples else f", the latter on {report.wad_samples:,}"
     word = "yes" if report.bit_exact else "no"
     yield "chain", report.chain
-    yield "samples", f"{report.samples:,}{' random' if report.random else ''}{outside}"
+    random = f" random, --seed {report.seed}" if report.random else ""
+    yield "samples", f"{report.samples:,}{random}{outside}"
     yield (
         "exact",
         f"{word}: {report.bit_exact_samples:,} of {report.samples:,} bit for bit (packed and WAD inputs{wad})",
@@ -111,12 +112,13 @@ def _bounds(report: Report) -> Iterator[Fact]:
 
 
 def _proof(report: Report) -> Iterator[Fact]:
+    if report.bytecode is not None:
+        yield "bytecode", report.bytecode.summary
     if report.proof is None:
         return
     yield "compared", report.proof.summary
     if report.proof.update is not None:
-        yield "weights", report.proof.update.summary
-        yield "weights hash", report.proof.update.weights_hash
+        yield from report.proof.update.rows()
 
 
 def _number(value: float | None) -> str:

@@ -7,6 +7,7 @@ import dataclasses
 from ml2sc.errors import UnsupportedModelError
 from ml2sc.ir.gas import Sizes, code_bytes
 from ml2sc.ir.graph import Graph, Tensor
+from ml2sc.ir.limits import shown
 from ml2sc.ir.program import (
     Expr,
     InputFormat,
@@ -142,7 +143,7 @@ def _input_note(tensor: Tensor, rescale: Rescale) -> str:
     half = f" + 2^{rescale.shift - 1}" if rescale.shift else ""
     quotient = f"floor((x * {rescale.multiplier:#x}{half}) / 2^{rescale.shift}){zero}"
     step = float(tensor.format.scale)
-    return f"Input {tensor.name!r}, real {lo:.6g} to {hi:.6g}, in steps of {step:.6g}: q = {quotient}."
+    return f"Input {shown(tensor.name)!r}, real {lo:.6g} to {hi:.6g}, in steps of {step:.6g}: q = {quotient}."
 
 
 def _quantize_input(context: Lowering, tensor: Tensor, rescale: Rescale, first: int, width: int) -> Statement:

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from ml2sc.errors import UnsupportedOperatorError
+from ml2sc.ir.flatten import flattened
 from ml2sc.ir.graph import Graph, Node
+from ml2sc.ir.limits import shown
 from ml2sc.ir.program import (
     Block,
     CopySegment,
@@ -57,7 +59,7 @@ class DraftSection:
 
     def finish(self) -> Section:
         """Return it frozen."""
-        return Section(self.name, self.title, tuple(self.body), self.predict, self.classify, self.facts)
+        return Section(self.name, self.title, flattened(self.body), self.predict, self.classify, self.facts)
 
 
 class Lowering:
@@ -134,7 +136,7 @@ class Lowering:
             data = self.graph.tensor(name).data
             assert data is not None
             words = [int(v) for v in data.ravel()]
-            draft = self.plain_section(f"constant_{name}", f"Constant {name!r}", predict=True, classify=True)
+            draft = self.plain_section(f"constant_{name}", f"Constant {shown(name)!r}", predict=True, classify=True)
             self.values[name] = Value.of(Scalars(self.table(draft, draft.name, words), len(words)))
 
     # -- values ----------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ so that what is added to test it has room. An element q in [lo, hi] is kept as u
 
 from __future__ import annotations
 
+from ml2sc.ir.limits import shown
 from ml2sc.ir.ops.base import op_of
 from ml2sc.ir.program import (
     Assign,
@@ -52,7 +53,7 @@ def in_range(context: Lowering, name: str, packed: Packed, interval: Interval) -
         interval: What each must lie in.
     """
     draft = context.plain_section(
-        f"input_{name}", f"Input {name!r}: {packed.count} values in {interval}", predict=True, classify=True
+        f"input_{name}", f"Input {shown(name)!r}: {packed.count} values in {interval}", predict=True, classify=True
     )
     lanes = 32 // packed.width
     readers = [use.node for use in context.graph.uses(name)]

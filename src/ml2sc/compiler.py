@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 
 from ml2sc.backends import BACKENDS, Artifact, EmitOptions, Toolchain, with_edits, with_settings
 from ml2sc.backends.base import costs_of
@@ -26,7 +27,6 @@ from ml2sc.backends.summary import verdict_of
 from ml2sc.calibration import Calibrated, choose_formats
 from ml2sc.errors import (
     CheckError,
-    ContractLimitError,
     InternalError,
     PoorResultWarning,
     RangeError,
@@ -38,18 +38,20 @@ from ml2sc.errors import (
     warn,
 )
 from ml2sc.fidelity import accuracy_on, assess
+from ml2sc.fitting import too_large
 from ml2sc.forecast import as_facts, forecast
 from ml2sc.frontend.data import Samples, as_samples
 from ml2sc.frontend.model_file import OnnxModel, contract_name, load_onnx
 from ml2sc.frontend.onnx_import import import_graph
 from ml2sc.frontend.sklearn_export import export_sklearn, is_estimator
-from ml2sc.ir import wad
+from ml2sc.ir import model_hash, wad
 from ml2sc.ir.analysis import evaluate_samples
 from ml2sc.ir.evaluate import evaluate_float
-from ml2sc.ir.forks import FORKS, Fork
+from ml2sc.ir.forks import FORKS
 from ml2sc.ir.gas import Shares, estimate
 from ml2sc.ir.graph import Graph, Tensor
 from ml2sc.ir.interpret import Profile, profile
+from ml2sc.ir.limits import shown
 from ml2sc.ir.program import MODEL_HASH, Program, Segment, Storage
 from ml2sc.ir.shapes import infer_shapes, remove_constant_nodes
 from ml2sc.ir.types import Array, DType, FixedPoint
@@ -75,6 +77,8 @@ ASSUMED_RANGE = (-65_536.0, 65_536.0)
 PROFILED_SAMPLES = 64
 """Samples of the calibration data that the gas prediction looks at."""
 
+MOST_CALLS = 10**15
+"""Inferences, or updates, that a deployment's cost is spread over."""
 MOST_HEADROOM = 64
 LONGEST_TIMELOCK = 10 * 366 * 24 * 3600
 """Seconds."""
@@ -87,10 +91,11 @@ _PRICED_SAMPLES = 8
 _PRICED_TARGET = "solidity"
 """Whose gas `auto` compares formats by, for any target: all of them compute the same integers."""
 
-HOPELESS = 3
-"""Code estimated at so many times the limit is not compiled: solc would take minutes."""
+HOPELESS = 2
+"""Code estimated at so many times the limit is not compiled: solc would take minutes, and estimates are 0.9 to 1.35
+times the truth."""
 OVER = 1.5
-"""Code estimated at so many times the limit is over it: estimates are 0.9 to 1.35 times the truth."""
+"""Code estimated at so many times the limit is over it where a compiler breaks off."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,7 @@ class Options:
         level: 0, 1 or 2: which passes run on the float graph.
         passes: These instead: a pipeline as text, in which `O2` stands for that level's passes, or the passes
             themselves. Passes that change the model (`Pass.changes_model`) come first.
-        name: Name of the contract; None: from the model's file.
+        name: Name of the contract; None: from the model's file, or the module's class.
         strict_input: Revert on an input out of range instead of saturating.
         updatable: The contract's owner may replace the weights by those of another model of the same architecture.
         headroom: With `updatable`, bits by which weights, and the sums they make, may be wider than this model's later.
@@ -166,16 +171,18 @@ class Options:
         for lo, hi in self.input_ranges:
             if not (float("-inf") < lo < hi < float("inf")):
                 raise UsageError(f"the input range {lo:g},{hi:g} is not a range: LO must be below HI, both finite")
-        if self.expected_calls is not None and self.expected_calls < 1:
-            raise UsageError(f"{self.expected_calls} expected calls: a model is called once or more")
-        if self.expected_updates is not None and self.expected_updates < 0:
-            raise UsageError(f"{self.expected_updates} expected updates: weights are replaced never or more often")
+        if self.expected_calls is not None and not 1 <= self.expected_calls <= MOST_CALLS:
+            raise UsageError(f"{self.expected_calls!s:.30} expected calls: a model is called 1 to {MOST_CALLS:,} times")
+        if self.expected_updates is not None and not 0 <= self.expected_updates <= MOST_CALLS:
+            raise UsageError(
+                f"{self.expected_updates!s:.30} expected updates: weights are replaced 0 to {MOST_CALLS:,} times"
+            )
         if self.updatable and self.weights == "code":
             raise UsageError("weights in the code cannot be updated", hint="leave --weights code or --updatable out")
         if not 0 <= self.headroom <= MOST_HEADROOM:
-            raise UsageError(f"a headroom of {self.headroom} bits: it is 0 to {MOST_HEADROOM}")
+            raise UsageError(f"a headroom of {self.headroom!s:.30} bits: it is 0 to {MOST_HEADROOM}")
         if not 0 <= self.timelock <= LONGEST_TIMELOCK:
-            raise UsageError(f"a timelock of {self.timelock:,} s: it is 0 to {LONGEST_TIMELOCK:,} (ten years)")
+            raise UsageError(f"a timelock of {self.timelock!s:.30} s: it is 0 to {LONGEST_TIMELOCK:,} (ten years)")
 
 
 def compile(  # noqa: A001  the library's verb
@@ -198,8 +205,8 @@ def compile(  # noqa: A001  the library's verb
     """Compile a model to a contract's source.
 
     Args:
-        model: Path of an ONNX file, an `onnx.ModelProto`, a fitted scikit-learn estimator, or a `torch.nn.Module` (then
-            with `example_input`).
+        model: Path of an ONNX file, an `onnx.ModelProto`, a fitted scikit-learn estimator, a `torch.nn.Module` (then
+            with `example_input`), or what `ml2sc.frontend.model_file` read.
         target: Backend; overrides `options`.
         precision: Number format; overrides `options`.
         calibration: Typical inputs: path of an .npz, arrays of shape (samples, …), or `Samples`.
@@ -222,7 +229,7 @@ def compile(  # noqa: A001  the library's verb
         Ml2scError: the model, the data or an option is not one that can be compiled.
         CheckError: fewer decisions are kept on the calibration data than `min_agreement`.
     """
-    with bar("compiling", "step", _STEPS) as shown:
+    with bar("compiling", "step", _STEPS) as following:
         return _compile(
             model,
             target,
@@ -235,8 +242,8 @@ def compile(  # noqa: A001  the library's verb
             deployed=deployed,
             dump_ir=dump_ir,
             explain=explain,
-            progress=progress or (lambda count: shown.say(f"choosing formats: {count} tried")),
-            step=shown.step,
+            progress=progress or (lambda count: following.say(f"choosing formats: {count} tried")),
+            step=following.step,
             runners_up=runners_up,
             **more,
         )
@@ -364,6 +371,7 @@ def _compile(
     artifact = backend.emit(program, emit)
     recorded = dataclasses.replace(
         options,
+        name=name,
         input_ranges=tuple(reference.input_ranges[n] for n in reference.inputs),
         passes=_as_text(options.passes),
         min_agreement=None,
@@ -421,11 +429,6 @@ def _judge(artifact: Artifact, options: Options) -> None:
         warn(f"{artifact.name} keeps its model poorly{figures}{f'; {advice}' if advice else ''}", PoorResultWarning)
 
 
-def recorded_activity(manifest: Mapping[str, Any]) -> dict[str, str]:
-    """Return what a manifest says of how often the inputs of layers are not zero: `activity` for `compile`."""
-    return {layer["layer"]: layer["live"] for layer in manifest["plan"] if "live" in layer}
-
-
 def build(artifact: Artifact, toolchain: Toolchain) -> Artifact:
     """Have an artifact's source compiled.
 
@@ -446,16 +449,16 @@ def build(artifact: Artifact, toolchain: Toolchain) -> Artifact:
     estimated = forecast(artifact, fork).code_bytes
     about = f"the contract would have about {estimated:,}"
     if estimated > HOPELESS * fork.code_limit:
-        raise _too_large(about, fork)
+        raise too_large(artifact, about, fork)
     try:
         with bar(f"{artifact.target} compiler at {artifact.source_name}"):
             bytecode = BACKENDS.get(artifact.target).compile(artifact, toolchain)
     except ToolchainError as error:
         if estimated > OVER * fork.code_limit:  # compilers break off with errors of their own
-            raise _too_large(f"{error.message}\n{about}", fork) from error
+            raise too_large(artifact, f"{error.message}\n{about}", fork) from error
         raise
     if len(bytecode.runtime) > fork.code_limit:
-        raise _too_large(f"the contract has {len(bytecode.runtime):,}", fork)
+        raise too_large(artifact, f"the contract has {len(bytecode.runtime):,}", fork)
     if _signatures(bytecode.abi) != _signatures(artifact.abi):
         raise InternalError(f"{bytecode.compiler} reports another ABI than the backend")
     toolchain_facts: dict[str, Any] = {
@@ -474,13 +477,6 @@ def build(artifact: Artifact, toolchain: Toolchain) -> Artifact:
     compiler_input = with_settings(artifact.compiler_input, bytecode.settings)
     built = dataclasses.replace(artifact, bytecode=bytecode, manifest=manifest, compiler_input=compiler_input)
     return _with_forecast(built)
-
-
-def _too_large(has: str, fork: Fork) -> ContractLimitError:
-    return ContractLimitError(
-        f"{has} bytes of code; a chain accepts {fork.code_limit:,} (EIP-170)",
-        hint="put the weights in data contracts (--weights data), or choose a narrower --precision",
-    )
 
 
 def _with_forecast(artifact: Artifact) -> Artifact:
@@ -580,15 +576,27 @@ class _Renumbered:
 
 
 def _load(model: Any, example_input: Any) -> OnnxModel:
-    if hasattr(model, "state_dict"):
-        from ml2sc.frontend.torch_export import export_torch
+    """Read or export a model; a module's contract is named after its class.
 
-        if example_input is None:
-            raise UsageError("a torch module needs an example_input to be exported")
-        return load_onnx(export_torch(model, example_input))
+    Raises:
+        UsageError: it is nothing of what a model may be.
+    """
+    if isinstance(model, OnnxModel):
+        return model
+    if isinstance(model, str | os.PathLike | onnx.ModelProto):
+        return load_onnx(model)
     if is_estimator(model):
         return load_onnx(export_sklearn(model))
-    return load_onnx(model)
+    if not hasattr(model, "state_dict"):
+        hint = "give the module that they are the weights of" if isinstance(model, Mapping) else None
+        kinds = "the path of an ONNX file, an onnx.ModelProto, a fitted scikit-learn estimator or a torch.nn.Module"
+        raise UsageError(f"a model is {kinds}, not a {type(model).__name__}", hint=hint)
+    from ml2sc.frontend.torch_export import export_torch
+
+    if example_input is None:
+        raise UsageError("a torch module needs an example_input to be exported")
+    exported = load_onnx(export_torch(model, example_input))
+    return dataclasses.replace(exported, name=contract_name(type(model).__name__))
 
 
 def _require_updatable(graph: Graph, quantize: Quantize | None) -> None:
@@ -687,8 +695,8 @@ def _warn_of_smallness(graph: Graph, bound: float, largest: float | None, option
 
 
 def _description(graph: Graph) -> str:
-    inputs = ", ".join(f"{n!r} {list(graph.tensor(n).shape)}" for n in graph.inputs)
-    outputs = ", ".join(f"{n!r} {list(graph.tensor(n).shape)}" for n in graph.outputs)
+    inputs = ", ".join(f"{shown(n)!r} {list(graph.tensor(n).shape)}" for n in graph.inputs)
+    outputs = ", ".join(f"{shown(n)!r} {list(graph.tensor(n).shape)}" for n in graph.outputs)
     return f"Inference of an ONNX model: inputs {inputs}; outputs {outputs}."
 
 
@@ -710,6 +718,7 @@ def _manifest(
         "precision": precision,
         "options": dataclasses.asdict(options) | {"precision": precision},
         "model_hash": f"0x{source.hash.hex()}",
+        "model_hash_version": model_hash.VERSION,
         "element_bytes": program.input.width,
         "input_elements": program.input.count,
         "inputs": [_tensor_facts(graph.tensor(n)) | {"range": list(graph.input_ranges[n])} for n in graph.inputs],

@@ -8,8 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
+from .foreign import shown
+
 _NAME_WIDTH = 18
 """Characters that a shortened name has at most."""
+_LONGEST = 10_000
+"""Characters of a text that may be anybody's: layers have the model's names, chains are called what nodes say."""
 _LINE = 120
 """Characters of a line."""
 
@@ -98,7 +102,7 @@ def short_names(names: Iterable[str]) -> Mapping[str, str]:
 
 def _fact(start: str, said: str) -> list[str]:
     """Return the lines of a fact, those after the first indented as far as it."""
-    lines = textwrap.wrap(said, _LINE - len(start), break_long_words=False, break_on_hyphens=False) or [""]
+    lines = textwrap.wrap(_shown(said), _LINE - len(start), break_long_words=False, break_on_hyphens=False) or [""]
     return [f"{start if not index else ' ' * len(start)}{line}" for index, line in enumerate(lines)]
 
 
@@ -110,7 +114,7 @@ def _cut(text: str) -> str:
 
 
 def _shown(cell: object) -> str:
-    return f"{cell:,}" if isinstance(cell, int) else str(cell)
+    return f"{cell:,}" if isinstance(cell, int) else shown(str(cell), _LONGEST)
 
 
 def _row(tag: str, cells: Sequence[object]) -> str:

@@ -97,8 +97,15 @@ def test_a_torch_module(monkeypatch: pytest.MonkeyPatch) -> None:
     module = torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.ReLU(), torch.nn.Linear(5, 3))
     artifact = ml2sc.compile(module, example_input=torch.zeros(1, 4), precision="int8", input_ranges=((-1.0, 1.0),))
     assert artifact.manifest["input_elements"] == 4
+    assert artifact.name == "Sequential", "named after its class"
     with pytest.raises(UsageError, match="example_input"):
         ml2sc.compile(module)
+
+
+@pytest.mark.parametrize("model", [{"weight": 1}, len, 7, b"onnx", None])
+def test_what_is_no_model(model: object) -> None:
+    with pytest.raises(UsageError, match=f"a model is the path of .*, not a {type(model).__name__}"):
+        ml2sc.compile(model, example_input=[[1.0]])
 
 
 def test_dump_ir(tmp_path: Path) -> None:

@@ -40,3 +40,10 @@ def test_a_sheet_as_text_and_as_html() -> None:
 def test_a_sheet_of_facts_only() -> None:
     assert Sheet("Title", facts=[("a", "1")]).text() == "Title\n  a  1"
     ET.fromstring(Sheet("Title").html())
+
+
+def test_what_strangers_say_does_no_harm() -> None:
+    sheet = Sheet("Title", header=["layer"], rows=[["\x1b[2Jfc\n"]], facts=[("chain", "node\x07 \x1b]0;x")])
+    text = sheet.text()
+    assert all(c.isprintable() or c == "\n" for c in text)
+    assert len(text.splitlines()) == 4

@@ -5,17 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ml2sc.errors import CheckError, UsageError
 from ml2sc.jsontext import json_text
 from ml2sc.verdict import LEAST
 
-from .common import add_prices, make_parser, prices_of, print_sheet, run
+from .common import add_prices, checked_address, make_parser, noted, prices_of, print_sheet, run
+from .comparing import SOLC_HELP
 
 if TYPE_CHECKING:
-    from ml2sc.backends.base import Artifact
     from ml2sc.runtime.workers import Workers
 
 
@@ -34,7 +33,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--samples", metavar="data.npz", help="inputs x of shape (samples, ...), labels y (default: random inputs)")
     add("--chain", default="embedded", metavar="CHAIN", help="embedded (default), anvil, or a node's URL")
     add("--address", metavar="0x...", help="prove what is at this address of a node's chain")
-    add("--solc", metavar="PATH", help="compile the source again with this solc and compare the bytecode too")
+    add("--seed", type=int, metavar="N", help="of the random inputs (default: another one each time; it is printed)")
+    add("--solc", metavar="PATH", help=SOLC_HELP)
     add(
         "--workers",
         type=int,
@@ -56,15 +56,25 @@ def _parser() -> argparse.ArgumentParser:
 def _run(arguments: argparse.Namespace) -> None:
     from ml2sc.folder import load_folder
     from ml2sc.runtime.check import check
-    from ml2sc.runtime.journal import noted_address
+    from ml2sc.runtime.rpc import Rpc
+    from ml2sc.runtime.toolchain import Toolchain
 
     prices, least = prices_of(arguments), _least(arguments)
-    artifact, address = load_folder(arguments.directory), arguments.address
+    # Looked at first: what is no address, a key for instance, is told to no node.
+    address = None if arguments.address is None else checked_address(arguments.address)
+    artifact = load_folder(arguments.directory)
     if address is None and "://" in arguments.chain:
-        address = noted_address(Path(arguments.directory))
-    if arguments.solc is not None and artifact.on_chain:
-        _compare_bytecode(artifact, arguments.solc)
-    report = check(artifact, arguments.samples, chain=arguments.chain, address=address, workers=_workers(arguments))
+        address = noted(arguments.directory, Rpc(arguments.chain))
+    toolchain = None if arguments.solc is None else Toolchain(arguments.solc)
+    report = check(
+        artifact,
+        arguments.samples,
+        chain=arguments.chain,
+        address=address,
+        toolchain=toolchain,
+        workers=_workers(arguments),
+        seed=arguments.seed,
+    )
     kept = report.kept.enough(least)
     if arguments.json:
         print(json_text({**report.to_json(), "min_agreement": least, "keeps_model": kept}))
@@ -110,21 +120,6 @@ def _workers(arguments: argparse.Namespace) -> Workers | int:
     from ml2sc.runtime.cluster import Cluster
 
     return Cluster(arguments.scheduler)
-
-
-def _compare_bytecode(artifact: Artifact, solc: str) -> None:
-    """Check that the folder's bytecode is what a compiler makes of its source.
-
-    Raises:
-        CheckError: it is not.
-    """
-    from ml2sc.backends.base import BACKENDS
-    from ml2sc.runtime.toolchain import Toolchain
-
-    again = BACKENDS.get(artifact.target).compile(artifact, Toolchain(solc))
-    if artifact.bytecode is None or again.creation != artifact.bytecode.creation:
-        made_by = "" if artifact.bytecode is None else f"; the folder's was made by {artifact.bytecode.compiler}"
-        raise CheckError(f"{artifact.name}.bin is not what {again.compiler} makes of {artifact.source_name}{made_by}")
 
 
 if __name__ == "__main__":

@@ -113,7 +113,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from ml2sc.backends.summary import sheet_of
     from ml2sc.compiler import Options, build
     from ml2sc.compiler import compile as compile_model
-    from ml2sc.folder import write_folder
+    from ml2sc.folder import require_room, write_folder
     from ml2sc.runtime.compiler_cache import CompilerCache
     from ml2sc.runtime.toolchain import Toolchain
 
@@ -146,9 +146,10 @@ def _run(arguments: argparse.Namespace) -> None:
     )
     if arguments.plot is not None:
         _draw(artifact, candidates, arguments.plot)
+    folder = Path(arguments.output if arguments.output is not None else artifact.name)
+    require_room(artifact, folder)
     cache = CompilerCache(None) if arguments.no_cache else CompilerCache.default()
     artifact = build(artifact, Toolchain(arguments.solc, cache))
-    folder = Path(arguments.output if arguments.output is not None else artifact.name)
     files = write_folder(artifact, folder)
     for warning in artifact.bytecode.warnings if artifact.bytecode is not None else ():
         print(f"warning: {warning}", file=sys.stderr)

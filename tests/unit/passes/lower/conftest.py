@@ -21,6 +21,7 @@ from ml2sc.passes.precision import Precision
 from ml2sc.passes.quantize import quantize
 
 Agree = Callable[..., Program]
+Quantised = Callable[[str, Precision], Graph]
 
 
 def random_inputs(graph: Graph, count: int, seed: int) -> list[dict[str, Array]]:
@@ -66,7 +67,7 @@ def agree() -> Agree:
 
 
 @pytest.fixture
-def quantised() -> Callable[[str, Precision], Graph]:
+def quantised() -> Quantised:
     """Return a function that reads a float graph and quantises it."""
 
     def read(text: str, precision: Precision) -> Graph:

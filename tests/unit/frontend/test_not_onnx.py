@@ -41,24 +41,26 @@ def npz() -> bytes:
 PICKLES = [pickle.dumps(Trap(), protocol=protocol) for protocol in (2, 3, 4, 5)]
 
 
+CASES = [
+    *(("model.pkl", data, "a pickle", "export_sklearn") for data in PICKLES),
+    ("model.joblib", PICKLES[-1], "a pickle", "export_sklearn"),
+    ("model.joblib", zlib.compress(PICKLES[-1]), "a file of joblib", "export_sklearn"),
+    ("model.pkl", zlib.compress(PICKLES[-1]), "a file of joblib", "export_sklearn"),
+    ("model.pt", PICKLES[0], "a pickle", "export_torch"),
+    ("model.pt", archive("archive/data.pkl", "archive/version"), "a file of torch.save", "export_torch"),
+    ("model.onnx", archive("net/data.pkl"), "a file of torch.save", "export_torch"),
+    ("model.pt", archive("archive/data.pkl")[:40], "a damaged zip archive", "export_torch"),
+    ("model.pth", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.rest", "a file of torch.save", "export_torch"),
+    ("model.h5", b"\x89HDF\r\n\x1a\n" + bytes(90), "an HDF5 file", "keras"),
+    ("model.keras", archive("config.json", "model.weights.h5"), "a Keras model", "keras"),
+    ("model.tflite", b"\x1c\x00\x00\x00TFL3" + bytes(90), "a TensorFlow Lite model", "--tflite"),
+    ("model.safetensors", (2).to_bytes(8, "little") + b"{}", "a file of safetensors", "export_torch"),
+    ("data.npz", npz(), "an .npz file: data, no model", "--calibrate"),
+]
+
+
 @pytest.mark.parametrize(
-    ("name", "data", "kind", "line"),
-    [
-        *(("model.pkl", data, "a pickle", "export_sklearn") for data in PICKLES),
-        ("model.joblib", PICKLES[-1], "a pickle", "export_sklearn"),
-        ("model.joblib", zlib.compress(PICKLES[-1]), "a file of joblib", "export_sklearn"),
-        ("model.pkl", zlib.compress(PICKLES[-1]), "a file of joblib", "export_sklearn"),
-        ("model.pt", PICKLES[0], "a pickle", "export_torch"),
-        ("model.pt", archive("archive/data.pkl", "archive/version"), "a file of torch.save", "export_torch"),
-        ("model.onnx", archive("net/data.pkl"), "a file of torch.save", "export_torch"),
-        ("model.pt", archive("archive/data.pkl")[:40], "a damaged zip archive", "export_torch"),
-        ("model.pth", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.rest", "a file of torch.save", "export_torch"),
-        ("model.h5", b"\x89HDF\r\n\x1a\n" + bytes(90), "an HDF5 file", "keras"),
-        ("model.keras", archive("config.json", "model.weights.h5"), "a Keras model", "keras"),
-        ("model.tflite", b"\x1c\x00\x00\x00TFL3" + bytes(90), "a TensorFlow Lite model", "--tflite"),
-        ("model.safetensors", (2).to_bytes(8, "little") + b"{}", "a file of safetensors", "export_torch"),
-        ("data.npz", npz(), "an .npz file: data, no model", "--calibrate"),
-    ],
+    ("name", "data", "kind", "line"), CASES, ids=[f"{i}-{case[0]}" for i, case in enumerate(CASES)]
 )
 def test_named_for_what_it_is(tmp_path: Path, name: str, data: bytes, kind: str, line: str) -> None:
     path = tmp_path / name

@@ -56,7 +56,7 @@ class Foreign(NamedTuple):
         return "\n    ".join(["export it to ONNX, and compile that:", *lines])
 
 
-def foreign(path: Path, data: bytes) -> Foreign | None:
+def not_onnx(path: Path, data: bytes) -> Foreign | None:
     """Return what a file is that is not ONNX; None if it does not look like anything known.
 
     Args:
@@ -81,7 +81,7 @@ def foreign(path: Path, data: bytes) -> Foreign | None:
     return None
 
 
-def foreign_folder(path: Path) -> Foreign | None:
+def folder_not_onnx(path: Path) -> Foreign | None:
     """Return what a folder is that was given for a model."""
     return Foreign("a TensorFlow SavedModel", _TENSORFLOW) if (path / "saved_model.pb").is_file() else None
 
