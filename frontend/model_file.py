@@ -105,7 +105,7 @@ def parse_onnx(data: bytes, what: str, name: str, external: Callable[[str], byte
 
 def _refuse(path: Path, found: Foreign | None) -> None:
     if found is not None:
-        raise ModelFormatError(f"{path} is no ONNX model but {found.kind}", hint=found.hint(path))
+        raise ModelFormatError(f"{path} is not an ONNX model but {found.kind}", hint=found.hint(path))
 
 
 def contract_name(text: str) -> str:

@@ -65,7 +65,7 @@ CASES = [
 def test_named_for_what_it_is(tmp_path: Path, name: str, data: bytes, kind: str, line: str) -> None:
     path = tmp_path / name
     path.write_bytes(data)
-    with pytest.raises(ModelFormatError, match=f"is no ONNX model but {re.escape(kind)}") as caught:
+    with pytest.raises(ModelFormatError, match=f"is not an ONNX model but {re.escape(kind)}") as caught:
         load_onnx(path)
     assert line in str(caught.value.hint)
 
