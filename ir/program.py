@@ -339,6 +339,25 @@ class InputFormat:
         return self.count * self.width
 
 
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """What each word of a buffer is said to hold: integers in [lo, hi], the first at bit 0, each `stride` bits higher.
+
+    Attributes:
+        count: Integers in a word; one may be negative (two's complement), several are not.
+        stride: Bits from one to the next; 256 for one.
+        lo: The least.
+        hi: The greatest.
+        assumed: Whether that is known from the graph, which proved it: else every word stored there is proved so.
+    """
+
+    count: int
+    stride: int
+    lo: int
+    hi: int
+    assumed: bool = False
+
+
 @dataclass(frozen=True)
 class Program:
     """A compiled model.
@@ -352,6 +371,7 @@ class Program:
         layers: Packed input → buffers, in order.
         dequantize: Buffers → buffer `wad` (one word an output).
         has_decision: Whether some section stores the decision in word 0 of buffer `label`.
+        holds: What is said of the words of buffers; nothing is said of the others'.
     """
 
     input: InputFormat
@@ -362,6 +382,7 @@ class Program:
     layers: tuple[Section, ...]
     dequantize: Section
     has_decision: bool
+    holds: Mapping[str, Lanes] = field(default_factory=dict)
 
     def sections(self) -> Iterator[Section]:
         """Iterate over all sections in the order in which `predict` and `classify` run them."""
