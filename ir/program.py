@@ -276,6 +276,9 @@ class Segment:
         return -(-len(self.words) // self.per_contract) if self.storage is Storage.DATA else 0
 
 
+OURS = "ml2sc"
+"""Who makes sections that no plugin's lowering does."""
+
 CONTRACT_WORDS = 767
 """Words in a data contract: (24,576 − 1) // 32."""
 
@@ -307,6 +310,7 @@ class Section:
         predict: Whether `predict` needs it.
         classify: Whether `classify` needs it.
         facts: What a report shows (macs, bits, lanes, storage, …).
+        maker: Who wrote the lowering that made it: "ml2sc", or a plugin.
     """
 
     name: str
@@ -315,6 +319,7 @@ class Section:
     predict: bool = True
     classify: bool = True
     facts: Mapping[str, int | str] = field(default_factory=dict)
+    maker: str = OURS
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Literal
 
 from .program import (
     MASK,
+    OURS,
     Apply,
     Assign,
     Block,
@@ -164,8 +165,9 @@ class _Parser(Reader):
     def _section(self) -> Section:
         name, title = self.word(), self.string()
         predict, classify = self.accept("predict"), self.accept("classify")
+        maker = self.string() if self.accept("by") else OURS
         facts = dict(self.bracketed(self._fact, "{", "}")) if self.accept("with") else {}
-        return Section(name, title, self._body(), predict, classify, facts)
+        return Section(name, title, self._body(), predict, classify, facts, maker)
 
     def _fact(self) -> tuple[str, int | str]:
         key = self.word()

@@ -36,6 +36,7 @@ from itertools import groupby
 
 from .printer import WIDTH, WORD
 from .program import (
+    OURS,
     Apply,
     Assign,
     Block,
@@ -105,7 +106,8 @@ def _section(kind: str, section: Section) -> Iterator[str]:
     flags = [flag for flag in ("predict", "classify") if getattr(section, flag)]
     facts = ", ".join(f"{_name(key)}={_fact(value)}" for key, value in section.facts.items())
     said = f"with {{{facts}}}" if facts else ""
-    yield " ".join([kind, _name(section.name), json.dumps(section.title), *flags, *filter(None, [said]), "{"])
+    made = "" if section.maker == OURS else f"by {json.dumps(section.maker)}"
+    yield " ".join([kind, _name(section.name), json.dumps(section.title), *flags, *filter(None, [made, said]), "{"])
     yield from _body(section.body)
     yield "}"
 
@@ -142,6 +144,11 @@ def _statement(statement: Statement) -> Iterator[str]:
             yield from _braced("block", body)
         case Fail(error, args):
             yield f"fail {_name(error)}({', '.join(map(expression_text, args))})"
+
+
+def statement_text(statement: Statement) -> str:
+    """Return a statement's first line as the text form writes it."""
+    return next(_statement(statement))
 
 
 def _braced(head: str, body: Iterable[Statement]) -> Iterator[str]:

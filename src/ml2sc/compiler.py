@@ -44,6 +44,7 @@ from ml2sc.ir.gas import Shares, estimate
 from ml2sc.ir.graph import Graph, Tensor
 from ml2sc.ir.interpret import Profile, profile
 from ml2sc.ir.program import MODEL_HASH, Program, Segment, Storage
+from ml2sc.ir.program_verify import verify_program
 from ml2sc.ir.shapes import infer_shapes, remove_constant_nodes
 from ml2sc.ir.types import Array, DType, FixedPoint
 from ml2sc.passes import LEVELS, DumpIr, Instrument, Pass, parse_pipeline, run_pipeline
@@ -295,6 +296,7 @@ def compile(  # noqa: A001  the library's verb
     if options.updatable:
         stated = Segment((int.from_bytes(source.hash, "big"),), Storage.DATA, 1)
         program = dataclasses.replace(program, segments={MODEL_HASH: stated, **program.segments})
+    verify_program(program)
     if dump is not None:
         dump.lowered(program)
     backend = BACKENDS.get(options.target)

@@ -91,6 +91,7 @@ sections = st.builds(
     st.booleans(),
     st.booleans(),
     st.dictionaries(names, signed | st.text(max_size=5), max_size=2),
+    st.sampled_from(["ml2sc", "a plugin"]),
 )
 ranges = st.lists(st.tuples(signed, signed), max_size=3).map(tuple)
 lanes = st.builds(Lanes, counts, counts, signed, signed, st.booleans())
