@@ -615,6 +615,8 @@ class _Walk:
             for steps, bits in sets.items():
                 rest, bits = _all_rounds(loop, steps, bits)
                 own = around.setdefault(buffer, {})
+                if buffer == _PACKED and own.get(rest, 0) & bits:
+                    raise VerifyError(f"byte {_lowest(own[rest] & bits)} of the packed input is written twice")
                 own[rest] = own.get(rest, 0) | bits
         for buffer, entries in layer.content.items():
             kept = self._layers[-1].content.setdefault(buffer, [])
@@ -691,10 +693,10 @@ class _Walk:
                 return (inner,), lambda word: words.masked(word, shift, mask)
             case Apply(OpCode.AND, (inner, Const(mask)) | (Const(mask), inner)):
                 return (inner,), lambda word: words.masked(word, 0, mask)
-            case Apply(OpCode.SHR, (Const(shift), Apply(OpCode.SHL, (Apply() as place, (Load() | Const()) as table)))):
-                index, per_word = _place_in_word(place, 256 - shift), 256 // (256 - shift)
-                if index is not None and _is_word_of(table, index, per_word):
-                    return (index,), lambda at: self._entry(at, table, 256 - shift)
+            case Apply(OpCode.SHR, (Const(shift), Apply(OpCode.SHL, (place, (Load() | Const()) as table)))) if (
+                entry := _entry_of(table, place, 256 - shift)
+            ) is not None:
+                return (entry,), lambda at: self._entry(at, table, 256 - shift)
             case Apply(OpCode.SHR, (Const(shift), inner)):
                 return (inner,), lambda word: words.masked(word, shift, MASK) if shift < 256 else literal(0)
             case Apply(OpCode.SHL, (Const(shift), inner)):
@@ -703,8 +705,8 @@ class _Walk:
                 return (inner,), lambda word: words.masked(word, 248 - 8 * place, 255) if place < 32 else literal(0)
             case Apply(OpCode.BYTE, (index, Const() as table)):
                 return (index,), lambda at: self._entry(at, table, 8)
-            case Apply(OpCode.BYTE, (place, Load(buffer, Apply(OpCode.SHR, (Const(5), index))) as table)) if (
-                as_byte_of(expr) is not None or place == index
+            case Apply(OpCode.BYTE, (_, Load(_, Apply(OpCode.SHR, (_, index))) as table)) if (
+                as_byte_of(expr) is not None
             ):
                 return (index,), lambda at: self._entry(at, table, 8)
             case Apply(OpCode.XOR, (Apply(OpCode.OR, (inner, Var(mask))), Var(again))) if mask == again:
@@ -782,9 +784,11 @@ class _Walk:
         words = self._words
         match op:
             case OpCode.ADD:
-                return added(*args)
+                return added(args[0], args[1])
             case OpCode.SUB:
-                return added(*args, times=-1)
+                return added(args[0], args[1], -1)
+            case OpCode.BYTE:
+                return fresh(0, 255)
             case OpCode.MUL:
                 return self._product(*args)
             case OpCode.AND:
@@ -865,22 +869,19 @@ def _overwritten(entries: Iterable[_Stored], steps: _Steps, bits: int) -> list[_
     return [now for now, was in zip(left, entries, strict=True) if now.bits or not was.bits]
 
 
-def _place_in_word(place: Expr, bits: int) -> Expr | None:
-    """Return the index of an entry of a table whose place in its word, in bits, an expression is."""
-    match place:
-        case Apply(OpCode.SHL, (Const(shift), Apply(OpCode.AND, (index, Const(mask))))):
-            return index if 1 << shift == bits and mask == 256 // bits - 1 else None
+def _entry_of(table: Load | Const, place: Expr, bits: int) -> Expr | None:
+    """Return the index of an entry of a table, if one is shifted to the top of its word."""
+    per_word = 256 // bits if bits > 0 else 0
+    match place, table:
+        case Apply(OpCode.SHL, (Const(shift), Apply(OpCode.AND, (index, Const(mask))))), Const():
+            return index if 1 << shift == bits and mask == per_word - 1 else None
+        case (
+            Apply(OpCode.SHL, (Const(shift), Apply(OpCode.AND, (index, Const(mask))))),
+            Load(_, Apply(OpCode.SHR, (Const(down), again))),
+        ):
+            same = again is index or (isinstance(index, Var) and again == index)
+            return index if same and 1 << shift == bits and mask == per_word - 1 == (1 << down) - 1 else None
     return None
-
-
-def _is_word_of(table: Load | Const, index: Expr, per_word: int) -> bool:
-    """Return whether a table is one word, or the one that an index is in, of words of so many entries."""
-    if isinstance(table, Const):
-        return True
-    match table.index:
-        case Apply(OpCode.SHR, (Const(shift), again)):
-            return 1 << shift == per_word and (again is index or (isinstance(index, Var) and again == index))
-    return False
 
 
 def _centred(factor: int) -> int:

@@ -90,14 +90,14 @@ class Data(NamedTuple):
 
     Attributes:
         segment: Its name.
-        index: Which word, in the first rounds of all loops.
+        first: Which word, in the first rounds of all loops.
         steps: Loops, and how many words further each of their rounds goes.
         operations: (name, operand) of each: `shr`, `and`, `mul`, `extend` (so many low bits, as signed
             ones), `over` (what is above a signed digit of so many bits).
     """
 
     segment: str
-    index: int
+    first: int
     steps: tuple[tuple[Loop, int], ...]
     operations: tuple[tuple[str, int], ...] = ()
 
@@ -136,7 +136,7 @@ class Word:
     def __init__(self, terms: Terms | None = None, parts: Sequence[tuple[int, Word]] = (), known: int = BITS) -> None:
         self.terms: Terms = terms or {}
         self.parts = parts
-        self.known = min([known, *(p.known for _, p in parts)])
+        self.known: int = min([known, *(p.known for _, p in parts)])
         self.serial = next(_serial)
         self.atom: Word | None = None
         self.clean = False
@@ -177,9 +177,12 @@ class Word:
     @property
     def constant(self) -> int | None:
         """Its value, if it has but one."""
-        if any(atom is not ONE or not isinstance(f, int) for (atom, _), f in self.flat.items()):
-            return None
-        return sum(f * _rounds(span) for (_, span), f in self.flat.items()) & MASK  # type: ignore[operator]
+        total = 0
+        for (atom, span), factor in self.flat.items():
+            if atom is not ONE or not isinstance(factor, int):
+                return None
+            total += factor * _rounds(span)
+        return total & MASK
 
     @property
     def data(self) -> Data | None:
@@ -228,8 +231,9 @@ class Field(NamedTuple):
 def _plus(a: Factor, b: Factor, times: int) -> Factor:
     if isinstance(a, int) and isinstance(b, int):
         return (a + times * b) & MASK
-    total = dict(a) if not isinstance(a, int) else {None: a} if a else {}
-    for key, value in b.items() if not isinstance(b, int) else ((None, b),):
+    total: dict[Data | None, int] = dict(a) if not isinstance(a, int) else {None: a} if a else {}
+    more: dict[Data | None, int] = b if not isinstance(b, int) else {None: b}
+    for key, value in more.items():
         total[key] = total.get(key, 0) + times * value
     if total.get(None, 1) & MASK == 0:
         del total[None]
@@ -385,9 +389,9 @@ class Words:
             if isinstance(factor, int):
                 rounds, digits = _rounds(span), _digits(factor, cuts, signed)
                 if atom.by_round is not None and not span:
-                    axes, *sides_of = atom.by_round
-                    own = [np.multiply.outer(side, np.array(digits, dtype=object)) for side in sides_of]
-                    _vary(varying, tuple(axes), np.minimum(*own), np.maximum(*own))
+                    loops, *sides_of = atom.by_round
+                    each = [np.multiply.outer(side, np.array(digits, dtype=object)) for side in sides_of]
+                    _vary(varying, tuple(loops), np.minimum(*each), np.maximum(*each))
                     continue
                 for j, digit in enumerate(digits):
                     ends = (digit * atom.lo, digit * atom.hi)
@@ -405,13 +409,13 @@ class Words:
         every = sorted({x for axes in (*varying, *axes_of_words) for x in axes}, key=lambda x: x.number)
         shape = [x.count for x in every]
         sides = [np.zeros((*shape, size), dtype=object) + np.array(side, dtype=object) for side in (lows, highs)]
-        for axes, ends in varying.items():
-            for side, array in enumerate(ends):
-                sides[side] = sides[side] + array.reshape([x.count if x in axes else 1 for x in every] + [size])
+        for some, arrays in varying.items():
+            for side, array in enumerate(arrays):
+                sides[side] = sides[side] + array.reshape([x.count if x in some else 1 for x in every] + [size])
         for data, times, span in varying_words:
-            own = tuple(range(len(every), len(every) + sum(x in span for x, _ in data.steps)))
+            inner = tuple(range(len(every), len(every) + sum(x in span for x, _ in data.steps)))
             rounds = _rounds(x for x in span if x not in dict(data.steps))
-            constant = constant + np.sum(self._at(data, every, span), axis=own) * (times * rounds)
+            constant = constant + np.sum(self._at(data, every, span), axis=inner) * (times * rounds)
         constants = _dealt(constant, cuts, sides[0])
         least, most = (side + constants for side in sides)
         over = tuple(range(len(every)))
@@ -422,7 +426,7 @@ class Words:
     def _at(self, data: Data, every: Sequence[Loop], span: Sequence[Loop]) -> Array:
         """Return the words that some data is in all rounds: axes for `every` loop, then for its own among `span`."""
         axes = [*every, *(x for x, _ in data.steps if x in span)]
-        index: Any = np.full([1] * len(axes), data.index)
+        index: Any = np.full([1] * len(axes), data.first)
         for loop, step in data.steps:
             index = index + (np.arange(loop.count) * step).reshape([loop.count if x is loop else 1 for x in axes])
         return np.asarray(np.array(self._words(data), dtype=object)[index], dtype=object)
@@ -440,7 +444,7 @@ class Words:
             if times not in (1, -1):
                 data, times = data.then("mul", times & MASK), 1
             table = self._table(data, tuple(cuts), signed=signed)
-            index: Any = data.index
+            index: Any = data.first
             for loop, step in data.steps:
                 shape = [loop.count if x is loop else 1 for x in axes]
                 index = index + (np.arange(loop.count) * step).reshape(shape)
@@ -473,14 +477,7 @@ class Words:
             else:
                 *_, (name, operand) = data.operations
                 before = self._words(data._replace(operations=data.operations[:-1]))
-                apply = {
-                    "shr": lambda w: w >> operand,
-                    "and": lambda w: w & operand,
-                    "mul": lambda w: w * operand & MASK,
-                    "extend": lambda w: _extended(w, operand) & MASK,
-                    "over": lambda w: ((_extended(w, BITS) + (1 << (operand - 1))) >> operand) & MASK,
-                }[name]
-                self._values[key] = [apply(w) for w in before]
+                self._values[key] = [_operated(name, operand, w) for w in before]
         return self._values[key]
 
     def content(self, segment: str, start: int, words: int) -> Sequence[int]:
@@ -1015,6 +1012,19 @@ def _cut(word: Word, start: int, end: int, constant: int | None, *, signed: bool
             digits[cut] = digits.get(cut, 0) + 1
         terms[atom, span] = digits if len(digits) > 1 else digits[None] & MASK
     return Word(terms, ((1, literal(constant or 0)),), known)
+
+
+def _operated(name: str, operand: int, word: int) -> int:
+    match name:
+        case "shr":
+            return word >> operand
+        case "and":
+            return word & operand
+        case "mul":
+            return word * operand & MASK
+        case "extend":
+            return _extended(word, operand) & MASK
+    return ((_extended(word, BITS) + (1 << (operand - 1))) >> operand) & MASK
 
 
 def _extended(word: int, bits: int) -> int:
