@@ -111,6 +111,7 @@ def _lower(graph: Graph, options: PlanOptions, epilogues: dict[str, Epilogue]) -
         layers=tuple(s.finish() for s in context.sections if s.predict or s.classify),
         dequantize=dequantize.finish(),
         has_decision=graph.decision is not None,
+        holds=context.holds,
     )
 
 

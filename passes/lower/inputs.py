@@ -14,6 +14,7 @@ from ml2sc.ir.program import (
     Fail,
     If,
     Induction,
+    Lanes,
     Let,
     LoadInput,
     OpCode,
@@ -62,7 +63,7 @@ def in_range(context: Lowering, name: str, packed: Packed, interval: Interval) -
         return _one_by_one(context, draft, packed, interval)
     words = -(-packed.count // lanes)
     result = Laned(
-        context.buffer(f"{draft.name}_words", words),
+        context.buffer(f"{draft.name}_words", words, Lanes(lanes, 8 * packed.width, 0, interval.hi - interval.lo)),
         lanes,
         8 * packed.width,
         max((interval.hi - interval.lo).bit_length(), 1),
@@ -145,7 +146,8 @@ def refuse(index: Expr, lo: int, hi: int) -> If:
 
 def _one_by_one(context: Lowering, draft: DraftSection, packed: Packed, interval: Interval) -> Value:
     """Do the same for each by itself: where a word holds no whole number of them, or its readers take it apart."""
-    result = Scalars(context.buffer(f"{draft.name}_values", packed.count), packed.count)
+    holds = Lanes(1, _WORD, interval.lo, interval.hi)
+    result = Scalars(context.buffer(f"{draft.name}_values", packed.count, holds), packed.count)
     body: list[Statement] = [Let("x", packed.read_at(Var("p")))]
     if context.options.strict_input:
         body.append(refuse(add(Var("o"), const(packed.start // packed.width)), interval.lo, interval.hi))

@@ -53,6 +53,7 @@ from ml2sc.ir.graph import Graph, Tensor
 from ml2sc.ir.interpret import Profile, profile
 from ml2sc.ir.limits import shown
 from ml2sc.ir.program import MODEL_HASH, Program, Segment, Storage
+from ml2sc.ir.program_verify import verify_program
 from ml2sc.ir.shapes import infer_shapes, remove_constant_nodes
 from ml2sc.ir.types import Array, DType, FixedPoint
 from ml2sc.passes import LEVELS, DumpIr, Instrument, Pass, parse_pipeline, run_pipeline
@@ -215,7 +216,7 @@ def compile(  # noqa: A001  the library's verb
         calibrated: What an earlier calibration found, instead of `calibration`.
         activity: How often the inputs of layers were not zero then: `live` of each layer in the manifest's plan.
         deployed: The updatable contract, of the same options, that the weights are for; None for a new one.
-        dump_ir: Folder for the graph's text form after each pass.
+        dump_ir: Folder for the graph's text form after each pass, and the Program's.
         explain: Receives what was tried and done, line by line.
         progress: Called after every format that `auto` tried, with their number; None: what takes long is shown on a
             terminal or in a notebook.
@@ -292,7 +293,8 @@ def _compile(
     front = _front(options)
     model = _Snapshot(sum(p.changes_model for p in front))
     instruments: list[Instrument] = [_Explain(say, reference)] if explain else []
-    instruments += [DumpIr(Path(dump_ir))] if dump_ir is not None else []
+    dump = None if dump_ir is None else DumpIr(Path(dump_ir))
+    instruments += [] if dump is None else [dump]
     run_pipeline(graph, front, [model, *instruments])
     reference = model.graph
     if calibrated is not None:
@@ -353,6 +355,9 @@ def _compile(
     if options.updatable:
         stated = Segment((int.from_bytes(source.hash, "big"),), Storage.DATA, 1)
         program = dataclasses.replace(program, segments={MODEL_HASH: stated, **program.segments})
+    verify_program(program)
+    if dump is not None:
+        dump.lowered(program)
     backend = BACKENDS.get(options.target)
     missing = backend.unsupported(program)
     if missing:

@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--fork", default="prague", metavar="NAME", help="EVM version: prague (default), osaka, glamsterdam")
     add("-O", dest="level", type=int, choices=(0, 1, 2), default=2, help="how much the graph is rewritten (default: 2)")
     add("--passes", metavar="SPEC", help="these passes instead: 'name{option=value},O2,...'")
-    add("--dump-ir", metavar="DIR", type=Path, help="write the graph after each pass into DIR")
+    add("--dump-ir", metavar="DIR", type=Path, help="write the graph after each pass, and the Program, into DIR")
     add("--explain", action="store_true", help="say what each pass did and why; without a model list the operators")
     add("--name", metavar="NAME", help="name of the contract (default: the file's)")
     add("--strict-input", action="store_true", help="revert on an input out of range instead of saturating")

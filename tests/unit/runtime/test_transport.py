@@ -201,7 +201,9 @@ def echo(handler: BaseHTTPRequestHandler) -> None:
         ("http://{}/x#FRAGKEY1", ["FRAGKEY1"]),
     ],
 )
-@pytest.mark.parametrize("behave", [echo, answer(b"", 401), answer(b"", 302, Location="/SECRETKEY123")], ids=str)
+@pytest.mark.parametrize(
+    "behave", [echo, answer(b"", 401), answer(b"", 302, Location="/SECRETKEY123")], ids=["echo", "refusal", "redirect"]
+)
 def test_only_the_host_is_shown(
     server: Server, url: str, secrets: list[str], behave: Behave, caplog: pytest.LogCaptureFixture
 ) -> None:

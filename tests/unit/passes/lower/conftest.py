@@ -14,6 +14,7 @@ from ml2sc.ir.graph import Graph
 from ml2sc.ir.interpret import Interpreter
 from ml2sc.ir.parser import parse_graph
 from ml2sc.ir.program import Program
+from ml2sc.ir.program_verify import verify_program
 from ml2sc.ir.types import Array
 from ml2sc.ir.verify import verify
 from ml2sc.passes.lower import PlanOptions, lower
@@ -54,6 +55,7 @@ def _agree(
 ) -> Program:
     verify(graph)
     program = lower(graph, options)
+    verify_program(program)
     interpreter = Interpreter(program)
     for q in samples or random_inputs(graph, 12, seed):
         assert interpreter.run(wad.pack(graph, q)) == wad.run_graph(graph, q)
