@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 SNAPSHOT = json.loads((ROOT / "tests" / "gas" / "snapshot.json").read_text(encoding="utf-8"))
 COMMANDS = {"ml2sc-compile": compile.main, "ml2sc-check": check.main}
-OF_THIS_MACHINE = ("  compiled by", "  chain")
+OF_THIS_MACHINE = ("  compiled by", "  bytecode", "  chain")
 """Facts that say how tools were found."""
 
 
