@@ -34,6 +34,8 @@ _WORTH = 500
 """A format that saves less than a 500th of the gas is not worth the accuracy it costs."""
 _SHOWN = 12
 """Formats, the cheapest first, that a choice comes with."""
+_USUAL = Integer(8, 8)
+"""The format that others are compared with: it is always shown."""
 _BEST_BOUNDS = (1e-6, 1e-9, 1e-12, 1e-15)
 """Proved bounds of the binary formats that are looked at to say what can be reached."""
 
@@ -47,12 +49,14 @@ class Candidate:
         gas: Predicted gas of an inference.
         measured: The answers to all samples; None if it cannot be quantised.
         good: Whether they reach the goal.
+        accuracy: Share of the decisions that are the labels, if these are known.
     """
 
     precision: Precision
     gas: int
     measured: Measured | None
     good: bool
+    accuracy: float | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,7 @@ class Search:
         progress: Called after every format tried, with their number.
         plain: Run no pass that changes weights or biases.
         detailed: Return the runners-up, too, measured on all samples: the search itself stops where one fails.
+        accuracy: Finds the share of a quantised graph's decisions that are the labels, if these are known.
     """
 
     bench: Workbench
@@ -91,6 +96,7 @@ class Search:
     progress: Callable[[int], None] = lambda count: None
     plain: bool = False
     detailed: bool = False
+    accuracy: Callable[[Graph], float | None] = lambda graph: None
     _tried: set[tuple[Precision, bool]] = field(default_factory=set)
     _last: tuple[tuple[Precision, bool], Graph | None] | None = None
     _gas: dict[Precision, int | None] = field(default_factory=dict)
@@ -238,15 +244,16 @@ class Search:
     def _candidates(self, best: Precision) -> Iterator[Candidate]:
         """Yield the choice and what else was priced, by gas."""
         self._price(best)
+        self._price(_USUAL)
         priced = sorted(((gas, str(p), p) for p, gas in self._gas.items() if gas is not None), key=lambda c: c[:2])
-        shown = [entry for entry in priced if entry[2] == best or entry in priced[:_SHOWN]]
+        shown = [entry for entry in priced if entry[2] in (best, _USUAL) or entry in priced[:_SHOWN]]
         for gas, _, precision in shown:
             graph = self._graph(precision)
             measured = None if graph is None else self.bench.measure(graph)
             good = measured is not None and self.goal.allows(
                 measured.samples - measured.kept, measured.largest, measured.samples
             )
-            yield Candidate(precision, gas, measured, good)
+            yield Candidate(precision, gas, measured, good, None if graph is None else self.accuracy(graph))
 
     def _refusal(self) -> RangeError:
         """Say what can be reached, and what it would cost."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ml2sc.errors import FewSamplesWarning, RangeWarning, warn
 from ml2sc.ir.analysis import real_bounds
 from ml2sc.ir.graph import Graph
 from ml2sc.passes.calibrate import Calibrate
@@ -115,6 +116,7 @@ def choose_formats(
     *,
     plain: bool = False,
     detailed: bool = False,
+    accuracy: Callable[[Graph], float | None] = lambda graph: None,
 ) -> Formats:
     """Choose precision and passes for a float graph.
 
@@ -128,6 +130,7 @@ def choose_formats(
         progress: Called after every format tried, with their number.
         plain: Run no pass that changes weights or biases: others will take their place.
         detailed: Measure the runners-up in full.
+        accuracy: With it, the share of a quantised graph's decisions that are the labels, if these are known.
 
     Raises:
         UsageError: a precision is asked for that the model contradicts.
@@ -152,31 +155,28 @@ def choose_formats(
     bench = Workbench(graph, samples)
     if chosen is not None:
         return _formats(bench, chosen, Tuning() if plain else bench.tune(chosen, Tuning()))
-    found = Search(bench, goal, gas, say, progress, plain=plain, detailed=detailed).run()
+    found = Search(bench, goal, gas, say, progress, plain=plain, detailed=detailed, accuracy=accuracy).run()
     return _formats(bench, found.precision, found.tuning, found.candidates)
 
 
 def _warn_of_saturation(graph: Graph, binary: Binary) -> None:
     needed = bits_needed(graph, real_bounds(graph))
     if needed > binary.integer_bits:
-        log.warning(
-            "%s holds reals within ±2^%d, and tensors can reach 2^%d for this input range: what is beyond saturates, "
-            "and the error bound counts it; q%d.%d holds all",
-            binary,
-            binary.integer_bits,
-            needed,
-            needed,
-            binary.fraction_bits,
+        warn(
+            f"{binary} holds reals within ±2^{binary.integer_bits}, and tensors can reach 2^{needed} for this input "
+            "range: what is beyond saturates, and the error bound counts it; "
+            f"q{needed}.{binary.fraction_bits} holds all",
+            RangeWarning,
         )
 
 
 def _warn_of_few(samples: Sequence[Sample]) -> None:
     count, first = len(samples), samples[0]
     if count > 1 and all(np.array_equal(sample[name], first[name]) for sample in samples for name in first):
-        log.warning("all %d calibration samples are the same: they say nothing about other inputs", count)
+        warn(f"all {count} calibration samples are the same: they say nothing about other inputs", FewSamplesWarning)
     elif count < _FEW:
         those = "one calibration sample says" if count == 1 else f"{count} calibration samples say"
-        log.warning("%s little about other inputs: give some hundreds", those)
+        warn(f"{those} little about other inputs: give some hundreds", FewSamplesWarning)
 
 
 def _formats(bench: Workbench, precision: Precision, tuning: Tuning, candidates: Sequence[Candidate] = ()) -> Formats:

@@ -57,7 +57,7 @@ class _Options(_Entry):
 
     target: str
     precision: str
-    min_agreement: float
+    min_agreement: float | None
     tolerance: float | None
     input_ranges: tuple[_Range, ...]
     weights: str
@@ -133,11 +133,18 @@ class _Toolchain(_Entry):
     edits: dict[str, str] = {}
 
 
+class _Called(_Entry):
+    cold: _Count
+    warm: _Count
+
+
 class _Gas(_Entry):
     predicted: _Count
     worst: _Count
+    called: _Called
     deploy: _Count
     weights: _Count
+    transactions: _Count
     inputs: str
     code: str
 
@@ -184,6 +191,11 @@ class _Calibration(_Entry):
     decision_agreement: _Real
     agreement_lower_bound: _Real
     differing: tuple[_Differing, ...]
+    accuracy: _Real
+    model_accuracy: _Real
+    r2: _Real
+    label_r2: _Real
+    model_label_r2: _Real
     layers: tuple[_Fidelity, ...]
     advice: str | None
 
