@@ -423,7 +423,10 @@ class RevmChain(_LocalChain):
         if created:
             output = _unpadded(evm.basic(created))
         if commit:
+            sender = to_checksum_address(self.account)
+            used = self._nonces.get(sender, 0)
             self._keep(evm)
+            self._nonces[sender] = used + 1  # pyrevm counts those that create something only
         return _Outcome(failure, output, max(result.gas_used, intrinsic_gas(data, create=to is None)[1]), created)
 
     def _keep(self, evm: EVM) -> None:
