@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from typing import NamedTuple, NoReturn, TypeVar
 
@@ -14,7 +15,7 @@ import numpy as np
 from ml2sc.errors import IrSyntaxError, VerifyError
 
 from .graph import AttrValue, Graph, Tensor
-from .types import Array, DType, FixedPoint, Interval, TensorType, integer_array
+from .types import Array, DType, FixedPoint, Interval, Scaling, TensorType, integer_array
 
 T = TypeVar("T")
 
@@ -69,6 +70,8 @@ class _Parser:
             "observed": lambda: self._bounds(self._graph.observed),
             "data": self._data,
             "real": self._real,
+            "lows": lambda: self._end("lo"),
+            "highs": lambda: self._end("hi"),
         }
         self._expect("graph")
         self._graph.name = self._string()
@@ -113,6 +116,16 @@ class _Parser:
         tensor = self._known_tensor()
         self._expect("=")
         tensor.real = self._array(tensor, DType.FLOAT)
+
+    def _end(self, end: str) -> None:
+        token = self._peek()
+        tensor = self._known_tensor()
+        if tensor.name not in self._graph.inputs:
+            _fail(token, f"%{tensor.name} is no input: it has no range")
+        self._expect("=")
+        array = self._array(tensor, DType.FLOAT)
+        known = self._graph.scalings.get(tensor.name, Scaling(array, array))
+        self._graph.scalings[tensor.name] = replace(known, **{end: array})
 
     def _output(self) -> None:
         self._graph.outputs.extend(t.name for t in self._items(self._known_tensor))

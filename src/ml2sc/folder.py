@@ -135,7 +135,7 @@ def load_folder(directory: str | os.PathLike[str]) -> Artifact:
         ArtifactError: the folder is missing or incomplete, or a file is not what the compiler makes of the model.
     """
     from ml2sc.calibration import Calibrated
-    from ml2sc.compiler import Options, recorded_activity
+    from ml2sc.compiler import Options, recorded_activity, recorded_ranges
     from ml2sc.compiler import compile as compile_model
     from ml2sc.passes.updatable import Deployed
 
@@ -145,7 +145,7 @@ def load_folder(directory: str | os.PathLike[str]) -> Artifact:
     manifest = _manifest(folder)
     try:
         name, recorded, files = manifest["name"], manifest["options"], manifest["files"]
-        ranges = tuple((float(lo), float(hi)) for lo, hi in recorded["input_ranges"])
+        ranges = recorded_ranges(recorded)
         options = Options(
             **{**recorded, "input_ranges": ranges, "precision": str(manifest["precision"]), "name": str(name)}
         )

@@ -11,7 +11,7 @@ import numpy as np
 
 from ml2sc.backends import Artifact, with_edits, with_settings
 from ml2sc.calibration import Calibrated
-from ml2sc.compiler import Options, recorded_activity
+from ml2sc.compiler import Options, recorded_activity, recorded_ranges
 from ml2sc.compiler import compile as compile_model
 from ml2sc.errors import ArtifactError, UsageError
 from ml2sc.frontend.data import Samples, load_samples
@@ -51,7 +51,7 @@ def update(artifact: Artifact, model: Any, *, example_input: Any = None) -> Arti
     manifest, old = artifact.manifest, artifact.graph
     assert old is not None
     options = Options(**{**manifest["options"], "precision": manifest["precision"], "name": artifact.name})
-    options = dataclasses.replace(options, input_ranges=tuple((lo, hi) for lo, hi in options.input_ranges))
+    options = dataclasses.replace(options, input_ranges=recorded_ranges(manifest["options"]))
     new = compile_model(
         model,
         options=options,

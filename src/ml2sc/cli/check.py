@@ -123,6 +123,8 @@ def _progress_bar(*, quiet: bool) -> Iterator[Callable[[int, int], None]]:
 
 def _lines(report: Report) -> list[str]:
     """Return the report as a table for people."""
+    from ml2sc.frontend.data import columns_text
+
     verdict = heading("ok", sys.stdout) if report.ok else failure("FAILED", sys.stdout)
     outside = f", {report.outside_range:,} of them outside the declared range" if report.outside_range else ""
     theirs = report.onnxruntime
@@ -153,6 +155,7 @@ def _lines(report: Report) -> list[str]:
         share = report.outside.decision_agreement
         agreement = "" if share is None else f", {share:.2%} of the decisions as {whose}"
         rows.append(("outside range", f"largest error {_number(report.outside.max_abs_error)}{agreement}"))
+        rows.append(("values there", columns_text(report.outside.columns)))
     predicted = "" if report.gas_predicted is None else f", {report.gas_predicted:,} predicted"
     rows.append(("gas", f"{report.gas.mean:,.0f} on average ({report.gas.min:,} to {report.gas.max:,}){predicted}"))
     if report.gas_deploy is not None:
