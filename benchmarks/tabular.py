@@ -1,7 +1,7 @@
 """Tables of raw columns: does a format keep the decisions on rows that it was not chosen with?
 
-Thirty sets: scikit-learn's, and generated ones with skewed, heavy-tailed, constant, binary and one-hot columns and such
-that differ in size a millionfold, of 60 to 5,000 rows. Of each, two thirds train a scikit-learn pipeline (a scaler and a
+Thirty sets: scikit-learn's, and generated ones with skewed, heavy-tailed, constant, binary and one-hot columns that
+differ in size a millionfold, of 60 to 5,000 rows. Of each, two thirds train a scikit-learn pipeline (a scaler and a
 small network, or logistic regression) and are the calibration data; the others are asked.
 
     python benchmarks/tabular.py [--precision auto|int8] [--only 3,7] [--json FILE]
@@ -132,12 +132,12 @@ def _columns(kind: str, rows: int, rng: np.random.Generator) -> list[Array]:
 
 def trained(table: Table, number: int) -> tuple[Any, str, Array, Array]:
     """Return an ONNX model, its kind, the rows it was trained with and the others."""
+    from skl2onnx import to_onnx
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import train_test_split
     from sklearn.neural_network import MLPClassifier
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
-    from skl2onnx import to_onnx
 
     kinds = {
         "network 16": lambda: MLPClassifier((16,), max_iter=300, random_state=0),
@@ -188,7 +188,9 @@ def lines(results: Sequence[Result]) -> Iterator[str]:
     """Return the table, and what must hold of it."""
     yield f"{'set':14} {'model':13} {'columns':>7} {'rows':>5} {'asked':>5}  {'precision':18} {'gas':>7} {'kept':>8}"
     for r in results:
-        shown = f"{r.name:14} {r.model:13} {r.columns:7} {r.calibration:5} {r.asked:5}  {r.precision[:18]:18} {r.gas:7,}"
+        shown = (
+            f"{r.name:14} {r.model:13} {r.columns:7} {r.calibration:5} {r.asked:5}  {r.precision[:18]:18} {r.gas:7,}"
+        )
         yield f"{shown} {r.agreement:8.2%}"
     yield f"median {statistics.median(r.agreement for r in results):.2%}"
     many = [r.agreement for r in results if r.calibration >= 200]

@@ -234,7 +234,7 @@ def _fit(rows: Rows, tensor: Tensor, where: str) -> tuple[Array, Array]:
     for first, block in _blocks(rows):
         for wrong, what in (
             (~np.isfinite(block), "NaN or infinite values"),
-            (np.abs(block) >= _MOST, f"values beyond {_MOST:.2g}, where a contract's inputs end"),
+            (np.abs(block) >= _MOST, f"values that no contract's input can: it ends at {_MOST:.2g}"),
         ):
             if wrong.any():
                 at = first + int(np.flatnonzero(wrong.any(axis=1))[0])

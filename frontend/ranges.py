@@ -17,7 +17,7 @@ from ml2sc.errors import DataError, UsageError
 from ml2sc.ir.graph import Graph
 from ml2sc.ir.types import Array
 
-_HINT = "a CSV file with the header column,lo,hi and a line a column; or JSON, {\"column\": [lo, hi], ...}"
+_HINT = 'a CSV file with the header column,lo,hi and a line a column; or JSON, {"column": [lo, hi], ...}'
 _MOST_BYTES = 1 << 24
 _NAMED = 8
 """Columns that a message names."""
@@ -45,8 +45,8 @@ class ColumnRange:
         """
         if not -math.inf < self.lo < self.hi < math.inf:
             raise UsageError(
-                f"the range {self.lo:g},{self.hi:g} of column {self.column!r} is not a range: LO must be below HI, both "
-                "finite"
+                f"the range {self.lo:g},{self.hi:g} of column {self.column!r} is not a range: LO must be below HI, "
+                "both finite"
             )
 
 
@@ -176,6 +176,6 @@ def _columns(names: Sequence[str], graph: Graph, count: int) -> str:
         shown = ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
         return f"its columns are {shown}, or 0 to {count - 1}"
     return (
-        f"columns are 0 to {count - 1}, or an input's name ({', '.join(graph.inputs)}); names of columns come from a file "
-        f"of ranges with a line for each of the {count}, or from the key 'columns' of the calibration data"
+        f"columns are 0 to {count - 1}, or an input's name ({', '.join(graph.inputs)}); names of columns come from "
+        f"a file of ranges with a line for each of the {count}, or from the key 'columns' of the calibration data"
     )

@@ -21,8 +21,8 @@ def evaluate_float(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array
         inputs: Real values of every input, each in its tensor's shape.
 
     Returns:
-        Every tensor of the graph by name, constants included, each of its type; labels are int64. An input whose elements
-        have ranges of their own is what the graph computes with (`Scaling`).
+        Every tensor of the graph by name, constants included, each of its type; labels are int64. An input whose
+        elements have ranges of their own is what the graph computes with (`Scaling`).
 
     Raises:
         ShapeError: an input is missing or has another shape than its tensor.

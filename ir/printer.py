@@ -20,7 +20,8 @@ One line a tensor or node; what a long constant holds comes last, so that the op
 
 A name that is not plain is a JSON string (`%"my tensor"`); an optional tensor left out is `_`; a fixed-point tensor
 shows its format and its proved interval (`%h: s16*1/1024+3[1,3] in [-300, 300]`). An input whose elements have ranges
-of their own shows their ends (`lows %x = [...]`, `highs %x = [...]`); its format is that of u, 0 to 1. Floats are written so that they read
+of their own shows their ends (`lows %x = [...]`, `highs %x = [...]`); its format is that of u, 0 to 1.
+Floats are written so that they read
 back exactly.
 """
 

@@ -52,8 +52,8 @@ class Rescale:
 class ElementRescale:
     """q = floor((x·multipliers[i] + addends[i]) / 2^shift), clamped to [0, top]: WAD to integers, by element.
 
-    x is first clamped to ±(limit − 1); nothing leaves a 256-bit word. A multiplier and, above it, its addend are a field
-    of a word.
+    x is first clamped to ±(limit − 1); nothing leaves a 256-bit word. A multiplier and, above it, its addend are
+    a field of a word.
 
     Attributes:
         multipliers: Positive, below 2^bits.
@@ -110,8 +110,8 @@ def _element_rescale(name: str, format_: FixedPoint, scaling: Scaling) -> Elemen
     for index, width in enumerate(widths):
         if width * WAD < 1:
             raise RangeError(
-                f"element {index} of {name!r} goes from {lows[index]:g} by {width:g} only: that is below 1e-18, the step of "
-                "its WAD values",
+                f"element {index} of {name!r} goes from {lows[index]:g} by {width:g} only: that is below 1e-18, "
+                "the step of its WAD values",
                 tensor=f"%{name}",
                 hint="widen its range (--input-range COLUMN=LO,HI), or scale the inputs before the call",
             )

@@ -1,8 +1,8 @@
-"""Whether the elements of inputs get ranges of their own, and which: judged on samples that the ranges do not come from.
+"""Whether the elements of inputs get ranges of their own, and which: judged on samples they do not come from.
 
-One range for a whole input suits pixels; it leaves little of columns of a table that differ in size. Both are tried, and
-ranges that leave rare values outside (`clip_ranges` by column), on two halves of some samples in turn: the other half
-gives the ranges.
+One range for a whole input suits pixels; it leaves little of columns of a table that differ in size. Both are tried,
+and ranges that leave rare values outside (as `clip_ranges` does), on two halves of some samples in turn: the other
+half gives the ranges.
 """
 
 from __future__ import annotations

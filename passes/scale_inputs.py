@@ -1,9 +1,9 @@
 """Pass `scale_inputs`: an input whose elements differ in size gets a range, and so a scale, for each of them.
 
-1. Element i, which goes from lo_i to hi_i, becomes u_i = (x_i − lo_i) / (hi_i − lo_i). A linear layer that reads it takes
-   that up in its constants: `x·W + C` is `u·(diag(hi − lo)·W) + (C + lo·W)`. It costs nothing on chain: packed inputs are
-   the integers of u, and u has one scale.
-2. Between input and layer there may be whatever moves elements (Flatten, Concat of several inputs, Slice, Transpose, …).
+1. Element i, which goes from lo_i to hi_i, becomes u_i = (x_i − lo_i) / (hi_i − lo_i). A linear layer that reads it
+   takes that up in its constants: `x·W + C` is `u·(diag(hi − lo)·W) + (C + lo·W)`. It costs nothing on chain: packed
+   inputs are the integers of u, and u has one scale.
+2. Between input and layer there may be whatever moves elements (Flatten, Concat of several inputs, Slice, Transpose).
 3. Elements that meet the same row of weights (those of a column, where the layer has several rows) share a range.
 4. An input that anything else reads keeps its one range: every other operator would have to know the scales.
 5. What float64 rounds on the way is in the layer's `slack`.
@@ -138,9 +138,7 @@ class _Groups:
 
     def shared(self, ranges: Mapping[str, Scaling]) -> Scaling:
         """Return the range of each number."""
-        lo, hi = (
-            np.concatenate([np.ravel(getattr(ranges[name], end)) for name in self._own]) for end in ("lo", "hi")
-        )
+        lo, hi = (np.concatenate([np.ravel(getattr(ranges[name], end)) for name in self._own]) for end in ("lo", "hi"))
         least, greatest = np.full(lo.shape, np.inf), np.full(hi.shape, -np.inf)
         np.minimum.at(least, self._leader, lo)
         np.maximum.at(greatest, self._leader, hi)

@@ -7,8 +7,8 @@ is saved by less. The search goes down from one width for all of them:
 2. Combinations of what saves gas are tried, the cheapest first, until one reaches the goal together.
 3. From there single steps down are taken that save more, and single steps up that cost nothing.
 4. A share of the gas (`margin`) is spent on more bits than the samples ask for: other inputs may.
-5. What is found so is judged on other samples, which neither ranges nor corrections come from: of the formats that reach
-   the goal there and cost no more than that share above the cheapest, the one with the smallest error is taken.
+5. What is found so is judged on other samples, which inner ranges and corrections do not come from: of the formats that
+   reach the goal there and cost no more than that share above the cheapest, the one with the smallest error is taken.
 
 Everything is decided by predicted gas and by the samples, in a fixed order: the same data gives the same formats.
 """
@@ -361,7 +361,6 @@ class Search:
             f"{self._cause(best)}",
             hint="ask for less (--tolerance, --min-agreement), or narrow the range with --input-range",
         )
-
 
     def _cause(self, best: Measured) -> str:
         """Say why even the finest format loses decisions, where that is known."""

@@ -58,7 +58,6 @@ class Goal:
         needed = math.ceil(self.agreement * samples - 1e-9)
         return samples - lost >= needed and (self.tolerance is None or largest <= self.tolerance)
 
-
     def is_met(self, found: Measured, samples: int) -> bool:
         """Whether what was found on so many samples is good enough; it may have been broken off."""
         return found.samples == samples and self.allows(samples - found.kept, found.largest, samples)

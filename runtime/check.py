@@ -142,9 +142,7 @@ def _report(oracle: Oracle, tally: Tally, first: Found, *, random: bool) -> Repo
             tally.runtime_accuracy.share if setting.missing is None else None,
         ),
         onnxruntime_missing=setting.missing,
-        outside=Outside(
-            tally.outside_agreement.share, tally.outside_errors.largest, by_column(tally.outside_values)
-        ),
+        outside=Outside(tally.outside_agreement.share, tally.outside_errors.largest, by_column(tally.outside_values)),
         gas=GasSpread(tally.gas.least, tally.gas.total / tally.gas.count, tally.gas.most),
         gas_deploy=None if setting.deployment is None else setting.deployment.gas_deploy,
         gas_weights=None if setting.deployment is None else setting.deployment.gas_weights,

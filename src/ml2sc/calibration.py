@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 Say = Callable[[str], None]
 
 _HALVED = 400
-"""Samples from which on `auto` chooses on one half of them and judges on the other; of fewer it judges on each part what
-the others give."""
+"""Samples from which on `auto` chooses on one half of them and judges on the other; of fewer it judges on each part
+what the others give."""
 _PARTS = 4
 _FEW = 100
 """Samples below which what is found on them says little."""

@@ -113,8 +113,8 @@ class Options:
         input_ranges: (lo, hi) of the real values of each input, or a (lo, hi) for each of its elements; empty: from the
             calibration data, else ±65,536.
         column_ranges: Ranges of single columns, instead of those: of the others the calibration data say them.
-        column_names: Names of the elements of all inputs, in order; empty: those of the calibration data or, if there is
-            a range for each column, of the ranges.
+        column_names: Names of the elements of all inputs, in order; empty: those of the calibration data or, if there
+            is a range for each column, of the ranges.
         weights: Where tables of weights live: `auto`, `code` or `data`.
         optimize: `inference`, `balanced` or `deploy`.
         expected_calls: Inferences over which the deployment is spread; None: as `optimize` assumes.
@@ -612,7 +612,7 @@ def _declare_ranges(
     """Give every input a range: declared, else that of the calibration data, else the assumed one, with a note.
 
     Returns:
-        The ranges of single elements, by input: those declared; and what data say of inputs whose range nobody declares.
+        The ranges of single elements, by input: those declared; and what data say of inputs without a declared range.
     """
     ranges, names = options.input_ranges, graph.inputs
     if ranges and len(ranges) != len(names):
@@ -740,7 +740,10 @@ def _check_ranges(graph: Graph, declared: Mapping[str, Scaling], samples: Sample
     if samples is None:
         return
     outside, columns = samples.outside(
-        {name: (declared[name].lo, declared[name].hi) if name in declared else graph.input_ranges[name] for name in names}
+        {
+            name: (declared[name].lo, declared[name].hi) if name in declared else graph.input_ranges[name]
+            for name in names
+        }
     )
     if outside.size:
         log.warning(

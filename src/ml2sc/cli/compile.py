@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
         "--min-agreement",
         type=float,
         metavar="SHARE",
-        help="share of the calibration data's decisions that auto keeps (default: 1); a precision that keeps less fails",
+        help="share of the calibration data's decisions that auto keeps (default: 1); another precision must keep it",
     )
     add(
         "--tolerance",
@@ -68,8 +68,8 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="RANGE",
         help="LO,HI: range of the inputs' values, once for each input (default: the calibration data's, else "
-        "-65536,65536); COLUMN=LO,HI: of one column, by its number from 0 (as InputOutOfRange counts), its name or that of "
-        "an input; FILE.csv with the header column,lo,hi, or FILE.json: of many, named so if there is a line for each",
+        "-65536,65536); COLUMN=LO,HI: of one column, by its number from 0 (as InputOutOfRange counts), its name or "
+        "that of an input; FILE.csv with the header column,lo,hi, or FILE.json: of many, named so if each has a line",
     )
     add("--weights", default="auto", metavar="WHERE", help="where weights are: auto (default), code, data")
     add(

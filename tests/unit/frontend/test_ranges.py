@@ -28,8 +28,10 @@ def unknown() -> dict[str, tuple[np.ndarray, np.ndarray]]:
         ("r.json", '{"alcohol": [11, 14.8], "ash": [1, 3], "age": [0, 120]}'),
         (
             "r.json",
-            '[{"column": "alcohol", "lo": 11, "hi": 14.8}, {"column": "ash", "lo": 1, "hi": 3}, '
-            '{"column": "age", "lo": 0, "hi": 120}]',
+            (
+                '[{"column": "alcohol", "lo": 11, "hi": 14.8}, {"column": "ash", "lo": 1, "hi": 3}, '
+                '{"column": "age", "lo": 0, "hi": 120}]'
+            ),
         ),
     ],
 )

@@ -69,5 +69,5 @@ def test_two_fields_a_word_where_there_is_room() -> None:
     ids=["a range below the step of WAD", "ranges that differ too much", "a range beyond WAD"],
 )
 def test_ranges_that_no_word_holds_are_refused(pairs: list[tuple[float, float]]) -> None:
-    with pytest.raises(RangeError, match="element 1 of .x. goes from|element 0 goes from"):
+    with pytest.raises(RangeError, match=r"element 1 of .x. goes from|element 0 goes from"):
         wad.element_rescale(tensor_of(8, 2), scaling_of(pairs))

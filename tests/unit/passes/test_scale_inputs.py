@@ -37,7 +37,9 @@ TAKEN_UP = {
     "a product": "%y: float[1,2] = MatMul(%x, %W) @g",
     "two readers": "%p: float[1,2] = Gemm(%x, %W, %b) @g\n%q: float[1,2] = MatMul(%x, %W) @h\n"
     "%y: float[1,2] = Add(%p, %q) @a",
-    "elements in another order": "%o: float[1,3] = Gather(%x, %order) {axis=1} @o\n%y: float[1,2] = Gemm(%o, %W, %b) @g",
+    "elements in another order": (
+        "%o: float[1,3] = Gather(%x, %order) {axis=1} @o\n%y: float[1,2] = Gemm(%o, %W, %b) @g"
+    ),
     "several inputs": "%o: float[1,5] = Concat(%x, %z) {axis=1} @o\n%y: float[1,2] = Gemm(%o, %V, %b) @g",
     "a product from the left": "%o: float[3,1] = Reshape(%x, %shape) @o\n%y: float[2,1] = MatMul(%T, %o) @g",
 }
@@ -63,15 +65,19 @@ def test_layers_take_the_ranges_up(name: str) -> None:
         np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-9)
     text = print_graph(scaled)
     assert print_graph(parse_graph(text)) == text
-    assert [s.lo.tolist() for s in parse_graph(text).scalings.values()] == [s.lo.tolist() for s in scaled.scalings.values()]
+    assert [s.lo.tolist() for s in parse_graph(text).scalings.values()] == [
+        s.lo.tolist() for s in scaled.scalings.values()
+    ]
 
 
 @pytest.mark.parametrize(
     "body",
     [
         "%r: float[1,3] = Relu(%x) @r\n%y: float[1,2] = Gemm(%r, %W, %b) @g",
-        "%p: float[1,2] = Gemm(%x, %W, %b) @g\n%r: float[1,3] = Relu(%x) @r\n%q: float[1,2] = Gemm(%r, %W) @h\n"
-        "%y: float[1,2] = Add(%p, %q) @a",
+        (
+            "%p: float[1,2] = Gemm(%x, %W, %b) @g\n%r: float[1,3] = Relu(%x) @r\n%q: float[1,2] = Gemm(%r, %W) @h\n"
+            "%y: float[1,2] = Add(%p, %q) @a"
+        ),
         "%y: float[1,3] = Identity(%x) @i",
     ],
     ids=["another operator reads it", "another operator reads it, too", "it is an output"],
