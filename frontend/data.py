@@ -204,7 +204,7 @@ def _samples(table: Mapping[str, Rows], graph: Graph, source: str) -> Samples:
     if "y" in table and "y" not in graph.inputs:
         labels = _labels(table["y"], next(iter(counts.values()), 0), f"{source}, key 'y'")
     ranges = {name: (float(lo.min()), float(hi.max())) for name, (lo, hi) in columns.items()}
-    names = ()
+    names: tuple[str, ...] = ()
     if "columns" in table and "columns" not in graph.inputs:
         names = _names(table["columns"], sum(graph.tensor(n).size for n in graph.inputs), f"{source}, key 'columns'")
     shapes = {name: graph.tensor(name).shape for name in graph.inputs}

@@ -173,7 +173,7 @@ def choose_formats(
     scale = ScaleInputs(declared) if declared else None
     if scale is None:
         ranges = choose_scales(graph, chosen or Integer(8, 8), samples, columns or {}, say)
-        scale = ranges and ranges.of(samples, columns)
+        scale = None if ranges is None else ranges.of(samples, columns)
     before: list[Pass] = [] if scale is None else [scale]
     scaled = graph.copy()
     run_pipeline(scaled, before)

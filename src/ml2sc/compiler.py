@@ -95,7 +95,7 @@ InputRange: TypeAlias = tuple[float, float] | tuple[tuple[float, float], ...]
 
 
 def _pairs(range_: InputRange) -> Sequence[tuple[float, float]]:
-    return range_ if range_ and isinstance(range_[0], Sequence) else [range_]  # type: ignore[return-value,list-item]
+    return range_ if range_ and isinstance(range_[0], Sequence) else [range_]  # type: ignore[list-item]
 
 
 @dataclass(frozen=True)
