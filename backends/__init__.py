@@ -1,7 +1,18 @@
 """Target languages: each prints a Program."""
 
 from . import solidity, vyper
-from .base import BACKENDS, Artifact, Backend, Bytecode, CompilerRun, EmitOptions, Toolchain, with_edits, with_settings
+from .base import (
+    BACKENDS,
+    Artifact,
+    Backend,
+    Bytecode,
+    CompilerRun,
+    EmitOptions,
+    Toolchain,
+    as_compiled,
+    with_edits,
+    with_settings,
+)
 
 __all__ = [
     "BACKENDS",
@@ -11,6 +22,7 @@ __all__ = [
     "CompilerRun",
     "EmitOptions",
     "Toolchain",
+    "as_compiled",
     "solidity",
     "vyper",
     "with_edits",

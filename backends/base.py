@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from ml2sc.errors import ArtifactError
 from ml2sc.ir.gas import Costs
+from ml2sc.ir.model_hash import model_hash
 from ml2sc.registry import Registry
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ class EmitOptions:
     Attributes:
         name: Name of the contract and of the files.
         fork: EVM version ("prague", "osaka", "glamsterdam").
-        model_hash: keccak256 of the ONNX file (32 bytes).
+        model_hash: What names the model (`ml2sc.ir.model_hash`; 32 bytes).
         description: One line on the model, for the header comment.
         precision: The number format that was chosen, for the header comment.
         strict_input: Revert on an input out of range instead of saturating.
@@ -89,6 +91,11 @@ class Artifact:
     profile: Profile | None = field(default=None, repr=False)
 
     @property
+    def model_hash(self) -> bytes:
+        """What the contract must say its model is: 32 bytes (see `ml2sc.ir.model_hash`)."""
+        return model_hash(self.model, self.external)
+
+    @property
     def updatable(self) -> bool:
         """Whether the contract's owner can replace the weights."""
         return self.program is not None and self.program.updatable
@@ -106,7 +113,8 @@ class Bytecode:
         how: How it was found ("given path", "PATH", "py-solc-x", "npm", "in process").
         warnings: What the compiler warned of.
         settings: Settings that were chosen while compiling; they belong into `compiler_input["settings"]`.
-        source: What was compiled, where the compiler's needs changed the artifact's source; else None.
+        edits: Lines of the source that the compiler's needs changed, and what they are now.
+        read: Whether it was read from a file, so that nobody knows whether a compiler made it.
     """
 
     creation: bytes
@@ -117,6 +125,7 @@ class Bytecode:
     warnings: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     edits: Mapping[str, str] = field(default_factory=dict)
+    read: bool = False
 
 
 def with_edits(artifact: Artifact, edits: Mapping[str, str]) -> Artifact:
@@ -126,6 +135,24 @@ def with_edits(artifact: Artifact, edits: Mapping[str, str]) -> Artifact:
         source = source.replace(old, new)
     compiler_input = {**artifact.compiler_input, "sources": {artifact.source_name: {"content": source}}}
     return dataclasses.replace(artifact, source=source, compiler_input=compiler_input)
+
+
+def as_compiled(artifact: Artifact, settings: Mapping[str, Any], edits: Mapping[str, str]) -> Artifact:
+    """Return an artifact of `emit` as it is after a `compile` that noted these settings and edits.
+
+    A backend whose `compile` notes any has a method `notes(artifact, settings, edits)`, which says whether they can be
+    its own: a folder's manifest must not have another source than the model's taken for it.
+
+    Raises:
+        ArtifactError: the backend does not note such.
+    """
+    notes = getattr(BACKENDS.get(artifact.target), "notes", None)
+    if (settings or edits) and (notes is None or not notes(artifact, settings, edits)):
+        raise ArtifactError(
+            f"target {artifact.target!r} does not compile with the settings and edits that are recorded"
+        )
+    edited = with_edits(artifact, edits) if edits else artifact
+    return dataclasses.replace(edited, compiler_input=with_settings(edited.compiler_input, settings))
 
 
 def with_settings(compiler_input: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

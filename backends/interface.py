@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ml2sc.errors import ContractLimitError
 from ml2sc.ir.program import MODEL_HASH, Program
 
-from .base import EmitOptions
+from .base import DATA_CONTRACT_LIMIT, EmitOptions
 
 _ERRORS = {
     "InputLength": {"expected": "uint256", "actual": "uint256"},
     "InputOutOfRange": {"index": "uint256", "value": "int256"},
-    "WeightsMismatch": {"index": "uint256", "account": "address"},
+    "WeightsMissing": {"index": "uint256", "account": "address"},
 }
 
 _UPDATE_ERRORS: dict[str, dict[str, str]] = {
@@ -62,6 +63,9 @@ _UPDATE_FUNCTIONS: dict[str, tuple[dict[str, str], str, str]] = {
 }
 """Functions: parameters, result, mutability."""
 
+FACTORY = "factory"
+"""Name of the constructor's argument that says who created the data contracts."""
+
 ERRORS = {name: tuple(fields.values()) for name, fields in {**_ERRORS, **_UPDATE_ERRORS}.items()}
 """Custom errors and the types of their arguments."""
 
@@ -79,13 +83,11 @@ def contract_abi(program: Program, options: EmitOptions) -> list[dict[str, Any]]
     abi: list[dict[str, Any]] = []
     count = 0 if program.updatable else len(program.data_contracts())
     if count:
-        abi.append(
-            {"inputs": [_value("weights", f"address[{count}]")], "stateMutability": "nonpayable", "type": "constructor"}
-        )
+        abi.append({"inputs": [_value(FACTORY, "address")], "stateMutability": "nonpayable", "type": "constructor"})
     names = [
         "InputLength",
         *(["InputOutOfRange"] if options.strict_input else []),
-        *(["WeightsMismatch"] if count else []),
+        *(["WeightsMissing"] if count else []),
     ]
     if program.updatable:
         abi += _update_abi()
@@ -119,6 +121,33 @@ def _update_abi() -> list[dict[str, Any]]:
         entry = {"inputs": _values(fields), "name": name, "outputs": outputs}
         entries.append({**entry, "stateMutability": mutability, "type": "function"})
     return entries
+
+
+def code_init(code: bytes) -> bytes:
+    """Return init code that creates a contract of the given code (at most 65,535 bytes)."""
+    # PUSH2 size · DUP1 · PUSH1 10 · PUSH0 · CODECOPY: copy all that follows these 10 bytes to memory at 0
+    # PUSH0 · RETURN: and return those `size` bytes as the code
+    return b"\x61" + len(code).to_bytes(2, "big") + b"\x80\x60\x0a\x5f\x39\x5f\xf3" + code
+
+
+def data_contract_init(data: bytes) -> bytes:
+    """Return init code that creates a contract whose code is a STOP byte and then `data`.
+
+    The STOP makes calling it harmless; readers skip it (`EXTCODECOPY` from offset 1). Neither this code nor what it
+    creates asks anybody, calls anybody or can destroy itself: a CREATE2 address with its hash holds `data` or nothing.
+
+    Args:
+        data: At most 24,575 bytes.
+
+    Raises:
+        ContractLimitError: it is longer.
+    """
+    if len(data) > DATA_CONTRACT_LIMIT:
+        raise ContractLimitError(
+            f"a data contract holds {DATA_CONTRACT_LIMIT:,} bytes, not {len(data):,}",
+            hint="split the data over several",
+        )
+    return code_init(b"\x00" + data)
 
 
 def chunk_runs(data: Sequence[bytes]) -> list[tuple[int, int]]:

@@ -7,6 +7,7 @@ import os
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias, overload
 
@@ -27,6 +28,9 @@ Rows: TypeAlias = Array | Stored | FileRows
 
 _MOST = 2.0**255 / WAD
 """Where the reals end that an `int256` of WAD can be."""
+
+_SHOWN_KEYS = 10
+"""Keys of a file that a message names."""
 
 _HINT = "an .npz file with x (and x1, x2, … or the inputs' own names) of shape (samples, …), and optionally labels y"
 
@@ -191,7 +195,8 @@ def _samples(table: Mapping[str, Rows], graph: Graph, source: str) -> Samples:
         key = name if name in table else short
         if key not in table:
             wanted = f"{short!r}" if name == short else f"{name!r} or {short!r}"
-            found = ", ".join(map(repr, table)) or "nothing"
+            found = ", ".join(f"{key!r:.60}" for key in islice(table, _SHOWN_KEYS)) or "nothing"
+            found += f" and {len(table) - _SHOWN_KEYS} more" if len(table) > _SHOWN_KEYS else ""
             raise DataError(
                 f"{source} lacks the key {wanted}; it holds {found}", tensor=_text(graph.tensor(name)), hint=_HINT
             )
@@ -260,15 +265,23 @@ def _blocks(rows: Rows) -> Iterator[tuple[int, Array]]:
     step = block_rows(rows.shape)
     for first in range(0, len(rows), step):
         block = rows[first : first + step]
-        yield first, block.astype(np.float64).reshape(len(block), -1)
+        with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite or NaN is refused as such
+            reals = block.astype(np.float64).reshape(len(block), -1)
+        yield first, reals
 
 
 def _labels(rows: Rows, count: int, where: str) -> Array | None:
     """Return labels, if there is one for each sample."""
     if rows.ndim == 0 or len(rows) != count:
-        raise DataError(f"{where}: shape {list(rows.shape)}, but there are {count} samples")
+        raise DataError(f"{where}: shape {list(rows.shape)!s:.200}, but there are {count} samples")
     _numbers(rows, where)
-    return rows[:].ravel() if math.prod(rows.shape) == count else None
+    if math.prod(rows.shape) != count:
+        return None
+    labels = rows[:].ravel()
+    wrong = np.flatnonzero(~np.isfinite(labels))
+    if wrong.size:
+        raise DataError(f"{where}: the label of sample {wrong[0]} is NaN or infinite")
+    return labels
 
 
 def _numbers(array: Rows, where: str) -> None:
@@ -280,7 +293,7 @@ def _numbers(array: Rows, where: str) -> None:
 
 def _misfit(array: Rows, tensor: Tensor, where: str, shape: tuple[int, ...]) -> NoReturn:
     wanted = f"(samples, {', '.join(map(str, shape))})" if shape else "(samples,)"
-    raise DataError(f"{where}: shape {array.shape}, expected {wanted}", tensor=_text(tensor), hint=_HINT)
+    raise DataError(f"{where}: shape {array.shape!s:.200}, expected {wanted}", tensor=_text(tensor), hint=_HINT)
 
 
 def _text(tensor: Tensor) -> str:

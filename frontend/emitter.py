@@ -12,6 +12,7 @@ from onnx import TensorProto, numpy_helper
 
 from ml2sc.errors import ModelFormatError, UnsupportedModelError
 from ml2sc.ir.graph import AttrValue, Graph, Node, Tensor
+from ml2sc.ir.limits import RANK, check_shape, check_total, shown
 from ml2sc.ir.ops import OPS
 from ml2sc.ir.ops.folding import FoldingOp
 from ml2sc.ir.shapes import add_inferred
@@ -133,6 +134,7 @@ class Emitter:
         self.integers: dict[str, Integers] = {}
         """Graph inputs that are integers, and what only moves their elements."""
         self._reserved = set(reserved)
+        self._elements = 0
 
     def tensor(self, name: str) -> Tensor:
         """Return a tensor of the graph.
@@ -244,7 +246,10 @@ class Emitter:
         made = (self.fresh("out"),) if outputs is None else tuple(outputs)
         origin = () if self.node is None else (self.node.name,)
         name = None if self.node is None else self.node.name
-        return add_inferred(self.graph, op_type, slots, made, attrs, name=name, origin=origin)
+        node = add_inferred(self.graph, op_type, slots, made, attrs, name=name, origin=origin)
+        self._elements += sum(self.graph.tensor(output).size for output in node.outputs if output)
+        check_total(self._elements, node=str(self.node or node))
+        return node
 
     def _carries(self, op_type: str, slots: tuple[str, ...]) -> bool:
         """Whether an operator only moves the elements of tensors in one format."""
@@ -289,7 +294,8 @@ def read_tensor(proto: onnx.TensorProto, name: str) -> Array:
         UnsupportedModelError: strings, complex numbers, integers beyond int64.
         ModelFormatError: the elements do not fit the shape.
     """
-    where = f"%{name}: {list(proto.dims)}"
+    where = f"%{name}: {list(proto.dims[:RANK])}"
+    check_shape(proto.dims, tensor=where)
     if proto.data_type == TensorProto.STRING:
         raise UnsupportedModelError("string tensors are not supported", tensor=where, hint=STRING_HINT)
     if proto.data_type in (TensorProto.COMPLEX64, TensorProto.COMPLEX128):
@@ -327,8 +333,15 @@ def rounded_to(data: Array, kind: int) -> Array:
 
 
 def read_attribute(attribute: onnx.AttributeProto) -> Any:
-    """Return an attribute as int, float, str, list of these, or an ONNX message."""
-    value = onnx.helper.get_attribute_value(attribute)
+    """Return an attribute as int, float, str, list of these, or an ONNX message.
+
+    Raises:
+        ModelFormatError: it has no type, or is a function's parameter that nobody gives.
+    """
+    try:
+        value = onnx.helper.get_attribute_value(attribute)
+    except ValueError as error:
+        raise ModelFormatError(f"attribute {shown(attribute.name)!r} cannot be read: {error}") from error
     if isinstance(value, bytes):
         return value.decode("utf-8", errors="replace")
     if isinstance(value, list | tuple) and value and isinstance(value[0], bytes):

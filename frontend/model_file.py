@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +12,13 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
 
 from ml2sc.errors import ModelFormatError
+from ml2sc.files import inner_name, read_file, read_inside
+from ml2sc.ir.model_hash import model_hash
+
+from .limits import check_claims
+
+LONGEST_NAME = 200
+"""Characters of a contract's name: files are named after it."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +39,8 @@ class OnnxModel:
 
     @property
     def hash(self) -> bytes:
-        """keccak256 of the file's bytes followed by those of its external data files: 32 bytes."""
-        from eth_utils.crypto import keccak
-
-        return keccak(b"".join([self.data, *self.external.values()]))
+        """What the contract says the model is: 32 bytes (see `ml2sc.ir.model_hash`)."""
+        return model_hash(self.data, self.external)
 
 
 def load_onnx(source: str | os.PathLike[str] | onnx.ModelProto) -> OnnxModel:
@@ -61,36 +66,50 @@ def load_onnx(source: str | os.PathLike[str] | onnx.ModelProto) -> OnnxModel:
         _check_format(proto, "the model")
         return OnnxModel(proto, data, {}, contract_name(proto.graph.name))
     path = Path(source)
-    data = _read(path, "the model")
+    try:
+        data = read_file(path, follow=True)
+    except OSError as error:
+        raise ModelFormatError(f"cannot read the model {path}: {error.strerror or error}") from error
+    name = contract_name(path.name.removesuffix(".onnx"))
+    return parse_onnx(data, str(path), name, lambda file: read_inside(path.parent, file))
+
+
+def parse_onnx(data: bytes, what: str, name: str, external: Callable[[str], bytes]) -> OnnxModel:
+    """Read a model from the bytes of its file.
+
+    Args:
+        data: The bytes.
+        what: What to call it in messages.
+        name: A name for the contract.
+        external: Returns the bytes of an external data file; what it raises is an OSError.
+
+    Raises:
+        ModelFormatError: it is truncated, not ONNX, or of a newer format, or an external data file cannot be had.
+    """
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(data)
     except DecodeError as error:
         raise ModelFormatError(
-            f"{path} is not an ONNX model, or it is truncated ({len(data)} bytes)",
+            f"{what} is not an ONNX model, or it is truncated ({len(data)} bytes)",
             hint="export the model again, or copy the whole file",
         ) from error
-    _check_format(proto, str(path))
-    external = _load_external(proto, path)
-    return OnnxModel(proto, data, external, contract_name(path.name.removesuffix(".onnx")))
+    _check_format(proto, what)
+    return OnnxModel(proto, data, _load_external(proto, external), name)
 
 
 def contract_name(text: str) -> str:
-    """Return `text` as a contract's name: letters, digits and underscores in CapWords; `Model` if nothing is left."""
+    """Return `text` as a contract's name: letters, digits and underscores in CapWords; `Model` if nothing is left.
+
+    It is a file's name as well, in any folder: it has no dots or slashes, and at most `LONGEST_NAME` characters.
+    """
     words = [word[:1].upper() + word[1:] for word in re.split(r"[^A-Za-z0-9]+", text) if word]
     name = ""
     for word in words:
         name += ("_" if name[-1:].isdigit() and word[0].isdigit() else "") + word
     if not name:
         return "Model"
-    return f"Model{name}" if name[0].isdigit() else name
-
-
-def _read(path: Path, what: str, hint: str | None = None) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ModelFormatError(f"cannot read {what} {path}: {error.strerror or error}", hint=hint) from error
+    return (f"Model{name}" if name[0].isdigit() else name)[:LONGEST_NAME]
 
 
 def _check_format(proto: onnx.ModelProto, what: str) -> None:
@@ -145,33 +164,38 @@ def _tensors_of_node(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:
             yield from _tensors_of_graph(graph)
 
 
-def _load_external(proto: onnx.ModelProto, path: Path) -> dict[str, bytes]:
+def _load_external(proto: onnx.ModelProto, read: Callable[[str], bytes]) -> dict[str, bytes]:
     """Load external tensors into `proto` and return the files' bytes."""
-    folder = path.parent.resolve()
     files: dict[str, bytes] = {}
+    claimed = 0
     for tensor in _external_tensors(proto):
         where = {entry.key: entry.value for entry in tensor.external_data}
         location = where.get("location", "")
-        if location not in files:
-            file = (folder / location).resolve()
-            if not location or not file.is_relative_to(folder):
-                raise ModelFormatError(
-                    f"external data file {location!r} is outside the model's folder", tensor=f"%{tensor.name}"
-                )
-            files[location] = _read(file, "the model's external data file", "its weights: copy it beside the model")
+        try:
+            file = inner_name(location)
+            if file not in files:
+                files[file] = read(file)
+        except OSError as error:
+            raise ModelFormatError(
+                f"cannot read the model's external data file {location!r:.100}: {error.strerror or error}",
+                tensor=f"%{tensor.name}",
+                hint="its weights: a file beside the model or in a folder there, by a plain relative name; no link",
+            ) from error
         try:
             offset = int(where.get("offset", 0))
-            end = offset + int(where["length"]) if "length" in where else len(files[location])
+            end = offset + int(where["length"]) if "length" in where else len(files[file])
         except ValueError as error:
             raise ModelFormatError(
                 "offset or length of its external data is no number", tensor=f"%{tensor.name}"
             ) from error
-        if not 0 <= offset <= end <= len(files[location]):
+        if not 0 <= offset <= end <= len(files[file]):
             raise ModelFormatError(
-                f"external data file {location!r} is truncated: {len(files[location])} bytes, {end} needed",
+                f"external data file {location!r:.100} is truncated: {len(files[file])} bytes, {end} needed",
                 tensor=f"%{tensor.name}",
             )
-        tensor.raw_data = files[location][offset:end]
+        claimed += end - offset
+        check_claims(claimed, tensor.name)
+        tensor.raw_data = files[file][offset:end]
         tensor.data_location = onnx.TensorProto.DEFAULT
         del tensor.external_data[:]
     return files

@@ -40,14 +40,13 @@ class NpyRows:
     def __init__(self, path: Path) -> None:
         self._path = path
         with readable(str(path)), path.open("rb") as file:
-            found = header(file)
+            self.shape, by_rows, self.dtype = header(file, path.stat().st_size)
             self._start = file.tell()
-        if found is None:
+        if not by_rows:
             raise DataError(
-                f"{path}: its rows do not follow one by one (Fortran's order), or it holds objects",
+                f"{path}: its rows do not follow one by one (it is in Fortran's order, or no array of samples)",
                 hint="np.save(path, np.ascontiguousarray(x)) writes one that can be read",
             )
-        self.shape, self.dtype = found
 
     @property
     def ndim(self) -> int:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+import struct
+import sys
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -18,6 +21,18 @@ from ml2sc.ir.types import Array
 
 BLOCK_BYTES = 1 << 20
 """Bytes of an array that are in memory at a time, counted in float64; one row at least."""
+
+WHOLE_BYTES = 1 << 30
+"""Bytes of the largest array in Fortran's order: such are read whole."""
+
+DAMAGE = (
+    *(ArithmeticError, EOFError, LookupError, MemoryError, OSError, RuntimeError, SyntaxError, TypeError, ValueError),
+    *(struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
+)
+"""What zipfile and numpy raise about files that are damaged or made up."""
+
+_SAID = 200
+"""Characters of their texts that are repeated: they may quote the file."""
 
 _READ_HEADER = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -90,7 +105,7 @@ class NpzRows:
         with readable(self._where):
             if self._stream is None or first < self._next:
                 self._stream, self._next = self._archive.open(self._member), 0
-                header(self._stream)
+                header(self._stream, self._archive.getinfo(self._member).file_size)
             skipped = (first - self._next) * self._row_bytes
             while skipped > 0:  # zipfile's own seek takes 16 MB at a time
                 skipped -= len(self._stream.read(min(skipped, BLOCK_BYTES))) or skipped
@@ -122,7 +137,10 @@ class Npz(Mapping[str, Array | NpzRows]):
         with Path(path).open("rb") as file:
             if not zipfile.is_zipfile(file):
                 raise zipfile.BadZipFile("it is no zip file")
-        self._archive = zipfile.ZipFile(path)
+        try:
+            self._archive = zipfile.ZipFile(path)
+        except DAMAGE as error:
+            raise zipfile.BadZipFile(said(error)) from error
         self._members = {name.removesuffix(".npy"): name for name in self._archive.namelist()}
         self._opened: list[NpzRows] = []
 
@@ -138,15 +156,18 @@ class Npz(Mapping[str, Array | NpzRows]):
         Raises:
             DataError: it cannot be read.
         """
-        member, where = self._members[key], f"{self._path}, key {key!r}"
-        with readable(where):
-            with self._archive.open(member) as stream:
-                found = header(stream)
-            if found is not None:
-                self._opened.append(NpzRows(self._archive, member, where, *found))
+        member, where = self._members[key], f"{self._path}, key {key!r:.100}"
+        info = self._archive.getinfo(member)
+        with readable(where), self._archive.open(member) as stream:
+            if info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+                raise ValueError("it is compressed in a way that numpy does not write")
+            shape, by_rows, dtype = header(stream, info.file_size)
+            if by_rows:
+                self._opened.append(NpzRows(self._archive, member, where, shape, dtype))
                 return self._opened[-1]
-            with self._archive.open(member) as stream:
-                return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
+            if math.prod(shape) * dtype.itemsize > WHOLE_BYTES:
+                raise ValueError("it is too large to be in Fortran's order; numpy.ascontiguousarray changes that")
+            return np.frombuffer(stream.read(), dtype).reshape(shape, order="F")
 
     def close(self) -> None:
         """Close the file: no array can be read any more."""
@@ -169,14 +190,40 @@ def readable(where: str) -> Iterator[None]:
     """Report as a DataError what goes wrong when an array is read."""
     try:
         yield
-    except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{where} cannot be read: {error}", hint="store plain numeric arrays, no objects") from error
+    except DAMAGE as error:
+        raise DataError(
+            f"{where} cannot be read: {said(error)}", hint="store plain numeric arrays, no objects"
+        ) from error
 
 
-def header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[np.generic]] | None:
-    """Read an array's header; return shape and type, or None where its rows do not follow one by one."""
+def said(error: BaseException) -> str:
+    """Return a library's words about a file: not too many, and nothing that cannot be shown."""
+    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(error)[:_SAID])
+    return text or type(error).__name__
+
+
+def header(stream: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
+    """Read an array's header.
+
+    Args:
+        stream: Where it begins.
+        size: Bytes of header and elements.
+
+    Returns:
+        Its shape, whether its rows follow one by one, and the type of its elements.
+
+    Raises:
+        ValueError: it is no header of a plain array, or there are not as many bytes as it says.
+    """
     read = _READ_HEADER.get(np.lib.format.read_magic(stream))
     if read is None:
-        return None
+        raise ValueError("it is of a version of the format that plain arrays do not have")
     shape, fortran, dtype = read(stream)
-    return None if fortran or dtype.hasobject or not shape else (shape, dtype)
+    if dtype.hasobject:
+        raise ValueError("its elements are objects")
+    if not all(type(extent) is int and 0 <= extent <= sys.maxsize for extent in shape):
+        raise ValueError(f"{shape} is no shape")
+    stated, held = math.prod(shape) * dtype.itemsize, size - stream.tell()
+    if stated != held:
+        raise ValueError(f"its header says {stated:,} bytes, and {held:,} are there")
+    return shape, bool(shape) and (len(shape) == 1 or not fortran), dtype

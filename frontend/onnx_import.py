@@ -16,15 +16,18 @@ from onnx import TensorProto
 
 from ml2sc.errors import ModelFormatError, NonFiniteError, ShapeError, UnsupportedModelError, UnsupportedOperatorError
 from ml2sc.ir.graph import Graph, Tensor
+from ml2sc.ir.limits import check_shape
 from ml2sc.ir.ops import OPS
 from ml2sc.ir.ops.folding import FoldingOp
 from ml2sc.ir.shapes import remove_constant_nodes
 from ml2sc.ir.types import DType
 
 from .emitter import FLOATS, INTEGER_INPUTS, Emitter, OnnxNode, read_attribute, read_tensor
+from .limits import check_constants, check_nodes
 from .model_file import OnnxModel, load_onnx
 from .quantized import INSTEAD
 from .rules import RULES, emit_plain, written_softplus
+from .schema import check_node
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +59,8 @@ def import_graph(model: OnnxModel) -> Graph:
         NonFiniteError: a weight is NaN or infinite.
         ModelFormatError: the model contradicts itself.
     """
+    check_nodes(model.proto)
+    check_constants(model.proto)
     proto = _inlined(model.proto)
     versions = _versions(proto)
     nodes = _live_nodes(proto.graph, versions)
@@ -66,6 +71,7 @@ def import_graph(model: OnnxModel) -> Graph:
     _add_inputs(emitter, proto.graph)
     for node in nodes:
         emitter.node = node
+        check_node(node)
         RULES.get((node.domain, node.op_type), emit_plain)(emitter, node)
     emitter.node = None
     graph = emitter.graph
@@ -277,6 +283,7 @@ def _add_inputs(emitter: Emitter, graph: onnx.GraphProto) -> None:
         if value.name in emitter.graph.tensors:
             raise ModelFormatError("two graph inputs have the same name", tensor=f"%{value.name}")
         shape, kind = _input_shape(value), value.type.tensor_type.elem_type
+        check_shape(shape, tensor=f"%{value.name}")
         if kind in INTEGER_INPUTS:
             emitter.add_integer_input(value.name, shape, kind)
         else:

@@ -17,6 +17,8 @@ import numpy as np
 from ml2sc.errors import DataError, ToolchainError
 from ml2sc.ir.types import Array
 
+from .npz import DAMAGE, said
+
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
 
@@ -167,9 +169,9 @@ def readable(path: Path) -> Iterator[None]:
     """Report as a DataError what goes wrong when the file is read."""
     try:
         yield
-    except (OSError, EOFError, ValueError) as error:  # pyarrow's own errors are ValueErrors and OSErrors
+    except DAMAGE as error:  # pyarrow's own errors are among these
         raise DataError(
-            f"{path} cannot be read: {error}", hint="columns of numbers, or of lists of equal length"
+            f"{path} cannot be read: {said(error)}", hint="columns of numbers, or of lists of equal length"
         ) from error
 
 

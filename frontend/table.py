@@ -11,6 +11,7 @@ from typing import TypeAlias
 import numpy as np
 
 from ml2sc.errors import DataError
+from ml2sc.files import open_file
 from ml2sc.ir.types import Array
 
 from .npy import MAGIC as NUMPY
@@ -122,7 +123,7 @@ def open_table(path: Path) -> Mapping[str, Array | Stored]:
         DataError: it is damaged.
         ToolchainError: a package that reads it is missing.
     """
-    with path.open("rb") as file:
+    with open_file(path, follow=True) as file:
         begin = file.read(max(len(NUMPY), len(PARQUET)))
     if begin.startswith(NUMPY):
         return {"x": NpyRows(path)}

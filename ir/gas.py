@@ -39,6 +39,7 @@ from .program import (
     WadInput,
     expressions,
     subexpressions,
+    summands,
     walk,
 )
 
@@ -221,8 +222,8 @@ class Costs:
     """What goes with the reading of a slot: its number, the masking of an address, and where that is written to."""
     constructor = 60
     """Gas of the constructor besides copying the code."""
-    constructor_account = COLD_ACCOUNT + 380
-    """Decoding the address of a data contract, its EXTCODEHASH, and writing the address into the code."""
+    constructor_account = COLD_ACCOUNT + 340
+    """Hashing to the address of a data contract, its EXTCODESIZE, and writing the address into the code."""
     constructor_owner = 23_870
     """The same of an updatable contract's owner: a slot that is written first (22,100), an event."""
     stage_frame = 29_200
@@ -422,7 +423,10 @@ class Costs:
 
     def apply(self, op: OpCode, args: tuple[Expr, ...]) -> float:
         """Return the gas of an operation and its operands."""
-        return op.gas + sum(self.expr(a) for a in args)
+        terms, rest = summands(Apply(op, args))
+        if not terms:
+            return op.gas + sum(self.expr(a) for a in args)
+        return op.gas * len(terms) + sum(self.expr(t) for t in terms) + self.expr(rest)
 
     def load_input(self, offset: Expr) -> float:
         """Return the gas of reading 32 bytes of the packed input."""
@@ -475,12 +479,16 @@ def changed(body: Iterable[Statement]) -> set[str]:
 
 def code_bytes(program: Program, sizes: Sizes) -> int:
     """Estimate the bytes of a contract's code from its program alone."""
-    total = float(sizes.frame + (sizes.updates if program.updatable else 0))
-    for section in program.sections():
-        total += sizes.section
-        for statement in walk(section.body):
-            total += _statement_bytes(program, statement, sizes)
-    return round(total)
+    frame = sizes.frame + (sizes.updates if program.updatable else 0)
+    return round(float(frame + sum(section_bytes(program, sizes).values())))
+
+
+def section_bytes(program: Program, sizes: Sizes) -> dict[str, int]:
+    """Estimate the bytes of code of each section."""
+    return {
+        section.name: sizes.section + sum(_statement_bytes(program, s, sizes) for s in walk(section.body))
+        for section in program.sections()
+    }
 
 
 def _statement_bytes(program: Program, statement: Statement, sizes: Sizes) -> int:
@@ -514,13 +522,19 @@ def _literal_bytes(value: int) -> int:
 
 
 def _expr_bytes(expr: Expr, sizes: Sizes) -> int:
-    match expr:
-        case Const(value):
-            return _literal_bytes(value)
-        case Var():
-            return sizes.variable
-        case Load(_, index) | LoadInput(index) | WadInput(index):
-            varies = 0 if isinstance(index, Const) else sizes.index + _expr_bytes(index, sizes)
-            return sizes.address + 1 + varies
-        case Apply(_, args):
-            return 1 + sum(_expr_bytes(a, sizes) for a in args)
+    total, parts = 0, [expr]
+    while parts:
+        match parts.pop():
+            case Const(value):
+                total += _literal_bytes(value)
+            case Var():
+                total += sizes.variable
+            case Load(_, index) | LoadInput(index) | WadInput(index):
+                total += sizes.address + 1
+                if not isinstance(index, Const):
+                    total += sizes.index
+                    parts.append(index)
+            case Apply(_, args):
+                total += 1
+                parts += args
+    return total

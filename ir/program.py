@@ -276,6 +276,9 @@ class Segment:
         return -(-len(self.words) // self.per_contract) if self.storage is Storage.DATA else 0
 
 
+OURS = "ml2sc"
+"""Who makes sections that no plugin's lowering does."""
+
 CONTRACT_WORDS = 767
 """Words in a data contract: (24,576 − 1) // 32."""
 
@@ -307,6 +310,7 @@ class Section:
         predict: Whether `predict` needs it.
         classify: Whether `classify` needs it.
         facts: What a report shows (macs, bits, lanes, storage, …).
+        maker: Who wrote the lowering that made it: "ml2sc", or a plugin.
     """
 
     name: str
@@ -315,6 +319,7 @@ class Section:
     predict: bool = True
     classify: bool = True
     facts: Mapping[str, int | str] = field(default_factory=dict)
+    maker: str = OURS
 
 
 @dataclass(frozen=True)
@@ -339,6 +344,25 @@ class InputFormat:
         return self.count * self.width
 
 
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """What each word of a buffer is said to hold: integers in [lo, hi], the first at bit 0, each `stride` bits higher.
+
+    Attributes:
+        count: Integers in a word; one may be negative (two's complement), several are not.
+        stride: Bits from one to the next; 256 for one.
+        lo: The least.
+        hi: The greatest.
+        assumed: Whether that is known from the graph, which proved it: else every word stored there is proved so.
+    """
+
+    count: int
+    stride: int
+    lo: int
+    hi: int
+    assumed: bool = False
+
+
 @dataclass(frozen=True)
 class Program:
     """A compiled model.
@@ -352,6 +376,7 @@ class Program:
         layers: Packed input → buffers, in order.
         dequantize: Buffers → buffer `wad` (one word an output).
         has_decision: Whether some section stores the decision in word 0 of buffer `label`.
+        holds: What is said of the words of buffers; nothing is said of the others'.
     """
 
     input: InputFormat
@@ -362,6 +387,7 @@ class Program:
     layers: tuple[Section, ...]
     dequantize: Section
     has_decision: bool
+    holds: Mapping[str, Lanes] = field(default_factory=dict)
 
     def sections(self) -> Iterator[Section]:
         """Iterate over all sections in the order in which `predict` and `classify` run them."""
@@ -558,13 +584,31 @@ def expressions(statement: Statement) -> Iterator[Expr]:
             pass
 
 
+def operands(expr: Expr) -> tuple[Expr, ...]:
+    """Return what an expression is directly made of."""
+    if isinstance(expr, Apply):
+        return expr.args
+    if isinstance(expr, Load | WadInput):
+        return (expr.index,)
+    return (expr.offset,) if isinstance(expr, LoadInput) else ()
+
+
+def summands(expr: Expr) -> tuple[list[Expr], Expr]:
+    """Return the terms of t0 + (t1 + (… + rest)) and the rest: sums are long, and walked without recursion."""
+    terms: list[Expr] = []
+    while isinstance(expr, Apply) and expr.op is OpCode.ADD:
+        terms.append(expr.args[0])
+        expr = expr.args[1]
+    return terms, expr
+
+
 def subexpressions(expr: Expr) -> Iterator[Expr]:
     """Iterate over an expression and all its parts, outer before inner, from left to right."""
     parts = [expr]
     while parts:
         part = parts.pop()
         yield part
-        if isinstance(part, Apply):
+        if isinstance(part, Apply):  # not by `operands`: this is the most walked of all paths
             parts += part.args[::-1]
         elif isinstance(part, Load | WadInput):
             parts.append(part.index)

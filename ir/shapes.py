@@ -12,6 +12,7 @@ from dataclasses import replace
 from ml2sc.errors import VerifyError
 
 from .graph import AttrValue, Graph, Node, Tensor
+from .limits import check_shape
 from .ops.base import Inputs, Signature, op_of
 from .ops.folding import FoldingOp
 from .types import NUMPY_TYPES, Array, FixedPoint
@@ -110,6 +111,8 @@ def _infer(node: Node, operands: Inputs) -> list[Signature]:
     op = op_of(node)
     op.verify(node, operands)
     signatures = op.infer(node, operands)
+    for signature in signatures:
+        check_shape(signature.shape, node=str(node))
     if len(signatures) < len(node.outputs) and any(node.outputs[len(signatures) :]):
         raise VerifyError(f"{node} has {len(node.outputs)} outputs, but {node.op_type} makes {len(signatures)}")
     return signatures

@@ -38,6 +38,7 @@ from .program import (
     StoreInput,
     Var,
     WadInput,
+    summands,
     to_signed,
 )
 
@@ -279,7 +280,10 @@ class _Function:
         return text if text.word else _Text(f"({text.code} & MASK)", True, text.depth + 1)
 
     def _text(self, expr: Expr) -> _Text:
-        text = self._written(expr)
+        return self._named(self._written(expr))
+
+    def _named(self, text: _Text) -> _Text:
+        """Return a text, given a name if it is deep."""
         if text.depth < _DEEPEST:
             return text
         name = f"t{self._temporaries}"
@@ -305,6 +309,13 @@ class _Function:
             case Apply(OpCode.ISZERO, (arg,)):
                 operand = self._as_word(self._text(arg))
                 return _Text(f"(+({operand.code} == 0))", True, operand.depth + 2)
+            case Apply(OpCode.ADD):
+                terms, last = summands(expr)
+                texts = [self._text(term) for term in terms]
+                total = self._text(last)
+                for term, text in zip(reversed(terms), reversed(texts), strict=True):
+                    total = self._named(self._applied(OpCode.ADD, text, total, term, last))
+                return total
             case Apply(op, (first, second)):
                 return self._applied(op, self._text(first), self._text(second), first, second)
         raise InternalError(f"unknown expression {expr!r}")

@@ -60,6 +60,8 @@ class DeriveDecision(Pass):
             _use_label(graph, labels)
         elif len(graph.outputs) == 1 and graph.tensor(graph.outputs[0]).type is DType.FLOAT:
             output = graph.tensor(graph.outputs[0])
+            if output.is_constant:
+                return False  # quantising refuses the model
             if output.size >= 2 and max(output.shape) == output.size:
                 graph.decision = _greatest(graph, _two_classes(graph, _strip(graph, output.name, _keeps_order)))
             elif output.size == 1:

@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar, get_type_hints
 
 from ml2sc.errors import InternalError, Ml2scError, OutputError, PassError, PluginError, UsageError, VerifyError
+from ml2sc.files import inside, write_file
 from ml2sc.ir.graph import Graph
 from ml2sc.ir.printer import print_graph
+from ml2sc.ir.program import Program
+from ml2sc.ir.program_printer import print_program
 from ml2sc.ir.verify import verify
 from ml2sc.registry import Registry, package_of
 
@@ -83,15 +86,25 @@ class DumpIr:
 
     Attributes:
         folder: Where to; it is made if need be.
+        written: Files written so far.
     """
 
     folder: Path
+    written: int = 0
 
     def after_pass(self, step: int, pass_: Pass | None, graph: Graph, seconds: float) -> None:
-        name = "import" if pass_ is None else pass_.name
+        self.written = step
+        self._write("import" if pass_ is None else pass_.name, print_graph(graph))
+
+    def lowered(self, program: Program) -> None:
+        """Write the Program that the graph was lowered to, after all passes."""
+        self.written += 1
+        self._write("lower", print_program(program))
+
+    def _write(self, name: str, text: str) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / f"{step:03d}_{name}.ir").write_text(print_graph(graph), encoding="utf-8")
+            write_file(inside(self.folder, f"{self.written:03d}_{name}.ir"), text.encode())
         except OSError as error:
             raise OutputError(
                 f"cannot write the graphs into {self.folder}: {error.strerror or error}",

@@ -43,6 +43,9 @@ class Deployed:
             name: FixedPoint(int(bits), bool(signed), Fraction(scale), int(zero))
             for name, (bits, signed, scale, zero) in content["formats"].items()
         }
+        for name, format_ in formats.items():
+            if format_.scale <= 0 or abs(format_.zero_point) >= 1 << 256:
+                raise ValueError(f"the format of {name!r:.100}, {format_!s:.100}, is none")
         reserves = {
             name: Reserve(Interval(int(layer["sums"][0]), int(layer["sums"][1])), int(layer["weight_bits"]))
             for name, layer in content["layers"].items()

@@ -1,7 +1,7 @@
 """Chains a contract can be tried on: in this process (py-evm, revm), or a node spoken to over JSON-RPC.
 
 The embedded chains follow Prague's rules and the limits of a public chain: EIP-170 and EIP-3860 on code, EIP-7825 on a
-transaction's gas (live since Osaka; py-evm and pyrevm do not know it).
+transaction's gas (live since Osaka; py-evm and pyrevm do not know it). As most of those, they have the CREATE2 proxy.
 """
 
 from __future__ import annotations
@@ -36,6 +36,15 @@ CODE_SIZE_LIMIT = 24_576
 INITCODE_SIZE_LIMIT = 49_152
 """EIP-3860: bytes of init code, constructor arguments included."""
 
+CREATE2_PROXY = "0x4e59b44847b379578588920cA78FbF26c0B4956C"
+"""The deterministic-deployment proxy, at the same address on every chain that has it: calldata is salt ++ init code."""
+
+PROXY_CODE = bytes.fromhex(
+    "7fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffe03601600081602082378035828234f58015156039578182fd5b"
+    "8082525050506014600cf3"
+)
+"""Its runtime code (https://github.com/Arachnid/deterministic-deployment-proxy)."""
+
 CALL_GAS = 50_000_000
 """Gas that public RPC nodes allow an eth_call."""
 
@@ -45,6 +54,7 @@ _SCRATCH = "0x" + "22" * 20
 _BLOCK_GAS_LIMIT = 1 << 40
 _REVM_PADDING = 33  # so that a PUSH32 at the very end needs no bounds check
 _NO_CODE_HASH = keccak(b"")
+_SHOWN_BYTES = 256  # of what a revert returned
 
 _SMALLER = "use '--weights data' (it moves the weights into contracts of their own) or a narrower '--precision'"
 
@@ -60,7 +70,8 @@ class Reverted(Ml2scError):  # noqa: N818 (the EVM's word for it)
     code = "ML151"
 
     def __init__(self, data: bytes, reason: str = "") -> None:
-        super().__init__(f"the contract reverted with 0x{data.hex()}{reason and f' ({reason})'}")
+        said = data.hex() if len(data) <= _SHOWN_BYTES else f"{data[:_SHOWN_BYTES].hex()}… ({len(data):,} bytes)"
+        super().__init__(f"the contract reverted with 0x{said}{reason and f' ({reason})'}")
         self.data = data
 
 
@@ -143,6 +154,9 @@ class Chain(Protocol):
     def code(self, address: str) -> bytes:
         """Return the runtime code at an address; empty if there is none."""
 
+    def next_time(self) -> int:
+        """Return the time that the next transaction may have, in seconds since 1970."""
+
 
 def intrinsic_gas(data: bytes, *, create: bool) -> tuple[int, int]:
     """Return a transaction's intrinsic gas and the floor its calldata sets (EIP-7623), both with the 21,000.
@@ -187,6 +201,9 @@ class _LocalChain(ABC):
     @abstractmethod
     def code(self, address: str) -> bytes:
         """Return the runtime code at an address; empty if there is none."""
+
+    def next_time(self) -> int:
+        return self.time
 
     @abstractmethod
     def _run(self, to: str | None, data: bytes, gas: int, *, commit: bool, code: bytes | None = None) -> _Outcome:
@@ -278,6 +295,9 @@ class EmbeddedChain(_LocalChain):
         genesis: dict[str, Any] = {"difficulty": 0, "gas_limit": _BLOCK_GAS_LIMIT, "base_fee_per_gas": 0}
         # One block that is never closed: nothing here depends on blocks, and closing one costs more than a call.
         self._vm = cast("PragueVM", chain.from_genesis(AtomicDB(), genesis).get_vm())
+        proxy = to_canonical_address(CREATE2_PROXY)
+        self._vm.state.set_nonce(proxy, 1)
+        self._vm.state.set_code(proxy, PROXY_CODE)
 
     def code(self, address: str) -> bytes:
         return bytes(self._vm.state.get_code(to_canonical_address(address)))
@@ -333,8 +353,8 @@ class RevmChain(_LocalChain):
         if not revm_is_installed():
             raise ToolchainError("pyrevm is not installed", hint="pip install 'ml2sc[fast]'")
         self.name = "revm, prague"
-        self._nonces: dict[str, int] = {}
-        self._codes: dict[str, bytes] = {}
+        self._nonces: dict[str, int] = {CREATE2_PROXY: 1}
+        self._codes: dict[str, bytes] = {CREATE2_PROXY: PROXY_CODE}
         self._storage: dict[tuple[str, int], int] = {}
         self._idle: tuple[int, EVM] | None = None  # filled, for calls at this time that leave nothing behind
 

@@ -8,6 +8,7 @@ parts, which workers take; the report is the same whoever they are.
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import replace
 
@@ -20,10 +21,12 @@ from ml2sc.ir.graph import Graph
 from ml2sc.ir.types import Array
 from ml2sc.passes.prescribed import is_whole
 
+from .bytecode import compare_bytecode
 from .examine import Examination, Found, Part
 from .oracle import Oracle
 from .report import Distances, GasSpread, Outside, Report, Unsaturated
 from .tally import Tally
+from .toolchain import Toolchain as LocalCompilers
 from .workers import Workers, local_workers
 
 PART = 100
@@ -45,6 +48,7 @@ def check(
     progress: Progress | None = None,
     limit: int | None = None,
     workers: Workers | int = 1,
+    seed: int | None = None,
 ) -> Report:
     """Run a contract on samples and compare it with the interpreters, the float model and onnxruntime.
 
@@ -56,17 +60,19 @@ def check(
         chain: As `open_chain` takes it: "embedded", "anvil", a node's URL.
         address: Where the contract is on that chain: it is then proved to be this artifact's. Needed with a URL; on the
             chains that are there to be tried out it is deployed.
-        toolchain: Compiles the artifact if it is not compiled.
+        toolchain: Compiles the artifact if it is not compiled; and again, to compare, if its bytecode was read from a
+            folder (by default with a compiler that is on this machine; where there is none, the report says so).
         progress: Called with the number of samples done, and of all.
         limit: Try only so many samples.
         workers: How many processes do it, as far as the samples are enough for so many; or who does. Several have an
             embedded chain each.
+        seed: Of the made-up inputs; None: another one each time, which the report names.
 
     Raises:
         UsageError: the artifact is no contract.
         DataError: the samples do not fit the model.
         ArtifactError: the artifact is incomplete, or nothing is at the address.
-        CheckError: the contract at the address is another one.
+        CheckError: the contract at the address is another one, or a folder's bytecode is not its source's.
         ToolchainError: a compiler, the chain or onnxruntime is missing or failed.
         ContractLimitError: the contract does not fit the chain.
     """
@@ -77,6 +83,10 @@ def check(
         )
     if address is not None and "://" not in chain:
         raise UsageError(f"the chain {chain!r} starts empty: nothing is at {address}", hint="give a node's URL")
+    if seed is not None and (samples is not None or seed < 0):
+        raise UsageError(
+            "samples that are given have no seed" if samples is not None else f"a seed is 0 or more, not {seed}"
+        )
     if not artifact.on_chain:
         raise UsageError(
             f"{artifact.name} was compiled for {artifact.target!r}, which makes no contract: "
@@ -91,12 +101,20 @@ def check(
         artifact = replace(artifact, bytecode=BACKENDS.get(artifact.target).compile(artifact, toolchain))
     oracle = Oracle(artifact)
     whole = [name for name in oracle.reference.inputs if is_whole(oracle.reference, name)]
-    data = random_samples(oracle.graph, whole=whole) if samples is None else as_samples(samples, oracle.graph)
+    if samples is None:
+        seed = secrets.randbits(32) if seed is None else seed
+        data = random_samples(oracle.graph, seed=seed, whole=whole)
+    else:
+        data = as_samples(samples, oracle.graph)
     total = len(data) if limit is None else min(limit, len(data))
     if total < 1:
         raise DataError("there are no samples to check")
     if isinstance(workers, int):
         workers = local_workers(min(workers, total // (PART * _PARTS_A_PROCESS)))
+    bytecode = None
+    if artifact.bytecode is not None:
+        compilers = toolchain or LocalCompilers(downloads=False)
+        bytecode = compare_bytecode(artifact, compilers, needed=toolchain is not None)
     tally, first = Tally(), None
     for found in workers.run(Examination(artifact, chain, address), _parts(data, total)):
         tally.merge(found.tally)
@@ -104,7 +122,7 @@ def check(
         if progress is not None:
             progress(tally.samples, total)
     assert first is not None
-    return _report(oracle, tally, first, random=samples is None)
+    return replace(_report(oracle, tally, first), seed=seed, bytecode=bytecode)
 
 
 def _parts(data: Samples, total: int) -> Iterator[Part]:
@@ -112,7 +130,7 @@ def _parts(data: Samples, total: int) -> Iterator[Part]:
         yield Part(first, data.part(first, min(first + PART, total)))
 
 
-def _report(oracle: Oracle, tally: Tally, first: Found, *, random: bool) -> Report:
+def _report(oracle: Oracle, tally: Tally, first: Found) -> Report:
     artifact, setting = oracle.artifact, first.setting
     return Report(
         name=artifact.name,
@@ -120,7 +138,6 @@ def _report(oracle: Oracle, tally: Tally, first: Found, *, random: bool) -> Repo
         precision=str(artifact.manifest.get("precision", "")),
         chain=setting.chain,
         samples=tally.samples,
-        random=random,
         wad_samples=tally.wad_samples,
         outside_range=tally.outside,
         bit_exact_samples=tally.samples - tally.inexact.count,

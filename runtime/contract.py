@@ -10,6 +10,7 @@ from eth_abi.exceptions import DecodingError
 from eth_utils.crypto import keccak
 
 from ml2sc.errors import ArtifactError
+from ml2sc.foreign import shown
 
 from .chain import Chain, Reverted
 
@@ -17,6 +18,10 @@ _BUILT_IN_ERRORS: tuple[Mapping[str, Any], ...] = (
     {"type": "error", "name": "Error", "inputs": [{"name": "reason", "type": "string"}]},
     {"type": "error", "name": "Panic", "inputs": [{"name": "code", "type": "uint256"}]},
 )
+
+
+_UNDECODABLE = (DecodingError, OverflowError, UnicodeDecodeError)
+"""What eth_abi raises for bytes that are no encoding; the latter two for offsets and texts out of this world."""
 
 
 class ContractError(Reverted):
@@ -32,7 +37,7 @@ class ContractError(Reverted):
         super().__init__(data)
         self.name = name
         self.arguments = dict(args)
-        self.message = f"the contract reverted: {name}({', '.join(f'{k}={v}' for k, v in args.items())})"
+        self.message = f"the contract reverted: {name}({', '.join(f'{k}={shown(str(v))}' for k, v in args.items())})"
 
 
 class Contract:
@@ -99,7 +104,7 @@ class Contract:
             raise decode_revert(error, self._abi) from error
         try:
             return decode([entry["type"] for entry in self._functions[name]["outputs"]], output)[0]
-        except DecodingError as error:
+        except _UNDECODABLE as error:
             raise ArtifactError(
                 f"{name} of the contract at {self.address} answers {len(output)} bytes that do not fit its ABI",
                 hint="the contract at this address is another one",
@@ -151,7 +156,7 @@ def decode_revert(error: Reverted, abi: Sequence[Mapping[str, Any]]) -> Reverted
         return error
     try:
         values = decode(_types(entry), error.data[4:])
-    except DecodingError:
+    except _UNDECODABLE:
         return error
     names = (argument["name"] or str(i) for i, argument in enumerate(entry["inputs"]))
     return ContractError(entry["name"], dict(zip(names, values, strict=True)), error.data)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -15,12 +15,13 @@ from eth_abi.abi import encode
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 
-from ml2sc.backends.base import DATA_CONTRACT_LIMIT, Artifact
-from ml2sc.errors import ArtifactError, ContractLimitError, InternalError
+from ml2sc.backends.base import Artifact
+from ml2sc.backends.interface import FACTORY, code_init, data_contract_init
+from ml2sc.errors import ArtifactError, InternalError
 
-from .chain import Chain, EmbeddedChain, RevmChain, intrinsic_gas, revm_is_installed
+from .chain import CREATE2_PROXY, PROXY_CODE, Chain, EmbeddedChain, RevmChain, intrinsic_gas, revm_is_installed
 from .contract import Contract, encode_call
-from .transactions import CREATE2_PROXY, PROXY_CODE, Addresses, Call, Plan, Step, create2
+from .transactions import Addresses, Call, Plan, Step, create2
 from .update import ACTIVATE, UpdateState, call_created, first_steps, owner_argument, update_calls
 
 
@@ -43,27 +44,8 @@ class Deployment:
     data_addresses: tuple[str, ...] = ()
 
 
-def data_contract_init(data: bytes) -> bytes:
-    """Return init code that creates a contract whose code is a STOP byte and then `data`.
-
-    The STOP makes calling it harmless; readers skip it (`EXTCODECOPY` from offset 1).
-
-    Args:
-        data: At most 24,575 bytes.
-
-    Raises:
-        ContractLimitError: it is longer.
-    """
-    if len(data) > DATA_CONTRACT_LIMIT:
-        raise ContractLimitError(
-            f"a data contract holds {DATA_CONTRACT_LIMIT:,} bytes, not {len(data):,}",
-            hint="split the data over several",
-        )
-    return code_init(b"\x00" + data)
-
-
 def deploy(artifact: Artifact, chain: Chain) -> Deployment:
-    """Deploy an artifact's data contracts, then its contract with their addresses.
+    """Deploy an artifact's data contracts by the chain's CREATE2 proxy, unless they are there; then its contract.
 
     An updatable contract comes first; it belongs to the chain's account, creates its data contracts itself and has its
     first weights put in use.
@@ -80,10 +62,11 @@ def deploy(artifact: Artifact, chain: Chain) -> Deployment:
         contract = Contract(chain, created.address, artifact.abi)
         addresses = tuple(contract.call("activeChunk", index) for index in range(len(artifact.data)))
     else:
-        receipts = [chain.deploy(data_contract_init(data)) for data in artifact.data]
-        addresses = tuple(receipt.address for receipt in receipts)
-        gas_weights = sum(receipt.gas_used for receipt in receipts)
-        created = chain.deploy(creation + _constructor_arguments(artifact, addresses))
+        calls = [data_contract(index, data) for index, data in enumerate(artifact.data)]
+        addresses = tuple(str(call.creates) for call in calls)
+        missing = [call for call, address in zip(calls, addresses, strict=True) if not chain.code(address)]
+        gas_weights = sum(chain.transact(CREATE2_PROXY, call.data).gas_used for call in missing)
+        created = chain.deploy(creation + _constructor_arguments(artifact, CREATE2_PROXY))
     return Deployment(
         address=created.address,
         gas_deploy=created.gas_used,
@@ -102,6 +85,9 @@ def _creation(artifact: Artifact) -> bytes:
 CONTRACT = "contract"
 """Name of the step that creates the contract itself."""
 
+PROXY = "factory"
+"""Name of the step that creates a proxy for CREATE2, where the chain lacks the one that others have."""
+
 OFFER = "offer ownership"
 """Name of the step that offers an updatable contract to another owner."""
 
@@ -109,6 +95,11 @@ OFFER = "offer ownership"
 def weights_step(index: int) -> str:
     """Return the name of the step that creates a data contract."""
     return f"weights {index}"
+
+
+def data_contract(index: int, data: bytes, factory: str = CREATE2_PROXY) -> Call:
+    """Return the call that creates a data contract where the constructor looks for it: the salt is its number."""
+    return create2(index.to_bytes(32, "big"), data_contract_init(data), factory)
 
 
 def parse_salt(text: str) -> bytes:
@@ -119,9 +110,17 @@ def parse_salt(text: str) -> bytes:
 
 
 def deployment_plan(
-    artifact: Artifact, salt: bytes | None = None, *, sender: str = "", new_owner: str | None = None
+    artifact: Artifact,
+    salt: bytes | None = None,
+    *,
+    sender: str = "",
+    new_owner: str | None = None,
+    has_proxy: bool = True,
 ) -> Plan:
     """Return the transactions that deploy an artifact: its data contracts, in any order, then its contract.
+
+    Data contracts are created by CREATE2, which the contract's constructor relies on (docs/decisions/0006). Where the
+    chain lacks the proxy that others have, one is created first.
 
     An updatable contract comes first, then its weights; the sender owns it, and offers it to the new owner in the end.
     The gas they will use is measured beforehand, on an embedded chain.
@@ -132,6 +131,7 @@ def deployment_plan(
             only (CREATE2).
         sender: Who sends the transactions (only of interest for an updatable contract).
         new_owner: Who is to own an updatable contract; None: the sender.
+        has_proxy: Whether the chain has the CREATE2 proxy (`has_create2_proxy`).
 
     Raises:
         ArtifactError: it is not compiled.
@@ -143,38 +143,34 @@ def deployment_plan(
     if artifact.updatable:
         return _updatable_plan(artifact, salt, sender, new_owner, rehearsal)
     names = tuple(weights_step(index) for index in range(len(artifact.data)))
+    before = () if has_proxy or not names else (PROXY,)
+
+    def factory(addresses: Addresses) -> str:
+        return addresses[PROXY] if before else CREATE2_PROXY
+
+    def create_proxy(_: Addresses) -> Call:
+        return Call(None, code_init(PROXY_CODE))
+
+    def create_weights(index: int, addresses: Addresses) -> Call:
+        return data_contract(index, artifact.data[index], factory(addresses))
 
     def create_contract(addresses: Addresses) -> Call:
-        return _create(salt, creation + _constructor_arguments(artifact, tuple(addresses[name] for name in names)))
+        return _create(salt, creation + _constructor_arguments(artifact, factory(addresses)))
 
-    def create_weights(data: bytes, _: Addresses) -> Call:
-        return _create(salt, data_contract_init(data))
+    def step(name: str, build: Callable[[Addresses], Call], after: tuple[str, ...]) -> Step:
+        known = rehearsal[name]
 
-    def gas(name: str, addresses: Mapping[str, str]) -> int:
-        """Take the rehearsal's gas over: only the calldata's addresses differ."""
-        build = create_contract if name == CONTRACT else partial(create_weights, artifact.data[names.index(name)])
-        data = build(addresses).data
-        return rehearsal[name].gas + intrinsic_gas(data, create=salt is None)[0]
+        def gas(addresses: Addresses) -> int:
+            """Take the rehearsal's gas over: only the calldata's address differs."""
+            call = build(addresses)
+            return known.gas + intrinsic_gas(call.data, create=call.to is None)[0]
 
-    steps = [
-        Step(
-            name,
-            partial(create_weights, data),
-            gas=partial(gas, name),
-            code_bytes=rehearsal[name].code_bytes,
-        )
-        for name, data in zip(names, artifact.data, strict=True)
-    ]
-    steps.append(
-        Step(
-            CONTRACT,
-            create_contract,
-            after=names,
-            gas=partial(gas, CONTRACT),
-            code_bytes=rehearsal[CONTRACT].code_bytes,
-        )
-    )
-    return Plan(_identity(artifact, salt), tuple(steps), artifact.abi)
+        return Step(name, build, after, gas, known.code_bytes)
+
+    steps = [step(name, create_proxy, ()) for name in before]
+    steps += [step(name, partial(create_weights, index), before) for index, name in enumerate(names)]
+    steps.append(step(CONTRACT, create_contract, before + names))
+    return Plan(_identity(artifact, salt, *before), tuple(steps), artifact.abi)
 
 
 def _updatable_plan(
@@ -206,8 +202,9 @@ def _create(salt: bytes | None, init_code: bytes) -> Call:
     return Call(None, init_code) if salt is None else create2(salt, init_code)
 
 
-def _identity(artifact: Artifact, salt: bytes | None) -> str:
-    parts = [_creation(artifact), *(keccak(data) for data in artifact.data), salt or b""]
+def _identity(artifact: Artifact, salt: bytes | None, *before: str) -> str:
+    """Return what a plan is; `before` names the steps that make up for what the chain lacks."""
+    parts = [_creation(artifact), *(keccak(data) for data in artifact.data), salt or b"", *map(str.encode, before)]
     return f"deploy {artifact.name} {keccak(b''.join(parts)).hex()[:16]}"
 
 
@@ -240,42 +237,37 @@ class _Rehearsed(NamedTuple):
 
 
 def _rehearse(artifact: Artifact, salt: bytes | None) -> dict[str, _Rehearsed]:
-    """Deploy on an embedded chain, through its own proxy if there is a salt."""
+    """Deploy on an embedded chain: through its proxy if there is a salt, data contracts always."""
     chain = _local_chain()
-    proxy = "" if salt is None else chain.deploy(code_init(PROXY_CODE)).address
-    addresses: list[str] = []
     rehearsed: dict[str, _Rehearsed] = {}
 
-    def create(name: str, init_code: bytes) -> None:
+    def note(name: str, used: int, data: bytes, code_bytes: int, *, create: bool) -> None:
+        rehearsed[name] = _Rehearsed(used - intrinsic_gas(data, create=create)[0], code_bytes)
+
+    def create(name: str, init_code: bytes) -> str:
+        # Straight first, with a salt too: it says which limit is broken, where the proxy would only revert.
+        receipt = chain.deploy(init_code)
         if salt is None:
-            receipt = chain.deploy(init_code)
-            used, address = receipt.gas_used, receipt.address
-            rest = used - intrinsic_gas(init_code, create=True)[0]
+            note(name, receipt.gas_used, init_code, receipt.code_size, create=True)
         else:
-            # Straight first: it says which limit is broken, where the proxy would only revert.
-            address = chain.deploy(init_code).address
             data = salt + init_code
-            rest = chain.gas(proxy, data) - intrinsic_gas(data, create=False)[0]
-        addresses.append(address)
-        rehearsed[name] = _Rehearsed(rest, len(chain.code(address)))
+            note(name, chain.gas(CREATE2_PROXY, data), data, receipt.code_size, create=False)
+        return receipt.address
 
     if artifact.updatable:
-        create(CONTRACT, _creation(artifact) + owner_argument(chain.account))
+        address = create(CONTRACT, _creation(artifact) + owner_argument(chain.account))
         offer = (OFFER, encode_call(artifact.abi, "transferOwnership", "0x" + "ff" * 20))
         for name, data in [*update_calls(artifact), offer]:
-            rehearsed[name] = _Rehearsed(chain.transact(addresses[0], data).gas_used, 0)
+            rehearsed[name] = _Rehearsed(chain.transact(address, data).gas_used, 0)
         return rehearsed
-    for index, data in enumerate(artifact.data):
-        create(weights_step(index), data_contract_init(data))
-    create(CONTRACT, _creation(artifact) + _constructor_arguments(artifact, tuple(addresses)))
+    proxy = chain.deploy(code_init(PROXY_CODE))
+    note(PROXY, proxy.gas_used, code_init(PROXY_CODE), proxy.code_size, create=True)
+    for index, contents in enumerate(artifact.data):
+        call = data_contract(index, contents)
+        used = chain.transact(CREATE2_PROXY, call.data).gas_used
+        note(weights_step(index), used, call.data, len(contents) + 1, create=False)
+    create(CONTRACT, _creation(artifact) + _constructor_arguments(artifact, CREATE2_PROXY))
     return rehearsed
-
-
-def code_init(code: bytes) -> bytes:
-    """Return init code that creates a contract of the given code (at most 65,535 bytes)."""
-    # PUSH2 size · DUP1 · PUSH1 10 · PUSH0 · CODECOPY: copy all that follows these 10 bytes to memory at 0
-    # PUSH0 · RETURN: and return those `size` bytes as the code
-    return b"\x61" + len(code).to_bytes(2, "big") + b"\x80\x60\x0a\x5f\x39\x5f\xf3" + code
 
 
 def has_create2_proxy(chain: Chain) -> bool:
@@ -283,14 +275,14 @@ def has_create2_proxy(chain: Chain) -> bool:
     return chain.code(CREATE2_PROXY) == PROXY_CODE
 
 
-def _constructor_arguments(artifact: Artifact, addresses: tuple[str, ...]) -> bytes:
-    """Encode the data contracts' addresses: as one `address[K]` or `address[]`, or as K times `address`."""
-    constructor = next((entry for entry in artifact.abi if entry["type"] == "constructor"), None)
-    types = [entry["type"] for entry in constructor["inputs"]] if constructor is not None else []
-    if types in (["address[]"], [f"address[{len(addresses)}]"]):
-        return encode(types, [addresses])
-    if types == ["address"] * len(addresses):
-        return encode(types, addresses)
-    raise InternalError(
-        f"the constructor of {artifact.name} takes ({', '.join(types)}), not {len(addresses)} data contracts"
-    )
+def _constructor_arguments(artifact: Artifact, factory: str) -> bytes:
+    """Encode who creates the data contracts, if there are any."""
+    constructors = [entry for entry in artifact.abi if entry["type"] == "constructor"]
+    takes = [f"{value['type']} {value['name']}" for entry in constructors for value in entry["inputs"]]
+    needed = [f"address {FACTORY}"] if artifact.data else []
+    if takes != needed:
+        raise InternalError(
+            f"the constructor of {artifact.name} takes ({', '.join(takes)}) instead of ({', '.join(needed)}), "
+            f"and there are {len(artifact.data)} data contracts"
+        )
+    return encode(["address"], [factory]) if artifact.data else b""

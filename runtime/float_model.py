@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ import numpy as np
 
 from ml2sc.backends.base import Artifact
 from ml2sc.errors import ToolchainError
+from ml2sc.files import inside
 from ml2sc.ir.types import Array
 
 
@@ -33,11 +35,11 @@ def open_onnxruntime(artifact: Artifact) -> Iterator[FloatModel | str]:
         ToolchainError: onnxruntime is not installed, or cannot load the model.
     """
     with tempfile.TemporaryDirectory() as folder:
-        for name, content in {"model.onnx": artifact.model, **artifact.external}.items():
-            path = Path(folder, name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-        session = _session(Path(folder, "model.onnx"))
+        for name, content in artifact.external.items():
+            inside(Path(folder), name, make=True).write_bytes(content)
+        model = Path(folder, _free_name(artifact.external))
+        model.write_bytes(artifact.model)
+        session = _session(model)
         if isinstance(session, str):
             yield session
             return
@@ -74,6 +76,12 @@ def _as_type(array: Array, kind: type[np.generic]) -> Array:
     if issubclass(kind, np.integer):
         array = np.clip(np.rint(array), np.iinfo(kind).min, np.iinfo(kind).max)
     return array.astype(kind)
+
+
+def _free_name(taken: Iterable[str]) -> str:
+    """Return a name for the model in a folder with its external data."""
+    tops = {name.partition("/")[0].casefold() for name in taken}
+    return next(name for i in itertools.count() if (name := f"model{i or ''}.onnx") not in tops)
 
 
 def _session(path: Path) -> Any:

@@ -3,27 +3,37 @@
 A transaction is written down, signed, before it is sent. Whoever finds the journal after a crash can therefore send
 the very same bytes again, which is harmless: a chain takes each nonce once. The file is replaced atomically and flushed
 to the disk, so it is always the journal of some moment; a lock keeps a second run out.
+
+Who hands over a folder may have put a journal there. No symbolic link is followed, every field has a type, and nothing
+that it says is done counts before the chain has shown it (`transactions.examine`).
 """
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator, Mapping
+import re
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from eth_utils.address import to_checksum_address
 from filelock import FileLock, Timeout
 
 from ml2sc.errors import JournalError, OutputError
+from ml2sc.foreign import described, parse_json, shown
 from ml2sc.jsontext import json_text
+
+T = TypeVar("T")
 
 DEPLOYMENT = "deployment.json"
 """Name of the journal in a folder whose contract is on a chain."""
 
 _VERSION = 1
+_MOST_BYTES = 1 << 26
 
 
 @dataclass
@@ -81,6 +91,7 @@ class Journal:
         entries: By the name of the step.
         past: Steps' earlier entries, which came to nothing: reverted, or replaced by another transaction.
         result: What the plan's owner notes at its end.
+        sent: How many transactions this run has sent; it is not kept.
     """
 
     path: Path
@@ -91,6 +102,7 @@ class Journal:
     entries: dict[str, Entry] = field(default_factory=dict)
     past: list[tuple[str, Entry]] = field(default_factory=list)
     result: dict[str, Any] = field(default_factory=dict)
+    sent: int = 0
 
     def save(self) -> None:
         """Write it, atomically and to the disk.
@@ -108,14 +120,8 @@ class Journal:
             "past": [[name, asdict(entry)] for name, entry in self.past],
             "result": self.result,
         }
-        temporary = self.path.with_name(f".{self.path.name}.tmp")
         try:
-            with temporary.open("w", encoding="utf-8") as file:
-                file.write(f"{json_text(content, indent=1)}\n")
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.path)
-            _flush_folder(self.path.parent)
+            _replace(self.path, f"{json_text(content, indent=1)}\n")
         except OSError as error:
             raise OutputError(f"cannot write the journal {self.path}: {error.strerror or error}") from error
 
@@ -131,6 +137,22 @@ class Journal:
         self.save()
 
 
+def _replace(path: Path, text: str) -> None:
+    """Replace a file, atomically and to the disk, and follow no link: nobody can guess the temporary file's name."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _flush_folder(path.parent)
+
+
 def _flush_folder(folder: Path) -> None:
     """Make a rename last: on POSIX systems that needs the folder flushed too."""
     if os.name != "posix":
@@ -142,48 +164,207 @@ def _flush_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def _read(path: Path) -> bytes:
+    """Return a file's bytes: of a regular file that is none too large, and not of one behind a link."""
+    if path.is_symlink():  # where there is no O_NOFOLLOW
+        raise JournalError(f"{path} is a symbolic link, which is not followed", hint=_ELSEWHERE)
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise JournalError(f"{path} is no regular file", hint=_ELSEWHERE)
+        content = file.read(_MOST_BYTES + 1)
+    if len(content) > _MOST_BYTES:
+        raise JournalError(f"{path} is longer than any journal: {_MOST_BYTES:,} bytes", hint=_ELSEWHERE)
+    return content
+
+
+_ELSEWHERE = "name another file with --journal FILE"
+
+
 def read_journal(path: Path) -> Journal | None:
     """Return a journal, or None if there is no file.
 
     Raises:
-        JournalError: the file is no journal.
+        JournalError: the file is no journal, or a link to one.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["version"] != _VERSION:
-            raise JournalError(f"{path} is of version {content['version']!r}, not {_VERSION}")
-        return Journal(
+        fields = _Fields(parse_json(_read(path)), "the journal")
+        version = fields.take("version", _whole)
+        if version != _VERSION:
+            raise JournalError(f"{path} is of version {version}, not {_VERSION}")
+        journal = Journal(
             path,
-            str(content["plan"]),
-            int(content["chain_id"]),
-            str(content["genesis"]),
-            str(content["sender"]),
-            {str(name): _entry(entry) for name, entry in content["entries"].items()},
-            [(str(name), _entry(entry)) for name, entry in content["past"]],
-            dict(content["result"]),
+            fields.take("plan", _text),
+            fields.take("chain_id", _whole),
+            fields.take("genesis", _hash),
+            fields.take("sender", _address),
+            fields.take(
+                "entries", lambda entries: {_text(name): _entry(held) for name, held in _object(entries).items()}
+            ),
+            fields.take("past", _past),
+            fields.take("result", _result),
         )
+        fields.require_empty()
     except FileNotFoundError:
         return None
     except OSError as error:
         raise JournalError(f"cannot read the journal {path}: {error.strerror or error}") from error
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise JournalError(
-            f"{path} is no journal of ml2sc: {error!r}", hint="name another file with --journal FILE"
-        ) from error
+    except (ValueError, _FieldError) as error:
+        raise JournalError(f"{path} is no journal of ml2sc: {error}", hint=_ELSEWHERE) from error
+    return journal
 
 
-def noted_address(folder: Path) -> str | None:
-    """Return the address that a deployment or an update noted in a folder, if one did.
+@dataclass(frozen=True)
+class Note:
+    """Where a deployment or an update says it has put a contract. Who made the folder wrote it: it may be another's.
+
+    Attributes:
+        address: The contract, checksummed.
+        chain_id: The number of the chain it is on.
+        genesis: The hash of that chain's block 0.
+        sender: The account that is said to have put it there.
+    """
+
+    address: str
+    chain_id: int
+    genesis: str
+    sender: str
+
+
+def noted_address(folder: Path) -> Note | None:
+    """Return what a deployment or an update noted in a folder, if one did.
 
     Raises:
         JournalError: the file is no journal.
     """
-    journal = read_journal(folder / DEPLOYMENT)
-    return None if journal is None else journal.result.get("address")
+    path = folder / DEPLOYMENT
+    journal = read_journal(path)
+    if journal is None or "address" not in journal.result:
+        return None
+    try:
+        address = _address(journal.result["address"])
+    except _FieldError as error:
+        raise JournalError(
+            f"{path} is no journal of ml2sc: {error}", hint="name the contract with --address"
+        ) from error
+    return Note(address, journal.chain_id, journal.genesis, journal.sender)
 
 
-def _entry(content: Mapping[str, Any]) -> Entry:
-    return Entry(**{**content, "attempts": [Attempt(**attempt) for attempt in content["attempts"]]})
+class _FieldError(Exception):
+    """A value in a journal is not of its type."""
+
+
+class _Fields:
+    """The members of a JSON object, each taken out once."""
+
+    def __init__(self, value: object, what: str) -> None:
+        self._left, self._what = dict(_object(value)), what
+
+    def take(self, name: str, parse: Callable[[object], T]) -> T:
+        if name not in self._left:
+            raise _FieldError(f"{self._what} lacks {name!r}")
+        try:
+            return parse(self._left.pop(name))
+        except _FieldError as error:
+            raise _FieldError(f"{name}: {error}") from None
+
+    def require_empty(self) -> None:
+        if self._left:
+            raise _FieldError(f"{self._what} has {described(next(iter(self._left)))}, which means nothing")
+
+
+def _entry(value: object) -> Entry:
+    fields = _Fields(value, "an entry")
+    entry = Entry(
+        fields.take("nonce", _optional(_nonce)),
+        fields.take("block", _whole),
+        fields.take("attempts", lambda attempts: [_attempt(attempt) for attempt in _list(attempts)]),
+        fields.take("address", _optional(_address)),
+        fields.take("mined", _optional(_hash)),
+        fields.take("done", _flag),
+        fields.take("gas_used", _whole),
+        fields.take("fee", _whole),
+    )
+    fields.require_empty()
+    return entry
+
+
+def _attempt(value: object) -> Attempt:
+    fields = _Fields(value, "an attempt")
+    attempt = Attempt(
+        fields.take("hash", _hash),
+        fields.take("raw", _matching(r"0x(?:[0-9a-f]{2})+", "bytes in hexadecimal")),
+        fields.take("max_fee", _whole),
+        fields.take("tip", _whole),
+    )
+    fields.require_empty()
+    return attempt
+
+
+def _matching(pattern: str, what: str) -> Callable[[object], str]:
+    def parse(value: object) -> str:
+        if not isinstance(value, str) or not re.fullmatch(pattern, value):
+            raise _FieldError(f"{described(value)} is no {what}")
+        return value
+
+    return parse
+
+
+_text = _matching(r"[^\ud800-\udfff]*", "text")
+_hash = _matching(r"0x[0-9a-f]{64}", "hash")
+_hex_address = _matching(r"0x[0-9a-fA-F]{40}", "address")
+
+
+def _address(value: object) -> str:
+    return to_checksum_address(_hex_address(value))
+
+
+def _whole(value: object) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 256:
+        raise _FieldError(f"{described(value)} is no whole number of at most 256 bits")
+    return value
+
+
+def _nonce(value: object) -> int:
+    if _whole(value) >= (1 << 64) - 1:
+        raise _FieldError(f"{described(value)} is no nonce")
+    return _whole(value)
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise _FieldError(f"{described(value)} is neither true nor false")
+    return value
+
+
+def _list(value: object) -> list[object]:
+    if not isinstance(value, list):
+        raise _FieldError(f"{described(value)} is no list")
+    return value
+
+
+def _object(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise _FieldError(f"{described(value)} is no object")
+    return value
+
+
+def _result(value: object) -> dict[str, Any]:
+    return {
+        _text(name): item if item is None or type(item) in (bool, int) else _text(item)
+        for name, item in _object(value).items()
+    }
+
+
+def _past(value: object) -> list[tuple[str, Entry]]:
+    pairs = [_list(pair) for pair in _list(value)]
+    if any(len(pair) != 2 for pair in pairs):
+        raise _FieldError("not pairs of a name and an entry")
+    return [(_text(name), _entry(entry)) for name, entry in pairs]
+
+
+def _optional(parse: Callable[[object], T]) -> Callable[[object], T | None]:
+    return lambda value: None if value is None else parse(value)
 
 
 @contextmanager
@@ -241,4 +422,6 @@ def require_same(journal: Journal, *, plan: str, chain_id: int, genesis: str, se
     if journal.sender != sender:
         raise JournalError(f"the journal {journal.path} is of account {journal.sender}, not {sender}", hint=hint)
     if journal.plan != plan:
-        raise JournalError(f"the journal {journal.path} is of another plan: {journal.plan}, not {plan}", hint=hint)
+        raise JournalError(
+            f"the journal {journal.path} is of another plan: {shown(journal.plan)}, not {plan}", hint=hint
+        )

@@ -8,12 +8,10 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
-
-from eth_utils.address import to_checksum_address
 
 from ml2sc.errors import ContractLimitError, NodeError, ToolchainError
 
+from .answers import Receipt
 from .chain import CALL_GAS, TX_GAS_LIMIT, DeployReceipt, Reverted, TxReceipt
 from .rpc import Rpc
 from .toolchain import find_anvil
@@ -37,35 +35,36 @@ class RpcChain:
         self._own, self._wait = own, wait
         self._simulates = True
         try:
-            version = self.rpc.request("web3_clientVersion")
+            version = self.rpc.client_version()
         except NodeError as error:
             if not error.reason:
                 raise
             version = self.rpc.host  # public nodes need not say what they are
-        self.name = f"{version}, chain {self.rpc.chain_id}"
+        self.name = f"chain {self.rpc.chain_id} ({version})"
 
     @property
     def account(self) -> str:
-        accounts = self.rpc.request("eth_accounts") if self._own else []
+        accounts = self.rpc.accounts() if self._own else []
         if not accounts:
             raise ToolchainError(
                 f"nothing is sent to {self.name} from here",
                 hint="ml2sc-deploy puts a contract on a chain; give its --address",
             )
-        return str(accounts[0])
+        return accounts[0]
 
     def deploy(self, init_code: bytes) -> DeployReceipt:
         receipt = self._send({"data": to_hex(init_code)})
-        address = to_checksum_address(receipt["contractAddress"])
-        return DeployReceipt(address, int(receipt["gasUsed"], 16), len(self.code(address)))
+        if receipt.created is None:
+            raise NodeError(f"the node at {self.rpc.host} does not say which contract {receipt.hash} created")
+        return DeployReceipt(receipt.created, receipt.gas_used, len(self.code(receipt.created)))
 
     def call(self, address: str, calldata: bytes) -> bytes:
         transaction = {"from": _ANYBODY, "to": address, "data": to_hex(calldata)}
         try:
-            return from_hex(self.rpc.request("eth_call", {**transaction, "gas": hex(CALL_GAS)}, "latest"))
+            return self.rpc.call({**transaction, "gas": hex(CALL_GAS)})
         except ContractLimitError:
             # A node that refuses so much instead of giving what it has: let it give what it has.
-            return from_hex(self.rpc.request("eth_call", transaction, "latest"))
+            return self.rpc.call(transaction)
 
     def gas(self, address: str, calldata: bytes) -> int:
         if self._own:
@@ -79,46 +78,43 @@ class RpcChain:
                     raise
                 self._simulates = False
                 logger.info("the node has no eth_simulateV1: gas is its estimate, which may be some per cent high")
-        return self.rpc.quantity("eth_estimateGas", call)
+        return self.rpc.estimate(call)
 
     def _simulated_gas(self, call: dict[str, str]) -> int:
-        answer = self.rpc.request("eth_simulateV1", {"blockStateCalls": [{"calls": [call]}]}, "latest")
-        result = answer[0]["calls"][0]
-        if int(result["status"], 16) != 1:
-            raise Reverted(from_hex(result.get("returnData", "0x")), str(result.get("error", {}).get("message", "")))
-        return int(result["gasUsed"], 16)
+        outcome = self.rpc.simulate(call)
+        if not outcome.succeeded:
+            raise Reverted(outcome.returned)
+        return outcome.gas_used
 
     def transact(self, address: str, calldata: bytes) -> TxReceipt:
-        return TxReceipt(int(self._send({"to": address, "data": to_hex(calldata)})["gasUsed"], 16))
+        return TxReceipt(self._send({"to": address, "data": to_hex(calldata)}).gas_used)
 
     def timestamp(self) -> int:
         """Return the last block's time, in seconds since 1970."""
-        return int(self.rpc.request("eth_getBlockByNumber", "latest", False)["timestamp"], 16)
+        return self.rpc.block().timestamp
+
+    def next_time(self) -> int:
+        # a chain that makes blocks on demand only may have had none for long
+        return max(self.timestamp(), int(time.time()))
 
     def code(self, address: str) -> bytes:
-        return from_hex(self.rpc.request("eth_getCode", address, "latest"))
+        return self.rpc.code(address)
 
-    def _send(self, transaction: dict[str, str]) -> dict[str, Any]:
-        transaction = {"from": self.account, "gas": hex(TX_GAS_LIMIT), **transaction}
-        tx_hash = self.rpc.request("eth_sendTransaction", transaction)
+    def _send(self, transaction: dict[str, str]) -> Receipt:
+        tx_hash = self.rpc.send({"from": self.account, "gas": hex(TX_GAS_LIMIT), **transaction})
         end = time.monotonic() + self._wait
-        while (receipt := self.rpc.request("eth_getTransactionReceipt", tx_hash)) is None:
+        while (receipt := self.rpc.receipt(tx_hash)) is None:
             if time.monotonic() > end:
                 raise ToolchainError(f"transaction {tx_hash} was not mined within {self._wait:.0f} s")
             time.sleep(0.02)
-        if int(receipt["status"], 16) != 1:
-            raise Reverted(b"", f"transaction {tx_hash} failed, {int(receipt['gasUsed'], 16):,} gas used")
-        return dict(receipt)
+        if not receipt.succeeded:
+            raise Reverted(b"", f"transaction {tx_hash} failed, {receipt.gas_used:,} gas used")
+        return receipt
 
 
 def to_hex(data: bytes) -> str:
     """Return bytes as JSON-RPC writes them."""
     return "0x" + data.hex()
-
-
-def from_hex(text: str) -> bytes:
-    """Return the bytes of JSON-RPC's text."""
-    return bytes.fromhex(text.removeprefix("0x"))
 
 
 @contextmanager

@@ -64,8 +64,6 @@ class Oracle:
     """
 
     def __init__(self, artifact: Artifact) -> None:
-        from eth_utils.crypto import keccak
-
         if artifact.graph is None or artifact.program is None or artifact.reference is None:
             raise ArtifactError(f"{artifact.name} has no graph to check against", hint="load it with ml2sc.load_folder")
         self.artifact = artifact
@@ -75,7 +73,7 @@ class Oracle:
         self.error_bound = float(artifact.manifest["error_bound"])
         self.unsaturated_bound = float(artifact.manifest["error_bound_unsaturated"])
         self.ranges = {name: self.graph.range_of(name) for name in self.graph.inputs}
-        self.model_hash = keccak(b"".join([artifact.model, *artifact.external.values()]))
+        self.model_hash = artifact.model_hash
         self._float_outputs = [n for n in self.reference.outputs if self.reference.tensor(n).type is not DType.INT64]
 
     def expect(

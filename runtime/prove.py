@@ -18,6 +18,7 @@ from eth_utils.crypto import keccak
 from ml2sc.backends.base import Artifact
 from ml2sc.errors import CheckError
 
+from .bytecode import difference, split_metadata
 from .chain import Chain, EmbeddedChain, RevmChain, revm_is_installed
 from .contract import Contract
 from .deploy import deploy
@@ -35,7 +36,7 @@ class Proof:
         metadata_differs: The code's metadata is another one: the source differed in comments or names only.
         data_addresses: Its data contracts.
         data_bytes: Bytes of weights in them, all compared; 0 where only the code was.
-        model_hash: keccak256 of the model, which the contract states.
+        model_hash: Hash of the model, which the contract states.
         update: What an updatable contract says of itself; None for another one.
     """
 
@@ -57,7 +58,7 @@ class Proof:
 
     def to_json(self) -> dict[str, Any]:
         """Return the proof as JSON values."""
-        update = {} if self.update is None else {"update": vars(self.update) | {"chunks": list(self.update.chunks)}}
+        update = {} if self.update is None else {"update": self.update.to_json()}
         own = {name: value for name, value in vars(self).items() if name != "update"}
         return {**own, "data_addresses": list(self.data_addresses), **update}
 
@@ -86,22 +87,21 @@ def prove(artifact: Artifact, chain: Chain, address: str, *, weights: bool = Tru
         expected, addresses = _with_addresses(code, there, deployment.data_addresses, address)
     metadata_differs = False
     if there != expected:
-        body, trailer = _split_metadata(expected)
-        if not trailer or there[: len(body)] != body or _split_metadata(there)[0] != body:
-            raise CheckError(f"the code at {address} is not this artifact's: {_difference(expected, there)}")
+        body, trailer = split_metadata(expected)
+        if not trailer or there[: len(body)] != body or split_metadata(there)[0] != body:
+            raise CheckError(f"the code at {address} is not this artifact's: {difference(expected, there)}")
         metadata_differs = True
     update = None
     if artifact.updatable:
-        update = read_state(contract, len(artifact.data))
+        update = read_state(contract, [len(data) for data in artifact.data])
         addresses = update.chunks
         if weights:
             compare_weights(artifact, chain, update)
     else:
         _compare_data(artifact, chain, addresses)
-    model_hash = keccak(b"".join([artifact.model, *artifact.external.values()]))
     stated = contract.model_hash()
-    if weights and stated != model_hash:
-        raise CheckError(f"modelHash() is 0x{stated.hex()}, the hash of the model is 0x{model_hash.hex()}")
+    if weights and stated != artifact.model_hash:
+        raise CheckError(f"modelHash() is 0x{stated.hex()}, the hash of the model is 0x{artifact.model_hash.hex()}")
     return Proof(
         address=to_checksum_address(address),
         code_bytes=len(there),
@@ -118,8 +118,8 @@ def _compare_data(artifact: Artifact, chain: Chain, addresses: tuple[str, ...]) 
     for index, (holder, data) in enumerate(zip(addresses, artifact.data, strict=True)):
         held = chain.code(holder)
         if held != b"\x00" + data:
-            difference = _difference(b"\x00" + data, held)
-            raise CheckError(f"data contract {index} at {holder} does not hold this artifact's weights: {difference}")
+            found = difference(b"\x00" + data, held)
+            raise CheckError(f"data contract {index} at {holder} does not hold this artifact's weights: {found}")
 
 
 def _with_addresses(code: bytes, there: bytes, ours: tuple[str, ...], address: str) -> tuple[bytes, tuple[str, ...]]:
@@ -129,29 +129,9 @@ def _with_addresses(code: bytes, there: bytes, ours: tuple[str, ...], address: s
         places = [i for i in range(len(code) - 19) if code.startswith(own, i)]
         found = {there[i : i + 20] for i in places}
         if len(found) != 1 or len(next(iter(found))) != len(own):
-            raise CheckError(f"the code at {address} is not this artifact's: {_difference(code, there)}")
+            raise CheckError(f"the code at {address} is not this artifact's: {difference(code, there)}")
         holder = found.pop()
         for i in places:
             expected[i : i + 20] = holder
         theirs.append(to_checksum_address(holder))
     return bytes(expected), tuple(theirs)
-
-
-def _split_metadata(code: bytes) -> tuple[bytes, bytes]:
-    """Split code from solc's metadata: CBOR, its length in the last two bytes; it begins with a map of few entries."""
-    if len(code) < 2:
-        return code, b""
-    length = int.from_bytes(code[-2:], "big") + 2
-    if length > len(code) or code[-length] not in range(0xA1, 0xA5) or b"solc" not in code[-length:]:
-        return code, b""
-    return code[:-length], code[-length:]
-
-
-def _difference(expected: bytes, found: bytes) -> str:
-    if not found:
-        return "there is none"
-    if len(expected) != len(found):
-        return f"{len(found):,} bytes instead of {len(expected):,}"
-    first = next(i for i, (a, b) in enumerate(zip(expected, found, strict=True)) if a != b)
-    count = sum(a != b for a, b in zip(expected, found, strict=True))
-    return f"{count:,} of {len(found):,} bytes differ, the first at {first:,}"

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .bytecode import Comparison
 from .prove import Proof
 
 
@@ -90,7 +91,6 @@ class Report:
         precision: Its number format.
         chain: Where it ran.
         samples: Number of samples tried.
-        random: Whether they were made up, for want of a file.
         wad_samples: How many of them also took the WAD road.
         outside_range: How many lie outside the declared range.
         bit_exact_samples: On how many the contract gave the interpreters' integers, all of them.
@@ -118,6 +118,8 @@ class Report:
             branches), without asking the chain.
         code_bytes: Bytes of the contract's code and of its data contracts.
         first_difference: The first sample that is not bit-exact, and how; None if all are.
+        seed: Of the random samples that were made up for want of a file; None if they were given.
+        bytecode: Whether the bytecode is what the source compiles to; None if it was compiled for the check.
         proof: What was compared of a contract that was there already; None if it was deployed for the check.
     """
 
@@ -126,7 +128,6 @@ class Report:
     precision: str
     chain: str
     samples: int
-    random: bool
     wad_samples: int
     outside_range: int
     bit_exact_samples: int
@@ -151,7 +152,14 @@ class Report:
     code_bytes: int
     first_difference: str | None = None
     onnxruntime_missing: str | None = None
+    seed: int | None = None
+    bytecode: Comparison | None = None
     proof: Proof | None = None
+
+    @property
+    def random(self) -> bool:
+        """Whether the samples were made up."""
+        return self.seed is not None
 
     @property
     def bit_exact(self) -> bool:
@@ -187,6 +195,7 @@ class Report:
             "ok": self.ok,
             "samples": self.samples,
             "random": self.random,
+            "seed": self.seed,
             "wad_samples": self.wad_samples,
             "outside_range": self.outside_range,
             "bit_exact": self.bit_exact,
@@ -214,5 +223,6 @@ class Report:
                 "predicted": self.gas_predicted,
             },
             "code_bytes": self.code_bytes,
+            "bytecode": None if self.bytecode is None else vars(self.bytecode),
             "proof": None if self.proof is None else self.proof.to_json(),
         }

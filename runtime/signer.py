@@ -26,6 +26,9 @@ KEY_VARIABLE = "ML2SC_PRIVATE_KEY"
 PASSPHRASE_VARIABLE = "ML2SC_PASSPHRASE"
 """Environment variable with a keystore's passphrase."""
 
+_SHOWN = 5
+"""Accounts of a node that a text names."""
+
 _CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 """Private keys lie below the order of secp256k1 (SEC 2, section 2.4.1)."""
 
@@ -42,10 +45,11 @@ class Signer(Protocol):
         """The account, checksummed."""
 
     def sign(self, transaction: Mapping[str, Any]) -> bytes:
-        """Return a signed EIP-1559 transaction, ready to send.
+        """Return a signed transaction, ready to send: EIP-1559's, or a legacy one (EIP-155) if it has a gas price.
 
         Args:
-            transaction: chainId, nonce, to (left out to create), data, gas, value, maxFeePerGas, maxPriorityFeePerGas.
+            transaction: chainId, nonce, to (left out to create), data, gas, value; maxFeePerGas and
+                maxPriorityFeePerGas, or gasPrice.
 
         Raises:
             SigningKeyError: the key cannot be used.
@@ -163,11 +167,14 @@ class NodeSigner:
 
     def __init__(self, rpc: Rpc, address: str | None = None) -> None:
         self._rpc = rpc
-        held = [to_checksum_address(account) for account in rpc.request("eth_accounts")]
+        held = rpc.accounts()
         if not held:
             raise SigningKeyError(f"the node at {rpc.host} holds no account", hint="use --keystore or --key-env")
         if address is not None and (not is_address(address) or to_checksum_address(address) not in held):
-            raise SigningKeyError(f"the node at {rpc.host} does not hold {address}", hint=f"it has {', '.join(held)}")
+            more = f" and {len(held) - _SHOWN:,} more" if held[_SHOWN:] else ""
+            raise SigningKeyError(
+                f"the node at {rpc.host} does not hold {address}", hint=f"it has {', '.join(held[:_SHOWN])}{more}"
+            )
         self._address = held[0] if address is None else to_checksum_address(address)
 
     @property
@@ -176,11 +183,10 @@ class NodeSigner:
 
     def sign(self, transaction: Mapping[str, Any]) -> bytes:
         fields = {name: hex(value) if isinstance(value, int) else value for name, value in transaction.items()}
+        kind = "0x0" if "gasPrice" in fields else "0x2"
         try:
-            answer = self._rpc.request("eth_signTransaction", {**fields, "from": self._address, "type": "0x2"})
+            return self._rpc.sign({**fields, "from": self._address, "type": kind})
         except NodeError as error:
             if error.reason:
                 error.hint = "the node must hold the account unlocked; else use --keystore or --key-env"
             raise
-        raw = answer["raw"] if isinstance(answer, Mapping) else answer  # geth gives both forms of it
-        return bytes.fromhex(str(raw).removeprefix("0x"))

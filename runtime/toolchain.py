@@ -26,6 +26,7 @@ from filelock import FileLock
 from ml2sc.backends.base import CompilerRun
 from ml2sc.errors import ToolchainError
 
+from .children import die_with_parent
 from .compiler_cache import Compiler, CompilerCache, user_cache
 
 logger = logging.getLogger(__name__)
@@ -71,10 +72,14 @@ class Toolchain:
     Args:
         solc: Path or name of the solc to use.
         cache: Their earlier answers; None: those that `ML2SC_CACHE` names, by default those in the user's cache folder.
+        downloads: Whether a solc may be downloaded where there is none.
     """
 
-    def __init__(self, solc: str | None = None, cache: CompilerCache | None = None) -> None:
+    def __init__(self, solc: str | None = None, cache: CompilerCache | None = None, *, downloads: bool = True) -> None:
         self._given = solc or os.environ.get("ML2SC_SOLC")
+        # who compares says itself what with
+        self._level = logging.INFO if downloads else logging.DEBUG
+        self._routes = _ROUTES if downloads else tuple(route for route in _ROUTES if route[0] not in _DOWNLOADS)
         self._found: _Solc | None = None
         self._cache = cache or CompilerCache.default()
 
@@ -88,8 +93,9 @@ class Toolchain:
             ToolchainError: there is no solc, or it could not run. Errors in the source are in `output["errors"]`.
         """
         if self._found is None:
-            self._found = _find_solc(self._given)
-            logger.info("using solc %s (%s: %s)", self._found.version, self._found.how, " ".join(self._found.command))
+            self._found = _find_solc(self._given, self._routes)
+            command = " ".join(self._found.command)
+            logger.log(self._level, "using solc %s (%s: %s)", self._found.version, self._found.how, command)
         solc, question = self._found, json.dumps(standard_input)
         compiler = Compiler("solc", solc.version, solc.program)
         output = self._cache.answer(compiler, question, lambda: self._ask_solc(solc, question))
@@ -140,7 +146,7 @@ class _UnavailableError(Exception):
     """A way to solc that does not work, with the reason."""
 
 
-def _find_solc(given: str | None) -> _Solc:
+def _find_solc(given: str | None, routes: _Routes) -> _Solc:
     if given is not None:
         # Who names a compiler wants that one: a silent substitute would compile something else.
         try:
@@ -148,7 +154,7 @@ def _find_solc(given: str | None) -> _Solc:
         except _UnavailableError as error:
             raise ToolchainError(f"the solc given cannot be used: {error}", hint=_VERSION_HINT) from error
     tried: list[str] = []
-    for name, candidates in _ROUTES:
+    for name, candidates in routes:
         try:
             for make in candidates():
                 try:
@@ -167,6 +173,7 @@ def _find_solc(given: str | None) -> _Solc:
 _VERSION_HINT = f"solc {'.'.join(map(str, MINIMUM_SOLC))} or later is needed"
 
 _Maker = Callable[[], _Solc]
+_Routes = tuple[tuple[str, Callable[[], Iterator[_Maker]]], ...]
 
 
 def _on_path() -> Iterator[_Maker]:
@@ -213,7 +220,8 @@ def _npm_install() -> Iterator[_Maker]:
     yield partial(_npm_package, node, cache / "node_modules")
 
 
-_ROUTES: tuple[tuple[str, Callable[[], Iterator[_Maker]]], ...] = (
+_DOWNLOADS = {"py-solc-x download", "npm install"}
+_ROUTES: _Routes = (
     ("PATH", _on_path),
     ("py-solc-x", _solcx_installed),
     ("npm package", _npm_installed),
@@ -325,14 +333,42 @@ def _run(
             timeout=timeout,
             env={**os.environ, **(environment or {})},
             check=True,
+            preexec_fn=die_with_parent(),
         )
     except subprocess.TimeoutExpired as error:
         raise _UnavailableError(f"{Path(command[0]).name} took longer than {timeout:.0f} s") from error
     except subprocess.CalledProcessError as error:
-        lines = (error.stderr or error.stdout).strip().splitlines()
-        raise _UnavailableError(
-            f"{command[0]} ended with {error.returncode}: {lines[-1] if lines else 'no message'}"
-        ) from error
+        said = error.stderr or error.stdout
+        raise _UnavailableError(f"{command[0]} ended with {error.returncode}: {_cause(said)}{_cure(said)}") from error
     except OSError as error:
         raise _UnavailableError(f"{command[0]} does not start: {error.strerror}") from error
     return done.stdout
+
+
+_CERTIFICATE = (
+    "a proxy or virus scanner on the way signs with a certificate of its own: "
+    "name that with NODE_EXTRA_CA_CERTS=FILE.pem (npm) and REQUESTS_CA_BUNDLE=FILE.pem (py-solc-x)"
+)
+_CURES = {
+    r"SELF_SIGNED|UNABLE_TO_(?:GET_ISSUER|VERIFY)|CERT_|CERTIFICATE_VERIFY_FAILED": _CERTIFICATE,
+    r"E407|ProxyError|Proxy Authentication": "the proxy wants a name and a password: they go into HTTPS_PROXY",
+    r"ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|Max retries": "there is no way to the network: "
+    "set HTTPS_PROXY if one leads through a proxy",
+    r"EACCES|EPERM|EROFS|ENOSPC": "its folder cannot be written",
+}
+"""What to do about what npm and py-solc-x say."""
+
+
+def _cause(said: str) -> str:
+    """Return the line that tells why a program failed: npm ends with the name of its log, Python with the error."""
+    lines = [re.sub(r"^npm (?:ERR!|error)\s*", "", line).strip() for line in said.splitlines()]
+    lines = [line for line in lines if line and "complete log of this run" not in line and ".npm/_logs" not in line]
+    code = next((line.removeprefix("code ") for line in lines if re.fullmatch(r"code \w+", line)), None)
+    if code is None:
+        return lines[-1] if lines else "no message"
+    told = [line for line in lines if not re.match(r"(?:code|errno|syscall|path|network)\b", line)]
+    return f"{code}: {told[0]}" if told else code
+
+
+def _cure(said: str) -> str:
+    return next((f" ({cure})" for pattern, cure in _CURES.items() if re.search(pattern, said)), "")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 from eth_abi.abi import encode
 from eth_utils.address import to_checksum_address
+from eth_utils.crypto import keccak
 
 from ml2sc.backends.base import Artifact
 from ml2sc.backends.interface import weights_hash
@@ -20,6 +22,9 @@ from .transactions import Addresses, Call, Plan, Step
 
 INIT_BYTES = 11
 """Init code of a chunk's contract, besides the chunk."""
+
+_LAST_TIME = 253_402_300_799
+"""The last second of the year 9999, where calendars end."""
 
 ACTIVATE = "activate"
 """Name of the step that puts new weights in use."""
@@ -53,9 +58,41 @@ def update_calls(artifact: Artifact, *, at_once: bool = True) -> Iterator[tuple[
         yield ACTIVATE, encode_call(abi, "activate", expected)
 
 
+NOT_PROVED = (
+    "storage says what may happen now, not how it came about: who created the contract may have written it with other "
+    "init code, without events or notice. The creating transaction and the events tell"
+)
+"""What reading an updatable contract leaves open."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Weights that are there but not in use: staged ones, or previous ones.
+
+    Attributes:
+        chunks: Contracts that hold them, in order; None for a chunk that is not there. Empty if none is.
+        weights_hash: Their hash; None unless all are there.
+        sound: Whether each that is there is a data contract of the right length. Only code that begins with STOP is
+            sure to stay what it is; anything else was not put there by the contract's own code.
+    """
+
+    chunks: tuple[str | None, ...] = ()
+    weights_hash: str | None = None
+    sound: bool = True
+
+    def __str__(self) -> str:
+        there = sum(chunk is not None for chunk in self.chunks)
+        if not there:
+            return "nothing"
+        text = f"weights {self.weights_hash}" if self.weights_hash else f"{there} of {len(self.chunks)} chunks"
+        return text if self.sound else f"{text}, NOT put there by this contract's code"
+
+
 @dataclass(frozen=True)
 class UpdateState:
     """What an updatable contract says of itself.
+
+    It is read from storage, which has its limits: see `NOT_PROVED`.
 
     Attributes:
         owner: Who may replace the weights.
@@ -68,6 +105,9 @@ class UpdateState:
         weights_hash: Hash of the weights in use.
         model_hash: Hash of the model they come from.
         chunks: Contracts that hold the weights in use; empty before the first activation.
+        staged: The weights that wait for their activation.
+        previous: Those that a rollback would return to.
+        time: The earliest time that the next transaction may have, in seconds since 1970.
     """
 
     owner: str
@@ -80,14 +120,63 @@ class UpdateState:
     weights_hash: str
     model_hash: str
     chunks: tuple[str, ...]
+    staged: Waiting
+    previous: Waiting
+    time: int
+
+    @property
+    def can_activate(self) -> bool:
+        """Whether the owner can put in use what is staged, in the next transaction."""
+        return not self.frozen and self.staged.weights_hash is not None and self.ready_at <= self.time
+
+    @property
+    def can_rollback(self) -> bool:
+        """Whether the owner can put the previous weights in use, in the next transaction."""
+        return not self.frozen and self.previous_version > 0
+
+    @property
+    def can_replace(self) -> bool:
+        """Whether the owner can put any weights in use without notice."""
+        return not self.frozen and not (self.timelock and self.version)
 
     @property
     def summary(self) -> str:
         """Version, owner and what may still change, in a phrase."""
         if self.frozen:
             return f"version {self.version}, frozen for ever"
-        delay = f" with {self.timelock:,} s of notice" if self.timelock else ""
-        return f"version {self.version}, which {self.owner} may replace{delay}"
+        whose = f"version {self.version}, which {self.owner} may replace"
+        if self.can_replace:
+            return f"{whose} at once"
+        notice = f"with {self.timelock:,} s of notice"
+        ready = ["what is staged"] if self.can_activate else []
+        ready += [f"version {self.previous_version}"] if self.can_rollback else []
+        return f"{whose} AT ONCE by {' or '.join(ready)}, by others {notice}" if ready else f"{whose} {notice}"
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return for people what is in use, what waits, and what the owner can do now: (what, text)."""
+        rows = [("weights", self.summary), ("weights hash", self.weights_hash)]
+        if self.frozen:
+            return rows
+        rows += [
+            ("staged", f"{self.staged}{self._when()}"),
+            ("previous", f"version {self.previous_version}, {self.previous}" if self.previous_version else "nothing"),
+        ]
+        if self.pending_owner is not None:
+            rows.append(("offered to", f"{self.pending_owner}, who can accept at once"))
+        return [*rows, ("not proved", NOT_PROVED)]
+
+    def _when(self) -> str:
+        if self.staged.weights_hash is None:
+            return ""
+        if self.ready_at <= self.time:
+            return ", which can be put in use at once"
+        when = datetime.fromtimestamp(min(self.ready_at, _LAST_TIME), UTC).isoformat(sep=" ", timespec="seconds")
+        return f", which can be put in use from {when} on"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the state as JSON values."""
+        now = {name: getattr(self, name) for name in ("can_activate", "can_rollback", "can_replace")}
+        return {**asdict(self), "now": now, "not_proved": NOT_PROVED}
 
     def require_open(self, sender: str, *, accepts: bool = False) -> None:
         """Refuse to send what the contract would refuse.
@@ -111,15 +200,27 @@ class UpdateState:
             )
 
 
-def read_state(contract: Contract, chunks: int) -> UpdateState:
+def read_state(contract: Contract, lengths: Sequence[int]) -> UpdateState:
     """Ask an updatable contract for its state.
 
     Args:
         contract: The contract.
-        chunks: How many chunks its weights are cut into.
+        lengths: Bytes of the chunks that its weights are cut into.
     """
-    ask = contract.call
+    ask, chain = contract.call, contract.chain
     version, pending = int(ask("version")), str(ask("pendingOwner"))
+
+    def waiting(function: str) -> Waiting:
+        found = [str(ask(function, index)) for index in range(len(lengths))]
+        holders = [to_checksum_address(holder) if int(holder, 16) else None for holder in found]
+        codes = [b"" if holder is None else chain.code(holder) for holder in holders]
+        if not any(holders):
+            return Waiting()
+        whole = f"0x{keccak(b''.join(map(keccak, codes))).hex()}" if all(holders) else None
+        data = [code.startswith(b"\x00") and len(code) == 1 + n for code, n in zip(codes, lengths, strict=True)]
+        sound = all(good for good, holder in zip(data, holders, strict=True) if holder is not None)
+        return Waiting(tuple(holders), whole, sound)
+
     return UpdateState(
         owner=to_checksum_address(ask("owner")),
         pending_owner=to_checksum_address(pending) if int(pending, 16) else None,
@@ -130,7 +231,10 @@ def read_state(contract: Contract, chunks: int) -> UpdateState:
         ready_at=int(ask("readyAt")),
         weights_hash=f"0x{bytes(ask('weightsHash')).hex()}",
         model_hash=f"0x{contract.model_hash().hex()}",
-        chunks=tuple(to_checksum_address(ask("activeChunk", i)) for i in range(chunks)) if version else (),
+        chunks=tuple(to_checksum_address(ask("activeChunk", i)) for i in range(len(lengths))) if version else (),
+        staged=waiting("stagedChunk"),
+        previous=waiting("previousChunk"),
+        time=chain.next_time(),
     )
 
 

@@ -13,7 +13,7 @@ from ml2sc.errors import InternalError, ToolchainError
 from ml2sc.ir.program import CopySegment, Program, Section, Storage, walk
 
 from ..base import BACKENDS, DATA_CONTRACT_LIMIT, Artifact, Bytecode, EmitOptions, Toolchain, with_edits, with_settings
-from ..interface import ERRORS, chunk_runs, contract_abi, keccak, stated_place, storage_place
+from ..interface import ERRORS, chunk_runs, contract_abi, data_contract_init, keccak, stated_place, storage_place
 from .gas import SolidityCosts
 from .memory import ADDRESSES, INPUT, MemoryMap, address, memory_map
 from .printer import Printer
@@ -91,21 +91,26 @@ class SolidityBackend:
         """
         first = _compiled(artifact, toolchain)
         used = _memory_used(first.runtime)
-        stated = _MEMORY_LINE.search(artifact.source)
-        if used is None or stated is None or used <= int(stated[2]):
+        edits = {} if used is None else _moved_up(artifact.source, used)
+        if not edits:
             return first
-        edits = {stated[0]: f"{stated[1]}{used};"}
         second = _compiled(with_edits(artifact, edits), toolchain)
         if _memory_used(second.runtime) != used:
             raise InternalError("solc's own variables take another space in each compilation")
         return dataclasses.replace(second, edits=edits)
+
+    def notes(self, artifact: Artifact, settings: Mapping[str, Any], edits: Mapping[str, str]) -> bool:
+        """Return whether `compile` may have noted these settings and edits."""
+        line = _MEMORY_LINE.fullmatch(next(iter(edits.values()), ""))
+        mine = _moved_up(artifact.source, int(line[2])) if line is not None else {}
+        return settings in ({}, _FEWER) and edits == mine
 
 
 def _compiled(artifact: Artifact, toolchain: Toolchain) -> Bytecode:
     run = toolchain.solc(artifact.compiler_input)
     settings: dict[str, Any] = {}
     if any("too deep" in m["message"] for m in run.output.get("errors", [])):
-        settings = {"optimizer": _with_steps(FEWER_VARIABLES)}
+        settings = _FEWER
         run = toolchain.solc(with_settings(artifact.compiler_input, settings))
     messages = run.output.get("errors", [])
     errors = [m for m in messages if m["severity"] == "error"]
@@ -128,9 +133,16 @@ def _compiled(artifact: Artifact, toolchain: Toolchain) -> Bytecode:
     )
 
 
-_MEMORY_LINE = re.compile(r"(uint256 private constant _MEMORY = )(\d+);")
+_MEMORY_LINE = re.compile(r"^( {4}uint256 private constant _MEMORY = )([1-9][0-9]{0,4});$", re.MULTILINE)
+"""Not what a tensor's name may say in a comment: those lines begin otherwise."""
 _FIRST_STORE = re.compile(rb"(?:\x60(.)|\x61(..))\x80?\x60\x40\x52", re.DOTALL)
 """PUSH of where free memory starts, and its MSTORE at 0x40."""
+
+
+def _moved_up(source: str, used: int) -> dict[str, str]:
+    """Return the edit that leaves the compiler's variables all they take, if the source leaves less."""
+    stated = _MEMORY_LINE.search(source)
+    return {} if stated is None or used <= int(stated[2]) else {stated[0]: f"{stated[1]}{used};"}
 
 
 def _memory_used(runtime: bytes) -> int | None:
@@ -156,6 +168,10 @@ def _optimizer(program: Program) -> dict[str, Any]:
 
 def _with_steps(steps: str) -> dict[str, Any]:
     return {**OPTIMIZER, "details": {**DETAILS, "yul": True, "yulDetails": {"optimizerSteps": steps}}}
+
+
+_FEWER = {"optimizer": _with_steps(FEWER_VARIABLES)}
+"""Settings for code that is too deep for the stack else."""
 
 
 def _standard_input(source_name: str, source: str, program: Program, options: EmitOptions) -> dict[str, Any]:
@@ -240,7 +256,7 @@ class _Frame:
     def _data_contract(self, index: int, data: bytes) -> dict[str, object]:
         return {
             "length": f"{len(data):,}",
-            "codehash": f"0x{keccak(bytes(1) + data).hex()}",
+            "init_hash": f"0x{keccak(data_contract_init(data)).hex()}",
             "table": address(self.memory.offsets[ADDRESSES] + 32 * index),
         }
 
@@ -284,7 +300,7 @@ def _wrapped(tag: str, text: str) -> list[str]:
 
 
 _FRAME = (
-    *("_predict", "_classify", "_allocate", "_unpack", "_quantize", "_weightsTable", "_requireWeights"),
+    *("_predict", "_classify", "_allocate", "_unpack", "_quantize", "_weightsTable", "_dataContract"),
     *("_active", "_previous", "_staged", "_history", "_stage", "_activate", "_chunkLength", "_checked", "_hash"),
     "_modelHash",
 )

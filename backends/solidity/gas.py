@@ -111,11 +111,20 @@ class SolidityCosts(Costs):
 
     def _once(self, expr: Apply) -> float:
         """Return the gas of an operation on variables: computed once, if there is room to keep it."""
-        if expr in self._known:
-            return DUP
-        gas = super().expr(expr)
-        if not self._again and not reads_memory(expr):
-            self._known.add(expr)
+        gas, new = 0.0, list[Expr]()
+        while expr not in self._known:
+            new.append(expr)
+            match expr:
+                case Apply(OpCode.ADD as add, (term, Apply() as rest)) if not _is_read(rest):
+                    gas += add.gas + self.expr(term)
+                    expr = rest
+                case _:
+                    gas += super().expr(expr)
+                    break
+        else:
+            gas += DUP
+        if not self._again:
+            self._known.update(e for e in new if not reads_memory(e))
         return gas
 
     def assign(self, assign: Assign) -> float:

@@ -17,6 +17,7 @@ from ml2sc.ir.program import (
     subexpressions,
     walk,
 )
+from ml2sc.ir.program_verify import check_places
 
 from .stack import spills
 
@@ -71,6 +72,7 @@ def memory_map(program: Program) -> MemoryMap:
                 break
             place = max(place, end)
         offsets[name] = place
+    check_places(program, {name: (offset, sizes[name]) for name, offset in offsets.items()})
     total = max(offsets[name] + sizes[name] for name in offsets)
     start = _RESERVED + _WORD * spills(program)
     return MemoryMap(offsets, {name: sizes[name] for name in offsets}, start, total)

@@ -38,6 +38,7 @@ from ml2sc.ir.program import (
     as_byte_of,
     expressions,
     subexpressions,
+    summands,
     walk,
 )
 
@@ -207,6 +208,9 @@ class Printer:
                 return f"calldataload({self._address(_WAD, index, 32)})"
             case Apply() if (found := as_byte_of(expr)) is not None:
                 return f"byte(0, mload({self._address(*found, 1)}))"
+            case Apply(OpCode.ADD):
+                terms, rest = summands(expr)
+                return "".join(f"add({self._expr(t)}, " for t in terms) + self._expr(rest) + ")" * len(terms)
             case Apply(op, args):
                 return f"{op.mnemonic}({', '.join(self._expr(a) for a in args)})"
         raise InternalError(f"cannot print {expr!r}")
@@ -266,21 +270,21 @@ def _uses(name: str, index: Expr, pointer: Pointer | None) -> set[Pointer | None
 
 
 def _reads(name: str, expr: Expr) -> set[Pointer | None]:
-    match expr:
-        case Var(other):
-            return {None} if other == name else set()
-        case Load(buffer, index):
-            return _uses(name, index, Pointer(buffer, 32))
-        case LoadInput(offset):
-            return _uses(name, offset, Pointer(INPUT, 1))
-        case WadInput(index):
-            return _uses(name, index, Pointer(_WAD, 32))
-        case Apply(_, args):
-            found: set[Pointer | None] = set()
-            for arg in args:
-                found |= _reads(name, arg)
-            return found
-    return set()
+    found: set[Pointer | None] = set()
+    parts = [expr]
+    while parts:
+        match parts.pop():
+            case Var(other):
+                found |= {None} if other == name else set()
+            case Load(buffer, index):
+                found |= _uses(name, index, Pointer(buffer, 32))
+            case LoadInput(offset):
+                found |= _uses(name, offset, Pointer(INPUT, 1))
+            case WadInput(index):
+                found |= _uses(name, index, Pointer(_WAD, 32))
+            case Apply(_, args):
+                parts += args
+    return found
 
 
 def _literal(value: int) -> str:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import cbor2
 
 from ml2sc.errors import ToolchainError
+from ml2sc.ir.flatten import flattened_program
 from ml2sc.ir.program import CopySegment, Program, Section, Storage, walk
 
 from ..base import BACKENDS, DATA_CONTRACT_LIMIT, Artifact, Bytecode, EmitOptions, Toolchain, with_settings
-from ..interface import ERRORS, chunk_runs, contract_abi, keccak, stated_place, storage_place
+from ..interface import ERRORS, chunk_runs, contract_abi, data_contract_init, keccak, stated_place, storage_place
 from .dataflow import Signature, signatures
 from .gas import VyperCosts
-from .printer import PACKED, WADS, Printer, packed_words, plain, raise_error
+from .printer import DEEPEST, PACKED, WADS, Printer, packed_words, plain, raise_error
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -45,7 +46,7 @@ class VyperBackend:
         ]
 
     def emit(self, program: Program, options: EmitOptions) -> Artifact:
-        source = _Frame(program, options).render()
+        source = _Frame(flattened_program(program, DEEPEST), options).render()
         source_name = f"{options.name}.vy"
         return Artifact(
             name=options.name,
@@ -97,6 +98,10 @@ class VyperBackend:
                 hint="ml2sc is tested with vyper 0.4.3",
             )
         return min(found, key=lambda b: len(b.runtime))
+
+    def notes(self, artifact: Artifact, settings: Mapping[str, Any], edits: Mapping[str, str]) -> bool:
+        """Return whether `compile` may have noted these settings and edits."""
+        return not edits and settings in [{"experimentalCodegen": experimental} for experimental in PIPELINES.values()]
 
 
 BACKENDS.register("vyper")(VyperBackend())
@@ -174,7 +179,9 @@ class _Frame:
             outputs=program.outputs,
             packed=PACKED,
             wads=WADS,
-            data=[{"length": f"{len(d):,}", "codehash": f"0x{keccak(bytes(1) + d).hex()}"} for d in self.data],
+            data=[
+                {"length": f"{len(d):,}", "init_hash": f"0x{keccak(data_contract_init(d)).hex()}"} for d in self.data
+            ],
             tables=[
                 {"words": len(s.words), "lines": self.printer.table(name, s)}
                 for name, s in program.segments.items()
@@ -186,7 +193,7 @@ class _Frame:
             predict_lines=self._road([s for s in self.sections if s.predict], "wad", whole=True),
             classify_lines=self._road([s for s in program.layers if s.classify], "label", whole=False),
             length_error=raise_error("InputLength", ERRORS["InputLength"], ["_PACKED_LENGTH", "length"]),
-            weights_error=raise_error("WeightsMismatch", ERRORS["WeightsMismatch"], ["index", "account"]),
+            weights_error=raise_error("WeightsMissing", ERRORS["WeightsMissing"], ["index", "account"]),
             quantize={
                 "title": plain(program.quantize.title),
                 "lines": self.printer.quantize(),
@@ -298,7 +305,7 @@ _UPDATE_FUNCTIONS = frozenset(
 
 def _function_names(sections: Iterable[Section]) -> dict[str, str]:
     """Return a function name a section, none of which is one of the frame's own."""
-    taken = {"_predict", "_classify", "_quantize", "_require_length", "_require_weights", *_UPDATE_FUNCTIONS}
+    taken = {"_predict", "_classify", "_quantize", "_require_length", "_data_contract", *_UPDATE_FUNCTIONS}
     names: dict[str, str] = {}
     for section in sections:
         base = f"_{section.name}"

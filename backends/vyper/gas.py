@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable
 from itertools import count
 
+from ml2sc.ir.flatten import flattened_program
 from ml2sc.ir.gas import (
     COLD_ACCOUNT,
     COPY_WORD,
@@ -36,7 +37,7 @@ from ml2sc.ir.program import OpCode, Program, Section
 
 from ..interface import ERRORS
 from .dataflow import Signature, signatures
-from .printer import PACKED, Printer, packed_words
+from .printer import DEEPEST, PACKED, Printer, packed_words
 
 _OP = OpCode.ADD.gas
 _BOUNDS = PUSH + DUP + 2 * _OP + PUSH + JUMPI
@@ -69,7 +70,7 @@ class VyperCosts(Costs):
     frame_venom = 160
     """What venom saves of that: lengths and places stay on the stack."""
     constructor = 20
-    constructor_account = COLD_ACCOUNT + 150
+    constructor_account = COLD_ACCOUNT + 370
     constructor_owner = 23_090
     stage_frame = 28_780
     first_activation, another_chunk = 28_700, 47_750
@@ -78,6 +79,7 @@ class VyperCosts(Costs):
     )
 
     def __init__(self, program: Program, longer: int, *, venom: bool = False) -> None:
+        program = flattened_program(program, DEEPEST)  # as it is printed
         super().__init__(program)
         self.longer, self.venom = longer, venom
         self.printer = Printer(program, ERRORS)

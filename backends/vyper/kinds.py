@@ -27,6 +27,7 @@ from ml2sc.ir.program import (
     Var,
     WadInput,
     expressions,
+    summands,
     walk,
 )
 
@@ -94,17 +95,17 @@ def is_test(expr: Expr) -> bool:
 
 def _words(expr: Expr, *, tested: bool) -> Iterable[str]:
     """Yield the variables that an expression uses as words, not as truth values."""
-    match expr:
-        case Var(name):
-            if not tested:
+    parts = [] if tested and isinstance(expr, Var) else [expr]
+    while parts:
+        match parts.pop():
+            case Var(name):
                 yield name
-        case Load(_, index) | LoadInput(index) | WadInput(index):
-            yield from _words(index, tested=False)
-        case Apply(OpCode.ISZERO, (Var(),)):
-            pass
-        case Apply(_, args):
-            for arg in args:
-                yield from _words(arg, tested=False)
+            case Load(_, index) | LoadInput(index) | WadInput(index):
+                parts.append(index)
+            case Apply(OpCode.ISZERO, (Var(),)):
+                pass
+            case Apply(_, args):
+                parts += args
 
 
 class _Votes:
@@ -150,17 +151,19 @@ class _Votes:
 
     def use(self, expr: Expr, wanted: Kind | None) -> None:
         """Count what an expression asks of its parts when it is to be of a kind itself."""
-        match expr:
-            case Var(name):
-                self.vote((self.name, name), wanted)
-            case Load(buffer, index):
-                self.vote(("", buffer), wanted)
-                self.use(index, Kind.UNSIGNED)
-            case LoadInput(index) | WadInput(index):
-                self.use(index, Kind.UNSIGNED)
-            case Apply(op, args):
-                for arg, kind in zip(args, operand_kinds(op, wanted), strict=True):
-                    self.use(arg, kind)
+        parts = [(expr, wanted)]
+        while parts:
+            part, kind = parts.pop()
+            match part:
+                case Var(name):
+                    self.vote((self.name, name), kind)
+                case Load(buffer, index):
+                    self.vote(("", buffer), kind)
+                    parts.append((index, Kind.UNSIGNED))
+                case LoadInput(index) | WadInput(index):
+                    parts.append((index, Kind.UNSIGNED))
+                case Apply(op, args):
+                    parts += zip(args, operand_kinds(op, kind), strict=True)
 
     def natural(self, expr: Expr) -> Kind | None:
         """Return the kind that an expression has of itself."""
@@ -174,6 +177,8 @@ class _Votes:
             case WadInput() | Apply(OpCode.SAR | OpCode.SDIV):
                 return Kind.SIGNED
             case Apply(OpCode.ADD | OpCode.SUB | OpCode.MUL, args):
+                terms, rest = summands(expr)
+                args = (*terms, rest) if terms else args
                 kinds = [k for a in args if (k := self.natural(a)) is not None]
                 return None if not kinds else Kind.SIGNED if Kind.SIGNED in kinds else kinds[0]
             case Apply(OpCode.SHL, (_, value)):

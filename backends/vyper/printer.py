@@ -47,6 +47,7 @@ from ml2sc.ir.program import (
     shl,
     sub,
     subexpressions,
+    summands,
     to_signed,
     walk,
 )
@@ -58,6 +59,8 @@ PACKED = "packed"
 """Name of the packed input's words."""
 WADS = "wads"
 """Name of the WAD values to quantise."""
+DEEPEST = 120
+"""Levels of the expressions that are printed: Vyper 0.4.3, which recurses several frames a level, gives up at 140."""
 
 _INDENT = "    "
 _WIDTH = 116
@@ -433,6 +436,12 @@ class _Body:
                 return LoadInput(self._substituted(offset))
             case WadInput(index):
                 return WadInput(self._substituted(index))
+            case Apply(OpCode.ADD):
+                terms, total = summands(expr)
+                total = self._substituted(total)
+                for term in reversed(terms):
+                    total = add(self._substituted(term), total)
+                return total
             case Apply(op, args):
                 return _folded(op, tuple(self._substituted(a) for a in args))
         return expr
@@ -527,6 +536,10 @@ class _Body:
 
     def _apply(self, op: OpCode, args: tuple[Expr, ...], kind: Kind) -> str:
         first, second = args
+        if op is OpCode.ADD and isinstance(second, Apply) and second.op is OpCode.ADD:
+            terms, rest = summands(Apply(op, args))
+            last = self._bare(Apply(op, (terms.pop(), rest)), kind)
+            return "".join(f"unsafe_add({self._bare(t, kind)}, " for t in terms) + last + ")" * len(terms)
         if op is OpCode.ADD and (positive := _magnitude(second)) is not None:
             return f"unsafe_sub({self._bare(first, kind)}, {self._bare(positive, kind)})"
         if op in _NAMES:

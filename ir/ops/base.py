@@ -241,10 +241,12 @@ def constant_ints(node: Node, tensor: Tensor | None, what: str) -> tuple[int, ..
     """Return the elements of an optional integer input that must be constant, or None if it is left out.
 
     Raises:
-        UnsupportedModelError: it is not constant.
+        UnsupportedModelError: it is not constant, or no integers.
     """
     if tensor is None:
         return None
+    if tensor.type is not DType.INT64:
+        raise UnsupportedModelError(f"{what} must be integers", node=str(node), tensor=f"%{tensor.name}")
     if tensor.data is None:
         raise UnsupportedModelError(f"{what} must be constant", node=str(node), tensor=f"%{tensor.name}")
     return tuple(int(v) for v in np.asarray(tensor.data).ravel())

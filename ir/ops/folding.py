@@ -13,6 +13,7 @@ import numpy as np
 from ml2sc.errors import ShapeError
 
 from ..graph import Node, Tensor
+from ..limits import check_elements, check_shape
 from ..types import Array, DType
 from .base import OPS, Arrays, Inputs, OpDef, Signature, attr_int, register_op
 
@@ -94,9 +95,12 @@ class Range(FoldingOp):
     min_inputs = max_inputs = 3
 
     def compute(self, node: Node, arrays: list[Array]) -> Array:
+        if not all(array.size == 1 for array in arrays):
+            raise ValueError("its inputs are not one number each")
         start, limit, delta = (array.ravel()[0] for array in arrays)
         if delta == 0:
             raise ValueError("its step is 0")
+        check_elements((float(limit) - float(start)) / float(delta), node=str(node))
         return np.arange(start, limit, delta)
 
 
@@ -138,6 +142,7 @@ def _define_elementwise(name: str, least: int, most: int, function: Callable[...
         min_inputs, max_inputs = least, most
 
         def compute(self, node: Node, arrays: list[Array]) -> Array:
+            check_shape(np.broadcast_shapes(*(array.shape for array in arrays)), node=str(node))
             return np.asarray(function(node, *arrays))
 
     return Elementwise

@@ -257,6 +257,17 @@ class FusedGemm(Gemm):
             raise UnsupportedModelError(f"FusedGemm with activation {node.attrs.get('activation')!r}", node=str(node))
 
 
+def _product_shape(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of numpy's matmul.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if not a or not b or a[-1] != b[-2 if len(b) > 1 else 0]:
+        raise ValueError("their inner dimensions differ")
+    return (*np.broadcast_shapes(a[:-2], b[:-2]), *a[-2:-1], *(b[-1:] if len(b) > 1 else ()))
+
+
 @register_op
 class MatMul(LinearOp):
     """numpy's matmul, one side a constant matrix."""
@@ -268,7 +279,7 @@ class MatMul(LinearOp):
     def infer(self, node: Node, inputs: Inputs) -> list[Signature]:
         a, b = tensor_at(inputs, 0), tensor_at(inputs, 1)
         try:
-            shape = np.matmul(np.broadcast_to(0.0, a.shape), np.broadcast_to(0.0, b.shape)).shape
+            shape = _product_shape(a.shape, b.shape)
         except ValueError:
             raise ShapeError(f"MatMul cannot multiply {list(a.shape)} by {list(b.shape)}", node=str(node)) from None
         return [Signature(shape, DType.FLOAT)]

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from ml2sc.errors import UnsupportedModelError
 from ml2sc.ir.gas import Sizes, code_bytes
 from ml2sc.ir.graph import Graph, Tensor
+from ml2sc.ir.limits import shown
 from ml2sc.ir.program import (
     Expr,
     Fail,
@@ -130,6 +131,7 @@ def _lower(graph: Graph, options: PlanOptions, epilogues: dict[str, Epilogue]) -
         layers=tuple(s.finish() for s in context.sections if s.predict or s.classify),
         dequantize=dequantize.finish(),
         has_decision=graph.decision is not None,
+        holds=context.holds,
     )
 
 
@@ -178,7 +180,7 @@ def _input_note(tensor: Tensor, rescale: Rescale) -> str:
     half = f" + 2^{rescale.shift - 1}" if rescale.shift else ""
     quotient = f"floor((x * {rescale.multiplier:#x}{half}) / 2^{rescale.shift}){zero}"
     step = float(tensor.format.scale)
-    return f"Input {tensor.name!r}, real {lo:.6g} to {hi:.6g}, in steps of {step:.6g}: q = {quotient}."
+    return f"Input {shown(tensor.name)!r}, real {lo:.6g} to {hi:.6g}, in steps of {step:.6g}: q = {quotient}."
 
 
 def _quantize_input(context: Lowering, tensor: Tensor, rescale: Rescale, first: int, width: int) -> Statement:
@@ -200,15 +202,16 @@ def _quantize_input(context: Lowering, tensor: Tensor, rescale: Rescale, first: 
 
 
 def _element_notes(tensor: Tensor, scaling: Scaling, rescale: ElementRescale) -> Iterator[str]:
-    yield f"Input {tensor.name!r}: q stands for lo + (hi - lo) / {rescale.top} * q, each element from its own lo to hi."
+    name = shown(tensor.name)
+    yield f"Input {name!r}: q stands for lo + (hi - lo) / {rescale.top} * q, each element from its own lo to hi."
     yield (
         f"Of its field f of the table, {256 // rescale.per_word} bits: q = floor((x * (f mod 2^{rescale.bits}) + "
         f"(f >> {rescale.bits})) / 2^{rescale.shift})."
     )
     ends = zip(scaling.lo.ravel().tolist(), scaling.hi.ravel().tolist(), strict=True)
-    shown = [f"{lo:.6g} to {hi:.6g}" for lo, hi in itertools.islice(ends, _SHOWN_RANGES)]
-    for first in range(0, len(shown), _RANGES_A_LINE):
-        yield f"{first}: {', '.join(shown[first : first + _RANGES_A_LINE])}"
+    texts = [f"{lo:.6g} to {hi:.6g}" for lo, hi in itertools.islice(ends, _SHOWN_RANGES)]
+    for first in range(0, len(texts), _RANGES_A_LINE):
+        yield f"{first}: {', '.join(texts[first : first + _RANGES_A_LINE])}"
     if tensor.size > _SHOWN_RANGES:
         yield f"... and {tensor.size - _SHOWN_RANGES} more, as the manifest says."
 

@@ -10,12 +10,16 @@ from typing import Any
 import numpy as np
 
 from ml2sc.errors import UnsupportedOperatorError
+from ml2sc.ir.flatten import flattened
 from ml2sc.ir.graph import Graph, Node
+from ml2sc.ir.limits import shown
 from ml2sc.ir.program import (
+    OURS,
     Block,
     CopySegment,
     Expr,
     Induction,
+    Lanes,
     Let,
     Load,
     Section,
@@ -54,10 +58,11 @@ class DraftSection:
     predict: bool
     classify: bool
     facts: dict[str, int | str] = field(default_factory=dict)
+    maker: str = OURS
 
     def finish(self) -> Section:
         """Return it frozen."""
-        return Section(self.name, self.title, tuple(self.body), self.predict, self.classify, self.facts)
+        return Section(self.name, self.title, flattened(self.body), self.predict, self.classify, self.facts, self.maker)
 
 
 class Lowering:
@@ -74,11 +79,14 @@ class Lowering:
         self.options = options
         self.epilogues = epilogues
         self.buffers: dict[str, int] = {}
+        self.holds: dict[str, Lanes] = {}
         self.segments: dict[str, Segment] = {}
         self.sections: list[DraftSection] = []
         self.values: dict[str, Value] = {}
         self.plans: dict[str, Plan] = {}
         """Those of layers planned so far, by what they were planned for."""
+        self.maker = OURS
+        """Who wrote the lowering that is running."""
         self.done: set[str] = set()
         """Nodes that an earlier node's lowering has taken in."""
         self._names: dict[str, set[str]] = {"section": set(), "buffer": set(), "segment": set()}
@@ -101,7 +109,7 @@ class Lowering:
         return self._start(self.identifier("section", name), title, predict, classify)
 
     def _start(self, name: str, title: str, predict: bool, classify: bool) -> DraftSection:
-        draft = DraftSection(name, title, [], predict, classify)
+        draft = DraftSection(name, title, [], predict, classify, maker=self.maker)
         self.sections.append(draft)
         return draft
 
@@ -116,10 +124,18 @@ class Lowering:
         self._names[kind].add(name)
         return name
 
-    def buffer(self, name: str, words: int) -> str:
-        """Add a buffer and return its name."""
+    def buffer(self, name: str, words: int, holds: Lanes | None = None) -> str:
+        """Add a buffer and return its name.
+
+        Args:
+            name: Like what it is to be called.
+            words: Its size.
+            holds: What is true of its words when a section that writes it has ended: the verifier sees to it.
+        """
         name = self.identifier("buffer", name)
         self.buffers[name] = words
+        if holds is not None:
+            self.holds[name] = holds
         return name
 
     def segment(self, name: str, segment: Segment) -> str:
@@ -134,7 +150,7 @@ class Lowering:
             data = self.graph.tensor(name).data
             assert data is not None
             words = [int(v) for v in data.ravel()]
-            draft = self.plain_section(f"constant_{name}", f"Constant {name!r}", predict=True, classify=True)
+            draft = self.plain_section(f"constant_{name}", f"Constant {shown(name)!r}", predict=True, classify=True)
             self.values[name] = Value.of(Scalars(self.table(draft, draft.name, words), len(words)))
 
     # -- values ----------------------------------------------------------------------------------------------------
@@ -146,7 +162,10 @@ class Lowering:
 
     def _unpack(self, source: Laned, user: DraftSection) -> Scalars:
         if source not in self._unpacked:
-            scalars = Scalars(self.buffer(f"{source.buffer}_scalars", source.words * source.lanes), source.count)
+            lanes = self.holds.get(source.buffer, Lanes(1, source.stride, 0, (1 << source.bits) - 1))
+            holds = Lanes(1, 256, lanes.lo + source.offset, lanes.hi + source.offset)
+            buffer = self.buffer(f"{source.buffer}_scalars", source.words * source.lanes, holds)
+            scalars = Scalars(buffer, source.count)
             draft = DraftSection(
                 self.identifier("section", f"unpack_{source.buffer}"),
                 f"Unpack {source.buffer}: a value a word",
@@ -345,4 +364,6 @@ def lower_node(context: Lowering, node: Node) -> None:
             node=str(node),
             hint="who defines the operator names one in the entry-point group 'ml2sc.lowerings'",
         )
+    context.maker = LOWERINGS.owner(node.op_type)
     LOWERINGS.get(node.op_type)(context, node)
+    context.maker = OURS

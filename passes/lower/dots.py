@@ -25,6 +25,7 @@ from ml2sc.ir.program import (
     CopySegment,
     Expr,
     Induction,
+    Lanes,
     LaterWords,
     Let,
     Load,
@@ -235,7 +236,11 @@ class DotKernel:
                 body.append(Let(f"word{t}", self._read(const(start + step * t))))
                 body += [Let(f"x{t * form.ways + v}", x) for v, x in enumerate(self._parts(Var(f"word{t}")))]
             return body, [Var(f"x{k}") for k in range(form.words)]
-        buffer = self.context.buffer(f"{self.draft.name}_inputs", form.words)
+        top = (1 << self.geometry.bits) - 1
+        if isinstance(source, Laned) and source.buffer in self.context.holds:
+            top = self.context.holds[source.buffer].hi
+        holds = Lanes(form.lanes, form.stride, 0, top)
+        buffer = self.context.buffer(f"{self.draft.name}_inputs", form.words, holds)
         inner: list[Statement] = [Let("word", self._read(Var("p")))]
         inner += [Store(buffer, add(Var("o"), const(v)), x) for v, x in enumerate(self._parts(Var("word")))]
         rounds = loop("o", form.units, inner, step=form.ways, also=[Induction("p", const(start), step)])

@@ -13,6 +13,7 @@ from ml2sc.ir.program import (
     Assign,
     Expr,
     If,
+    Lanes,
     Let,
     Note,
     OpCode,
@@ -30,7 +31,7 @@ from ml2sc.ir.program import (
 )
 from ml2sc.ir.types import Array, as_python_ints
 
-from .context import Lowering, lowering
+from .context import DraftSection, Lowering, lowering
 from .values import Scalars, Value
 
 Compute = Callable[[list[Expr]], tuple[list[Statement], Expr]]
@@ -60,7 +61,7 @@ def lower_map(context: Lowering, node: Node, compute: Compute, *, note: str = ""
     def in_slot_order(operands: list[Expr]) -> tuple[list[Statement], Expr]:
         return compute([operands[i] for i in order])
 
-    result = Scalars(context.buffer(f"{draft.name}_out", output.size), output.size)
+    result = result_of(context, node, draft)
     context.emit_map(draft, values, arrays, result.buffer, in_slot_order)
     draft.facts = {
         "operator": node.op_type,
@@ -68,6 +69,14 @@ def lower_map(context: Lowering, node: Node, compute: Compute, *, note: str = ""
         "lanes": 1,
     }
     context.values[node.output] = Value.of(result)
+
+
+def result_of(context: Lowering, node: Node, draft: DraftSection) -> Scalars:
+    """Add the buffer of a node's result, a value a word, in the interval that is proved of it."""
+    output = context.graph.tensor(node.output)
+    interval = output.interval
+    holds = None if interval is None else Lanes(1, 256, interval.lo, interval.hi, assumed=True)
+    return Scalars(context.buffer(f"{draft.name}_out", output.size, holds), output.size)
 
 
 def _broadcast(value: Value, tensor: Tensor, output: Tensor) -> Value:

@@ -10,6 +10,7 @@ from ml2sc.ir.program import (
     Expr,
     If,
     Induction,
+    Lanes,
     Let,
     Load,
     OpCode,
@@ -64,8 +65,9 @@ class Finish:
     def result(self) -> Laned:
         """Add the buffer of the results and return where they are."""
         interval = (self.epilogue.scaling or self.epilogue).interval
+        holds = Lanes(self.plan.lanes, self.plan.stride, 0, interval.hi - interval.lo)
         return Laned(
-            self.context.buffer(f"{self.draft.name}_out", self.words),
+            self.context.buffer(f"{self.draft.name}_out", self.words, holds),
             self.plan.lanes,
             self.plan.stride,
             max((interval.hi - interval.lo).bit_length(), 1),

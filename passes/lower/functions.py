@@ -14,6 +14,7 @@ from ml2sc.ir.program import (
     Block,
     Expr,
     If,
+    Lanes,
     Let,
     Load,
     Note,
@@ -100,7 +101,9 @@ def _look_up_lanes(context: Lowering, node: Node, value: Value, sources: Sequenc
         where[value.which == number] -= first * source.lanes
         words, count = last + 1 - first, min(source.count, (last + 1) * source.lanes) - first * source.lanes
         bits = max(table.top.bit_length(), 1)
-        name = context.buffer(f"{draft.name}_out", words)
+        interval = context.graph.tensor(node.output).interval
+        top = table.top if interval is None else min(table.top, interval.hi - table.offset)
+        name = context.buffer(f"{draft.name}_out", words, Lanes(source.lanes, source.stride, 0, top))
         made.append(Laned(name, source.lanes, source.stride, bits, table.offset, count))
         read = Let("word", Load(source.buffer, add(Var("o"), const(first))))
         body = [

@@ -10,6 +10,7 @@ from ml2sc.ir.program import (
     Block,
     Expr,
     If,
+    Lanes,
     Let,
     Load,
     Note,
@@ -33,7 +34,7 @@ from ml2sc.ir.program import (
 )
 
 from .context import DraftSection, Lowering, lowering
-from .elementwise import exp_neg, lower_map, to_fraction_bits
+from .elementwise import exp_neg, lower_map, result_of, to_fraction_bits
 from .functions import ln
 from .values import Laned, Scalars, Value
 
@@ -82,7 +83,7 @@ def lower_softmax(context: Lowering, node: Node) -> None:
     draft = context.section(node, f"Softmax, {count} values")
     draft.body.append(Note("exp with 96 fraction bits by range reduction and its series; quotients with 60."))
     source, size, rows = _row_buffers(context, node, draft)
-    result = Scalars(context.buffer(f"{draft.name}_out", count), count)
+    result = result_of(context, node, draft)
     scale = fixmath.InputScale.of(node)
     for row in range(rows):
         first = row * size
@@ -114,7 +115,7 @@ def lower_log_softmax(context: Lowering, node: Node) -> None:
     draft = context.section(node, f"LogSoftmax, {count} values")
     draft.body.append(Note("exp and ln with 96 fraction bits, by range reduction and their series; results with 60."))
     source, size, rows = _row_buffers(context, node, draft)
-    result = Scalars(context.buffer(f"{draft.name}_out", count), count)
+    result = result_of(context, node, draft)
     scale = fixmath.InputScale.of(node)
     multiplier, shift = (attr_int(node, f"distance_{key}", 0) for key in ("multiplier", "shift"))
     half = const((1 << shift) >> 1)
@@ -145,7 +146,7 @@ def lower_normalizer(context: Lowering, node: Node) -> None:
     tensor = context.graph.tensor(node.inputs[0])
     draft = context.section(node, f"Normalizer, {tensor.size} values")
     source, size, rows = _row_buffers(context, node, draft)
-    result = Scalars(context.buffer(f"{draft.name}_out", tensor.size), tensor.size)
+    result = result_of(context, node, draft)
     x: Expr = sub(Load(source, Var("j")), const(tensor.format.zero_point))
     magnitude: list[Statement] = [Let("x", x), If(slt(Var("x"), const(0)), (Assign("x", sub(const(0), Var("x"))),))]
     for row in range(rows):
@@ -171,7 +172,7 @@ def lower_argmax(context: Lowering, node: Node) -> None:
     """The first greatest element."""
     value = context.values[node.inputs[0]]
     draft = context.section(node, f"ArgMax of {value.size}: the first of equal maxima")
-    result = Scalars(context.buffer(f"{draft.name}_out", 1), 1)
+    result = Scalars(context.buffer(f"{draft.name}_out", 1, Lanes(1, 256, 0, value.size - 1)), 1)
     direct = value.direct()
     if isinstance(direct, Laned):
         # all lanes stand for q − offset with one offset: they compare as they are, unsigned

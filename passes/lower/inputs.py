@@ -6,6 +6,7 @@ so that what is added to test it has room. An element q in [lo, hi] is kept as u
 
 from __future__ import annotations
 
+from ml2sc.ir.limits import shown
 from ml2sc.ir.ops.base import op_of
 from ml2sc.ir.program import (
     Assign,
@@ -13,6 +14,7 @@ from ml2sc.ir.program import (
     Fail,
     If,
     Induction,
+    Lanes,
     Let,
     LoadInput,
     OpCode,
@@ -52,7 +54,7 @@ def in_range(context: Lowering, name: str, packed: Packed, interval: Interval) -
         interval: What each must lie in.
     """
     draft = context.plain_section(
-        f"input_{name}", f"Input {name!r}: {packed.count} values in {interval}", predict=True, classify=True
+        f"input_{name}", f"Input {shown(name)!r}: {packed.count} values in {interval}", predict=True, classify=True
     )
     lanes = 32 // packed.width
     readers = [use.node for use in context.graph.uses(name)]
@@ -61,7 +63,7 @@ def in_range(context: Lowering, name: str, packed: Packed, interval: Interval) -
         return _one_by_one(context, draft, packed, interval)
     words = -(-packed.count // lanes)
     result = Laned(
-        context.buffer(f"{draft.name}_words", words),
+        context.buffer(f"{draft.name}_words", words, Lanes(lanes, 8 * packed.width, 0, interval.hi - interval.lo)),
         lanes,
         8 * packed.width,
         max((interval.hi - interval.lo).bit_length(), 1),
@@ -144,7 +146,8 @@ def refuse(index: Expr, lo: int, hi: int) -> If:
 
 def _one_by_one(context: Lowering, draft: DraftSection, packed: Packed, interval: Interval) -> Value:
     """Do the same for each by itself: where a word holds no whole number of them, or its readers take it apart."""
-    result = Scalars(context.buffer(f"{draft.name}_values", packed.count), packed.count)
+    holds = Lanes(1, _WORD, interval.lo, interval.hi)
+    result = Scalars(context.buffer(f"{draft.name}_values", packed.count, holds), packed.count)
     body: list[Statement] = [Let("x", packed.read_at(Var("p")))]
     if context.options.strict_input:
         body.append(refuse(add(Var("o"), const(packed.start // packed.width)), interval.lo, interval.hi))

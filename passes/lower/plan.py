@@ -97,8 +97,14 @@ class Activity:
 
     @classmethod
     def read(cls, text: str) -> Activity:
-        """Return what has that text."""
-        element, *parts, word = map(float, text.split())
+        """Return what has that text.
+
+        Raises:
+            ValueError: the text is none of shares from 0 to 1, of so many.
+        """
+        element, *parts, word = shares = [float(share) for share in text.split()]
+        if not all(0 <= share <= 1 for share in shares):
+            raise ValueError(f"a share of the inputs is not between 0 and 1: {text!r:.100}")
         return cls(element, dict(zip(PART_SIZES, parts, strict=True)), word)
 
 

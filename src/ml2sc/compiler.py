@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+import onnx
 
 from ml2sc.backends import BACKENDS, Artifact, EmitOptions, Toolchain, with_edits, with_settings
 from ml2sc.backends.base import costs_of
@@ -25,7 +26,6 @@ from ml2sc.backends.interface import weights_hash
 from ml2sc.calibration import Calibrated, choose_formats
 from ml2sc.errors import (
     CheckError,
-    ContractLimitError,
     InternalError,
     RangeError,
     ToolchainError,
@@ -34,19 +34,22 @@ from ml2sc.errors import (
     UsageError,
 )
 from ml2sc.fidelity import assess
+from ml2sc.fitting import too_large
 from ml2sc.forecast import as_facts, forecast
 from ml2sc.frontend.data import Samples, as_samples, by_column, columns_text
 from ml2sc.frontend.model_file import OnnxModel, contract_name, load_onnx
 from ml2sc.frontend.onnx_import import import_graph
 from ml2sc.frontend.ranges import ColumnRange, apply_ranges, column_names
-from ml2sc.ir import wad
+from ml2sc.ir import model_hash, wad
 from ml2sc.ir.analysis import evaluate_samples
 from ml2sc.ir.evaluate import evaluate_float
-from ml2sc.ir.forks import FORKS, Fork
+from ml2sc.ir.forks import FORKS
 from ml2sc.ir.gas import Shares, estimate
 from ml2sc.ir.graph import Graph, Tensor
 from ml2sc.ir.interpret import Profile, profile
+from ml2sc.ir.limits import shown
 from ml2sc.ir.program import MODEL_HASH, Program, Segment, Storage
+from ml2sc.ir.program_verify import verify_program
 from ml2sc.ir.shapes import infer_shapes, remove_constant_nodes
 from ml2sc.ir.types import Array, DType, FixedPoint, Scaling
 from ml2sc.passes import LEVELS, DumpIr, Instrument, Pass, parse_pipeline, run_pipeline
@@ -74,6 +77,8 @@ PROFILED_SAMPLES = 64
 
 _NAMED = 8
 """Columns that a note names."""
+MOST_CALLS = 10**15
+"""Inferences, or updates, that a deployment's cost is spread over."""
 MOST_HEADROOM = 64
 LONGEST_TIMELOCK = 10 * 366 * 24 * 3600
 """Seconds."""
@@ -84,10 +89,11 @@ _PRICED_SAMPLES = 8
 _PRICED_TARGET = "solidity"
 """Whose gas `auto` compares formats by, for any target: all of them compute the same integers."""
 
-HOPELESS = 3
-"""Code estimated at so many times the limit is not compiled: solc would take minutes."""
+HOPELESS = 2
+"""Code estimated at so many times the limit is not compiled: solc would take minutes, and estimates are 0.9 to 1.35
+times the truth."""
 OVER = 1.5
-"""Code estimated at so many times the limit is over it: estimates are 0.9 to 1.35 times the truth."""
+"""Code estimated at so many times the limit is over it where a compiler breaks off."""
 
 
 InputRange: TypeAlias = tuple[float, float] | tuple[tuple[float, float], ...]
@@ -124,7 +130,7 @@ class Options:
         level: 0, 1 or 2: which passes run on the float graph.
         passes: These instead: a pipeline as text, in which `O2` stands for that level's passes, or the passes
             themselves. Passes that change the model (`Pass.changes_model`) come first.
-        name: Name of the contract; None: from the model's file.
+        name: Name of the contract; None: from the model's file, or the module's class.
         strict_input: Revert on an input out of range instead of saturating.
         updatable: The contract's owner may replace the weights by those of another model of the same architecture.
         headroom: With `updatable`, bits by which weights, and the sums they make, may be wider than this model's later.
@@ -184,16 +190,18 @@ class Options:
                 raise UsageError(f"the input range {lo:g},{hi:g} is not a range: LO must be below HI, both finite")
         for range_ in self.column_ranges:
             range_.check()
-        if self.expected_calls is not None and self.expected_calls < 1:
-            raise UsageError(f"{self.expected_calls} expected calls: a model is called once or more")
-        if self.expected_updates is not None and self.expected_updates < 0:
-            raise UsageError(f"{self.expected_updates} expected updates: weights are replaced never or more often")
+        if self.expected_calls is not None and not 1 <= self.expected_calls <= MOST_CALLS:
+            raise UsageError(f"{self.expected_calls!s:.30} expected calls: a model is called 1 to {MOST_CALLS:,} times")
+        if self.expected_updates is not None and not 0 <= self.expected_updates <= MOST_CALLS:
+            raise UsageError(
+                f"{self.expected_updates!s:.30} expected updates: weights are replaced 0 to {MOST_CALLS:,} times"
+            )
         if self.updatable and self.weights == "code":
             raise UsageError("weights in the code cannot be updated", hint="leave --weights code or --updatable out")
         if not 0 <= self.headroom <= MOST_HEADROOM:
-            raise UsageError(f"a headroom of {self.headroom} bits: it is 0 to {MOST_HEADROOM}")
+            raise UsageError(f"a headroom of {self.headroom!s:.30} bits: it is 0 to {MOST_HEADROOM}")
         if not 0 <= self.timelock <= LONGEST_TIMELOCK:
-            raise UsageError(f"a timelock of {self.timelock:,} s: it is 0 to {LONGEST_TIMELOCK:,} (ten years)")
+            raise UsageError(f"a timelock of {self.timelock!s:.30} s: it is 0 to {LONGEST_TIMELOCK:,} (ten years)")
 
 
 def compile(  # noqa: A001  the library's verb
@@ -216,7 +224,8 @@ def compile(  # noqa: A001  the library's verb
     """Compile a model to a contract's source.
 
     Args:
-        model: Path of an ONNX file, an `onnx.ModelProto`, or a `torch.nn.Module` (then with `example_input`).
+        model: Path of an ONNX file, an `onnx.ModelProto`, a `torch.nn.Module` (then with `example_input`), or what
+            `ml2sc.frontend.model_file` read.
         target: Backend; overrides `options`.
         precision: Number format; overrides `options`.
         calibration: Typical inputs: path of an .npz, arrays of shape (samples, …), or `Samples`.
@@ -225,7 +234,7 @@ def compile(  # noqa: A001  the library's verb
         calibrated: What an earlier calibration found, instead of `calibration`.
         activity: How often the inputs of layers were not zero then: `live` of each layer in the manifest's plan.
         deployed: The updatable contract, of the same options, that the weights are for; None for a new one.
-        dump_ir: Folder for the graph's text form after each pass.
+        dump_ir: Folder for the graph's text form after each pass, and the Program's.
         explain: Receives what was tried and done, line by line.
         progress: Called after every format that `auto` tried, with their number.
         runners_up: Receives the formats `auto` chose between, measured on all samples, its choice among them.
@@ -260,7 +269,8 @@ def compile(  # noqa: A001  the library's verb
     front = _front(options)
     model = _Snapshot(sum(p.changes_model for p in front))
     instruments: list[Instrument] = [_Explain(say, reference)] if explain else []
-    instruments += [DumpIr(Path(dump_ir))] if dump_ir is not None else []
+    dump = None if dump_ir is None else DumpIr(Path(dump_ir))
+    instruments += [] if dump is None else [dump]
     run_pipeline(graph, front, [model, *instruments])
     reference = model.graph
     if calibrated is not None:
@@ -323,6 +333,9 @@ def compile(  # noqa: A001  the library's verb
     if options.updatable:
         stated = Segment((int.from_bytes(source.hash, "big"),), Storage.DATA, 1)
         program = dataclasses.replace(program, segments={MODEL_HASH: stated, **program.segments})
+    verify_program(program)
+    if dump is not None:
+        dump.lowered(program)
     backend = BACKENDS.get(options.target)
     missing = backend.unsupported(program)
     if missing:
@@ -341,6 +354,7 @@ def compile(  # noqa: A001  the library's verb
     artifact = backend.emit(program, emit)
     recorded = dataclasses.replace(
         options,
+        name=name,
         input_ranges=tuple(_recorded_range(reference, graph, n) for n in reference.inputs),
         column_ranges=(),
         column_names=_column_names(reference, options, samples),
@@ -409,25 +423,6 @@ def _check_goal(manifest: Mapping[str, Any], options: Options) -> None:
         )
 
 
-def recorded_activity(manifest: Mapping[str, Any]) -> dict[str, str]:
-    """Return what a manifest says of how often the inputs of layers are not zero: `activity` for `compile`."""
-    return {layer["layer"]: layer["live"] for layer in manifest["plan"] if "live" in layer}
-
-
-def recorded_ranges(options: Mapping[str, Any]) -> tuple[InputRange, ...]:
-    """Return the input ranges that a manifest's options record.
-
-    Raises:
-        LookupError, TypeError, ValueError: they do not.
-    """
-    return tuple(
-        tuple((float(lo), float(hi)) for lo, hi in range_)
-        if isinstance(range_[0], Sequence)
-        else (float(range_[0]), float(range_[1]))
-        for range_ in options["input_ranges"]
-    )
-
-
 def build(artifact: Artifact, toolchain: Toolchain) -> Artifact:
     """Have an artifact's source compiled.
 
@@ -448,15 +443,15 @@ def build(artifact: Artifact, toolchain: Toolchain) -> Artifact:
     estimated = forecast(artifact, fork).code_bytes
     about = f"the contract would have about {estimated:,}"
     if estimated > HOPELESS * fork.code_limit:
-        raise _too_large(about, fork)
+        raise too_large(artifact, about, fork)
     try:
         bytecode = BACKENDS.get(artifact.target).compile(artifact, toolchain)
     except ToolchainError as error:
         if estimated > OVER * fork.code_limit:  # compilers break off with errors of their own
-            raise _too_large(f"{error.message}\n{about}", fork) from error
+            raise too_large(artifact, f"{error.message}\n{about}", fork) from error
         raise
     if len(bytecode.runtime) > fork.code_limit:
-        raise _too_large(f"the contract has {len(bytecode.runtime):,}", fork)
+        raise too_large(artifact, f"the contract has {len(bytecode.runtime):,}", fork)
     if _signatures(bytecode.abi) != _signatures(artifact.abi):
         raise InternalError(f"{bytecode.compiler} reports another ABI than the backend")
     toolchain_facts: dict[str, Any] = {
@@ -475,13 +470,6 @@ def build(artifact: Artifact, toolchain: Toolchain) -> Artifact:
     compiler_input = with_settings(artifact.compiler_input, bytecode.settings)
     built = dataclasses.replace(artifact, bytecode=bytecode, manifest=manifest, compiler_input=compiler_input)
     return _with_forecast(built)
-
-
-def _too_large(has: str, fork: Fork) -> ContractLimitError:
-    return ContractLimitError(
-        f"{has} bytes of code; a chain accepts {fork.code_limit:,} (EIP-170)",
-        hint="put the weights in data contracts (--weights data), or choose a narrower --precision",
-    )
 
 
 def _with_forecast(artifact: Artifact) -> Artifact:
@@ -581,13 +569,25 @@ class _Renumbered:
 
 
 def _load(model: Any, example_input: Any) -> OnnxModel:
-    if hasattr(model, "state_dict"):
-        from ml2sc.frontend.torch_export import export_torch
+    """Read or export a model; a module's contract is named after its class.
 
-        if example_input is None:
-            raise UsageError("a torch module needs an example_input to be exported")
-        return load_onnx(export_torch(model, example_input))
-    return load_onnx(model)
+    Raises:
+        UsageError: it is nothing of what a model may be.
+    """
+    if isinstance(model, OnnxModel):
+        return model
+    if isinstance(model, str | os.PathLike | onnx.ModelProto):
+        return load_onnx(model)
+    if not hasattr(model, "state_dict"):
+        hint = "give the module that they are the weights of" if isinstance(model, Mapping) else None
+        kinds = "the path of an ONNX file, an onnx.ModelProto or a torch.nn.Module"
+        raise UsageError(f"a model is {kinds}, not a {type(model).__name__}", hint=hint)
+    from ml2sc.frontend.torch_export import export_torch
+
+    if example_input is None:
+        raise UsageError("a torch module needs an example_input to be exported")
+    exported = load_onnx(export_torch(model, example_input))
+    return dataclasses.replace(exported, name=contract_name(type(model).__name__))
 
 
 def _require_updatable(graph: Graph, quantize: Quantize | None) -> None:
@@ -769,8 +769,8 @@ def _warn_of_smallness(graph: Graph, bound: float, largest: float | None, option
 
 
 def _description(graph: Graph) -> str:
-    inputs = ", ".join(f"{n!r} {list(graph.tensor(n).shape)}" for n in graph.inputs)
-    outputs = ", ".join(f"{n!r} {list(graph.tensor(n).shape)}" for n in graph.outputs)
+    inputs = ", ".join(f"{shown(n)!r} {list(graph.tensor(n).shape)}" for n in graph.inputs)
+    outputs = ", ".join(f"{shown(n)!r} {list(graph.tensor(n).shape)}" for n in graph.outputs)
     return f"Inference of an ONNX model: inputs {inputs}; outputs {outputs}."
 
 
@@ -792,6 +792,7 @@ def _manifest(
         "precision": precision,
         "options": dataclasses.asdict(options) | {"precision": precision},
         "model_hash": f"0x{source.hash.hex()}",
+        "model_hash_version": model_hash.VERSION,
         "element_bytes": program.input.width,
         "input_elements": program.input.count,
         "inputs": list(_inputs_facts(graph, options.column_names)),

@@ -34,8 +34,8 @@ class Ml2scError(Exception):
     ) -> None:
         super().__init__(message)
         self.message = message
-        self.node = node
-        self.tensor = tensor
+        self.node = _cut(node)
+        self.tensor = _cut(tensor)
         self.hint = hint
 
     def __str__(self) -> str:
@@ -57,6 +57,14 @@ def _again(kind: type[Ml2scError], arguments: tuple[Any, ...], attributes: dict[
     error = kind.__new__(kind, *arguments)
     error.__dict__.update(attributes)
     return error
+
+
+_LONGEST = 300
+"""Characters of a node's or a tensor's name in a message."""
+
+
+def _cut(name: str | None) -> str | None:
+    return name if name is None or len(name) <= _LONGEST else f"{name[:_LONGEST]}…"
 
 
 class ModelFormatError(Ml2scError):

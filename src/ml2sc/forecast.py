@@ -12,11 +12,14 @@ from ml2sc.ir import gas
 from ml2sc.ir.forks import CREATION, ETH_CALL_GAS, FORKS, INITCODE_WORD, Fork
 from ml2sc.ir.interpret import Profile
 from ml2sc.ir.program import Program
-from ml2sc.runtime.deploy import data_contract_init
+from ml2sc.runtime.deploy import data_contract
 from ml2sc.runtime.update import INIT_BYTES, update_calls
 
 _ADDRESS = bytes(12) + b"\xff" * 20
 """An address as a constructor's argument; it may have a zero byte now and then, at 12 gas less."""
+_PROXY = 81
+"""The CREATE2 proxy's own instructions."""
+_HASH_WORD = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,7 @@ class Forecast:
         return "transaction" if self.worst <= self.fork.transaction_gas else "eth_call"
 
     def remedies(self, options: Mapping[str, Any], precision: str, *, in_code: bool) -> list[str]:
-        """Return the options of `ml2sc-compile` that would make it fit, the gentlest first.
+        """Return the options of `ml2sc-compile` that may make it fit, the gentlest first; none of them is tried.
 
         Args:
             options: Those it was compiled with.
@@ -116,7 +119,7 @@ def _forecast(
     artifact: Artifact, fork: Fork, costs: gas.Costs, mean: gas.GasEstimate, worst: gas.GasEstimate
 ) -> Forecast:
     bytecode = artifact.bytecode
-    arguments = _ADDRESS * (1 if artifact.updatable else len(artifact.data))
+    arguments = _ADDRESS if artifact.data else b""
     if bytecode is None:
         size = gas.code_bytes(costs.program, costs.sizes)
         # code has few zero bytes
@@ -130,7 +133,7 @@ def _forecast(
     if artifact.updatable:
         data = _first_weights(artifact, fork, costs)
     else:
-        data = [_data_contract(contents, fork) for contents in artifact.data]
+        data = [_data_contract(index, contents, fork) for index, contents in enumerate(artifact.data)]
     deposits = [0, *(len(d) + 1 for d in artifact.data)]
     counted = [
         total if fork.deposit_counts else total - fork.deposit * bytes_
@@ -156,12 +159,16 @@ def target_costs(artifact: Artifact) -> gas.Costs:
     return costs_of(artifact.target, artifact.program, {} if artifact.bytecode is None else artifact.bytecode.settings)
 
 
-def _data_contract(contents: bytes, fork: Fork) -> int:
-    init, size = data_contract_init(contents), len(contents) + 1
-    words = -(-size // gas.WORD)
+def _data_contract(index: int, contents: bytes, fork: Fork) -> int:
+    calldata, size = data_contract(index, contents).data, len(contents) + 1
+    words, init_words = -(-size // gas.WORD), -(-(len(calldata) - gas.WORD) // gas.WORD)
     # see data_contract_init: five instructions, CODECOPY, RETURN
     execution = 3 * gas.PUSH + 2 * gas.PUSH_ZERO + 3 + gas.COPY_WORD * words + gas.memory_gas(words)
-    return fork.creation(init, size, execution)
+    # the proxy copies the init code and creates by CREATE2, which hashes it
+    execution += _PROXY + gas.COPY_WORD * init_words + gas.memory_gas(init_words)
+    execution += CREATION + (INITCODE_WORD + _HASH_WORD) * init_words + fork.deposit * size
+    zeros = calldata.count(0)
+    return round(fork.transaction(zeros, len(calldata) - zeros, execution))
 
 
 def _first_weights(artifact: Artifact, fork: Fork, costs: gas.Costs) -> list[int]:
@@ -232,7 +239,7 @@ def said(verdicts: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def _sentence(name: str, verdict: Mapping[str, Any]) -> str:
     if verdict["fits"] == "transaction":
         return "fits in one transaction"
-    remedies = "; it would with " + " or ".join(verdict["remedies"])
+    remedies = "; what may help, and was not tried: " + " or ".join(verdict["remedies"])
     if verdict["obstacles"]:
         return f"does not fit ({'; '.join(verdict['obstacles'])}){remedies}"
     worst, limit = verdict["worst"], FORKS[name].transaction_gas

@@ -9,9 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ml2sc.backends import Artifact, with_edits, with_settings
-from ml2sc.calibration import Calibrated
-from ml2sc.compiler import Options, recorded_activity, recorded_ranges
+from ml2sc.backends import Artifact, as_compiled
 from ml2sc.compiler import compile as compile_model
 from ml2sc.errors import ArtifactError, UsageError
 from ml2sc.frontend.data import Samples, load_samples
@@ -20,7 +18,7 @@ from ml2sc.ir.analysis import LINEAR
 from ml2sc.ir.graph import Graph, Node
 from ml2sc.ir.interpret import Interpreter
 from ml2sc.ir.program import to_signed
-from ml2sc.passes.updatable import Deployed
+from ml2sc.manifest import Manifest
 
 _ARCHITECTURE = "an update must have the architecture, and the names, of the model that was compiled"
 
@@ -50,17 +48,9 @@ def update(artifact: Artifact, model: Any, *, example_input: Any = None) -> Arti
         )
     manifest, old = artifact.manifest, artifact.graph
     assert old is not None
-    options = Options(**{**manifest["options"], "precision": manifest["precision"], "name": artifact.name})
-    options = dataclasses.replace(options, input_ranges=recorded_ranges(manifest["options"]))
-    new = compile_model(
-        model,
-        options=options,
-        calibrated=Calibrated.from_json(manifest["calibrated"]),
-        activity=recorded_activity(manifest),
-        deployed=Deployed.from_json(manifest["deployed"]),
-        example_input=example_input,
-    )
-    new = with_edits(new, manifest["toolchain"].get("edits", {}))
+    recorded = Manifest.of(manifest)
+    new = compile_model(model, **recorded.recipe(), example_input=example_input)
+    new = as_compiled(new, recorded.toolchain.settings, recorded.toolchain.edits)
     assert new.graph is not None
     difference = next(_differences(old, new.graph), None)
     if difference is None and new.source != artifact.source:
@@ -71,7 +61,6 @@ def update(artifact: Artifact, model: Any, *, example_input: Any = None) -> Arti
     return dataclasses.replace(
         new,
         bytecode=artifact.bytecode,
-        compiler_input=with_settings(new.compiler_input, manifest["toolchain"].get("settings", {})),
         manifest={**new.manifest, **facts},
     )
 

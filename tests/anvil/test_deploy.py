@@ -19,14 +19,14 @@ from support.bad_day import forward, proxy
 from web3.utils.address import get_create2_address
 
 import ml2sc
+from ml2sc.backends.interface import data_contract_init
 from ml2sc.cli import check, compile, deploy  # noqa: A004
 from ml2sc.errors import CheckError
-from ml2sc.runtime.chain import EmbeddedChain
-from ml2sc.runtime.deploy import code_init, deployment_plan
-from ml2sc.runtime.node import RpcChain, anvil
+from ml2sc.runtime.chain import CREATE2_PROXY, PROXY_CODE, EmbeddedChain
+from ml2sc.runtime.deploy import code_init, data_contract, deployment_plan
+from ml2sc.runtime.node import RpcChain, anvil, to_hex
 from ml2sc.runtime.prove import prove
 from ml2sc.runtime.rpc import Rpc
-from ml2sc.runtime.transactions import CREATE2_PROXY
 
 pytestmark = pytest.mark.anvil
 
@@ -61,7 +61,12 @@ def test_deploy_and_check(
     assert [t["address"] for t in result["transactions"]] == [t["creates"] for t in quoted["transactions"]]
     assert result["proof"]["data_bytes"] == sum(map(len, artifact.data))
     assert deploy.main([*arguments, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == result
+    assert result["sent"] == 3
+    assert json.loads(capsys.readouterr().out) == {**result, "sent": 0}
+    assert deploy.main(arguments) == 0
+    said = capsys.readouterr().out
+    assert "Data was deployed before" in said
+    assert "nothing now" in said
     np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).uniform(-1, 1, (2, 40)).astype(np.float32))
     assert check.main([*arguments, "--samples", str(tmp_path / "x.npz"), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
@@ -86,7 +91,7 @@ def test_create2(node: str, artifact: ml2sc.Artifact, tmp_path: Path, capsys: py
 
 @pytest.mark.parametrize("artifact", ["vyper"], indirect=True)
 def test_create2_elsewhere(
-    node: str, artifact: ml2sc.Artifact, model: onnx.ModelProto, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    artifact: ml2sc.Artifact, model: onnx.ModelProto, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Another machine that compiles the same model, another chain, account and nonce: the same addresses."""
     ml2sc.write_folder(artifact, tmp_path / "here")
@@ -100,7 +105,8 @@ def test_create2_elsewhere(
         assert deploy.main([*arguments, "--yes", "--json"]) == 0
         return dict(json.loads(capsys.readouterr().out))
 
-    here = result("here", node)
+    with anvil() as url:
+        here = result("here", url)
     with anvil("prague", "--chain-id", "7", "--mnemonic-random") as url:
         rpc = Rpc(url)
         accounts = rpc.request("eth_accounts")
@@ -109,9 +115,15 @@ def test_create2_elsewhere(
     assert here["sender"] != there["sender"]
     assert here["proof"] == there["proof"]
     assert here["gas"] == there["gas"] > 0
-    init_code, salt = deployment_plan(artifact).steps[0].build({}).data, keccak(text="elsewhere")
-    expected = get_create2_address(CREATE2_PROXY, HexStr(f"0x{salt.hex()}"), HexStr(f"0x{init_code.hex()}"))
-    assert here["proof"]["data_addresses"][0] == expected
+    init_code = [data_contract_init(data) for data in artifact.data]
+    expected = [
+        get_create2_address(CREATE2_PROXY, HexStr(f"0x{salt:064x}"), HexStr(f"0x{init.hex()}"))
+        for salt, init in enumerate(init_code)
+    ]
+    assert here["proof"]["data_addresses"] == expected
+    init, salt = deployment_plan(artifact).steps[-1].build({}).data, keccak(text="elsewhere")
+    whole = get_create2_address(CREATE2_PROXY, HexStr(f"0x{salt.hex()}"), HexStr(f"0x{init.hex()}"))
+    assert here["proof"]["address"] == whole
 
 
 @pytest.mark.parametrize("artifact", ["solidity"], indirect=True)
@@ -135,9 +147,7 @@ def test_who_has_only_the_model(
 
 @pytest.mark.parametrize("artifact", ["vyper"], indirect=True)
 @pytest.mark.parametrize("lie", ["code", "no code", "weights"])
-def test_node_that_lies(
-    node: str, artifact: ml2sc.Artifact, tmp_path: Path, capsys: pytest.CaptureFixture[str], lie: str
-) -> None:
+def test_node_that_lies(artifact: ml2sc.Artifact, tmp_path: Path, capsys: pytest.CaptureFixture[str], lie: str) -> None:
     """After the last transaction code and weights are read back: what differs fails the deployment, and is named."""
     ml2sc.write_folder(artifact, tmp_path)
     asked: list[str] = []
@@ -147,6 +157,8 @@ def test_node_that_lies(
         if method != "eth_getCode":
             return answer
         told = json.loads(answer)
+        if told["result"] in ("0x", to_hex(PROXY_CODE)):  # it lies of what was deployed
+            return answer
         asked.append(told["result"])
         if lie == "no code":
             told["result"] = "0x"
@@ -155,7 +167,7 @@ def test_node_that_lies(
             told["result"] = code[:middle] + ("1" if code[middle] == "0" else "0") + code[middle + 1 :]
         return json.dumps(told).encode()
 
-    with proxy(node) as lying:
+    with anvil() as url, proxy(url) as lying:
         lying.hook = hook
         arguments = [str(tmp_path), "--chain", lying.url, "--unlocked", "--yes"]
         status = deploy.main(arguments)
@@ -179,12 +191,62 @@ def test_no_proxy(tmp_path: Path, artifact: ml2sc.Artifact, capsys: pytest.Captu
     assert "lacks the deterministic-deployment proxy" in capsys.readouterr().err
 
 
+def test_own_proxy(tmp_path: Path, artifact: ml2sc.Artifact, capsys: pytest.CaptureFixture[str]) -> None:
+    """A chain without the proxy gets one of the contract's own; stopped half-way, the next run goes on with it."""
+    ml2sc.write_folder(artifact, tmp_path)
+    with anvil("prague", "--disable-default-create2-deployer") as url:
+        arguments = [str(tmp_path), "--chain", url, "--unlocked", "--yes", "--json"]
+        assert deploy.main([*arguments, "--dry-run"]) == 0
+        quoted = json.loads(capsys.readouterr().out)
+        with proxy(url) as failing:
+            sent: list[str] = []
+
+            def hook(number: int, method: str, ask: Callable[[], bytes]) -> bytes:
+                sent.extend([method] if method == "eth_sendRawTransaction" else [])
+                if len(sent) > 2:
+                    return json.dumps({"jsonrpc": "2.0", "id": 1, "error": {"code": -1, "message": "no"}}).encode()
+                return ask()
+
+            failing.hook = hook
+            arguments[2] = failing.url
+            assert deploy.main(arguments) != 0
+        capsys.readouterr()
+        arguments[2] = url
+        assert deploy.main(arguments) == 0
+        done = json.loads(capsys.readouterr().out)
+        assert [t["step"] for t in done["transactions"]] == ["factory", "weights 0", "weights 1", "contract"]
+        assert [t["gas"] for t in done["transactions"]] == [t["gas"] for t in quoted["transactions"]]
+        assert [t["address"] for t in done["transactions"]] == [t["creates"] for t in quoted["transactions"]]
+        assert Rpc(url).quantity("eth_getTransactionCount", done["sender"], "latest") == 4
+
+
+def test_somebody_was_first(tmp_path: Path, artifact: ml2sc.Artifact, capsys: pytest.CaptureFixture[str]) -> None:
+    """A stranger creates the data contracts: they are what they must be, and nobody pays for them again."""
+    ml2sc.write_folder(artifact, tmp_path)
+    with anvil() as url:
+        rpc = Rpc(url)
+        me, stranger = rpc.request("eth_accounts")[:2]
+        for index, data in enumerate(artifact.data):
+            call = data_contract(index, data)
+            gas = hex(10_000_000)
+            rpc.request("eth_sendTransaction", {"from": stranger, "to": call.to, "data": to_hex(call.data), "gas": gas})
+        assert deploy.main([str(tmp_path), "--chain", url, "--unlocked", me, "--yes", "--json"]) == 0
+        done = json.loads(capsys.readouterr().out)
+        assert [t["gas"] > 0 for t in done["transactions"]] == [False, False, True]
+        assert done["proof"]["data_bytes"] == sum(map(len, artifact.data))
+
+
 def test_another_contract_is_told_apart(artifact: ml2sc.Artifact, toolchain: ml2sc.Toolchain) -> None:
     """Code, weights and metadata, each with one byte changed."""
     chain = EmbeddedChain()
     addresses: dict[str, str] = {}
     for step in deployment_plan(artifact).steps:
-        addresses[step.name] = chain.deploy(step.build(addresses).data).address
+        call = step.build(addresses)
+        if call.to is None:
+            addresses[step.name] = chain.deploy(call.data).address
+        else:
+            chain.transact(call.to, call.data)
+            addresses[step.name] = str(call.creates)
     right = addresses["contract"]
     assert not prove(artifact, chain, right).metadata_differs
     code = bytearray(chain.code(right))

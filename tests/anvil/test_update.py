@@ -32,8 +32,8 @@ def first(toolchain: ml2sc.Toolchain) -> ml2sc.Artifact:
 def folder(first: ml2sc.Artifact, tmp_path: Path) -> Path:
     """Return its folder, with a later model and labelled samples beside it."""
     ml2sc.write_folder(first, tmp_path / "net")
-    for seed in (2, 3):
-        onnx.save(network(seed), tmp_path / f"{seed}.onnx")
+    onnx.save(network(2), tmp_path / "2.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
+    onnx.save(network(3), tmp_path / "3.onnx")
     onnx.save(network(4, size=5.0), tmp_path / "large.onnx")
     onnx.save(network(5, (6, 7, 3)), tmp_path / "wide.onnx")
     np.savez(tmp_path / "x.npz", x=samples(7), y=np.zeros(20, dtype=np.int64))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto, helper
 
@@ -22,7 +23,7 @@ def rejected(compile_model: Run, tmp_path: Path) -> Callable[..., str]:
         assert result.status == status, result.err
         assert result.out == ""
         assert not out.exists()
-        assert not [p for p in tmp_path.iterdir() if p.name.endswith(".tmp")]
+        assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
         assert "Traceback" not in result.err
         return result.err
 
@@ -49,6 +50,36 @@ def test_not_onnx(rejected: Rejected, tmp_path: Path, content: bytes) -> None:
     err = rejected(1, path)
     assert "error[ML101]" in err
     assert "is not an ONNX model" in err
+
+
+def test_external_data_outside_the_folder(rejected: Rejected, make_model: MakeModel, tmp_path: Path) -> None:
+    """A name that leaves the model's folder and comes back to it: read from there, it would be written elsewhere."""
+    path = make_model()
+    proto = onnx.load(path)
+    home = tmp_path / "models" / ".ssh"
+    home.mkdir(parents=True)
+    onnx.save(proto, home / "net.onnx", save_as_external_data=True, location="authorized_keys", size_threshold=0)
+    proto = onnx.load(home / "net.onnx", load_external_data=False)
+    for tensor in proto.graph.initializer:
+        tensor.external_data[0].value = "../.ssh/authorized_keys"
+    (home / "net.onnx").write_bytes(proto.SerializeToString())
+    err = rejected(1, home / "net.onnx")
+    assert "error[ML101]" in err
+    assert "'../.ssh/authorized_keys': its name leads out of the folder" in err
+
+
+def test_a_folder_of_somebody_else(compile_model: Run, make_model: MakeModel, tmp_path: Path) -> None:
+    """It is refused before a compiler is looked for."""
+    out = tmp_path / "site"
+    out.mkdir()
+    (out / "manifest.json").write_text('{"name": "a site", "icons": []}')
+    (out / "model.onnx").write_text("mine")
+    result = compile_model(make_model(), "--input-range", "-1,1", "-o", out, "--solc", "/nowhere/solc")
+    assert result.status == 1
+    assert "error[ML132]" in result.err
+    assert "manifest.json is in the way" in result.err
+    assert "nothing was changed" in result.err
+    assert sorted((p.name, len(p.read_text())) for p in out.iterdir()) == [("manifest.json", 31), ("model.onnx", 4)]
 
 
 def test_unsupported_operators_all_in_one_message(rejected: Rejected, make_model: MakeModel) -> None:

@@ -150,17 +150,23 @@ def test_check_json(check_folder: Run, folder: Path, samples: Path) -> None:
     assert "predicted" in gas
 
 
+@pytest.mark.parametrize("name", ["net.data", "weights.bin"])
 def test_data_contracts_and_external_data(
-    compile_model: Run, check_folder: Run, make_model: MakeModel, examples: Path, samples: Path, tmp_path: Path
+    compile_model: Run,
+    check_folder: Run,
+    examples: Path,
+    samples: Path,
+    tmp_path: Path,
+    name: str,
 ) -> None:
     (tmp_path / "in").mkdir()
     model, out = tmp_path / "in" / "net.onnx", tmp_path / "out"
     proto = onnx.load(examples / "digits" / "digits.onnx")
-    onnx.save(proto, model, save_as_external_data=True, location="net.data", size_threshold=0)
+    onnx.save(proto, model, save_as_external_data=True, location=name, size_threshold=0)
     options = ("--precision", "int8", "--input-range", "0,1", "--weights", "data")
     assert compile_model(model, *options, "-o", out).status == 0
     assert (out / "model.onnx").read_bytes() == model.read_bytes()
-    assert (out / "net.data").read_bytes() == (tmp_path / "in" / "net.data").read_bytes()
+    assert (out / "external" / name).read_bytes() == (tmp_path / "in" / name).read_bytes()
     lengths = [contract["bytes"] for contract in json.loads((out / "manifest.json").read_text())["data_contracts"]]
     assert sum(lengths) == (out / "weights.bin").stat().st_size > 0
     result = check_folder(out, "--samples", samples, "--json")
@@ -169,9 +175,11 @@ def test_data_contracts_and_external_data(
     assert report["bit_exact"] is True
     assert report["gas"]["weights"] > 200 * sum(lengths)
     assert report["code_bytes"] > sum(lengths)
-    weights = (out / "weights.bin").read_bytes()
-    (out / "weights.bin").write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
-    assert "weights.bin was edited" in check_folder(out).err
+    for edited in ("weights.bin", f"external/{name}"):
+        weights = (out / edited).read_bytes()
+        (out / edited).write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
+        assert f"{edited} was edited" in check_folder(out).err
+        (out / edited).write_bytes(weights)
 
 
 def test_check_without_samples(check_folder: Run, folder: Path) -> None:
@@ -206,6 +214,10 @@ def test_contract_that_is_wrong(
     (folder / "Digits.bin").write_bytes(code)
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["files"]["Digits.bin"] = hashlib.sha256(code).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert "Digits.bin is not what solc" in check_folder(folder, "--samples", samples).err
+    # said to be another compiler's it cannot be compared, but it answers as it does
+    manifest["toolchain"]["compiler"] = "solc 0.8.24+commit.00000000"
     (folder / "manifest.json").write_text(json.dumps(manifest))
     result = check_folder(folder, "--samples", samples)
     assert result.status == 4
@@ -242,10 +254,11 @@ def test_edited_file_with_its_hash(check_folder: Run, folder: Path) -> None:
         (("error_bound",), 0.5, "error_bound is not what the model compiles to"),
         (("inputs", 0, "scale"), "1/7", "inputs is not what the model compiles to"),
         (("tensors", 1, "interval"), ["0", "1"], "tensors is not what the model compiles to"),
-        (("target",), "vyper", "target is not what the model compiles to"),
-        (("precision",), 5, "unknown precision '5'"),
-        (("toolchain",), None, "is incomplete"),
-        (("options", "level"), "a", "unknown level 'a'"),
+        (("target",), "vyper", "target is not that of the options"),
+        (("precision",), 5, "precision: Input should be a valid string"),
+        (("toolchain",), None, "toolchain: Input should be an object"),
+        (("options", "level"), "a", "options.level: Input should be a valid integer"),
+        (("options", "level"), 7, "unknown level '7'"),
     ],
 )
 def test_edited_manifest(check_folder: Run, folder: Path, place: tuple[Any, ...], value: Any, said: str) -> None:
@@ -289,11 +302,11 @@ def test_manifest_that_is_none(check_folder: Run, folder: Path, text: str) -> No
 
 def test_manifest_that_points_elsewhere(check_folder: Run, folder: Path) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["files"]["../samples.npz"] = "0"
+    manifest["files"]["../samples.npz"] = "0" * 64
     (folder / "manifest.json").write_text(json.dumps(manifest))
     result = check_folder(folder)
     assert result.status == 1
-    assert "a file outside the folder" in result.err
+    assert "lists a file that ml2sc does not write: '../samples.npz'" in result.err
 
 
 def test_check_usage(check_folder: Run, folder: Path, tmp_path: Path) -> None:

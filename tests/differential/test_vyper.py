@@ -6,12 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from eth_utils.crypto import keccak
-from support.contracts import new_chain
 
 import ml2sc
-from ml2sc.runtime.chain import Reverted
-from ml2sc.runtime.deploy import data_contract_init
 
 TARGETS = ("solidity", "vyper")
 
@@ -33,26 +29,6 @@ def test_auto_with_data(examples: Path, toolchain: ml2sc.Toolchain, name: str, l
         assert report.within_bound, report.failure
         gas[target] = report.gas.mean
     assert gas["vyper"] <= limit * gas["solidity"]
-
-
-def test_weights_that_are_not_the_models(examples: Path, toolchain: ml2sc.Toolchain) -> None:
-    """The constructor names the data contract that is another one, in both languages alike."""
-    folder, refusals = examples / "digits", []
-    for target in TARGETS:
-        artifact = ml2sc.compile(
-            folder / "digits.onnx", target, "int8", folder / "calibration.npz", weights="data", optimize="deploy"
-        )
-        assert artifact.data
-        artifact = ml2sc.build(artifact, toolchain)
-        assert artifact.bytecode is not None
-        chain = new_chain()
-        wrong = chain.deploy(data_contract_init(b"other weights")).address
-        arguments = bytes(12) + bytes.fromhex(wrong.removeprefix("0x"))
-        with pytest.raises(Reverted) as caught:
-            chain.deploy(artifact.bytecode.creation + arguments * len(artifact.data))
-        refusals.append(caught.value.data)
-        assert refusals[-1] == keccak(text="WeightsMismatch(uint256,address)")[:4] + bytes(32) + arguments
-    assert refusals[0] == refusals[1]
 
 
 def test_folder_records_the_code_generator(examples: Path, toolchain: ml2sc.Toolchain, tmp_path: Path) -> None:

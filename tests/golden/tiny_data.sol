@@ -16,10 +16,10 @@ contract TinyData {
     /// @param actual Bytes that were given.
     error InputLength(uint256 expected, uint256 actual);
 
-    /// @notice An account does not hold the weights it should.
-    /// @param index Which data contract.
-    /// @param account The account that was given.
-    error WeightsMismatch(uint256 index, address account);
+    /// @notice A data contract has not been created.
+    /// @param index Which one.
+    /// @param account Where it must be.
+    error WeightsMissing(uint256 index, address account);
 
     /// @dev keccak256 of the ONNX file.
     bytes32 private constant _MODEL_HASH = 0xecbfac1162793a420fb2eb868ece8e0085df35bc421c52aeb9eeacdc12498530;
@@ -46,10 +46,10 @@ contract TinyData {
     /// @dev Data contract 0: 12,864 bytes of weights after a STOP.
     address private immutable _WEIGHTS0;
 
-    /// @param weights The data contracts, in order; each must hold the very bytes this model was compiled with.
-    constructor(address[1] memory weights) {
-        _requireWeights(0, weights[0], 0x85d8f4bc7f986668bc1b4835c3673006cd45c5497e5ae64c893c287f4b17ff1d);
-        _WEIGHTS0 = weights[0];
+    /// @param factory Who created the data contracts by CREATE2, with their numbers as salts. What can ever be at their
+    /// addresses follows from the hashes of their init code: the very bytes this model was compiled with.
+    constructor(address factory) {
+        _WEIGHTS0 = _dataContract(0, factory, 0x1367df18cb5843f5b4f238cd980b6d0e8b08b98f021646b625a5f91e9f4be51c);
     }
 
     // ------------------------------------------------------------------------------------------------------------
@@ -152,8 +152,10 @@ contract TinyData {
         }
     }
 
-    function _requireWeights(uint256 index, address account, bytes32 codehash) private view {
-        if (account.codehash != codehash) revert WeightsMismatch(index, account);
+    /// @dev Returns where a data contract is (EIP-1014).
+    function _dataContract(uint256 index, address factory, bytes32 initHash) private view returns (address account) {
+        account = address(uint160(uint256(keccak256(abi.encodePacked(bytes1(0xff), factory, index, initHash)))));
+        if (account.code.length == 0) revert WeightsMissing(index, account);
     }
 
     // ------------------------------------------------------------------------------------------------------------

@@ -34,13 +34,15 @@ _WEIGHTS: immutable(address[1])
 
 
 @deploy
-def __init__(weights: address[1]):
+def __init__(factory: address):
     """
-    @param weights The data contracts, in order; each must hold the very bytes this model was compiled with.
+    @param factory Who created the data contracts by CREATE2, with their numbers as salts. What can ever be at their
+           addresses follows from the hashes of their init code: the very bytes this model was compiled with.
     """
-    # 12,864 bytes of weights
-    self._require_weights(0, weights[0], 0x85d8f4bc7f986668bc1b4835c3673006cd45c5497e5ae64c893c287f4b17ff1d)
-    _WEIGHTS = weights
+    _WEIGHTS = [
+        # 12,864 bytes of weights
+        self._data_contract(0, factory, 0x1367df18cb5843f5b4f238cd980b6d0e8b08b98f021646b625a5f91e9f4be51c),
+    ]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -151,12 +153,15 @@ def _require_length(length: uint256):
 
 @internal
 @view
-def _require_weights(index: uint256, account: address, codehash: bytes32):
+def _data_contract(index: uint256, factory: address, init_hash: bytes32) -> address:
     """
-    @dev Reverts with WeightsMismatch if an account does not hold the weights it should.
+    @dev Returns where a data contract is (EIP-1014). Reverts with WeightsMissing if it has not been created.
     """
-    if account.codehash != codehash:
-        raw_revert(abi_encode(index, account, method_id=method_id("WeightsMismatch(uint256,address)")))
+    hashed: bytes32 = keccak256(concat(0xff, convert(factory, bytes20), convert(index, bytes32), init_hash))
+    account: address = convert(convert(hashed, uint256) & convert(max_value(uint160), uint256), address)
+    if not account.is_contract:
+        raw_revert(abi_encode(index, account, method_id=method_id("WeightsMissing(uint256,address)")))
+    return account
 
 
 @internal

@@ -8,7 +8,6 @@ from eth_utils.address import to_canonical_address
 
 from ml2sc.runtime.deploy import code_init
 from ml2sc.runtime.journal import open_journal, read_journal
-from ml2sc.runtime.node import from_hex
 from ml2sc.runtime.rpc import Rpc
 from ml2sc.runtime.signer import NodeSigner
 from ml2sc.runtime.transactions import Addresses, Call, Plan, Step, execute
@@ -40,7 +39,7 @@ def deploy(url: str, path: Path, identity: str = "three", *, names: str = "abc",
 def nonce(url: str) -> int:
     """Return how many transactions of the paying account are mined."""
     rpc = Rpc(url)
-    return rpc.quantity("eth_getTransactionCount", rpc.request("eth_accounts")[0], "latest")
+    return rpc.nonce(rpc.accounts()[0])
 
 
 def assert_right(url: str, addresses: dict[str, str], path: Path, names: str = "abc") -> None:
@@ -49,7 +48,7 @@ def assert_right(url: str, addresses: dict[str, str], path: Path, names: str = "
     assert set(addresses) == set(names)
     for name, address in addresses.items():
         expected = last_code(addresses) if name == "c" else CODES[name]
-        assert from_hex(rpc.request("eth_getCode", address, "latest")) == expected
+        assert rpc.code(address) == expected
     journal = read_journal(path)
     assert journal is not None
     assert {name: entry.address for name, entry in journal.entries.items()} == addresses

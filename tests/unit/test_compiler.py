@@ -23,6 +23,7 @@ from ml2sc.errors import ContractLimitError, DataError, Ml2scError, ToolchainErr
 from ml2sc.ir import wad
 from ml2sc.ir.analysis import evaluate_exact
 from ml2sc.ir.evaluate import evaluate_float
+from ml2sc.ir.program_parser import parse_program
 from ml2sc.runtime.toolchain import Toolchain
 
 EXAMPLES = ("breast_cancer", "digits", "mnist")
@@ -97,8 +98,15 @@ def test_a_torch_module(monkeypatch: pytest.MonkeyPatch) -> None:
     module = torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.ReLU(), torch.nn.Linear(5, 3))
     artifact = ml2sc.compile(module, example_input=torch.zeros(1, 4), precision="int8", input_ranges=((-1.0, 1.0),))
     assert artifact.manifest["input_elements"] == 4
+    assert artifact.name == "Sequential", "named after its class"
     with pytest.raises(UsageError, match="example_input"):
         ml2sc.compile(module)
+
+
+@pytest.mark.parametrize("model", [{"weight": 1}, len, 7, b"onnx", None])
+def test_what_is_no_model(model: object) -> None:
+    with pytest.raises(UsageError, match=f"a model is the path of .*, not a {type(model).__name__}"):
+        ml2sc.compile(model, example_input=[[1.0]])
 
 
 def test_dump_ir(tmp_path: Path) -> None:
@@ -107,8 +115,15 @@ def test_dump_ir(tmp_path: Path) -> None:
     assert names[0] == "000_import.ir"
     assert [int(name[:3]) for name in names] == list(range(len(names))), "every step once"
     assert any("fuse_gemm_relu" in name for name in names)
-    assert names[-2].startswith(f"{len(names) - 2:03d}_quantize")
-    assert names[-1] == f"{len(names) - 1:03d}_prove_ranges.ir"
+    assert names[-3].startswith(f"{len(names) - 3:03d}_quantize")
+    assert names[-2] == f"{len(names) - 2:03d}_prove_ranges.ir"
+    assert names[-1] == f"{len(names) - 1:03d}_lower.ir"
+
+
+def test_dumped_program_reads_back(tmp_path: Path) -> None:
+    artifact = ml2sc.compile(tiny(), precision="int8", dump_ir=tmp_path / "ir")
+    text = max((tmp_path / "ir").iterdir()).read_text(encoding="utf-8")
+    assert parse_program(text) == artifact.program
 
 
 def test_a_pipeline_instead_of_a_level(tmp_path: Path) -> None:

@@ -6,18 +6,17 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ml2sc.errors import CheckError, UsageError
 from ml2sc.jsontext import json_text
 
-from .common import failure, heading, make_parser, run
+from .common import checked_address, failure, heading, make_parser, noted, run
+from .comparing import SOLC_HELP
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ml2sc.backends.base import Artifact
     from ml2sc.runtime.report import Differing, Report
     from ml2sc.runtime.workers import Workers
 
@@ -40,7 +39,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--samples", metavar="data.npz", help="inputs x of shape (samples, ...), labels y (default: random inputs)")
     add("--chain", default="embedded", metavar="CHAIN", help="embedded (default), anvil, or a node's URL")
     add("--address", metavar="0x...", help="prove what is at this address of a node's chain")
-    add("--solc", metavar="PATH", help="compile the source again with this solc and compare the bytecode too")
+    add("--seed", type=int, metavar="N", help="of the random inputs (default: another one each time; it is printed)")
+    add("--solc", metavar="PATH", help=SOLC_HELP)
     add(
         "--workers",
         type=int,
@@ -55,21 +55,25 @@ def _parser() -> argparse.ArgumentParser:
 def _run(arguments: argparse.Namespace) -> None:
     from ml2sc.folder import load_folder
     from ml2sc.runtime.check import check
-    from ml2sc.runtime.journal import noted_address
+    from ml2sc.runtime.rpc import Rpc
+    from ml2sc.runtime.toolchain import Toolchain
 
-    artifact, address = load_folder(arguments.directory), arguments.address
+    # Looked at first: what is no address, a key for instance, is told to no node.
+    address = None if arguments.address is None else checked_address(arguments.address)
+    artifact = load_folder(arguments.directory)
     if address is None and "://" in arguments.chain:
-        address = noted_address(Path(arguments.directory))
-    if arguments.solc is not None and artifact.on_chain:
-        _compare_bytecode(artifact, arguments.solc)
+        address = noted(arguments.directory, Rpc(arguments.chain))
+    toolchain = None if arguments.solc is None else Toolchain(arguments.solc)
     with _progress_bar(quiet=arguments.quiet) as progress:
         report = check(
             artifact,
             arguments.samples,
             chain=arguments.chain,
             address=address,
+            toolchain=toolchain,
             progress=progress,
             workers=_workers(arguments),
+            seed=arguments.seed,
         )
     print(json_text(report.to_json()) if arguments.json else "\n".join(_lines(report)))
     if not report.ok:
@@ -90,21 +94,6 @@ def _workers(arguments: argparse.Namespace) -> Workers | int:
     from ml2sc.runtime.cluster import Cluster
 
     return Cluster(arguments.scheduler)
-
-
-def _compare_bytecode(artifact: Artifact, solc: str) -> None:
-    """Check that the folder's bytecode is what a compiler makes of its source.
-
-    Raises:
-        CheckError: it is not.
-    """
-    from ml2sc.backends.base import BACKENDS
-    from ml2sc.runtime.toolchain import Toolchain
-
-    again = BACKENDS.get(artifact.target).compile(artifact, Toolchain(solc))
-    if artifact.bytecode is None or again.creation != artifact.bytecode.creation:
-        made_by = "" if artifact.bytecode is None else f"; the folder's was made by {artifact.bytecode.compiler}"
-        raise CheckError(f"{artifact.name}.bin is not what {again.compiler} makes of {artifact.source_name}{made_by}")
 
 
 @contextmanager
@@ -131,7 +120,7 @@ def _lines(report: Report) -> list[str]:
     whose = "onnxruntime's" if report.onnxruntime_missing is None else "the model's in float64"
     rows: list[tuple[str, str]] = [
         ("chain", report.chain),
-        ("samples", f"{report.samples:,}{' random' if report.random else ''}{outside}"),
+        ("samples", f"{report.samples:,}{f' random, --seed {report.seed}' if report.random else ''}{outside}"),
         ("bit-exact", f"{report.bit_exact_samples:,} of {report.samples:,} ({_paths(report)})"),
     ]
     if report.onnxruntime_missing is not None:
@@ -162,11 +151,12 @@ def _lines(report: Report) -> list[str]:
         weights = f" and {report.gas_weights:,} for its weights" if report.gas_weights else ""
         rows.append(("gas to deploy", f"{report.gas_deploy:,}{weights}"))
     rows.append(("code", f"{report.code_bytes:,} bytes"))
+    if report.bytecode is not None:
+        rows.append(("bytecode", report.bytecode.summary))
     if report.proof is not None:
         rows.append(("compared", report.proof.summary))
     if report.proof is not None and report.proof.update is not None:
-        update = report.proof.update
-        rows += [("weights", update.summary), ("weights hash", update.weights_hash)]
+        rows += report.proof.update.rows()
     title = heading(f"{report.name} ({report.target}, {report.precision}): ", sys.stdout)
     return [title + verdict, *(f"  {name:<14} {text}" for name, text in rows)]
 

@@ -6,17 +6,23 @@ import argparse
 import gc
 import logging
 import os
-import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NoReturn, TextIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from ml2sc.errors import InternalError, Ml2scError, UnknownNameError
+from ml2sc.errors import InternalError, JournalError, Ml2scError, UnknownNameError, UsageError
+from ml2sc.foreign import Secrets
+
+if TYPE_CHECKING:
+    from ml2sc.runtime.rpc import Rpc
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
+logger = logging.getLogger(__name__)
+
 _BUG = InternalError.exit_code
 
 _BOLD, _RED, _YELLOW, _CYAN = "1", "31", "33", "36"
@@ -29,26 +35,11 @@ _EPILOG = (
 
 def make_parser(program: str, description: str) -> argparse.ArgumentParser:
     """Return a parser with the options every command has: `-v`, `-q`, `--version`."""
-    parser = _Parser(prog=program, description=description, epilog=_EPILOG, allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog=program, description=description, epilog=_EPILOG, allow_abbrev=False)
     parser.add_argument("-v", "--verbose", action="store_true", help="show debugging notes, and tracebacks of errors")
     parser.add_argument("-q", "--quiet", action="store_true", help="show warnings and errors only")
     parser.add_argument("--version", action=_Version)
     return parser
-
-
-_SECRET = re.compile(r"\b(0x)?[0-9a-fA-F]{64}\b")
-
-
-def looks_secret(text: str) -> bool:
-    """Return whether a text holds what may be a private key."""
-    return _SECRET.search(text) is not None
-
-
-class _Parser(argparse.ArgumentParser):
-    """Repeats no private key that was given where it does not belong."""
-
-    def error(self, message: str) -> NoReturn:
-        super().error(_SECRET.sub("…", message))
 
 
 class _Version(argparse.Action):
@@ -81,10 +72,16 @@ def run(
     Returns:
         The exit status.
     """
-    verbose = False
     gc.set_threshold(50_000, 50, 100)  # the trees of a compilation are large and live to its end
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    with _guarded(arguments):
+        return _run(parser, command, _join_values(arguments, set(takes_value)))
+
+
+def _run(parser: argparse.ArgumentParser, command: Callable[[argparse.Namespace], None], argv: Sequence[str]) -> int:
+    verbose = False
     try:
-        arguments = parser.parse_args(_join_values(sys.argv[1:] if argv is None else argv, set(takes_value)))
+        arguments = parser.parse_args(argv)
         verbose = arguments.verbose
         with _notes_on_stderr(verbose=verbose, quiet=arguments.quiet):
             command(arguments)
@@ -105,6 +102,50 @@ def run(
         _report(str(InternalError(f"{type(error).__name__}: {error}")), verbose)
         return _BUG
     return 0
+
+
+class _Guarded:
+    """A stream that shows no secret, and every character in some form: all output of a command goes through one."""
+
+    def __init__(self, stream: TextIO, secrets: Secrets) -> None:
+        self._stream, self._secrets = stream, secrets
+
+    def write(self, text: str) -> int:
+        safe = self._secrets.redact(text)
+        try:
+            self._stream.write(safe)
+        except UnicodeEncodeError:
+            encoding = self._stream.encoding
+            self._stream.write(safe.encode(encoding, "backslashreplace").decode(encoding))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+_secrets = Secrets()
+
+
+def hide(text: str) -> None:
+    """Never show a text, wherever it would stand, until the command ends."""
+    _secrets.add(text.strip().removeprefix("0x"))
+
+
+@contextmanager
+def _guarded(arguments: Sequence[str]) -> Iterator[None]:
+    """Let no secret of the command line out: a key typed in the wrong place, the access key of a URL."""
+    streams = sys.stdout, sys.stderr
+    _secrets.forget()
+    _secrets.add_arguments(arguments)
+    sys.stdout, sys.stderr = (cast("TextIO", _Guarded(stream, _secrets)) for stream in streams)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = streams
 
 
 def _join_values(argv: Sequence[str], options: set[str]) -> list[str]:
@@ -177,6 +218,45 @@ def one_of(kind: str, value: str, known: Sequence[str]) -> str:
     if value not in known:
         raise UnknownNameError(kind, value, known)
     return value
+
+
+def checked_address(text: str) -> str:
+    """Return an address with its checksum.
+
+    Raises:
+        UsageError: it is none, or its checksum is wrong.
+    """
+    from eth_utils.address import is_address, to_checksum_address
+
+    if not is_address(text):
+        raise UsageError(f"{text!r} is no address, or its checksum is wrong", hint="0x and 40 hexadecimal digits")
+    return to_checksum_address(text)
+
+
+def noted(directory: str, rpc: Rpc) -> str | None:
+    """Return the contract that a deployment or an update noted in a folder, and say who is said to have put it there.
+
+    Raises:
+        JournalError: the note is none, or of another chain.
+    """
+    from ml2sc.runtime.journal import DEPLOYMENT, noted_address
+
+    path = Path(directory, DEPLOYMENT)
+    note = noted_address(Path(directory))
+    if note is None:
+        return None
+    if (note.chain_id, note.genesis) != (rpc.chain_id, rpc.genesis):
+        raise JournalError(
+            f"{path} is of another chain ({note.chain_id}) than the node's ({rpc.chain_id})",
+            hint="give the contract's --address",
+        )
+    logger.info(
+        "the contract is %s, put there by %s: so says %s, which whoever made the folder wrote; --address names another",
+        note.address,
+        note.sender,
+        path,
+    )
+    return note.address
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:

@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--fork", default="prague", metavar="NAME", help="EVM version: prague (default), osaka, glamsterdam")
     add("-O", dest="level", type=int, choices=(0, 1, 2), default=2, help="how much the graph is rewritten (default: 2)")
     add("--passes", metavar="SPEC", help="these passes instead: 'name{option=value},O2,...'")
-    add("--dump-ir", metavar="DIR", type=Path, help="write the graph after each pass into DIR")
+    add("--dump-ir", metavar="DIR", type=Path, help="write the graph after each pass, and the Program, into DIR")
     add("--explain", action="store_true", help="say what each pass did and why; without a model list the operators")
     add("--name", metavar="NAME", help="name of the contract (default: the file's)")
     add("--strict-input", action="store_true", help="revert on an input out of range instead of saturating")
@@ -118,7 +118,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
     from ml2sc.compiler import Options, build
     from ml2sc.compiler import compile as compile_model
-    from ml2sc.folder import write_folder
+    from ml2sc.folder import require_room, write_folder
     from ml2sc.runtime.compiler_cache import CompilerCache
     from ml2sc.runtime.toolchain import Toolchain
 
@@ -155,9 +155,10 @@ def _run(arguments: argparse.Namespace) -> None:
         )
     if arguments.plot is not None:
         _draw(artifact, candidates, arguments.plot)
+    folder = Path(arguments.output if arguments.output is not None else artifact.name)
+    require_room(artifact, folder)
     cache = CompilerCache(None) if arguments.no_cache else CompilerCache.default()
     artifact = build(artifact, Toolchain(arguments.solc, cache))
-    folder = Path(arguments.output if arguments.output is not None else artifact.name)
     files = write_folder(artifact, folder)
     if not arguments.quiet:
         _print_summary(artifact)

@@ -10,14 +10,16 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ml2sc.errors import UsageError
+from ml2sc.errors import CheckError, UsageError
 from ml2sc.jsontext import json_text
 
-from .common import heading, make_parser, run
-from .sending import Sending, add_payment_options, checked_address, open_node, totals
+from .common import checked_address, heading, make_parser, run
+from .comparing import SOLC_HELP, compare_folder
+from .sending import Sending, add_payment_options, open_node, said_sent, totals
 
 if TYPE_CHECKING:
     from ml2sc.backends.base import Artifact
+    from ml2sc.runtime.bytecode import Comparison
     from ml2sc.runtime.prove import Proof
 
 
@@ -38,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--create2", metavar="SALT", help="addresses that depend on the artifact and SALT only (0x… or any text)")
     add("--owner", metavar="0x...", help="offer an updatable contract to this account in the end (default: who pays)")
     add("--journal", metavar="FILE", help="where the progress is kept (default: DIR/deployment.json)")
+    add("--solc", metavar="PATH", help=SOLC_HELP)
     add("--json", action="store_true", help="print the result as JSON")
     add_payment_options(parser)
     return parser
@@ -51,77 +54,90 @@ def _run(arguments: argparse.Namespace) -> None:
         raise UsageError(f"{artifact.name} was compiled for {artifact.target!r}, which makes no contract")
     if arguments.owner is not None and not artifact.updatable:
         raise UsageError(f"nobody owns {artifact.name}: its weights are fixed", hint="leave --owner out")
+    bytecode = compare_folder(artifact, arguments)
     with ExitStack() as stack:
         if arguments.chain == "anvil":
             from ml2sc.runtime.node import anvil
 
             url = stack.enter_context(anvil(str(artifact.manifest["options"]["fork"])))
             path = Path(stack.enter_context(tempfile.TemporaryDirectory()), "deployment.json")
-            _deploy(artifact, Sending(arguments, open_node(url, arguments), path, own=True))
+            _deploy(artifact, bytecode, Sending(arguments, open_node(url, arguments), path, own=True))
         elif "://" in arguments.chain:
             path = Path(arguments.journal or Path(arguments.directory, "deployment.json"))
-            _deploy(artifact, Sending(arguments, open_node(arguments.chain, arguments), path, own=False))
+            _deploy(artifact, bytecode, Sending(arguments, open_node(arguments.chain, arguments), path, own=False))
         else:
-            _rehearse(artifact, arguments)
+            _rehearse(artifact, bytecode, arguments)
 
 
-def _rehearse(artifact: Artifact, arguments: argparse.Namespace) -> None:
+def _rehearse(artifact: Artifact, bytecode: Comparison, arguments: argparse.Namespace) -> None:
     """Deploy on a chain in this process, which ends with it."""
     from ml2sc.runtime.chain import open_chain
     from ml2sc.runtime.deploy import deploy
     from ml2sc.runtime.prove import prove
 
     if arguments.create2 is not None:
-        raise UsageError("the embedded chain has no CREATE2 proxy", hint="try '--chain anvil'")
+        raise UsageError("a rehearsal on the embedded chain takes no salt", hint="try '--chain anvil'")
     with open_chain(arguments.chain) as chain:
         deployment = deploy(artifact, chain)
         proof = prove(artifact, chain, deployment.address)
         gas = deployment.gas_deploy + deployment.gas_weights
-        _print_result(artifact, proof, {"chain": chain.name, "gas": gas}, arguments)
+        _print_result(artifact, bytecode, proof, {"chain": chain.name, "gas": gas}, arguments)
         print(f"a rehearsal: {chain.name} ends here; give a node's URL to deploy", file=sys.stderr)
 
 
-def _deploy(artifact: Artifact, sending: Sending) -> None:
+def _deploy(artifact: Artifact, bytecode: Comparison, sending: Sending) -> None:
+    from ml2sc.runtime.chain import CREATE2_PROXY
     from ml2sc.runtime.deploy import CONTRACT, deployment_plan, has_create2_proxy, parse_salt
     from ml2sc.runtime.prove import prove
-    from ml2sc.runtime.transactions import CREATE2_PROXY
 
     arguments, chain = sending.arguments, sending.chain
-    if arguments.create2 is not None and not has_create2_proxy(chain):
+    has_proxy = has_create2_proxy(chain)
+    if arguments.create2 is not None and not has_proxy:
         raise UsageError(
             f"chain {chain.rpc.chain_id} lacks the deterministic-deployment proxy at {CREATE2_PROXY}",
             hint="deploy without --create2, or put github.com/Arachnid/deterministic-deployment-proxy there first",
         )
     owner = None if arguments.owner is None else checked_address(arguments.owner)
     salt = None if arguments.create2 is None else parse_salt(arguments.create2)
-    plan = deployment_plan(artifact, salt, sender=sending.signer.address, new_owner=owner)
+    sender = sending.signer.address
+    plan = deployment_plan(artifact, salt, sender=sender, new_owner=owner, has_proxy=has_proxy)
     if arguments.dry_run:
         sending.show(plan)
         return
     with sending.journal(plan) as journal:
         addresses = sending.carry_out(plan, journal)
         proof = prove(artifact, chain, addresses[CONTRACT])
+        if proof.update is not None and proof.update.owner not in (journal.sender, owner):
+            raise CheckError(
+                f"{artifact.name} at {proof.address} belongs to {proof.update.owner}, not to {owner or journal.sender}",
+                hint="if it was handed over on purpose, ml2sc-check shows what is there",
+            )
         journal.result = {"address": proof.address, "code_hash": proof.code_hash, "proved": True}
         journal.save()
-        _print_result(artifact, proof, {"chain": chain.name, **totals(journal)}, arguments)
+        _print_result(artifact, bytecode, proof, {"chain": chain.name, **totals(journal)}, arguments)
 
 
-def _print_result(artifact: Artifact, proof: Proof, costs: dict[str, Any], arguments: argparse.Namespace) -> None:
+def _print_result(
+    artifact: Artifact, bytecode: Comparison, proof: Proof, costs: dict[str, Any], arguments: argparse.Namespace
+) -> None:
     from ml2sc.runtime.transactions import ether
 
     if arguments.json:
-        print(json_text({"name": artifact.name, **costs, "proof": proof.to_json()}))
+        result = {"name": artifact.name, **costs, "bytecode": vars(bytecode), "proof": proof.to_json()}
+        print(json_text(result))
         return
     rows = [
         ("chain", costs["chain"]),
         ("address", proof.address),
         *((f"weights {index}", address) for index, address in enumerate(proof.data_addresses)),
         ("gas", f"{costs['gas']:,}"),
-        *([("paid", ether(costs["fee"]))] if "fee" in costs else []),
-        *([] if proof.update is None else [("weights", proof.update.summary)]),
+        *([("paid", ether(costs["fee"])), ("sent", said_sent(costs["sent"]))] if "fee" in costs else []),
+        *([] if proof.update is None else proof.update.rows()),
+        ("bytecode", bytecode.summary),
         ("compared", proof.summary),
     ]
-    print("\n".join([heading(f"{artifact.name} is deployed", sys.stdout), *(f"  {k:<10} {v}" for k, v in rows)]))
+    title = f"{artifact.name} is deployed" if costs.get("sent", 1) else f"{artifact.name} was deployed before"
+    print("\n".join([heading(title, sys.stdout), *(f"  {k:<12} {v}" for k, v in rows)]))
 
 
 if __name__ == "__main__":

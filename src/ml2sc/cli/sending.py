@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ml2sc.errors import Ml2scError, SigningKeyError, UsageError
+from ml2sc.foreign import looks_secret
 from ml2sc.jsontext import json_text
 
-from .common import heading, looks_secret, table
+from .common import heading, hide, table
 
 if TYPE_CHECKING:
     from ml2sc.runtime.journal import Journal
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
     from ml2sc.runtime.transactions import FeeOptions, Plan, Quote
 
 _GWEI = 10**9
+
+_MAX_FEE = (
+    "the most to pay a unit of gas (default: twice the base fee and the tip, but no more than 500; "
+    "as the gas price of a chain without EIP-1559 what the node asks, but no more than 30)"
+)
+_TIP = "what to offer above the base fee (default: what the node suggests, but no more than 30)"
 
 
 def add_payment_options(parser: argparse.ArgumentParser) -> None:
@@ -46,11 +53,16 @@ def add_payment_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the keystore's passphrase (default: ML2SC_PASSPHRASE, or it is asked for)",
     )
-    add("--chain-id", type=int, metavar="N", help="refuse a node of any other chain")
+    add(
+        "--chain-id",
+        type=int,
+        metavar="N",
+        help="refuse a node of any other chain; needed with --yes, unless the node is on this machine",
+    )
     add("--dry-run", action="store_true", help="show the transactions and what they cost; send nothing")
     add("--yes", action="store_true", help="do not ask before spending")
-    add("--max-fee", type=_gwei, metavar="GWEI", help="the most to pay a unit of gas (default: twice the base fee)")
-    add("--tip", type=_gwei, metavar="GWEI", help="what to offer above the base fee (default: what the node suggests)")
+    add("--max-fee", type=_gwei, metavar="GWEI", help=_MAX_FEE)
+    add("--tip", type=_gwei, metavar="GWEI", help=_TIP)
     add("--wait", type=float, default=600.0, metavar="SECONDS", help="how long to wait for each transaction (600)")
 
 
@@ -97,10 +109,12 @@ class Sending:
     def show(self, plan: Plan) -> None:
         """Print what a plan would cost (`--dry-run`)."""
         from ml2sc.runtime.journal import read_journal, require_same
+        from ml2sc.runtime.transactions import examine
 
         journal = read_journal(self.path)
         if journal is not None:
             require_same(journal, **self._where(plan))
+            examine(plan, self.chain.rpc, self.signer.address, journal)
         self._print_quote(plan, journal, sys.stdout)
 
     def _print_quote(self, plan: Plan, journal: Journal | None, stream: TextIO) -> Quote:
@@ -114,8 +128,10 @@ class Sending:
     def journal(self, plan: Plan) -> Iterator[Journal]:
         """Open the plan's journal, and keep other runs out of it until the end of the block."""
         from ml2sc.runtime.journal import open_journal
+        from ml2sc.runtime.transactions import examine
 
         with open_journal(self.path, **self._where(plan)) as journal:
+            examine(plan, self.chain.rpc, self.signer.address, journal)
             yield journal
 
     def carry_out(self, plan: Plan, journal: Journal, until: Plan | None = None) -> dict[str, str]:
@@ -158,29 +174,22 @@ def totals(journal: Journal) -> dict[str, Any]:
             {"step": name, "hash": entry.mined, "address": entry.address, "gas": entry.gas_used, "fee": entry.fee}
             for name, entry in entries
         ],
+        "sent": journal.sent,
         "gas": sum(entry.gas_used for _, entry in entries),
         "fee": sum(entry.fee for _, entry in entries),
     }
 
 
-def checked_address(text: str) -> str:
-    """Return an address with its checksum.
-
-    Raises:
-        UsageError: it is none, or its checksum is wrong.
-    """
-    from eth_utils.address import is_address, to_checksum_address
-
-    if not is_address(text):
-        raise UsageError(f"{text!r} is no address, or its checksum is wrong", hint="0x and 40 hexadecimal digits")
-    return to_checksum_address(text)
+def said_sent(count: int) -> str:
+    """Return how many transactions a run has sent, in words: none must not look like some."""
+    return f"{count:,} transaction{'s' if count > 1 else ''} now" if count else "nothing now: all was done before"
 
 
 def open_node(url: str, arguments: argparse.Namespace) -> RpcChain:
     """Return the chain behind a node.
 
     Raises:
-        UsageError: it is not the chain that `--chain-id` asks for.
+        UsageError: it is not the chain that `--chain-id` asks for, or nobody is asked and nothing is said of the chain.
     """
     from ml2sc.runtime.node import RpcChain
 
@@ -189,6 +198,12 @@ def open_node(url: str, arguments: argparse.Namespace) -> RpcChain:
         raise UsageError(
             f"the node at {chain.rpc.host} is on chain {chain.rpc.chain_id}, not {arguments.chain_id}",
             hint="is the node's URL right?",
+        )
+    if arguments.yes and not arguments.dry_run and arguments.chain_id is None and not chain.rpc.is_local:
+        raise UsageError(
+            f"--yes needs --chain-id: the node at {chain.rpc.host} says it is on chain {chain.rpc.chain_id}, and what "
+            "is signed is valid there, whatever chain was meant",
+            hint=f"give --chain-id {chain.rpc.chain_id} if that is the chain",
         )
     return chain
 
@@ -209,6 +224,7 @@ def make_signer(arguments: argparse.Namespace, rpc: Rpc, *, own: bool) -> Signer
     """
     from ml2sc.runtime.signer import KEY_VARIABLE, KeySigner, KeystoreSigner, NodeSigner
 
+    hide(os.environ.get(arguments.key_env or KEY_VARIABLE, ""))
     if any(looks_secret(str(text)) for text in (arguments.keystore, arguments.key_env, arguments.unlocked)):
         raise UsageError(
             "a key is never given on the command line: others can see it there, and the shell keeps it",
@@ -231,8 +247,10 @@ def _passphrase(arguments: argparse.Namespace) -> str:
     if arguments.passphrase_file is not None:
         try:
             return Path(arguments.passphrase_file).read_text(encoding="utf-8").rstrip("\r\n")
-        except OSError as error:
-            raise SigningKeyError(f"cannot read {arguments.passphrase_file}: {error.strerror or error}") from error
+        except (OSError, ValueError) as error:
+            # Without its name: somebody may have typed the passphrase itself.
+            reason = getattr(error, "strerror", None) or "it is no text"
+            raise SigningKeyError(f"cannot read the file of --passphrase-file: {reason}") from None
     if PASSPHRASE_VARIABLE in os.environ:
         return os.environ[PASSPHRASE_VARIABLE]
     if not sys.stdin.isatty():
@@ -244,7 +262,7 @@ def _passphrase(arguments: argparse.Namespace) -> str:
 
 def print_quote(costs: Quote, chain: str, sender: str, arguments: argparse.Namespace, stream: TextIO) -> None:
     """Print what a plan costs."""
-    from ml2sc.runtime.transactions import ether
+    from ml2sc.runtime.transactions import ether, gwei
 
     if arguments.dry_run and arguments.json:
         print(json_text(costs.to_json()), file=stream)
@@ -260,11 +278,13 @@ def print_quote(costs: Quote, chain: str, sender: str, arguments: argparse.Names
     print(heading(f"{chain}, account {sender}", stream), file=stream)
     for text in table(("transaction", "state", "bytes", "code", "gas", "fee", "fits"), rows):
         print(f"  {text}", file=stream)
-    print(
-        f"  at a base fee of {prices.base / _GWEI:.9g} gwei and a tip of {prices.tip / _GWEI:.9g}; "
-        f"the account has {ether(costs.balance)}",
-        file=stream,
-    )
+    if prices.legacy:
+        price = f"a gas price of {gwei(prices.base)} (a chain without EIP-1559: legacy transactions)"
+    else:
+        price = f"a base fee of {gwei(prices.base)} and a tip of {gwei(prices.tip)}; at most {gwei(prices.most)} in all"
+    print(f"  at {price}; the account has {ether(costs.balance)}", file=stream)
+    if prices.note:
+        print(f"  {prices.note}", file=stream)
 
 
 def confirm(yes: bool) -> None:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ml2sc.errors import UsageError
 from ml2sc.jsontext import json_text
 
-from .common import heading, make_parser, run, table
-from .sending import Sending, add_payment_options, checked_address, open_node, totals
+from .common import checked_address, heading, make_parser, noted, run, table
+from .comparing import SOLC_HELP, compare_folder
+from .sending import Sending, add_payment_options, open_node, said_sent, totals
 
 if TYPE_CHECKING:
     from ml2sc.backends.base import Artifact
@@ -52,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--samples", metavar="data.npz", help="show what changes on these inputs x, labels y")
     add("-o", dest="output", metavar="NEWDIR", help="folder for the new model's artifact (default: DIR-HASH)")
     add("--journal", metavar="FILE", help="where the progress is kept (default: DIR/update-HASH.json)")
+    add("--solc", metavar="PATH", help=SOLC_HELP)
     add("--json", action="store_true", help="print the result as JSON")
     add_payment_options(parser)
     return parser
@@ -59,7 +61,6 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(arguments: argparse.Namespace) -> None:
     from ml2sc.folder import load_folder
-    from ml2sc.runtime.journal import noted_address
     from ml2sc.runtime.prove import prove
     from ml2sc.updating import update
 
@@ -71,18 +72,29 @@ def _run(arguments: argparse.Namespace) -> None:
         )
     if "://" not in arguments.chain:
         raise UsageError("an update needs a node's URL", hint="for instance --chain http://127.0.0.1:8545")
-    address = arguments.address or noted_address(directory)
-    if address is None:
-        raise UsageError("which contract?", hint="give its --address")
-    address = checked_address(address)
+    address = None if arguments.address is None else checked_address(arguments.address)
+    bytecode = compare_folder(artifact, arguments)
     new = None if arguments.model is None else update(artifact, arguments.model)
     chain = open_node(arguments.chain, arguments)
+    if address is None:
+        address = noted(arguments.directory, chain.rpc)
+    if address is None:
+        raise UsageError("which contract?", hint="give its --address")
     state = prove(artifact, chain, address, weights=False).update
     assert state is not None
+    if not arguments.quiet:
+        _print_state(state)
+    result = {"name": artifact.name, "address": address, "chain": chain.name, "bytecode": vars(bytecode)}
     if new is not None:
-        _update(artifact, new, chain, address, state, arguments)
+        _update(artifact, new, chain, result, state, arguments)
         return
-    _call(artifact, chain, address, state, arguments, _owners(arguments))
+    _call(artifact, chain, result, state, arguments, _owners(arguments))
+
+
+def _print_state(state: UpdateState) -> None:
+    print(heading("the contract now", sys.stderr), file=sys.stderr)
+    for name, text in state.rows():
+        print(f"  {name:<12} {text}", file=sys.stderr)
 
 
 class _Owners(NamedTuple):
@@ -99,9 +111,14 @@ def _owners(arguments: argparse.Namespace) -> _Owners:
 
 
 def _update(
-    old: Artifact, new: Artifact, chain: RpcChain, address: str, state: UpdateState, arguments: argparse.Namespace
+    old: Artifact,
+    new: Artifact,
+    chain: RpcChain,
+    result: dict[str, Any],
+    state: UpdateState,
+    arguments: argparse.Namespace,
 ) -> None:
-    from ml2sc.folder import write_folder
+    from ml2sc.folder import require_room, write_folder
     from ml2sc.runtime.contract import Contract
     from ml2sc.runtime.deploy import rehearse_update
     from ml2sc.runtime.journal import DEPLOYMENT
@@ -111,12 +128,18 @@ def _update(
 
     if not state.version:
         raise UsageError("the contract has no weights yet", hint="run ml2sc-deploy again: it goes on where it was")
+    address = str(result["address"])
     directory, short = Path(arguments.directory), str(new.manifest["weights_hash"])[2:10]
     path = Path(arguments.journal or directory / f"update-{short}.json")
     sending = Sending(arguments, chain, path, own=False)
     active = state.weights_hash == new.manifest["weights_hash"]
     if not active:
         state.require_open(sending.signer.address)
+    elif arguments.address is None and sending.signer.address not in (state.owner, state.pending_owner):
+        raise UsageError(
+            f"these weights are in use already, in a contract of {state.owner}, not of {sending.signer.address}",
+            hint="the folder may name another's contract: give yours with --address",
+        )
     changes = _changes(old, new, state, arguments.samples)
     if not arguments.quiet:
         _print_changes(changes, old, state)
@@ -126,14 +149,15 @@ def _update(
         sending.show(plan)
         return
     folder = Path(arguments.output or f"{directory.resolve()}-{short}")
-    result: dict[str, Any] = {"name": new.name, "address": address, "chain": chain.name, "changes": changes}
+    require_room(new, folder)
+    result = {**result, "name": new.name, "changes": changes, "sent": 0}
     with ExitStack() as stack:
         journal = None
         if not active or path.exists():
             journal = stack.enter_context(sending.journal(plan))
             if state.timelock and not active:
                 sending.carry_out(plan, journal, until=Plan(plan.identity, plan.steps[:-1], plan.abi))
-                ready = read_state(Contract(chain, address, new.abi), len(new.data)).ready_at
+                ready = read_state(Contract(chain, address, new.abi), [len(data) for data in new.data]).ready_at
                 if chain.timestamp() < ready:
                     _print_staged({**result, **totals(journal), "ready_at": ready}, arguments)
                     return
@@ -182,8 +206,15 @@ def _print_staged(result: dict[str, Any], arguments: argparse.Namespace) -> None
     if arguments.json:
         print(json_text(result))
         return
-    when = datetime.fromtimestamp(result["ready_at"], UTC).isoformat(sep=" ", timespec="seconds")
-    print(f"staged; run the same command again after {when} to put the weights in use")
+    print(f"staged; run the same command again after {_time(result['ready_at'])} to put the weights in use")
+
+
+def _time(seconds: int) -> str:
+    """Return a time of the chain in words; a contract may state one that no calendar has."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat(sep=" ", timespec="seconds")
+    except (OverflowError, ValueError, OSError):
+        return f"{seconds:,} s after 1970"
 
 
 def _print_result(result: dict[str, Any], proof: Proof, arguments: argparse.Namespace) -> None:
@@ -196,17 +227,22 @@ def _print_result(result: dict[str, Any], proof: Proof, arguments: argparse.Name
     rows = [
         ("chain", result["chain"]),
         ("address", proof.address),
-        ("weights", proof.update.summary),
-        ("hash", proof.update.weights_hash),
+        *proof.update.rows(),
         *([("gas", f"{result['gas']:,}"), ("paid", ether(result["fee"]))] if "gas" in result else []),
         ("compared", proof.summary),
+        ("sent", said_sent(result["sent"])),
         *([("folder", result["folder"])] if "folder" in result else []),
     ]
-    print("\n".join([heading(f"{result['name']}: done", sys.stdout), *(f"  {k:<10} {v}" for k, v in rows)]))
+    print("\n".join([heading(f"{result['name']}: done", sys.stdout), *(f"  {k:<12} {v}" for k, v in rows)]))
 
 
 def _call(
-    artifact: Artifact, chain: RpcChain, address: str, state: UpdateState, arguments: argparse.Namespace, call: _Owners
+    artifact: Artifact,
+    chain: RpcChain,
+    result: dict[str, Any],
+    state: UpdateState,
+    arguments: argparse.Namespace,
+    call: _Owners,
 ) -> None:
     """Send one of the owner's other transactions."""
     from ml2sc.runtime.prove import prove
@@ -216,6 +252,7 @@ def _call(
     sending = Sending(arguments, chain, path, own=False)
     if not path.exists():
         state.require_open(sending.signer.address, accepts=call.function == "acceptOwnership")
+    address = str(result["address"])
     plan = call_plan(artifact, address, call.function, *call.arguments)
     if arguments.dry_run:
         sending.show(plan)
@@ -224,8 +261,7 @@ def _call(
         sending.carry_out(plan, journal)
         proof = prove(artifact, chain, address, weights=False)
         path.unlink()  # it may come again: a second rollback is not the first one's continuation
-        result = {"name": artifact.name, "address": address, "chain": chain.name, **totals(journal)}
-        _print_result({**result, "proof": proof.to_json()}, proof, arguments)
+        _print_result({**result, **totals(journal), "proof": proof.to_json()}, proof, arguments)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from eth_utils.crypto import keccak
 from ml2sc.errors import Ml2scError, ModelFormatError
 from ml2sc.frontend.model_file import contract_name
 from ml2sc.frontend.onnx_import import import_graph, load_onnx
+from ml2sc.ir.model_hash import model_hash
 
 
 def test_reads_a_file_as_it_is(kit: Any, tmp_path: Path) -> None:
@@ -38,6 +40,8 @@ def test_a_model_in_memory_is_serialised_the_same_way_each_time(kit: Any) -> Non
         ("été", "T"),
         ("", "Model"),
         ("my_Net2", "MyNet2"),
+        ("../../etc/cron.d", "EtcCronD"),
+        ("x" * 1000, "X" + "x" * 199),
     ],
 )
 def test_contract_names(text: str, name: str) -> None:
@@ -93,6 +97,16 @@ def test_a_newer_ir_version(kit: Any) -> None:
     assert "upgrade onnx" in str(caught.value.hint)
 
 
+def point_to(path: Path, location: str) -> None:
+    """Have a model's tensors in another external file."""
+    proto = onnx.load(path, load_external_data=False)
+    for tensor in proto.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = location
+    path.write_bytes(proto.SerializeToString())
+
+
 class TestExternalData:
     @pytest.fixture
     def path(self, kit: Any, tmp_path: Path) -> Path:
@@ -103,9 +117,28 @@ class TestExternalData:
     def test_weights_and_hash(self, kit: Any, path: Path) -> None:
         model = load_onnx(path)
         assert list(model.external) == ["big.data"]
-        assert model.hash == keccak(path.read_bytes() + path.with_name("big.data").read_bytes())
+        assert model.hash == model_hash(path.read_bytes(), {"big.data": path.with_name("big.data").read_bytes()})
         want = import_graph(load_onnx(kit.mlp())).tensor("W1").data
         assert (import_graph(model).tensor("W1").data == want).all()
+
+    def test_other_weights_have_another_hash(self, kit: Any, tmp_path: Path) -> None:
+        """The same .onnx, the same bytes beside it, cut in two files elsewhere."""
+        hashes = []
+        onnx.save(kit.mlp(), tmp_path / "m.onnx", save_as_external_data=True, location="all", size_threshold=0)
+        proto = onnx.load(tmp_path / "m.onnx", load_external_data=False)
+        first, second = proto.graph.initializer[0], proto.graph.initializer[1]
+        for tensor, location in ((first, "a"), (second, "b")):
+            entries = {e.key: e for e in tensor.external_data}
+            entries["location"].value, entries["offset"].value = location, "0"
+        data = (tmp_path / "all").read_bytes() * 2
+        for cut in (len(data) // 2, len(data) // 2 + 4):
+            folder = tmp_path / str(cut)
+            folder.mkdir()
+            (folder / "m.onnx").write_bytes(proto.SerializeToString())
+            for name, content in (("all", data), ("a", data[:cut]), ("b", data[cut:])):
+                (folder / name).write_bytes(content)
+            hashes.append(load_onnx(folder / "m.onnx").hash)
+        assert hashes[0] != hashes[1]
 
     def test_missing(self, path: Path) -> None:
         path.with_name("big.data").unlink()
@@ -118,15 +151,43 @@ class TestExternalData:
         with pytest.raises(ModelFormatError, match="truncated"):
             load_onnx(path)
 
-    @pytest.mark.parametrize("location", ["../secret", "/etc/passwd", ""])
-    def test_outside_the_folder(self, path: Path, location: str) -> None:
-        proto = onnx.load(path, load_external_data=False)
-        for entry in proto.graph.initializer[0].external_data:
-            if entry.key == "location":
-                entry.value = location
-        path.write_bytes(proto.SerializeToString())
-        with pytest.raises(ModelFormatError, match="outside the model's folder"):
+    @pytest.mark.parametrize(
+        ("location", "why"),
+        [
+            ("../secret", "leads out of the folder"),
+            ("./../up/big.data", "leads out of the folder"),
+            ("..\\secret", "leads out of the folder"),
+            ("/etc/passwd", "absolute"),
+            ("", "no name"),
+            ("big.data\x00", "cannot be shown"),
+            ("big.data\n", "cannot be shown"),
+            ("link", "symbolic link"),
+            ("linked/big.data", "symbolic link"),
+            ("pipe", "no regular file"),
+            ("folder", "directory"),
+            ("none/big.data", "No such file"),
+            (300 * "x", "File name too long"),
+        ],
+    )
+    def test_names_that_are_refused(self, path: Path, location: str, why: str) -> None:
+        (path.parent / "link").symlink_to("big.data")
+        (path.parent / "linked").symlink_to(".")
+        (path.parent / "folder").mkdir()
+        os.mkfifo(path.parent / "pipe")
+        point_to(path, location)
+        with pytest.raises(ModelFormatError, match=f"cannot read the model's external data file .*{why}") as caught:
             load_onnx(path)
+        assert len(str(caught.value)) < 500
+
+    @pytest.mark.parametrize(
+        "location", ["weights.bin", "manifest.json", "model.onnx", "./data//w 1", "onnx::MatMul_12"]
+    )
+    def test_names_that_are_not(self, path: Path, location: str) -> None:
+        moved = path.parent / location
+        moved.parent.mkdir(exist_ok=True)
+        path.with_name("big.data").rename(moved)
+        point_to(path, location)
+        assert list(load_onnx(path).external) == [os.path.normpath(location)]
 
     def test_a_model_in_memory_that_points_to_files(self, path: Path) -> None:
         with pytest.raises(ModelFormatError, match="refers to an external data file"):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ml2sc.errors import ToolchainError, UnsupportedModelError
+from ml2sc.errors import ToolchainError, UnsupportedModelError, UsageError
 from ml2sc.frontend import torch_export
 from ml2sc.frontend.torch_export import export_torch
 
@@ -98,13 +98,74 @@ def test_what_evaluation_mode_was_stays(kit: Any) -> None:
     assert [module.training, module[0].training, module[2].training] == [True, True, False]
 
 
-def test_a_module_that_cannot_be_exported() -> None:
-    class Broken(nn.Module):
-        def forward(self, x: torch.Tensor) -> Any:
-            raise ValueError("broken on purpose")
+class Branch(nn.Module):
+    """One of two affine maps, whichever the data choose."""
 
-    with pytest.raises(UnsupportedModelError, match="broken on purpose"):
-        export_torch(Broken(), torch.zeros(1, 2))
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 6), nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.b(self.a(x)) if x.sum() > 0 else self.b(-self.a(x))
+
+
+def test_a_branch_on_data_is_refused() -> None:
+    with pytest.raises(UnsupportedModelError, match="cannot export") as caught:
+        export_torch(Branch(), torch.zeros(1, 4))
+    assert "the dynamo exporter: " in caught.value.message, "why the first one failed"
+    assert "data-dependent" in caught.value.message
+    assert "the TorchScript exporter: Converting a tensor to a Python boolean" in caught.value.message
+    assert "torch.where" in caught.value.hint
+
+
+def test_a_branch_that_both_branches_are_taken_of() -> None:
+    class Chosen(Branch):
+        def forward(self, x: torch.Tensor) -> Any:
+            h = self.a(x)
+            return self.b(torch.where(x.sum(1, keepdim=True) > 0, h, -h))
+
+    assert export_torch(Chosen(), torch.zeros(1, 4)).graph.node
+
+
+def test_an_export_that_answers_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exporter that takes one branch without a word, as a tracer did here, is found out by random inputs."""
+
+    def other(module: nn.Module, args: tuple[torch.Tensor, ...]) -> Any:
+        module = nn.Sequential(module.a, module.b)
+        return exported(module, args)
+
+    exported = torch_export._exported
+    monkeypatch.setattr(torch_export, "_exported", other)
+    with pytest.raises(UnsupportedModelError, match=r"on random input \d+ output '\w+' is off by up to [\d.]+"):
+        export_torch(Branch(), torch.ones(1, 4))
+
+
+class Broken(nn.Module):
+    def forward(self, x: torch.Tensor) -> Any:
+        raise ValueError("broken on purpose")
+
+
+class Words(nn.Module):
+    def forward(self, x: torch.Tensor) -> Any:
+        return "words"
+
+
+@pytest.mark.parametrize(
+    ("module", "example", "error", "text"),
+    [
+        (Broken(), torch.zeros(1, 2), UsageError, "broken on purpose"),
+        (nn.Linear(4, 3), {"x": torch.zeros(1, 4)}, UsageError, "example_input cannot be used"),
+        (nn.Linear(4, 3), "x", UsageError, "example_input cannot be used"),
+        (nn.Linear(4, 3), torch.zeros(1, 5), UsageError, r"fails on the example_input of shape \[1, 5\]"),
+        (nn.Linear(4, 3), (torch.zeros(1, 4), torch.zeros(1, 4)), UsageError, "fails on the example_input"),
+        (nn.Linear(4, 3).state_dict(), torch.zeros(1, 4), UsageError, "is no model"),
+        (nn.Linear, torch.zeros(1, 4), UsageError, "the class Linear is no model"),
+        (Words(), torch.zeros(1, 4), UnsupportedModelError, "gives a value of type str"),
+    ],
+)
+def test_what_is_no_module_or_no_example(module: Any, example: Any, error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=text):
+        export_torch(module, example)
 
 
 @pytest.mark.parametrize("missing", ["torch", "onnxscript"])

@@ -7,7 +7,15 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from ml2sc.errors import NonFiniteError, PassError, PluginError, UnknownNameError, UnsupportedOperatorError, UsageError
+from ml2sc.errors import (
+    NonFiniteError,
+    OutputError,
+    PassError,
+    PluginError,
+    UnknownNameError,
+    UnsupportedOperatorError,
+    UsageError,
+)
 from ml2sc.ir.graph import Graph, Tensor
 from ml2sc.ir.parser import parse_graph
 from ml2sc.ir.printer import print_graph
@@ -141,6 +149,15 @@ def test_a_pipeline_runs_and_dumps_the_graph_after_each_pass(tmp_path: Path) -> 
     dumped = [parse_graph((folder / name).read_text(encoding="utf-8")) for name in names]
     assert [[n.op_type for n in g] for g in dumped] == [["MatMul", "Relu"], ["Gemm", "Relu"], ["FusedGemm"]]
     assert print_graph(dumped[-1]) == print_graph(graph)
+
+
+def test_dumps_do_not_follow_links(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "ir").mkdir()
+    (tmp_path / "ir" / "000_import.ir").symlink_to(tmp_path / "mine")
+    with pytest.raises(OutputError, match="symbolic link"):
+        run_pipeline(parse_graph(TEXT), [FuseGemmRelu()], [DumpIr(tmp_path / "ir")])
+    assert (tmp_path / "mine").read_text() == "mine"
 
 
 def test_instruments_see_every_step() -> None:

@@ -30,8 +30,9 @@ def answer(method: str, params: list[Any]) -> Any:
         case "eth_estimateGas":
             return hex(CHAIN.gas(params[0]["to"], bytes.fromhex(params[0]["data"][2:])))
         case "eth_sendTransaction":
-            RECEIPTS.append(send(params[0]))
-            return hex(len(RECEIPTS) - 1)
+            name = f"0x{len(RECEIPTS):064x}"
+            RECEIPTS.append({"transactionHash": name, "blockNumber": hex(len(RECEIPTS)), **send(params[0])})
+            return name
         case "eth_getTransactionReceipt":
             return RECEIPTS[int(params[0], 16)]
         case _:

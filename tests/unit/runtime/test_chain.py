@@ -281,7 +281,7 @@ def test_json_rpc_through_anvil(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     pretend_anvil(tmp_path, monkeypatch)
     local = EmbeddedChain()
     with open_chain("anvil") as chain:
-        assert chain.name == "pretend node, chain 31337"
+        assert chain.name == "chain 31337 (pretend node)"
         receipt = chain.deploy(init(ECHO))
         assert receipt == local.deploy(init(ECHO))
         echo = receipt.address

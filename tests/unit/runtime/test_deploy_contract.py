@@ -7,12 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from eth_utils.crypto import keccak
 
 from ml2sc.backends.base import Artifact, Bytecode
+from ml2sc.backends.interface import data_contract_init
 from ml2sc.errors import ArtifactError, ContractLimitError, InternalError, ToolchainError
 from ml2sc.runtime.chain import Chain, Reverted, open_chain, revm_is_installed
 from ml2sc.runtime.contract import Contract, ContractError
-from ml2sc.runtime.deploy import data_contract_init, deploy
+from ml2sc.runtime.deploy import CONTRACT, PROXY, deploy, deployment_plan
 from ml2sc.runtime.toolchain import Toolchain
 
 WAD = 10**18
@@ -29,7 +31,11 @@ contract Tiny {
     address private immutable first;
     address private immutable second;
 
-    constructor(CONSTRUCTOR) { first = FIRST; second = SECOND; }
+    constructor(address factory) { first = at(factory, 0, FIRST); second = at(factory, 1, SECOND); }
+
+    function at(address factory, uint256 salt, bytes32 init) private pure returns (address) {
+        return address(uint160(uint256(keccak256(abi.encodePacked(bytes1(0xff), factory, salt, init)))));
+    }
 
     function predict(int256[2] calldata x) public view returns (int256[2] memory y) {
         if (x[0] > 100e18) revert InputOutOfRange(0, x[0]);
@@ -66,11 +72,7 @@ contract Tiny {
 }
 """
 
-CONSTRUCTORS = {
-    "array": ("address[2] memory a", "a[0]", "a[1]"),
-    "dynamic": ("address[] memory a", "a[0]", "a[1]"),
-    "separate": ("address a, address b", "a", "b"),
-}
+DATA = (bytes(24_574) + b"\x07", b"\x03")
 
 
 @pytest.fixture(scope="session")
@@ -84,11 +86,9 @@ def toolchain() -> Toolchain:
 
 
 @pytest.fixture(scope="session")
-def artifacts(toolchain: Toolchain) -> dict[str, Artifact]:
-    sources = {}
-    for name, (arguments, first, second) in CONSTRUCTORS.items():
-        text = SOURCE.replace("CONSTRUCTOR", arguments).replace("FIRST", first).replace("SECOND", second)
-        sources[f"{name}.sol"] = {"content": text}
+def artifact(toolchain: Toolchain) -> Artifact:
+    first, second = (f"0x{keccak(data_contract_init(data)).hex()}" for data in DATA)
+    sources = {"Tiny.sol": {"content": SOURCE.replace("FIRST", first).replace("SECOND", second)}}
     settings: dict[str, Any] = {
         "viaIR": True,
         "evmVersion": "prague",
@@ -98,14 +98,10 @@ def artifacts(toolchain: Toolchain) -> dict[str, Artifact]:
     run = toolchain.solc({"language": "Solidity", "sources": sources, "settings": settings})
     errors = [e["formattedMessage"] for e in run.output.get("errors", ()) if e["severity"] == "error"]
     assert not errors, errors
-    made = {}
-    for name in CONSTRUCTORS:
-        out = run.output["contracts"][f"{name}.sol"]["Tiny"]
-        code = {kind: bytes.fromhex(out["evm"][kind]["object"]) for kind in ("bytecode", "deployedBytecode")}
-        bytecode = Bytecode(code["bytecode"], code["deployedBytecode"], out["abi"], run.compiler, run.how)
-        data = (bytes(24_574) + b"\x07", b"\x03")
-        made[name] = Artifact("Tiny", "solidity", "Tiny.sol", "", {}, out["abi"], data=data, bytecode=bytecode)
-    return made
+    out = run.output["contracts"]["Tiny.sol"]["Tiny"]
+    code = {kind: bytes.fromhex(out["evm"][kind]["object"]) for kind in ("bytecode", "deployedBytecode")}
+    bytecode = Bytecode(code["bytecode"], code["deployedBytecode"], out["abi"], run.compiler, run.how)
+    return Artifact("Tiny", "solidity", "Tiny.sol", "", {}, out["abi"], data=DATA, bytecode=bytecode)
 
 
 @pytest.fixture(
@@ -117,8 +113,7 @@ def chain(request: pytest.FixtureRequest) -> Iterator[Chain]:
 
 
 @pytest.fixture
-def contract(chain: Chain, artifacts: dict[str, Artifact]) -> Contract:
-    artifact = artifacts["array"]
+def contract(chain: Chain, artifact: Artifact) -> Contract:
     return Contract(chain, deploy(artifact, chain).address, artifact.abi)
 
 
@@ -136,9 +131,7 @@ def test_data_contract_limit() -> None:
         data_contract_init(bytes(24_576))
 
 
-@pytest.mark.parametrize("constructor", CONSTRUCTORS)
-def test_deploy(chain: Chain, artifacts: dict[str, Artifact], constructor: str) -> None:
-    artifact = artifacts[constructor]
+def test_deploy(chain: Chain, artifact: Artifact) -> None:
     done = deploy(artifact, chain)
     assert [chain.code(a) for a in done.data_addresses] == [b"\x00" + data for data in artifact.data]
     assert artifact.bytecode is not None
@@ -154,11 +147,48 @@ def test_deploy_without_data(chain: Chain) -> None:
     assert (done.gas_weights, done.data_addresses, done.code_bytes) == (0, (), 1)
 
 
-def test_deploy_what_does_not_fit(chain: Chain, artifacts: dict[str, Artifact]) -> None:
+def test_deploy_what_does_not_fit(chain: Chain, artifact: Artifact) -> None:
     with pytest.raises(ArtifactError, match="not compiled"):
-        deploy(replace(artifacts["array"], bytecode=None), chain)
-    with pytest.raises(InternalError, match="3 data contracts"):
-        deploy(replace(artifacts["array"], data=(b"a", b"b", b"c")), chain)
+        deploy(replace(artifact, bytecode=None), chain)
+    with pytest.raises(InternalError, match="and there are 0 data contracts"):
+        deploy(replace(artifact, data=()), chain)
+    others = [entry for entry in artifact.abi if entry["type"] != "constructor"]
+    for types in ([], ["address[2]"], ["address", "address"], ["uint256"]):
+        inputs = [{"name": "factory", "type": type_} for type_ in types]
+        abi = [*others, {"type": "constructor", "inputs": inputs}]
+        with pytest.raises(InternalError, match="2 data contracts"):
+            deploy(replace(artifact, abi=abi), chain)
+
+
+def test_the_plan_creates_the_same(chain: Chain, artifact: Artifact) -> None:
+    """By the chain's CREATE2 proxy, or by one of its own; the quoted gas is what is used."""
+    for has_proxy in (True, False):
+        plan = deployment_plan(artifact, has_proxy=has_proxy)
+        addresses: dict[str, str] = {}
+        before = [] if has_proxy else [PROXY]
+        assert [step.name for step in plan.steps] == [*before, "weights 0", "weights 1", CONTRACT]
+        for step in plan.steps:
+            call = step.build(addresses)
+            assert step.gas is not None
+            foreseen = step.gas(addresses)
+            if call.to is None:
+                receipt = chain.deploy(call.data)
+                addresses[step.name], used = receipt.address, receipt.gas_used
+            else:
+                addresses[step.name], used = str(call.creates), chain.transact(call.to, call.data).gas_used
+            assert used == foreseen
+            assert len(chain.code(addresses[step.name])) == step.code_bytes
+        assert [chain.code(addresses[f"weights {i}"]) for i in (0, 1)] == [b"\x00" + data for data in DATA]
+        assert Contract(chain, addresses[CONTRACT], artifact.abi).predict([0, 0]) == [7 * WAD, -3 * WAD]
+    assert deployment_plan(artifact).identity != plan.identity
+
+
+def test_plans_without_data_need_no_proxy(chain: Chain) -> None:
+    bytecode = Bytecode(bytes.fromhex("60015ff3"), b"\x00", (), "solc", "PATH")
+    bare = Artifact("A", "solidity", "A.sol", "", {}, (), bytecode=bytecode)
+    with_proxy, without = (deployment_plan(bare, has_proxy=has_proxy) for has_proxy in (True, False))
+    assert with_proxy.identity == without.identity
+    assert [step.name for step in without.steps] == [CONTRACT]
 
 
 def test_calls(contract: Contract) -> None:

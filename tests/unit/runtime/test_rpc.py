@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
-import requests
 
 from ml2sc.errors import NodeError
 from ml2sc.runtime.rpc import Rpc
+from ml2sc.runtime.transport import HttpAnswer
 
 
 @pytest.fixture
@@ -20,19 +21,16 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def node(monkeypatch: pytest.MonkeyPatch, *answers: Any, patience: float = 60.0) -> Rpc:
-    """Return a node that gives these answers, one after the other: a status with headers, or a response."""
+    """Return a node that gives these answers, one after the other: a status with seconds to wait, or a response."""
     rpc, left = Rpc("http://127.0.0.1:9/secret", patience=patience), list(answers)
 
-    def make_request(method: str, params: list[Any]) -> Any:
+    def post(body: bytes, limit: int) -> HttpAnswer:
         answer = left.pop(0) if len(left) > 1 else left[0]
         if isinstance(answer, dict):
-            return answer
-        response = requests.Response()
-        response.status_code, headers = answer
-        response.headers.update(headers)
-        raise requests.HTTPError(f"{response.status_code} for url http://127.0.0.1:9/secret", response=response)
+            return HttpAnswer(200, 0.0, json.dumps({"id": json.loads(body)["id"], **answer}).encode())
+        return HttpAnswer(*answer, b"")
 
-    monkeypatch.setattr(rpc._provider, "make_request", make_request)
+    monkeypatch.setattr(rpc._transport, "post", post)
     return rpc
 
 
@@ -41,16 +39,15 @@ FINE = {"result": "0x7"}
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503])
 def test_waits_grow(monkeypatch: pytest.MonkeyPatch, waits: list[float], status: int) -> None:
-    rpc = node(monkeypatch, *[(status, {})] * 7, FINE)
+    rpc = node(monkeypatch, *[(status, 0.0)] * 7, FINE)
     assert rpc.quantity("eth_chainId") == 7
     for waited, least in zip(waits, [0.25, 0.5, 1, 2, 4, 8, 8], strict=True):
         assert least <= waited <= least + 0.25
 
 
 def test_retry_after(monkeypatch: pytest.MonkeyPatch, waits: list[float]) -> None:
-    """A node's wish counts, up to half a minute; a date or nonsense is no number of seconds."""
-    wishes = ("3", "86400", "Wed, 21 Oct 2015 07:28:00 GMT")
-    rpc = node(monkeypatch, *[(429, {"Retry-After": wish}) for wish in wishes], FINE)
+    """A node's wish counts; what it may be, tests/unit/runtime/test_transport.py tries."""
+    rpc = node(monkeypatch, (429, 3.0), (429, 30.0), (429, 0.0), FINE)
     assert rpc.quantity("eth_chainId") == 7
     assert waits[:2] == [3.0, 30.0]
     assert waits[2] <= 1.25
@@ -64,8 +61,8 @@ def test_limit_told_with_status_200(monkeypatch: pytest.MonkeyPatch, waits: list
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_patience_ends(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
-    with pytest.raises(NodeError, match=rf"127.0.0.1:9 does not answer eth_chainId: {status} for url") as caught:
-        node(monkeypatch, (status, {}), patience=0.5).request("eth_chainId")
+    with pytest.raises(NodeError, match=rf"127.0.0.1:9 does not answer eth_chainId: HTTP {status}") as caught:
+        node(monkeypatch, (status, 0.0), patience=0.5).request("eth_chainId")
     assert "goes on where it was" in str(caught.value)
     assert "secret" not in str(caught.value)
 
@@ -73,12 +70,12 @@ def test_patience_ends(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_refused_for_good(monkeypatch: pytest.MonkeyPatch, waits: list[float], status: int) -> None:
     with pytest.raises(NodeError, match="is the URL right"):
-        node(monkeypatch, (status, {})).request("eth_chainId")
+        node(monkeypatch, (status, 0.0)).request("eth_chainId")
     assert waits == []
 
 
 def test_sending_by_the_node_is_never_repeated(monkeypatch: pytest.MonkeyPatch, waits: list[float]) -> None:
     """Whether a lost answer meant a transaction nobody knows: so `ml2sc-deploy` never has a node send of its own."""
     with pytest.raises(NodeError):
-        node(monkeypatch, (503, {}), FINE).request("eth_sendTransaction", {})
+        node(monkeypatch, (503, 0.0), FINE).request("eth_sendTransaction", {})
     assert waits == []

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import logging
+import signal
 import stat
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -237,3 +241,89 @@ def test_what_was_compiled_before_is_in_the_cache(
     Toolchain().solc(INPUT)
     Toolchain().solc({**INPUT, "settings": {}})
     assert asked.read_text() == "xxxxx"
+
+
+NPM_SAYS = {
+    "SELF_SIGNED_CERT_IN_CHAIN: request to https://registry.example/solc failed": (
+        (
+            "npm ERR! code SELF_SIGNED_CERT_IN_CHAIN\nnpm ERR! errno SELF_SIGNED_CERT_IN_CHAIN\n"
+            "npm ERR! request to https://registry.example/solc failed, reason: self-signed certificate\n\n"
+            "npm ERR! A complete log of this run can be found in:\nnpm ERR!     /root/.npm/_logs/2026-debug-0.log\n"
+        ),
+        "NODE_EXTRA_CA_CERTS=FILE.pem",
+    ),
+    "UNABLE_TO_GET_ISSUER_CERT_LOCALLY: request to": (
+        (
+            "npm error code UNABLE_TO_GET_ISSUER_CERT_LOCALLY\nnpm error request to https://registry.example failed\n"
+            "npm error A complete log of this run can be found in: /root/.npm/_logs/2026-debug-0.log\n"
+        ),
+        "NODE_EXTRA_CA_CERTS=FILE.pem",
+    ),
+    "ENOTFOUND: request to": (
+        (
+            "npm error code ENOTFOUND\nnpm error syscall getaddrinfo\nnpm error errno ENOTFOUND\n"
+            "npm error request to https://r.example failed\nnpm error A complete log of this run is in: x\n"
+        ),
+        "set HTTPS_PROXY",
+    ),
+    "EACCES: permission denied": (
+        "npm error code EACCES\nnpm error path /usr/lib\nnpm error permission denied\n",
+        "cannot be written",
+    ),
+    "CERTIFICATE_VERIFY_FAILED": ("Traceback\n  requests.SSLError: CERTIFICATE_VERIFY_FAILED\n", "REQUESTS_CA_BUNDLE"),
+    "something new": ("npm error something new\n", ""),
+}
+
+
+@pytest.mark.parametrize("cause", NPM_SAYS)
+def test_why_npm_failed(program: Put, cause: str) -> None:
+    """The cause is told, not where npm's log is, and what to do about the usual ones."""
+    said, cure = NPM_SAYS[cause]
+    program("node", FAKE_NODE)
+    program("npm", f"import sys\nif sys.argv[1] == 'root':\n    print('nowhere')\nelse:\n    sys.exit({said!r})\n")
+    with pytest.raises(ToolchainError) as caught:
+        Toolchain().solc(INPUT)
+    (line,) = (line for line in str(caught.value).splitlines() if "npm install:" in line)
+    assert cause in line
+    assert cure in line
+    assert "_logs" not in line
+    assert "log of this run" not in line
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux kills children with their parent")
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_compiler_ends_with_us(program: Put, tmp_path: Path, how: signal.Signals) -> None:
+    """A killed compilation leaves no solc behind that computes for minutes more."""
+    slow = f"""
+import os, sys, time
+from pathlib import Path
+if "--version" in sys.argv:
+    print("Version: 0.8.30+commit.1")
+else:
+    Path({str(tmp_path / "child")!r}).write_text(str(os.getpid()))
+    time.sleep(60)
+"""
+    solc = program("solc", slow)
+    code = f"from ml2sc.runtime.toolchain import Toolchain; Toolchain({str(solc)!r}).solc({INPUT!r})"
+    parent = subprocess.Popen([sys.executable, "-c", code])
+    child = int(awaited(lambda: (tmp_path / "child").read_text() if (tmp_path / "child").exists() else ""))
+    parent.send_signal(how)
+    parent.wait(30)
+    awaited(lambda: not alive(child))
+
+
+def awaited(condition: Callable[[], Any]) -> Any:
+    """Return what a condition gives as soon as that is not empty."""
+    for _ in range(600):
+        if found := condition():
+            return found
+        time.sleep(0.05)
+    raise AssertionError("it did not come about within 30 s")
+
+
+def alive(pid: int) -> bool:
+    """Return whether a process runs: one that only waits to be reaped does not."""
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return False

@@ -14,6 +14,7 @@ from ml2sc.ir.graph import Graph
 from ml2sc.ir.interpret import Interpreter
 from ml2sc.ir.parser import parse_graph
 from ml2sc.ir.program import Program
+from ml2sc.ir.program_verify import verify_program
 from ml2sc.ir.types import Array
 from ml2sc.ir.verify import verify
 from ml2sc.passes.lower import PlanOptions, lower
@@ -21,6 +22,7 @@ from ml2sc.passes.precision import Precision
 from ml2sc.passes.quantize import quantize
 
 Agree = Callable[..., Program]
+Quantised = Callable[[str, Precision], Graph]
 
 
 def random_inputs(graph: Graph, count: int, seed: int) -> list[dict[str, Array]]:
@@ -53,6 +55,7 @@ def _agree(
 ) -> Program:
     verify(graph)
     program = lower(graph, options)
+    verify_program(program)
     interpreter = Interpreter(program)
     for q in samples or random_inputs(graph, 12, seed):
         assert interpreter.run(wad.pack(graph, q)) == wad.run_graph(graph, q)
@@ -66,7 +69,7 @@ def agree() -> Agree:
 
 
 @pytest.fixture
-def quantised() -> Callable[[str, Precision], Graph]:
+def quantised() -> Quantised:
     """Return a function that reads a float graph and quantises it."""
 
     def read(text: str, precision: Precision) -> Graph:

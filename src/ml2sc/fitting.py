@@ -1,0 +1,128 @@
+"""Why a contract is too large, and what would make it fit: a remedy is tried, by the estimate, before it is named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ml2sc.backends import Artifact
+from ml2sc.backends.base import costs_of
+from ml2sc.errors import ContractLimitError, Ml2scError
+from ml2sc.ir.forks import FORKS, Fork
+from ml2sc.ir.gas import code_bytes, section_bytes
+from ml2sc.ir.graph import Graph
+from ml2sc.passes import LEVELS, run_pipeline
+from ml2sc.passes.lower import Activity, PlanOptions, lower
+from ml2sc.passes.prescribed import is_prequantized
+from ml2sc.passes.prove_ranges import ProveRanges
+from ml2sc.passes.quantize import Quantize
+
+_LAYERS = 5
+"""Layers that are named, the largest first."""
+_NARROWER = ("int8", "w4a8", "w4a4", "w2a2")
+"""Formats that are tried, the widest first: those before the one in use are no narrower."""
+
+
+def too_large(artifact: Artifact, has: str, fork: Fork) -> ContractLimitError:
+    """Return the error of a contract that does not fit.
+
+    Args:
+        artifact: What `compile` returned.
+        has: How large it is: "the contract would have about 70,000".
+        fork: The fork it is for.
+    """
+    lines = [f"{has} bytes of code; a chain accepts {fork.code_limit:,} (EIP-170)", *_layers(artifact)]
+    tried: list[str] = []
+    for options, size in _remedies(artifact):
+        if size <= fork.code_limit:
+            return ContractLimitError("\n".join(lines), hint=f"{options} would make it about {size:,} bytes")
+        tried.append(f"{options} (about {size:,} bytes)")
+    if not tried:
+        return ContractLimitError("\n".join(lines), hint="compile a smaller model")
+    return ContractLimitError(
+        "\n".join(lines), hint=f"none of what was tried makes it fit: {', '.join(tried)}; compile a smaller model"
+    )
+
+
+def _layers(artifact: Artifact) -> list[str]:
+    """Return the largest layers, a line each."""
+    assert artifact.program is not None
+    costs = costs_of(artifact.target, artifact.program, {})
+    sizes = section_bytes(costs.program, costs.sizes)
+    titles = {section.name: section.title for section in costs.program.sections()}
+    largest = sorted(sizes.items(), key=lambda item: -item[1])
+    lines = [f"  {name} ({titles[name]}): about {size:,} bytes" for name, size in largest[:_LAYERS]]
+    rest = [size for _, size in largest[_LAYERS:]]
+    return [*lines, f"  {len(rest)} more: about {sum(rest):,} bytes"] if rest else lines
+
+
+def _remedies(artifact: Artifact) -> Iterator[tuple[str, int]]:
+    """Yield options of `ml2sc-compile` with the bytes of code that they give, the gentlest first."""
+    options, precision = artifact.manifest["options"], str(artifact.manifest["precision"])
+    graph = artifact.graph
+    assert graph is not None
+    changes: dict[str, dict[str, Any]] = {}
+    if options["weights"] != "data" and _has_tables(artifact):
+        changes["--weights data"] = {"weights": "data"}
+    if options["optimize"] != "deploy" or options["expected_calls"] not in {None, 1}:
+        smaller = {"optimize": "deploy", "expected_calls": None}
+        changes["--optimize deploy"] = smaller
+        if "--weights data" in changes:
+            changes["--weights data --optimize deploy"] = {"weights": "data", **smaller}
+    for text, change in changes.items():
+        if (size := _size(artifact, graph, options | change)) is not None:
+            yield text, size
+    last = next(reversed(changes.items()), ("", {}))
+    for narrower in _narrower(precision) if _may_be_quantised(artifact) else ():
+        other = _quantised(artifact, narrower)
+        if other is not None and (size := _size(artifact, other, options | last[1])) is not None:
+            yield f"--precision {narrower} {last[0]}".strip(), size
+
+
+def _has_tables(artifact: Artifact) -> bool:
+    """Return whether weights are in the code: as tables, or as literals."""
+    return any("bytes" in layer and layer["storage"] != "data" for layer in artifact.manifest["plan"])
+
+
+def _may_be_quantised(artifact: Artifact) -> bool:
+    """Return whether the model can be had in another format by what is known here."""
+    options, reference = artifact.manifest["options"], artifact.reference
+    plain = options["passes"] is None and not options["updatable"]
+    return plain and reference is not None and not is_prequantized(reference)
+
+
+def _narrower(precision: str) -> tuple[str, ...]:
+    known = {"w8a8": "int8"}.get(precision, precision)
+    return _NARROWER[_NARROWER.index(known) + 1 :] if known in _NARROWER else _NARROWER
+
+
+def _quantised(artifact: Artifact, precision: str) -> Graph | None:
+    """Return the model in another format; None where its sums do not fit."""
+    assert artifact.reference is not None
+    graph = artifact.reference.copy()
+    try:
+        run_pipeline(graph, [*LEVELS[artifact.manifest["options"]["level"]], Quantize(precision), ProveRanges()])
+    except Ml2scError:
+        return None
+    return graph
+
+
+def _size(artifact: Artifact, graph: Graph, options: Mapping[str, Any]) -> int | None:
+    """Return the bytes of code of a quantised graph under options; None if it cannot be lowered so."""
+    layers = artifact.manifest["plan"]
+    plan = PlanOptions(
+        weights=options["weights"],
+        optimize=options["optimize"],
+        expected_calls=options["expected_calls"],
+        expected_updates=options["expected_updates"],
+        strict_input=options["strict_input"],
+        code_limit=FORKS[options["fork"]].code_limit,
+        updatable=options["updatable"],
+        activity={layer["layer"]: Activity.read(layer["live"]) for layer in layers if "live" in layer},
+    )
+    try:
+        program = lower(graph, plan)
+    except Ml2scError:
+        return None
+    costs = costs_of(artifact.target, program, {})
+    return code_bytes(costs.program, costs.sizes)

@@ -1,0 +1,76 @@
+"""Contracts that are too large: which layer, and remedies that were tried."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+import ml2sc
+from ml2sc.backends import Artifact
+from ml2sc.fitting import too_large
+from ml2sc.forecast import forecast
+from ml2sc.ir.forks import FORKS
+
+PRAGUE = FORKS["prague"]
+
+
+def network(*sizes: int) -> onnx.ModelProto:
+    rng = np.random.default_rng(0)
+    nodes, constants, last = [], [], "x"
+    for number, shape in enumerate(itertools.pairwise(sizes)):
+        constants.append(onnx.numpy_helper.from_array(rng.normal(size=shape).astype(np.float32), f"w{number}"))
+        nodes.append(helper.make_node("Gemm", [last, f"w{number}"], [f"h{number}"], name=f"layer{number}"))
+        last = f"h{number}"
+    x, y = (helper.make_tensor_value_info(n, 1, [1, s]) for n, s in (("x", sizes[0]), (last, sizes[-1])))
+    return helper.make_model(helper.make_graph(nodes, "net", [x], [y], constants), ir_version=9)
+
+
+def made(model: onnx.ModelProto, **options: Any) -> Artifact:
+    return ml2sc.compile(model, **{"precision": "int8", "input_ranges": ((-1.0, 1.0),), **options})
+
+
+def figures(text: str) -> list[int]:
+    return [int(number.replace(",", "")) for number in re.findall(r"about ([\d,]+) bytes", text)]
+
+
+@pytest.mark.parametrize("target", ["solidity", "vyper"])
+def test_the_remedy_fits_and_does_what_is_said(target: str) -> None:
+    model = network(200, 150, 10)
+    artifact = made(model, weights="code", target=target)
+    size = forecast(artifact, PRAGUE).code_bytes
+    assert size > PRAGUE.code_limit
+    error = too_large(artifact, f"the contract would have about {size:,}", PRAGUE)
+    first, layer, *rest = error.message.splitlines()
+    assert "24,576" in first
+    assert layer.startswith("  layer0 (Gemm")
+    frame = size - sum(figures("\n".join([layer, *rest])))
+    assert 0 < frame < 2_000, "the layers are what is not the frame"
+    assert error.hint is not None
+    assert error.hint.startswith("--weights data would make it about")
+    remedied = made(model, weights="data", target=target)
+    assert figures(error.hint) == [forecast(remedied, PRAGUE).code_bytes]
+
+
+def test_what_is_in_effect_is_not_proposed() -> None:
+    """All options that help are set, and many literals are left: what was tried is told with its figures."""
+    artifact = made(network(3, 900), weights="data", optimize="deploy", precision="w2a2")
+    error = too_large(artifact, "the contract has 99,999", PRAGUE)
+    size = forecast(artifact, PRAGUE).code_bytes
+    assert size > PRAGUE.code_limit, "it does not fit"
+    assert error.hint == "compile a smaller model"
+
+
+def test_none_of_those_tried_fits() -> None:
+    artifact = made(network(3, 900), weights="data")
+    error = too_large(artifact, "the contract has 99,999", PRAGUE)
+    assert error.hint is not None
+    assert error.hint.startswith("none of what was tried makes it fit: --optimize deploy (about ")
+    assert "--weights" not in error.hint
+    assert "--precision w2a2 --optimize deploy" in error.hint
+    assert all(figure > PRAGUE.code_limit for figure in figures(error.hint))
