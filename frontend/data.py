@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import NoReturn, TypeAlias, overload
+from typing import Any, NoReturn, TypeAlias, overload
 
 import numpy as np
 
@@ -44,15 +44,19 @@ class Samples(Sequence[Sample]):
     Attributes:
         arrays: By input tensor: one sample a row.
         ranges: By input tensor: the least and the greatest of all values.
+        columns: By input tensor: the least and the greatest value of each element, in its shape.
         labels: The right answers, if known: one number or one row of them a sample (see `ml2sc.frontend.truth`).
         shapes: The tensor shape of each input, batch dimension included.
+        names: Names of the elements of all inputs, in order; empty if they have none.
         file: Where arrays that are not in memory are.
     """
 
     arrays: Mapping[str, Rows]
     ranges: Mapping[str, tuple[float, float]]
+    columns: Mapping[str, tuple[Array, Array]]
     labels: Rows | None
     shapes: Mapping[str, tuple[int, ...]]
+    names: tuple[str, ...] = ()
     file: SampleFile | None = None
 
     def __len__(self) -> int:
@@ -71,21 +75,57 @@ class Samples(Sequence[Sample]):
         rows = {name: part_of(array, self.file, first, min(last, len(self))) for name, array in self.arrays.items()}
         return replace(self, arrays=rows, labels=None if self.labels is None else self.labels[first:last])
 
-    def outside(self, ranges: Mapping[str, tuple[float, float]]) -> Array:
-        """Return the numbers of the samples that have a value outside its input's range."""
+    def outside(self, ranges: Mapping[str, tuple[Array | float, Array | float]]) -> tuple[Array, dict[str, Array]]:
+        """Return the numbers of the samples that have a value outside its range, and how many values each element has.
+
+        Args:
+            ranges: By input tensor the ends of its range, or of each element's, in its shape.
+
+        Returns:
+            The samples; and by input, in its shape, where there are any, the values outside.
+        """
         found = np.zeros(len(self), dtype=bool)
+        counts: dict[str, Array] = {}
         for name, (lo, hi) in ranges.items():
-            least, greatest = self.ranges[name]
-            if least < lo or greatest > hi:
-                for first, block in _blocks(self.arrays[name]):
-                    found[first : first + len(block)] |= ((block < lo) | (block > hi)).any(axis=1)
-        return np.flatnonzero(found)
+            least, greatest = self.columns[name]
+            if not ((least < lo) | (greatest > hi)).any():
+                continue
+            ends = [np.broadcast_to(end, least.shape).ravel() for end in (lo, hi)]
+            counts[name] = np.zeros(least.shape, dtype=np.int64)
+            for first, block in _blocks(self.arrays[name]):
+                beyond = (block < ends[0]) | (block > ends[1])
+                found[first : first + len(block)] |= beyond.any(axis=1)
+                counts[name] += beyond.sum(axis=0).reshape(least.shape)
+        return np.flatnonzero(found), counts
 
     def _sample(self, index: int) -> Sample:
         # a copy: a view would keep the whole block it was read with
         return {
             name: np.array(a[index], dtype=np.float64).reshape(self.shapes[name]) for name, a in self.arrays.items()
         }
+
+
+def by_column(counts: Mapping[str, Array]) -> list[dict[str, Any]]:
+    """Return how many values of each element of each input were counted, as JSON values: those that are not 0.
+
+    Elements are numbered from 0 in their input, as they are given.
+    """
+    return [
+        {"input": name, "column": column, "values": int(values.flat[column])}
+        for name, values in counts.items()
+        for column in np.flatnonzero(values).tolist()
+    ]
+
+
+def columns_text(entries: Sequence[Mapping[str, Any]], shown: int = 5) -> str:
+    """Return what `by_column` counted in words, the columns with the most values first."""
+    most = sorted(entries, key=lambda entry: -int(entry["values"]))
+    several = len({entry["input"] for entry in entries}) > 1
+    parts = [
+        f"{entry['values']:,} in column {entry['column']}{' of ' + repr(entry['input']) if several else ''}"
+        for entry in most[:shown]
+    ]
+    return ", ".join(parts) + (f" and in {len(most) - shown} more" if most[shown:] else "") + " (counted from 0)"
 
 
 def as_samples(given: Samples | str | os.PathLike[str] | Array | Mapping[str, Array], graph: Graph) -> Samples:
@@ -149,7 +189,7 @@ def samples_from_arrays(arrays: Array | Mapping[str, Array], graph: Graph, sourc
 def _samples(table: Mapping[str, Rows], graph: Graph, source: str) -> Samples:
     arrays: dict[str, Rows] = {}
     counts: dict[str, int] = {}
-    ranges = {}
+    columns = {}
     for position, name in enumerate(graph.inputs):
         short = f"x{position}" if position else "x"
         key = name if name in table else short
@@ -161,18 +201,33 @@ def _samples(table: Mapping[str, Rows], graph: Graph, source: str) -> Samples:
                 f"{source} lacks the key {wanted}; it holds {found}", tensor=_text(graph.tensor(name)), hint=_HINT
             )
         arrays[name] = table[key]
-        ranges[name] = _fit(arrays[name], graph.tensor(name), f"{source}, key {key!r}")
+        columns[name] = _fit(arrays[name], graph.tensor(name), f"{source}, key {key!r}")
         counts[key] = len(arrays[name])
     if len(set(counts.values())) > 1:
         raise DataError(f"{source} has different numbers of samples: {counts}")
     labels = None
     if "y" in table and "y" not in graph.inputs:
         labels = _labels(table["y"], next(iter(counts.values()), 0), f"{source}, key 'y'")
-    return Samples(arrays, ranges, labels, {name: graph.tensor(name).shape for name in graph.inputs})
+    ranges = {name: (float(lo.min()), float(hi.max())) for name, (lo, hi) in columns.items()}
+    names: tuple[str, ...] = ()
+    if "columns" in table and "columns" not in graph.inputs:
+        names = _names(table["columns"], sum(graph.tensor(n).size for n in graph.inputs), f"{source}, key 'columns'")
+    shapes = {name: graph.tensor(name).shape for name in graph.inputs}
+    return Samples(arrays, ranges, columns, labels, shapes, names)
 
 
-def _fit(rows: Rows, tensor: Tensor, where: str) -> tuple[float, float]:
-    """Check one input's samples; return their least and greatest value."""
+def _names(rows: Rows, count: int, where: str) -> tuple[str, ...]:
+    """Return names of columns."""
+    if rows.dtype.kind != "U" or rows.shape != (count,):
+        raise DataError(f"{where}: it holds no {count} names of columns", hint="an array of as many strings")
+    names = tuple(map(str, rows[:].tolist()))
+    if len(set(names)) < count or not all(names):
+        raise DataError(f"{where}: names are empty, or occur twice")
+    return names
+
+
+def _fit(rows: Rows, tensor: Tensor, where: str) -> tuple[Array, Array]:
+    """Check one input's samples; return the least and the greatest value of each element."""
     _numbers(rows, where)
     shape = tensor.shape[1:] if tensor.shape[:1] == (1,) else tensor.shape
     fits = rows.ndim > 0 and (rows.shape[1:] in (shape, tensor.shape, (tensor.size,)))
@@ -180,7 +235,7 @@ def _fit(rows: Rows, tensor: Tensor, where: str) -> tuple[float, float]:
         _misfit(rows, tensor, where, shape)
     if len(rows) == 0:
         raise DataError(f"{where}: it holds no samples", tensor=_text(tensor), hint=_HINT)
-    lo, hi = math.inf, -math.inf
+    lo, hi = np.full(tensor.size, math.inf), np.full(tensor.size, -math.inf)
     for first, block in _blocks(rows):
         for wrong, what in (
             (~np.isfinite(block), "NaN or infinite values"),
@@ -188,9 +243,21 @@ def _fit(rows: Rows, tensor: Tensor, where: str) -> tuple[float, float]:
         ):
             if wrong.any():
                 at = first + int(np.flatnonzero(wrong.any(axis=1))[0])
-                raise DataError(f"{where}: sample {at} holds {what}", tensor=_text(tensor))
-        lo, hi = min(lo, float(block.min())), max(hi, float(block.max()))
-    return lo, hi
+                raise DataError(f"{where}: sample {at} holds {what} ({_place(wrong)})", tensor=_text(tensor))
+        lo, hi = np.minimum(lo, block.min(axis=0)), np.maximum(hi, block.max(axis=0))
+    return lo.reshape(tensor.shape), hi.reshape(tensor.shape)
+
+
+def _place(wrong: Array) -> str:
+    """Name the columns, counted from 0, in which the first wrong row of a block is wrong."""
+    row = int(np.flatnonzero(wrong.any(axis=1))[0])
+    columns = np.flatnonzero(wrong[row])
+    shown = ", ".join(map(str, columns[:_NAMED].tolist())) + (", …" if columns.size > _NAMED else "")
+    return f"column{'s' if columns.size > 1 else ''} {shown}"
+
+
+_NAMED = 8
+"""Columns that a message names."""
 
 
 def _blocks(rows: Rows) -> Iterator[tuple[int, Array]]:

@@ -21,7 +21,8 @@ def evaluate_float(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array
         inputs: Real values of every input, each in its tensor's shape.
 
     Returns:
-        Every tensor of the graph by name, constants included, each of its type; labels are int64.
+        Every tensor of the graph by name, constants included, each of its type; labels are int64. An input whose
+        elements have ranges of their own is what the graph computes with (`Scaling`).
 
     Raises:
         ShapeError: an input is missing or has another shape than its tensor.
@@ -32,7 +33,8 @@ def evaluate_float(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array
         if name not in inputs or np.shape(inputs[name]) != tensor.shape:
             found = list(np.shape(inputs[name])) if name in inputs else "missing"
             raise ShapeError(f"an input is {found}, not {list(tensor.shape)}", tensor=f"%{name}")
-        values[name] = np.asarray(inputs[name], dtype=np.float64)
+        real = np.asarray(inputs[name], dtype=np.float64)
+        values[name] = graph.scalings[name].normalized(real) if name in graph.scalings else real
     for node in graph:
         arrays = op_of(node).evaluate(node, [values[name] if name else None for name in node.inputs])
         for name, array in zip(node.outputs, arrays, strict=False):

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
+from ml2sc.errors import RangeError
+
 from .graph import Node
 from .program import word_multiplier
 
@@ -83,11 +85,18 @@ def input_attrs(scale: Fraction, x_bits: int = 200) -> dict[str, int]:
     """Return the attributes that bring integers |x| < 2^x_bits of that scale to 96 fraction bits.
 
     The relative error is below 2^−110 where the products leave room for that in a word.
+
+    Raises:
+        RangeError: they leave none at all.
     """
     scale = min(scale, Fraction(LIMIT))  # from there on every x but 0 is at least the limit
     limit = min(-(-LIMIT * scale.denominator // scale.numerator), 1 << x_bits)
     found = word_multiplier(scale * ONE, 112, limit.bit_length())
-    assert found is not None  # limit · scale is at most 2 · LIMIT
+    if found is None:  # limit · scale is at most 2 · LIMIT: the integers themselves need a whole word
+        raise RangeError(
+            f"integers of {x_bits} bits are too much for a word of the EVM",
+            hint="narrow the input range (--input-range), or choose a narrower --precision",
+        )
     return {"multiplier": found[0], "shift": found[1], "limit": limit}
 
 

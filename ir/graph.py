@@ -13,10 +13,11 @@ from types import MappingProxyType
 from typing import Any
 
 import networkx as nx
+import numpy as np
 
 from ml2sc.errors import VerifyError
 
-from .types import Array, DType, FixedPoint, Interval, Reserve, TensorType
+from .types import Array, DType, FixedPoint, Interval, Reserve, Scaling, TensorType
 
 AttrValue = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
 
@@ -135,7 +136,9 @@ class Graph:
         self.decision: str | None = None
         """The tensor that holds the decision (`classify`), if the model makes one."""
         self.input_ranges: dict[str, tuple[float, float]] = {}
-        """Declared real range of each input."""
+        """Declared real range of each input; that of u, 0 to 1, where its elements have ranges of their own."""
+        self.scalings: dict[str, Scaling] = {}
+        """What the elements of such inputs stand for."""
         self.observed: dict[str, tuple[float, float]] = {}
         """Least and greatest real value of a tensor over the calibration samples."""
         self.errors: dict[str, float] = {}
@@ -172,6 +175,13 @@ class Graph:
     def tensor(self, name: str) -> Tensor:
         """Return the tensor called `name`."""
         return self._tensors[name]
+
+    def range_of(self, name: str) -> tuple[Array, Array]:
+        """Return the ends of an input's declared range, in reals, by element in its shape."""
+        if name in self.scalings:
+            return self.scalings[name].lo, self.scalings[name].hi
+        lo, hi = (np.full(self.tensor(name).shape, end, dtype=np.float64) for end in self.input_ranges[name])
+        return lo, hi
 
     def has_node(self, name: str) -> bool:
         """Whether a node of that name exists."""
@@ -324,7 +334,8 @@ class Graph:
         self.inputs = [new if n == old else n for n in self.inputs]
         self.outputs = [new if n == old else n for n in self.outputs]
         self.decision = new if self.decision == old else self.decision
-        for table in (self.input_ranges, self.observed):
+        tables: tuple[dict[str, Any], ...] = (self.input_ranges, self.observed, self.scalings)
+        for table in tables:
             if old in table:
                 table[new] = table.pop(old)
 
@@ -357,6 +368,7 @@ class Graph:
             new.add(node.op_type, node.inputs, node.outputs, node.attrs, name=node.name, origin=node.origin)
         new.inputs, new.outputs, new.decision = list(self.inputs), list(self.outputs), self.decision
         new.input_ranges, new.observed = dict(self.input_ranges), dict(self.observed)
+        new.scalings = dict(self.scalings)
         new.errors, new.unsaturated_errors = dict(self.errors), dict(self.unsaturated_errors)
         new.reserves = dict(self.reserves)
         return new

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -13,7 +14,7 @@ from ml2sc.errors import VerifyError
 
 from .graph import AttrValue, Graph, Tensor
 from .tokens import STRING, Reader, Token, fail, unquote
-from .types import Array, DType, FixedPoint, Interval, TensorType, integer_array
+from .types import Array, DType, FixedPoint, Interval, Scaling, TensorType, integer_array
 
 _TOKEN = re.compile(
     rf"""
@@ -58,6 +59,8 @@ class _Parser(Reader):
             "observed": lambda: self._bounds(self._graph.observed),
             "data": self._data,
             "real": self._real,
+            "lows": lambda: self._end("lo"),
+            "highs": lambda: self._end("hi"),
         }
         self.expect("graph")
         self._graph.name = self.string()
@@ -102,6 +105,16 @@ class _Parser(Reader):
         tensor = self._known_tensor()
         self.expect("=")
         tensor.real = self._array(tensor, DType.FLOAT)
+
+    def _end(self, end: str) -> None:
+        token = self.peek()
+        tensor = self._known_tensor()
+        if tensor.name not in self._graph.inputs:
+            fail(token, f"%{tensor.name} is no input: it has no range")
+        self.expect("=")
+        array = self._array(tensor, DType.FLOAT)
+        known = self._graph.scalings.get(tensor.name, Scaling(array, array))
+        self._graph.scalings[tensor.name] = replace(known, **{end: array})
 
     def _output(self) -> None:
         self._graph.outputs.extend(t.name for t in self.items(self._known_tensor))

@@ -19,7 +19,9 @@ One line a tensor or node; what a long constant holds comes last, so that the op
     ]
 
 A name that is not plain is a JSON string (`%"my tensor"`); an optional tensor left out is `_`; a fixed-point tensor
-shows its format and its proved interval (`%h: s16*1/1024+3[1,3] in [-300, 300]`). Floats are written so that they read
+shows its format and its proved interval (`%h: s16*1/1024+3[1,3] in [-300, 300]`). An input whose elements have ranges
+of their own shows their ends (`lows %x = [...]`, `highs %x = [...]`); its format is that of u, 0 to 1.
+Floats are written so that they read
 back exactly.
 """
 
@@ -128,6 +130,9 @@ def _data(graph: Graph) -> Iterator[str]:
             yield from _block("data", tensor.name, tensor.data)
         if tensor.real is not None:
             yield from _block("real", tensor.name, tensor.real)
+        if tensor.name in graph.scalings:
+            yield from _block("lows", tensor.name, graph.scalings[tensor.name].lo)
+            yield from _block("highs", tensor.name, graph.scalings[tensor.name].hi)
 
 
 def _block(keyword: str, name: str, array: Array) -> Iterator[str]:

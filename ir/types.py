@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
@@ -30,7 +31,8 @@ _TINY = Fraction(1, 1 << 1000)
 _SMALL_BITS = 40
 _SMALL = 2.0**_SMALL_BITS
 _CLEAR = 2.0**-10
-"""Quotients below 2^40 are off by less than 2^-11: division, scale and sum each round by 2^-53 of them."""
+"""Quotients below 2^40 are off by less than 2^-11: division, scale and sum (and a range's width and end, where they
+differ by element) each round by 2^-53 of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,19 +69,33 @@ class FixedPoint:
         """
         flat = np.asarray(real, dtype=np.float64).ravel()
         with np.errstate(over="ignore", invalid="ignore"):
-            moved = flat / float(self.scale) + 0.5 if _TINY < self.scale < 1 / _TINY else flat * np.nan
+            estimate = flat / float(self.scale) if _TINY < self.scale < 1 / _TINY else flat * np.nan
+        return self.nearest(estimate, lambda i: Fraction(float(flat[i])) / self.scale).reshape(np.shape(real))
+
+    def nearest(self, estimate: Array, exact: Callable[[int], Fraction]) -> Array:
+        """Return the integers nearest to numbers of steps from 0, ties up, saturated to the format: exactly.
+
+        Args:
+            estimate: The steps (float64, one axis), each off by a few roundings at most.
+            exact: Gives one of them exactly, by its index.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            moved = estimate + 0.5
             down = np.floor(moved)
             clear = (np.abs(moved) < _SMALL) & (np.minimum(moved - down, down + 1 - moved) > _CLEAR)
         if self.bits > _SMALL_BITS or not clear.any():
-            return integer_array([self.quantize_one(Fraction(v)) for v in flat.tolist()], np.shape(real))
+            return integer_array([self._saturated(exact(i)) for i in range(estimate.size)], estimate.shape)
         q = np.clip(np.where(clear, down, 0).astype(np.int64) + self.zero_point, self.qmin, self.qmax)
         for index in np.flatnonzero(~clear).tolist():
-            q[index] = self.quantize_one(Fraction(float(flat[index])))
-        return q.reshape(np.shape(real))
+            q[index] = self._saturated(exact(index))
+        return q
 
     def quantize_one(self, real: Fraction) -> int:
         """Return the integer nearest to `real`, ties up, saturated to the format."""
-        return min(max(round_half_up(real / self.scale) + self.zero_point, self.qmin), self.qmax)
+        return self._saturated(real / self.scale)
+
+    def _saturated(self, steps: Fraction) -> int:
+        return min(max(round_half_up(steps) + self.zero_point, self.qmin), self.qmax)
 
     def dequantize(self, q: Array) -> Array:
         """Return the reals that `q` stands for, each correctly rounded to float64."""
@@ -105,6 +121,51 @@ def _fits_double(integers: Array, zero_point: int, factor: int = 1) -> bool:
         return False
     magnitude = max(int(integers.max()), -int(integers.min()), 1)  # a factor must fit even where it meets zeros only
     return (magnitude + abs(zero_point)) * factor < 1 << 53
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scaling:
+    """What an input's elements stand for where each has a range of its own: real = lo + width·u.
+
+    The graph computes with u, which goes from 0 to 1 over an element's range.
+
+    Attributes:
+        lo: Least real of each element's range (float64, in the tensor's shape).
+        hi: Greatest.
+    """
+
+    lo: Array
+    hi: Array
+
+    @property
+    def width(self) -> Array:
+        """The distance of the two, rounded to float64: by definition what u is multiplied by."""
+        return np.asarray(self.hi - self.lo)
+
+    def normalized(self, real: Array) -> Array:
+        """Return u of reals, in float64."""
+        return np.asarray((real - self.lo) / self.width)
+
+    def restored(self, u: Array) -> Array:
+        """Return the reals that u stands for, in float64."""
+        return np.asarray(self.lo + self.width * u)
+
+    def quantize(self, format_: FixedPoint, real: Array) -> Array:
+        """Return the integers of u's format nearest to reals, ties up, saturated: exactly.
+
+        Args:
+            format_: The format of u.
+            real: Float64, (samples, …): the tensor's shape after the first axis.
+        """
+        lo, width = (np.broadcast_to(a, real.shape).ravel() for a in (self.lo, self.width))
+        flat = np.asarray(real, dtype=np.float64).ravel()
+        with np.errstate(over="ignore", invalid="ignore"):
+            estimate = (flat - lo) / width / float(format_.scale)
+
+        def exact(i: int) -> Fraction:
+            return (Fraction(float(flat[i])) - Fraction(float(lo[i]))) / Fraction(float(width[i])) / format_.scale
+
+        return format_.nearest(estimate, exact).reshape(real.shape)
 
 
 TensorType = DType | FixedPoint

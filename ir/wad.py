@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from ml2sc.errors import RangeError
 from .analysis import evaluate_exact
 from .graph import Graph, Tensor
 from .program import MASK, rational_multiplier
-from .types import Array, FixedPoint, Interval, integer_array, round_half_up
+from .types import Array, FixedPoint, Interval, Scaling, integer_array, round_half_up
 
 WAD = 10**18
 _WORD_BITS = 255
@@ -45,6 +46,125 @@ class Rescale:
         """Return y for x."""
         x = min(max(x, self.lo), self.hi)
         return (x * self.multiplier + ((1 << self.shift) >> 1)) >> self.shift
+
+
+@dataclass(frozen=True, slots=True)
+class ElementRescale:
+    """q = floor((x·multipliers[i] + addends[i]) / 2^shift), clamped to [0, top]: WAD to integers, by element.
+
+    x is first clamped to ±(limit − 1); nothing leaves a 256-bit word. A multiplier and, above it, its addend are
+    a field of a word.
+
+    Attributes:
+        multipliers: Positive, below 2^bits.
+        addends: Signed.
+        shift: See above.
+        bits: See above.
+        per_word: Fields of a word, 1 or 2: each has that share of its 256 bits.
+        limit: A power of two.
+        top: Greatest q.
+    """
+
+    multipliers: tuple[int, ...]
+    addends: tuple[int, ...]
+    shift: int
+    bits: int
+    per_word: int
+    limit: int
+    top: int
+
+    def apply(self, index: int, x: int) -> int:
+        """Return q for x."""
+        x = min(max(x, 1 - self.limit), self.limit - 1)
+        return min(max((x * self.multipliers[index] + self.addends[index]) >> self.shift, 0), self.top)
+
+    def words(self, first: int, count: int) -> list[int]:
+        """Return the words that hold the fields of some elements, the first element's at bit 0 of the first word."""
+        size = 256 // self.per_word
+        pairs = zip(self.multipliers[first : first + count], self.addends[first : first + count], strict=True)
+        fields = [(a << self.bits | m) & ((1 << size) - 1) for m, a in pairs]
+        return [
+            sum(field << size * place for place, field in enumerate(fields[at : at + self.per_word]))
+            for at in range(0, len(fields), self.per_word)
+        ]
+
+    @property
+    def ranges(self) -> list[tuple[int, int]]:
+        """The least and the greatest x of each element for which q is not clamped."""
+        end = ((self.top + 1) << self.shift) - 1
+        return [(-(a // m), (end - a) // m) for m, a in zip(self.multipliers, self.addends, strict=True)]
+
+
+def element_rescale(tensor: Tensor, scaling: Scaling) -> ElementRescale:
+    """Return what turns WAD inputs into q where each element has a range of its own.
+
+    Raises:
+        RangeError: the ranges are too narrow, too far from 0, or differ too much.
+    """
+    return _element_rescale(tensor.name, tensor.format, scaling)
+
+
+@lru_cache(maxsize=64)
+def _element_rescale(name: str, format_: FixedPoint, scaling: Scaling) -> ElementRescale:
+    lows, widths = scaling.lo.ravel().tolist(), scaling.width.ravel().tolist()
+    for index, width in enumerate(widths):
+        if width * WAD < 1:
+            raise RangeError(
+                f"element {index} of {name!r} goes from {lows[index]:g} by {width:g} only: that is below 1e-18, "
+                "the step of its WAD values",
+                tensor=f"%{name}",
+                hint="widen its range (--input-range COLUMN=LO,HI), or scale the inputs before the call",
+            )
+    ratios = [1 / (Fraction(width) * format_.scale * WAD) for width in widths]
+    ends = [round_half_up(Fraction(lo) * WAD) for lo in lows]
+    farthest = max(abs(end) + round_half_up(Fraction(w) * WAD) for end, w in zip(ends, widths, strict=True)) + 1
+
+    def rescale(shift: int, per_word: int) -> ElementRescale | None:
+        """Return the numbers for a shift; None if fields or products have no room for them."""
+        multipliers = tuple(round_half_up(ratio * (1 << shift)) for ratio in ratios)
+        addends = tuple(((1 << shift) >> 1) - end * m for end, m in zip(ends, multipliers, strict=True))
+        bits = max(multipliers).bit_length()
+        wide = Interval(min(addends), max(addends)).signed_bits
+        limit = 1 << max(_WORD_BITS - 1 - bits, 0)
+        room = bits + wide <= 256 // per_word and max(wide, shift + format_.bits) < _WORD_BITS and farthest < limit
+        return ElementRescale(multipliers, addends, shift, bits, per_word, limit, format_.qmax) if room else None
+
+    # the least shift with which the roundings of the multipliers do not matter
+    least = max(((format_.qmax << _SPARE_BITS) / min(ratios)).__ceil__().bit_length(), 1)
+    found = None
+    for per_word in (2, 1):
+        # a few more bits where there is room for them
+        shifts = range(min(least + _MORE_BITS, _WORD_BITS), least - 1, -1)
+        found = next((r for shift in shifts if (r := rescale(shift, per_word)) is not None), None)
+        if found is not None:
+            return found
+    widest, narrowest = widths.index(max(widths)), widths.index(min(widths))
+    raise RangeError(
+        f"the ranges of the elements of {name!r} differ too much, or are too narrow or too far from 0, for WAD values "
+        f"(real · 10^18) to be computed in a word: element {narrowest} goes from {lows[narrowest]:g} to "
+        f"{lows[narrowest] + widths[narrowest]:g}, element {widest} from {lows[widest]:g} to "
+        f"{lows[widest] + widths[widest]:g}",
+        tensor=f"%{name}",
+        hint="widen the narrowest (--input-range FILE), or scale the inputs before the call",
+    )
+
+
+_MORE_BITS = 16
+_SPARE_BITS = 12
+"""Bits of a multiplier beyond those of q: its rounding moves q by less than 2^-12."""
+
+
+def element_errors(tensor: Tensor, scaling: Scaling) -> Array:
+    """Return a bound on |q·scale − u|, by element, for reals in range, given as they are or as WAD."""
+    rescale, scale = element_rescale(tensor, scaling), tensor.format.scale
+    errors = []
+    widths = [Fraction(width) for width in scaling.width.ravel().tolist()]
+    for multiplier, width, lo in zip(rescale.multipliers, widths, scaling.lo.ravel().tolist(), strict=True):
+        ratio = 1 / (width * scale * WAD)
+        wrong = abs(Fraction(multiplier, 1 << rescale.shift) - ratio) * (width * WAD + 2)
+        # the real as WAD, and its range's end, are rounded; u of that end is 1 but for the rounding of the width
+        errors.append(float((Fraction(1, 2) + wrong + ratio) * scale) + 2.0**-52 * (1 + abs(lo) / float(width)))
+    return np.array(errors).reshape(tensor.shape)
 
 
 def input_rescale(tensor: Tensor) -> Rescale:
@@ -135,8 +255,10 @@ def quantize_samples(graph: Graph, samples: Sequence[Mapping[str, Array]]) -> li
     result: list[dict[str, Array]] = [{} for _ in samples]
     for name in graph.inputs:
         format_, interval = _proved(graph.tensor(name))
-        real = np.array([np.ravel(inputs[name]) for inputs in samples], dtype=np.float64)
-        q = format_.quantize(real).reshape(len(samples), *graph.tensor(name).shape)
+        shape = len(samples), *graph.tensor(name).shape
+        real = np.array([np.ravel(inputs[name]) for inputs in samples], dtype=np.float64).reshape(shape)
+        scaling = graph.scalings.get(name)
+        q = format_.quantize(real) if scaling is None else scaling.quantize(format_, real)
         if q.dtype == np.int64 and interval.signed_bits < 63:
             q = np.clip(q, interval.lo, interval.hi)
         else:
@@ -180,9 +302,13 @@ def inputs_from_wad(graph: Graph, wads: Sequence[int]) -> dict[str, Array]:
     for name in graph.inputs:
         tensor = graph.tensor(name)
         format_, interval = _proved(tensor)
-        rescale = input_rescale(tensor)
         values = wads[position : position + tensor.size]
-        q = [min(max(rescale.apply(v) + format_.zero_point, interval.lo), interval.hi) for v in values]
+        if name in graph.scalings:
+            by_element = element_rescale(tensor, graph.scalings[name])
+            q = [by_element.apply(i, v) for i, v in enumerate(values)]
+        else:
+            rescale = input_rescale(tensor)
+            q = [min(max(rescale.apply(v) + format_.zero_point, interval.lo), interval.hi) for v in values]
         result[name] = integer_array(q, tensor.shape)
         position += tensor.size
     return result

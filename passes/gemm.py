@@ -48,8 +48,11 @@ class Affine(NamedTuple):
 
 def gemm_parts(graph: Graph, node: Node) -> GemmParts | None:
     """Return a Gemm's W and C, or None if the node is no Gemm or one of them is not constant."""
-    if node.op_type != "Gemm":
-        return None
+    return layer_parts(graph, node) if node.op_type == "Gemm" else None
+
+
+def layer_parts(graph: Graph, node: Node) -> GemmParts | None:
+    """Return W and C of a Gemm or FusedGemm, or None if one of them is not constant."""
     b = graph.tensor(node.inputs[1]).data
     c_name = node.inputs[2] if len(node.inputs) > 2 else ""
     c = graph.tensor(c_name).data if c_name else None
@@ -74,7 +77,7 @@ def set_gemm(
 
     Args:
         graph: The node's graph.
-        node: A Gemm.
+        node: A Gemm or FusedGemm.
         parts: Its new W and C; alpha, beta and transB become 1, 1 and 0.
         output: Tensor it makes from now on; nothing else may make it. None: as before.
         origin: Its origin from now on; empty: as before.
@@ -86,7 +89,7 @@ def set_gemm(
         node,
         inputs=tuple(inputs),
         outputs=(output or node.output,),
-        attrs=({"transA": 1} if attr_int(node, "transA", 0) else {})
+        attrs={key: node.attrs[key] for key in ("transA", "activation") if node.attrs.get(key)}
         | ({} if parts.slack is None else {"slack": parts.slack}),
         origin=origin or node.origin,
     )

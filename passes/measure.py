@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, overload
 
 import numpy as np
 
@@ -59,6 +59,29 @@ class Measured:
         return self.samples - self.kept, steady(self.square)
 
 
+class Part(Sequence[T]):
+    """Some of a sequence's elements, fetched when they are asked for.
+
+    Args:
+        whole: The sequence.
+        chosen: Which of them, ascending.
+    """
+
+    def __init__(self, whole: Sequence[T], chosen: Sequence[int]) -> None:
+        self._whole, self._chosen = whole, chosen
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[T]: ...
+    def __getitem__(self, index: int | slice) -> T | list[T]:
+        picked = self._chosen[index]
+        return self._whole[picked] if isinstance(picked, int) else [self._whole[i] for i in picked]
+
+
 def spread_out(samples: Sequence[T], count: int = PROBED) -> list[T]:
     """Return at most `count` samples, evenly from the whole of them."""
     return list(samples[:: stride(samples, count)])
@@ -87,6 +110,15 @@ def answer(graph: Graph, sample: Sample, outputs: Sequence[str] | None = None) -
     flat = np.concatenate([np.zeros(0), *(values[name].ravel() for name in names)])
     label = None if graph.decision is None else int(values[graph.decision].ravel()[0]) & MASK
     return Answer(flat, label)
+
+
+def together(parts: Iterable[Measured]) -> Measured:
+    """Return what was found on all of several parts of some samples."""
+    every = list(parts)
+    count = sum(part.samples for part in every)
+    square = sum(part.square * part.samples for part in every) / max(count, 1)
+    largest = max((part.largest for part in every), default=0.0)
+    return Measured(count, sum(part.kept for part in every), largest, square)
 
 
 def measure(

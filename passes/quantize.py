@@ -42,7 +42,8 @@ _PRECISE_BESIDE_PRESCRIBED = 32
 class Quantize(Pass):
     """Replace the float graph by its integer form.
 
-    1. Inputs take the declared range: unsigned with a zero point (`wNaM`), or the one signed format (`qI.F`).
+    1. Inputs take the declared range: unsigned with a zero point (`wNaM`), or the one signed format (`qI.F`). Where the
+       elements of one have ranges of their own (`scale_inputs`), its format spans each of them.
     2. Results of operators keep the full precision of their accumulators (raw form) …
     3. … until a linear layer reads them: there a Requantize brings them to the activation format. Its multiplier is 1
        where the scales allow it: weight scales are chosen so.
@@ -153,6 +154,7 @@ class _Quantization:
         self.target.outputs = [self._output(name) for name in self.source.outputs]
         self.target.decision = self.source.decision and self._output(self.source.decision)
         self.target.input_ranges, self.target.observed = dict(self.source.input_ranges), dict(self.source.observed)
+        self.target.scalings = dict(self.source.scalings)
         self.target.errors = self._always.greatest()
         self.target.unsaturated_errors = self._analyses[-1].greatest()
         self.target.prune()
@@ -440,6 +442,10 @@ class _Quantization:
         self.target.add_tensor(tensor)
         self._raw[name] = name
         self._narrow.add(name)
+        if name in self.source.scalings:
+            for analysis in self._analyses:
+                analysis.add_input(name, wad.element_errors(tensor, self.source.scalings[name]), None)
+            return
         step, zero = format_.scale, format_.zero_point
         # given as WAD it is rounded twice, and the multiplier between the two may miss a little
         rounding = max(Fraction(1, 2), wad.rescale_error(wad.input_rescale(tensor), 1 / (step * wad.WAD))) * step

@@ -6,12 +6,16 @@ is saved by less. The search goes down from one width for all of them:
 1. Each of these numbers alone is lowered as far as the goal allows; its gas is predicted at every step.
 2. Combinations of what saves gas are tried, the cheapest first, until one reaches the goal together.
 3. From there single steps down are taken that save more, and single steps up that cost nothing.
+4. A share of the gas (`margin`) is spent on more bits than the samples ask for: other inputs may.
+5. What is found so is judged on other samples, which inner ranges and corrections do not come from: of the formats that
+   reach the goal there and cost no more than that share above the cheapest, the one with the smallest error is taken.
 
 Everything is decided by predicted gas and by the samples, in a fixed order: the same data gives the same formats.
 """
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,9 +25,10 @@ from ml2sc.ir.graph import Graph
 
 from .choose_precision import TARGET_ERROR, Gas, Say, choose_binary
 from .formats import layers_of
-from .measure import Measured
-from .precision import Binary, Integer, Precision, layered
-from .tune import Goal, Tuning, Workbench
+from .measure import Measured, together
+from .precision import Binary, Integer, Layered, Precision, layered
+from .quantize import steady
+from .tune import Goal, Judge, Tuning, Workbench
 
 _UNIFORM = (8, 12, 16, 24, 32)
 """Widths to go down from: the first of them that reaches the goal."""
@@ -32,6 +37,8 @@ _TRIES = 60
 """Combinations that are tried before the search begins at the uniform width."""
 _WORTH = 500
 """A format that saves less than a 500th of the gas is not worth the accuracy it costs."""
+MARGIN = 0.03
+"""Share of the gas that is spent on accuracy, if nobody says another."""
 _SHOWN = 12
 """Formats, the cheapest first, that a choice comes with."""
 _USUAL = Integer(8, 8)
@@ -79,13 +86,16 @@ class Search:
     """The search for a precision.
 
     Attributes:
-        bench: Graph and samples.
+        bench: Graph and samples, for the search.
         goal: What must be reached.
         gas: Predicts gas.
         say: Receives what is tried.
         progress: Called after every format tried, with their number.
         plain: Run no pass that changes weights or biases.
         detailed: Return the runners-up, too, measured on all samples: the search itself stops where one fails.
+        margin: Share of the gas of the cheapest format that may be spent on a smaller error.
+        judges: Judge what the search finds, each on samples of its own.
+        whole: Graph and all samples, whatever they are for; None: those of `bench`.
         accuracy: Finds the share of a quantised graph's decisions that are the labels, if these are known.
     """
 
@@ -96,6 +106,9 @@ class Search:
     progress: Callable[[int], None] = lambda count: None
     plain: bool = False
     detailed: bool = False
+    margin: float = MARGIN
+    judges: Sequence[Judge] = ()
+    whole: Workbench | None = None
     accuracy: Callable[[Graph], float | None] = lambda graph: None
     _tried: set[tuple[Precision, bool]] = field(default_factory=set)
     _last: tuple[tuple[Precision, bool], Graph | None] | None = None
@@ -109,30 +122,104 @@ class Search:
         Raises:
             RangeError: none reaches the goal.
         """
-        base = self._uniform()
-        best: Precision | None = None if base is None else self._descend(base)
-        if base is None or base.activation_bits > _UNIFORM[0]:  # one wide format may be cheaper than many scales
-            binary = self._binary()
-            if binary is not None and (best is None or self._price(binary) < self._price(best)):
-                best = binary
-        if best is None:
-            raise self._refusal()
-        tuning = Tuning()
-        if not (isinstance(best, Binary) or self.plain):
-            limit = self._price(best) + self._price(best) // _WORTH
-            tuning = self.bench.tune(
-                best, self._tuning, lambda graph: self.gas(graph) <= limit and self.bench.meets(graph, self.goal)
-            )
-        return Choice(best, tuning, tuple(self._candidates(best)) if self.detailed else ())
+        for found in self._proposals():
+            for precision in self._by_error(found):
+                tuning = self._final_tuning(precision)
+                if tuning is not None:
+                    shown = tuple(self._candidates(precision, tuning)) if self.detailed else ()
+                    return Choice(precision, tuning, shown)
+        raise self._refusal()
 
     # -- the steps -------------------------------------------------------------------------------------------------
 
-    def _uniform(self) -> Integer | None:
-        """Return the first width for everything that reaches the goal, and decide on equalisation there."""
+    def _proposals(self) -> Iterator[list[Precision]]:
+        """Yield formats of about the same gas that reach the goal on the samples of the search, the cheapest first."""
+        first = True
+        for base in self._uniforms():
+            found: list[Precision] = [base]
+            if first:
+                found.append(self._descend(base))
+                if base.activation_bits > _UNIFORM[0]:  # one wide format may be cheaper than many scales
+                    found += [binary for binary in [self._binary()] if binary is not None]
+            first = False
+            while found:
+                limit = int(min(map(self._price, found)) * (1 + self.margin))
+                close = [p for p in found if self._price(p) <= limit]
+                wider = [self._widened(p, limit) for p in close if not isinstance(p, Binary)]
+                yield list(dict.fromkeys([*wider, *close]))
+                found = [p for p in found if p not in close]
+        binary = self._binary()
+        if binary is not None:
+            yield [binary]
+
+    def _widened(self, precision: Integer | Layered, limit: int) -> Precision:
+        """Return a format of more bits, the narrowest number first, whose gas is not above a limit."""
+        layers = len(layers_of(self.bench.graph))
+        if not layers:
+            return precision
+        each = precision.layers if isinstance(precision, Layered) else (precision,) * layers
+        bits = [b for layer in each for b in (layer.weight_bits, layer.activation_bits)]
+        knobs = [k for k in range(len(bits)) if k % 2 == 0 or not self._reads_input(k // 2)]
+        most = max(_UNIFORM[0], *bits)
+        while knobs:
+            knob = min(knobs, key=lambda k: (bits[k], k))
+            wider = [*bits[:knob], bits[knob] + 1, *bits[knob + 1 :]]
+            if wider[knob] > most or self._price(_precision(wider)) > limit:
+                knobs.remove(knob)
+            else:
+                bits = wider
+        return _precision(bits)
+
+    def _by_error(self, found: Sequence[Precision]) -> list[Precision]:
+        """Return those formats that reach the goal on the judges' samples, the smallest error first."""
+        judged = []
+        for precision in found:
+            measured = self._judged(precision)
+            if measured is not None:
+                judged.append((steady(measured.square), self._price(precision), str(precision), precision))
+        return [entry[-1] for entry in sorted(judged, key=lambda entry: entry[:3])]
+
+    def _judged(self, precision: Precision) -> Measured | None:
+        """Return how good a format is on the judges' samples; None if it does not reach the goal there."""
+        tuning, parts = self._tuning_of(precision), list[Measured]()
+        total = sum(len(judge.samples) for judge in self.judges)
+        if not self.judges:
+            graph = self._graph(precision)
+            return None if graph is None else self.bench.measure(graph)
+        for judge in self.judges:
+            try:
+                parts.append(judge.measure(precision, tuning))
+            except Ml2scError as error:
+                self.say(f"{precision}: {error.message}")
+                return None
+            lost = sum(part.samples - part.kept for part in parts)
+            if not self.goal.allows(lost, max(part.largest for part in parts), total):
+                self.say(f"{precision}: loses {lost} of {total} decisions that it was not chosen on")
+                return None
+        return together(parts)
+
+    def _final_tuning(self, precision: Precision) -> Tuning | None:
+        """Return the passes for a choice, calibrated with all samples; None if it does not reach the goal on them."""
+        bench, tuning = self.whole or self.bench, self._tuning_of(precision)
+        if not (isinstance(precision, Binary) or self.plain):
+            limit = self._price(precision) + self._price(precision) // _WORTH
+            tuning = bench.tune(
+                precision, tuning, lambda graph: self.gas(graph) <= limit and bench.meets(graph, self.goal)
+            )
+        if self.whole is None:
+            return tuning
+        return tuning if bench.meets(bench.quantized(precision, tuning), self.goal) else None
+
+    def _tuning_of(self, precision: Precision) -> Tuning:
+        return Tuning() if isinstance(precision, Binary) else replace(self._tuning, correct=not self.plain)
+
+    def _uniforms(self) -> Iterator[Integer]:
+        """Yield the widths for everything that reach the goal, and decide on equalisation at the first."""
+        decided = False
         for bits in _UNIFORM:
             precision = Integer(bits, bits)
             try:
-                if not self.plain:
+                if not (self.plain or decided):
                     # ranges are clipped, if at all, for the formats found in the end
                     tuned = self.bench.tune(precision, Tuning())
                     self._tuning = Tuning(equalize=tuned.equalize, correct=True)
@@ -141,12 +228,12 @@ class Search:
                 self._good[precision] = False
                 continue
             if self._is_good(precision):
-                return precision
-        return None
+                decided = True
+                yield precision
 
     def _binary(self) -> Binary | None:
         try:
-            binary = choose_binary(self.bench.graph, self.say, self.goal.tolerance or TARGET_ERROR)
+            binary = choose_binary(self.bench.plain, self.say, self.goal.tolerance or TARGET_ERROR)
         except RangeError as error:
             self.say(error.message)
             return None
@@ -211,7 +298,7 @@ class Search:
         correct = correct and not self.plain
         key = precision, correct
         if self._last is None or self._last[0] != key:
-            tuning = Tuning() if isinstance(precision, Binary) else replace(self._tuning, correct=correct)
+            tuning = replace(self._tuning_of(precision), correct=correct and not isinstance(precision, Binary))
             graph = None
             try:
                 graph = self.bench.quantized(precision, tuning)
@@ -241,26 +328,29 @@ class Search:
             self._good[precision] = graph is not None and self.bench.meets(graph, self.goal)
         return self._good[precision]
 
-    def _candidates(self, best: Precision) -> Iterator[Candidate]:
+    def _candidates(self, best: Precision, tuning: Tuning) -> Iterator[Candidate]:
         """Yield the choice and what else was priced, by gas."""
+        bench = self.whole or self.bench
         self._price(best)
         self._price(_USUAL)
         priced = sorted(((gas, str(p), p) for p, gas in self._gas.items() if gas is not None), key=lambda c: c[:2])
         shown = [entry for entry in priced if entry[2] in (best, _USUAL) or entry in priced[:_SHOWN]]
         for gas, _, precision in shown:
-            graph = self._graph(precision)
-            measured = None if graph is None else self.bench.measure(graph)
+            measured = accuracy = None
+            with contextlib.suppress(Ml2scError):
+                graph = bench.quantized(precision, tuning if precision == best else self._tuning_of(precision))
+                measured, accuracy = bench.measure(graph), self.accuracy(graph)
             good = measured is not None and self.goal.allows(
                 measured.samples - measured.kept, measured.largest, measured.samples
             )
-            yield Candidate(precision, gas, measured, good, None if graph is None else self.accuracy(graph))
+            yield Candidate(precision, gas, measured, good, accuracy)
 
     def _refusal(self) -> RangeError:
         """Say what can be reached, and what it would cost."""
         finest: list[Precision] = [Integer(bits, bits) for bits in _UNIFORM[-2:]]
         for bound in _BEST_BOUNDS:
             try:
-                finest.append(choose_binary(self.bench.graph, self.say, bound))
+                finest.append(choose_binary(self.bench.plain, self.say, bound))
             except RangeError:
                 break
         found = [(self.bench.measure(graph), p) for p in finest if (graph := self._graph(p)) is not None]
@@ -274,9 +364,17 @@ class Search:
         price = self._price(precision)
         cost = "" if price == _TOO_DEAR else f", at {price:,} gas an inference"
         return RangeError(
-            f"no format gives {what}; the best is {precision}: errors up to {best.largest:.3g}{kept}{cost}",
+            f"no format gives {what}; the best is {precision}: errors up to {best.largest:.3g}{kept}{cost}"
+            f"{self._cause(best)}",
             hint="ask for less (--tolerance, --min-agreement), or narrow the range with --input-range",
         )
+
+    def _cause(self, best: Measured) -> str:
+        """Say why even the finest format loses decisions, where that is known."""
+        sample, margin = (self.whole or self.bench).closest
+        if best.kept == best.samples or self.bench.graph.decision is None or margin > 2 * best.largest:
+            return ""
+        return f"; the closest decision is that of sample {sample}, whose scores are {margin:.3g} apart"
 
 
 _TOO_DEAR = 1 << 62

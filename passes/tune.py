@@ -58,6 +58,10 @@ class Goal:
         needed = math.ceil(self.agreement * samples - 1e-9)
         return samples - lost >= needed and (self.tolerance is None or largest <= self.tolerance)
 
+    def is_met(self, found: Measured, samples: int) -> bool:
+        """Whether what was found on so many samples is good enough; it may have been broken off."""
+        return found.samples == samples and self.allows(samples - found.kept, found.largest, samples)
+
 
 @dataclass(frozen=True)
 class Tuning:
@@ -89,6 +93,7 @@ class Workbench:
     Args:
         graph: The float graph, which is left as it is.
         samples: For each sample the graph inputs' arrays, in their shapes.
+        plain: The same graph with one range for each input, which binary formats are for; None: it is that.
 
     Samples are measured on in the order of how close their decisions are: what loses one loses it soon. So many of them
     are held in memory; the others come after them, in the order in which they are given, and are read each time.
@@ -96,13 +101,16 @@ class Workbench:
     Attributes:
         graph: The same.
         samples: The same.
+        plain: The graph for binary formats.
+        closest: The sample whose decision is the closest, and how far its scores are from another.
     """
 
-    def __init__(self, graph: Graph, samples: Sequence[Sample]) -> None:
-        self.graph, self.samples = graph, samples
+    def __init__(self, graph: Graph, samples: Sequence[Sample], plain: Graph | None = None) -> None:
+        self.graph, self.samples, self.plain = graph, samples, plain or graph
         margins = np.fromiter((_margin(graph, sample) for sample in samples), np.float64, len(samples))
         order = np.argsort(margins, kind="stable")
         self._first, self._rest = order[:HELD], np.sort(order[HELD:])
+        self.closest = (int(order[0]), float(margins[order[0]])) if len(order) else (0, math.inf)
         self._probe = self._asked(order[:: stride(samples)])
         self._spread_out = spread_out(samples)
         self._variants: dict[bool, _Variant] = {}
@@ -124,13 +132,16 @@ class Workbench:
         Raises:
             Ml2scError: it cannot be.
         """
-        variant = self._variant(equalized=tuning.equalize)
-        graph, text, probe = variant.graph.copy(), str(precision), self._spread_out
-        if tuning.clip:
-            ClipRanges(text, variant.calibrate.spreads, probe).run(graph)
-        if tuning.correct:
-            CorrectBias(text, probe, variant.means).run(graph)
-        quantized = quantize(graph, precision, variant.bounds, tentative=True)
+        if isinstance(precision, Binary):
+            quantized = quantize(self.plain, precision, tentative=True)
+        else:
+            variant = self._variant(equalized=tuning.equalize)
+            graph, text, probe = variant.graph.copy(), str(precision), self._spread_out
+            if tuning.clip:
+                ClipRanges(text, variant.calibrate.spreads, probe).run(graph)
+            if tuning.correct:
+                CorrectBias(text, probe, variant.means).run(graph)
+            quantized = quantize(graph, precision, variant.bounds, tentative=True)
         prove_intervals(quantized)
         wad.output_error_bound(quantized)
         return quantized
@@ -144,8 +155,7 @@ class Workbench:
 
     def meets(self, quantized: Graph, goal: Goal) -> bool:
         """Whether a quantised graph reaches a goal on the samples."""
-        found, total = self.measure(quantized, goal), len(self.samples)
-        return found.samples == total and goal.allows(total - found.kept, found.largest, total)
+        return goal.is_met(self.measure(quantized, goal), len(self.samples))
 
     def tune(self, precision: Precision, start: Tuning, accept: Callable[[Graph], bool] = lambda _: True) -> Tuning:
         """Return the passes that bring the answers to some of the samples closest to the model's.
@@ -196,6 +206,31 @@ class Workbench:
         for index in self._rest:
             sample = self.samples[index]
             yield sample, answer(self.graph, sample)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Says how good formats are on samples that they are not calibrated with.
+
+    Attributes:
+        bench: Calibrates with other samples.
+        samples: Those that are judged.
+    """
+
+    bench: Workbench
+    samples: Sequence[Sample]
+
+    def measure(self, precision: Precision, tuning: Tuning, goal: Goal | None = None) -> Measured:
+        """Compare the answers with the model's, on all samples, or until the goal cannot be reached.
+
+        Raises:
+            Ml2scError: the graph cannot be quantised so.
+        """
+        quantized, total = self.bench.quantized(precision, tuning), len(self.samples)
+        asked = ((sample, answer(self.bench.graph, sample)) for sample in self.samples)
+        if goal is None:
+            return measure(quantized, asked)
+        return measure(quantized, asked, lambda lost, worst: not goal.allows(lost, worst, total))
 
 
 def _margin(graph: Graph, sample: Sample) -> float:

@@ -16,7 +16,7 @@ import numpy as np
 
 from ml2sc.backends.base import BACKENDS, Artifact, Toolchain
 from ml2sc.errors import DataError, PoorResultWarning, UsageError, warn
-from ml2sc.frontend.data import Samples, as_samples, samples_from_arrays
+from ml2sc.frontend.data import Samples, as_samples, by_column, samples_from_arrays
 from ml2sc.frontend.truth import Truth
 from ml2sc.ir.graph import Graph
 from ml2sc.ir.types import Array
@@ -170,7 +170,7 @@ def _report(oracle: Oracle, tally: Tally, first: Found) -> Report:
             tally.runtime_accuracy.share if setting.missing is None else None,
         ),
         onnxruntime_missing=setting.missing,
-        outside=Outside(tally.outside_agreement.share, tally.outside_errors.largest),
+        outside=Outside(tally.outside_agreement.share, tally.outside_errors.largest, by_column(tally.outside_values)),
         r2=tally.fit.r2,
         label_r2=tally.label_fit.r2,
         model_label_r2=tally.model_label_fit.r2,
@@ -203,7 +203,7 @@ def random_samples(graph: Graph, count: int = _RANDOM_SAMPLES, seed: int = 0, wh
     random = np.random.default_rng(seed)
     inputs = {}
     for name in graph.inputs:
-        lo, hi = graph.input_ranges[name]
+        lo, hi = graph.range_of(name)
         drawn = random.uniform(lo, hi, (count, *graph.tensor(name).shape))
         drawn[0], drawn[1:2] = lo, hi
         if name in whole:

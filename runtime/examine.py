@@ -253,7 +253,9 @@ class _Comparison:
         """Add a sample's distances to the float models."""
         tally, runtime = self.tally, self.runtime(x)
         exact, rounding = self.oracle.exact_outputs(x)
-        outside, decision = self.oracle.is_outside(x), expected.outcome.decision
+        beyond, decision = self.oracle.outside(x), expected.outcome.decision
+        outside = bool(beyond)
+        tally.count_outside(beyond)
         bound = self.oracle.error_bound if expected.saturated else self.oracle.unsaturated_bound
         tally.unsaturated += not (outside or expected.saturated)
         tally.outside += outside

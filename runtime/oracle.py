@@ -72,6 +72,7 @@ class Oracle:
         self.strict = bool(artifact.manifest.get("options", {}).get("strict_input", False))
         self.error_bound = float(artifact.manifest["error_bound"])
         self.unsaturated_bound = float(artifact.manifest["error_bound_unsaturated"])
+        self.ranges = {name: self.graph.range_of(name) for name in self.graph.inputs}
         self.model_hash = artifact.model_hash
         self._float_outputs = [n for n in self.reference.outputs if self.reference.tensor(n).type is not DType.INT64]
 
@@ -173,10 +174,10 @@ class Oracle:
         scores = np.concatenate([np.zeros(0), *(values[name].ravel() for name in self._float_outputs)])
         return FloatAnswer(np.zeros(0), None if label is None else decided(scores))
 
-    def is_outside(self, x: Mapping[str, Array]) -> bool:
-        """Whether a sample has a value outside its declared range."""
-        ranges = self.graph.input_ranges
-        return any(bool(((v < ranges[name][0]) | (v > ranges[name][1])).any()) for name, v in x.items())
+    def outside(self, x: Mapping[str, Array]) -> dict[str, Array]:
+        """Return which values of a sample lie outside their declared range, by input; nothing where none does."""
+        beyond = {name: (v < self.ranges[name][0]) | (v > self.ranges[name][1]) for name, v in x.items()}
+        return {name: found for name, found in beyond.items() if found.any()}
 
 
 def _differs(who: str, got: Outcome, expected: Outcome) -> str | None:

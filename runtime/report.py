@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,10 +37,12 @@ class Outside:
     Attributes:
         decision_agreement: Share of them with onnxruntime's decision; None without decisions.
         max_abs_error: Largest absolute difference to the float64 model; None without any.
+        columns: How many values are outside, by input and element: "input", "column" (from 0), "values".
     """
 
     decision_agreement: float | None = None
     max_abs_error: float | None = None
+    columns: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ml2sc.backends.summary import transactions
+from ml2sc.frontend.data import columns_text
 from ml2sc.money import Prices
 from ml2sc.sheet import Sheet
 
@@ -74,6 +75,7 @@ def _errors(report: Report) -> Iterator[Fact]:
         share = report.outside.decision_agreement
         agreement = "" if share is None else f", {share:.2%} of the decisions as the model's"
         yield "outside range", f"largest error {_number(report.outside.max_abs_error)}{agreement}"
+        yield "values there", columns_text(report.outside.columns)
 
 
 def _gas(report: Report, prices: Prices) -> Iterator[Fact]:

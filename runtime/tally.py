@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Generic, TypeVar
@@ -238,6 +239,7 @@ class Tally:
         outside_errors: Distances to it outside the range.
         agreement: Decisions equal to onnxruntime's, in the range.
         outside_agreement: The same outside of it.
+        outside_values: By input, how many values of each element are outside of its range.
         accuracy: Decisions equal to the labels.
         runtime_accuracy: onnxruntime's decisions equal to the labels.
         cold: Gas that a contract pays for a call, the first of a transaction; of some of the samples.
@@ -262,6 +264,7 @@ class Tally:
     outside_errors: Spread = field(default_factory=Spread)
     agreement: Share = field(default_factory=Share)
     outside_agreement: Share = field(default_factory=Share)
+    outside_values: dict[str, Array] = field(default_factory=dict)
     accuracy: Share = field(default_factory=Share)
     runtime_accuracy: Share = field(default_factory=Share)
     cold: GasTally = field(default_factory=GasTally)
@@ -292,4 +295,10 @@ class Tally:
         for name in ("agreement", "outside_agreement", "accuracy", "runtime_accuracy"):
             share: Share = getattr(self, name)
             share.merge(getattr(other, name))
+        self.count_outside(other.outside_values)
         self.profile.merge(other.profile)
+
+    def count_outside(self, values: Mapping[str, Array]) -> None:
+        """Count values outside their range: by input one for each element, or how many there are of each."""
+        for name, found in values.items():
+            self.outside_values[name] = self.outside_values.get(name, np.zeros(found.shape, dtype=np.int64)) + found

@@ -232,10 +232,14 @@ class _Frame:
             label_address=address(offsets.get("label", 0)),
             input_address=address(offsets[INPUT]),
             input_end=address(offsets[INPUT] + program.input.length),
-            quantize={"title": program.quantize.title, "lines": self.printer.section(program.quantize, 3)},
+            quantize={
+                "title": program.quantize.title,
+                "lines": self.printer.section(program.quantize, 3),
+                **self._copied(program.quantize),
+            },
             sections=printed,
             constants={name: f"0x{value:064x}" for section in printed for name, value in section["constants"].items()},
-            loaders=[self._loader(s) for s in self._code_copies(sections)],
+            loaders=[self._loader(s) for s in self._code_copies([program.quantize, *sections])],
         )
         return text.rstrip() + "\n"
 
@@ -257,19 +261,21 @@ class _Frame:
         }
 
     def _section(self, section: Section, function: str) -> dict[str, Any]:
-        copies = [s for s in walk(section.body) if isinstance(s, CopySegment)]
         constants = self.printer.constants(section, f"_{section.name.upper()}")
-        reads_data = any(self.program.segments[c.segment].storage is Storage.DATA for c in copies)
         return {
             "title": section.title,
             "constants": constants,
             "function": function,
-            "mutability": "view" if reads_data else "pure",
-            "loaders": [
-                self.loaders[c.segment] for c in copies if self.program.segments[c.segment].storage is Storage.CODE
-            ],
+            **self._copied(section),
             "lines": self.printer.section(section, 3),
         }
+
+    def _copied(self, section: Section) -> dict[str, Any]:
+        """Return what a section's copies of constants ask of its function."""
+        copies = [s.segment for s in walk(section.body) if isinstance(s, CopySegment)]
+        in_code = [name for name in copies if self.program.segments[name].storage is Storage.CODE]
+        mutability = "pure" if len(in_code) == len(copies) else "view"
+        return {"mutability": mutability, "loaders": [self.loaders[name] for name in in_code]}
 
     def _code_copies(self, sections: list[Section]) -> list[CopySegment]:
         segments = self.program.segments

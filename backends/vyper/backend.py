@@ -194,7 +194,11 @@ class _Frame:
             classify_lines=self._road([s for s in program.layers if s.classify], "label", whole=False),
             length_error=raise_error("InputLength", ERRORS["InputLength"], ["_PACKED_LENGTH", "length"]),
             weights_error=raise_error("WeightsMissing", ERRORS["WeightsMissing"], ["index", "account"]),
-            quantize={"title": plain(program.quantize.title), "lines": self.printer.quantize()},
+            quantize={
+                "title": plain(program.quantize.title),
+                "lines": self.printer.quantize(),
+                "mutability": "view" if self._reads_data(program.quantize) else "pure",
+            },
             sections=printed,
             constants={name: value for section in printed for name, value in section["constants"].items()},
         )

@@ -642,8 +642,9 @@ def raise_error(error: str, types: tuple[str, ...], values: Iterable[str]) -> st
 
 def _tables(program: Program) -> dict[str, str]:
     """Return the buffer that each segment is copied to; segments that no section copies are left out."""
-    sections = [*program.layers, program.dequantize]
-    return {s.segment: s.buffer for section in sections for s in walk(section.body) if isinstance(s, CopySegment)}
+    return {
+        s.segment: s.buffer for section in program.sections() for s in walk(section.body) if isinstance(s, CopySegment)
+    }
 
 
 def _table_kinds(program: Program, tables: Mapping[str, str]) -> dict[str, Kind]:

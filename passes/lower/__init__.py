@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from collections.abc import Iterator
 
 from ml2sc.errors import UnsupportedModelError
 from ml2sc.ir.gas import Sizes, code_bytes
@@ -10,8 +12,12 @@ from ml2sc.ir.graph import Graph, Tensor
 from ml2sc.ir.limits import shown
 from ml2sc.ir.program import (
     Expr,
+    Fail,
+    If,
+    Induction,
     InputFormat,
     Let,
+    Load,
     Note,
     Program,
     Statement,
@@ -19,14 +25,27 @@ from ml2sc.ir.program import (
     Var,
     WadInput,
     add,
+    and_,
     const,
     loop,
     mul,
+    or_,
     sar,
+    sgt,
+    shr,
+    slt,
     sub,
 )
-from ml2sc.ir.types import FixedPoint
-from ml2sc.ir.wad import WAD, Rescale, element_width, input_rescale, output_rescale
+from ml2sc.ir.types import FixedPoint, Scaling
+from ml2sc.ir.wad import (
+    WAD,
+    ElementRescale,
+    Rescale,
+    element_rescale,
+    element_width,
+    input_rescale,
+    output_rescale,
+)
 
 from . import elementwise, functions, heads, linear, movement, piecewise
 from .context import LOWERINGS, DraftSection, Lowering, lower_node, lowering
@@ -94,10 +113,11 @@ def _lower(graph: Graph, options: PlanOptions, epilogues: dict[str, Epilogue]) -
     quantize = DraftSection(
         "quantize", "WAD values to the integers of the packed input", [], predict=True, classify=True
     )
-    formats = _lower_inputs(context, quantize)
+    _lower_inputs(context)
     for node in graph:
         if node.name not in context.done:
             lower_node(context, node)
+    formats = _quantize_inputs(context, quantize)
     outputs = sum(graph.tensor(name).size for name in graph.outputs)
     dequantize = _lower_outputs(context)
     if graph.decision is not None:
@@ -115,10 +135,10 @@ def _lower(graph: Graph, options: PlanOptions, epilogues: dict[str, Epilogue]) -
     )
 
 
-def _lower_inputs(context: Lowering, quantize: DraftSection) -> InputFormat:
+def _lower_inputs(context: Lowering) -> None:
+    """Say where the inputs' elements are: packed, and brought into their intervals where need be."""
     graph = context.graph
-    width = element_width(graph)
-    position, ranges = 0, []
+    width, position = element_width(graph), 0
     for name in graph.inputs:
         tensor = graph.tensor(name)
         format_, interval = tensor.format, tensor.interval
@@ -129,10 +149,26 @@ def _lower_inputs(context: Lowering, quantize: DraftSection) -> InputFormat:
             context.values[name] = Value.of(packed)
         else:
             context.values[name] = in_range(context, name, packed, interval)
-        rescale = input_rescale(tensor)
-        quantize.body.append(Note(_input_note(tensor, rescale)))
-        quantize.body.append(_quantize_input(context, tensor, rescale, position, width))
-        ranges += [(rescale.lo, rescale.hi)] * tensor.size
+        position += tensor.size
+
+
+def _quantize_inputs(context: Lowering, quantize: DraftSection) -> InputFormat:
+    """Emit what turns WAD values into the packed input."""
+    graph = context.graph
+    width = element_width(graph)
+    position, ranges = 0, []
+    for name in graph.inputs:
+        tensor = graph.tensor(name)
+        if name in graph.scalings:
+            by_element = element_rescale(tensor, graph.scalings[name])
+            quantize.body += map(Note, _element_notes(tensor, graph.scalings[name], by_element))
+            _quantize_elements(context, quantize, tensor, by_element, position, width)
+            ranges += by_element.ranges
+        else:
+            rescale = input_rescale(tensor)
+            quantize.body.append(Note(_input_note(tensor, rescale)))
+            quantize.body.append(_quantize_input(context, tensor, rescale, position, width))
+            ranges += [(rescale.lo, rescale.hi)] * tensor.size
         position += tensor.size
     signed = any(graph.tensor(name).format.signed for name in graph.inputs)
     return InputFormat(position, width, signed, tuple(ranges))
@@ -163,6 +199,62 @@ def _quantize_input(context: Lowering, tensor: Tensor, rescale: Rescale, first: 
         body.append(at_most("q", const(interval.hi)))
     body.append(StoreInput(mul(Var("i"), const(width)), width, Var("q")))
     return loop("i", tensor.size, body, start=first)
+
+
+def _element_notes(tensor: Tensor, scaling: Scaling, rescale: ElementRescale) -> Iterator[str]:
+    name = shown(tensor.name)
+    yield f"Input {name!r}: q stands for lo + (hi - lo) / {rescale.top} * q, each element from its own lo to hi."
+    yield (
+        f"Of its field f of the table, {256 // rescale.per_word} bits: q = floor((x * (f mod 2^{rescale.bits}) + "
+        f"(f >> {rescale.bits})) / 2^{rescale.shift})."
+    )
+    ends = zip(scaling.lo.ravel().tolist(), scaling.hi.ravel().tolist(), strict=True)
+    texts = [f"{lo:.6g} to {hi:.6g}" for lo, hi in itertools.islice(ends, _SHOWN_RANGES)]
+    for first in range(0, len(texts), _RANGES_A_LINE):
+        yield f"{first}: {', '.join(texts[first : first + _RANGES_A_LINE])}"
+    if tensor.size > _SHOWN_RANGES:
+        yield f"... and {tensor.size - _SHOWN_RANGES} more, as the manifest says."
+
+
+_SHOWN_RANGES = 64
+_RANGES_A_LINE = 4
+
+
+def _quantize_elements(
+    context: Lowering, draft: DraftSection, tensor: Tensor, rescale: ElementRescale, first: int, width: int
+) -> None:
+    """Emit what turns WAD values into q where each element has a field of constants of its own."""
+    size = 256 // rescale.per_word
+    # they are no weights, which may be replaced
+    in_data = context.has_data and not context.options.updatable
+    for start in range(0, tensor.size, _TABLE_WORDS * rescale.per_word):
+        count = min(tensor.size - start, _TABLE_WORDS * rescale.per_word)
+        table = context.table(draft, f"{draft.name}_constants", rescale.words(start, count), in_data=in_data)
+        word = Load(table, shr(rescale.per_word - 1, Var("t")))
+        # the field, at the top of the word
+        up = add(mul(and_(Var("t"), const(1)), const(1 - (1 << 128))), const(1 << 128))
+        field = word if rescale.per_word == 1 else mul(word, up)
+        multiplier = and_(shr(256 - size, Var("w")), const((1 << rescale.bits) - 1))
+        scaled = add(mul(Var("y"), multiplier), sar(256 - size + rescale.bits, Var("w")))
+        body: list[Statement] = [
+            Let("x", WadInput(Var("i"))),
+            Let("y", Var("x")),
+            at_least("y", const(1 - rescale.limit)),
+            at_most("y", const(rescale.limit - 1)),
+            Let("w", field),
+            Let("q", sar(rescale.shift, scaled)),
+        ]
+        if context.options.strict_input:
+            outside = or_(slt(Var("q"), const(0)), sgt(Var("q"), const(rescale.top)))
+            body.append(If(outside, (Fail("InputOutOfRange", (Var("i"), Var("x"))),)))
+        else:
+            body += [at_least("q", const(0)), at_most("q", const(rescale.top))]
+        body.append(StoreInput(mul(Var("i"), const(width)), width, Var("q")))
+        also = [Induction("t", const(0), 1)]
+        draft.body.append(loop("i", count, body, start=first + start, also=also))
+
+
+_TABLE_WORDS = 256
 
 
 def _rescaled(x: Expr, rescale: Rescale) -> Expr:

@@ -273,9 +273,22 @@ class Lowering:
         assert not isinstance(where, Laned)
         return where.read(position)
 
-    def table(self, draft: DraftSection, name: str, words: list[int]) -> str:
-        """Add a small table of constants, the statement that copies it, and return the buffer that holds it."""
-        segment = self.segment(name, Segment(tuple(const(w).value for w in words), Storage.CODE))
+    @property
+    def has_data(self) -> bool:
+        """Whether what is lowered so far has data contracts."""
+        return any(segment.storage is Storage.DATA for segment in self.segments.values())
+
+    def table(self, draft: DraftSection, name: str, words: list[int], *, in_data: bool = False) -> str:
+        """Add a small table of constants, the statement that copies it, and return the buffer that holds it.
+
+        Args:
+            draft: The section that reads it.
+            name: What to call it.
+            words: The constants.
+            in_data: Whether it is in a data contract instead of the code.
+        """
+        values = tuple(const(w).value for w in words)
+        segment = self.segment(name, Segment(values, Storage.DATA, len(values)) if in_data else Segment(values))
         buffer = self.buffer(f"{segment}_table", len(words))
         draft.body.append(CopySegment(segment, const(0), len(words), buffer))
         return buffer

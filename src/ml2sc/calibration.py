@@ -12,21 +12,28 @@ import numpy as np
 from ml2sc.errors import FewSamplesWarning, RangeWarning, warn
 from ml2sc.ir.analysis import real_bounds
 from ml2sc.ir.graph import Graph
+from ml2sc.ir.types import Scaling
 from ml2sc.passes.calibrate import Calibrate
 from ml2sc.passes.choose_precision import TARGET_ERROR, Gas, bits_needed, choose_binary
+from ml2sc.passes.choose_scales import Ends, choose_scales
 from ml2sc.passes.clip_ranges import ClipRanges
 from ml2sc.passes.equalize import Equalize
 from ml2sc.passes.manager import Pass, run_pipeline
-from ml2sc.passes.measure import Sample
-from ml2sc.passes.precision import AUTO, Binary, Precision, parse_precision
+from ml2sc.passes.measure import Part, Sample
+from ml2sc.passes.precision import AUTO, Binary, Integer, Precision, parse_precision
 from ml2sc.passes.prescribed import is_prequantized, precision_beside
-from ml2sc.passes.search_formats import Candidate, Search
-from ml2sc.passes.tune import Goal, Tuning, Workbench
+from ml2sc.passes.scale_inputs import ScaleInputs, scalable
+from ml2sc.passes.search_formats import MARGIN, Candidate, Search
+from ml2sc.passes.tune import Goal, Judge, Tuning, Workbench
 
 log = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
 
+_HALVED = 400
+"""Samples from which on `auto` chooses on one half of them and judges on the other; of fewer it judges on each part
+what the others give."""
+_PARTS = 4
 _FEW = 100
 """Samples below which what is found on them says little."""
 
@@ -45,8 +52,14 @@ class Calibrated:
     equalized: bool = False
     corrections: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
-    def apply(self, graph: Graph) -> None:
-        """Bring a float graph to the state in which it was quantised."""
+    def apply(self, graph: Graph, before: Sequence[Pass] = ()) -> None:
+        """Bring a float graph to the state in which it was quantised.
+
+        Args:
+            graph: The graph.
+            before: Passes that ran before calibration's own.
+        """
+        run_pipeline(graph, before)
         if self.equalized:
             run_pipeline(graph, [Equalize()])
         graph.observed = dict(self.observed)
@@ -114,8 +127,11 @@ def choose_formats(
     say: Say,
     progress: Callable[[int], None],
     *,
+    declared: Mapping[str, Scaling] | None = None,
+    columns: Mapping[str, Ends] | None = None,
     plain: bool = False,
     detailed: bool = False,
+    margin: float = MARGIN,
     accuracy: Callable[[Graph], float | None] = lambda graph: None,
 ) -> Formats:
     """Choose precision and passes for a float graph.
@@ -128,8 +144,11 @@ def choose_formats(
         gas: Predicts gas from a quantised graph.
         say: Receives what is tried.
         progress: Called after every format tried, with their number.
+        declared: Ranges of single elements, by input, that are declared.
+        columns: By input whose range nobody declares, the ends of each element over all samples.
         plain: Run no pass that changes weights or biases: others will take their place.
         detailed: Measure the runners-up in full.
+        margin: Share of the gas that `auto` spends on accuracy.
         accuracy: With it, the share of a quantised graph's decisions that are the labels, if these are known.
 
     Raises:
@@ -144,19 +163,68 @@ def choose_formats(
     chosen = parse_precision(precision)
     if isinstance(chosen, Binary):
         _warn_of_saturation(graph, chosen)
-    if samples is None:
-        binary = choose_binary(graph, say, goal.tolerance or TARGET_ERROR, gas) if chosen is None else chosen
-        return Formats(precision if chosen is not None else str(binary))
-    if precision == AUTO and graph.decision is None and goal.tolerance is None:
+    if samples is None and chosen is None:
+        return Formats(str(choose_binary(graph, say, goal.tolerance or TARGET_ERROR, gas)))
+    if samples is not None and precision == AUTO and graph.decision is None and goal.tolerance is None:
         chosen = choose_binary(graph, say, gas=gas)
     if isinstance(chosen, Binary):
-        return Formats(str(chosen), [Calibrate(samples)])
+        return Formats(str(chosen), [] if samples is None else [Calibrate(samples)])
+    declared = _scalable(graph, declared or {})
+    if samples is None:
+        return Formats(precision, [ScaleInputs(declared)] if declared else [])
     _warn_of_few(samples)
-    bench = Workbench(graph, samples)
+    scale = ScaleInputs(declared) if declared else None
+    if scale is None:
+        ranges = choose_scales(graph, chosen or Integer(8, 8), samples, columns or {}, say)
+        scale = None if ranges is None else ranges.of(samples, columns)
+    before: list[Pass] = [] if scale is None else [scale]
+    scaled = graph.copy()
+    run_pipeline(scaled, before)
+    whole = Workbench(scaled, samples, graph)
     if chosen is not None:
-        return _formats(bench, chosen, Tuning() if plain else bench.tune(chosen, Tuning()))
-    found = Search(bench, goal, gas, say, progress, plain=plain, detailed=detailed, accuracy=accuracy).run()
-    return _formats(bench, found.precision, found.tuning, found.candidates)
+        return _formats(whole, chosen, Tuning() if plain else whole.tune(chosen, Tuning()), before)
+    bench, judges = _judges(whole, samples)
+    search = Search(
+        bench,
+        goal,
+        gas,
+        say,
+        progress,
+        plain=plain,
+        detailed=detailed,
+        margin=margin,
+        judges=judges,
+        whole=whole,
+        accuracy=accuracy,
+    )
+    found = search.run()
+    return _formats(whole, found.precision, found.tuning, before, found.candidates)
+
+
+def _judges(whole: Workbench, samples: Sequence[Sample]) -> tuple[Workbench, list[Judge]]:
+    """Return the samples that `auto` searches with, and what judges it on others; input ranges are those of all."""
+    graph, plain, numbers = whole.graph, whole.plain, range(len(samples))
+    if len(samples) >= _HALVED:
+        bench = Workbench(graph, Part(samples, numbers[::2]), plain)
+        return bench, [Judge(bench, Part(samples, numbers[1::2]))]
+    judges = []
+    for first in range(min(_PARTS, len(samples))):
+        rest = [n for n in numbers if n % _PARTS != first] or list(numbers)
+        judges.append(Judge(Workbench(graph, Part(samples, rest), plain), Part(samples, numbers[first::_PARTS])))
+    return whole, judges
+
+
+def _scalable(graph: Graph, declared: Mapping[str, Scaling]) -> dict[str, Scaling]:
+    """Return those of the declared ranges by element that can be kept apart; say of which they cannot."""
+    kept = scalable(graph, declared)
+    for name in declared.keys() - kept:
+        log.warning(
+            "columns of input %r have ranges of their own, but not only linear layers read it: it keeps one scale, for "
+            "all of %g to %g",
+            name,
+            *graph.input_ranges[name],
+        )
+    return {name: declared[name] for name in kept}
 
 
 def _warn_of_saturation(graph: Graph, binary: Binary) -> None:
@@ -179,5 +247,13 @@ def _warn_of_few(samples: Sequence[Sample]) -> None:
         warn(f"{those} little about other inputs: give some hundreds", FewSamplesWarning)
 
 
-def _formats(bench: Workbench, precision: Precision, tuning: Tuning, candidates: Sequence[Candidate] = ()) -> Formats:
-    return Formats(str(precision), bench.passes(precision, tuning), candidates)
+def _formats(
+    bench: Workbench,
+    precision: Precision,
+    tuning: Tuning,
+    before: Sequence[Pass],
+    candidates: Sequence[Candidate] = (),
+) -> Formats:
+    if isinstance(precision, Binary):
+        return Formats(str(precision), [Calibrate(bench.samples)], candidates)
+    return Formats(str(precision), [*before, *bench.passes(precision, tuning)], candidates)

@@ -13,9 +13,10 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
@@ -40,9 +41,10 @@ from ml2sc.errors import (
 from ml2sc.fidelity import accuracy_on, assess
 from ml2sc.fitting import too_large
 from ml2sc.forecast import as_facts, forecast
-from ml2sc.frontend.data import Samples, as_samples
+from ml2sc.frontend.data import Samples, as_samples, by_column, columns_text
 from ml2sc.frontend.model_file import OnnxModel, contract_name, load_onnx
 from ml2sc.frontend.onnx_import import import_graph
+from ml2sc.frontend.ranges import ColumnRange, apply_ranges, column_names
 from ml2sc.frontend.sklearn_export import export_sklearn, is_estimator
 from ml2sc.ir import model_hash, wad
 from ml2sc.ir.analysis import evaluate_samples
@@ -55,16 +57,18 @@ from ml2sc.ir.limits import shown
 from ml2sc.ir.program import MODEL_HASH, Program, Segment, Storage
 from ml2sc.ir.program_verify import verify_program
 from ml2sc.ir.shapes import infer_shapes, remove_constant_nodes
-from ml2sc.ir.types import Array, DType, FixedPoint
+from ml2sc.ir.types import Array, DType, FixedPoint, Scaling
 from ml2sc.passes import LEVELS, DumpIr, Instrument, Pass, parse_pipeline, run_pipeline
+from ml2sc.passes.choose_scales import constant_elements, element_ranges
 from ml2sc.passes.derive_decision import keep_scores
 from ml2sc.passes.lower import Activity, PlanOptions, lower
 from ml2sc.passes.measure import Sample, spread_out
-from ml2sc.passes.precision import AUTO, parse_precision
+from ml2sc.passes.precision import AUTO, Binary, parse_precision
 from ml2sc.passes.prescribed import input_range, is_prequantized
 from ml2sc.passes.prove_ranges import ProveRanges
 from ml2sc.passes.quantize import Quantize
-from ml2sc.passes.search_formats import Candidate
+from ml2sc.passes.scale_inputs import ScaleInputs
+from ml2sc.passes.search_formats import MARGIN, Candidate
 from ml2sc.passes.tune import Goal
 from ml2sc.passes.updatable import Deployed, ReserveRanges
 from ml2sc.progress import bar
@@ -78,6 +82,8 @@ ASSUMED_RANGE = (-65_536.0, 65_536.0)
 PROFILED_SAMPLES = 64
 """Samples of the calibration data that the gas prediction looks at."""
 
+_NAMED = 8
+"""Columns that a note names."""
 MOST_CALLS = 10**15
 """Inferences, or updates, that a deployment's cost is spread over."""
 MOST_HEADROOM = 64
@@ -99,6 +105,14 @@ OVER = 1.5
 """Code estimated at so many times the limit is over it where a compiler breaks off."""
 
 
+InputRange: TypeAlias = tuple[float, float] | tuple[tuple[float, float], ...]
+"""The range of all elements of an input, or of each."""
+
+
+def _pairs(range_: InputRange) -> Sequence[tuple[float, float]]:
+    return range_ if range_ and isinstance(range_[0], Sequence) else [range_]  # type: ignore[list-item]
+
+
 @dataclass(frozen=True)
 class Options:
     """Everything, besides model and calibration data, that decides what comes out.
@@ -108,8 +122,14 @@ class Options:
         precision: `int8`, `wNaM`, one `wNaM` for each layer (`w7a8/w8a7`), `qI.F` or `auto`.
         min_agreement: Share of the calibration data's decisions that must be kept (where the model makes none, of its
             outputs' variance: R²). None: every decision with `auto`; of other formats nothing is asked, only warned.
-        tolerance: Error that `auto` stays within: on the calibration data, without them proved for every input.
-        input_ranges: (lo, hi) of the real values of each input; empty: from the calibration data, else ±65,536.
+        margin: Share of the gas that `auto`, with data, spends on smaller errors than the data ask for; None: 0.03.
+        tolerance: Error that `auto` stays within, and any other precision must: on the calibration data, without them
+            proved for every input.
+        input_ranges: (lo, hi) of the real values of each input, or a (lo, hi) for each of its elements; empty: from the
+            calibration data, else ±65,536.
+        column_ranges: Ranges of single columns, instead of those: of the others the calibration data say them.
+        column_names: Names of the elements of all inputs, in order; empty: those of the calibration data or, if there
+            is a range for each column, of the ranges.
         weights: Where tables of weights live: `auto`, `code` or `data`.
         optimize: `inference`, `balanced` or `deploy`.
         expected_calls: Inferences over which the deployment is spread; None: as `optimize` assumes.
@@ -129,8 +149,11 @@ class Options:
     target: str = "solidity"
     precision: str = AUTO
     min_agreement: float | None = None
+    margin: float | None = None
     tolerance: float | None = None
-    input_ranges: tuple[tuple[float, float], ...] = ()
+    input_ranges: tuple[InputRange, ...] = ()
+    column_ranges: tuple[ColumnRange, ...] = ()
+    column_names: tuple[str, ...] = ()
     weights: str = "auto"
     optimize: str = "inference"
     expected_calls: int | None = None
@@ -164,14 +187,18 @@ class Options:
             raise UsageError(f"a share of {self.min_agreement:g} of the decisions is none: above 0, at most 1")
         if self.tolerance is not None and not 0 < self.tolerance < math.inf:
             raise UsageError(f"a tolerance of {self.tolerance:g} is none: a number above 0")
-        if self.precision != AUTO and self.tolerance is not None:
+        if self.margin is not None and not 0 <= self.margin <= 1:
+            raise UsageError(f"a margin of {self.margin:g} is none: a share of the gas, 0 to 1")
+        if self.margin is not None and self.precision != AUTO:
             raise UsageError(
-                f"precision {self.precision} is fixed: nothing is left to choose by a tolerance",
-                hint="leave --precision out",
+                f"precision {self.precision} is fixed: there is no choice to spend gas on",
+                hint="leave --precision out, or --margin",
             )
-        for lo, hi in self.input_ranges:
+        for lo, hi in (pair for range_ in self.input_ranges for pair in _pairs(range_)):
             if not (float("-inf") < lo < hi < float("inf")):
                 raise UsageError(f"the input range {lo:g},{hi:g} is not a range: LO must be below HI, both finite")
+        for range_ in self.column_ranges:
+            range_.check()
         if self.expected_calls is not None and not 1 <= self.expected_calls <= MOST_CALLS:
             raise UsageError(f"{self.expected_calls!s:.30} expected calls: a model is called 1 to {MOST_CALLS:,} times")
         if self.expected_updates is not None and not 0 <= self.expected_updates <= MOST_CALLS:
@@ -272,10 +299,10 @@ def _compile(
     chosen = {k: v for k, v in {"target": target, "precision": precision, **more}.items() if v is not None}
     options = dataclasses.replace(options or Options(), **chosen)
     options.check()
-    if calibration is None and (options.min_agreement or 1.0) < 1:
+    if calibration is None and (options.min_agreement is not None or options.margin is not None):
         raise UsageError(
-            "a share of decisions to be kept means nothing without calibration data",
-            hint="add --calibrate data.npz, or leave --min-agreement out",
+            "decisions to be kept, and gas to be spent on them, mean nothing without calibration data",
+            hint="add --calibrate data.npz, or leave --min-agreement and --margin out",
         )
     say = explain or _quiet
     step("reading the model")
@@ -286,8 +313,8 @@ def _compile(
     reference.prune()
     keep_scores(reference)
     samples = None if calibration is None else as_samples(calibration, reference)
-    _declare_ranges(reference, options, samples)
-    _check_ranges(reference, samples)
+    declared, columns = _declare_ranges(reference, options, samples)
+    _check_ranges(reference, declared, samples)
 
     graph = reference.copy()
     front = _front(options)
@@ -298,7 +325,9 @@ def _compile(
     run_pipeline(graph, front, [model, *instruments])
     reference = model.graph
     if calibrated is not None:
-        calibrated.apply(graph)
+        binary = isinstance(parse_precision(options.precision), Binary)
+        calibrated.apply(graph, [] if binary or not declared else [ScaleInputs(declared)])
+        declared = {}
     quantize = next((p for p in front if isinstance(p, Quantize)), None)
     if quantize is not None and not any(isinstance(p, ProveRanges) for p in front):
         raise UsageError(
@@ -328,6 +357,9 @@ def _compile(
             _predicted(plan, options, samples),
             say,
             progress,
+            declared=declared,
+            columns=columns,
+            margin=MARGIN if options.margin is None else options.margin,
             plain=options.updatable,
             detailed=runners_up is not None,
             accuracy=partial(accuracy_on, samples),
@@ -377,9 +409,12 @@ def _compile(
     recorded = dataclasses.replace(
         options,
         name=name,
-        input_ranges=tuple(reference.input_ranges[n] for n in reference.inputs),
+        input_ranges=tuple(_recorded_range(reference, graph, n) for n in reference.inputs),
+        column_ranges=(),
+        column_names=_column_names(reference, options, samples),
         passes=_as_text(options.passes),
         min_agreement=None,
+        margin=None,
         tolerance=None,
     )
     manifest = _manifest(artifact, graph, program, recorded, quantize.precision, source)
@@ -397,6 +432,7 @@ def _compile(
             samples,
             formats.methods(),
             None if is_prequantized(before) else parse_precision(quantize.precision),
+            chosen=options.precision == AUTO,
         )
     artifact = dataclasses.replace(
         artifact,
@@ -416,8 +452,17 @@ def _judge(artifact: Artifact, options: Options) -> None:
     """Say whether the calibration data's answers are the model's.
 
     Raises:
-        CheckError: fewer of them are than was asked for.
+        CheckError: fewer of them are than was asked for, or they are farther from it.
     """
+    found, asked = artifact.manifest.get("calibration"), options.tolerance
+    error, what = artifact.manifest["error_bound"], "is proved to be off by at most"
+    if found is not None:
+        error, what = found["max_abs_error"], "is off on the calibration data by up to"
+    if options.precision != AUTO and asked is not None and error > asked:
+        raise CheckError(
+            f"{options.precision} {what} {error:.3g}, and the tolerance is {asked:g}",
+            hint="choose a wider --precision, or leave it out: auto finds the narrowest that is good enough",
+        )
     verdict = verdict_of(artifact.manifest)
     if verdict is None:
         return
@@ -620,17 +665,37 @@ def _require_updatable(graph: Graph, quantize: Quantize | None) -> None:
         raise UsageError("--updatable quantises in a way of its own", hint="leave 'quantize' out of --passes")
 
 
-def _declare_ranges(graph: Graph, options: Options, samples: Samples | None) -> None:
-    """Give every input a range: declared, else that of the calibration data, else the assumed one, with a note."""
+def _declare_ranges(
+    graph: Graph, options: Options, samples: Samples | None
+) -> tuple[dict[str, Scaling], dict[str, tuple[Array, Array]]]:
+    """Give every input a range: declared, else that of the calibration data, else the assumed one, with a note.
+
+    Returns:
+        The ranges of single elements, by input: those declared; and what data say of inputs without a declared range.
+    """
     ranges, names = options.input_ranges, graph.inputs
     if ranges and len(ranges) != len(names):
         raise UsageError(
             f"{len(ranges)} input ranges for {len(names)} inputs", hint="--input-range LO,HI once for each input"
         )
+    declared: dict[str, Scaling] = {}
+    columns: dict[str, tuple[Array, Array]] = {}
+    if options.column_ranges:
+        declared = _declared_columns(graph, options, samples)
+        for name, scaling in declared.items():
+            graph.input_ranges[name] = float(scaling.lo.min()), float(scaling.hi.max())
     if ranges:
-        graph.input_ranges = dict(zip(names, ranges, strict=True))
-        return
+        for name, range_ in zip(names, ranges, strict=True):
+            if name in declared:
+                continue
+            ends = _ends(graph, name, range_)
+            graph.input_ranges[name] = float(ends.lo.min()), float(ends.hi.max())
+            if isinstance(range_[0], Sequence):
+                declared[name] = ends
+        return declared, columns
     for name in names:
+        if name in declared:
+            continue
         if (own := input_range(graph, name)) is not None:
             log.info("the range of input %r is that of its own quantisation: %g to %g", name, *own)
             data = own if samples is None else samples.ranges[name]
@@ -646,7 +711,64 @@ def _declare_ranges(graph: Graph, options: Options, samples: Samples | None) -> 
             continue
         lo, hi = samples.ranges[name]
         graph.input_ranges[name] = (lo, hi) if lo < hi else (min(lo, 0.0), max(hi, 0.0) or 1.0)
+        columns[name] = samples.columns[name]
+        constant = np.flatnonzero(constant_elements(*columns[name]))
+        if 0 < constant.size < graph.tensor(name).size:
+            log.info(
+                "%d of %d columns of input %r are the same in every sample, which says nothing of their range: %s",
+                constant.size,
+                graph.tensor(name).size,
+                name,
+                ", ".join(map(str, constant[:_NAMED].tolist())) + (", …" if constant.size > _NAMED else ""),
+            )
         log.info("the range of input %r is that of the calibration data: %g to %g", name, *graph.input_ranges[name])
+    return declared, columns
+
+
+def _declared_columns(graph: Graph, options: Options, samples: Samples | None) -> dict[str, Scaling]:
+    """Return the ranges of the elements of those inputs of which a column is declared; the data say the others."""
+    ends: dict[str, tuple[Array, Array]] = {}
+    for position, name in enumerate(graph.inputs):
+        shape = graph.tensor(name).shape
+        known = Scaling(np.full(shape, np.nan), np.full(shape, np.nan))
+        if options.input_ranges:
+            known = _ends(graph, name, options.input_ranges[position])
+        elif samples is not None:
+            known = element_ranges(*samples.columns[name])
+        ends[name] = known.lo.copy(), known.hi.copy()
+    names = _column_names(graph, options, samples)
+    return {name: Scaling(*ends[name]) for name in sorted(apply_ranges(options.column_ranges, names, graph, ends))}
+
+
+def _column_names(graph: Graph, options: Options, samples: Samples | None) -> tuple[str, ...]:
+    """Return the names of the elements of all inputs; nothing where they have none."""
+    count = sum(graph.tensor(name).size for name in graph.inputs)
+    if options.column_names and len(options.column_names) != count:
+        raise UsageError(f"{len(options.column_names)} names for {count} columns")
+    given = options.column_names or (samples.names if samples is not None else ())
+    return given or column_names(options.column_ranges, graph)
+
+
+def _ends(graph: Graph, name: str, range_: InputRange) -> Scaling:
+    """Return the ends of a declared range, by element.
+
+    Raises:
+        UsageError: it has another number of elements than the input.
+    """
+    tensor = graph.tensor(name)
+    pairs = np.array(range_, dtype=np.float64).reshape(-1, 2)
+    if isinstance(range_[0], Sequence) and len(pairs) != tensor.size:
+        raise UsageError(f"{len(pairs)} ranges for the {tensor.size} elements of input {name!r}")
+    lo, hi = (np.broadcast_to(pairs[:, end], tensor.size).reshape(tensor.shape) for end in range(2))
+    return Scaling(lo, hi)
+
+
+def _recorded_range(reference: Graph, graph: Graph, name: str) -> InputRange:
+    """Return what must be declared for the same formats to come out again."""
+    if name not in graph.scalings:
+        return reference.input_ranges[name]
+    scaling = graph.scalings[name]
+    return tuple(zip(scaling.lo.ravel().tolist(), scaling.hi.ravel().tolist(), strict=True))
 
 
 def _predicted(plan: PlanOptions, options: Options, samples: Samples | None) -> Callable[[Graph], int]:
@@ -663,13 +785,15 @@ def _predicted(plan: PlanOptions, options: Options, samples: Samples | None) -> 
     return predict
 
 
-def _check_ranges(graph: Graph, samples: Samples | None) -> None:
+def _check_ranges(graph: Graph, declared: Mapping[str, Scaling], samples: Samples | None) -> None:
     """Refuse ranges that `predict` cannot take, and warn of samples outside of theirs.
 
     Raises:
         RangeError: all inputs would be 0 as WAD.
     """
-    for name, (lo, hi) in graph.input_ranges.items():
+    names = graph.inputs
+    for name in names:
+        lo, hi = graph.input_ranges[name]
         if max(abs(lo), abs(hi)) < 1 / wad.WAD:
             raise RangeError(
                 f"the range of input {name!r}, {lo:g} to {hi:g}, is below 1e-18, the step of its WAD values",
@@ -678,11 +802,17 @@ def _check_ranges(graph: Graph, samples: Samples | None) -> None:
             )
     if samples is None:
         return
-    outside = samples.outside(graph.input_ranges)
+    outside, columns = samples.outside(
+        {
+            name: (declared[name].lo, declared[name].hi) if name in declared else graph.input_ranges[name]
+            for name in names
+        }
+    )
     if outside.size:
+        where = f"; values outside: {columns_text(by_column(columns))}" if declared else ""
         warn(
             f"{len(outside)} of {len(samples)} calibration samples lie outside the declared input range, "
-            f"the first is number {outside[0]}: inputs saturate there",
+            f"the first is number {outside[0]}: inputs saturate there{where}",
             RangeWarning,
         )
 
@@ -726,7 +856,7 @@ def _manifest(
         "model_hash_version": model_hash.VERSION,
         "element_bytes": program.input.width,
         "input_elements": program.input.count,
-        "inputs": [_tensor_facts(graph.tensor(n)) | {"range": list(graph.input_ranges[n])} for n in graph.inputs],
+        "inputs": list(_inputs_facts(graph, options.column_names)),
         "outputs": [_tensor_facts(graph.tensor(n)) for n in graph.outputs],
         "decision": program.has_decision,
         "error_bound": wad.output_error_bound(graph),
@@ -750,6 +880,28 @@ def _update_facts(artifact: Artifact, graph: Graph) -> dict[str, Any]:
 def _finite(bound: float) -> float | None:
     """Return a bound, or None for decisions: they have no distance."""
     return bound if math.isfinite(bound) else None
+
+
+def _inputs_facts(graph: Graph, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    first = 0
+    for name in graph.inputs:
+        last = first + graph.tensor(name).size
+        yield _input_facts(graph, name) | ({"columns": list(names[first:last])} if names else {})
+        first = last
+
+
+def _input_facts(graph: Graph, name: str) -> dict[str, Any]:
+    """Return what a packer must know: real = scale·(q − zero_point), or scale·q + offset by element."""
+    tensor, facts = graph.tensor(name), _tensor_facts(graph.tensor(name))
+    if name not in graph.scalings:
+        return facts | {"range": list(graph.input_ranges[name])}
+    scaling = graph.scalings[name]
+    widths, lows = scaling.width.ravel().tolist(), scaling.lo.ravel().tolist()
+    return facts | {
+        "scale": [str(Fraction(width) * tensor.format.scale) for width in widths],
+        "offset": lows,
+        "range": [list(pair) for pair in zip(lows, scaling.hi.ravel().tolist(), strict=True)],
+    }
 
 
 def _tensor_facts(tensor: Tensor) -> dict[str, Any]:
@@ -776,4 +928,4 @@ def _plan(program: Program) -> Iterator[dict[str, Any]]:
             }
 
 
-__all__ = ["Options", "build", "compile"]
+__all__ = ["InputRange", "Options", "build", "compile"]

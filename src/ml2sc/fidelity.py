@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ml2sc.errors import DataError, Ml2scError, Ml2scWarning, warn
-from ml2sc.frontend.data import Samples
+from ml2sc.frontend.data import Samples, by_column
 from ml2sc.frontend.truth import Truth
 from ml2sc.ir import wad
 from ml2sc.ir.analysis import evaluate_exact, prove_intervals, saturated
@@ -74,6 +74,7 @@ class _Tally:
     fit: Fit = field(default_factory=Fit)
     label_fit: Fit = field(default_factory=Fit)
     model_label_fit: Fit = field(default_factory=Fit)
+    columns: dict[str, Array] = field(default_factory=dict)
 
     def judge(self, outcome: wad.Outcome, outputs: Array, label: int | None, truth: Truth, index: int) -> None:
         """Compare a sample's answers with the model's, and both with the truth.
@@ -97,6 +98,17 @@ class _Tally:
                 self.label_fit.add(estimates, wanted)
                 self.model_label_fit.add(theirs, wanted)
 
+    def outside(self, quantized: Graph, sample: Sample) -> dict[str, int]:
+        """Count a sample's values outside their ranges, and note in which elements they are."""
+        found = {}
+        for name, x in sample.items():
+            lo, hi = quantized.range_of(name)
+            beyond = (x < lo) | (x > hi)
+            if beyond.any():
+                found[name] = int(beyond.sum())
+                self.columns[name] = self.columns.get(name, np.zeros(x.shape, dtype=np.int64)) + beyond
+        return found
+
     def widen(self, sample: Sample) -> None:
         """Note the least and the greatest value of every element of the inputs."""
         for name, x in sample.items():
@@ -111,6 +123,8 @@ def assess(
     samples: Sequence[Sample],
     methods: Mapping[str, str],
     precision: Precision | None,
+    *,
+    chosen: bool = False,
 ) -> dict[str, Any]:
     """Return the manifest's entry `calibration`.
 
@@ -121,11 +135,12 @@ def assess(
         samples: All calibration samples.
         methods: By which method ranges of tensors were chosen.
         precision: What it was quantised to; None: the model's own formats, which nobody can change.
+        chosen: Whether it was chosen for what it reaches on these samples: then it needs no advice.
     """
-    chosen = spread_out(range(len(samples)), MOST)
+    looked_at = spread_out(range(len(samples)), MOST)
     tally, truth = _Tally(), _truth(samples, quantized)
-    wanted = answers(reference, (samples[i] for i in chosen), quantized.outputs)
-    for index, answer in zip(chosen, wanted, strict=True):
+    wanted = answers(reference, (samples[i] for i in looked_at), quantized.outputs)
+    for index, answer in zip(looked_at, wanted, strict=True):
         reals = evaluate_float(source, dict(samples[index]))
         label = None if source.decision is None else int(reals[source.decision].ravel()[0]) & MASK
         values = evaluate_exact(quantized, wad.quantize_inputs(quantized, samples[index]))
@@ -137,13 +152,14 @@ def assess(
         if outcome.decision is not None and label is not None and outcome.decision != label:
             found = {"contract": to_signed(outcome.decision), "model": to_signed(label)}
             tally.differing.append({"sample": index, **found})
-        _add(tally.tensors, source, quantized, values, reals, clamped)
-    total, kept = len(chosen), len(chosen) - len(tally.differing)
+        _add(tally.tensors, source, quantized, values, reals, clamped | tally.outside(quantized, samples[index]))
+    total, kept = len(looked_at), len(looked_at) - len(tally.differing)
     every = np.concatenate(tally.errors)
     layers = list(_layers(quantized, tally.tensors, methods))
     decides = quantized.decision is not None
     advice = None
-    if (decides and kept < POOR * total) or _worst_ratio(layers, quantized.outputs) < _POOR_RATIO:
+    poor = (decides and kept < POOR * total) or _worst_ratio(layers, quantized.outputs) < _POOR_RATIO
+    if poor and not chosen:
         advice = _advice(quantized, layers, tally.inputs, precision, _remedy(source, quantized, samples, precision))
     return {
         "samples": len(samples),
@@ -154,6 +170,7 @@ def assess(
         if every.size
         else {},
         "saturated_samples": tally.saturated,
+        "outside": by_column(tally.columns),
         "decision_agreement": kept / total if decides else None,
         "agreement_lower_bound": lower_confidence(kept, total) if decides else None,
         "differing": tally.differing,
@@ -221,7 +238,7 @@ def _add(
         power.noise += float((error * error).sum())
         power.added += float((alone * alone).sum())
         power.count += exact.size
-        power.clamped += _outside(exact, *quantized.input_ranges[name]) if node is None else clamped.get(name, 0)
+        power.clamped += clamped.get(name, 0)
 
 
 def _alone(quantized: Graph, node: Node, stands_for: Any) -> Array:
@@ -247,7 +264,7 @@ def _layers(quantized: Graph, powers: Mapping[str, _Power], methods: Mapping[str
             "origin": list(node.origin) if node is not None else [],
             "format": f"{'int' if tensor.format.signed else 'uint'}{tensor.format.bits}",
             "scale": float(tensor.format.scale),
-            "range": methods.get(meant),
+            "range": "by element" if name in quantized.scalings else methods.get(meant),
             "values": power.count,
             "saturated": power.clamped,
             "error": math.sqrt(power.noise / power.count) if power.count else 0.0,
@@ -332,13 +349,15 @@ def _advice(
 ) -> str | None:
     """Say where a poor result comes from, and what to try."""
     for name, spread in inputs.items():
-        if _outside(np.array([spread.lo, spread.hi]), *quantized.input_ranges[name]):
+        lo, hi = quantized.range_of(name)
+        if name not in quantized.scalings and ((spread.lo < lo) | (spread.hi > hi)).any():
             values = f"{float(spread.lo.min()):g} to {float(spread.hi.max()):g}"
             return f"input {name!r} goes from {values} in the samples: declare that range (--input-range)"
     tries = [] if remedy is None else [remedy.text]
     if remedy is None or remedy.activations:
         for name, spread in inputs.items():
-            cause = _unlike(name, spread, float(quantized.tensor(name).format.scale))
+            step = float(quantized.tensor(name).format.scale)
+            cause = None if name in quantized.scalings else _unlike(name, spread, step)
             if cause is not None:
                 tries = ["scale the inputs alike before the call", *tries]
                 return f"{cause}: {', or '.join(tries)}"
@@ -357,10 +376,6 @@ def _advice(
         return f"{where} saturates on {layer['saturated']:,} of {layer['values']:,} values: it needs {what}"
     what = f"the rounded weights of {where} add" if _is_linear(layer) else f"rounding {where} to {layer['format']} adds"
     return f"{what} most of the error" + "".join(f": {text}" for text in tries)
-
-
-def _outside(values: Array, lo: float, hi: float) -> int:
-    return int(np.count_nonzero((values < lo) | (values > hi)))
 
 
 def _is_linear(layer: Mapping[str, Any]) -> bool:

@@ -42,6 +42,8 @@ _Integer: TypeAlias = Annotated[str, Field(pattern=r"^-?[0-9]{1,100}$")]
 _Rational: TypeAlias = Annotated[str, Field(pattern=r"^-?[0-9]{1,1500}(/0*[1-9][0-9]{0,1500})?$")]
 _Count: TypeAlias = Annotated[int, Field(ge=0)]
 _Range: TypeAlias = tuple[float, float]
+_Ranges: TypeAlias = _Range | Annotated[tuple[_Range, ...], Field(min_length=1)]
+"""The range of all elements of an input, or of each."""
 _Real: TypeAlias = float | None
 """A number that is null where there is none, or where it is infinite."""
 
@@ -58,8 +60,11 @@ class _Options(_Entry):
     target: str
     precision: str
     min_agreement: float | None
+    margin: float | None
     tolerance: float | None
-    input_ranges: tuple[_Range, ...]
+    input_ranges: tuple[_Ranges, ...]
+    column_ranges: tuple[()]
+    column_names: tuple[str, ...]
     weights: str
     optimize: str
     expected_calls: int | None
@@ -74,17 +79,25 @@ class _Options(_Entry):
     timelock: int
 
 
-class _Tensor(_Entry):
+class _Integers(_Entry):
     name: str
     shape: tuple[_Count, ...]
     format: str
-    scale: _Rational
     zero_point: int
     interval: tuple[_Integer, _Integer]
 
 
-class _Input(_Tensor):
-    range: _Range
+class _Tensor(_Integers):
+    scale: _Rational
+
+
+class _Input(_Integers):
+    """An input: scale and range of all elements, or those of each with the offset that goes with them."""
+
+    scale: _Rational | tuple[_Rational, ...]
+    range: _Ranges
+    offset: tuple[float, ...] | None = None
+    columns: tuple[str, ...] | None = None
 
 
 class _Bounded(_Tensor):
@@ -179,6 +192,12 @@ class _Differing(_Entry):
     model: int
 
 
+class _Column(_Entry):
+    input: str
+    column: _Count
+    values: _Count
+
+
 class _Calibration(_Entry):
     """What `ml2sc.fidelity.assess` found."""
 
@@ -188,6 +207,7 @@ class _Calibration(_Entry):
     mean_abs_error: _Real
     error_percentiles: dict[str, _Real]
     saturated_samples: _Count
+    outside: tuple[_Column, ...]
     decision_agreement: _Real
     agreement_lower_bound: _Real
     differing: tuple[_Differing, ...]

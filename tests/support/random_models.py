@@ -608,19 +608,51 @@ class RandomModel:
                 zero = np.full(tensor.shape, min(max(0.0, lo), hi))
                 sample[tensor.name] = {"lo": x * 0 + lo, "hi": x * 0 + hi, "corner": ends, "zero": zero}.get(kind, x)
             samples.append(sample)
-        return Case(model, options, calibration, samples, self._wads(ranges))
+        case = Case(model, options, calibration, samples, self._wads(ranges))
+        return self._by_element(case, ranges) if self.choose.number(0, 2) == 2 else case
+
+    def _by_element(self, case: Case, ranges: Sequence[tuple[float, float]]) -> Case:
+        """Return a case with elements of different size, their ranges declared, or for calibration to find."""
+        sizes = [2.0 ** self.rng.integers(-9, 10, size=tensor.shape) for tensor in self.inputs]
+        ends = [(lo * size, hi * size) for (lo, hi), size in zip(ranges, sizes, strict=True)]
+        options, calibration = dict(case.options), None
+        if case.calibration is not None:
+            calibration = {
+                tensor.name: given * (size[0] if tensor.shape[:1] == (1,) else size)
+                for tensor, given, size in zip(self.inputs, case.calibration.values(), sizes, strict=True)
+            }
+        if "input_ranges" in options:
+            options["input_ranges"] = tuple(
+                tuple(zip(lo.ravel().tolist(), hi.ravel().tolist(), strict=True)) for lo, hi in ends
+            )
+        else:
+            assert calibration is not None
+            found = zip(self.inputs, calibration.values(), strict=True)
+            ends = [(x.min(axis=0).reshape(t.shape), x.max(axis=0).reshape(t.shape)) for t, x in found]
+        samples = [
+            {
+                tensor.name: np.clip(sample[tensor.name] * size, lo, hi)
+                for tensor, size, (lo, hi) in zip(self.inputs, sizes, ends, strict=True)
+            }
+            for sample in case.samples
+        ]
+        each = [(float(lo), float(hi)) for pair in ends for lo, hi in zip(*map(np.ravel, pair), strict=True)]
+        return Case(case.model, options, calibration, samples, self._element_wads(each))
 
     def _wads(self, ranges: Sequence[tuple[float, float]]) -> list[list[int]]:
         """Return WAD inputs at and far beyond the ends of the ranges."""
+        return self._element_wads(
+            [range_ for tensor, range_ in zip(self.inputs, ranges, strict=True) for _ in range(prod(tensor.shape))]
+        )
+
+    def _element_wads(self, ranges: Sequence[tuple[float, float]]) -> list[list[int]]:
         result = []
         extremes = [2**255 - 1, -(2**255), 2**254, -(2**128), 0, 1, -1]
         for _ in range(4):
             wads = []
-            for tensor, (lo, hi) in zip(self.inputs, ranges, strict=True):
+            for lo, hi in ranges:
                 ends = [int(v * 10**18) + d for v in (lo, hi) for d in (-1, 0, 1)]
-                wads += [
-                    int(self.rng.choice(np.array(ends + extremes, dtype=object))) for _ in range(prod(tensor.shape))
-                ]
+                wads.append(int(self.rng.choice(np.array(ends + extremes, dtype=object))))
             result.append(wads)
         return result
 

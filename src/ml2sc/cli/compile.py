@@ -18,6 +18,7 @@ from .common import add_prices, make_parser, one_of, prices_of, print_sheet, run
 
 if TYPE_CHECKING:
     from ml2sc.backends.base import Artifact
+    from ml2sc.frontend.ranges import ColumnRange
     from ml2sc.passes.search_formats import Candidate
 
 _WEIGHTS = ("auto", "code", "data")
@@ -54,15 +55,24 @@ def _parser() -> argparse.ArgumentParser:
         "--tolerance",
         type=float,
         metavar="E",
-        help="auto keeps errors within E: on the calibration data; without them, proved for every input (1e-6)",
+        help="auto keeps errors within E: on the calibration data; without them, proved for every input (1e-6); a "
+        "precision with larger ones fails",
+    )
+    add(
+        "--margin",
+        type=float,
+        metavar="SHARE",
+        help="share of the gas that auto spends on smaller errors than the calibration data ask for (default: 0.03)",
     )
     add("--plot", metavar="FILE.svg", type=Path, help="draw accuracy against gas of the formats auto chose between")
     add(
         "--input-range",
         action="append",
         default=[],
-        metavar="LO,HI",
-        help="range of the inputs' values, once for each input (default: the calibration data's, else -65536,65536)",
+        metavar="RANGE",
+        help="LO,HI: range of the inputs' values, once for each input (default: the calibration data's, else "
+        "-65536,65536); COLUMN=LO,HI: of one column, by its number from 0 (as InputOutOfRange counts), its name or "
+        "that of an input; FILE.csv with the header column,lo,hi, or FILE.json: of many, named so if each has a line",
     )
     add("--weights", default="auto", metavar="WHERE", help="where weights are: auto (default), code, data")
     add(
@@ -99,7 +109,8 @@ def _run(arguments: argparse.Namespace) -> None:
     one_of("place for weights", arguments.weights, _WEIGHTS)
     one_of("goal", arguments.optimize, _OPTIMIZE)
     one_of("fork", arguments.fork, _FORKS)
-    ranges = tuple(_range(text) for text in arguments.input_range)
+    ranges = tuple(_range(text) for text in arguments.input_range if "=" not in text and not _is_file(text))
+    columns = [column for text in arguments.input_range for column in _columns(text)]
     if arguments.output == "":
         raise UsageError("-o names no folder", hint="left out, the folder is named after the contract")
     update = {name: getattr(arguments, name) for name in ("expected_updates", "headroom", "timelock")}
@@ -121,8 +132,10 @@ def _run(arguments: argparse.Namespace) -> None:
         target=arguments.target,
         precision=arguments.precision,
         min_agreement=_least(arguments),
+        margin=arguments.margin,
         tolerance=arguments.tolerance,
         input_ranges=ranges,
+        column_ranges=tuple(columns),
         weights=arguments.weights,
         optimize=arguments.optimize,
         expected_calls=arguments.expected_calls,
@@ -175,11 +188,29 @@ def _least(arguments: argparse.Namespace) -> float | None:
     return LEAST if narrow and arguments.calibrate is not None else None
 
 
+def _columns(text: str) -> Sequence[ColumnRange]:
+    """Return the columns' ranges that an --input-range holds; none if it is one of a whole input."""
+    from ml2sc.frontend.ranges import ColumnRange, read_ranges
+
+    if _is_file(text):
+        return read_ranges(text)
+    name, equals, ends = text.rpartition("=")
+    return [ColumnRange(name, *_range(ends))] if equals else ()
+
+
+def _is_file(text: str) -> bool:
+    """Whether what is given for a range is the name of a file."""
+    return text.lower().endswith((".csv", ".json"))
+
+
 def _range(text: str) -> tuple[float, float]:
     try:
         lo, hi = map(float, text.split(","))
     except ValueError:
-        raise UsageError(f"--input-range {text!r} is not LO,HI", hint="for instance --input-range -1,1") from None
+        raise UsageError(
+            f"--input-range {text!r} is not LO,HI, COLUMN=LO,HI or a .csv or .json file",
+            hint="for instance --input-range -1,1",
+        ) from None
     if not (lo < hi and abs(lo) < float("inf") and abs(hi) < float("inf")):
         raise UsageError(f"--input-range {text!r}: LO must be less than HI, both finite")
     return lo, hi

@@ -49,7 +49,10 @@ def test_samples_are_read_in_any_order(monkeypatch: Any, tmp_path: Path, write: 
     assert [s["pixels"].ravel().tolist() for s in samples] == given
     assert [s["pixels"].ravel().tolist() for s in samples[1::3]] == given[1::3]
     assert [samples[i]["pixels"].ravel().tolist() for i in (5, 0, 6, 3, -2)] == [given[i] for i in (5, 0, 6, 3, 5)]
-    assert samples.outside({"pixels": (0, 3)}).tolist() == np.flatnonzero((x > 3).any(axis=1)).tolist()
+    rows, columns = samples.outside({"pixels": (0, 3)})
+    assert rows.tolist() == np.flatnonzero((x > 3).any(axis=1)).tolist()
+    found = columns["pixels"].ravel().tolist() if columns else [0] * 6
+    assert found == (x > 3).sum(axis=0).tolist()
 
 
 def test_memory_does_not_grow_with_the_samples(tmp_path: Path) -> None:
