@@ -12,12 +12,22 @@ from onnx import TensorProto, helper, numpy_helper
 
 import ml2sc
 from ml2sc.runtime.node import anvil
+from ml2sc.runtime.rpc import Rpc
 
 
 @pytest.fixture(scope="module")
-def node() -> Iterator[str]:
+def _module_node() -> Iterator[str]:
     with anvil() as url:
         yield url
+
+
+@pytest.fixture
+def node(_module_node: str) -> Iterator[str]:
+    """A node on which nothing has happened: data contracts of another test would be used again."""
+    rpc = Rpc(_module_node)
+    before = rpc.request("evm_snapshot")
+    yield _module_node
+    rpc.request("evm_revert", before)
 
 
 @pytest.fixture(scope="session")
