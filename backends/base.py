@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from ml2sc.errors import ArtifactError
 from ml2sc.ir.gas import Costs
 from ml2sc.ir.model_hash import model_hash
+from ml2sc.money import Prices
 from ml2sc.registry import Registry
+
+from .summary import one_line, sheet_of
 
 if TYPE_CHECKING:
     from ml2sc.ir.graph import Graph
@@ -49,7 +52,7 @@ class EmitOptions:
     decision: str = "the index of the greatest output, the first of equal ones"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Artifact:
     """Text and bytes of one compiled model; nothing is written or compiled yet.
 
@@ -85,10 +88,10 @@ class Artifact:
     external: Mapping[str, bytes] = field(default_factory=dict)
     on_chain: bool = True
     bytecode: Bytecode | None = None
-    program: Program | None = field(default=None, repr=False)
-    graph: Graph | None = field(default=None, repr=False)
-    reference: Graph | None = field(default=None, repr=False)
-    profile: Profile | None = field(default=None, repr=False)
+    program: Program | None = None
+    graph: Graph | None = None
+    reference: Graph | None = None
+    profile: Profile | None = None
 
     @property
     def model_hash(self) -> bytes:
@@ -99,6 +102,26 @@ class Artifact:
     def updatable(self) -> bool:
         """Whether the contract's owner can replace the weights."""
         return self.program is not None and self.program.updatable
+
+    def summary(self, gas_price: float | None = None, eth_price: float | None = None, *, explain: bool = False) -> str:
+        """Return the table that `ml2sc-compile` prints.
+
+        Args:
+            gas_price: Of a unit of gas, in gwei: then costs are given in ether, too.
+            eth_price: Of an ether, in dollars: then in dollars, too.
+            explain: As with `--explain`: with full names of layers and the bounds for every input.
+
+        Raises:
+            UsageError: a price is none.
+        """
+        return sheet_of(self, Prices(gas_price, eth_price), explain=explain).text()
+
+    def __repr__(self) -> str:
+        state = "not compiled" if self.bytecode is None else f"{self.manifest.get('code_bytes', 0):,} bytes of code"
+        return f"<Artifact {self.name} ({self.target}): {one_line(self)}{f', {state}' if self.on_chain else ''}>"
+
+    def _repr_html_(self) -> str:
+        return sheet_of(self).html()
 
 
 @dataclass(frozen=True)
@@ -117,9 +140,9 @@ class Bytecode:
         read: Whether it was read from a file, so that nobody knows whether a compiler made it.
     """
 
-    creation: bytes
-    runtime: bytes
-    abi: Sequence[Mapping[str, Any]]
+    creation: bytes = field(repr=False)
+    runtime: bytes = field(repr=False)
+    abi: Sequence[Mapping[str, Any]] = field(repr=False)
     compiler: str
     how: str
     warnings: tuple[str, ...] = ()

@@ -45,7 +45,7 @@ class Samples(Sequence[Sample]):
         arrays: By input tensor: one sample a row.
         ranges: By input tensor: the least and the greatest of all values.
         columns: By input tensor: the least and the greatest value of each element, in its shape.
-        labels: The right answers, one a sample, if known.
+        labels: The right answers, if known: one number or one row of them a sample (see `ml2sc.frontend.truth`).
         shapes: The tensor shape of each input, batch dimension included.
         names: Names of the elements of all inputs, in order; empty if they have none.
         file: Where arrays that are not in memory are.
@@ -54,7 +54,7 @@ class Samples(Sequence[Sample]):
     arrays: Mapping[str, Rows]
     ranges: Mapping[str, tuple[float, float]]
     columns: Mapping[str, tuple[Array, Array]]
-    labels: Array | None
+    labels: Rows | None
     shapes: Mapping[str, tuple[int, ...]]
     names: tuple[str, ...] = ()
     file: SampleFile | None = None
@@ -270,18 +270,16 @@ def _blocks(rows: Rows) -> Iterator[tuple[int, Array]]:
         yield first, reals
 
 
-def _labels(rows: Rows, count: int, where: str) -> Array | None:
-    """Return labels, if there is one for each sample."""
+def _labels(rows: Rows, count: int, where: str) -> Rows:
+    """Return labels: read, if there is one for each sample."""
     if rows.ndim == 0 or len(rows) != count:
         raise DataError(f"{where}: shape {list(rows.shape)!s:.200}, but there are {count} samples")
     _numbers(rows, where)
-    if math.prod(rows.shape) != count:
-        return None
-    labels = rows[:].ravel()
-    wrong = np.flatnonzero(~np.isfinite(labels))
-    if wrong.size:
-        raise DataError(f"{where}: the label of sample {wrong[0]} is NaN or infinite")
-    return labels
+    for first, block in _blocks(rows):
+        wrong = ~np.isfinite(block).all(axis=1)
+        if wrong.any():
+            raise DataError(f"{where}: the label of sample {first + int(np.flatnonzero(wrong)[0])} is NaN or infinite")
+    return rows[:].ravel() if math.prod(rows.shape) == count else rows
 
 
 def _numbers(array: Rows, where: str) -> None:

@@ -16,6 +16,7 @@ from ml2sc.files import inner_name, read_file, read_inside
 from ml2sc.ir.model_hash import model_hash
 
 from .limits import check_claims
+from .not_onnx import Foreign, folder_not_onnx, not_onnx
 
 LONGEST_NAME = 200
 """Characters of a contract's name: files are named after it."""
@@ -50,8 +51,9 @@ def load_onnx(source: str | os.PathLike[str] | onnx.ModelProto) -> OnnxModel:
         source: A path, or a model in memory.
 
     Raises:
-        ModelFormatError: the file is missing, truncated or not ONNX, an external data file is missing or outside the
-            model's folder, or the format is newer than the installed onnx package knows.
+        ModelFormatError: the file is missing, truncated or not ONNX (if it is known what it is, that is said), an
+            external data file is missing or outside the model's folder, or the format is newer than the installed onnx
+            package knows.
     """
     if isinstance(source, onnx.ModelProto):
         data = source.SerializeToString(deterministic=True)
@@ -66,10 +68,13 @@ def load_onnx(source: str | os.PathLike[str] | onnx.ModelProto) -> OnnxModel:
         _check_format(proto, "the model")
         return OnnxModel(proto, data, {}, contract_name(proto.graph.name))
     path = Path(source)
+    if path.is_dir():
+        _refuse(path, folder_not_onnx(path))
     try:
         data = read_file(path, follow=True)
     except OSError as error:
         raise ModelFormatError(f"cannot read the model {path}: {error.strerror or error}") from error
+    _refuse(path, not_onnx(path, data))
     name = contract_name(path.name.removesuffix(".onnx"))
     return parse_onnx(data, str(path), name, lambda file: read_inside(path.parent, file))
 
@@ -96,6 +101,11 @@ def parse_onnx(data: bytes, what: str, name: str, external: Callable[[str], byte
         ) from error
     _check_format(proto, what)
     return OnnxModel(proto, data, _load_external(proto, external), name)
+
+
+def _refuse(path: Path, found: Foreign | None) -> None:
+    if found is not None:
+        raise ModelFormatError(f"{path} is not an ONNX model but {found.kind}", hint=found.hint(path))
 
 
 def contract_name(text: str) -> str:

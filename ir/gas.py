@@ -137,12 +137,14 @@ class Execution:
         layers: Of it, by section.
         zeros: Zero bytes of calldata.
         others: The other ones.
+        first: Of it, what only the first inference of a transaction takes: accounts and slots are cold.
     """
 
     gas: float
     layers: Mapping[str, float]
     zeros: float
     others: float
+    first: float
 
     @classmethod
     def of(cls, costs: Costs, shares: Shares) -> Execution:
@@ -158,7 +160,12 @@ class Execution:
         # selector, offset 32, the length, the bytes, padding
         length = (packed.bit_length() + 7) // 8
         zeros = shares.zero_bytes(packed) + -packed % WORD + _HEAD_BYTES - 1 - length
-        return cls(gas, layers, zeros, _SELECTOR + _HEAD_BYTES + packed + -packed % WORD - zeros)
+        others = _SELECTOR + _HEAD_BYTES + packed + -packed % WORD - zeros
+        return cls(gas, layers, zeros, others, sum(cold.values()) + costs.cold_slots())
+
+    def called(self) -> tuple[int, int]:
+        """Return what a contract pays that calls it: for the first time in a transaction (cold), and again (warm)."""
+        return round(COLD_ACCOUNT + self.gas), round(WARM_ACCOUNT + self.gas - self.first)
 
     def transaction(self, fork: Fork) -> GasEstimate:
         """Return what a transaction that does it costs under a fork."""
@@ -255,6 +262,10 @@ class Costs:
     def slots(self) -> float:
         """Return the gas of reading where the data contracts are, where they can be replaced: a slot each."""
         return (COLD_SLOT + self.slot) * len(self.program.data_contracts()) if self.program.updatable else 0
+
+    def cold_slots(self) -> float:
+        """Return how much of that only the first reading takes."""
+        return (COLD_SLOT - WARM_SLOT) * len(self.program.data_contracts()) if self.program.updatable else 0
 
     def section(self, section: Section, shares: Shares) -> float:
         """Return the gas of one section and its call."""

@@ -41,6 +41,8 @@ MARGIN = 0.03
 """Share of the gas that is spent on accuracy, if nobody says another."""
 _SHOWN = 12
 """Formats, the cheapest first, that a choice comes with."""
+_USUAL = Integer(8, 8)
+"""The format that others are compared with: it is always shown."""
 _BEST_BOUNDS = (1e-6, 1e-9, 1e-12, 1e-15)
 """Proved bounds of the binary formats that are looked at to say what can be reached."""
 
@@ -54,12 +56,14 @@ class Candidate:
         gas: Predicted gas of an inference.
         measured: The answers to all samples; None if it cannot be quantised.
         good: Whether they reach the goal.
+        accuracy: Share of the decisions that are the labels, if these are known.
     """
 
     precision: Precision
     gas: int
     measured: Measured | None
     good: bool
+    accuracy: float | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,7 @@ class Search:
         margin: Share of the gas of the cheapest format that may be spent on a smaller error.
         judges: Judge what the search finds, each on samples of its own.
         whole: Graph and all samples, whatever they are for; None: those of `bench`.
+        accuracy: Finds the share of a quantised graph's decisions that are the labels, if these are known.
     """
 
     bench: Workbench
@@ -104,6 +109,7 @@ class Search:
     margin: float = MARGIN
     judges: Sequence[Judge] = ()
     whole: Workbench | None = None
+    accuracy: Callable[[Graph], float | None] = lambda graph: None
     _tried: set[tuple[Precision, bool]] = field(default_factory=set)
     _last: tuple[tuple[Precision, bool], Graph | None] | None = None
     _gas: dict[Precision, int | None] = field(default_factory=dict)
@@ -326,17 +332,18 @@ class Search:
         """Yield the choice and what else was priced, by gas."""
         bench = self.whole or self.bench
         self._price(best)
+        self._price(_USUAL)
         priced = sorted(((gas, str(p), p) for p, gas in self._gas.items() if gas is not None), key=lambda c: c[:2])
-        shown = [entry for entry in priced if entry[2] == best or entry in priced[:_SHOWN]]
+        shown = [entry for entry in priced if entry[2] in (best, _USUAL) or entry in priced[:_SHOWN]]
         for gas, _, precision in shown:
-            measured = None
+            measured = accuracy = None
             with contextlib.suppress(Ml2scError):
                 graph = bench.quantized(precision, tuning if precision == best else self._tuning_of(precision))
-                measured = bench.measure(graph)
+                measured, accuracy = bench.measure(graph), self.accuracy(graph)
             good = measured is not None and self.goal.allows(
                 measured.samples - measured.kept, measured.largest, measured.samples
             )
-            yield Candidate(precision, gas, measured, good)
+            yield Candidate(precision, gas, measured, good, accuracy)
 
     def _refusal(self) -> RangeError:
         """Say what can be reached, and what it would cost."""

@@ -133,6 +133,14 @@ class Chain(Protocol):
             Reverted: the contract reverted.
         """
 
+    def run(self, code: bytes) -> bytes:
+        """Run code that is nowhere deployed (an eth_call without an address) and return what it returns.
+
+        Raises:
+            ContractLimitError: it needs more gas than the call allowance, or is too long.
+            Reverted: it reverted.
+        """
+
     def gas(self, address: str, calldata: bytes) -> int:
         """Return the gas of a transaction that makes this call (its receipt's `gasUsed`); the state does not change.
 
@@ -239,6 +247,11 @@ class _LocalChain(ABC):
     def call(self, address: str, calldata: bytes) -> bytes:
         return self._ask(address, calldata).output
 
+    def run(self, code: bytes) -> bytes:
+        if len(code) > INITCODE_SIZE_LIMIT:
+            raise ContractLimitError(f"{len(code):,} bytes of code are too many to run: {INITCODE_SIZE_LIMIT:,} may be")
+        return self._ask(None, code).output
+
     def gas(self, address: str, calldata: bytes) -> int:
         return self._ask(address, calldata).gas_used
 
@@ -248,7 +261,7 @@ class _LocalChain(ABC):
             raise self._failed(outcome, address, calldata, TX_GAS_LIMIT)
         return TxReceipt(outcome.gas_used)
 
-    def _ask(self, address: str, calldata: bytes) -> _Outcome:
+    def _ask(self, address: str | None, calldata: bytes) -> _Outcome:
         outcome = self._execute(address, calldata, self.call_gas, commit=False)
         if outcome.failure:
             raise self._failed(outcome, address, calldata, self.call_gas)
@@ -410,7 +423,10 @@ class RevmChain(_LocalChain):
         if created:
             output = _unpadded(evm.basic(created))
         if commit:
+            sender = to_checksum_address(self.account)
+            used = self._nonces.get(sender, 0)
             self._keep(evm)
+            self._nonces[sender] = used + 1  # pyrevm counts those that create something only
         return _Outcome(failure, output, max(result.gas_used, intrinsic_gas(data, create=to is None)[1]), created)
 
     def _keep(self, evm: EVM) -> None:

@@ -15,16 +15,18 @@ from dataclasses import replace
 import numpy as np
 
 from ml2sc.backends.base import BACKENDS, Artifact, Toolchain
-from ml2sc.errors import DataError, UsageError
+from ml2sc.errors import DataError, PoorResultWarning, UsageError, warn
 from ml2sc.frontend.data import Samples, as_samples, by_column, samples_from_arrays
+from ml2sc.frontend.truth import Truth
 from ml2sc.ir.graph import Graph
 from ml2sc.ir.types import Array
 from ml2sc.passes.prescribed import is_whole
+from ml2sc.progress import bar
 
 from .bytecode import compare_bytecode
 from .examine import Examination, Found, Part
 from .oracle import Oracle
-from .report import Distances, GasSpread, Outside, Report, Unsaturated
+from .report import Called, Distances, GasSpread, Outside, Report, Unsaturated
 from .tally import Tally
 from .toolchain import Toolchain as LocalCompilers
 from .workers import Workers, local_workers
@@ -62,7 +64,8 @@ def check(
             chains that are there to be tried out it is deployed.
         toolchain: Compiles the artifact if it is not compiled; and again, to compare, if its bytecode was read from a
             folder (by default with a compiler that is on this machine; where there is none, the report says so).
-        progress: Called with the number of samples done, and of all.
+        progress: Called with the number of samples done, and of all; None: what takes long is shown on a terminal or in
+            a notebook.
         limit: Try only so many samples.
         workers: How many processes do it, as far as the samples are enough for so many; or who does. Several have an
             embedded chain each.
@@ -70,7 +73,7 @@ def check(
 
     Raises:
         UsageError: the artifact is no contract.
-        DataError: the samples do not fit the model.
+        DataError: the samples do not fit the model, or a label is none of its classes.
         ArtifactError: the artifact is incomplete, or nothing is at the address.
         CheckError: the contract at the address is another one, or a folder's bytecode is not its source's.
         ToolchainError: a compiler, the chain or onnxruntime is missing or failed.
@@ -111,23 +114,31 @@ def check(
         raise DataError("there are no samples to check")
     if isinstance(workers, int):
         workers = local_workers(min(workers, total // (PART * _PARTS_A_PROCESS)))
+    truth = Truth.of(data, oracle.graph)
+    data = replace(data, labels=None)
     bytecode = None
     if artifact.bytecode is not None:
         compilers = toolchain or LocalCompilers(downloads=False)
         bytecode = compare_bytecode(artifact, compilers, needed=toolchain is not None)
     tally, first = Tally(), None
-    for found in workers.run(Examination(artifact, chain, address), _parts(data, total)):
-        tally.merge(found.tally)
-        first = found if first is None or found.first < first.first else first
-        if progress is not None:
-            progress(tally.samples, total)
+    with bar(f"checking {artifact.name}", "sample", total) as shown:
+        for found in workers.run(Examination(artifact, chain, address), _parts(data, truth, total)):
+            tally.merge(found.tally)
+            first = found if first is None or found.first < first.first else first
+            (progress or shown.to)(tally.samples, total)
     assert first is not None
-    return replace(_report(oracle, tally, first), seed=seed, bytecode=bytecode)
+    report = replace(_report(oracle, tally, first), seed=seed, bytecode=bytecode)
+    if report.random:
+        return replace(report, agreement_lower_bound=None)
+    if report.kept.poor:
+        warn(f"{report.name} keeps its model poorly: {report.kept.figures}", PoorResultWarning)
+    return report
 
 
-def _parts(data: Samples, total: int) -> Iterator[Part]:
+def _parts(data: Samples, truth: Truth, total: int) -> Iterator[Part]:
     for first in range(0, total, PART):
-        yield Part(first, data.part(first, min(first + PART, total)))
+        last = min(first + PART, total)
+        yield Part(first, data.part(first, last), truth.part(first, last))
 
 
 def _report(oracle: Oracle, tally: Tally, first: Found) -> Report:
@@ -160,6 +171,11 @@ def _report(oracle: Oracle, tally: Tally, first: Found) -> Report:
         ),
         onnxruntime_missing=setting.missing,
         outside=Outside(tally.outside_agreement.share, tally.outside_errors.largest, by_column(tally.outside_values)),
+        r2=tally.fit.r2,
+        label_r2=tally.label_fit.r2,
+        model_label_r2=tally.model_label_fit.r2,
+        called=_called(tally),
+        transactions=None if setting.deployment is None else 1 + len(artifact.data),
         gas=GasSpread(tally.gas.least, tally.gas.total / tally.gas.count, tally.gas.most),
         gas_deploy=None if setting.deployment is None else setting.deployment.gas_deploy,
         gas_weights=None if setting.deployment is None else setting.deployment.gas_weights,
@@ -168,6 +184,11 @@ def _report(oracle: Oracle, tally: Tally, first: Found) -> Report:
         first_difference=next((about for _, about in tally.inexact.in_order), None),
         proof=setting.proof,
     )
+
+
+def _called(tally: Tally) -> Called | None:
+    count = tally.cold.count
+    return Called(count, tally.cold.total / count, tally.warm.total / count) if count else None
 
 
 def random_samples(graph: Graph, count: int = _RANDOM_SAMPLES, seed: int = 0, whole: Container[str] = ()) -> Samples:

@@ -9,9 +9,10 @@ from eth_abi.abi import decode, encode
 from eth_abi.exceptions import DecodingError
 from eth_utils.crypto import keccak
 
-from ml2sc.errors import ArtifactError
+from ml2sc.errors import ArtifactError, ContractLimitError, NodeError
 from ml2sc.foreign import shown
 
+from .calling import Called, measure_call
 from .chain import Chain, Reverted
 
 _BUILT_IN_ERRORS: tuple[Mapping[str, Any], ...] = (
@@ -89,7 +90,18 @@ class Contract:
 
     def gas_packed(self, x: bytes) -> int:
         """Return the gas of a transaction calling `classifyPacked`, or `predictPacked` where there is no classify."""
-        return self.gas("classifyPacked" if self.has("classifyPacked") else "predictPacked", x)
+        return self.gas(self._packed, x)
+
+    def called_packed(self, x: bytes) -> Called | None:
+        """Return what a contract pays that makes such a call; None if it reverts, or cannot be made here."""
+        try:
+            return measure_call(self.chain, self.address, self.calldata(self._packed, x))
+        except (ContractLimitError, NodeError, Reverted):
+            return None  # nodes need not run code without an address
+
+    @property
+    def _packed(self) -> str:
+        return "classifyPacked" if self.has("classifyPacked") else "predictPacked"
 
     def call(self, name: str, *args: Any) -> Any:
         """Call a view function by name and return its first result.

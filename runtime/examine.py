@@ -12,10 +12,11 @@ import numpy as np
 from ml2sc.backends.base import Artifact
 from ml2sc.errors import ArtifactError, InternalError
 from ml2sc.frontend.data import Samples
+from ml2sc.frontend.truth import Truth
 from ml2sc.ir.interpret import Profiler
 from ml2sc.ir.program import MASK, to_signed
 from ml2sc.ir.types import Array
-from ml2sc.ir.wad import WAD, Outcome
+from ml2sc.ir.wad import WAD, Outcome, to_wad
 
 from .chain import Chain, open_chain, revm_is_installed
 from .contract import Contract, ContractError
@@ -30,6 +31,7 @@ _LARGE_INPUT = 200  # elements; WAD calls of a larger model cost so much that on
 _WAD_SAMPLES = 25
 _TOGETHER = 20  # samples whose layers are computed at once
 _REFERENCE_SAMPLES = 10  # how many py-evm repeats of what revm answered
+_CALLED_SAMPLES = 25  # how many are asked by a contract, too
 
 
 class Part(NamedTuple):
@@ -38,10 +40,12 @@ class Part(NamedTuple):
     Attributes:
         first: The number of its first sample among all.
         samples: They themselves.
+        truth: The right answers to them.
     """
 
     first: int
     samples: Samples
+    truth: Truth = Truth()
 
 
 class Setting(NamedTuple):
@@ -153,7 +157,8 @@ def _ask(contract: Contract, function: str, argument: Any) -> Answer:
 def _examine(oracle: Oracle, runtime: FloatModel, places: Sequence[_Place], part: Part, missing: str | None) -> Found:
     work = _Comparison(oracle, runtime, [place.contract for place in places])
     for first in range(0, len(part.samples), _TOGETHER):
-        work.add(part.first + first, part.samples.part(first, first + _TOGETHER))
+        last = first + _TOGETHER
+        work.add(part.first + first, part.samples.part(first, last), part.truth.part(first, last))
     place = places[0]
     chain, code = " and ".join(p.chain.name for p in places), place.chain.code(place.contract.address)
     setting = Setting(chain, len(code), place.deployment, place.proof, missing)
@@ -180,12 +185,13 @@ class _Comparison:
         self.tally.profile.merge(self.profiler.profile)
         return self.tally
 
-    def add(self, first: int, samples: Samples) -> None:
+    def add(self, first: int, samples: Samples, truth: Truth) -> None:
         """Try some samples on every contract.
 
         Args:
             first: Number of the first one among all.
             samples: They themselves, as many as are computed together.
+            truth: The right answers to them.
         """
         inputs = list(samples)
         with_wad = min(max(_WAD_SAMPLES - first, 0), len(inputs)) if self.large else len(inputs)
@@ -193,18 +199,16 @@ class _Comparison:
         self.tally.wad_samples += with_wad
         expected = self.oracle.expect(inputs, self.profiler, with_wad=with_wad)
         for offset, (x, right) in enumerate(zip(inputs, expected, strict=True)):
-            label = None if samples.labels is None else samples.labels[offset]
-            self._add(first + offset, x, right, label, with_wad=offset < with_wad)
+            self._add(first + offset, x, right, truth.part(offset, offset + 1), with_wad=offset < with_wad)
 
-    def _add(
-        self, index: int, x: Mapping[str, Array], expected: Expected, label: float | None, *, with_wad: bool
-    ) -> None:
+    def _add(self, index: int, x: Mapping[str, Array], expected: Expected, truth: Truth, *, with_wad: bool) -> None:
         difference, answers, gas_there = expected.disagreement, [], 0
         for position, contract in enumerate(self.contracts if index < _REFERENCE_SAMPLES else self.contracts[:1]):
             found, given = self._compare(contract, expected, with_wad=with_wad)
             gas = contract.gas_packed(expected.packed)
             if position == 0:
                 self.tally.gas.add(gas)
+                self._call(index, contract, expected.packed)
                 answers, gas_there = given, gas
             elif gas != gas_there:
                 found = found or f"gas: {gas_there:,} on the first chain, {gas:,} on {contract.chain.name}"
@@ -213,7 +217,14 @@ class _Comparison:
             first = not self.tally.inexact.count and expected.disagreement is not None
             layer = f"; {self.oracle.wrong_layer(x)}" if first else ""
             self.tally.inexact.add(index, f"sample {index}, {difference}{layer}")
-        self._measure(index, x, expected, answers, label)
+        self._measure(index, x, expected, answers, truth)
+
+    def _call(self, index: int, contract: Contract, packed: bytes) -> None:
+        """Measure what a contract pays that calls this one, on the first samples."""
+        called = contract.called_packed(packed) if index < _CALLED_SAMPLES else None
+        if called is not None:
+            self.tally.cold.add(called.cold)
+            self.tally.warm.add(called.warm)
 
     def _compare(self, contract: Contract, expected: Expected, *, with_wad: bool) -> tuple[str | None, list[Array]]:
         """Return the first difference between a contract and what is expected, and its outputs as reals."""
@@ -237,7 +248,7 @@ class _Comparison:
         return difference, outputs
 
     def _measure(
-        self, index: int, x: Mapping[str, Array], expected: Expected, outputs: Sequence[Array], label: float | None
+        self, index: int, x: Mapping[str, Array], expected: Expected, outputs: Sequence[Array], truth: Truth
     ) -> None:
         """Add a sample's distances to the float models."""
         tally, runtime = self.tally, self.runtime(x)
@@ -264,12 +275,26 @@ class _Comparison:
             if not expected.saturated:
                 tally.unsaturated_errors.add(distances)
             tally.within_bound &= bool((distances <= bound + rounding).all())
+        self._estimate(expected.outcome, exact, truth.target(0), outside=outside)
         if decision is None:
             return
         same = to_signed(decision) == runtime.decision
         (tally.outside_agreement if outside else tally.agreement).add(same)
         if not same and runtime.decision is not None:
             tally.differing.add(index, Differing(index, to_signed(decision), runtime.decision, outside))
+        label = truth.label(0)
         if label is not None:
             tally.accuracy.add(bool(to_signed(decision) == label))
             tally.runtime_accuracy.add(bool(runtime.decision == label))
+
+    def _estimate(self, outcome: Outcome, exact: Array, target: Sequence[float], *, outside: bool) -> None:
+        """Add a sample to what is known of outputs that are estimates."""
+        if outcome.decision is not None and not target:
+            return
+        estimates, theirs = outcome.outputs, to_wad(exact.tolist())
+        if not outside:
+            self.tally.fit.add(estimates, theirs)
+        if target:
+            wanted = to_wad(target)
+            self.tally.label_fit.add(estimates, wanted)
+            self.tally.model_label_fit.add(theirs, wanted)

@@ -6,6 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ml2sc.money import Prices
+from ml2sc.sheet import Sheet
+from ml2sc.verdict import Kept
+
+from . import summary
 from .bytecode import Comparison
 from .prove import Proof
 
@@ -65,6 +70,21 @@ class GasSpread:
 
 
 @dataclass(frozen=True)
+class Called:
+    """Gas that a contract pays that calls this one, measured; without its own preparations.
+
+    Attributes:
+        samples: With how many of the samples.
+        cold: Mean of the first call in a transaction.
+        warm: Mean of another.
+    """
+
+    samples: int
+    cold: float
+    warm: float
+
+
+@dataclass(frozen=True)
 class Differing:
     """A sample whose decision is not onnxruntime's.
 
@@ -81,7 +101,7 @@ class Differing:
     outside_range: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """What a check found.
 
@@ -96,7 +116,7 @@ class Report:
         bit_exact_samples: On how many the contract gave the interpreters' integers, all of them.
         decision_agreement: Share of decisions equal to onnxruntime's, in the declared range; None without decisions.
         agreement_lower_bound: What that share is at least for inputs like these, with a confidence of 95 % (Clopper and
-            Pearson); None without decisions.
+            Pearson); None without decisions, and where the samples are random: they are not like anybody's inputs.
         differing_samples: On how many, of all, the decision is another than onnxruntime's.
         differing: These samples, the first 10,000 of them.
         failing: The samples that are not bit-exact, by number, the first 10,000 of them.
@@ -104,6 +124,10 @@ class Report:
         max_abs_error: Largest distance to the model in float64, in the declared range; None without outputs or samples.
         mean_abs_error: Mean distance to it; likewise.
         error_percentiles: Distances that so many percent of them do not exceed, by percentage.
+        r2: R² of the outputs as estimates of the model's in float64, in the declared range, where it makes no decisions
+            or the labels are values; else None.
+        label_r2: R² of the outputs as estimates of labels that are values; None without.
+        model_label_r2: The same of the model's outputs in float64.
         error_bound: What the compiler stated for `max_abs_error`.
         unsaturated: About the samples on which nothing saturates: a narrower bound is stated for them.
         within_bound: Whether both bounds hold (but for float64's own rounding).
@@ -112,8 +136,10 @@ class Report:
             float64. None if it can.
         outside: About the samples outside the range.
         gas: Gas of the inference transactions.
+        called: Gas of calls by a contract; None where the chain does not run code without an address.
         gas_deploy: Gas of deploying the contract; None if it was there already.
         gas_weights: Gas of deploying its data contracts; None if they were there already.
+        transactions: How many transactions that is; None likewise.
         gas_predicted: The mean that the gas model states for these very inputs (the Program interpreter counts their
             branches), without asking the chain.
         code_bytes: Bytes of the contract's code and of its data contracts.
@@ -140,14 +166,19 @@ class Report:
     max_abs_error: float | None
     mean_abs_error: float | None
     error_percentiles: Mapping[int, float]
+    r2: float | None
+    label_r2: float | None
+    model_label_r2: float | None
     error_bound: float
     unsaturated: Unsaturated
     within_bound: bool
     onnxruntime: Distances
     outside: Outside
     gas: GasSpread
+    called: Called | None
     gas_deploy: int | None
     gas_weights: int | None
+    transactions: int | None
     gas_predicted: int | None
     code_bytes: int
     first_difference: str | None = None
@@ -170,6 +201,51 @@ class Report:
     def ok(self) -> bool:
         """Whether the contract is bit-exact on every sample and the stated bound holds."""
         return self.bit_exact and self.within_bound
+
+    @property
+    def kept(self) -> Kept:
+        """How much of its model the contract keeps: another matter than `ok`. Random inputs say nothing of it."""
+        if self.random:
+            return Kept(self.samples)
+        return Kept(
+            samples=self.samples - self.outside_range,
+            agreement=self.decision_agreement,
+            least=self.agreement_lower_bound,
+            accuracy=self.accuracy,
+            model_accuracy=self.onnxruntime.accuracy,
+            fit=self.r2,
+            label_fit=self.label_r2,
+            model_label_fit=self.model_label_r2,
+        )
+
+    def sheet(self, prices: Prices | None = None, least: float | None = None) -> Sheet:
+        """Return the report's table.
+
+        Args:
+            prices: What gas costs.
+            least: The share of the model that is asked for.
+        """
+        return summary.sheet_of(self, prices or Prices(), least)
+
+    def summary(self, gas_price: float | None = None, eth_price: float | None = None) -> str:
+        """Return the table that `ml2sc-check` prints.
+
+        Args:
+            gas_price: Of a unit of gas, in gwei: then costs are given in ether, too.
+            eth_price: Of an ether, in dollars: then in dollars, too.
+
+        Raises:
+            UsageError: a price is none.
+        """
+        return self.sheet(Prices(gas_price, eth_price)).text()
+
+    def __repr__(self) -> str:
+        exact = f"{self.bit_exact_samples:,} of {self.samples:,} samples exact"
+        figures = f", {self.kept.figures}" if self.kept.figures else ""
+        return f"<Report {self.name} ({self.target}, {self.precision}): {exact}{figures}, {self.gas.mean:,.0f} gas>"
+
+    def _repr_html_(self) -> str:
+        return self.sheet().html()
 
     @property
     def failure(self) -> str:
@@ -209,6 +285,9 @@ class Report:
             "accuracy": self.accuracy,
             "max_abs_error": self.max_abs_error,
             "mean_abs_error": self.mean_abs_error,
+            "r2": self.r2,
+            "label_r2": self.label_r2,
+            "model_label_r2": self.model_label_r2,
             "error_percentiles": {str(percent): value for percent, value in self.error_percentiles.items()},
             "error_bound": self.error_bound,
             "unsaturated": vars(self.unsaturated),
@@ -219,6 +298,8 @@ class Report:
             "gas": {
                 "deploy": self.gas_deploy,
                 "weights": self.gas_weights,
+                "transactions": self.transactions,
+                "called": None if self.called is None else vars(self.called),
                 "inference": vars(self.gas),
                 "predicted": self.gas_predicted,
             },

@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from ml2sc.ir.confidence import lower_confidence
+from ml2sc.ir.fit import Fit
 from ml2sc.ir.interpret import Profile
 from ml2sc.ir.types import Array
 
@@ -241,6 +242,11 @@ class Tally:
         outside_values: By input, how many values of each element are outside of its range.
         accuracy: Decisions equal to the labels.
         runtime_accuracy: onnxruntime's decisions equal to the labels.
+        cold: Gas that a contract pays for a call, the first of a transaction; of some of the samples.
+        warm: The same of another call.
+        fit: R² of the outputs as estimates of the float64 model's, in the range.
+        label_fit: R² of the outputs as estimates of the labels.
+        model_label_fit: The same of the float64 model's outputs.
         profile: Branches taken, for the gas prediction.
     """
 
@@ -261,6 +267,11 @@ class Tally:
     outside_values: dict[str, Array] = field(default_factory=dict)
     accuracy: Share = field(default_factory=Share)
     runtime_accuracy: Share = field(default_factory=Share)
+    cold: GasTally = field(default_factory=GasTally)
+    warm: GasTally = field(default_factory=GasTally)
+    fit: Fit = field(default_factory=Fit)
+    label_fit: Fit = field(default_factory=Fit)
+    model_label_fit: Fit = field(default_factory=Fit)
     profile: Profile = field(default_factory=Profile)
 
     def merge(self, other: Tally) -> None:
@@ -272,7 +283,12 @@ class Tally:
         self.within_bound &= other.within_bound
         self.inexact.merge(other.inexact)
         self.differing.merge(other.differing)
-        self.gas.merge(other.gas)
+        for name in ("gas", "cold", "warm"):
+            gas: GasTally = getattr(self, name)
+            gas.merge(getattr(other, name))
+        for name in ("fit", "label_fit", "model_label_fit"):
+            fit: Fit = getattr(self, name)
+            fit.merge(getattr(other, name))
         for name in ("errors", "runtime_errors", "unsaturated_errors", "outside_errors"):
             spread: Spread = getattr(self, name)
             spread.merge(getattr(other, name))

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from . import errors
     from .backends.base import Artifact
     from .compiler import Options, build, compile  # noqa: A004
+    from .errors import Ml2scWarning
     from .folder import load_folder, write_folder
+    from .frontend.sklearn_export import export_sklearn
     from .frontend.torch_export import export_torch
     from .runtime.check import check
     from .runtime.report import Report
@@ -25,12 +27,14 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Artifact": "ml2sc.backends.base",
+    "Ml2scWarning": "ml2sc.errors",
     "Options": "ml2sc.compiler",
     "Report": "ml2sc.runtime.report",
     "Toolchain": "ml2sc.runtime.toolchain",
     "build": "ml2sc.compiler",
     "check": "ml2sc.runtime.check",
     "compile": "ml2sc.compiler",
+    "export_sklearn": "ml2sc.frontend.sklearn_export",
     "export_torch": "ml2sc.frontend.torch_export",
     "load_folder": "ml2sc.folder",
     "update": "ml2sc.updating",
@@ -39,6 +43,7 @@ _HOMES = {
 
 __all__ = [
     "Artifact",
+    "Ml2scWarning",
     "Options",
     "Report",
     "Toolchain",
@@ -47,6 +52,7 @@ __all__ = [
     "check",
     "compile",
     "errors",
+    "export_sklearn",
     "export_torch",
     "load_folder",
     "update",

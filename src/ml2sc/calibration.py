@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from ml2sc.errors import FewSamplesWarning, RangeWarning, warn
 from ml2sc.ir.analysis import real_bounds
 from ml2sc.ir.graph import Graph
+from ml2sc.ir.limits import shown
 from ml2sc.ir.types import Scaling
 from ml2sc.passes.calibrate import Calibrate
 from ml2sc.passes.choose_precision import TARGET_ERROR, Gas, bits_needed, choose_binary
@@ -131,6 +133,7 @@ def choose_formats(
     plain: bool = False,
     detailed: bool = False,
     margin: float = MARGIN,
+    accuracy: Callable[[Graph], float | None] = lambda graph: None,
 ) -> Formats:
     """Choose precision and passes for a float graph.
 
@@ -147,6 +150,7 @@ def choose_formats(
         plain: Run no pass that changes weights or biases: others will take their place.
         detailed: Measure the runners-up in full.
         margin: Share of the gas that `auto` spends on accuracy.
+        accuracy: With it, the share of a quantised graph's decisions that are the labels, if these are known.
 
     Raises:
         UsageError: a precision is asked for that the model contradicts.
@@ -181,10 +185,19 @@ def choose_formats(
     if chosen is not None:
         return _formats(whole, chosen, Tuning() if plain else whole.tune(chosen, Tuning()), before)
     bench, judges = _judges(whole, samples)
-    search = Search(
-        bench, goal, gas, say, progress, plain=plain, detailed=detailed, margin=margin, judges=judges, whole=whole
-    )
-    found = search.run()
+    found = Search(
+        bench,
+        goal,
+        gas,
+        say,
+        progress,
+        plain=plain,
+        detailed=detailed,
+        margin=margin,
+        judges=judges,
+        whole=whole,
+        accuracy=accuracy,
+    ).run()
     return _formats(whole, found.precision, found.tuning, before, found.candidates)
 
 
@@ -205,11 +218,11 @@ def _scalable(graph: Graph, declared: Mapping[str, Scaling]) -> dict[str, Scalin
     """Return those of the declared ranges by element that can be kept apart; say of which they cannot."""
     kept = scalable(graph, declared)
     for name in declared.keys() - kept:
-        log.warning(
-            "columns of input %r have ranges of their own, but not only linear layers read it: it keeps one scale, for "
-            "all of %g to %g",
-            name,
-            *graph.input_ranges[name],
+        lo, hi = graph.input_ranges[name]
+        warn(
+            f"columns of input {shown(name)!r} have ranges of their own, but not only linear layers read it: it keeps "
+            f"one scale, for all of {lo:g} to {hi:g}",
+            RangeWarning,
         )
     return {name: declared[name] for name in kept}
 
@@ -217,24 +230,21 @@ def _scalable(graph: Graph, declared: Mapping[str, Scaling]) -> dict[str, Scalin
 def _warn_of_saturation(graph: Graph, binary: Binary) -> None:
     needed = bits_needed(graph, real_bounds(graph))
     if needed > binary.integer_bits:
-        log.warning(
-            "%s holds reals within ±2^%d, and tensors can reach 2^%d for this input range: what is beyond saturates, "
-            "and the error bound counts it; q%d.%d holds all",
-            binary,
-            binary.integer_bits,
-            needed,
-            needed,
-            binary.fraction_bits,
+        warn(
+            f"{binary} holds reals within ±2^{binary.integer_bits}, and tensors can reach 2^{needed} for this input "
+            "range: what is beyond saturates, and the error bound counts it; "
+            f"q{needed}.{binary.fraction_bits} holds all",
+            RangeWarning,
         )
 
 
 def _warn_of_few(samples: Sequence[Sample]) -> None:
     count, first = len(samples), samples[0]
     if count > 1 and all(np.array_equal(sample[name], first[name]) for sample in samples for name in first):
-        log.warning("all %d calibration samples are the same: they say nothing about other inputs", count)
+        warn(f"all {count} calibration samples are the same: they say nothing about other inputs", FewSamplesWarning)
     elif count < _FEW:
         those = "one calibration sample says" if count == 1 else f"{count} calibration samples say"
-        log.warning("%s little about other inputs: give some hundreds", those)
+        warn(f"{those} little about other inputs: give some hundreds", FewSamplesWarning)
 
 
 def _formats(

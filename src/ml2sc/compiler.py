@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -23,23 +24,28 @@ import onnx
 from ml2sc.backends import BACKENDS, Artifact, EmitOptions, Toolchain, with_edits, with_settings
 from ml2sc.backends.base import costs_of
 from ml2sc.backends.interface import weights_hash
+from ml2sc.backends.summary import verdict_of
 from ml2sc.calibration import Calibrated, choose_formats
 from ml2sc.errors import (
     CheckError,
     InternalError,
+    PoorResultWarning,
     RangeError,
+    RangeWarning,
     ToolchainError,
     UnknownNameError,
     UnsupportedModelError,
     UsageError,
+    warn,
 )
-from ml2sc.fidelity import assess
+from ml2sc.fidelity import accuracy_on, assess
 from ml2sc.fitting import too_large
 from ml2sc.forecast import as_facts, forecast
 from ml2sc.frontend.data import Samples, as_samples, by_column, columns_text
 from ml2sc.frontend.model_file import OnnxModel, contract_name, load_onnx
 from ml2sc.frontend.onnx_import import import_graph
 from ml2sc.frontend.ranges import ColumnRange, apply_ranges, column_names
+from ml2sc.frontend.sklearn_export import export_sklearn, is_estimator
 from ml2sc.ir import model_hash, wad
 from ml2sc.ir.analysis import evaluate_samples
 from ml2sc.ir.evaluate import evaluate_float
@@ -65,6 +71,7 @@ from ml2sc.passes.scale_inputs import ScaleInputs
 from ml2sc.passes.search_formats import MARGIN, Candidate
 from ml2sc.passes.tune import Goal
 from ml2sc.passes.updatable import Deployed, ReserveRanges
+from ml2sc.progress import bar
 from ml2sc.smallness import coarse, largest_output, lost, relative_bound
 
 log = logging.getLogger(__name__)
@@ -84,6 +91,8 @@ LONGEST_TIMELOCK = 10 * 366 * 24 * 3600
 """Seconds."""
 PLANNED_SAMPLES = 32
 """Samples that the planner looks at for zeros."""
+_STEPS = 4
+"""What `compile` tells of its progress: steps that take long."""
 _PRICED_SAMPLES = 8
 """The same for the many formats that `auto` compares."""
 _PRICED_TARGET = "solidity"
@@ -111,8 +120,8 @@ class Options:
     Attributes:
         target: Name of the backend.
         precision: `int8`, `wNaM`, one `wNaM` for each layer (`w7a8/w8a7`), `qI.F` or `auto`.
-        min_agreement: Share of the calibration data's decisions that `auto` keeps (None: all), and that any other
-            precision must keep (None: it is not asked).
+        min_agreement: Share of the calibration data's decisions that must be kept (where the model makes none, of its
+            outputs' variance: R²). None: every decision with `auto`; of other formats nothing is asked, only warned.
         margin: Share of the gas that `auto`, with data, spends on smaller errors than the data ask for; None: 0.03.
         tolerance: Error that `auto` stays within, and any other precision must: on the calibration data, without them
             proved for every input.
@@ -217,15 +226,15 @@ def compile(  # noqa: A001  the library's verb
     deployed: Deployed | None = None,
     dump_ir: str | os.PathLike[str] | None = None,
     explain: Callable[[str], None] | None = None,
-    progress: Callable[[int], None] = lambda count: None,
+    progress: Callable[[int], None] | None = None,
     runners_up: Callable[[Sequence[Candidate]], None] | None = None,
     **more: Any,
 ) -> Artifact:
     """Compile a model to a contract's source.
 
     Args:
-        model: Path of an ONNX file, an `onnx.ModelProto`, a `torch.nn.Module` (then with `example_input`), or what
-            `ml2sc.frontend.model_file` read.
+        model: Path of an ONNX file, an `onnx.ModelProto`, a fitted scikit-learn estimator, a `torch.nn.Module` (then
+            with `example_input`), or what `ml2sc.frontend.model_file` read.
         target: Backend; overrides `options`.
         precision: Number format; overrides `options`.
         calibration: Typical inputs: path of an .npz, arrays of shape (samples, …), or `Samples`.
@@ -236,7 +245,8 @@ def compile(  # noqa: A001  the library's verb
         deployed: The updatable contract, of the same options, that the weights are for; None for a new one.
         dump_ir: Folder for the graph's text form after each pass, and the Program's.
         explain: Receives what was tried and done, line by line.
-        progress: Called after every format that `auto` tried, with their number.
+        progress: Called after every format that `auto` tried, with their number; None: what takes long is shown on a
+            terminal or in a notebook.
         runners_up: Receives the formats `auto` chose between, measured on all samples, its choice among them.
         **more: Fields of `Options`, overriding `options`.
 
@@ -245,16 +255,57 @@ def compile(  # noqa: A001  the library's verb
 
     Raises:
         Ml2scError: the model, the data or an option is not one that can be compiled.
+        CheckError: fewer decisions are kept on the calibration data than `min_agreement`.
     """
+    with bar("compiling", "step", _STEPS) as following:
+        return _compile(
+            model,
+            target,
+            precision,
+            calibration,
+            options=options,
+            example_input=example_input,
+            calibrated=calibrated,
+            activity=activity,
+            deployed=deployed,
+            dump_ir=dump_ir,
+            explain=explain,
+            progress=progress or (lambda count: following.say(f"choosing formats: {count} tried")),
+            step=following.step,
+            runners_up=runners_up,
+            **more,
+        )
+
+
+def _compile(
+    model: Any,
+    target: str | None,
+    precision: str | None,
+    calibration: Any,
+    *,
+    options: Options | None,
+    example_input: Any,
+    calibrated: Calibrated | None,
+    activity: Mapping[str, str] | None,
+    deployed: Deployed | None,
+    dump_ir: str | os.PathLike[str] | None,
+    explain: Callable[[str], None] | None,
+    progress: Callable[[int], None],
+    step: Callable[[str], None],
+    runners_up: Callable[[Sequence[Candidate]], None] | None,
+    **more: Any,
+) -> Artifact:
+    """Go the road; see `compile`."""
     chosen = {k: v for k, v in {"target": target, "precision": precision, **more}.items() if v is not None}
     options = dataclasses.replace(options or Options(), **chosen)
     options.check()
-    if calibration is None and (options.min_agreement is not None or options.margin is not None):
+    if calibration is None and ((options.min_agreement or 1.0) < 1 or options.margin is not None):
         raise UsageError(
             "decisions to be kept, and gas to be spent on them, mean nothing without calibration data",
             hint="add --calibrate data.npz, or leave --min-agreement and --margin out",
         )
     say = explain or _quiet
+    step("reading the model")
     source = _load(model, example_input)
     reference = import_graph(source)
     infer_shapes(reference, fold=True)
@@ -293,6 +344,7 @@ def compile(  # noqa: A001  the library's verb
         updatable=options.updatable,
         activity={name: Activity.read(text) for name, text in (activity or {}).items()},
     )
+    step("choosing formats")
     formats, before = None, graph
     if options.updatable:
         _require_updatable(graph, quantize)
@@ -301,7 +353,7 @@ def compile(  # noqa: A001  the library's verb
             graph,
             options.precision,
             samples,
-            Goal(options.min_agreement or 1.0, options.tolerance),
+            Goal(1.0 if options.min_agreement is None else options.min_agreement, options.tolerance),
             _predicted(plan, options, samples),
             say,
             progress,
@@ -310,6 +362,7 @@ def compile(  # noqa: A001  the library's verb
             margin=MARGIN if options.margin is None else options.margin,
             plain=options.updatable,
             detailed=runners_up is not None,
+            accuracy=partial(accuracy_on, samples),
         )
         shown = [_Renumbered(i, len(front)) for i in instruments]
         run_pipeline(graph, formats.passes, shown)
@@ -329,6 +382,7 @@ def compile(  # noqa: A001  the library's verb
 
     if samples is not None:
         plan = dataclasses.replace(plan, observed=_layer_inputs(graph, spread_out(samples, PLANNED_SAMPLES)))
+    step("planning the contract")
     program = lower(graph, plan)
     if options.updatable:
         stated = Segment((int.from_bytes(source.hash, "big"),), Storage.DATA, 1)
@@ -369,6 +423,7 @@ def compile(  # noqa: A001  the library's verb
     if samples is None and calibrated is None:
         _warn_of_smallness(graph, manifest["error_bound"], largest, options)
     manifest["calibrated"] = (calibrated or Calibrated()).to_json()
+    step("comparing answers")
     if formats is not None and samples is not None:
         manifest["calibration"] = assess(
             reference,
@@ -380,7 +435,7 @@ def compile(  # noqa: A001  the library's verb
             chosen=options.precision == AUTO,
         )
     if options.precision != AUTO:
-        _check_goal(manifest, options)
+        _check_tolerance(manifest, options)
     artifact = dataclasses.replace(
         artifact,
         manifest=manifest,
@@ -391,15 +446,15 @@ def compile(  # noqa: A001  the library's verb
         reference=reference,
         profile=None if samples is None else _profile(graph, program, spread_out(samples, PROFILED_SAMPLES)),
     )
+    _judge(artifact, options)
     return _with_forecast(artifact)
 
 
-def _check_goal(manifest: Mapping[str, Any], options: Options) -> None:
-    """Check a precision that was asked for against what its answers must be like.
+def _check_tolerance(manifest: Mapping[str, Any], options: Options) -> None:
+    """Check a precision that was asked for against the tolerance, if there is one.
 
     Raises:
-        CheckError: they are not.
-        UsageError: the model makes no decisions to be kept.
+        CheckError: its errors are larger.
     """
     found, asked = manifest.get("calibration"), options.tolerance
     error, what = manifest["error_bound"], "is proved to be off by at most"
@@ -410,17 +465,28 @@ def _check_goal(manifest: Mapping[str, Any], options: Options) -> None:
             f"{options.precision} {what} {error:.3g}, and the tolerance is {asked:g}",
             hint="choose a wider --precision, or leave it out: auto finds the narrowest that is good enough",
         )
-    if options.min_agreement is None or found is None:
+
+
+def _judge(artifact: Artifact, options: Options) -> None:
+    """Say whether the calibration data's answers are the model's.
+
+    Raises:
+        CheckError: fewer of them are than was asked for.
+    """
+    verdict = verdict_of(artifact.manifest)
+    if verdict is None:
         return
-    if found["decision_agreement"] is None:
-        raise UsageError("the model makes no decisions to be kept", hint="leave --min-agreement out")
-    if found["decision_agreement"] < options.min_agreement:
-        kept = found["assessed"] - len(found["differing"])
+    advice = artifact.manifest["calibration"]["advice"]
+    least = options.min_agreement
+    if least is not None and not verdict.enough(least):
         raise CheckError(
-            f"{options.precision} keeps {kept:,} of {found['assessed']:,} decisions of the calibration data, and "
-            f"{options.min_agreement:.6g} of them were asked for",
-            hint=found["advice"] or "choose a wider --precision, or leave it out: auto finds one",
+            f"{artifact.name} in {artifact.manifest['precision']} does not keep its model: on the calibration data "
+            f"{verdict.figures}, and at least {least:g} is asked for",
+            hint=f"{advice or 'try a wider --precision'}; --min-agreement takes less",
         )
+    if advice is not None or (verdict.poor and options.precision != AUTO):
+        figures = f": on the calibration data {verdict.figures}" if verdict.figures else ""
+        warn(f"{artifact.name} keeps its model poorly{figures}{f'; {advice}' if advice else ''}", PoorResultWarning)
 
 
 def build(artifact: Artifact, toolchain: Toolchain) -> Artifact:
@@ -445,7 +511,8 @@ def build(artifact: Artifact, toolchain: Toolchain) -> Artifact:
     if estimated > HOPELESS * fork.code_limit:
         raise too_large(artifact, about, fork)
     try:
-        bytecode = BACKENDS.get(artifact.target).compile(artifact, toolchain)
+        with bar(f"{artifact.target} compiler at {artifact.source_name}"):
+            bytecode = BACKENDS.get(artifact.target).compile(artifact, toolchain)
     except ToolchainError as error:
         if estimated > OVER * fork.code_limit:  # compilers break off with errors of their own
             raise too_large(artifact, f"{error.message}\n{about}", fork) from error
@@ -578,9 +645,11 @@ def _load(model: Any, example_input: Any) -> OnnxModel:
         return model
     if isinstance(model, str | os.PathLike | onnx.ModelProto):
         return load_onnx(model)
+    if is_estimator(model):
+        return load_onnx(export_sklearn(model))
     if not hasattr(model, "state_dict"):
         hint = "give the module that they are the weights of" if isinstance(model, Mapping) else None
-        kinds = "the path of an ONNX file, an onnx.ModelProto or a torch.nn.Module"
+        kinds = "the path of an ONNX file, an onnx.ModelProto, a fitted scikit-learn estimator or a torch.nn.Module"
         raise UsageError(f"a model is {kinds}, not a {type(model).__name__}", hint=hint)
     from ml2sc.frontend.torch_export import export_torch
 
@@ -643,7 +712,11 @@ def _declare_ranges(
             graph.input_ranges[name] = min(own[0], data[0]), max(own[1], data[1])
             continue
         if samples is None:
-            log.info("no input range is declared for %r: taken as ±65,536 (narrow it with --input-range)", name)
+            warn(
+                f"no input range is declared for {name!r}: taken as ±65,536 (narrow it with --input-range, or give "
+                "calibration data)",
+                RangeWarning,
+            )
             graph.input_ranges[name] = ASSUMED_RANGE
             continue
         lo, hi = samples.ranges[name]
@@ -746,13 +819,11 @@ def _check_ranges(graph: Graph, declared: Mapping[str, Scaling], samples: Sample
         }
     )
     if outside.size:
-        log.warning(
-            "%d of %d calibration samples lie outside the declared input range, the first is number %d: "
-            "inputs saturate there%s",
-            len(outside),
-            len(samples),
-            outside[0],
-            f"; values outside: {columns_text(by_column(columns))}" if declared else "",
+        counted = f"; values outside: {columns_text(by_column(columns))}" if declared else ""
+        warn(
+            f"{len(outside)} of {len(samples)} calibration samples lie outside the declared input range, "
+            f"the first is number {outside[0]}: inputs saturate there{counted}",
+            RangeWarning,
         )
 
 
@@ -762,7 +833,7 @@ def _warn_of_smallness(graph: Graph, bound: float, largest: float | None, option
     asked = options.precision != AUTO or options.tolerance is not None
     for text in (*lost(graph), coarse(bound, largest, asked=asked)):
         if text is not None:
-            log.warning("%s: %s", text, remedy)
+            warn(f"{text}: {remedy}", PoorResultWarning)
 
 
 # -- what the contract and the manifest say ----------------------------------------------------------------------------

@@ -1,12 +1,15 @@
 """Every error a user can meet, one class a kind of mistake.
 
 `Ml2scError` and its children are the user's (or the model's) to mend: the text says what is wrong, where, and what
-to do. `InternalError` is apart from them: it is a bug of ours and asks for a report.
+to do. `InternalError` is apart from them: it is a bug of ours and asks for a report. What is allowed, but should be
+known, is a `Ml2scWarning`.
 """
 
 from __future__ import annotations
 
 import difflib
+import sys
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -231,3 +234,32 @@ class VerifyError(InternalError):
 
 class PassError(InternalError):
     """A pass failed, or left a graph that does not verify."""
+
+
+class Ml2scWarning(UserWarning):
+    """Something that is done as asked, and that its user should know of."""
+
+
+class PoorResultWarning(Ml2scWarning):
+    """The contract's answers are not close to the model's."""
+
+
+class RangeWarning(Ml2scWarning):
+    """A range of values had to be assumed, or is left by the data."""
+
+
+class FewSamplesWarning(Ml2scWarning):
+    """There is too little data to go by."""
+
+
+def warn(text: str, category: type[Ml2scWarning]) -> None:
+    """Warn whoever called the library, at the line that did.
+
+    Args:
+        text: What they should know.
+        category: Which warning it is.
+    """
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and f"{frame.f_globals.get('__name__', '')}.".startswith("ml2sc."):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, category, stacklevel=level)

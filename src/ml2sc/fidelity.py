@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ml2sc.errors import Ml2scError
-from ml2sc.frontend.data import by_column
+from ml2sc.errors import DataError, Ml2scError, Ml2scWarning, warn
+from ml2sc.frontend.data import Samples, by_column
+from ml2sc.frontend.truth import Truth
 from ml2sc.ir import wad
 from ml2sc.ir.analysis import evaluate_exact, prove_intervals, saturated
 from ml2sc.ir.confidence import lower_confidence
 from ml2sc.ir.evaluate import evaluate_float
+from ml2sc.ir.fit import Fit
 from ml2sc.ir.graph import Graph, Node
 from ml2sc.ir.ops.base import Bounds
 from ml2sc.ir.program import MASK, to_signed
@@ -22,12 +24,12 @@ from ml2sc.ir.types import Array, DType
 from ml2sc.passes.measure import Answer, Measured, Sample, answers, measure, spread_out
 from ml2sc.passes.precision import WIDEST, Binary, Integer, Layered, Precision
 from ml2sc.passes.quantize import quantize
+from ml2sc.verdict import POOR
 
 MOST = 1000
 """Samples that the report looks at, evenly from all of them."""
 PERCENTILES = (50, 90, 99)
 
-_POOR_AGREEMENT = 0.99
 _POOR_RATIO = 20.0
 """Signal-to-noise ratio of an output, in decibels, below which a result is called poor."""
 _COARSE = 4
@@ -68,6 +70,11 @@ class _Tally:
     tensors: dict[str, _Power] = field(default_factory=dict)
     inputs: dict[str, Bounds] = field(default_factory=dict)
     columns: dict[str, Array] = field(default_factory=dict)
+    right: int = 0
+    model_right: int = 0
+    fit: Fit = field(default_factory=Fit)
+    label_fit: Fit = field(default_factory=Fit)
+    model_label_fit: Fit = field(default_factory=Fit)
 
     def outside(self, quantized: Graph, sample: Sample) -> dict[str, int]:
         """Count a sample's values outside their ranges, and note in which elements they are."""
@@ -79,6 +86,28 @@ class _Tally:
                 found[name] = int(beyond.sum())
                 self.columns[name] = self.columns.get(name, np.zeros(x.shape, dtype=np.int64)) + beyond
         return found
+
+    def judge(self, outcome: wad.Outcome, outputs: Array, label: int | None, truth: Truth, index: int) -> None:
+        """Compare a sample's answers with the model's, and both with the truth.
+
+        Args:
+            outcome: The contract's.
+            outputs: The model's outputs.
+            label: The model's decision as a word.
+            truth: The right answers.
+            index: The sample's number.
+        """
+        if truth.labels is not None and outcome.decision is not None and label is not None:
+            self.right += to_signed(outcome.decision) == truth.labels[index]
+            self.model_right += to_signed(label) == truth.labels[index]
+        target = truth.target(index)
+        if outcome.decision is None or target:
+            estimates, theirs = outcome.outputs, wad.to_wad(outputs.tolist())
+            self.fit.add(estimates, theirs)
+            if target:
+                wanted = wad.to_wad(target)
+                self.label_fit.add(estimates, wanted)
+                self.model_label_fit.add(theirs, wanted)
 
     def widen(self, sample: Sample) -> None:
         """Note the least and the greatest value of every element of the inputs."""
@@ -109,7 +138,7 @@ def assess(
         chosen: Whether it was chosen for what it reaches on these samples: then it needs no advice.
     """
     looked_at = spread_out(range(len(samples)), MOST)
-    tally = _Tally()
+    tally, truth = _Tally(), _truth(samples, quantized)
     wanted = answers(reference, (samples[i] for i in looked_at), quantized.outputs)
     for index, answer in zip(looked_at, wanted, strict=True):
         reals = evaluate_float(source, dict(samples[index]))
@@ -119,6 +148,7 @@ def assess(
         tally.errors.append(np.abs(np.array(outcome.outputs, dtype=np.float64) / wad.WAD - answer.outputs))
         tally.saturated += bool(clamped)
         tally.widen(samples[index])
+        tally.judge(outcome, answer.outputs, label, truth, index)
         if outcome.decision is not None and label is not None and outcome.decision != label:
             found = {"contract": to_signed(outcome.decision), "model": to_signed(label)}
             tally.differing.append({"sample": index, **found})
@@ -128,7 +158,7 @@ def assess(
     layers = list(_layers(quantized, tally.tensors, methods))
     decides = quantized.decision is not None
     advice = None
-    poor = (decides and kept < _POOR_AGREEMENT * total) or _worst_ratio(layers, quantized.outputs) < _POOR_RATIO
+    poor = (decides and kept < POOR * total) or _worst_ratio(layers, quantized.outputs) < _POOR_RATIO
     if poor and not chosen:
         advice = _advice(quantized, layers, tally.inputs, precision, _remedy(source, quantized, samples, precision))
     return {
@@ -144,9 +174,40 @@ def assess(
         "decision_agreement": kept / total if decides else None,
         "agreement_lower_bound": lower_confidence(kept, total) if decides else None,
         "differing": tally.differing,
+        "accuracy": None if truth.labels is None else tally.right / total,
+        "model_accuracy": None if truth.labels is None else tally.model_right / total,
+        "r2": tally.fit.r2,
+        "label_r2": tally.label_fit.r2,
+        "model_label_r2": tally.model_label_fit.r2,
         "layers": layers,
         "advice": advice,
     }
+
+
+def accuracy_on(samples: Sequence[Sample] | None, quantized: Graph) -> float | None:
+    """Return the share of a quantised graph's decisions that are the labels, on the samples that `assess` looks at.
+
+    Args:
+        samples: All calibration samples; None: there are none.
+        quantized: The graph.
+    """
+    truth = Truth() if samples is None else _truth(samples, quantized, silent=True)
+    if samples is None or truth.labels is None:
+        return None
+    chosen = spread_out(range(len(samples)), MOST)
+    answers = (wad.run_graph(quantized, wad.quantize_inputs(quantized, samples[index])) for index in chosen)
+    right = (to_signed(a.decision or 0) == truth.labels[i] for i, a in zip(chosen, answers, strict=True))
+    return sum(map(bool, right)) / len(chosen)
+
+
+def _truth(samples: Sequence[Sample], quantized: Graph, *, silent: bool = False) -> Truth:
+    """Return the samples' labels; those that cannot be the model's are left out with a warning."""
+    try:
+        return Truth.of(samples, quantized) if isinstance(samples, Samples) else Truth()
+    except DataError as error:
+        if not silent:
+            warn(f"no accuracy is stated: {error.message} ({error.hint})", Ml2scWarning)
+        return Truth()
 
 
 def _add(
@@ -235,7 +296,7 @@ def _remedy(source: Graph, quantized: Graph, samples: Sequence[Sample], precisio
     asked = list(zip(probe, answers(graph, probe), strict=True))
     present, tried = measure(quantized, asked), list[tuple[Precision, Measured]]()
     narrow = wide = precision.widest if isinstance(precision, Layered) else precision
-    while not tried or tried[-1][1].kept < _POOR_AGREEMENT * len(asked):
+    while not tried or tried[-1][1].kept < POOR * len(asked):
         wider = [p for p in _wider(wide) if p != wide]
         if not wider:
             break

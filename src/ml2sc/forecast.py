@@ -30,6 +30,7 @@ class Forecast:
         fork: The fork.
         inference: A call of `classifyPacked` (`predictPacked`) in a transaction, on average.
         worst: The most such a call can cost: every branch taken, no byte of calldata zero, the tolerance added.
+        called: What a contract pays that makes such a call, on average: first in a transaction, and again.
         layers: The average, by layer.
         deploy: The transaction that creates the contract.
         weights: The transactions that create its data contracts (and put the first weights in use), together.
@@ -42,6 +43,7 @@ class Forecast:
     fork: Fork
     inference: int
     worst: int
+    called: tuple[int, int]
     layers: Mapping[str, int]
     deploy: int
     weights: int
@@ -109,16 +111,13 @@ def forecasts(artifact: Artifact, forks: Mapping[str, Fork], profile: Profile | 
     costs = target_costs(artifact)
     mean = gas.Execution.of(costs, gas.Shares(profile))
     worst = gas.Execution.of(costs, gas.Shares(worst=True))
-    return {
-        name: _forecast(artifact, fork, costs, mean.transaction(fork), worst.transaction(fork))
-        for name, fork in forks.items()
-    }
+    return {name: _forecast(artifact, fork, costs, mean, worst.transaction(fork)) for name, fork in forks.items()}
 
 
 def _forecast(
-    artifact: Artifact, fork: Fork, costs: gas.Costs, mean: gas.GasEstimate, worst: gas.GasEstimate
+    artifact: Artifact, fork: Fork, costs: gas.Costs, mean: gas.Execution, worst: gas.GasEstimate
 ) -> Forecast:
-    bytecode = artifact.bytecode
+    bytecode, average = artifact.bytecode, mean.transaction(fork)
     arguments = _ADDRESS if artifact.data else b""
     if bytecode is None:
         size = gas.code_bytes(costs.program, costs.sizes)
@@ -141,9 +140,10 @@ def _forecast(
     ]
     return Forecast(
         fork=fork,
-        inference=mean.total,
-        worst=max(worst.total, mean.total),
-        layers=mean.layers,
+        inference=average.total,
+        worst=max(worst.total, average.total),
+        called=mean.called(),
+        layers=average.layers,
         deploy=deploy,
         weights=sum(data),
         largest=max(counted),
@@ -215,8 +215,10 @@ def as_facts(artifact: Artifact, profile: Profile | None) -> dict[str, Any]:
     facts = {
         "predicted": chosen.inference,
         "worst": chosen.worst,
+        "called": {"cold": chosen.called[0], "warm": chosen.called[1]},
         "deploy": chosen.deploy,
         "weights": chosen.weights,
+        "transactions": 1 + len(artifact.data),
         "inputs": "assumed" if profile is None else "calibration data",
         "code": "compiled" if chosen.compiled else "estimated",
     }
@@ -226,23 +228,3 @@ def as_facts(artifact: Artifact, profile: Profile | None) -> dict[str, Any]:
 
 def _in_code(program: Program) -> bool:
     return any(not segment.contracts for segment in program.segments.values())
-
-
-def said(verdicts: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return the verdict in words, a line for each group of forks that agree."""
-    groups: dict[str, list[str]] = {}
-    for name, verdict in verdicts.items():
-        groups.setdefault(_sentence(name, verdict), []).append(name)
-    return [f"{', '.join(names)}: {sentence}" for sentence, names in groups.items()]
-
-
-def _sentence(name: str, verdict: Mapping[str, Any]) -> str:
-    if verdict["fits"] == "transaction":
-        return "fits in one transaction"
-    remedies = "; what may help, and was not tried: " + " or ".join(verdict["remedies"])
-    if verdict["obstacles"]:
-        return f"does not fit ({'; '.join(verdict['obstacles'])}){remedies}"
-    worst, limit = verdict["worst"], FORKS[name].transaction_gas
-    if verdict["fits"] == "eth_call":
-        return f"only as eth_call (up to {worst:,} gas, and a transaction may use {limit:,}){remedies}"
-    return f"does not fit (up to {worst:,} gas, and an eth_call may use {ETH_CALL_GAS:,}){remedies}"

@@ -146,11 +146,18 @@ class _Toolchain(_Entry):
     edits: dict[str, str] = {}
 
 
+class _Called(_Entry):
+    cold: _Count
+    warm: _Count
+
+
 class _Gas(_Entry):
     predicted: _Count
     worst: _Count
+    called: _Called
     deploy: _Count
     weights: _Count
+    transactions: _Count
     inputs: str
     code: str
 
@@ -204,6 +211,11 @@ class _Calibration(_Entry):
     decision_agreement: _Real
     agreement_lower_bound: _Real
     differing: tuple[_Differing, ...]
+    accuracy: _Real
+    model_accuracy: _Real
+    r2: _Real
+    label_r2: _Real
+    model_label_r2: _Real
     layers: tuple[_Fidelity, ...]
     advice: str | None
 

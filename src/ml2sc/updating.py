@@ -13,6 +13,7 @@ from ml2sc.backends import Artifact, as_compiled
 from ml2sc.compiler import compile as compile_model
 from ml2sc.errors import ArtifactError, UsageError
 from ml2sc.frontend.data import Samples, load_samples
+from ml2sc.frontend.truth import Truth
 from ml2sc.ir import wad
 from ml2sc.ir.analysis import LINEAR
 from ml2sc.ir.graph import Graph, Node
@@ -103,7 +104,7 @@ def compare(old: Artifact, new: Artifact, samples: str | os.PathLike[str]) -> di
         makes no decisions.
 
     Raises:
-        DataError: the file does not fit the model.
+        DataError: the file does not fit the model, or a label is none of its classes.
     """
     assert new.graph is not None
     data = load_samples(samples, new.graph)
@@ -111,10 +112,11 @@ def compare(old: Artifact, new: Artifact, samples: str | os.PathLike[str]) -> di
     if not data or before[0] is None:
         return {}
     found: dict[str, Any] = {}
-    if data.labels is not None:
-        labels = data.labels.tolist()
+    labels = Truth.of(data, new.graph).labels
+    if labels is not None:
         found["accuracy"] = [
-            sum(d == y for d, y in zip(decisions, labels, strict=True)) / len(data) for decisions in (before, after)
+            sum(d == y for d, y in zip(decisions, labels.tolist(), strict=True)) / len(data)
+            for decisions in (before, after)
         ]
     changed = sum(a != b for a, b in zip(before, after, strict=True))
     return {**found, "decisions_changed": {"changed": changed, "samples": len(data)}}

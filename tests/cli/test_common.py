@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ml2sc.cli.common import styled, table
+from ml2sc.cli.common import styled
 
 from .conftest import MakeModel, Run
 
@@ -94,7 +94,3 @@ def test_colour(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR")
     with Path("/dev/null").open("w") as file:
         assert styled("error", file, "31") == "error"
-
-
-def test_table() -> None:
-    assert table(["layer", "MACs"], [["fc", 1234], ["relu", ""]]) == ["layer   MACs", "fc     1,234", "relu"]

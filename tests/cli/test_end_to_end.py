@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,8 @@ def test_stdout_and_stderr(compile_model: Run, make_model: MakeModel, tmp_path: 
     out = tmp_path / "out"
     result = compile_model(make_model(), "--precision", "int8", "--input-range", "-1,1", "-o", out)
     assert result.status == 0, result.err
-    assert set(map(Path, result.out.splitlines())) == set(out.iterdir())
+    files = " ".join(result.out.split()).split(f" files {out}: ")[1].split(", ")
+    assert set(files) == {p.name for p in out.iterdir()}
     assert {p.name for p in out.iterdir()} >= {
         "Tiny.sol",
         "Tiny.abi.json",
@@ -70,17 +72,20 @@ def test_stdout_and_stderr(compile_model: Run, make_model: MakeModel, tmp_path: 
         "model.onnx",
         "manifest.json",
     }
-    assert "Tiny: 4 inputs, 3 outputs, precision int8" in result.err
-    assert "error bound" in result.err
-    assert "compiled by   solc" in result.err
-    assert "assumed" not in result.err
+    assert result.out.startswith("Tiny: 4 inputs, 3 outputs, precision int8\n")
+    assert "error bound" in result.out
+    assert "compiled by      solc" in result.out
+    assert "precision" not in result.err
+    assert "assumed" not in result.out + result.err
     assert "\x1b" not in result.out + result.err
     bytes.fromhex((out / "Tiny.bin").read_text())
 
 
 def test_quiet(compile_model: Run, make_model: MakeModel, tmp_path: Path) -> None:
-    result = compile_model(make_model(), "--input-range", "-1,1", "-o", tmp_path / "out", "-q")
+    out = tmp_path / "out"
+    result = compile_model(make_model(), "--input-range", "-1,1", "-o", out, "-q")
     assert (result.status, result.err) == (0, "")
+    assert set(map(Path, result.out.splitlines())) == set(out.iterdir())
 
 
 def test_json_and_default_folder(
@@ -95,7 +100,8 @@ def test_json_and_default_folder(
     assert summary["error_bound"] > 0
     assert 0 < summary["code_bytes"] <= 24_576
     assert all(Path(path).is_file() for path in summary["files"])
-    assert "±65,536" in result.err
+    assert "warning: no input range is declared for 'x': taken as ±65,536" in result.err
+    assert result.err.count("±65,536") == 1
 
 
 def test_same_input_same_bytes(compile_model: Run, make_model: MakeModel, tmp_path: Path) -> None:
@@ -122,15 +128,16 @@ def test_dump_ir_and_explain(compile_model: Run, make_model: MakeModel, tmp_path
     )
     assert result.status == 0
     assert (tmp_path / "ir" / "000_import.ir").is_file()
-    assert "quantize" in result.err
-    assert "quantize" not in result.out
+    assert "quantize{" in result.err
+    assert "quantize{" not in result.out
 
 
 def test_check_table(check_folder: Run, folder: Path, samples: Path) -> None:
     result = check_folder(folder, "--samples", samples)
     assert (result.status, result.err) == (0, "")
     assert result.out.startswith("Digits (solidity, int8): ok\n")
-    assert "40 of 40 (packed and WAD inputs)" in result.out
+    assert "exact            yes: 40 of 40 bit for bit (packed and WAD inputs)" in result.out
+    assert "keeps the model  yes: 40 of 40 decisions are the model's" in result.out
 
 
 def test_check_json(check_folder: Run, folder: Path, samples: Path) -> None:
@@ -187,7 +194,52 @@ def test_check_without_samples(check_folder: Run, folder: Path) -> None:
     assert result.status == 0, result.err
     report = json.loads(result.out)
     assert (report["samples"], report["random"], report["outside_range"]) == (100, True, 0)
-    assert report["accuracy"] is None
+    assert report["accuracy"] is report["agreement_lower_bound"] is None
+    assert report["keeps_model"] is True
+    result = check_folder(folder)
+    assert "keeps the model  not judged by random inputs" in result.out
+    assert "confidence" not in result.out
+    result = check_folder(folder, "--min-agreement", "0.9")
+    assert result.status == 2
+    assert "random inputs do not show whether the model is kept" in result.err
+
+
+def test_gas_in_money(check_folder: Run, folder: Path, samples: Path) -> None:
+    result = check_folder(folder, "--samples", samples, "--gas-price", "2", "--eth-price", "3000")
+    assert result.status == 0
+    for line in ("gas, called", "gas, sent", "to deploy"):
+        assert re.search(rf"{line} +[\d,]+ [^(]*\([\d.]+ ether, \$[\d.]+\)", result.out), line
+    assert check_folder(folder, "--eth-price", "3000").status == 2
+    assert check_folder(folder, "--gas-price", "0").status == 2
+
+
+def test_int8_that_does_not_keep_its_model(
+    compile_model: Run, check_folder: Run, make_model: MakeModel, tmp_path: Path
+) -> None:
+    """Elements of very different size, through one scale: most of them are lost."""
+    model, out, rng = make_model(), tmp_path / "out", np.random.default_rng(5)
+    x = rng.normal(size=(200, 4))
+    x[:, 3] = 0  # it says nothing, but twice, and sets the scale
+    x[0, 3], x[1, 3] = 9_000, -9_000
+    np.savez(tmp_path / "data.npz", x=x)
+    arguments = (model, "--precision", "w8a3", "--calibrate", tmp_path / "data.npz", "-o", out)
+    result = compile_model(*arguments)
+    assert (result.status, result.out) == (4, "")
+    assert not out.exists()
+    assert "error[ML160]: Tiny in w8a3 does not keep its model" in result.err
+    assert "and at least 0.95 is asked for" in result.err
+    assert "try --precision" in result.err
+    result = compile_model(*arguments, "--min-agreement", "0.05")
+    assert result.status == 0, result.err
+    assert "warning: Tiny keeps its model poorly" in result.err
+    assert "keeps the model  poorly: " in result.out
+    result = check_folder(out, "--samples", tmp_path / "data.npz")
+    assert result.status == 4
+    assert result.out.startswith("Tiny (solidity, w8a3): FAILED\n")
+    assert "exact            yes: 200 of 200" in result.out
+    assert "keeps the model  no: " in result.out
+    assert "error[ML160]: the contract is exact, but does not keep its model" in result.err
+    assert check_folder(out, "--samples", tmp_path / "data.npz", "--min-agreement", "0.05").status == 0
 
 
 def test_samples_outside_the_range(check_folder: Run, folder: Path, tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from ml2sc.forecast import Forecast, said
+from ml2sc.backends.summary import said
+from ml2sc.forecast import Forecast
 from ml2sc.ir.forks import FORKS
 
-SMALL = Forecast(FORKS["osaka"], 50_000, 60_000, {}, 1_000_000, 0, 1_000_000, 10_000, 11_000, compiled=True)
+CALLED = (30_000, 27_500)
+SMALL = Forecast(FORKS["osaka"], 50_000, 60_000, CALLED, {}, 1_000_000, 0, 1_000_000, 10_000, 11_000, compiled=True)
 
 
 def remedies(forecast: Forecast, precision: str = "q31.32", **options: Any) -> list[str]:
@@ -65,6 +67,6 @@ def test_forks_that_agree_share_a_line() -> None:
 
     dear = {name: entry(dataclasses.replace(SMALL, fork=fork, worst=20_000_000)) for name, fork in FORKS.items()}
     lines = said(dear)
-    assert lines[0] == "prague: fits in one transaction"
-    assert lines[1].startswith("osaka, glamsterdam: only as eth_call (up to 20,000,000 gas")
+    assert lines[0] == "prague: an inference fits in one transaction, each of those that deploy it, too"
+    assert lines[1].startswith("osaka, glamsterdam: an inference only as eth_call (up to 20,000,000 gas")
     assert "--precision int8" in lines[1]

@@ -8,13 +8,17 @@ import logging
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from ml2sc.errors import InternalError, JournalError, Ml2scError, UnknownNameError, UsageError
+from ml2sc.errors import InternalError, JournalError, Ml2scError, Ml2scWarning, UnknownNameError, UsageError
 from ml2sc.foreign import Secrets
+from ml2sc.money import Prices
+from ml2sc.progress import silence
+from ml2sc.sheet import Sheet
 
 if TYPE_CHECKING:
     from ml2sc.runtime.rpc import Rpc
@@ -83,7 +87,8 @@ def _run(parser: argparse.ArgumentParser, command: Callable[[argparse.Namespace]
     try:
         arguments = parser.parse_args(argv)
         verbose = arguments.verbose
-        with _notes_on_stderr(verbose=verbose, quiet=arguments.quiet):
+        quiet = silence() if arguments.quiet else nullcontext()
+        with quiet, _notes_on_stderr(verbose=verbose, quiet=arguments.quiet):
             command(arguments)
         sys.stdout.flush()
     except SystemExit as done:  # argparse ends this way
@@ -178,6 +183,18 @@ class _Notes(logging.Formatter):
         return f"{styled(kind, sys.stderr, colour)}: {super().format(record)}"
 
 
+def _as_note(show: Callable[..., None]) -> Callable[..., None]:
+    """Return what shows our own warnings as notes, and has others shown as before."""
+
+    def showwarning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, Ml2scWarning):
+            logging.getLogger("ml2sc").warning("%s", message)
+        else:
+            show(message, category, *where, **more)
+
+    return showwarning
+
+
 @contextmanager
 def _notes_on_stderr(*, verbose: bool, quiet: bool) -> Iterator[None]:
     logger, handler = logging.getLogger("ml2sc"), logging.StreamHandler(sys.stderr)
@@ -186,7 +203,10 @@ def _notes_on_stderr(*, verbose: bool, quiet: bool) -> Iterator[None]:
     logger.setLevel(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
     logger.addHandler(handler)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", Ml2scWarning)
+            warnings.showwarning = _as_note(warnings.showwarning)
+            yield
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
@@ -202,11 +222,6 @@ def styled(text: str, stream: TextIO, *codes: str) -> str:
 def heading(text: str, stream: TextIO) -> str:
     """Return `text` in bold where `stream` is a terminal."""
     return styled(text, stream, _BOLD)
-
-
-def failure(text: str, stream: TextIO) -> str:
-    """Return `text` in red where `stream` is a terminal."""
-    return styled(text, stream, _BOLD, _RED)
 
 
 def one_of(kind: str, value: str, known: Sequence[str]) -> str:
@@ -259,15 +274,28 @@ def noted(directory: str, rpc: Rpc) -> str | None:
     return note.address
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
-    """Return the lines of a table: numbers to the right, with thousands separators, all else to the left."""
-    cells = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows]
-    right = [all(isinstance(row[i], int) or row[i] == "" for row in rows) for i in range(len(header))]
-    widths = [max(len(line[i]) for line in [list(header), *cells]) for i in range(len(header))]
-    return [
-        "  ".join(
-            cell.rjust(width) if to_right else cell.ljust(width)
-            for cell, width, to_right in zip(line, widths, right, strict=True)
-        ).rstrip()
-        for line in [list(header), *cells]
-    ]
+def add_prices(parser: argparse.ArgumentParser) -> None:
+    """Add the options that turn gas into money."""
+    parser.add_argument("--gas-price", type=float, metavar="GWEI", help="say what gas costs in ether at this price")
+    parser.add_argument("--eth-price", type=float, metavar="USD", help="with --gas-price: and in dollars")
+
+
+def prices_of(arguments: argparse.Namespace) -> Prices:
+    """Return what those options say.
+
+    Raises:
+        UsageError: a price is none.
+    """
+    return Prices(arguments.gas_price, arguments.eth_price)
+
+
+def print_sheet(sheet: Sheet, *, ok: bool = True) -> None:
+    """Print a result on stdout.
+
+    Args:
+        sheet: The result.
+        ok: Whether it is one that is good.
+    """
+    colours = (_BOLD,) if ok else (_BOLD, _RED)
+    status = f": {styled(sheet.status, sys.stdout, *colours)}" if sheet.status else ""
+    print("\n".join([heading(sheet.title, sys.stdout) + status, *sheet.lines()]))

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ml2sc.errors import UsageError
 from ml2sc.jsontext import json_text
+from ml2sc.sheet import table
+from ml2sc.verdict import LEAST
 
-from .common import heading, make_parser, one_of, run, table
+from .common import add_prices, make_parser, one_of, prices_of, print_sheet, run
 
 if TYPE_CHECKING:
     from ml2sc.backends.base import Artifact
@@ -46,7 +48,8 @@ def _parser() -> argparse.ArgumentParser:
         "--min-agreement",
         type=float,
         metavar="SHARE",
-        help="share of the calibration data's decisions that auto keeps (default: 1); another precision must keep it",
+        help="share of the calibration data's decisions (for regressions: R²) that must be kept, else exit status 4 "
+        "(default: auto keeps all, int8 and other wNaM 0.95)",
     )
     add(
         "--tolerance",
@@ -93,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--solc", metavar="PATH", help="the solc to use (default: ML2SC_SOLC, PATH, py-solc-x, the npm package)")
     add("--no-cache", action="store_true", help="run the compiler even if it compiled this very source before")
     add("--json", action="store_true", help="print a summary as JSON")
+    add_prices(parser)
     return parser
 
 
@@ -113,9 +117,11 @@ def _run(arguments: argparse.Namespace) -> None:
     update = {name: value for name, value in update.items() if value is not None}
     if update and not arguments.updatable:
         raise UsageError(f"--{next(iter(update)).replace('_', '-')} is of use with --updatable only")
+    prices = prices_of(arguments)
     if arguments.plot is not None and arguments.calibrate is None:
         raise UsageError("--plot draws what auto chose between on calibration data", hint="add --calibrate data.npz")
 
+    from ml2sc.backends.summary import sheet_of
     from ml2sc.compiler import Options, build
     from ml2sc.compiler import compile as compile_model
     from ml2sc.folder import require_room, write_folder
@@ -125,7 +131,7 @@ def _run(arguments: argparse.Namespace) -> None:
     options = Options(
         target=arguments.target,
         precision=arguments.precision,
-        min_agreement=arguments.min_agreement,
+        min_agreement=_least(arguments),
         margin=arguments.margin,
         tolerance=arguments.tolerance,
         input_ranges=ranges,
@@ -143,16 +149,14 @@ def _run(arguments: argparse.Namespace) -> None:
     )
     candidates: list[Candidate] = []
     wanted = arguments.explain or arguments.plot is not None
-    with _formats_bar(quiet=arguments.quiet) as progress:
-        artifact = compile_model(
-            arguments.model,
-            calibration=arguments.calibrate,
-            options=options,
-            dump_ir=arguments.dump_ir,
-            explain=_explain if arguments.explain else None,
-            progress=progress,
-            runners_up=candidates.extend if wanted else None,
-        )
+    artifact = compile_model(
+        arguments.model,
+        calibration=arguments.calibrate,
+        options=options,
+        dump_ir=arguments.dump_ir,
+        explain=_explain if arguments.explain else None,
+        runners_up=candidates.extend if wanted else None,
+    )
     if arguments.plot is not None:
         _draw(artifact, candidates, arguments.plot)
     folder = Path(arguments.output if arguments.output is not None else artifact.name)
@@ -160,14 +164,28 @@ def _run(arguments: argparse.Namespace) -> None:
     cache = CompilerCache(None) if arguments.no_cache else CompilerCache.default()
     artifact = build(artifact, Toolchain(arguments.solc, cache))
     files = write_folder(artifact, folder)
-    if not arguments.quiet:
-        _print_summary(artifact)
-        if arguments.explain:
-            print("\n".join(_fidelity(artifact.manifest, candidates)), file=sys.stderr)
+    for warning in artifact.bytecode.warnings if artifact.bytecode is not None else ():
+        print(f"warning: {warning}", file=sys.stderr)
     if arguments.json:
         print(json_text(_summary(artifact, folder, files)))
-    else:
+    elif arguments.quiet:
         print("\n".join(map(str, files)))
+    else:
+        sheet = sheet_of(artifact, prices, explain=arguments.explain)
+        names = ", ".join(str(path.relative_to(folder)) for path in files)
+        print_sheet(replace(sheet, facts=[*sheet.facts, ("files", f"{folder}: {names}")]))
+        if arguments.explain:
+            print("\n".join(_fidelity(artifact.manifest, candidates)))
+
+
+def _least(arguments: argparse.Namespace) -> float | None:
+    """Return the share of the model that must be kept: of narrow formats some, even if nobody asks for it."""
+    from ml2sc.passes.precision import Integer, Layered, parse_precision
+
+    if arguments.min_agreement is not None:
+        return float(arguments.min_agreement)
+    narrow = isinstance(parse_precision(arguments.precision), Integer | Layered)
+    return LEAST if narrow and arguments.calibrate is not None else None
 
 
 def _columns(text: str) -> Sequence[ColumnRange]:
@@ -209,25 +227,11 @@ def _draw(artifact: Artifact, candidates: Sequence[Candidate], path: Path) -> No
     decides = bool(artifact.manifest["decision"])
     title = f"{artifact.name}: formats on the calibration data, {precision} chosen"
     try:
-        path.write_text(picture(candidates, precision, decides=decides, title=title), encoding="utf-8")
+        accuracy = artifact.manifest["calibration"]["model_accuracy"]
+        drawn = picture(candidates, precision, decides=decides, title=title, model_accuracy=accuracy)
+        path.write_text(drawn, encoding="utf-8")
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-@contextmanager
-def _formats_bar(*, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """Count on stderr the formats tried, if it is a terminal and they take more than two seconds."""
-    if quiet or not sys.stderr.isatty():
-        yield lambda count: None
-        return
-    from tqdm import tqdm
-
-    with tqdm(unit=" formats", delay=2.0, leave=False, file=sys.stderr) as bar:
-
-        def show(count: int) -> None:
-            bar.update(count - bar.n)
-
-        yield show
 
 
 def _fidelity(manifest: Mapping[str, Any], candidates: Sequence[Candidate]) -> Iterator[str]:
@@ -258,15 +262,15 @@ def _fidelity(manifest: Mapping[str, Any], candidates: Sequence[Candidate]) -> I
                 f"{c.precision}{' *' if str(c.precision) == manifest['precision'] else ''}",
                 f"{c.gas:,}",
                 "" if c.measured is None or not manifest["decision"] else f"{c.measured.kept / c.measured.samples:.2%}",
+                "" if c.accuracy is None else f"{c.accuracy:.2%}",
                 "" if c.measured is None else f"{c.measured.largest:.3g}",
                 "yes" if c.good else "no",
             ]
             for c in candidates
         ]
         yield "  formats auto chose between (* taken), by their gas in Solidity whatever the target"
-        yield from (
-            f"  {line}" for line in table(["precision", "gas", "decisions kept", "largest error", "enough"], rows)
-        )
+        header = ["precision", "gas", "decisions kept", "accuracy", "largest error", "enough"]
+        yield from (f"  {line}" for line in table(header, rows))
 
 
 def _explain(text: str) -> None:
@@ -301,97 +305,6 @@ def _summary(artifact: Artifact, folder: Path, files: Sequence[Path]) -> dict[st
 def _sizes(artifact: Artifact) -> dict[str, int]:
     runtime = artifact.bytecode.runtime if artifact.bytecode is not None else b""
     return {"code_bytes": len(runtime), "data_bytes": sum(map(len, artifact.data))}
-
-
-def _print_summary(artifact: Artifact) -> None:
-    from ml2sc.forecast import said
-
-    manifest, sizes = artifact.manifest, _sizes(artifact)
-    inputs, outputs = (sum(_size(t["shape"]) for t in manifest[kind]) for kind in ("inputs", "outputs"))
-    lines = [
-        heading(f"{artifact.name}: {inputs} inputs, {outputs} outputs, precision {manifest['precision']}", sys.stderr)
-    ]
-    total = manifest.get("gas", {}).get("predicted", 0)
-    lines += [f"  {line}" for line in table(*_plan(manifest["plan"], total))]
-    bound, unsaturated = f"{manifest['error_bound']:.3g}", f"{manifest['error_bound_unsaturated']:.3g}"
-    share = manifest["error_bound_relative"]
-    relative = "" if share is None else f" ({share:.2g} of the largest output)"
-    bounds = f"{bound} on every output, {unsaturated}{relative} where nothing saturates"
-    lines.append(
-        f"  error bound   {bound}{relative} on every output" if unsaturated == bound else f"  error bound   {bounds}"
-    )
-    lines += _on_the_data(manifest)
-    contracts = f"{len(artifact.data)} data contract{'s' if len(artifact.data) > 1 else ''}"
-    weights = f" and {sizes['data_bytes']:,} in {contracts}" if artifact.data else ""
-    if artifact.bytecode is not None:
-        lines.append(f"  code          {sizes['code_bytes']:,} bytes{weights}")
-    if "gas" in manifest:
-        lines += _costs(manifest["gas"])
-    if artifact.bytecode is not None:
-        lines.append(f"  compiled by   {artifact.bytecode.compiler} ({artifact.bytecode.how})")
-    if "verdict" in manifest:
-        lines += [f"  {line}" for line in said(manifest["verdict"])]
-    print("\n".join(lines), file=sys.stderr)
-    for warning in artifact.bytecode.warnings if artifact.bytecode is not None else ():
-        print(f"warning: {warning}", file=sys.stderr)
-
-
-def _on_the_data(manifest: Mapping[str, Any]) -> list[str]:
-    """Return what is said of the calibration data: decisions, errors, and what to do if they are poor."""
-    found = manifest.get("calibration")
-    if found is None:
-        return []
-    parts = []
-    if found["decision_agreement"] is not None:
-        kept = found["assessed"] - len(found["differing"])
-        least = f"at least {found['agreement_lower_bound']:.2%} of inputs like these"
-        parts.append(f"{kept:,} of {found['assessed']:,} decisions kept ({least}, with 95 % confidence)")
-    parts.append(f"errors up to {found['max_abs_error']:.3g}")
-    lines = [f"  on the data   {', '.join(parts)}"]
-    return lines if found["advice"] is None else [*lines, f"  poor result   {found['advice']}"]
-
-
-def _costs(gas: Mapping[str, Any]) -> list[str]:
-    """Return what is said of the predicted gas."""
-    weights = f" and {gas['weights']:,} for its weights" if gas["weights"] else ""
-    inputs = "" if gas["inputs"] == "calibration data" else " for inputs half of whose bytes are zero"
-    return [
-        f"  gas           {gas['predicted']:,} an inference predicted{inputs}, {gas['worst']:,} at most",
-        f"  to deploy     {gas['deploy']:,}{weights}, predicted",
-    ]
-
-
-def _size(shape: Sequence[int]) -> int:
-    size = 1
-    for dim in shape:
-        size *= dim
-    return size
-
-
-_COLUMNS = {
-    "layer": "layer",
-    "operator": "operator",
-    "macs": "MACs",
-    "bits": "bits",
-    "lanes": "lanes",
-    "storage": "weights",
-    "bytes": "bytes",
-    "gas": "gas",
-    "share": "share",
-}
-
-
-def _plan(plan: Sequence[dict[str, Any]], total: int) -> tuple[list[str], list[list[object]]]:
-    """Return header and rows of the layers' table; columns that no layer fills are left out.
-
-    Args:
-        plan: The manifest's plan.
-        total: Gas of an inference, of which each layer has a share.
-    """
-    if total:
-        plan = [{**layer, "share": f"{100 * layer['gas'] / total:.0f} %"} for layer in plan]
-    keys = [key for key in _COLUMNS if any(layer.get(key, "") != "" for layer in plan)]
-    return [_COLUMNS[key] for key in keys], [[layer.get(key, "") for key in keys] for layer in plan]
 
 
 if __name__ == "__main__":

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 from ml2sc.errors import Ml2scError, SigningKeyError, UsageError
 from ml2sc.foreign import looks_secret
 from ml2sc.jsontext import json_text
+from ml2sc.sheet import table
 
-from .common import heading, hide, table
+from .common import heading, hide
 
 if TYPE_CHECKING:
     from ml2sc.runtime.journal import Journal

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ml2sc.errors import UsageError
 from ml2sc.jsontext import json_text
+from ml2sc.sheet import table
 
-from .common import checked_address, heading, make_parser, noted, run, table
+from .common import checked_address, heading, make_parser, noted, run
 from .comparing import SOLC_HELP, compare_folder
 from .sending import Sending, add_payment_options, open_node, said_sent, totals
 

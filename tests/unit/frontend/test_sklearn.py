@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from ml2sc.errors import UnsupportedModelError
+import ml2sc
+from ml2sc.errors import ToolchainError, UnsupportedModelError, UsageError
 from ml2sc.frontend.onnx_import import import_graph, load_onnx
+from ml2sc.frontend.sklearn_export import export_sklearn
 from ml2sc.ir.types import DType
 
 pytest.importorskip("skl2onnx")
@@ -129,3 +131,47 @@ def test_normalizing_a_softmax_changes_nothing(kit: Any) -> None:
     nodes.append(helper.make_node("Normalizer", ["q"], ["y"], domain="ai.onnx.ml", norm="L1"))
     graph = kit.assert_like_onnxruntime(kit.model(nodes, {"x": ["N", 4]}, ["y"], ml=True))
     assert [n.op_type for n in graph] == ["Softmax", "Identity", "Identity"]
+
+
+def compiled(estimator: Any, labels: Any) -> tuple[Any, dict[str, Any]]:
+    """Fit and compile an estimator as it is; return it and what calibration found."""
+    fitted = estimator.fit(X, labels)
+    artifact = ml2sc.compile(fitted, precision="w16a16", calibration={"x": X, "y": labels})
+    assert artifact.name == type(fitted[-1] if hasattr(fitted, "steps") else fitted).__name__
+    assert export_sklearn(fitted).SerializeToString() == export_sklearn(fitted).SerializeToString()
+    return fitted, dict(artifact.manifest["calibration"])
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_a_fitted_classifier_is_compiled_as_it_is(name: str) -> None:
+    fitted, found = compiled(*CLASSIFIERS[name])
+    labels = CLASSIFIERS[name][1]
+    assert found["model_accuracy"] == np.mean(fitted.predict(X) == labels)
+    assert abs(found["accuracy"] - found["model_accuracy"]) <= 0.02
+    assert found["r2"] is found["label_r2"] is None
+
+
+@pytest.mark.parametrize("name", REGRESSORS)
+def test_a_fitted_regressor_is_compiled_as_it_is(name: str) -> None:
+    fitted, found = compiled(*REGRESSORS[name])
+    assert found["model_label_r2"] == pytest.approx(fitted.score(X, REGRESSORS[name][1]), abs=1e-5)
+    assert found["label_r2"] == pytest.approx(found["model_label_r2"], abs=1e-3)
+    assert found["r2"] > 0.999
+    assert found["accuracy"] is None
+
+
+def test_estimators_that_cannot_be_exported(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="the LinearSVC is not fitted"):
+        ml2sc.compile(LinearSVC())
+    with pytest.raises(UnsupportedModelError, match="skl2onnx cannot convert this Own"):
+        ml2sc.compile(Own())
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ToolchainError, match="needs scikit-learn") as caught:
+        export_sklearn(LinearRegression().fit(X, X[:, 0]))
+    assert "ml2sc[sklearn]" in str(caught.value.hint)
+
+
+class Own(LinearRegression):  # type: ignore[misc]
+    """What skl2onnx does not know."""
+
+    n_features_in_ = 4

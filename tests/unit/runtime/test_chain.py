@@ -171,6 +171,19 @@ def test_revm_gas_is_py_evms() -> None:
 
 
 @needs_revm
+def test_every_transaction_takes_a_nonce() -> None:
+    addresses = []
+    for chain in (RevmChain(), EmbeddedChain()):
+        store = chain.deploy(init(STORE)).address
+        chain.transact(store, word(1))
+        with pytest.raises(Reverted):
+            chain.deploy(bytes.fromhex("5f5ffd"))
+        chain.transact(store, word(2))
+        addresses.append((store, chain.deploy(init(ECHO)).address))
+    assert addresses[0] == addresses[1]
+
+
+@needs_revm
 def test_calls_leave_nothing_behind_for_one_another() -> None:
     """Calls on revm share an EVM, each undone: an answer and its gas are those of the first call on a new chain."""
 

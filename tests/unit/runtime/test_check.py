@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import onnx
@@ -14,15 +17,19 @@ from onnx import TensorProto, helper, numpy_helper
 
 import ml2sc
 from ml2sc.backends.base import Artifact
-from ml2sc.errors import ArtifactError, DataError, UsageError
+from ml2sc.errors import ArtifactError, DataError, PoorResultWarning, UsageError
 from ml2sc.ir.confidence import lower_confidence
+from ml2sc.ir.evaluate import evaluate_float
 from ml2sc.ir.interpret import Interpreter, ProgramError
 from ml2sc.ir.ops.linear import Gemm
 from ml2sc.ir.program import to_signed
 from ml2sc.runtime import examine as module
+from ml2sc.runtime.calling import Called
 from ml2sc.runtime.check import check, random_samples
 from ml2sc.runtime.contract import ContractError
 from ml2sc.runtime.report import Distances, Report
+
+r2_score = pytest.importorskip("sklearn.metrics").r2_score
 
 SAMPLES = np.random.default_rng(5).uniform(-1, 1, (30, 4)).astype(np.float32)
 
@@ -94,6 +101,9 @@ class PretendContract:
     def gas_packed(self, packed: bytes) -> int:
         return int(self.wrong("gas", 30_000 + packed[0]))
 
+    def called_packed(self, packed: bytes) -> Called:
+        return Called(7_000 + packed[0], 4_000 + packed[0])
+
     def call(self, function: str, argument: Any) -> Any:
         self.calls.append(function)
         try:
@@ -162,7 +172,9 @@ def test_json_holds_what_is_promised(pretend: Pretend) -> None:
     }  # fmt: skip
     assert promised <= set(report)
     assert {"max_abs_error", "mean_abs_error"} <= set(report["onnxruntime"])
-    assert set(report["gas"]) == {"deploy", "weights", "inference", "predicted"}
+    assert set(report["gas"]) == {"deploy", "weights", "transactions", "called", "inference", "predicted"}
+    assert report["gas"]["called"]["samples"] == 25
+    assert report["gas"]["called"]["cold"] == report["gas"]["called"]["warm"] + 3_000
     assert set(report["gas"]["inference"]) == {"min", "mean", "max"}
 
 
@@ -265,6 +277,79 @@ def test_labels(pretend: Pretend) -> None:
     assert right.onnxruntime.accuracy is not None
     assert 0 <= right.accuracy < 1
     assert run(artifact, {"x": SAMPLES, "y": np.zeros((30, 4))}).accuracy is None
+
+
+def test_labels_that_are_none_of_the_classes(pretend: Pretend) -> None:
+    pretend()
+    for labels, said in (
+        (np.arange(30) % 4, r"7 of 30 labels are none of the model's classes: the first is 3, of sample 3"),
+        (np.full(30, 0.5), r"30 of 30 .* the first is 0.5, of sample 0"),
+        (np.where(np.arange(30) == 9, np.nan, 0), r"the label of sample 9 is NaN"),
+    ):
+        with pytest.raises(DataError, match=said):
+            check(compiled(), {"x": SAMPLES, "y": labels})
+
+
+@pytest.mark.parametrize("part", [7, 100])
+def test_estimates_are_held_to_values(pretend: Pretend, part: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R² of a model with one output, and of one that could decide: labels say that it does not."""
+    pretend()
+    monkeypatch.setattr("ml2sc.runtime.check.PART", part)
+    for outputs in (1, 3):
+        artifact = compiled(model(outputs=outputs), precision="w4a4")
+        assert artifact.reference is not None
+        theirs = np.array([evaluate_float(artifact.reference, {"x": x[None].astype(float)})["y"][0] for x in SAMPLES])
+        truth = theirs + np.random.default_rng(2).normal(size=theirs.shape)
+        report = run(artifact, {"x": SAMPLES, "y": truth})
+        assert report.model_label_r2 == pytest.approx(r2_score(truth, theirs), abs=1e-12)
+        assert report.label_r2 is not None
+        assert report.r2 is not None
+        assert report.label_r2 != report.model_label_r2
+        assert 0.9 < report.r2 < 1
+        assert report.kept.share == report.r2
+        assert f"{report.r2:.4f} against the model's" in report.summary()
+        assert (
+            f"{report.label_r2:.4f} against the labels, the model's own {report.model_label_r2:.4f}" in report.summary()
+        )
+
+
+def test_random_inputs_are_given_no_confidence(pretend: Pretend) -> None:
+    pretend()
+    artifact = compiled(precision="w2a2")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        report = run(artifact, None)
+    assert report.decision_agreement is not None
+    assert report.decision_agreement < 0.95
+    assert report.agreement_lower_bound is None
+    assert report.kept.enough(1.0)
+    assert "not judged by random inputs" in report.summary()
+    assert "confidence" not in report.summary()
+
+
+def test_a_poor_result_is_warned_of(pretend: Pretend) -> None:
+    pretend()
+    with pytest.warns(
+        PoorResultWarning, match=r"Tiny keeps its model poorly: \d\d of 30 decisions are the model's"
+    ) as caught:
+        report = run(compiled(precision="w2a2"))
+    assert caught[0].filename == __file__
+    assert report.ok
+    assert not report.kept.enough(0.99)
+
+
+def test_a_report_in_one_line_and_as_a_page(pretend: Pretend) -> None:
+    pretend()
+    report = run(compiled())
+    assert repr(report).startswith("<Report Tiny (solidity, int8): 30 of 30 samples exact, ")
+    assert len(repr(report).splitlines()) == 1
+    assert len(repr(report)) < 160
+    text, page = report.summary(gas_price=2, eth_price=2_500), report._repr_html_()
+    assert text.startswith("Tiny (solidity, int8): ok\n")
+    assert "exact            yes: 30 of 30 bit for bit" in text
+    assert re.search(r"gas, called +7,\d+ cold \([\d.]+ ether, \$[\d.]+\), 4,\d+ warm", text)
+    assert text.index("largest error") < text.index("error bound")
+    assert ET.fromstring(page).find(".//b").text == "Tiny (solidity, int8): ok"  # type: ignore[union-attr]
 
 
 def test_one_sigmoid(pretend: Pretend) -> None:

@@ -96,7 +96,10 @@ def test_tallies_add_up_in_every_field() -> None:
         tally.samples, tally.wad_samples, tally.outside, tally.unsaturated = 10, 5, 2, 3
         tally.inexact.add(sample, "wrong")
         tally.differing.add(sample, Differing(sample, 1, 2, outside_range=False))
-        tally.gas.add(30_000 + sample)
+        for name in ("gas", "cold", "warm"):
+            getattr(tally, name).add(30_000 + sample)
+        for name in ("fit", "label_fit", "model_label_fit"):
+            getattr(tally, name).add([sample], [sample + 1])
         tally.profile = Profile(runs=1, zeros=4)
         for name in ("errors", "runtime_errors", "unsaturated_errors", "outside_errors"):
             getattr(tally, name).add(np.array([float(sample)]))

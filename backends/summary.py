@@ -1,0 +1,185 @@
+"""An artifact's table: what was compiled, whether it keeps the model, and what it costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ml2sc.ir.forks import ETH_CALL_GAS, FORKS
+from ml2sc.money import Prices
+from ml2sc.sheet import Sheet, short_names
+from ml2sc.verdict import Kept
+
+if TYPE_CHECKING:
+    from .base import Artifact
+
+_COLUMNS = {
+    "layer": "layer",
+    "operator": "operator",
+    "macs": "MACs",
+    "bits": "bits",
+    "lanes": "lanes",
+    "storage": "weights",
+    "bytes": "bytes",
+    "gas": "gas",
+    "share": "share",
+}
+_LEGEND = (
+    "MACs: products of an inference; bits, lanes: of a sum, and sums a 256-bit word; weights, bytes: where, how many",
+    "gas, share: of a transaction; the rest of it is the frame, calldata and 21,000 for the transaction itself",
+)
+
+
+def sheet_of(artifact: Artifact, prices: Prices | None = None, *, explain: bool = False) -> Sheet:
+    """Return an artifact's table.
+
+    Args:
+        artifact: What `ml2sc.compile` or `ml2sc.build` returned, or `ml2sc.load_folder`.
+        prices: What gas costs.
+        explain: Give layers their full names, state the bounds for every input, too, and the tensors.
+    """
+    manifest, prices = artifact.manifest, prices or Prices()
+    gas, found = manifest.get("gas"), manifest.get("calibration")
+    header, rows = _plan(manifest.get("plan", ()), (gas or {}).get("predicted", 0), explain=explain)
+    facts = [
+        *_measured(manifest),
+        *([] if gas is None else _costs(gas, prices)),
+        *_fits(manifest.get("verdict", {})),
+        *_proved(manifest, every=explain or found is None),
+        *_product(artifact),
+    ]
+    title = f"{artifact.name}: {one_line(artifact)}"
+    return Sheet(title, "", header, rows, _LEGEND if rows and gas is not None else (), facts)
+
+
+def one_line(artifact: Artifact) -> str:
+    """Return how many inputs and outputs an artifact has, and its precision."""
+    manifest = artifact.manifest
+    inputs, outputs = (sum(math.prod(t["shape"]) for t in manifest.get(kind, ())) for kind in ("inputs", "outputs"))
+    return f"{inputs:,} inputs, {outputs:,} outputs, precision {manifest.get('precision', 'unknown')}"
+
+
+def verdict_of(manifest: Mapping[str, Any]) -> Kept | None:
+    """Return how much of the model is kept on the calibration data; None without any."""
+    found = manifest.get("calibration")
+    if found is None:
+        return None
+    return Kept(
+        samples=found["assessed"],
+        agreement=found["decision_agreement"],
+        least=found["agreement_lower_bound"],
+        accuracy=found.get("accuracy"),
+        model_accuracy=found.get("model_accuracy"),
+        fit=found.get("r2"),
+        label_fit=found.get("label_r2"),
+        model_label_fit=found.get("model_label_r2"),
+    )
+
+
+def _plan(plan: Sequence[Mapping[str, Any]], total: int, *, explain: bool) -> tuple[list[str], list[list[object]]]:
+    """Return header and rows of the layers' table; columns that no layer fills are left out.
+
+    Args:
+        plan: The manifest's plan.
+        total: Gas of an inference, of which each layer has a share.
+        explain: Whether names and operators are given in full.
+    """
+    names = short_names(str(layer["layer"]) for layer in plan)
+    layers = []
+    for layer in plan:
+        shown = dict(layer)
+        if total:
+            shown["share"] = f"{100 * layer['gas'] / total:.0f} %"
+        if not explain:
+            shown["layer"] = names[str(layer["layer"])]
+            shown["operator"] = str(layer.get("operator", "")).replace(" + Requantize", "")
+        layers.append(shown)
+    keys = [key for key in _COLUMNS if any(layer.get(key, "") != "" for layer in layers)]
+    return [_COLUMNS[key] for key in keys], [[layer.get(key, "") for key in keys] for layer in layers]
+
+
+def _measured(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what is said of the calibration data: decisions, errors, and what to do if they are poor."""
+    found, verdict = manifest.get("calibration"), verdict_of(manifest)
+    facts = [("exact", "yes, by proof: no sum can leave its lane (ml2sc-check tries it on samples)")]
+    if found is None or verdict is None:
+        return [*facts, ("keeps the model", "as far as is proved below; nothing was measured: no calibration data")]
+    errors = f"up to {found['max_abs_error']:.3g} on {found['assessed']:,} samples of the data"
+    facts += [*verdict.facts(), ("errors", errors)]
+    return facts if found["advice"] is None else [*facts, ("poor result", found["advice"])]
+
+
+def _proved(manifest: Mapping[str, Any], *, every: bool) -> list[tuple[str, str]]:
+    """Return the bounds.
+
+    Args:
+        manifest: The manifest.
+        every: State that for every input, too, even if calibration data says how large errors are.
+    """
+    bound, calm = (f"{manifest[key]:.3g}" for key in ("error_bound", "error_bound_unsaturated"))
+    share = manifest.get("error_bound_relative")
+    relative = "" if share is None else f" ({share:.2g} of the largest output)"
+    if bound == calm:
+        return [("error bound", f"{bound}{relative}: proved for every input of the declared range")]
+    facts = [("error bound", f"{calm}{relative}: proved for inputs on which nothing saturates")]
+    return [*facts, ("", f"{bound}: proved for every input of the declared range")] if every else facts
+
+
+def _costs(gas: Mapping[str, Any], prices: Prices) -> list[tuple[str, str]]:
+    """Return what is said of the predicted gas."""
+    assumed = "" if gas["inputs"] == "calibration data" else ", for inputs half of whose bytes are zero"
+    cold, warm = (f"{gas['called'][state]:,} {state}{prices.of(gas['called'][state])}" for state in ("cold", "warm"))
+    average, worst = gas["predicted"], f"{gas['worst']:,} at most"
+    whole = gas["deploy"] + gas["weights"]
+    weights = f", {gas['weights']:,} of it for its weights" if gas["weights"] else ""
+    count = gas["transactions"]
+    return [
+        ("gas, read", "none: a call from outside (eth_call) is free"),
+        ("gas, called", f"{cold}, {warm}: what a contract that calls it pays (predicted{assumed})"),
+        ("gas, sent", f"{average:,}{prices.of(average)} as a transaction, 21,000 and calldata included; {worst}"),
+        ("to deploy", f"{whole:,} gas{prices.of(whole)} in {transactions(count)}{weights} (predicted)"),
+    ]
+
+
+def transactions(count: int) -> str:
+    """Return a number of transactions in words."""
+    return "1 transaction" if count == 1 else f"{count:,} transactions"
+
+
+def _fits(verdicts: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
+    return [("fits" if not index else "", line) for index, line in enumerate(said(verdicts))]
+
+
+def said(verdicts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return where a contract fits in words, a line for each group of forks that agree."""
+    groups: dict[str, list[str]] = {}
+    for name in FORKS:  # in their order: that of a file is another
+        if name in verdicts:
+            groups.setdefault(_sentence(name, verdicts[name]), []).append(name)
+    return [f"{', '.join(names)}: {sentence}" for sentence, names in groups.items()]
+
+
+def _sentence(name: str, verdict: Mapping[str, Any]) -> str:
+    if verdict["fits"] == "transaction":
+        return "an inference fits in one transaction, each of those that deploy it, too"
+    remedies = "; what may help, and was not tried: " + " or ".join(verdict["remedies"])
+    if verdict["obstacles"]:
+        return f"does not fit ({'; '.join(verdict['obstacles'])}){remedies}"
+    worst, limit = verdict["worst"], FORKS[name].transaction_gas
+    if verdict["fits"] == "eth_call":
+        return f"an inference only as eth_call (up to {worst:,} gas, and a transaction may use {limit:,}){remedies}"
+    return f"does not fit (up to {worst:,} gas, and an eth_call may use {ETH_CALL_GAS:,}){remedies}"
+
+
+def _product(artifact: Artifact) -> list[tuple[str, str]]:
+    """Return what the contract is made of, and by what."""
+    if artifact.bytecode is None:
+        return []
+    contracts = f"{len(artifact.data)} data contract{'s' if len(artifact.data) > 1 else ''}"
+    weights = f" and {sum(map(len, artifact.data)):,} in {contracts}" if artifact.data else ""
+    size = artifact.manifest.get("code_bytes", len(artifact.bytecode.runtime))
+    return [
+        ("code", f"{size:,} bytes{weights}"),
+        ("compiled by", f"{artifact.bytecode.compiler} ({artifact.bytecode.how})"),
+    ]

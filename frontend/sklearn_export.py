@@ -1,0 +1,62 @@
+"""From a fitted scikit-learn estimator to an ONNX model. skl2onnx is an optional dependency and imported only here."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from typing import Any
+
+import onnx
+
+from ml2sc.errors import ToolchainError, UnsupportedModelError, UsageError
+
+
+def is_estimator(model: Any) -> bool:
+    """Return whether an object is an estimator of scikit-learn, or of a library made like it."""
+    return not isinstance(model, type) and all(
+        callable(getattr(model, method, None)) for method in ("get_params", "set_params", "fit")
+    )
+
+
+def export_sklearn(estimator: Any) -> onnx.ModelProto:
+    """Export a fitted estimator or pipeline; its input is x, float32, of shape (batch, features).
+
+    Args:
+        estimator: What `fit` has been called on.
+
+    Raises:
+        ToolchainError: scikit-learn or skl2onnx is not installed.
+        UsageError: the estimator is not fitted.
+        UnsupportedModelError: skl2onnx cannot convert it.
+    """
+    for package, name in (("sklearn", "scikit-learn"), ("skl2onnx", "skl2onnx")):
+        if importlib.util.find_spec(package) is None:
+            raise ToolchainError(
+                f"exporting a scikit-learn estimator needs {name}", hint="pip install 'ml2sc[sklearn]'"
+            )
+    from skl2onnx import to_onnx
+    from skl2onnx.common.data_types import FloatTensorType
+    from sklearn.base import is_classifier
+
+    kind = type(estimator).__name__
+    features = getattr(estimator, "n_features_in_", None)
+    if features is None:
+        raise UsageError(f"the {kind} is not fitted", hint="call its fit(X, y) first")
+    options = {"zipmap": False} if is_classifier(estimator) else None
+    types = [("x", FloatTensorType([None, int(features)]))]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            proto = to_onnx(estimator, initial_types=types, options=options, name=_name(estimator))
+    except Exception as error:
+        raise UnsupportedModelError(
+            f"skl2onnx cannot convert this {kind}: {error}", hint="skl2onnx.to_onnx of the estimator must succeed"
+        ) from error
+    assert isinstance(proto, onnx.ModelProto)
+    return proto
+
+
+def _name(estimator: Any) -> str:
+    """Return the class of the estimator, of a pipeline's last step."""
+    steps = getattr(estimator, "steps", None)
+    return type(steps[-1][1] if steps else estimator).__name__
