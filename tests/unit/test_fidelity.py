@@ -64,14 +64,19 @@ def test_inputs_of_unlike_size_are_named_and_the_remedies_work() -> None:
     model = onnx.parser.parse_model(MODEL)
     weights = onnx.numpy_helper.to_array(model.graph.initializer[0]) / size[:, None]
     model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(weights, "w"))
-    found = ml2sc.compile(model, precision="int8", calibration=SAMPLES * size).manifest["calibration"]
+    samples = SAMPLES * size
+    by_element = ml2sc.compile(model, precision="int8", calibration=samples).manifest["calibration"]
+    assert by_element["differing"] == []
+    assert by_element["advice"] is None
+    one = {"calibration": samples, "input_ranges": ((float(samples.min()), float(samples.max())),)}
+    found = ml2sc.compile(model, precision="int8", **one).manifest["calibration"]
     assert found["decision_agreement"] < 0.95
     assert found["advice"].startswith("2 of 3 elements of input 'x' move by less than 4 steps of its scale, 7.24: ")
     assert "scale the inputs alike before the call" in found["advice"]
     assert compiled("int8")["calibration"]["advice"] is None
     named = re.search(r"--precision (\w+) \(on some of the samples (\d+) of \2 decisions kept", found["advice"])
     assert named is not None
-    better = ml2sc.compile(model, precision=named[1], calibration=SAMPLES * size).manifest["calibration"]
+    better = ml2sc.compile(model, precision=named[1], **one).manifest["calibration"]
     assert better["differing"] == []
 
 
