@@ -15,12 +15,13 @@ import json
 import logging
 import os
 import stat
-import tempfile
 import zlib
 from collections.abc import Callable, Mapping
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from ml2sc.files import read_file, write_file
 
 logger = logging.getLogger(__name__)
 
@@ -115,14 +116,7 @@ class CompilerCache:
     def _write(self, path: Path, answer: Mapping[str, Any]) -> None:
         body = zlib.compress(json.dumps(answer).encode())
         try:
-            descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-            try:
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(_head(body) + body)
-                Path(name).replace(path)
-            except BaseException:
-                Path(name).unlink(missing_ok=True)
-                raise
+            write_file(path, _head(body) + body, mode=0o600)
             self._shrink(path.parent)
         except OSError as error:  # a full disk, above all
             logger.warning("a compiler's output is not kept in %s: %s", path.parent, error.strerror or error)
@@ -174,11 +168,7 @@ def _head(body: bytes) -> bytes:
 def _read(path: Path) -> Mapping[str, Any] | None:
     """Return an entry, and note that it was used; None if there is none, or if it is damaged."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return None
-            content = file.read(LARGEST)
+        content = read_file(path, LARGEST)
         head, body = content[: len(_head(b""))], content[len(_head(b"")) :]
         if head != _head(body):
             logger.warning("the cache's %s is damaged: its source is compiled again", path)

@@ -10,10 +10,7 @@ that it says is done counts before the chain has shown it (`transactions.examine
 
 from __future__ import annotations
 
-import os
 import re
-import stat
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -24,6 +21,7 @@ from eth_utils.address import to_checksum_address
 from filelock import FileLock, Timeout
 
 from ml2sc.errors import JournalError, OutputError
+from ml2sc.files import read_file, write_file
 from ml2sc.foreign import described, parse_json, shown
 from ml2sc.jsontext import json_text
 
@@ -121,7 +119,7 @@ class Journal:
             "result": self.result,
         }
         try:
-            _replace(self.path, f"{json_text(content, indent=1)}\n")
+            write_file(self.path, f"{json_text(content, indent=1)}\n".encode(), mode=0o600)
         except OSError as error:
             raise OutputError(f"cannot write the journal {self.path}: {error.strerror or error}") from error
 
@@ -137,47 +135,6 @@ class Journal:
         self.save()
 
 
-def _replace(path: Path, text: str) -> None:
-    """Replace a file, atomically and to the disk, and follow no link: nobody can guess the temporary file's name."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _flush_folder(path.parent)
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make a rename last: on POSIX systems that needs the folder flushed too."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _read(path: Path) -> bytes:
-    """Return a file's bytes: of a regular file that is none too large, and not of one behind a link."""
-    if path.is_symlink():  # where there is no O_NOFOLLOW
-        raise JournalError(f"{path} is a symbolic link, which is not followed", hint=_ELSEWHERE)
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise JournalError(f"{path} is no regular file", hint=_ELSEWHERE)
-        content = file.read(_MOST_BYTES + 1)
-    if len(content) > _MOST_BYTES:
-        raise JournalError(f"{path} is longer than any journal: {_MOST_BYTES:,} bytes", hint=_ELSEWHERE)
-    return content
-
-
 _ELSEWHERE = "name another file with --journal FILE"
 
 
@@ -188,7 +145,7 @@ def read_journal(path: Path) -> Journal | None:
         JournalError: the file is no journal, or a link to one.
     """
     try:
-        fields = _Fields(parse_json(_read(path)), "the journal")
+        fields = _Fields(parse_json(read_file(path, _MOST_BYTES)), "the journal")
         version = fields.take("version", _whole)
         if version != _VERSION:
             raise JournalError(f"{path} is of version {version}, not {_VERSION}")
@@ -208,7 +165,7 @@ def read_journal(path: Path) -> Journal | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise JournalError(f"cannot read the journal {path}: {error.strerror or error}") from error
+        raise JournalError(f"cannot read the journal {path}: {error.strerror or error}", hint=_ELSEWHERE) from error
     except (ValueError, _FieldError) as error:
         raise JournalError(f"{path} is no journal of ml2sc: {error}", hint=_ELSEWHERE) from error
     return journal

@@ -185,7 +185,7 @@ def choose_formats(
     if chosen is not None:
         return _formats(whole, chosen, Tuning() if plain else whole.tune(chosen, Tuning()), before)
     bench, judges = _judges(whole, samples)
-    found = Search(
+    search = Search(
         bench,
         goal,
         gas,
@@ -197,7 +197,8 @@ def choose_formats(
         judges=judges,
         whole=whole,
         accuracy=accuracy,
-    ).run()
+    )
+    found = search.run()
     return _formats(whole, found.precision, found.tuning, before, found.candidates)
 
 

@@ -299,7 +299,7 @@ def _compile(
     chosen = {k: v for k, v in {"target": target, "precision": precision, **more}.items() if v is not None}
     options = dataclasses.replace(options or Options(), **chosen)
     options.check()
-    if calibration is None and ((options.min_agreement or 1.0) < 1 or options.margin is not None):
+    if calibration is None and (options.min_agreement is not None or options.margin is not None):
         raise UsageError(
             "decisions to be kept, and gas to be spent on them, mean nothing without calibration data",
             hint="add --calibrate data.npz, or leave --min-agreement and --margin out",
@@ -434,8 +434,6 @@ def _compile(
             None if is_prequantized(before) else parse_precision(quantize.precision),
             chosen=options.precision == AUTO,
         )
-    if options.precision != AUTO:
-        _check_tolerance(manifest, options)
     artifact = dataclasses.replace(
         artifact,
         manifest=manifest,
@@ -450,29 +448,21 @@ def _compile(
     return _with_forecast(artifact)
 
 
-def _check_tolerance(manifest: Mapping[str, Any], options: Options) -> None:
-    """Check a precision that was asked for against the tolerance, if there is one.
-
-    Raises:
-        CheckError: its errors are larger.
-    """
-    found, asked = manifest.get("calibration"), options.tolerance
-    error, what = manifest["error_bound"], "is proved to be off by at most"
-    if found is not None:
-        error, what = found["max_abs_error"], "is off on the calibration data by up to"
-    if asked is not None and error > asked:
-        raise CheckError(
-            f"{options.precision} {what} {error:.3g}, and the tolerance is {asked:g}",
-            hint="choose a wider --precision, or leave it out: auto finds the narrowest that is good enough",
-        )
-
-
 def _judge(artifact: Artifact, options: Options) -> None:
     """Say whether the calibration data's answers are the model's.
 
     Raises:
-        CheckError: fewer of them are than was asked for.
+        CheckError: fewer of them are than was asked for, or they are farther from it.
     """
+    found, asked = artifact.manifest.get("calibration"), options.tolerance
+    error, what = artifact.manifest["error_bound"], "is proved to be off by at most"
+    if found is not None:
+        error, what = found["max_abs_error"], "is off on the calibration data by up to"
+    if options.precision != AUTO and asked is not None and error > asked:
+        raise CheckError(
+            f"{options.precision} {what} {error:.3g}, and the tolerance is {asked:g}",
+            hint="choose a wider --precision, or leave it out: auto finds the narrowest that is good enough",
+        )
     verdict = verdict_of(artifact.manifest)
     if verdict is None:
         return
@@ -819,10 +809,10 @@ def _check_ranges(graph: Graph, declared: Mapping[str, Scaling], samples: Sample
         }
     )
     if outside.size:
-        counted = f"; values outside: {columns_text(by_column(columns))}" if declared else ""
+        where = f"; values outside: {columns_text(by_column(columns))}" if declared else ""
         warn(
             f"{len(outside)} of {len(samples)} calibration samples lie outside the declared input range, "
-            f"the first is number {outside[0]}: inputs saturate there{counted}",
+            f"the first is number {outside[0]}: inputs saturate there{where}",
             RangeWarning,
         )
 

@@ -69,23 +69,12 @@ class _Tally:
     saturated: int = 0
     tensors: dict[str, _Power] = field(default_factory=dict)
     inputs: dict[str, Bounds] = field(default_factory=dict)
-    columns: dict[str, Array] = field(default_factory=dict)
     right: int = 0
     model_right: int = 0
     fit: Fit = field(default_factory=Fit)
     label_fit: Fit = field(default_factory=Fit)
     model_label_fit: Fit = field(default_factory=Fit)
-
-    def outside(self, quantized: Graph, sample: Sample) -> dict[str, int]:
-        """Count a sample's values outside their ranges, and note in which elements they are."""
-        found = {}
-        for name, x in sample.items():
-            lo, hi = quantized.range_of(name)
-            beyond = (x < lo) | (x > hi)
-            if beyond.any():
-                found[name] = int(beyond.sum())
-                self.columns[name] = self.columns.get(name, np.zeros(x.shape, dtype=np.int64)) + beyond
-        return found
+    columns: dict[str, Array] = field(default_factory=dict)
 
     def judge(self, outcome: wad.Outcome, outputs: Array, label: int | None, truth: Truth, index: int) -> None:
         """Compare a sample's answers with the model's, and both with the truth.
@@ -108,6 +97,17 @@ class _Tally:
                 wanted = wad.to_wad(target)
                 self.label_fit.add(estimates, wanted)
                 self.model_label_fit.add(theirs, wanted)
+
+    def outside(self, quantized: Graph, sample: Sample) -> dict[str, int]:
+        """Count a sample's values outside their ranges, and note in which elements they are."""
+        found = {}
+        for name, x in sample.items():
+            lo, hi = quantized.range_of(name)
+            beyond = (x < lo) | (x > hi)
+            if beyond.any():
+                found[name] = int(beyond.sum())
+                self.columns[name] = self.columns.get(name, np.zeros(x.shape, dtype=np.int64)) + beyond
+        return found
 
     def widen(self, sample: Sample) -> None:
         """Note the least and the greatest value of every element of the inputs."""
