@@ -12,6 +12,7 @@ import numpy as np
 from ml2sc.errors import FewSamplesWarning, RangeWarning, warn
 from ml2sc.ir.analysis import real_bounds
 from ml2sc.ir.graph import Graph
+from ml2sc.ir.limits import shown
 from ml2sc.ir.types import Scaling
 from ml2sc.passes.calibrate import Calibrate
 from ml2sc.passes.choose_precision import TARGET_ERROR, Gas, bits_needed, choose_binary
@@ -218,11 +219,11 @@ def _scalable(graph: Graph, declared: Mapping[str, Scaling]) -> dict[str, Scalin
     """Return those of the declared ranges by element that can be kept apart; say of which they cannot."""
     kept = scalable(graph, declared)
     for name in declared.keys() - kept:
-        log.warning(
-            "columns of input %r have ranges of their own, but not only linear layers read it: it keeps one scale, for "
-            "all of %g to %g",
-            name,
-            *graph.input_ranges[name],
+        lo, hi = graph.input_ranges[name]
+        warn(
+            f"columns of input {shown(name)!r} have ranges of their own, but not only linear layers read it: it keeps "
+            f"one scale, for all of {lo:g} to {hi:g}",
+            RangeWarning,
         )
     return {name: declared[name] for name in kept}
 

@@ -57,6 +57,10 @@ def artifacts(folder: Path) -> Iterator[Artifact]:
         ml2sc.compile(dense(3, 2, 1), precision="int8", calibration=calibration, options=updatable),
         {"experimentalCodegen": True},
     )
+    columns = Options(
+        input_ranges=(((-1.0, 1.0), (0.0, 1000.0), (2.5, 2.75)),), column_names=("age", "income", "rate"), name="Net"
+    )
+    yield built(ml2sc.compile(dense(3, 2, 2), precision="int8", options=columns), {})
     proto = dense(2, 2)
     onnx.save(proto, folder / "net.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
     yield built(ml2sc.compile(folder / "net.onnx", precision="int8", options=ranges, passes="O1"), {})

@@ -12,7 +12,7 @@ import pytest
 
 import ml2sc
 from ml2sc.calibration import Calibrated
-from ml2sc.errors import FewSamplesWarning, RangeError, RangeWarning, UsageError
+from ml2sc.errors import CheckError, FewSamplesWarning, RangeError, RangeWarning, UsageError
 from ml2sc.fidelity import assess
 from ml2sc.passes import LEVELS, run_pipeline
 
@@ -64,14 +64,19 @@ def test_inputs_of_unlike_size_are_named_and_the_remedies_work() -> None:
     model = onnx.parser.parse_model(MODEL)
     weights = onnx.numpy_helper.to_array(model.graph.initializer[0]) / size[:, None]
     model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(weights, "w"))
-    found = ml2sc.compile(model, precision="int8", calibration=SAMPLES * size).manifest["calibration"]
+    samples = SAMPLES * size
+    by_element = ml2sc.compile(model, precision="int8", calibration=samples).manifest["calibration"]
+    assert by_element["differing"] == []
+    assert by_element["advice"] is None
+    one = {"calibration": samples, "input_ranges": ((float(samples.min()), float(samples.max())),)}
+    found = ml2sc.compile(model, precision="int8", **one).manifest["calibration"]
     assert found["decision_agreement"] < 0.95
     assert found["advice"].startswith("2 of 3 elements of input 'x' move by less than 4 steps of its scale, 7.24: ")
     assert "scale the inputs alike before the call" in found["advice"]
     assert compiled("int8")["calibration"]["advice"] is None
     named = re.search(r"--precision (\w+) \(on some of the samples (\d+) of \2 decisions kept", found["advice"])
     assert named is not None
-    better = ml2sc.compile(model, precision=named[1], calibration=SAMPLES * size).manifest["calibration"]
+    better = ml2sc.compile(model, precision=named[1], **one).manifest["calibration"]
     assert better["differing"] == []
 
 
@@ -115,8 +120,16 @@ def test_the_options_must_mean_something() -> None:
             compiled("auto", **options)
     with pytest.raises(UsageError, match="without calibration data"):
         compiled("auto", None, min_agreement=0.99)
-    with pytest.raises(UsageError, match="nothing is left to choose by a tolerance"):
-        compiled("int8", tolerance=1e-3)
+    with pytest.raises(UsageError, match="there is no choice to spend gas on"):
+        compiled("int8", margin=0.1)
+
+
+def test_a_precision_that_is_asked_for_is_checked_against_the_tolerance() -> None:
+    with pytest.raises(CheckError, match=r"int8 is off on the calibration data by up to .*tolerance is 1e-06"):
+        compiled("int8", tolerance=1e-6)
+    assert compiled("int8", tolerance=1.0)["calibration"]["max_abs_error"] <= 1.0
+    with pytest.raises(CheckError, match=r"q15.16 is proved to be off by at most .*, and the tolerance is 1e-12"):
+        compiled("q15.16", None, tolerance=1e-12, input_ranges=((-1.0, 1.0),))
 
 
 def test_a_tolerance_without_data_is_proved() -> None:
