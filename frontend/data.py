@@ -19,6 +19,7 @@ from ml2sc.ir.types import Array
 from ml2sc.ir.wad import WAD
 
 from .npz import Npz, block_rows
+from .parquet import ParquetTable
 from .table import FileRows, SampleFile, Stored, open_table, part_of
 
 Sample: TypeAlias = dict[str, Array]
@@ -209,9 +210,12 @@ def _samples(table: Mapping[str, Rows], graph: Graph, source: str) -> Samples:
     if "y" in table and "y" not in graph.inputs:
         labels = _labels(table["y"], next(iter(counts.values()), 0), f"{source}, key 'y'")
     ranges = {name: (float(lo.min()), float(hi.max())) for name, (lo, hi) in columns.items()}
+    count = sum(graph.tensor(n).size for n in graph.inputs)
     names: tuple[str, ...] = ()
-    if "columns" in table and "columns" not in graph.inputs:
-        names = _names(table["columns"], sum(graph.tensor(n).size for n in graph.inputs), f"{source}, key 'columns'")
+    if isinstance(table, ParquetTable):
+        names = table.features if len(table.features) == count else ()
+    elif "columns" in table and "columns" not in graph.inputs:
+        names = _names(table["columns"], count, f"{source}, key 'columns'")
     shapes = {name: graph.tensor(name).shape for name in graph.inputs}
     return Samples(arrays, ranges, columns, labels, shapes, names)
 

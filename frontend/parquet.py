@@ -111,6 +111,9 @@ class ParquetTable(Mapping[str, ParquetRows]):
     Args:
         path: The file.
 
+    Attributes:
+        features: Names of the columns that `x` is made of; empty if one has that name.
+
     Raises:
         DataError: it is no Parquet file.
         ToolchainError: pyarrow is not installed.
@@ -124,8 +127,9 @@ class ParquetTable(Mapping[str, ParquetRows]):
             self._types = {field.name: field.type for field in file.schema_arrow}
         features = tuple(name for name in self._types if name != "y" and self._dtype(self._types[name]) is not None)
         self._keys = {name: (name,) for name in self._types}
+        self.features: tuple[str, ...] = ()
         if "x" not in self._keys and features:
-            self._keys["x"] = features
+            self._keys["x"] = self.features = features
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._keys)

@@ -109,7 +109,7 @@ InputRange: TypeAlias = tuple[float, float] | tuple[tuple[float, float], ...]
 """The range of all elements of an input, or of each."""
 
 
-def _pairs(range_: InputRange) -> Sequence[tuple[float, float]]:
+def _pairs(range_: InputRange) -> Sequence[Sequence[float]]:
     return range_ if range_ and isinstance(range_[0], Sequence) else [range_]  # type: ignore[list-item]
 
 
@@ -194,9 +194,10 @@ class Options:
                 f"precision {self.precision} is fixed: there is no choice to spend gas on",
                 hint="leave --precision out, or --margin",
             )
-        for lo, hi in (pair for range_ in self.input_ranges for pair in _pairs(range_)):
-            if not (float("-inf") < lo < hi < float("inf")):
-                raise UsageError(f"the input range {lo:g},{hi:g} is not a range: LO must be below HI, both finite")
+        for ends in (pair for range_ in self.input_ranges for pair in _pairs(range_)):
+            if len(ends) != 2 or not float("-inf") < ends[0] < ends[1] < float("inf"):
+                shown = ",".join(f"{end:g}" for end in ends)
+                raise UsageError(f"the input range {shown} is not a range: LO must be below HI, both finite")
         for range_ in self.column_ranges:
             range_.check()
         if self.expected_calls is not None and not 1 <= self.expected_calls <= MOST_CALLS:

@@ -134,6 +134,14 @@ def test_parquet_that_does_not_fit(columns: dict[str, Any], match: str, tmp_path
     assert str(path) in str(caught.value)
 
 
+def test_features_have_the_names_of_their_columns(tmp_path: Path) -> None:
+    as_features(tmp_path / "data")
+    assert load_samples(tmp_path / "data", ONE).names == tuple(f"column {i}" for i in range(6))
+    columns = {**{f"c{i}": [1.0, 2.0] for i in range(5)}, "columns": [3.0, 4.0]}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "odd")
+    assert load_samples(tmp_path / "odd", ONE).names == ("c0", "c1", "c2", "c3", "c4", "columns")
+
+
 def test_damaged_parquet(tmp_path: Path) -> None:
     path = tmp_path / "data.parquet"
     as_features(path)
