@@ -712,6 +712,13 @@ def _declare_ranges(
             continue
         lo, hi = samples.ranges[name]
         graph.input_ranges[name] = (lo, hi) if lo < hi else (min(lo, 0.0), max(hi, 0.0) or 1.0)
+        if lo == hi:
+            log.info(
+                "input %r is always %g in the calibration data, which says nothing of its range: taken as %g to %g",
+                name,
+                lo,
+                *graph.input_ranges[name],
+            )
         columns[name] = samples.columns[name]
         constant = np.flatnonzero(constant_elements(*columns[name]))
         if 0 < constant.size < graph.tensor(name).size:
@@ -722,7 +729,8 @@ def _declare_ranges(
                 name,
                 ", ".join(map(str, constant[:_NAMED].tolist())) + (", …" if constant.size > _NAMED else ""),
             )
-        log.info("the range of input %r is that of the calibration data: %g to %g", name, *graph.input_ranges[name])
+        if lo < hi:
+            log.info("the range of input %r is that of the calibration data: %g to %g", name, lo, hi)
     return declared, columns
 
 

@@ -117,6 +117,8 @@ def _workers(arguments: argparse.Namespace) -> Workers | int:
         return arguments.workers or (default_workers() if arguments.chain == "embedded" else 1)
     if arguments.workers is not None:
         raise UsageError("--workers are processes of this machine, --scheduler names others", hint="leave one out")
+    if "://" not in arguments.scheduler:
+        raise UsageError(f"--scheduler {arguments.scheduler!r} is no address", hint="for instance tcp://10.0.0.1:8786")
     from ml2sc.runtime.cluster import Cluster
 
     return Cluster(arguments.scheduler)

@@ -33,7 +33,7 @@ _BOLD, _RED, _YELLOW, _CYAN = "1", "31", "33", "36"
 
 _EPILOG = (
     "exit status: 0 ok, 1 the model or the input, 2 usage, 3 a tool is missing or failed, 4 a check failed, "
-    "70 a bug in ml2sc"
+    "70 a bug in ml2sc, 130 interrupted"
 )
 
 

@@ -36,6 +36,9 @@ _MAX_FEE = (
 )
 _TIP = "what to offer above the base fee (default: what the node suggests, but no more than 30)"
 
+_DEVELOPMENT_CHAINS = frozenset({1337, 31337})
+"""Numbers of the chains that development nodes (geth, Ganache; Hardhat, anvil) begin."""
+
 
 def add_payment_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of commands that send transactions: who pays, how much, and whether to ask."""
@@ -200,7 +203,8 @@ def open_node(url: str, arguments: argparse.Namespace) -> RpcChain:
             f"the node at {chain.rpc.host} is on chain {chain.rpc.chain_id}, not {arguments.chain_id}",
             hint="is the node's URL right?",
         )
-    if arguments.yes and not arguments.dry_run and arguments.chain_id is None and not chain.rpc.is_local:
+    ours = chain.rpc.is_local and chain.rpc.chain_id in _DEVELOPMENT_CHAINS  # a tunnel to a real chain is local, too
+    if arguments.yes and not arguments.dry_run and arguments.chain_id is None and not ours:
         raise UsageError(
             f"--yes needs --chain-id: the node at {chain.rpc.host} says it is on chain {chain.rpc.chain_id}, and what "
             "is signed is valid there, whatever chain was meant",
