@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ml2sc.errors import DataError, UsageError
+from ml2sc.foreign import require_shallow
 from ml2sc.ir.graph import Graph
 from ml2sc.ir.types import Array
 
@@ -67,7 +68,7 @@ def read_ranges(path: str | os.PathLike[str]) -> tuple[ColumnRange, ...]:
         text = content.decode("utf-8-sig")
         rows = _json_rows(text) if str(path).lower().endswith(".json") else _csv_rows(text)
         found = tuple(ColumnRange(name, float(lo), float(hi)) for name, lo, hi in rows)
-    except (ValueError, TypeError, LookupError, csv.Error, RecursionError) as error:
+    except (ValueError, TypeError, LookupError, csv.Error) as error:
         raise DataError(f"{path} is no file of ranges: {error}", hint=_HINT) from error
     if not found:
         raise DataError(f"{path} holds no ranges", hint=_HINT)
@@ -103,6 +104,7 @@ def _json_rows(text: str) -> list[tuple[str, Any, Any]]:
             raise ValueError(f"column {next(n for n in names if names.count(n) > 1)!r} occurs twice")
         return dict(pairs)
 
+    require_shallow(text.encode())
     content = json.loads(text, object_pairs_hook=unique)
     if isinstance(content, Mapping):
         return [(str(name), *_two(ends)) for name, ends in content.items()]

@@ -47,6 +47,19 @@ def parse_json(data: bytes) -> Any:
     Raises:
         ValueError: it is no JSON, or too deep or too rich.
     """
+    require_shallow(data)
+    try:
+        return json.loads(data)
+    except ValueError:
+        raise ValueError("no JSON") from None  # without the cause: it holds the text
+
+
+def require_shallow(data: bytes) -> None:
+    """Refuse a JSON text that would hurt who parses it; where Python's recursion limit is raised, it kills the process.
+
+    Raises:
+        ValueError: it is too deep, or has too many lists and objects.
+    """
     depth = count = 0
     for match in _STRING_OR_BRACKET.finditer(data):
         token = match.group()
@@ -56,10 +69,6 @@ def parse_json(data: bytes) -> Any:
                 raise ValueError(f"lists and objects more than {_MOST_DEPTH} deep, or {_MOST_CONTAINERS:,} of them")
         elif token in (b"]", b"}"):
             depth -= 1
-    try:
-        return json.loads(data)
-    except ValueError:
-        raise ValueError("no JSON") from None  # without the cause: it holds the text
 
 
 # -- secrets -----------------------------------------------------------------------------------------------------------

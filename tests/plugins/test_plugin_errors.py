@@ -17,7 +17,7 @@ def model(examples: Path) -> Path:
 def refused(result: Result) -> str:
     """Return what a command that was refused for a plugin's mistake said."""
     assert (result.status, result.out) == (2, "")
-    lines = [line for line in result.err.splitlines() if not line.startswith("note: ")]
+    lines = [line for line in result.err.splitlines() if not line.startswith(("note: ", "warning: "))]
     assert lines[0].startswith("error[ML142]: ")
     return "\n".join(lines)
 

@@ -101,6 +101,7 @@ def test_tallies_add_up_in_every_field() -> None:
         for name in ("fit", "label_fit", "model_label_fit"):
             getattr(tally, name).add([sample], [sample + 1])
         tally.profile = Profile(runs=1, zeros=4)
+        tally.count_outside({"x": np.array([0, sample])})
         for name in ("errors", "runtime_errors", "unsaturated_errors", "outside_errors"):
             getattr(tally, name).add(np.array([float(sample)]))
         for name in ("agreement", "outside_agreement", "accuracy", "runtime_accuracy"):
@@ -109,6 +110,7 @@ def test_tallies_add_up_in_every_field() -> None:
     one.merge(other)
     fresh = Tally()
     assert [name for name in vars(fresh) if getattr(one, name) == getattr(fresh, name)] == []
+    assert one.outside_values["x"].tolist() == [0, 11]
     assert (one.samples, one.wad_samples, one.outside, one.unsaturated) == (20, 10, 4, 6)
     assert one.gas == GasTally(2, 60_011, 30_003, 30_008)
     assert one.agreement == Share(1, 2)

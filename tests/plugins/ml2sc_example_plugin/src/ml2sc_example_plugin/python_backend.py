@@ -123,7 +123,7 @@ def source(program: Program, options: EmitOptions) -> str:
         f"INPUT_LENGTH = {program.input.length}",
         words,
         *(_segment(name, segment) for name, segment in program.segments.items()),
-        _function("_quantize(wads: list[int], packed: bytearray) -> None", program.quantize),
+        _function("_quantize(wads: list[int], packed: bytearray) -> None", program.quantize, _buffers(program)),
         *(_function(f"{_name(s)}(packed: bytearray, buffers: dict[str, list[int]]) -> None", s) for s in sections),
         _run("_predict", "list[int]", [s for s in sections if s.predict], program),
         f'    return [signed(word) for word in buffers["wad"][:{program.outputs}]]\n',
@@ -139,15 +139,22 @@ def _segment(name: str, segment: Segment) -> str:
     return "\n".join([f"\n_{name.upper()} = (", *(f"    0x{word:064x}," for word in segment.words), ")\n"])
 
 
-def _function(signature: str, section: Section) -> str:
+def _function(signature: str, section: Section, before: Iterable[str] = ()) -> str:
     title = [f"    # {line}" for line in textwrap.wrap(section.title, 110)]
-    return "\n".join([f"\ndef {signature}:", *title, *_block(section.body), ""])
+    return "\n".join([f"\ndef {signature}:", *title, *before, *_block(section.body), ""])
+
+
+def _buffers(program: Program) -> list[str]:
+    return [
+        "    buffers = {",
+        *(f"        {name!r}: [0] * {words}," for name, words in program.buffers.items()),
+        "    }",
+    ]
 
 
 def _run(name: str, result: str, sections: Iterable[Section], program: Program) -> str:
-    sizes = [f"        {buffer!r}: [0] * {words}," for buffer, words in program.buffers.items()]
     calls = [f"    {_name(section)}(packed, buffers)" for section in sections]
-    return "\n".join([f"\ndef {name}(packed: bytearray) -> {result}:", "    buffers = {", *sizes, "    }", *calls])
+    return "\n".join([f"\ndef {name}(packed: bytearray) -> {result}:", *_buffers(program), *calls])
 
 
 def _name(section: Section) -> str:
