@@ -167,6 +167,8 @@ def _export_torchscript(module: torch.nn.Module, args: tuple[torch.Tensor, ...])
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", torch.jit.TracerWarning)
+        # fake quantisation asks its own switches, which are tensors; they do not depend on the data
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning, module=r"torch\.ao\.quantization\.")
         path = Path(folder) / "model.onnx"
         torch.onnx.export(module, args, path, dynamo=False, input_names=names, output_names=["y"], dynamic_axes=axes)
         return onnx.load(path)

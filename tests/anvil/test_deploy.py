@@ -107,7 +107,7 @@ def test_create2_elsewhere(
 
     with anvil() as url:
         here = result("here", url)
-    with anvil("prague", "--chain-id", "7", "--mnemonic-random") as url:
+    with anvil("prague", "--chain-id", "1337", "--mnemonic-random") as url:
         rpc = Rpc(url)
         accounts = rpc.request("eth_accounts")
         rpc.request("eth_sendTransaction", {"from": accounts[3], "to": accounts[0]})
