@@ -115,7 +115,7 @@ class _Flattening:
             case Fail(error, args):
                 return Fail(error, tuple(self._expr(arg, before) for arg in args))
             case If(condition, body):
-                return If(self._expr(condition, before), self.body(body))
+                return dataclasses.replace(statement, condition=self._expr(condition, before), body=self.body(body))
             case For(inductions, times, body):
                 starts = (dataclasses.replace(i, start=self._expr(i.start, before)) for i in inductions)
                 return For(tuple(starts), times, self.body(body))
