@@ -462,7 +462,8 @@ def _with_fields(layer: Layer, options: PlanOptions, round_rows: int, fields: in
         if fields > needed:
             continue
         row_words = -(-needed // fields)
-        for immediate, storage in _places(layer.rows * row_words, together, blocks, options):
+        straight = blocks == 1 and layer.rows < 2 * round_rows
+        for immediate, storage in _places(layer.rows * row_words, together, blocks, options, looped=not straight):
             crowded = immediate or fields > 1
             every_skip = _skips(layer, word_rows, immediate=immediate, crowded=crowded)
             for skips, loop_ends in itertools.product(every_skip, (False, True) if needed > 2 else (False,)):
@@ -532,14 +533,21 @@ def _word_rows(layer: Layer, round_rows: int) -> Iterator[int]:
     return (n for n in range(1, min(size, layer.rows, MAX_WORD_ROWS) + 1) if size % n == 0)
 
 
-def _places(words: int, together: int, blocks: int, options: PlanOptions) -> Iterator[tuple[bool, Storage]]:
-    """Iterate over (are the weights literals, where their table lives otherwise)."""
+def _places(
+    words: int, together: int, blocks: int, options: PlanOptions, *, looped: bool = True
+) -> Iterator[tuple[bool, Storage]]:
+    """Iterate over (are the weights literals, where their table lives otherwise).
+
+    solc writes the words of a table in the code that no loop reads a second time where they are read: those are
+    literals that cost more.
+    """
     if options.updatable:
         yield False, Storage.DATA
         return
-    if options.literals and options.weights != "data" and together == 1 and blocks == 1 and words <= LITERAL_WORDS:
+    literals = options.literals and together == 1 and blocks == 1 and words <= LITERAL_WORDS
+    if literals and options.weights != "data":
         yield True, Storage.CODE
-    if options.weights != "data":
+    if options.weights != "data" and (looped or not literals):
         yield False, Storage.CODE
     if options.weights != "code":
         yield False, Storage.DATA
