@@ -544,8 +544,8 @@ def _places(
     if options.updatable:
         yield False, Storage.DATA
         return
-    literals = options.literals and together == 1 and blocks == 1 and words <= LITERAL_WORDS
-    if literals and options.weights != "data":
+    literals = options.literals and words <= LITERAL_WORDS
+    if options.weights != "data" and literals and together == 1 and blocks == 1:
         yield True, Storage.CODE
     if options.weights != "data" and (looped or not literals):
         yield False, Storage.CODE
