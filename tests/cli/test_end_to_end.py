@@ -131,6 +131,7 @@ def test_dump_ir_and_explain(compile_model: Run, make_model: MakeModel, tmp_path
     assert (tmp_path / "ir" / "000_import.ir").is_file()
     assert "quantize{" in result.err
     assert "quantize{" not in result.out
+    assert re.search(r"^  column +name +range .*\n  0–3 +x +-1 to 1 ", result.out, re.MULTILINE)
 
 
 def test_check_table(check_folder: Run, folder: Path, samples: Path) -> None:
