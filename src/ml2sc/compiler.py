@@ -72,6 +72,7 @@ from ml2sc.passes.search_formats import MARGIN, Candidate
 from ml2sc.passes.tune import Goal
 from ml2sc.passes.updatable import Deployed, ReserveRanges
 from ml2sc.progress import bar
+from ml2sc.remedy import Remedies
 from ml2sc.smallness import coarse, largest_output, lost, relative_bound
 
 log = logging.getLogger(__name__)
@@ -349,19 +350,36 @@ def _compile(
     formats, before = None, graph
     if options.updatable:
         _require_updatable(graph, quantize)
+    remedies = None
     if quantize is None:
-        formats = choose_formats(
-            graph,
-            options.precision,
-            samples,
-            Goal(1.0 if options.min_agreement is None else options.min_agreement, options.tolerance),
-            _predicted(plan, options, samples),
-            say,
-            progress,
+        priced = _predicted(plan, options, samples)
+        choose = partial(
+            choose_formats,
+            samples=samples,
+            gas=priced,
+            say=say,
+            progress=progress,
             declared=declared,
             columns=columns,
             margin=MARGIN if options.margin is None else options.margin,
             plain=options.updatable,
+        )
+        if not (options.precision == AUTO or is_prequantized(graph)):
+            remedies = Remedies(
+                graph.copy(),
+                reference,
+                samples,
+                options.precision,
+                choose,
+                priced,
+                options.min_agreement,
+                options.tolerance,
+                ranged=bool(options.input_ranges),
+            )
+        formats = choose(
+            graph,
+            options.precision,
+            goal=Goal(1.0 if options.min_agreement is None else options.min_agreement, options.tolerance),
             detailed=runners_up is not None,
             accuracy=partial(accuracy_on, samples),
         )
@@ -445,12 +463,17 @@ def _compile(
         reference=reference,
         profile=None if samples is None else _profile(graph, program, spread_out(samples, PROFILED_SAMPLES)),
     )
-    _judge(artifact, options)
+    _judge(artifact, options, remedies)
     return _with_forecast(artifact)
 
 
-def _judge(artifact: Artifact, options: Options) -> None:
+def _judge(artifact: Artifact, options: Options, remedies: Remedies | None) -> None:
     """Say whether the calibration data's answers are the model's.
+
+    Args:
+        artifact: The artifact.
+        options: What is asked for.
+        remedies: What can be tried instead; None where formats are not to be chosen.
 
     Raises:
         CheckError: fewer of them are than was asked for, or they are farther from it.
@@ -462,7 +485,7 @@ def _judge(artifact: Artifact, options: Options) -> None:
     if options.precision != AUTO and asked is not None and error > asked:
         raise CheckError(
             f"{options.precision} {what} {error:.3g}, and the tolerance is {asked:g}",
-            hint="choose a wider --precision, or leave it out: auto finds the narrowest that is good enough",
+            hint=None if remedies is None else remedies.text(),
         )
     verdict = verdict_of(artifact.manifest)
     if verdict is None:
@@ -473,11 +496,14 @@ def _judge(artifact: Artifact, options: Options) -> None:
         raise CheckError(
             f"{artifact.name} in {artifact.manifest['precision']} does not keep its model: on the calibration data "
             f"{verdict.figures}, and at least {least:g} is asked for",
-            hint=f"{advice or 'try a wider --precision'}; --min-agreement takes less",
+            hint="; ".join(filter(None, [remedies and remedies.text(), advice, "--min-agreement takes less"])),
         )
     if advice is not None or (verdict.poor and options.precision != AUTO):
         figures = f": on the calibration data {verdict.figures}" if verdict.figures else ""
-        warn(f"{artifact.name} keeps its model poorly{figures}{f'; {advice}' if advice else ''}", PoorResultWarning)
+        auto = "" if options.precision == AUTO else "; without --precision auto looks for the cheapest that keeps it"
+        warn(
+            f"{artifact.name} keeps its model poorly{figures}{f'; {advice}' if advice else ''}{auto}", PoorResultWarning
+        )
 
 
 def build(artifact: Artifact, toolchain: Toolchain) -> Artifact:
