@@ -463,17 +463,17 @@ def _compile(
         reference=reference,
         profile=None if samples is None else _profile(graph, program, spread_out(samples, PROFILED_SAMPLES)),
     )
-    _judge(artifact, options, remedies)
+    _judge(artifact, options, str if remedies is None else remedies.text)
     return _with_forecast(artifact)
 
 
-def _judge(artifact: Artifact, options: Options, remedies: Remedies | None) -> None:
+def _judge(artifact: Artifact, options: Options, tried: Callable[[], str]) -> None:
     """Say whether the calibration data's answers are the model's.
 
     Args:
         artifact: The artifact.
         options: What is asked for.
-        remedies: What can be tried instead; None where formats are not to be chosen.
+        tried: Tries what may help, and says what came of it; empty where formats are not to be chosen.
 
     Raises:
         CheckError: fewer of them are than was asked for, or they are farther from it.
@@ -485,7 +485,7 @@ def _judge(artifact: Artifact, options: Options, remedies: Remedies | None) -> N
     if options.precision != AUTO and asked is not None and error > asked:
         raise CheckError(
             f"{options.precision} {what} {error:.3g}, and the tolerance is {asked:g}",
-            hint=None if remedies is None else remedies.text(),
+            hint=tried() or None,
         )
     verdict = verdict_of(artifact.manifest)
     if verdict is None:
@@ -496,7 +496,7 @@ def _judge(artifact: Artifact, options: Options, remedies: Remedies | None) -> N
         raise CheckError(
             f"{artifact.name} in {artifact.manifest['precision']} does not keep its model: on the calibration data "
             f"{verdict.figures}, and at least {least:g} is asked for",
-            hint="; ".join(filter(None, [remedies and remedies.text(), advice, "--min-agreement takes less"])),
+            hint="; ".join(filter(None, [tried(), advice, "--min-agreement takes less"])),
         )
     if advice is not None or (verdict.poor and options.precision != AUTO):
         figures = f": on the calibration data {verdict.figures}" if verdict.figures else ""
