@@ -41,7 +41,7 @@ from ml2sc.errors import (
 from ml2sc.fidelity import accuracy_on, assess
 from ml2sc.fitting import too_large
 from ml2sc.forecast import as_facts, forecast
-from ml2sc.frontend.data import Samples, as_samples, by_column, columns_text
+from ml2sc.frontend.data import Samples, as_samples, by_column, columns_text, numbered
 from ml2sc.frontend.model_file import OnnxModel, contract_name, load_onnx
 from ml2sc.frontend.onnx_import import import_graph
 from ml2sc.frontend.ranges import ColumnRange, apply_ranges, column_names
@@ -83,8 +83,6 @@ ASSUMED_RANGE = (-65_536.0, 65_536.0)
 PROFILED_SAMPLES = 64
 """Samples of the calibration data that the gas prediction looks at."""
 
-_NAMED = 8
-"""Columns that a note names."""
 MOST_CALLS = 10**15
 """Inferences, or updates, that a deployment's cost is spread over."""
 MOST_HEADROOM = 64
@@ -753,7 +751,7 @@ def _declare_ranges(
                 constant.size,
                 graph.tensor(name).size,
                 name,
-                ", ".join(map(str, constant[:_NAMED].tolist())) + (", …" if constant.size > _NAMED else ""),
+                numbered(constant.tolist(), samples.names_of(name)),
             )
         if lo < hi:
             log.info("the range of input %r is that of the calibration data: %g to %g", name, lo, hi)
