@@ -13,6 +13,7 @@ from ml2sc.errors import RangeError, UsageError
 from ml2sc.ir.graph import Graph
 from ml2sc.ir.parser import parse_graph
 from ml2sc.passes.formats import Formats
+from ml2sc.passes.measure import Measured
 from ml2sc.passes.precision import Binary, Integer, Layered, Precision, layered, parse_precision
 from ml2sc.passes.search_formats import Choice, Search, _cheapest_first
 from ml2sc.passes.tune import Goal, Judge, Tuning, Workbench
@@ -185,15 +186,29 @@ def test_every_judge_counts_and_they_count_together() -> None:
     assert not keeps_close_decisions(judged([easy, hard], goal=Goal(agreement=0.94))), "one of nineteen may be lost"
     assert keeps_close_decisions(judged([easy, hard], goal=Goal(agreement=0.95)))
     assert not keeps_close_decisions(judged([hard, easy, easy], goal=Goal(agreement=0.96)))
+    assert keeps_close_decisions(judged([hard, hard], goal=Goal(agreement=0.95))), "two of twenty may not"
+    assert not keeps_close_decisions(judged([hard, hard], goal=Goal(agreement=0.9)))
 
 
-def test_a_tolerance_is_asked_of_the_judges_too() -> None:
-    coarse = judged([[[0.3, 0.7]]])
-    fine = judged([[[0.3, 0.7]]], goal=Goal(tolerance=0.001))
-    for choice, within in ((coarse, False), (fine, True)):
-        bench = Workbench(parse_graph(SCORES.format(second=1.0001)), rows([[0.3, 0.7]]))
-        largest = bench.measure(bench.quantized(choice.precision, choice.tuning)).largest
-        assert (largest <= 0.001) == within
+class Strict(Judge):
+    """Finds every format of 8 bits or fewer off by one, and all others without fault."""
+
+    def measure(self, precision: Precision, tuning: Tuning, goal: Goal | None = None) -> Measured:
+        return Measured(len(self.samples), len(self.samples), float(is_narrow(precision)), 0.0)
+
+
+def is_narrow(precision: Precision) -> bool:
+    each = precision.layers if isinstance(precision, Layered) else [precision]
+    return all(isinstance(p, Integer) and max(p.weight_bits, p.activation_bits) <= 8 for p in each)
+
+
+@pytest.mark.parametrize(("tolerance", "narrow"), [(0.5, False), (1.0, True), (None, True)])
+def test_a_tolerance_is_asked_of_the_judges_too(tolerance: float | None, narrow: bool) -> None:
+    graph = parse_graph(SCORES.format(second=0.2))
+    bench = Workbench(graph, rows([EASY, [1.0, -1.0]] * 10))
+    judges = [Strict(bench, rows([EASY])), Judge(bench, rows([EASY]))]
+    found = Search(bench, Goal(tolerance=tolerance), bits, lambda _: None, judges=judges).run()
+    assert is_narrow(found.precision) == narrow
 
 
 def test_the_choice_must_do_on_all_samples_calibrated_with_them() -> None:
