@@ -63,6 +63,11 @@ class Samples(Sequence[Sample]):
     def __len__(self) -> int:
         return len(next(iter(self.arrays.values()), ()))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickled, what is in a file is but the place: whoever asks for samples reads them there."""
+        rows = {name: part_of(array, self.file, 0, len(self)) for name, array in self.arrays.items()}
+        return {**vars(self), "arrays": rows, "labels": None if self.labels is None else self.labels[:]}
+
     @overload
     def __getitem__(self, index: int) -> Sample: ...
     @overload

@@ -228,6 +228,7 @@ def compile(  # noqa: A001  the library's verb
     explain: Callable[[str], None] | None = None,
     progress: Callable[[int], None] | None = None,
     runners_up: Callable[[Sequence[Candidate]], None] | None = None,
+    workers: int = 1,
     **more: Any,
 ) -> Artifact:
     """Compile a model to a contract's source.
@@ -248,6 +249,7 @@ def compile(  # noqa: A001  the library's verb
         progress: Called after every format that `auto` tried, with their number; None: what takes long is shown on a
             terminal or in a notebook.
         runners_up: Receives the formats `auto` chose between, measured on all samples, its choice among them.
+        workers: How many processes look for `auto`'s formats where that takes long; the result does not depend on it.
         **more: Fields of `Options`, overriding `options`.
 
     Returns:
@@ -273,6 +275,7 @@ def compile(  # noqa: A001  the library's verb
             progress=progress or (lambda count: following.say(f"choosing formats: {count} tried")),
             step=following.step,
             runners_up=runners_up,
+            workers=workers,
             **more,
         )
 
@@ -293,6 +296,7 @@ def _compile(
     progress: Callable[[int], None],
     step: Callable[[str], None],
     runners_up: Callable[[Sequence[Candidate]], None] | None,
+    workers: int,
     **more: Any,
 ) -> Artifact:
     """Go the road; see `compile`."""
@@ -380,6 +384,7 @@ def _compile(
             goal=Goal(1.0 if options.min_agreement is None else options.min_agreement, options.tolerance),
             detailed=runners_up is not None,
             accuracy=partial(accuracy_on, samples),
+            workers=workers,
         )
         shown = [_Renumbered(i, len(front)) for i in instruments]
         run_pipeline(graph, formats.passes, shown)
@@ -804,18 +809,32 @@ def _recorded_range(reference: Graph, graph: Graph, name: str) -> InputRange:
     return tuple(zip(scaling.lo.ravel().tolist(), scaling.hi.ravel().tolist(), strict=True))
 
 
-def _predicted(plan: PlanOptions, options: Options, samples: Samples | None) -> Callable[[Graph], int]:
-    """Return what predicts the gas of an inference from a quantised graph."""
-    planned = None if samples is None else spread_out(samples, PLANNED_SAMPLES)
-    priced = None if samples is None else spread_out(samples, _PRICED_SAMPLES)
+@dataclass(frozen=True)
+class _Predicted:
+    """Predicts the gas of an inference from a quantised graph.
 
-    def predict(graph: Graph) -> int:
-        observed = {} if planned is None else _layer_inputs(graph, planned)
-        program = lower(graph, dataclasses.replace(plan, updatable=False, observed=observed))
-        counted = None if priced is None else _profile(graph, program, priced)
-        return estimate(costs_of(_PRICED_TARGET, program, {}), FORKS[options.fork], Shares(counted)).total
+    Attributes:
+        plan: What the contract is planned with.
+        fork: The fork whose prices count.
+        samples: Calibration samples, if there are any: those to plan with, those to count branches on.
+    """
 
-    return predict
+    plan: PlanOptions
+    fork: str
+    samples: tuple[Sequence[Mapping[str, Array]], Sequence[Mapping[str, Array]]] | None
+
+    def __call__(self, graph: Graph) -> int:
+        observed = {} if self.samples is None else _layer_inputs(graph, self.samples[0])
+        program = lower(graph, dataclasses.replace(self.plan, updatable=False, observed=observed))
+        counted = None if self.samples is None else _profile(graph, program, self.samples[1])
+        return estimate(costs_of(_PRICED_TARGET, program, {}), FORKS[self.fork], Shares(counted)).total
+
+
+def _predicted(plan: PlanOptions, options: Options, samples: Samples | None) -> _Predicted:
+    some = None
+    if samples is not None:
+        some = spread_out(samples, PLANNED_SAMPLES), spread_out(samples, _PRICED_SAMPLES)
+    return _Predicted(plan, options.fork, some)
 
 
 def _check_ranges(graph: Graph, declared: Mapping[str, Scaling], samples: Samples | None) -> None:

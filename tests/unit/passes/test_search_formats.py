@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gc
+import pickle
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -12,10 +13,11 @@ import pytest
 from ml2sc.errors import RangeError, UsageError
 from ml2sc.ir.graph import Graph
 from ml2sc.ir.parser import parse_graph
+from ml2sc.passes import search_formats
 from ml2sc.passes.formats import Formats
 from ml2sc.passes.measure import Measured
 from ml2sc.passes.precision import Binary, Integer, Layered, Precision, layered, parse_precision
-from ml2sc.passes.search_formats import Choice, Search, _cheapest_first
+from ml2sc.passes.search_formats import Choice, Descended, Descent, Search, Share, _cheapest_first
 from ml2sc.passes.tune import Goal, Judge, Tuning, Workbench
 
 SCORES = """
@@ -64,6 +66,29 @@ def test_runners_up_are_measured_if_somebody_asks() -> None:
     quick, full = (Search(bench, Goal(), bits, lambda _: None, detailed=d).run() for d in (False, True))
     assert (quick.precision, quick.tuning, quick.candidates) == (full.precision, full.tuning, ())
     assert {(c.good, c.measured.kept == 40) for c in full.candidates if c.measured} == {(True, True), (False, False)}
+
+
+def test_what_others_do_side_by_side_is_what_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The numbers go down elsewhere, in any order: the choice, and what is told of it, are the same."""
+    monkeypatch.setattr(search_formats, "_SHORT", 0.0)
+    shared: list[int] = []
+
+    def share(job: Descent, knobs: Sequence[int]) -> Iterator[Descended]:
+        for knob in reversed(knobs):  # each by a worker of its own
+            shared.append(knob)
+            with pickle.loads(pickle.dumps(job)).open() as work:
+                yield pickle.loads(pickle.dumps(work(knob)))
+
+    def search(share: Share | None) -> tuple[Choice, list[str], int]:
+        samples = [{"x": np.array([s])} for s in np.random.default_rng(0).uniform(-1, 1, (40, 2))]
+        told, tried = list[str](), list[int]()
+        bench = Workbench(parse_graph(SCORES.format(second=0.2)), samples)
+        return Search(bench, Goal(), bits, told.append, tried.append, share=share).run(), told, tried[-1]
+
+    alone = search(None)
+    assert not shared
+    assert search(share) == alone
+    assert len(shared) > 1
 
 
 def test_graphs_of_formats_that_were_tried_are_let_go() -> None:
