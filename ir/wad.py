@@ -176,7 +176,7 @@ def input_rescale(tensor: Tensor) -> Rescale:
     format_, interval = _proved(tensor)
     ratio = 1 / (format_.scale * WAD)
     lo, hi = (round_half_up(Fraction(q - format_.zero_point) / ratio) for q in (interval.lo, interval.hi))
-    return _rescale(tensor, ratio, lo, hi)
+    return _rescale(tensor.name, ratio, lo, hi)
 
 
 def output_rescale(tensor: Tensor) -> Rescale:
@@ -187,19 +187,20 @@ def output_rescale(tensor: Tensor) -> Rescale:
     """
     format_, interval = _proved(tensor)
     zero = format_.zero_point
-    return _rescale(tensor, format_.scale * WAD, interval.lo - zero, interval.hi - zero)
+    return _rescale(tensor.name, format_.scale * WAD, interval.lo - zero, interval.hi - zero)
 
 
-def _rescale(tensor: Tensor, ratio: Fraction, lo: int, hi: int) -> Rescale:
+@lru_cache(maxsize=64)
+def _rescale(name: str, ratio: Fraction, lo: int, hi: int) -> Rescale:
     magnitude = max(abs(lo), abs(hi), 1)
     bits = max(_WORD_BITS - 2 - magnitude.bit_length(), 16)
     multiplier, shift = rational_multiplier(ratio, min(bits, _MULTIPLIER_BITS))
     rescale = Rescale(multiplier, min(shift, _WORD_BITS), lo, hi)
     if magnitude * multiplier + ((1 << rescale.shift) >> 1) >> _WORD_BITS:
         raise RangeError(
-            f"{tensor.name!r} as WAD (real · 10^18) cannot be computed in 2^{_WORD_BITS}: "
+            f"{name!r} as WAD (real · 10^18) cannot be computed in 2^{_WORD_BITS}: "
             f"|q| can be 2^{magnitude.bit_length()}",
-            tensor=f"%{tensor.name}",
+            tensor=f"%{name}",
             hint="narrow the input range (--input-range), or choose a narrower --precision",
         )
     return rescale

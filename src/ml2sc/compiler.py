@@ -41,7 +41,7 @@ from ml2sc.errors import (
 from ml2sc.fidelity import accuracy_on, assess
 from ml2sc.fitting import too_large
 from ml2sc.forecast import as_facts, forecast
-from ml2sc.frontend.data import Samples, as_samples, by_column, columns_text
+from ml2sc.frontend.data import Samples, as_samples, by_column, columns_text, numbered
 from ml2sc.frontend.model_file import OnnxModel, contract_name, load_onnx
 from ml2sc.frontend.onnx_import import import_graph
 from ml2sc.frontend.ranges import ColumnRange, apply_ranges, column_names
@@ -72,6 +72,7 @@ from ml2sc.passes.search_formats import MARGIN, Candidate
 from ml2sc.passes.tune import Goal
 from ml2sc.passes.updatable import Deployed, ReserveRanges
 from ml2sc.progress import bar
+from ml2sc.remedy import Remedies
 from ml2sc.smallness import coarse, largest_output, lost, relative_bound
 
 log = logging.getLogger(__name__)
@@ -82,8 +83,6 @@ ASSUMED_RANGE = (-65_536.0, 65_536.0)
 PROFILED_SAMPLES = 64
 """Samples of the calibration data that the gas prediction looks at."""
 
-_NAMED = 8
-"""Columns that a note names."""
 MOST_CALLS = 10**15
 """Inferences, or updates, that a deployment's cost is spread over."""
 MOST_HEADROOM = 64
@@ -229,6 +228,7 @@ def compile(  # noqa: A001  the library's verb
     explain: Callable[[str], None] | None = None,
     progress: Callable[[int], None] | None = None,
     runners_up: Callable[[Sequence[Candidate]], None] | None = None,
+    workers: int = 1,
     **more: Any,
 ) -> Artifact:
     """Compile a model to a contract's source.
@@ -249,6 +249,7 @@ def compile(  # noqa: A001  the library's verb
         progress: Called after every format that `auto` tried, with their number; None: what takes long is shown on a
             terminal or in a notebook.
         runners_up: Receives the formats `auto` chose between, measured on all samples, its choice among them.
+        workers: How many processes look for `auto`'s formats where that takes long; the result does not depend on it.
         **more: Fields of `Options`, overriding `options`.
 
     Returns:
@@ -274,6 +275,7 @@ def compile(  # noqa: A001  the library's verb
             progress=progress or (lambda count: following.say(f"choosing formats: {count} tried")),
             step=following.step,
             runners_up=runners_up,
+            workers=workers,
             **more,
         )
 
@@ -294,6 +296,7 @@ def _compile(
     progress: Callable[[int], None],
     step: Callable[[str], None],
     runners_up: Callable[[Sequence[Candidate]], None] | None,
+    workers: int,
     **more: Any,
 ) -> Artifact:
     """Go the road; see `compile`."""
@@ -349,21 +352,39 @@ def _compile(
     formats, before = None, graph
     if options.updatable:
         _require_updatable(graph, quantize)
+    remedies = None
     if quantize is None:
-        formats = choose_formats(
-            graph,
-            options.precision,
-            samples,
-            Goal(1.0 if options.min_agreement is None else options.min_agreement, options.tolerance),
-            _predicted(plan, options, samples),
-            say,
-            progress,
+        priced = _predicted(plan, options, samples)
+        choose = partial(
+            choose_formats,
+            samples=samples,
+            gas=priced,
+            say=say,
+            progress=progress,
             declared=declared,
             columns=columns,
             margin=MARGIN if options.margin is None else options.margin,
             plain=options.updatable,
+        )
+        if not (options.precision == AUTO or is_prequantized(graph)):
+            remedies = Remedies(
+                graph.copy(),
+                reference,
+                samples,
+                options.precision,
+                choose,
+                priced,
+                options.min_agreement,
+                options.tolerance,
+                ranged=bool(options.input_ranges),
+            )
+        formats = choose(
+            graph,
+            options.precision,
+            goal=Goal(1.0 if options.min_agreement is None else options.min_agreement, options.tolerance),
             detailed=runners_up is not None,
             accuracy=partial(accuracy_on, samples),
+            workers=workers,
         )
         shown = [_Renumbered(i, len(front)) for i in instruments]
         run_pipeline(graph, formats.passes, shown)
@@ -445,12 +466,17 @@ def _compile(
         reference=reference,
         profile=None if samples is None else _profile(graph, program, spread_out(samples, PROFILED_SAMPLES)),
     )
-    _judge(artifact, options)
+    _judge(artifact, options, str if remedies is None else remedies.text)
     return _with_forecast(artifact)
 
 
-def _judge(artifact: Artifact, options: Options) -> None:
+def _judge(artifact: Artifact, options: Options, tried: Callable[[], str]) -> None:
     """Say whether the calibration data's answers are the model's.
+
+    Args:
+        artifact: The artifact.
+        options: What is asked for.
+        tried: Tries what may help, and says what came of it; empty where formats are not to be chosen.
 
     Raises:
         CheckError: fewer of them are than was asked for, or they are farther from it.
@@ -462,7 +488,7 @@ def _judge(artifact: Artifact, options: Options) -> None:
     if options.precision != AUTO and asked is not None and error > asked:
         raise CheckError(
             f"{options.precision} {what} {error:.3g}, and the tolerance is {asked:g}",
-            hint="choose a wider --precision, or leave it out: auto finds the narrowest that is good enough",
+            hint=tried() or None,
         )
     verdict = verdict_of(artifact.manifest)
     if verdict is None:
@@ -473,11 +499,14 @@ def _judge(artifact: Artifact, options: Options) -> None:
         raise CheckError(
             f"{artifact.name} in {artifact.manifest['precision']} does not keep its model: on the calibration data "
             f"{verdict.figures}, and at least {least:g} is asked for",
-            hint=f"{advice or 'try a wider --precision'}; --min-agreement takes less",
+            hint="; ".join(filter(None, [tried(), advice, "--min-agreement takes less"])),
         )
     if advice is not None or (verdict.poor and options.precision != AUTO):
         figures = f": on the calibration data {verdict.figures}" if verdict.figures else ""
-        warn(f"{artifact.name} keeps its model poorly{figures}{f'; {advice}' if advice else ''}", PoorResultWarning)
+        auto = "" if options.precision == AUTO else "; without --precision auto looks for the cheapest that keeps it"
+        warn(
+            f"{artifact.name} keeps its model poorly{figures}{f'; {advice}' if advice else ''}{auto}", PoorResultWarning
+        )
 
 
 def build(artifact: Artifact, toolchain: Toolchain) -> Artifact:
@@ -727,7 +756,7 @@ def _declare_ranges(
                 constant.size,
                 graph.tensor(name).size,
                 name,
-                ", ".join(map(str, constant[:_NAMED].tolist())) + (", …" if constant.size > _NAMED else ""),
+                numbered(constant.tolist(), samples.names_of(name)),
             )
         if lo < hi:
             log.info("the range of input %r is that of the calibration data: %g to %g", name, lo, hi)
@@ -780,18 +809,32 @@ def _recorded_range(reference: Graph, graph: Graph, name: str) -> InputRange:
     return tuple(zip(scaling.lo.ravel().tolist(), scaling.hi.ravel().tolist(), strict=True))
 
 
-def _predicted(plan: PlanOptions, options: Options, samples: Samples | None) -> Callable[[Graph], int]:
-    """Return what predicts the gas of an inference from a quantised graph."""
-    planned = None if samples is None else spread_out(samples, PLANNED_SAMPLES)
-    priced = None if samples is None else spread_out(samples, _PRICED_SAMPLES)
+@dataclass(frozen=True)
+class _Predicted:
+    """Predicts the gas of an inference from a quantised graph.
 
-    def predict(graph: Graph) -> int:
-        observed = {} if planned is None else _layer_inputs(graph, planned)
-        program = lower(graph, dataclasses.replace(plan, updatable=False, observed=observed))
-        counted = None if priced is None else _profile(graph, program, priced)
-        return estimate(costs_of(_PRICED_TARGET, program, {}), FORKS[options.fork], Shares(counted)).total
+    Attributes:
+        plan: What the contract is planned with.
+        fork: The fork whose prices count.
+        samples: Calibration samples, if there are any: those to plan with, those to count branches on.
+    """
 
-    return predict
+    plan: PlanOptions
+    fork: str
+    samples: tuple[Sequence[Mapping[str, Array]], Sequence[Mapping[str, Array]]] | None
+
+    def __call__(self, graph: Graph) -> int:
+        observed = {} if self.samples is None else _layer_inputs(graph, self.samples[0])
+        program = lower(graph, dataclasses.replace(self.plan, updatable=False, observed=observed))
+        counted = None if self.samples is None else _profile(graph, program, self.samples[1])
+        return estimate(costs_of(_PRICED_TARGET, program, {}), FORKS[self.fork], Shares(counted)).total
+
+
+def _predicted(plan: PlanOptions, options: Options, samples: Samples | None) -> _Predicted:
+    some = None
+    if samples is not None:
+        some = spread_out(samples, PLANNED_SAMPLES), spread_out(samples, _PRICED_SAMPLES)
+    return _Predicted(plan, options.fork, some)
 
 
 def _check_ranges(graph: Graph, declared: Mapping[str, Scaling], samples: Samples | None) -> None:

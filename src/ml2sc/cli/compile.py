@@ -14,7 +14,7 @@ from ml2sc.jsontext import json_text
 from ml2sc.sheet import table
 from ml2sc.verdict import LEAST
 
-from .common import add_prices, make_parser, one_of, prices_of, print_sheet, run
+from .common import add_prices, make_parser, one_of, prices_of, print_sheet, process_count, run
 
 if TYPE_CHECKING:
     from ml2sc.backends.base import Artifact
@@ -93,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--expected-updates", type=int, metavar="N", help="with --updatable: updates in that time (a hundredth of it)")
     add("--headroom", type=int, metavar="BITS", help="with --updatable: bits that weights may be wider later (1)")
     add("--timelock", type=int, metavar="SECONDS", help="with --updatable: notice before new weights are in use (0)")
+    add("--workers", type=int, metavar="N", help="processes that look for auto's formats (default: one a core)")
     add("--solc", metavar="PATH", help="the solc to use (default: ML2SC_SOLC, PATH, py-solc-x, the npm package)")
     add("--no-cache", action="store_true", help="run the compiler even if it compiled this very source before")
     add("--json", action="store_true", help="print a summary as JSON")
@@ -121,6 +122,7 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.plot is not None and arguments.calibrate is None:
         raise UsageError("--plot draws what auto chose between on calibration data", hint="add --calibrate data.npz")
 
+    from ml2sc.backends.columns import column_lines
     from ml2sc.backends.summary import sheet_of
     from ml2sc.compiler import Options, build
     from ml2sc.compiler import compile as compile_model
@@ -156,6 +158,7 @@ def _run(arguments: argparse.Namespace) -> None:
         dump_ir=arguments.dump_ir,
         explain=_explain if arguments.explain else None,
         runners_up=candidates.extend if wanted else None,
+        workers=process_count(arguments),
     )
     if arguments.plot is not None:
         _draw(artifact, candidates, arguments.plot)
@@ -175,6 +178,7 @@ def _run(arguments: argparse.Namespace) -> None:
         names = ", ".join(str(path.relative_to(folder)) for path in files)
         print_sheet(replace(sheet, facts=[*sheet.facts, ("files", f"{folder}: {names}")]))
         if arguments.explain:
+            print("\n".join(["  inputs", *(f"  {line}" for line in column_lines(artifact.manifest))]))
             print("\n".join(_fidelity(artifact.manifest, candidates)))
 
 
