@@ -514,6 +514,7 @@ def binary(op: OpCode) -> Callable[[Expr, Expr], Expr]:
 
 and_ = binary(OpCode.AND)
 or_ = binary(OpCode.OR)
+xor = binary(OpCode.XOR)
 div = binary(OpCode.DIV)
 sdiv = binary(OpCode.SDIV)
 lt = binary(OpCode.LT)

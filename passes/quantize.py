@@ -23,7 +23,7 @@ from .error_bounds import ErrorAnalysis, span_of
 from .formats import LINEAR, Formats, readers
 from .manager import Pass, register_pass
 from .precision import WIDEST, Binary, Precision, parse_precision
-from .prescribed import is_prequantized, is_whole, on_grid, prescription
+from .prescribed import is_integer, is_prequantized, is_whole, on_grid, prescription
 
 _ROOMY = 200
 """Bits that a scalar computation may use of a word before its operands are requantised."""
@@ -33,6 +33,8 @@ _TABLE_BITS = 10
 """Widest activations that index tables."""
 _TABLE_RESULT_BITS = 16
 """Width of a table's entries where not only layers and other tables read them."""
+_WHOLE_BITS = 32
+"""Widest format of an input of integers, which are given exactly."""
 _PRECISE_BESIDE_PRESCRIBED = 32
 """Fraction bits of constants in scalar computations of a model that comes quantised."""
 
@@ -391,11 +393,13 @@ class _Quantization:
     def _aligned(self, raws: Mapping[str, Tensor], constants: Sequence[str]) -> dict[str, Tensor]:
         """Return tensors (and constants) brought to one scale, fine enough for the finest of them."""
         scales = [t.format.scale for t in raws.values()]
-        common = min(scales)
+        common = min(scales, default=Fraction(1))
         if any((s / common).denominator != 1 for s in scales):
             common /= 1 << self.precise_bits
         for name in constants:
-            common = min(common, self.step(float(np.abs(self.real(name)).max(initial=0.0))))
+            real = self.real(name)
+            if scales or not np.all(real == np.floor(real)):  # whole numbers alone stay what they are
+                common = min(common, self.step(float(np.abs(real).max(initial=0.0))))
         aligned = {name: self.constant(name, self.real(name), common) for name in constants}
         for name, raw in raws.items():
             wide = FixedPoint(ACCUMULATOR_BITS, True, common)
@@ -442,6 +446,10 @@ class _Quantization:
         self.target.add_tensor(tensor)
         self._raw[name] = name
         self._narrow.add(name)
+        if is_integer(self.source, name) and format_.scale == 1:
+            for analysis in self._analyses:
+                analysis.add_input(name, np.zeros(tensor.shape), None)
+            return
         if name in self.source.scalings:
             for analysis in self._analyses:
                 analysis.add_input(name, wad.element_errors(tensor, self.source.scalings[name]), None)
@@ -461,6 +469,11 @@ class _Quantization:
         if self.widths is None:
             return self._binary()
         bits = self.widths.activation(name)
+        if is_integer(self.source, name):
+            needed = (math.ceil(max(hi, 0.0)) - math.floor(min(lo, 0.0))).bit_length()
+            if needed <= _WHOLE_BITS:
+                ends = float(math.floor(min(lo, 0.0))), float(math.ceil(max(hi, 0.0)))
+                return _unsigned(ends, Fraction(1), max(bits, needed))
         return _unsigned((lo, hi), _span_step((lo, hi), bits), bits)
 
     def _binary(self) -> FixedPoint:

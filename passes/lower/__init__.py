@@ -47,7 +47,7 @@ from ml2sc.ir.wad import (
     output_rescale,
 )
 
-from . import elementwise, functions, heads, linear, movement, piecewise
+from . import elementwise, functions, heads, linear, logic, movement, piecewise, reductions
 from .context import LOWERINGS, DraftSection, Lowering, lower_node, lowering
 from .elementwise import at_least, at_most
 from .epilogue import Epilogue
@@ -64,10 +64,12 @@ __all__ = [
     "functions",
     "heads",
     "linear",
+    "logic",
     "lower",
     "lowering",
     "movement",
     "piecewise",
+    "reductions",
 ]
 
 

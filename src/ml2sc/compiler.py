@@ -439,7 +439,7 @@ def _compile(
         margin=None,
         tolerance=None,
     )
-    manifest = _manifest(artifact, graph, program, recorded, quantize.precision, source)
+    manifest = _manifest(artifact, graph, program, recorded, quantize.precision, source, reference.class_names)
     largest = largest_output(reference, graph)
     manifest["error_bound_relative"] = relative_bound(manifest["error_bound_unsaturated"], largest)
     if samples is None and calibrated is None:
@@ -887,7 +887,17 @@ def _description(graph: Graph) -> str:
     return f"Inference of an ONNX model: inputs {inputs}; outputs {outputs}."
 
 
+_SHOWN_CLASSES = 32
+"""Class names that a contract's comment lists; the manifest has all."""
+
+
 def _decision(reference: Graph, graph: Graph) -> str:
+    if reference.class_names and graph.decision in reference.tensors:
+        # they stand in comments, where @ begins a tag
+        texts = [ascii(shown(name)).replace("@", "(at)") for name in reference.class_names[:_SHOWN_CLASSES]]
+        names = [f"{number} {text}" for number, text in enumerate(texts)]
+        more = len(reference.class_names) - len(names)
+        return f"the number of the class: {', '.join(names)}{f', and {more} more' if more else ''}"
     if graph.decision is None or graph.decision in reference.tensors:
         is_bool = graph.decision is not None and reference.tensor(graph.decision).type is DType.BOOL
         return "1 for true, 0 for false" if is_bool else "the model's label, a negative one in two's complement"
@@ -897,7 +907,13 @@ def _decision(reference: Graph, graph: Graph) -> str:
 
 
 def _manifest(
-    artifact: Artifact, graph: Graph, program: Program, options: Options, precision: str, source: OnnxModel
+    artifact: Artifact,
+    graph: Graph,
+    program: Program,
+    options: Options,
+    precision: str,
+    source: OnnxModel,
+    classes: Sequence[str],
 ) -> dict[str, Any]:
     return {
         "name": artifact.name,
@@ -911,6 +927,7 @@ def _manifest(
         "inputs": list(_inputs_facts(graph, options.column_names)),
         "outputs": [_tensor_facts(graph.tensor(n)) for n in graph.outputs],
         "decision": program.has_decision,
+        **({"classes": list(classes)} if classes else {}),
         "error_bound": wad.output_error_bound(graph),
         "error_bound_unsaturated": wad.output_error_bound(graph, saturates=False),
         "tensors": [

@@ -234,6 +234,7 @@ class Manifest(_Entry):
     inputs: tuple[_Input, ...]
     outputs: tuple[_Tensor, ...]
     decision: bool
+    classes: tuple[str, ...] | None = None
     error_bound: _Real
     error_bound_unsaturated: _Real
     error_bound_relative: _Real
