@@ -13,6 +13,7 @@ from .base import DATA_CONTRACT_LIMIT, EmitOptions
 _ERRORS = {
     "InputLength": {"expected": "uint256", "actual": "uint256"},
     "InputOutOfRange": {"index": "uint256", "value": "int256"},
+    "MalformedInput": {"index": "uint256"},
     "WeightsMissing": {"index": "uint256", "account": "address"},
 }
 
@@ -86,7 +87,8 @@ def contract_abi(program: Program, options: EmitOptions) -> list[dict[str, Any]]
         abi.append({"inputs": [_value(FACTORY, "address")], "stateMutability": "nonpayable", "type": "constructor"})
     names = [
         "InputLength",
-        *(["InputOutOfRange"] if options.strict_input else []),
+        *(["InputOutOfRange"] if options.strict_input and not program.input.coded else []),
+        *(["MalformedInput"] if program.input.coded else []),
         *(["WeightsMissing"] if count else []),
     ]
     if program.updatable:

@@ -268,8 +268,9 @@ class _Body:
                 return self._store_input(offset, width, value)
             case CopySegment():
                 return self._copy(statement)
-            case If(condition, body):
-                return self._nested(f"if {self._test(condition)}:", body)
+            case If(condition, body, otherwise):
+                lines = self._nested(f"if {self._test(condition)}:", body)
+                return [*lines, *(self._nested("else:", otherwise) if otherwise else ())]
             case Block(body):
                 return self._body(body)  # its variables may come again: then they are assigned
             case Fail(error, args):

@@ -11,6 +11,7 @@ from . import (
     normalization,
     piecewise,
     prequantized,
+    trees,
 )
 from .base import OPS, Bounds, ErrorContext, MovementOp, OpDef, Signature, op_of, register_op
 
@@ -33,4 +34,5 @@ __all__ = [
     "piecewise",
     "prequantized",
     "register_op",
+    "trees",
 ]
