@@ -71,6 +71,27 @@ ERRORS = {name: tuple(fields.values()) for name, fields in {**_ERRORS, **_UPDATE
 """Custom errors and the types of their arguments."""
 
 
+def packed_texts(program: Program, *, strict: bool) -> dict[str, str]:
+    """Return what a contract's comments say of its inputs: `packed_size`, `packed_note`, `range_note`."""
+    form = program.input
+    if form.coded:
+        return {
+            "packed_size": "a thermometer code",
+            "packed_note": f"The {form.count} inputs as a thermometer code: the edges each exceeds (see the manifest)",
+            "range_note": "",
+        }
+    each = f"{form.width} byte{'s' if form.width > 1 else ''} each{', ' + _TWOS if form.signed else ''}"
+    outside = "reverts" if strict else "is taken as the nearest in it"
+    return {
+        "packed_size": f"{form.count} elements of {form.width}",
+        "packed_note": f"The {form.count} inputs' integers q, big-endian, {each}",
+        "range_note": f"; one out of range {outside}",
+    }
+
+
+_TWOS = "two's complement"
+
+
 def contract_abi(program: Program, options: EmitOptions) -> list[dict[str, Any]]:
     """Return the ABI as solc reports it, so that it is known before anything is compiled."""
     n, m = f"int256[{program.input.count}]", f"int256[{program.outputs}]"

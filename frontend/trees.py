@@ -209,7 +209,9 @@ def _listed(node: OnnxNode) -> _Read:
     roots = tuple(map(int, _column(node, "tree_roots")))
     if not all(0 <= root < count for root in roots):
         node.fail("tree_roots names a node that there is not")
-    splits_kind = node.attrs["nodes_splits"].data_type if isinstance(node.attrs["nodes_splits"], onnx.TensorProto) else 0
+    splits_kind = (
+        node.attrs["nodes_splits"].data_type if isinstance(node.attrs["nodes_splits"], onnx.TensorProto) else 0
+    )
     aggregate, post = (int(node.attrs.get(key, default)) for key, default in _DEFAULTS)
     if not 0 <= aggregate < len(_AGGREGATES) or not 0 <= post < len(_POSTS):
         node.fail(f"aggregate_function {aggregate} or post_transform {post} is unknown")
@@ -294,9 +296,7 @@ def _canonical(node: OnnxNode, read: _Read, features: int, kind: type[np.floatin
     expanded = sum(1 for root in folded.roots for _ in zip(folded.walk(root), range(MOST_NODES), strict=False))
     if expanded >= MOST_NODES:
         node.fail(f"written out, its shared subtrees are more than {MOST_NODES:,} nodes")
-    return dataclasses.replace(
-        folded, aggregate="SUM" if averaged else read.aggregate, double=kind is np.float64
-    )
+    return dataclasses.replace(folded, aggregate="SUM" if averaged else read.aggregate, double=kind is np.float64)
 
 
 class _Folding:

@@ -176,9 +176,7 @@ class Code:
 
     def place(self) -> dict[tuple[int, bool, int], tuple[int, int]]:
         """Return word and bit of each edge: by element, side and rank."""
-        return {
-            (f.element, f.up, rank): (f.word, f.bit + n) for f in self.fields for n, rank in enumerate(f.ranks)
-        }
+        return {(f.element, f.up, rank): (f.word, f.bit + n) for f in self.fields for n, rank in enumerate(f.ranks)}
 
     def lowest(self, word: int) -> int:
         """Return the lowest bit of each field of a word."""
@@ -205,8 +203,8 @@ def code_of(ladders: tuple[Ladder, ...]) -> Code:
     wanted: list[tuple[int, bool, tuple[int, ...]]] = []
     edges: list[int] = []
     for ladder in ladders:
-        for own, up, down in zip(ladder.edges, ladder.up, ladder.down, strict=True):
-            wanted += [(len(edges), side, ranks) for side, ranks in ((True, up), (False, down)) if ranks]
+        for own, high, low in zip(ladder.edges, ladder.up, ladder.down, strict=True):
+            wanted += [(len(edges), side, ranks) for side, ranks in ((True, high), (False, low)) if ranks]
             edges.append(len(own))
     fields: list[Field] = []
     ends: list[int] = []

@@ -246,7 +246,7 @@ class Ensemble:
         found = []
         for target, base in enumerate(self.base):
             lows, highs = ([span[target][end] for span in spans] for end in range(2))
-            combine = {"SUM": sum, "MIN": min, "MAX": max}[self.aggregate]
+            combine = _COMBINE[self.aggregate]
             found.append((combine(lows) + base, combine(highs) + base))
         return found
 
@@ -299,7 +299,7 @@ class Ensemble:
         found = []
         for target, base in enumerate(self.base):
             values = [leaf.values.get(target, 0) for leaf in leaves if isinstance(leaf, Leaf)]
-            found.append({"SUM": sum, "MIN": min, "MAX": max}[self.aggregate](values) + base)
+            found.append(_COMBINE[self.aggregate](values) + base)
         return np.array(found, dtype=object)
 
     @cached_property
@@ -341,6 +341,10 @@ class Ensemble:
         return dataclasses.replace(self, nodes=nodes, features=features)
 
 
+_COMBINE: Mapping[str, Callable[[Sequence[float]], float]] = {"SUM": sum, "MIN": min, "MAX": max}
+"""By aggregate."""
+
+
 @dataclass(frozen=True, eq=False)
 class _Table:
     """An ensemble's nodes as columns."""
@@ -355,7 +359,7 @@ class _Table:
 
 _KEPT = 64
 _READ: dict[int, tuple[Mapping[str, AttrValue], Ensemble]] = {}
-"""Ensembles read lately, by the identity of the attributes they were read from (which is kept, so that it stays one)."""
+"""Ensembles read lately, by the identity of the attributes they were read from: kept, so that it stays theirs."""
 
 
 def _numbers(attrs: Mapping[str, AttrValue], key: str) -> tuple[float, ...]:

@@ -17,25 +17,17 @@ from ml2sc.ir.types import Array, DType
 def bind_trees(graph: Graph) -> None:
     """Rewrite the tree ensembles of a float graph, and set its `ladders`."""
     sources = _sources(graph)
-    offsets, total = {}, 0
-    for name in graph.inputs:
-        offsets[name] = total
-        total += graph.tensor(name).size
+    owners = [name for name in graph.inputs for _ in range(graph.tensor(name).size)]
     for node in list(graph):
         if node.op_type != TREES or not all(name in sources for name in node.inputs):
             continue
-        elements = np.concatenate([sources[name].ravel() for name in node.inputs])
-        if len(elements) == 0 or (elements < 0).any():
-            continue
-        ensemble = Ensemble.of(node)
-        used = [n for n in graph.inputs if ((elements >= offsets[n]) & (elements < offsets[n] + graph.tensor(n).size)).any()]
-        place, size = {}, 0
-        for name in used:
-            for index in range(graph.tensor(name).size):
-                place[offsets[name] + index] = size
-                size += 1
-        bound = ensemble.with_features([place[int(element)] for element in elements], size)
-        graph.replace_node(node, inputs=tuple(used), attrs=bound.attributes())
+        elements = [int(e) for name in node.inputs for e in sources[name].ravel().tolist()]
+        used = {owners[element] for element in elements}
+        kept = [element for element, owner in enumerate(owners) if owner in used]
+        place = {element: position for position, element in enumerate(kept)}
+        bound = Ensemble.of(node).with_features([place[element] for element in elements], len(kept))
+        inputs = tuple(name for name in graph.inputs if name in used)
+        graph.replace_node(node, inputs=inputs, attrs=bound.attributes())
     graph.prune()
     graph.ladders = find_ladders(graph)
 
@@ -54,13 +46,9 @@ def _sources(graph: Graph) -> dict[str, Array]:
             continue
         operands: list[Array | None] = []
         for name in node.inputs:
-            tensor = graph.tensor(name) if name else None
-            if tensor is not None and tensor.data is not None and tensor.type is DType.INT64:
-                operands.append(tensor.data)
-            elif name in found:
-                operands.append(found[name])
-            else:
-                operands.append(None)
+            known = graph.tensor(name) if name else None
+            whole = known is not None and known.type is DType.INT64
+            operands.append(known.data if known is not None and whole else found.get(name))
         if any(operand is None and name for operand, name in zip(operands, node.inputs, strict=True)):
             continue
         results = op_of(node).evaluate(node, operands)

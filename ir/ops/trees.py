@@ -46,7 +46,9 @@ class TreeEnsemble(OpDef):
 
     def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
         ensemble = Ensemble.of(node)
-        x = np.concatenate([np.asarray(value_at(inputs, slot), dtype=np.float64).ravel() for slot in range(len(inputs))])
+        x = np.concatenate(
+            [np.asarray(value_at(inputs, slot), dtype=np.float64).ravel() for slot in range(len(inputs))]
+        )
         x = x if ensemble.double else as_float32(x)
         return [ensemble.evaluate(x, np.isnan(x)).astype(np.float64).reshape(1, -1)]
 
@@ -149,12 +151,16 @@ def _grid(ensemble: Ensemble) -> Fraction | None:
     values.update(ensemble.base)
     for value in values:
         exact = Fraction(value)
-        step = Fraction(math.gcd(step.numerator * exact.denominator, exact.numerator * step.denominator),
-                        step.denominator * exact.denominator)
+        step = Fraction(
+            math.gcd(step.numerator * exact.denominator, exact.numerator * step.denominator),
+            step.denominator * exact.denominator,
+        )
         if step and abs(exact) / step >= 1 << _GRID_BITS:
             return None
     largest = max((abs(Fraction(value)) for value in values), default=Fraction(0))
-    return step if step and largest / step < 1 << _GRID_BITS and Fraction(_spread(ensemble)) / step < _MOST_STEPS else None
+    return (
+        step if step and largest / step < 1 << _GRID_BITS and Fraction(_spread(ensemble)) / step < _MOST_STEPS else None
+    )
 
 
 _MOST_STEPS = (1 << 16) - 1

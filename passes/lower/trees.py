@@ -1,8 +1,8 @@
 """Tree ensembles: the same steps as `TreeEnsemble.evaluate_exact`.
 
 A fork's question is a bit of the thermometer code, or several of which an odd number is set. What leaves say is added
-up in lanes of words, a lane a target: of each tree's leaves only what they say beyond the least of them, so that no lane
-is negative; the rest is constant.
+up in lanes of words, a lane a target: of each tree's leaves only what they say beyond the least of them, so that no
+lane is negative; the rest is constant.
 """
 
 from __future__ import annotations
@@ -200,7 +200,8 @@ def _written(
             ((word, a, b),) = both
             if a == b:
                 return [give(word, const(a))]
-            return [give(word, add(mul(question, const(a - b)), const(b)))]
+            step = mul(question, const(abs(a - b)))  # never negative: that would be a long literal
+            return [give(word, add(step, const(b)) if a > b else sub(const(b), step))]
     body = _written(trees, node.odd, say, give)
     otherwise = _written(trees, node.even, say, give)
     if not body:

@@ -57,6 +57,7 @@ from ml2sc.ir.limits import shown
 from ml2sc.ir.program import MODEL_HASH, Program, Segment, Storage
 from ml2sc.ir.program_verify import verify_program
 from ml2sc.ir.shapes import infer_shapes, remove_constant_nodes
+from ml2sc.ir.thermometer import graph_code
 from ml2sc.ir.types import Array, DType, FixedPoint, Scaling
 from ml2sc.passes import LEVELS, DumpIr, Instrument, Pass, parse_pipeline, run_pipeline
 from ml2sc.passes.bind_trees import bind_trees
@@ -896,7 +897,28 @@ def _manifest(
         "data_contracts": [{"bytes": len(d)} for d in artifact.data],
         "toolchain": {},
         **(_update_facts(artifact, graph) if options.updatable else {}),
+        **_code_facts(graph),
     }
+
+
+def _code_facts(graph: Graph) -> dict[str, Any]:
+    """Return what packers must know of a thermometer code; a null edge is one that only a missing element exceeds."""
+    code = graph_code(graph)
+    if code is None:
+        return {}
+    edges = [own for name in graph.inputs for own in graph.ladders[name].edges]
+    fields = [
+        {
+            "element": field.element,
+            "word": field.word,
+            "bit": field.bit,
+            "missing": int(field.up),
+            "edges": [_finite(edges[field.element][rank]) for rank in field.ranks],
+        }
+        for field in code.fields
+    ]
+    kinds = {ladder.double for ladder in graph.ladders.values()}
+    return {"code": {"bytes": code.length, "float": "float64" if True in kinds else "float32", "fields": fields}}
 
 
 def _update_facts(artifact: Artifact, graph: Graph) -> dict[str, Any]:
@@ -919,8 +941,6 @@ def _inputs_facts(graph: Graph, names: Sequence[str]) -> Iterator[dict[str, Any]
 def _input_facts(graph: Graph, name: str) -> dict[str, Any]:
     """Return what a packer must know: real = scale·(q − zero_point), or scale·q + offset by element."""
     tensor, facts = graph.tensor(name), _tensor_facts(graph.tensor(name))
-    if name in graph.ladders:
-        return facts | {"edges": ladder_facts(graph.ladders[name])}
     if name not in graph.scalings:
         return facts | {"range": list(graph.input_ranges[name])}
     scaling = graph.scalings[name]
