@@ -7,10 +7,12 @@ lane is negative; the rest is constant.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ml2sc.errors import InternalError
+from ml2sc.ir.gas import Costs, Shares, Sizes, section_bytes
 from ml2sc.ir.graph import Node
 from ml2sc.ir.ops.base import attr_int
 from ml2sc.ir.ops.trees import EXCEEDS
@@ -18,9 +20,12 @@ from ml2sc.ir.program import (
     Assign,
     Expr,
     If,
+    InputFormat,
     Let,
     Note,
     OpCode,
+    Program,
+    Section,
     Statement,
     Store,
     Var,
@@ -37,8 +42,10 @@ from ml2sc.ir.program import (
 from ml2sc.ir.thermometer import TREES, graph_code
 from ml2sc.ir.trees import Ensemble, Fork, Leaf
 
-from .context import DraftSection, Lowering, lowering
+from .context import Lowering, lowering
 from .elementwise import lower_map, result_of
+from .grid import DEEPEST, Grid, perfect, shape_of
+from .plan import PlanOptions
 from .thermo import Bits
 from .values import Value
 
@@ -94,11 +101,15 @@ class Trees:
             total = _xor(total, other)
         return and_(total, const(1))
 
+    def beyond(self, tree: int, leaf: Leaf) -> list[int]:
+        """Return by how much a leaf exceeds the least of its tree, by target."""
+        return [int(leaf.values.get(target, 0)) - least for target, least in enumerate(self.least[tree])]
+
     def leaf(self, tree: int, leaf: Leaf) -> list[int]:
         """Return what a leaf adds to each sum."""
         sums = [0] * self.words
-        for target, (lane, least) in enumerate(zip(self.lanes, self.least[tree], strict=True)):
-            sums[lane.word] += int(leaf.values.get(target, 0)) - least << lane.shift
+        for lane, value in zip(self.lanes, self.beyond(tree, leaf), strict=True):
+            sums[lane.word] += value << lane.shift
         return sums
 
     def lanes_of(self, sums: Sequence[Expr]) -> list[Expr]:
@@ -138,33 +149,106 @@ def trees_of(context: Lowering, node: Node) -> Trees:
     return Trees(ensemble, elements, Bits(code), least, lanes, word + 1)
 
 
+@dataclass(frozen=True)
+class Way:
+    """Statements that compute an ensemble.
+
+    Attributes:
+        kernel: What they are called.
+        body: The statements, after those that read the code.
+        values: The targets then.
+    """
+
+    kernel: str
+    body: tuple[Statement, ...]
+    values: tuple[Expr, ...]
+
+
 @lowering(TREES)
 def lower_trees(context: Lowering, node: Node) -> None:
-    """The trees' leaves, added up."""
+    """The trees' leaves, added up: in the way that costs least."""
     trees = trees_of(context, node)
     ensemble = trees.ensemble
     forks = sum(isinstance(ensemble.nodes[n], Fork) for root in ensemble.roots for n, _ in ensemble.walk(root))
-    title = f"{len(ensemble.roots)} trees, {forks} comparisons, {ensemble.targets} sums"
-    draft = context.section(node, title)
-    draft.body += trees.bits.start()
-    if ensemble.aggregate == "SUM":
-        sums = nested(draft, trees)
-        values = trees.lanes_of(sums)
-    else:
-        values = _extremes(draft, trees)
+    draft = context.section(node, f"{len(ensemble.roots)} trees, {forks} comparisons, {ensemble.targets} sums")
+    kernel = context.options.forced(node).get("kernel")
+    ways = [way for way in _ways(trees) if kernel in {None, way.kernel}]
+    start = trees.bits.start()
+    way = min(ways, key=lambda way: _price(context.options, (*start, *way.body)))
     result = result_of(context, node, draft)
-    draft.body += [Store(result.buffer, const(target), value) for target, value in enumerate(values)]
-    draft.facts = {"operator": TREES, "kernel": "nested", "trees": len(ensemble.roots), "comparisons": forks}
+    draft.body += [*start, *way.body]
+    draft.body += [Store(result.buffer, const(target), value) for target, value in enumerate(way.values)]
+    draft.facts = {"operator": TREES, "kernel": way.kernel, "trees": len(ensemble.roots), "comparisons": forks}
     context.values[node.output] = Value.of(result)
+
+
+def _ways(trees: Trees) -> Iterator[Way]:
+    if trees.ensemble.aggregate != "SUM":
+        yield extremes(trees)
+        return
+    yield nested(trees)
+    grid = all_at_once(trees)
+    if grid is not None:
+        yield grid
+
+
+def _price(options: PlanOptions, body: Sequence[Statement]) -> float:
+    """Return what statements cost an inference, with its share of the deployment."""
+    section = Section("trees", "", tuple(body))
+    program = dataclasses.replace(_EMPTY, layers=(section,))
+    gas = Costs(program).section(section, Shares())
+    size = section_bytes(program, SIZES)[section.name]
+    return gas + size * (_DEPOSIT / options.calls + options.code_price)
+
+
+_DEPOSIT = 200
+"""Gas of deploying a byte of code."""
+SIZES = Sizes(section=0, variable=1, assign=1, index=4, loop=20)
+_NOTHING = Section("nothing", "", ())
+_EMPTY = Program(InputFormat(0, _WORD // 8, False, (), 1), 0, {}, {}, _NOTHING, (), _NOTHING, False)
+
+
+# -- all at once -----------------------------------------------------------------------------------------------------
+
+
+def all_at_once(trees: Trees) -> Way | None:
+    """Return what computes shallow trees, many in a word; None where they are no such trees."""
+    ensemble = trees.ensemble
+    depth = max(max(ensemble.depth(root) for root in ensemble.roots), 1)
+    if depth > DEEPEST:
+        return None
+    written = [perfect(ensemble, root, depth) for root in ensemble.roots]
+    leaves = [
+        [trees.beyond(tree, leaf) for number in numbers if isinstance(leaf := ensemble.nodes[number], Leaf)]
+        for tree, (_, numbers) in enumerate(written)
+    ]
+    shape = shape_of(ensemble, leaves)
+    if shape is None:
+        return None
+    places = [
+        {
+            position: trees.bits.at(trees.elements[fork.feature], int(fork.edges[0]), up=fork.up)
+            for position, number in forks.items()
+            if isinstance(fork := ensemble.nodes[number], Fork)
+        }
+        for forks, _ in written
+    ]
+    code = [trees.bits.word(number) for number in range(trees.bits.code.words)]
+    grid = Grid(ensemble, shape, leaves, places, code)
+    text = f"{shape.lanes} trees of depth {depth} in a word: their questions, put in order; their leaves; their sums."
+    body = [Note(text), *grid.statements()]
+    sums = grid.targets(body)
+    values = [add(total, const(lane.constant)) for total, lane in zip(sums, trees.lanes, strict=True)]
+    return Way("grid", tuple(body), tuple(values))
 
 
 # -- nested comparisons ----------------------------------------------------------------------------------------------
 
 
-def nested(draft: DraftSection, trees: Trees) -> list[Expr]:
-    """Emit comparisons inside of one another, a tree after the other, and return the sums."""
-    draft.body.append(Note("Each tree's leaf adds what it says beyond the least leaf of its tree."))
-    draft.body += [Let(f"sum{word}", const(0)) for word in range(trees.words)]
+def nested(trees: Trees) -> Way:
+    """Return comparisons inside of one another, a tree after the other."""
+    body: list[Statement] = [Note("Each tree's leaf adds what it says beyond the least leaf of its tree.")]
+    body += [Let(f"sum{word}", const(0)) for word in range(trees.words)]
 
     def add_leaf(word: int, value: Expr) -> Statement:
         return Assign(f"sum{word}", add(Var(f"sum{word}"), value))
@@ -174,8 +258,9 @@ def nested(draft: DraftSection, trees: Trees) -> list[Expr]:
         def say(leaf: Leaf, tree: int = tree) -> list[int]:
             return trees.leaf(tree, leaf)
 
-        draft.body += _written(trees, root, say, add_leaf)
-    return [Var(f"sum{word}") for word in range(trees.words)]
+        body += _written(trees, root, say, add_leaf)
+    sums = [Var(f"sum{word}") for word in range(trees.words)]
+    return Way("nested", tuple(body), tuple(trees.lanes_of(sums)))
 
 
 def _written(
@@ -209,28 +294,29 @@ def _written(
     return [If(question, tuple(body), tuple(otherwise))] if body else []
 
 
-def _extremes(draft: DraftSection, trees: Trees) -> list[Expr]:
-    """Emit the least or the greatest of the trees' leaves, and return the targets."""
+def extremes(trees: Trees) -> Way:
+    """Return what finds the least or the greatest of the trees' leaves."""
     least = trees.ensemble.aggregate == "MIN"
-    draft.body.append(Note(f"The {'least' if least else 'greatest'} of what the trees' leaves say."))
+    body: list[Statement] = [Note(f"The {'least' if least else 'greatest'} of what the trees' leaves say.")]
     for tree, root in enumerate(trees.ensemble.roots):
 
         def say(leaf: Leaf) -> list[int]:
             return [int(leaf.values[target]) for target in range(trees.ensemble.targets)]
 
         names = [f"best{t}" if tree == 0 else f"leaf{tree}_{t}" for t in range(trees.ensemble.targets)]
-        draft.body += [Let(name, const(0)) for name in names]
+        body += [Let(name, const(0)) for name in names]
 
         def give(word: int, value: Expr, names: Sequence[str] = tuple(names)) -> Statement:
             return Assign(names[word], value)
 
-        draft.body += _written(trees, root, say, give)
+        body += _written(trees, root, say, give)
         if tree:
             for target, name in enumerate(names):
                 best = Var(f"best{target}")
                 better = slt(Var(name), best) if least else sgt(Var(name), best)
-                draft.body.append(If(better, (Assign(f"best{target}", Var(name)),)))
-    return [add(Var(f"best{target}"), const(int(base))) for target, base in enumerate(trees.ensemble.base)]
+                body.append(If(better, (Assign(f"best{target}", Var(name)),)))
+    values = [add(Var(f"best{target}"), const(int(base))) for target, base in enumerate(trees.ensemble.base)]
+    return Way("nested", tuple(body), tuple(values))
 
 
 @lowering(EXCEEDS)
