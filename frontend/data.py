@@ -202,7 +202,8 @@ def _samples(table: Mapping[str, Rows], graph: Graph, source: str) -> Samples:
                 f"{source} lacks the key {wanted}; it holds {found}", tensor=_text(graph.tensor(name)), hint=_HINT
             )
         arrays[name] = table[key]
-        columns[name] = _fit(arrays[name], graph.tensor(name), f"{source}, key {key!r}")
+        where = f"{source}, key {key!r}"
+        columns[name] = _fit(arrays[name], graph.tensor(name), where, missing=name in graph.ladders)
         counts[key] = len(arrays[name])
     if len(set(counts.values())) > 1:
         raise DataError(f"{source} has different numbers of samples: {counts}")
@@ -230,8 +231,8 @@ def _names(rows: Rows, count: int, where: str) -> tuple[str, ...]:
     return names
 
 
-def _fit(rows: Rows, tensor: Tensor, where: str) -> tuple[Array, Array]:
-    """Check one input's samples; return the least and the greatest value of each element."""
+def _fit(rows: Rows, tensor: Tensor, where: str, *, missing: bool = False) -> tuple[Array, Array]:
+    """Check one input's samples, of which elements may be missing (NaN); return the least and greatest of each element."""
     _numbers(rows, where)
     shape = tensor.shape[1:] if tensor.shape[:1] == (1,) else tensor.shape
     fits = rows.ndim > 0 and (rows.shape[1:] in (shape, tensor.shape, (tensor.size,)))
@@ -242,13 +243,16 @@ def _fit(rows: Rows, tensor: Tensor, where: str) -> tuple[Array, Array]:
     lo, hi = np.full(tensor.size, math.inf), np.full(tensor.size, -math.inf)
     for first, block in _blocks(rows):
         for wrong, what in (
-            (~np.isfinite(block), "NaN or infinite values"),
+            (np.isinf(block) if missing else ~np.isfinite(block), "infinite values" if missing else _NOT_FINITE),
             (np.abs(block) >= _MOST, f"values that no contract's input can: it ends at {_MOST:.2g}"),
         ):
             if wrong.any():
                 at = first + int(np.flatnonzero(wrong.any(axis=1))[0])
                 raise DataError(f"{where}: sample {at} holds {what} ({_place(wrong)})", tensor=_text(tensor))
-        lo, hi = np.minimum(lo, block.min(axis=0)), np.maximum(hi, block.max(axis=0))
+        least, greatest = (np.fmin, np.fmax) if missing else (np.minimum, np.maximum)
+        lo, hi = least(lo, least.reduce(block, axis=0)), greatest(hi, greatest.reduce(block, axis=0))
+    if missing:  # of an element that is missing in every sample nothing is known
+        lo, hi = (np.where(np.isfinite(end), end, 0.0) for end in (lo, hi))
     return lo.reshape(tensor.shape), hi.reshape(tensor.shape)
 
 
@@ -284,6 +288,9 @@ def _labels(rows: Rows, count: int, where: str) -> Rows:
         if wrong.any():
             raise DataError(f"{where}: the label of sample {first + int(np.flatnonzero(wrong)[0])} is NaN or infinite")
     return rows[:].ravel() if math.prod(rows.shape) == count else rows
+
+
+_NOT_FINITE = "NaN or infinite values"
 
 
 def _numbers(array: Rows, where: str) -> None:

@@ -35,6 +35,7 @@ _LONGEST = 255
 """Bits of a field: it and the bit above fit a word. What is longer is several fields, each full before the next."""
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _INT_MAX = (1 << 255) - 1
+_SHARE_MISSING = 0.02
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,24 @@ class Ladder:
                 found[:, element] = np.where(np.isnan(column), len(edges) + 1, own)
         return found
 
+    def samples(self, random: np.random.Generator, count: int) -> Array:
+        """Return made-up elements: at an edge, next to it on either side, far from all, or missing.
+
+        Returns:
+            float64 of shape (count, elements).
+        """
+        kind = np.float64 if self.double else np.float32
+        found = random.normal(size=(count, len(self.edges)))
+        for element, edges in enumerate(self.edges):
+            finite = [edge for edge in edges if math.isfinite(edge)]
+            if not finite:
+                continue
+            near = random.choice(np.array(finite), count).astype(kind)
+            side = random.choice(np.array([-np.inf, 0.0, np.inf]), count).astype(kind)
+            found[:, element] = np.where(side == 0, near, np.nextafter(near, side))
+        found = np.where(random.random(found.shape) < _SHARE_MISSING, np.nan, found)
+        return np.clip(as_float32(found), -_FLOAT32_MAX, _FLOAT32_MAX) if not self.double else found
+
     def wads(self) -> tuple[tuple[int, ...], ...]:
         """Return, by element, the greatest WAD value that does not exceed each edge."""
         return _wads(self.edges, double=self.double)
@@ -104,7 +123,8 @@ def wad_edge(edge: float, *, double: bool) -> int:
         return -_INT_MAX - 1
     kind, bits = (np.float64, np.uint64) if double else (np.float32, np.uint32)
     own = kind(edge)
-    after = np.nextafter(own, kind(np.inf))
+    with np.errstate(over="ignore"):
+        after = np.nextafter(own, kind(np.inf))
     last = np.finfo(kind)
     # beyond the greatest float comes what would be the next one
     above = Fraction(2) ** int(last.maxexp) if np.isinf(after) else Fraction(float(after))

@@ -219,9 +219,7 @@ class Grid:
             pairs = add(and_(Var(name), const(half)), and_(shr(shape.width, Var(name)), const(half)))
             yield Assign(self._sum(key), add(pairs, Var(self._sum(key))))
 
-    def _choice(
-        self, slots: Sequence[int | None], first: int, count: int, names: Sequence[str]
-    ) -> Iterator[Statement]:
+    def _choice(self, slots: Sequence[int | None], first: int, count: int, names: Sequence[str]) -> Iterator[Statement]:
         """Yield statements that give variables, one for each sum, the chosen of some leaves of every tree."""
         left, right = first, first + count // 2
         self._count += 1
