@@ -232,7 +232,7 @@ def _names(rows: Rows, count: int, where: str) -> tuple[str, ...]:
 
 
 def _fit(rows: Rows, tensor: Tensor, where: str, *, missing: bool = False) -> tuple[Array, Array]:
-    """Check one input's samples, of which elements may be missing (NaN); return the least and greatest of each element."""
+    """Check one input's samples, elements of which may be missing (NaN); return the least and the greatest of each."""
     _numbers(rows, where)
     shape = tensor.shape[1:] if tensor.shape[:1] == (1,) else tensor.shape
     fits = rows.ndim > 0 and (rows.shape[1:] in (shape, tensor.shape, (tensor.size,)))

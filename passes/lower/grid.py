@@ -2,8 +2,8 @@
 
 A lane of 2^d bits is a tree of depth d (shallower ones repeat leaves): bit n of it is the question of the n-th fork, as
 they come from left to right. The code's bits are brought there by a few shifts and a network that permutes a word. Then
-every tree's leaf is chosen at once: a question, spread over its lane, chooses between two words that hold a leaf of each
-tree, as many bits of it as a lane has; these choices between two are a tree themselves. Last, the lanes are added up.
+every tree's leaf is chosen at once: a question, spread over its lane, chooses between two words that hold a leaf of
+each tree, as many bits of it as a lane has; these choices are a tree themselves. Last, the lanes are added up.
 """
 
 from __future__ import annotations

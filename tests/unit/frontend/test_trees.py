@@ -1,4 +1,4 @@
-"""What is no ensemble, or one that onnxruntime answers nonsense to, is refused in words; what is folded means the same."""
+"""What is no ensemble, or one that onnxruntime answers nonsense to, is refused; what is folded means the same."""
 
 from __future__ import annotations
 
