@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -47,12 +47,14 @@ class Ladder:
         up: By element: the ranks of the edges of nodes that take a missing element for great.
         down: By element: those of the others.
         double: Whether elements are compared as float64, else as float32.
+        ranked: Whether ranks are packed instead of a bit for each edge.
     """
 
     edges: tuple[tuple[float, ...], ...]
     up: tuple[tuple[int, ...], ...]
     down: tuple[tuple[int, ...], ...]
     double: bool
+    ranked: bool = False
 
     @property
     def top(self) -> int:
@@ -217,6 +219,38 @@ class Code:
         return packed or bytes(self.length)
 
 
+@dataclass(frozen=True)
+class RankCode:
+    """Ranks, big-endian: of elements with so many edges that a bit for each would take more calldata.
+
+    Attributes:
+        elements: Numbers of the elements that have edges, among all inputs': in this order.
+        width: Bytes of a rank.
+        tops: Of each of them the greatest rank: a missing element's.
+    """
+
+    elements: tuple[int, ...]
+    width: int
+    tops: tuple[int, ...]
+
+    @property
+    def length(self) -> int:
+        """Bytes of the packed input."""
+        return max(self.width * len(self.elements), 1)
+
+    def pack(self, ranks: Sequence[int]) -> bytes:
+        """Return the packed input for the ranks of all elements."""
+        return b"".join(int(ranks[e]).to_bytes(self.width, "big") for e in self.elements) or bytes(1)
+
+
+def rank_code(ladders: Sequence[Ladder]) -> RankCode:
+    """Return the code that packs ranks."""
+    edges = [len(own) for ladder in ladders for own in ladder.edges]
+    elements = tuple(number for number, count in enumerate(edges) if count)
+    tops = tuple(edges[number] + 1 for number in elements)
+    return RankCode(elements, -(-max(tops, default=1).bit_length() // 8), tops)
+
+
 @functools.lru_cache(maxsize=16)
 def code_of(ladders: tuple[Ladder, ...]) -> Code:
     """Return the code for inputs with ladders: long fields first, each in the first word with room for it."""
@@ -277,16 +311,36 @@ def find_ladders(graph: Graph) -> dict[str, Ladder]:
             for side in (True, False)
         )
         found[name] = Ladder(tuple(map(tuple, ordered)), up, down, doubles.get(name, False))
-    return found if sides else {}
+    if not sides:
+        return {}
+    ensembles = [ensemble for ensemble, _ in tree_nodes(graph)]
+    edges = [len(own) for ladder in found.values() for own in ladder.edges if own]
+    if sum(edges) > _BITS_A_RANK * len(edges) and not all(map(shallow, ensembles)):
+        found = {name: replace(ladder, ranked=True) for name, ladder in found.items()}
+    return found
 
 
-def graph_code(graph: Graph) -> Code | None:
+SHALLOW = 4
+"""Depth of trees of which a word holds enough to be worth it."""
+_BITS_A_RANK = 17
+"""Edges an element, on average, from which on ranks are cheaper."""
+
+
+def shallow(ensemble: Ensemble) -> bool:
+    """Whether an ensemble's trees can be computed many at once: of small depth, each fork one question."""
+    one = all(len(node.edges) == 1 for node in ensemble.nodes if isinstance(node, Fork))
+    return one and all(ensemble.depth(root) <= SHALLOW for root in ensemble.roots)
+
+
+def graph_code(graph: Graph) -> Code | RankCode | None:
     """Return the code of a graph's inputs; None if their elements are packed one by one."""
     if not graph.ladders:
         return None
+    if any(ladder.ranked for ladder in graph.ladders.values()):
+        return rank_code([graph.ladders[name] for name in graph.inputs])
     return code_of(tuple(graph.ladders[name] for name in graph.inputs))
 
 
-def packed(graph: Graph, code: Code, inputs: Mapping[str, Array]) -> bytes:
+def packed(graph: Graph, code: Code | RankCode, inputs: Mapping[str, Array]) -> bytes:
     """Return the packed input for ranks."""
     return code.pack([int(rank) for name in graph.inputs for rank in np.ravel(inputs[name])])

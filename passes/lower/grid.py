@@ -28,14 +28,12 @@ from ml2sc.ir.program import (
     shl,
     shr,
 )
-from ml2sc.ir.trees import Ensemble, Fork, Leaf
+from ml2sc.ir.trees import Ensemble, Leaf
 
 from .network import Place, completed, gathered, routed
 
 _xor = binary(OpCode.XOR)
 _WORD = 256
-DEEPEST = 4
-"""Depth of trees of which a word holds enough to be worth it."""
 
 
 @dataclass(frozen=True)
@@ -65,17 +63,13 @@ class Shape:
 
 
 def shape_of(ensemble: Ensemble, values: Sequence[Sequence[Sequence[int]]]) -> Shape | None:
-    """Return how an ensemble's trees are dealt out; None if they are too deep or ask too much at once.
+    """Return how an ensemble's trees are dealt out; None if they ask too much at once.
 
     Args:
         ensemble: The ensemble.
         values: By tree, leaf and target: what it adds.
     """
-    if any(isinstance(node, Fork) and len(node.edges) != 1 for node in ensemble.nodes):
-        return None
     depth = max(max(ensemble.depth(root) for root in ensemble.roots), 1)
-    if depth > DEEPEST:
-        return None
     lanes, trees = _WORD >> depth, len(values)
     targets = [{t for leaf in tree for t, value in enumerate(leaf) if value} for tree in values]
     if ensemble.targets > 1 and all(len(own) <= 1 for own in targets):

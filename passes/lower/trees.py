@@ -8,11 +8,11 @@ lane is negative; the rest is constant.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from ml2sc.errors import InternalError
-from ml2sc.ir.gas import Costs, Shares, Sizes, section_bytes
+from ml2sc.ir.gas import Costs, Shares, Sizes, memory_gas, section_bytes
 from ml2sc.ir.graph import Node
 from ml2sc.ir.ops.base import attr_int
 from ml2sc.ir.ops.trees import EXCEEDS
@@ -26,6 +26,7 @@ from ml2sc.ir.program import (
     OpCode,
     Program,
     Section,
+    Segment,
     Statement,
     Store,
     Var,
@@ -39,14 +40,15 @@ from ml2sc.ir.program import (
     slt,
     sub,
 )
-from ml2sc.ir.thermometer import TREES, graph_code
+from ml2sc.ir.thermometer import TREES, Code, graph_code, shallow
 from ml2sc.ir.trees import Ensemble, Fork, Leaf
 
 from .context import Lowering, lowering
 from .elementwise import lower_map, result_of
-from .grid import DEEPEST, Grid, perfect, shape_of
+from .grid import Grid, perfect, shape_of
 from .plan import PlanOptions
-from .thermo import Bits
+from .records import Records, forks_of
+from .thermo import Bits, Questions, Ranks, element_ladders
 from .values import Value
 
 _xor = binary(OpCode.XOR)
@@ -77,7 +79,7 @@ class Trees:
     Attributes:
         ensemble: Its edges are ranks.
         elements: For each feature the number of the element among all inputs'.
-        bits: The code.
+        input: What is asked.
         least: By tree and target: the least leaf.
         lanes: By target.
         words: Number of sums.
@@ -85,21 +87,20 @@ class Trees:
 
     ensemble: Ensemble
     elements: Sequence[int]
-    bits: Bits
+    input: Questions
     least: Sequence[Sequence[int]]
     lanes: Sequence[Lane]
     words: int
 
     def question(self, fork: Fork) -> Expr:
         """Return 1 where an odd number of a fork's edges is exceeded, else 0."""
-        places = [self.bits.at(self.elements[fork.feature], int(rank), up=fork.up) for rank in fork.edges]
-        if not places:
+        parts = [self.input.above(self.elements[fork.feature], int(rank), up=fork.up) for rank in fork.edges]
+        if not parts:
             return const(0)
-        shifted = [shr(bit, self.bits.word(word)) for word, bit in places]
-        total = shifted[0]
-        for other in shifted[1:]:
+        total = parts[0]
+        for other in parts[1:]:
             total = _xor(total, other)
-        return and_(total, const(1))
+        return and_(total, const(1)) if isinstance(self.input, Bits) else total
 
     def beyond(self, tree: int, leaf: Leaf) -> list[int]:
         """Return by how much a leaf exceeds the least of its tree, by target."""
@@ -146,7 +147,12 @@ def trees_of(context: Lowering, node: Node) -> Trees:
             word, shift = word + 1, 0
         lanes.append(Lane(word, shift, bits, int(base) + sum(own[target] for own in least)))
         shift += bits
-    return Trees(ensemble, elements, Bits(code), least, lanes, word + 1)
+    asked: Questions
+    if isinstance(code, Code):
+        asked = Bits(code)
+    else:
+        asked = Ranks(code, element_ladders(graph), f"{context.identifier('buffer', 'trees')}_ranks")
+    return Trees(ensemble, elements, asked, least, lanes, word + 1)
 
 
 @dataclass(frozen=True)
@@ -157,11 +163,15 @@ class Way:
         kernel: What they are called.
         body: The statements, after those that read the code.
         values: The targets then.
+        segments: Tables that they copy.
+        buffers: Words of the buffers they use.
     """
 
     kernel: str
     body: tuple[Statement, ...]
     values: tuple[Expr, ...]
+    segments: Mapping[str, Segment] = field(default_factory=dict)
+    buffers: Mapping[str, int] = field(default_factory=dict)
 
 
 @lowering(TREES)
@@ -173,8 +183,12 @@ def lower_trees(context: Lowering, node: Node) -> None:
     draft = context.section(node, f"{len(ensemble.roots)} trees, {forks} comparisons, {ensemble.targets} sums")
     kernel = context.options.forced(node).get("kernel")
     ways = [way for way in _ways(trees) if kernel in {None, way.kernel}]
-    start = trees.bits.start()
-    way = min(ways, key=lambda way: _price(context.options, (*start, *way.body)))
+    start = trees.input.start()
+    way = min(ways, key=lambda way: _price(context.options, start, way))
+    context.segments |= way.segments
+    context.buffers |= way.buffers
+    if isinstance(trees.input, Ranks):
+        context.buffers[trees.input.buffer] = 1 << trees.input.bits
     result = result_of(context, node, draft)
     draft.body += [*start, *way.body]
     draft.body += [Store(result.buffer, const(target), value) for target, value in enumerate(way.values)]
@@ -187,20 +201,30 @@ def _ways(trees: Trees) -> Iterator[Way]:
         yield extremes(trees)
         return
     yield nested(trees)
-    grid = all_at_once(trees)
-    if grid is not None:
-        yield grid
+    for way in (all_at_once(trees), by_records(trees)):
+        if way is not None:
+            yield way
 
 
-def _price(options: PlanOptions, body: Sequence[Statement]) -> float:
-    """Return what statements cost an inference, with its share of the deployment."""
-    section = Section("trees", "", tuple(body))
-    program = dataclasses.replace(_EMPTY, layers=(section,))
-    gas = Costs(program).section(section, Shares())
+def _price(options: PlanOptions, start: Sequence[Statement], way: Way) -> float:
+    """Return what a way costs an inference, with its share of the deployment."""
+    section = Section("trees", "", (*start, *way.body))
+    program = dataclasses.replace(_EMPTY, layers=(section,), segments=way.segments, buffers=way.buffers)
+    costs, shares = Costs(program), Shares()
+    gas = costs.section(section, shares) + costs.cold_accounts([section], shares)[section.name]
+    gas += memory_gas(sum(way.buffers.values()))
+    data = program.data_contracts()
     size = section_bytes(program, SIZES)[section.name]
-    return gas + size * (_DEPOSIT / options.calls + options.code_price)
+    if size > options.code_limit:
+        gas += _HOPELESS
+    deploy = _DEPOSIT * (size + sum(map(len, data))) + _CONTRACT * len(data)
+    return gas + deploy / options.calls + options.code_price * size
 
 
+_HOPELESS = 1e9
+"""What does not fit a contract is taken only if nothing does."""
+_CONTRACT = 36_000
+"""Gas of creating a data contract, apart from its bytes."""
 _DEPOSIT = 200
 """Gas of deploying a byte of code."""
 SIZES = Sizes(section=0, variable=1, assign=1, index=4, loop=20)
@@ -213,10 +237,10 @@ _EMPTY = Program(InputFormat(0, _WORD // 8, False, (), 1), 0, {}, {}, _NOTHING, 
 
 def all_at_once(trees: Trees) -> Way | None:
     """Return what computes shallow trees, many in a word; None where they are no such trees."""
-    ensemble = trees.ensemble
-    depth = max(max(ensemble.depth(root) for root in ensemble.roots), 1)
-    if depth > DEEPEST:
+    ensemble, bits = trees.ensemble, trees.input
+    if not isinstance(bits, Bits) or not shallow(ensemble):
         return None
+    depth = max(max(ensemble.depth(root) for root in ensemble.roots), 1)
     written = [perfect(ensemble, root, depth) for root in ensemble.roots]
     leaves = [
         [trees.beyond(tree, leaf) for number in numbers if isinstance(leaf := ensemble.nodes[number], Leaf)]
@@ -227,19 +251,43 @@ def all_at_once(trees: Trees) -> Way | None:
         return None
     places = [
         {
-            position: trees.bits.at(trees.elements[fork.feature], int(fork.edges[0]), up=fork.up)
+            position: bits.at(trees.elements[fork.feature], int(fork.edges[0]), up=fork.up)
             for position, number in forks.items()
             if isinstance(fork := ensemble.nodes[number], Fork)
         }
         for forks, _ in written
     ]
-    code = [trees.bits.word(number) for number in range(trees.bits.code.words)]
+    code = [bits.word(number) for number in range(bits.code.words)]
     grid = Grid(ensemble, shape, leaves, places, code)
     text = f"{shape.lanes} trees of depth {depth} in a word: their questions, put in order; their leaves; their sums."
     body = [Note(text), *grid.statements()]
     sums = grid.targets(body)
     values = [add(total, const(lane.constant)) for total, lane in zip(sums, trees.lanes, strict=True)]
     return Way("grid", tuple(body), tuple(values))
+
+
+# -- by records -------------------------------------------------------------------------------------------------------
+
+
+def by_records(trees: Trees) -> Way | None:
+    """Return what walks tables of records, whatever the trees; None where ranks are not packed, or leaves are long."""
+    ranks = trees.input
+    if not isinstance(ranks, Ranks) or trees.words > 1:
+        return None
+    ensemble = trees.ensemble
+    flat = [
+        forks_of(ensemble, root, lambda fork: ranks.places[trees.elements[fork.feature], fork.up])
+        for root in ensemble.roots
+    ]
+    leaves = [
+        [trees.leaf(tree, leaf)[0] for number in own.leaves if isinstance(leaf := ensemble.nodes[number], Leaf)]
+        for tree, own in enumerate(flat)
+    ]
+    records = Records.of(flat, leaves, ranks.buffer, ranks.bits)
+    if records is None:
+        return None
+    values = tuple(trees.lanes_of([Var("sum0")]))
+    return Way("records", tuple(records.statements()), values, records.segments(), records.buffers())
 
 
 # -- nested comparisons ----------------------------------------------------------------------------------------------

@@ -57,7 +57,7 @@ from ml2sc.ir.limits import shown
 from ml2sc.ir.program import MODEL_HASH, Program, Segment, Storage
 from ml2sc.ir.program_verify import verify_program
 from ml2sc.ir.shapes import infer_shapes, remove_constant_nodes
-from ml2sc.ir.thermometer import graph_code
+from ml2sc.ir.thermometer import RankCode, graph_code
 from ml2sc.ir.types import Array, DType, FixedPoint, Scaling
 from ml2sc.passes import LEVELS, DumpIr, Instrument, Pass, parse_pipeline, run_pipeline
 from ml2sc.passes.bind_trees import bind_trees
@@ -907,6 +907,13 @@ def _code_facts(graph: Graph) -> dict[str, Any]:
     if code is None:
         return {}
     edges = [own for name in graph.inputs for own in graph.ladders[name].edges]
+    kind = "float64" if any(ladder.double for ladder in graph.ladders.values()) else "float32"
+    if isinstance(code, RankCode):
+        ranks = [
+            {"element": element, "byte": code.width * place, "edges": [_finite(edge) for edge in edges[element]]}
+            for place, element in enumerate(code.elements)
+        ]
+        return {"code": {"bytes": code.length, "float": kind, "rank_bytes": code.width, "ranks": ranks}}
     fields = [
         {
             "element": field.element,
@@ -917,8 +924,7 @@ def _code_facts(graph: Graph) -> dict[str, Any]:
         }
         for field in code.fields
     ]
-    kinds = {ladder.double for ladder in graph.ladders.values()}
-    return {"code": {"bytes": code.length, "float": "float64" if True in kinds else "float32", "fields": fields}}
+    return {"code": {"bytes": code.length, "float": kind, "fields": fields}}
 
 
 def _update_facts(artifact: Artifact, graph: Graph) -> dict[str, Any]:

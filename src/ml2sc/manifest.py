@@ -115,12 +115,22 @@ class _Field(_Entry):
     edges: tuple[_Real, ...]
 
 
+class _Rank(_Entry):
+    """How many edges an element is greater than; one more than there are if it is missing."""
+
+    element: _Count
+    byte: _Count
+    edges: tuple[_Real, ...]
+
+
 class _Code(_Entry):
-    """A packed input that is no elements: words of fields (`ml2sc.ir.thermometer`)."""
+    """A packed input that is no elements: words of fields, or ranks (`ml2sc.ir.thermometer`)."""
 
     bytes: _Count
     float: str
-    fields: tuple[_Field, ...]
+    fields: tuple[_Field, ...] | None = None
+    rank_bytes: int | None = None
+    ranks: tuple[_Rank, ...] | None = None
 
 
 class _Layer(_Entry):
