@@ -1,7 +1,7 @@
 """WAD values to ranks by a table of floats: x / 10^18 is rounded to a float as a computer does it, once an element.
 
-The *key* of a float is the integer that its bits are, its sign apart, negative for negative floats, and moved up so that
-it is positive: keys have the order of the floats. An edge takes the bytes of a float, then, and not those of a WAD value.
+The *key* of a float is the integer that its bits are, its sign apart, negative for negative floats, and moved up so
+that it is positive: keys have the order of the floats. An edge takes the bytes of a float, then, not of a WAD value.
 """
 
 from __future__ import annotations
@@ -101,7 +101,9 @@ def ranks_by_table(
     numbers = [number for number, _, _ in asked]
     buffer = context.buffer("ranks", len(asked))
     body = quantize.body
-    body.append(Note("x / 10^18 as a float, its bits in the order of floats; how many of the element's edges it exceeds."))
+    body.append(
+        Note("x / 10^18 as a float, its bits in the order of floats; how many of the element's edges it exceeds.")
+    )
     for first, count in _runs(numbers):
         # each run of the table by itself: a copy lies in one data contract
         for start in range(0, count, max(_MOST_WORDS // each, 1)):
@@ -145,8 +147,8 @@ def _element(kind: _Kind, table: str, buffer: str, first: int, place: int, count
 def _key(kind: _Kind) -> list[Statement]:
     """Return statements that leave in `key` that of element i's float.
 
-    The number is a / 10^18 with a = |x|. With p the place of the highest bit of a, a · 2^(s − p) / 10^18 has three or four
-    bits more than a float; they, and whether the division leaves a rest, decide how it is rounded.
+    The number is a / 10^18 with a = |x|. With p the place of the highest bit of a, a · 2^(s − p) / 10^18 has three or
+    four bits more than a float; they, and whether the division leaves a rest, decide how it is rounded.
     """
     scale = kind.mantissa + 3 + 60
     a, place, q = Var("a"), Var("place"), Var("q")

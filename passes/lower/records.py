@@ -41,6 +41,8 @@ from ml2sc.ir.program import (
 from ml2sc.ir.trees import Ensemble, Fork, Leaf
 
 _WORD = 256
+_TOGETHER = 4
+"""Levels that are written out one after the other."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,8 @@ class Flat:
     """A tree as a list of forks, each of which asks of one edge.
 
     Attributes:
-        forks: Place of the rank, rank of the edge, and where it goes on if that is exceeded and if not: a fork's number,
-            or −1 less a leaf's.
+        forks: Place of the rank, rank of the edge, and where it goes on if that is exceeded and if not: a fork's
+            number, or −1 less a leaf's.
         leaves: The ensemble's numbers of the leaves.
         depth: Forks on the longest way.
     """
@@ -213,7 +215,9 @@ class Records:
     def statements(self) -> list[Statement]:
         """Return what adds up the leaves of all trees in `sum0`."""
         body: list[Statement] = [
-            Note("A tree's table: records (place of a rank, an edge, where to go on if it is exceeded or not); leaves."),
+            Note(
+                "A tree's table: records (place of a rank, an edge, where to go on if it is exceeded or not); leaves."
+            ),
             Let("sum0", const(0)),
         ]
         return [*body, *(self._group(group) for group in self.groups)]
@@ -224,7 +228,7 @@ class Records:
         place = and_(shr(self.rank + 2 * self.number, record), const((1 << self.place) - 1))
         edge = and_(shr(2 * self.number, record), const((1 << self.rank) - 1))
         below = iszero(gt(Load(self.ranks, place), edge))
-        step = [
+        step: list[Statement] = [
             Let("record", _field(group.name, at, self.record, 0)),
             Assign("at", and_(Apply(OpCode.SHR, (mul(below, const(self.number)), record)), const(end))),
         ]
@@ -233,12 +237,20 @@ class Records:
         body: list[Statement] = [
             CopySegment(group.name, Var("table"), self.words(group), group.name),
             Let("at", const(0)),
-            For((Induction("level", const(0), 1),), group.depth, (If(lt(at, const(group.forks)), tuple(step)),)),
+            *self._levels(group.depth, If(lt(at, const(group.forks)), tuple(step))),
             Let("leaf", sub(const(end), at)),
             If(lt(leaf, const(group.leaves)), (Assign("sum0", add(Var("sum0"), value)),)),
         ]
         also = Induction("table", const(0), self.words(group))
         return For((Induction("tree", const(0), 1), also), len(group.trees), tuple(body))
+
+    @staticmethod
+    def _levels(depth: int, step: If) -> list[Statement]:
+        """Return a step for each level, a few at a time: most ways are shorter than the longest."""
+        if depth <= _TOGETHER:
+            return [step] * depth
+        some = If(step.condition, (step,) * _TOGETHER)
+        return [For((Induction("level", const(0), 1),), -(-depth // _TOGETHER), (some,))]
 
 
 def _power(bits: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from ml2sc.ir.graph import Graph
 from ml2sc.ir.program import (
     Apply,
     Assign,
@@ -33,7 +34,6 @@ from ml2sc.ir.program import (
     shr,
     sub,
 )
-from ml2sc.ir.graph import Graph
 from ml2sc.ir.thermometer import Code, Ladder, RankCode
 
 from .context import DraftSection, Lowering
@@ -41,7 +41,7 @@ from .elementwise import at_least, at_most
 from .floats import ranks_by_table
 
 MALFORMED = "MalformedInput"
-"""The error of a packed input that no elements have; its argument is the number of the 32-byte word, or of the rank's element."""
+"""The error of a packed input that no elements have; its argument is the 32-byte word's number, or the element's."""
 
 _BYTES = 32
 _ANY = (-(1 << 255), (1 << 255) - 1)
@@ -160,7 +160,9 @@ class Ranks:
             for up in (True, False):
                 if (element, up) in self.places:
                     # one that is missing exceeds every edge, or none
-                    value = Var(f"rank{position}") if up else mul(Var(f"rank{position}"), lt(Var(f"rank{position}"), top))
+                    value = (
+                        Var(f"rank{position}") if up else mul(Var(f"rank{position}"), lt(Var(f"rank{position}"), top))
+                    )
                     body.append(Store(self.buffer, const(self.places[element, up]), value))
         body += [Store(self.buffer, const(place), const(0)) for place in range(len(self.places), 1 << self.bits)]
         tests = [
