@@ -17,6 +17,7 @@ from ml2sc.ir.graph import AttrValue, Graph, Node, Tensor
 from ml2sc.ir.ops.base import Bounds, op_of
 from ml2sc.ir.ops.prequantized import prescribed_format, unsigned
 from ml2sc.ir.program import word_multiplier
+from ml2sc.ir.thermometer import Ladder
 from ml2sc.ir.types import Array, DType, FixedPoint, Interval, integer_array, round_half_up
 
 from .error_bounds import ErrorAnalysis, span_of
@@ -25,6 +26,8 @@ from .manager import Pass, register_pass
 from .precision import WIDEST, Binary, Precision, parse_precision
 from .prescribed import is_integer, is_prequantized, is_whole, on_grid, prescription
 
+_LEAST_LEAF_BITS = 16
+"""Width of a leaf's value beside the others of its tree: they cost next to nothing, and errors of all trees add up."""
 _ROOMY = 200
 """Bits that a scalar computation may use of a word before its operands are requantised."""
 _LONG = 128
@@ -156,7 +159,7 @@ class _Quantization:
         self.target.outputs = [self._output(name) for name in self.source.outputs]
         self.target.decision = self.source.decision and self._output(self.source.decision)
         self.target.input_ranges, self.target.observed = dict(self.source.input_ranges), dict(self.source.observed)
-        self.target.scalings = dict(self.source.scalings)
+        self.target.scalings, self.target.ladders = dict(self.source.scalings), dict(self.source.ladders)
         self.target.errors = self._always.greatest()
         self.target.unsaturated_errors = self._analyses[-1].greatest()
         self.target.prune()
@@ -295,6 +298,15 @@ class _Quantization:
         shift = _ceil_log2(ratio) - 1
         finer = ratio / Fraction(2) ** shift
         return scale * finer if shift >= 0 and finer * finer <= 2 else scale
+
+    def ladder(self, name: str) -> Ladder | None:
+        return self.source.ladders.get(name)
+
+    def leaf_scale(self, spread: float, output: str) -> Fraction:
+        if self.widths is None:
+            return self._binary().scale
+        # two leaves, each rounded, are no farther apart than so many bits hold
+        return Fraction(spread) / max((1 << max(self.widths.weights(output), _LEAST_LEAF_BITS)) - 2, 1)
 
     def step(self, magnitude: float) -> Fraction:
         if self.widths is None:
@@ -436,6 +448,9 @@ class _Quantization:
             analysis.add(node, stands_for)
 
     def _add_input(self, name: str) -> None:
+        if name in self.source.ladders:
+            self._add_ranks(name, self.source.ladders[name].top)
+            return
         lo, hi = self.source.input_ranges[name]
         quantized = self.prescribed(name)
         format_ = self._input_format(name, lo, hi) if quantized is None else unsigned(prescribed_format(quantized))
@@ -464,6 +479,15 @@ class _Quantization:
         rounded = None if quantized is None else np.full(tensor.shape, tie)
         for analysis in self._analyses:
             analysis.add_input(name, error, rounded)
+
+    def _add_ranks(self, name: str, top: int) -> None:
+        """Add an input that only trees read: its integers are ranks, which are exact."""
+        format_ = FixedPoint(max(top.bit_length(), 1), False, Fraction(1))
+        self.target.add_tensor(Tensor(name, self.shape(name), format_, interval=Interval(0, top)))
+        self._raw[name] = name
+        self._narrow.add(name)
+        for analysis in self._analyses:
+            analysis.add_input(name, np.zeros(self.shape(name)), None)
 
     def _input_format(self, name: str, lo: float, hi: float) -> FixedPoint:
         if self.widths is None:

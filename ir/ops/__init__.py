@@ -14,6 +14,7 @@ from . import (
     prequantized,
     reductions,
     rounding,
+    trees,
 )
 from .base import OPS, Bounds, ErrorContext, MovementOp, OpDef, Signature, op_of, register_op
 
@@ -39,4 +40,5 @@ __all__ = [
     "reductions",
     "register_op",
     "rounding",
+    "trees",
 ]

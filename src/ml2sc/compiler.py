@@ -57,8 +57,10 @@ from ml2sc.ir.limits import shown
 from ml2sc.ir.program import MODEL_HASH, Program, Segment, Storage
 from ml2sc.ir.program_verify import verify_program
 from ml2sc.ir.shapes import infer_shapes, remove_constant_nodes
+from ml2sc.ir.thermometer import RankCode, graph_code
 from ml2sc.ir.types import Array, DType, FixedPoint, Scaling
 from ml2sc.passes import LEVELS, DumpIr, Instrument, Pass, parse_pipeline, run_pipeline
+from ml2sc.passes.bind_trees import bind_trees
 from ml2sc.passes.choose_scales import constant_elements, element_ranges
 from ml2sc.passes.derive_decision import keep_scores
 from ml2sc.passes.lower import Activity, PlanOptions, lower
@@ -77,6 +79,8 @@ from ml2sc.smallness import coarse, largest_output, lost, relative_bound
 
 log = logging.getLogger(__name__)
 
+ANY_FLOAT = (-float(np.finfo(np.float32).max), float(np.finfo(np.float32).max))
+"""Range of an input that only trees read: they take any number for what it is."""
 ASSUMED_RANGE = (-65_536.0, 65_536.0)
 """Range of an input that nobody declares."""
 
@@ -140,6 +144,8 @@ class Options:
             themselves. Passes that change the model (`Pass.changes_model`) come first.
         name: Name of the contract; None: from the model's file, or the module's class.
         strict_input: Revert on an input out of range instead of saturating.
+        labels: Whose label is the model's, of a classifier whose label contradicts its own scores: `onnxruntime` or
+            `scores`.
         updatable: The contract's owner may replace the weights by those of another model of the same architecture.
         headroom: With `updatable`, bits by which weights, and the sums they make, may be wider than this model's later.
         timelock: With `updatable`, seconds that lie at least between the staging of weights and their activation.
@@ -162,6 +168,7 @@ class Options:
     passes: str | tuple[Pass, ...] | None = None
     name: str | None = None
     strict_input: bool = False
+    labels: str = "onnxruntime"
     updatable: bool = False
     headroom: int = 1
     timelock: int = 0
@@ -178,6 +185,7 @@ class Options:
             ("weights", self.weights, ("auto", "code", "data")),
             ("optimize", self.optimize, ("inference", "balanced", "deploy")),
             ("fork", self.fork, FORKS),
+            ("labels", self.labels, ("onnxruntime", "scores")),
             ("level", self.level, tuple(range(len(LEVELS)))),
         ):
             if value not in known:
@@ -311,11 +319,16 @@ def _compile(
     say = explain or _quiet
     step("reading the model")
     source = _load(model, example_input)
-    reference = import_graph(source)
+    reference = import_graph(source, labels=options.labels)
     infer_shapes(reference, fold=True)
     remove_constant_nodes(reference)
     reference.prune()
     keep_scores(reference)
+    bind_trees(reference)
+    if reference.ladders and options.updatable:
+        raise UnsupportedModelError(
+            "trees are the contract's code: they cannot be updated", hint="leave --updatable out, and deploy anew"
+        )
     samples = None if calibration is None else as_samples(calibration, reference)
     declared, columns = _declare_ranges(reference, options, samples)
     _check_ranges(reference, declared, samples)
@@ -704,6 +717,9 @@ def _declare_ranges(
         The ranges of single elements, by input: those declared; and what data say of inputs without a declared range.
     """
     ranges, names = options.input_ranges, graph.inputs
+    if graph.ladders:
+        graph.input_ranges = dict.fromkeys(names, ANY_FLOAT)
+        return {}, {}
     if ranges and len(ranges) != len(names):
         raise UsageError(
             f"{len(ranges)} input ranges for {len(names)} inputs", hint="--input-range LO,HI once for each input"
@@ -844,6 +860,8 @@ def _check_ranges(graph: Graph, declared: Mapping[str, Scaling], samples: Sample
         RangeError: all inputs would be 0 as WAD.
     """
     names = graph.inputs
+    if graph.ladders:
+        return
     for name in names:
         lo, hi = graph.input_ranges[name]
         if max(abs(lo), abs(hi)) < 1 / wad.WAD:
@@ -939,7 +957,34 @@ def _manifest(
         "data_contracts": [{"bytes": len(d)} for d in artifact.data],
         "toolchain": {},
         **(_update_facts(artifact, graph) if options.updatable else {}),
+        **_code_facts(graph),
     }
+
+
+def _code_facts(graph: Graph) -> dict[str, Any]:
+    """Return what packers must know of a thermometer code; a null edge is one that only a missing element exceeds."""
+    code = graph_code(graph)
+    if code is None:
+        return {}
+    edges = [own for name in graph.inputs for own in graph.ladders[name].edges]
+    kind = "float64" if any(ladder.double for ladder in graph.ladders.values()) else "float32"
+    if isinstance(code, RankCode):
+        ranks = [
+            {"element": element, "byte": code.width * place, "edges": [_finite(edge) for edge in edges[element]]}
+            for place, element in enumerate(code.elements)
+        ]
+        return {"code": {"bytes": code.length, "float": kind, "rank_bytes": code.width, "ranks": ranks}}
+    fields = [
+        {
+            "element": field.element,
+            "word": field.word,
+            "bit": field.bit,
+            "missing": int(field.up),
+            "edges": [_finite(edges[field.element][rank]) for rank in field.ranks],
+        }
+        for field in code.fields
+    ]
+    return {"code": {"bytes": code.length, "float": kind, "fields": fields}}
 
 
 def _update_facts(artifact: Artifact, graph: Graph) -> dict[str, Any]:

@@ -89,6 +89,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--explain", action="store_true", help="say what each pass did and why; without a model list the operators")
     add("--name", metavar="NAME", help="name of the contract (default: the file's)")
     add("--strict-input", action="store_true", help="revert on an input out of range instead of saturating")
+    add(
+        "--labels",
+        default="onnxruntime",
+        metavar="WHOSE",
+        help="label of trees that contradicts their scores: onnxruntime (default) or scores",
+    )
     add("--updatable", action="store_true", help="let the contract's owner replace the weights later")
     add("--expected-updates", type=int, metavar="N", help="with --updatable: updates in that time (a hundredth of it)")
     add("--headroom", type=int, metavar="BITS", help="with --updatable: bits that weights may be wider later (1)")
@@ -146,6 +152,7 @@ def _run(arguments: argparse.Namespace) -> None:
         passes=arguments.passes,
         name=arguments.name,
         strict_input=arguments.strict_input,
+        labels=arguments.labels,
         updatable=arguments.updatable,
         **update,
     )
