@@ -18,6 +18,7 @@ from ml2sc.ir.analysis import exact_bounds
 from ml2sc.ir.graph import Node, Tensor
 from ml2sc.ir.ops.base import attr_int, op_of
 from ml2sc.ir.ops.convolution import Conv, shifts_of
+from ml2sc.ir.ops.padding import Pad
 from ml2sc.ir.ops.pooling import AveragePool, MaxPool
 from ml2sc.ir.ops.windows import Window
 from ml2sc.ir.program import (
@@ -116,6 +117,24 @@ def padded(context: Lowering, draft: DraftSection, x: Tensor, windows: tuple[Win
         draft.body.append(loop("p", channels * plane, [Store(buffer, Var("p"), const(rim))]))
     draft.body += emit_nests([value.take(kept)], places, buffer, lambda xs: ([], sub(xs[0], const(zero))))
     return _Map(buffer, windows, strides, plane)
+
+
+@lowering("Pad")
+def lower_pad(context: Lowering, node: Node) -> None:
+    """Fill what is padded, and copy the rest into it."""
+    x, output = context.graph.tensor(node.inputs[0]), context.graph.tensor(node.output)
+    op = op_of(node)
+    assert isinstance(op, Pad)
+    draft = context.section(node, f"Pad, {list(x.shape)} to {list(output.shape)}")
+    result = result_of(context, node, draft)
+    fill = const(attr_int(node, "fill", 0))
+    draft.body.append(loop("p", output.size, [Store(result.buffer, Var("p"), fill)]))
+    numbers = op.padded(node, np.arange(1, x.size + 1).reshape(x.shape), 0).ravel()
+    places = np.flatnonzero(numbers)
+    value = context.scalars(context.values[x.name], draft).take(numbers[places] - 1)
+    draft.body += emit_nests([value], places, result.buffer, lambda xs: ([], xs[0]))
+    draft.facts = {"operator": "Pad", "bits": _WORD, "lanes": 1}
+    context.values[node.output] = Value.of(result)
 
 
 # -- what follows ------------------------------------------------------------------------------------------------------
@@ -252,51 +271,49 @@ class _Convolution:
         spare = self.blocks * self.lanes - self.outputs
         result = _result(context, node, draft, chain, spare * self.points)
         starts = context.table(draft, f"{draft.name}_start", self._starts())
-        chunks = list(self._chunks(draft))
         size = self.channels * self.taps
+        total = self.groups * self.blocks * size
+        in_data = total > _IN_CODE
+        chunks = list(self._chunks(draft, in_data=in_data))
 
         def block(at: dict[str, Expr]) -> list[Statement]:
-            copies: list[Statement] = []
-            for chunk in chunks:
-                if self.groups * self.blocks > 1:
-                    copies.append(
-                        CopySegment(chunk.segment, mul(at["b"], const(chunk.words)), chunk.words, chunk.buffer)
-                    )
-            return [*copies, *_over(_outputs(source), at, point)]
+            return [*(chunk.copy(at["b"]) for chunk in chunks if in_data), *_over(_outputs(source), at, point)]
 
         def point(at: dict[str, Expr]) -> list[Statement]:
             body: list[Statement] = [Let("acc", Load(starts, at["b"]))]
             for chunk in chunks:
-                body += chunk.emit(source, at["i"])
+                body += chunk.emit(source, at["i"], at["w"])
             for lane in range(self.lanes):
                 stores = _finished(context, chain, self._lane(lane))
                 place = add(at["o"], const(lane * self.points))
                 body.append(Block((*stores, Store(result.buffer, place, Var("v")))))
             return body
 
-        if self.groups * self.blocks == 1:
-            draft.body += [CopySegment(c.segment, const(0), c.words, c.buffer) for c in chunks]
+        if not in_data:  # all of them at once, from where each block reads its own
+            draft.body += [CopySegment(chunk.segment, const(0), total, chunk.buffer) for chunk in chunks]
+        ahead = 0 if in_data else size
+        group = {"b": self.blocks, "w": self.blocks * ahead, "i": self.channels * source.plane}
         loops = [
-            ("g", self.groups, {"b": self.blocks, "i": self.channels * source.plane, "o": self.outputs * self.points}),
-            ("h", self.blocks, {"b": 1, "o": self.lanes * self.points}),
+            ("g", self.groups, {**group, "o": self.outputs * self.points}),
+            ("h", self.blocks, {"b": 1, "w": ahead, "o": self.lanes * self.points}),
         ]
-        draft.body += _over(loops, {"b": const(0), "i": const(0), "o": const(0)}, block)
+        draft.body += _over(loops, dict.fromkeys("bwio", const(0)), block)
         draft.facts = {
             "operator": _title(node, chain),
             "macs": self.groups * self.outputs * self.points * size,
             "bits": self.stride if self.lanes > 1 else _WORD,
             "lanes": self.lanes,
             "stride": self.stride,
-            "storage": (Storage.DATA if any(c.in_data for c in chunks) else Storage.CODE).value,
-            "bytes": 32 * self.groups * self.blocks * size,
+            "storage": (Storage.DATA if in_data else Storage.CODE).value,
+            "bytes": 32 * total,
         }
 
     def _claim(self) -> str:
         if self.lanes == 1:
             return f"One output channel at a time, {self.channels} x {self.taps} products each."
         return (
-            f"{self.lanes} output channels at a time, {self.channels} x {self.taps} products each. Proved for all inputs: "
-            f"sums are {self.low} at least, and fit lanes of {self.stride} bits once that is taken away."
+            f"{self.lanes} output channels at a time, {self.channels} x {self.taps} products each. Proved for all "
+            f"inputs: sums are {self.low} at least, and fit lanes of {self.stride} bits once that is taken away."
         )
 
     def _lane(self, lane: int) -> Expr:
@@ -332,22 +349,22 @@ class _Convolution:
                 words.append(sum(int(v) << self.stride * lane for lane, v in enumerate(lanes)) & MASK)
         return words
 
-    def _chunks(self, draft: DraftSection) -> Iterator[_Chunk]:
+    def _chunks(self, draft: DraftSection, *, in_data: bool) -> Iterator[_Chunk]:
         """Yield the parts of the weights that are read together, each with its segment and buffer."""
         weights = self._shifted(as_python_ints(self.w.data))
         kernel = [(0, self.channels), *((0, window.kernel) for window in self.windows)]
-        for number, box in enumerate(_boxes(kernel, CONTRACT_WORDS)):
+        for box in _boxes(kernel, CONTRACT_WORDS):
             part = weights[(slice(None), *(slice(*ends) for ends in box))].reshape(len(weights), -1)
             words = np.array([self._in_lanes(column) for column in part.T], dtype=object).T.ravel()
             size = part.shape[1]
-            in_data = len(words) > _IN_CODE
             segment = Segment(
                 tuple(int(w) for w in words),
                 Storage.DATA if in_data else Storage.CODE,
                 CONTRACT_WORDS // size * size if in_data else 0,
             )
             name = self.context.segment(f"{draft.name}_weights", segment)
-            yield _Chunk(name, self.context.buffer(f"{name}_chunk", size), size, box, in_data)
+            buffer = self.context.buffer(f"{name}_chunk", size if in_data else len(words))
+            yield _Chunk(name, buffer, size, box)
 
 
 def _boxes(box: list[tuple[int, int]], most: int) -> Iterator[list[tuple[int, int]]]:
@@ -371,16 +388,18 @@ class _Chunk:
         buffer: Where they are copied to, for a block.
         words: Of a block.
         box: First and last (not included) input channel, and tap along each spatial axis.
-        in_data: Whether the segment is in data contracts.
     """
 
     segment: str
     buffer: str
     words: int
     box: list[tuple[int, int]]
-    in_data: bool
 
-    def emit(self, source: _Map, at: Expr) -> list[Statement]:
+    def copy(self, block: Expr) -> Statement:
+        """Return what copies the weights of a block of a number."""
+        return CopySegment(self.segment, mul(block, const(self.words)), self.words, self.buffer)
+
+    def emit(self, source: _Map, at: Expr, weights: Expr) -> list[Statement]:
         """Return what adds the products of the window at a position to `acc`."""
         (first, last), *kernel = self.box
         part = _Map(
@@ -403,7 +422,7 @@ class _Chunk:
                 total = add(mul(value, Load(self.buffer, add(at["w"], const(number)))), total)
             return [Assign("acc", total)]
 
-        return _over([channels, *loops], {"i": add(at, const(start)), "w": const(0)}, products)
+        return _over([channels, *loops], {"i": add(at, const(start)), "w": weights}, products)
 
 
 # -- pools -------------------------------------------------------------------------------------------------------------

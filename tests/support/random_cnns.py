@@ -1,4 +1,4 @@
-"""Random small convolutional networks, a seed each: odd sizes, strides, dilations, groups, pools, joins, all activations."""
+"""Random small convolutional networks, a seed each: odd sizes, strides, dilations, groups, pools, activations."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
+from ml2sc.errors import Ml2scError
+from ml2sc.frontend.model_file import load_onnx
+from ml2sc.frontend.onnx_import import import_graph
 
 Array = npt.NDArray[Any]
 
@@ -66,7 +70,7 @@ class Builder:
         return name
 
     def add(self, op_type: str, inputs: list[str], **attrs: Any) -> None:
-        """Add an operator; its shape is what onnx infers, for batch 1."""
+        """Add an operator; what shape it gives is asked afterwards."""
         output = f"t{len(self.nodes)}"
         self.nodes.append(
             helper.make_node(op_type, inputs, [output], name=f"{op_type.lower()}{len(self.nodes)}", **attrs)
@@ -86,6 +90,8 @@ def _window(b: Builder, kernel: list[int], *, dilated: bool = True) -> dict[str,
     if dilated and b.chance(0.3):
         attrs["dilations"] = [b.number(1, 2) for _ in range(rank)]
     elif b.chance(0.2):
+        # where strides leave out elements, onnxruntime's pools take paddings below 0
+        attrs["strides"] = [min(s, k) for s, k in zip(attrs.get("strides", [1] * rank), kernel, strict=True)]
         attrs["auto_pad"] = b.pick(["SAME_UPPER", "SAME_LOWER", "VALID"])
         return attrs
     if b.chance(0.7):
@@ -94,7 +100,7 @@ def _window(b: Builder, kernel: list[int], *, dilated: bool = True) -> dict[str,
 
 
 def _conv(b: Builder) -> None:
-    channels, rank = b.shape[1], len(b.sizes)
+    channels = b.shape[1]
     group = b.pick([g for g in (1, 1, 2, 3, channels) if channels % g == 0])
     outputs = group * b.number(1, max(1, 9 // group))
     kernel = [b.number(1, min(3, n)) for n in b.sizes]
@@ -185,6 +191,39 @@ def _shuffled(b: Builder) -> None:
     b.add("Reshape", [b.name, b.constant(np.array([1, channels, *sizes]), np.int64)])
 
 
+def _padded(b: Builder) -> None:
+    mode = b.pick(["constant", "reflect", "edge", "wrap"])
+    ends = [b.number(0, min(2, n - 1)) for n in b.sizes], [b.number(0, min(2, n - 1)) for n in b.sizes]
+    inputs = [b.name, b.constant(np.array([0, 0, *ends[0], 0, 0, *ends[1]]), np.int64)]
+    if mode == "constant" and b.chance(0.5):
+        inputs.append(b.constant(np.array(0.5)))
+    b.add("Pad", inputs, mode=mode)
+
+
+def _resized(b: Builder) -> None:
+    scales = b.constant(np.array([1.0, 1.0, *(b.pick([1.0, 2.0, 1.5]) for _ in b.sizes)]))
+    mode = b.pick(["nearest", "linear"])
+    where = b.pick(["half_pixel", "asymmetric", "align_corners"])
+    b.add("Resize", [b.name, "", scales], mode=mode, coordinate_transformation_mode=where)
+
+
+def _reduced(b: Builder) -> None:
+    axes = b.constant(np.arange(2, 2 + len(b.sizes)), np.int64)
+    b.add(b.pick(["ReduceMean", "ReduceMax", "ReduceSum"]), [b.name, axes], keepdims=1)
+
+
+def _moved_blocks(b: Builder) -> None:
+    if b.shape[1] % 4 == 0:
+        b.add("DepthToSpace", [b.name], blocksize=2, mode=b.pick(["DCR", "CRD"]))
+    else:
+        b.add("SpaceToDepth", [b.name], blocksize=2)
+
+
+def _root_of_squares(b: Builder) -> None:
+    kernel = [b.number(1, min(2, n)) for n in b.sizes]
+    b.add("LpPool", [b.name], kernel_shape=kernel, p=b.number(1, 2))
+
+
 STEPS = (
     _conv,
     _conv,
@@ -199,6 +238,11 @@ STEPS = (
     _dense_block,
     _squeezed,
     _shuffled,
+    _padded,
+    _resized,
+    _reduced,
+    _moved_blocks,
+    _root_of_squares,
 )
 
 
@@ -211,8 +255,8 @@ def _inferred(b: Builder, shape: tuple[int, ...]) -> tuple[int, ...]:
         b.constants,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
-    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
-    return tuple(d.dim_value for d in inferred.graph.output[0].type.tensor_type.shape.dim)
+    imported = import_graph(load_onnx(model))
+    return imported.tensor(imported.outputs[0]).shape
 
 
 def random_cnn(seed: int, *, depth: int = 5, largest: int = 9, precisions: tuple[str, ...] = PRECISIONS) -> Cnn:
@@ -234,7 +278,7 @@ def random_cnn(seed: int, *, depth: int = 5, largest: int = 9, precisions: tuple
         try:
             b.shape = _inferred(b, shape)
             fits = min(b.shape) > 0 and np.prod(b.shape) < 3000
-        except onnx.shape_inference.InferenceError:
+        except Ml2scError:
             fits = False
         if not fits:
             b.nodes, b.constants, b.name, b.shape = nodes, constants, name, before
