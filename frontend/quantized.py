@@ -19,6 +19,7 @@ from ml2sc.ir.types import Array
 
 from .emitter import FLOATS, INTEGER_INPUTS, Code, Emitter, Grid, OnnxNode, plain_attributes
 from .rules import RULES, Rule, emit_plain, import_rule
+from .vision import conv_attributes
 
 _MICROSOFT = "com.microsoft"
 
@@ -372,6 +373,11 @@ def _matmul_of(emitter: Emitter, node: OnnxNode, a: str, b: str, outputs: Sequen
         rows = _layer(emitter, node, emitter.emit("Transpose", [b], None, {"perm": (1, 0)}), columns, "", None)
         return emitter.emit("Transpose", [rows], outputs, {"perm": (1, 0)})
     return emitter.emit("MatMul", [a, b], outputs)
+
+
+@import_rule("Conv")
+def _conv(emitter: Emitter, node: OnnxNode) -> None:
+    emitter.emit("Conv", node.inputs, node.outputs, conv_attributes(emitter, node))
 
 
 @import_rule("MatMul")

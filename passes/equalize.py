@@ -18,10 +18,10 @@ from typing import ClassVar
 import numpy as np
 
 from ml2sc.ir.graph import Graph, Node, Tensor
-from ml2sc.ir.ops.base import attr_float, attr_int
+from ml2sc.ir.ops.base import attr_float, attr_int, op_of
 from ml2sc.ir.types import Array
 
-from .formats import LINEAR, layers_of
+from .formats import layers_of
 from .manager import Pass, register_pass
 
 _HOMOGENEOUS = frozenset({"Relu", "LeakyRelu"})
@@ -71,7 +71,7 @@ def _follower(graph: Graph, layer: Node) -> tuple[list[str], Node | None]:
     between = [layer.output]
     while (use := graph.only_use(between[-1])) is not None and use.op_type in _HOMOGENEOUS:
         between.append(use.output)
-    return between, use if use is not None and use.op_type in LINEAR and use.inputs[0] == between[-1] else None
+    return between, use if use is not None and op_of(use).linear and use.inputs[0] == between[-1] else None
 
 
 def _is_plain(graph: Graph, layer: Node) -> bool:

@@ -2,6 +2,7 @@
 
 from . import (
     activations,
+    convolution,
     elementwise,
     folding,
     functions,
@@ -10,6 +11,7 @@ from . import (
     movement,
     normalization,
     piecewise,
+    pooling,
     prequantized,
 )
 from .base import OPS, Bounds, ErrorContext, MovementOp, OpDef, Signature, op_of, register_op
@@ -22,6 +24,7 @@ __all__ = [
     "OpDef",
     "Signature",
     "activations",
+    "convolution",
     "elementwise",
     "folding",
     "functions",
@@ -31,6 +34,7 @@ __all__ = [
     "normalization",
     "op_of",
     "piecewise",
+    "pooling",
     "prequantized",
     "register_op",
 ]
