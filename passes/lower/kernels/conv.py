@@ -79,6 +79,11 @@ class Convolution:
         """Output channels."""
         return len(self.weights)
 
+    @property
+    def macs(self) -> int:
+        """Products, those with padding counted."""
+        return int(self.weights.size) * self.out_height * self.out_width
+
     def inputs_of(self, output: int) -> range:
         """Return the input channels of an output channel."""
         each = self.weights.shape[1]

@@ -52,6 +52,15 @@ class Pixels:
         inside = clamped is None or clamped.proved_bits <= target.pitch
         return packed.width == 1 and target.pitch >= _BYTE and reach <= _BYTES * _BYTE and inside
 
+    def said(self) -> str:
+        """Return what is done, in words."""
+        target = self.target
+        kept = "" if self.clamped is None else f", brought into the range of {target.top + 1} integers"
+        return (
+            f"Pixels of a row, the last one first, in lanes of {target.pitch} bits{kept}: {target.phases} words each "
+            f"with every pixel of that number, {target.useful} pixels of its own a word."
+        )
+
     def emit(self) -> list[Statement]:
         """Return the statements."""
         target = self.target
