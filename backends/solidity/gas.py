@@ -134,6 +134,8 @@ class SolidityCosts(Costs):
         return gas
 
     def let(self, let: Let) -> float:
+        if isinstance(let.value, Var) and let.value.name in self._pointers:
+            self._pointers[let.name] = self._pointers[let.value.name]
         return 0 if let.name in self._again else super().let(let)
 
     def variable(self, name: str) -> float:

@@ -44,11 +44,11 @@ def greater(kept: str, other: Expr, pitch: int, lanes: Sequence[int]) -> Stateme
     2^(pitch − 1) apart. Only the difference is taken apart, and it is made non-negative first.
     """
     half = 1 << (pitch - 1)
-    difference = sub(add(other, const(spread(half, pitch, lanes))), Var(kept))
+    difference = sub(add(Var("other"), const(spread(half, pitch, lanes))), Var(kept))
     says = and_(shr(pitch - 1, Var("more")), const(spread(1, pitch, lanes)))
-    return Block(
-        (Let("more", difference), Assign(kept, add(and_(Var("more"), mul(says, const(half - 1))), Var(kept))))
-    )
+    more = add(and_(Var("more"), mul(says, const(half - 1))), Var(kept))
+    # a long sum first, on its own: nothing else is above the words it reads, then
+    return Block((Let("other", other), Let("more", difference), Assign(kept, more)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from functools import cached_property
 import numpy as np
 
 from ml2sc.ir.program import (
+    Apply,
     Assign,
     Block,
     Expr,
@@ -25,14 +26,15 @@ from ml2sc.ir.program import (
     Let,
     Load,
     Note,
+    OpCode,
     Statement,
     Store,
     Var,
     add,
     const,
     loop,
-    mul,
     shr,
+    sub,
 )
 from ml2sc.ir.types import Array, Interval
 
@@ -226,6 +228,8 @@ class RowsOfTaps:
             outputs = range(group * each, (group + 1) * each)
             names = self._held(outputs)
             inside: list[Statement] = [Let(name, self._load(*key)) for key, name in names.items()]
+            if names:  # within reach, above the words that are held
+                inside.append(Let("at", Var("o")))
             for output in outputs:
                 for phase in range(self.target.phases):
                     inside.append(Block(tuple(self._result(output, phase, names))))
@@ -261,28 +265,37 @@ class RowsOfTaps:
                     if word:
                         yield (channel, conv.strides[0] * row + ky * conv.dilations[0], of), word
 
-    def _sum(self, output: int, row: int, phase: int, names: dict[tuple[int, int, int], str], start: Expr) -> Expr:
-        total = start
+    def _sum(self, output: int, row: int, phase: int, names: dict[tuple[int, int, int], str], start: int) -> Expr:
+        """Return start + the products of a sum, those by negative words of taps gathered apart: literals are shorter so.
+
+        Operands are computed from the right: of each product the pixels first, so that the fewest words lie above those
+        that are held.
+        """
+        rises, falls = const(start), None
         for key, taps in self._terms(output, row, phase):
             pixels = Var(names[key]) if names else self._load(*key)
-            total = add(mul(pixels, const(taps)), total)
-        return total
+            product = Apply(OpCode.MUL, (const(abs(taps)), pixels))
+            if taps > 0:
+                rises = add(product, rises)
+            else:
+                falls = product if falls is None else add(product, falls)
+        return rises if falls is None else sub(rises, falls)
 
     def _result(self, output: int, phase: int, names: dict[tuple[int, int, int], str]) -> list[Statement]:
         """Return the statements for one word of results: sums, their maximum, and what ends them."""
         conv, source, target = self.conv, self.source, self.target
         ending = self._ending(phase)
         bias = int(conv.bias[output]) - source.zero * int(conv.weights[output].astype(object).sum())
-        start = const(spread(bias + self.ended.constant + ending.half, source.pitch, self.every))
+        start = spread(bias + self.ended.constant + ending.half, source.pitch, self.every)
         parts = list(itertools.product(range(conv.pool[0]), range(self.columns)))
         sums = [(row, phase * self.columns + column) for row, column in parts]
-        first = const(0) if len(sums) > 1 else start
+        first = 0 if len(sums) > 1 else start
         body: list[Statement] = [Let("v", self._sum(output, *sums[0], names, first))]
         body += [
-            greater("v", self._sum(output, *each, names, const(0)), source.pitch, self.every) for each in sums[1:]
+            greater("v", self._sum(output, *each, names, 0), source.pitch, self.every) for each in sums[1:]
         ]
         if len(sums) > 1:
-            body.append(Assign("v", add(Var("v"), start)))
+            body.append(Assign("v", add(Var("v"), const(start))))
         # the lanes of `v` are not negative from here on, so that a shift borrows nothing
         if self.gap > 2:
             body.append(Let("each", Var("v")))
@@ -292,7 +305,7 @@ class RowsOfTaps:
         ]
         statements, word = ending.word("v")
         place = target.word(output, 0, phase) - target.word(0, 0)
-        return [*body, *statements, Store(target.buffer, add(Var("o"), const(place)), word)]
+        return [*body, *statements, Store(target.buffer, add(Var("at" if names else "o"), const(place)), word)]
 
     def _ending(self, phase: int) -> Ending:
         """Return what ends the sums of a phase: their lanes are those of the result's, as many pixels apart as it has."""
