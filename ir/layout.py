@@ -64,11 +64,11 @@ class Layout:
     rim: tuple[tuple[int, int], ...] = ()
 
     @classmethod
-    def row_major(cls, shape: Sequence[int], **fields: int) -> Layout:
+    def row_major(cls, shape: Sequence[int]) -> Layout:
         """Return the layout with a word an element, the last dimension the innermost."""
         steps = [prod(shape[dim + 1 :]) for dim in range(len(shape))]
         axes = tuple(Axis(dim, size, 1, words=step) for dim, (size, step) in enumerate(zip(shape, steps, strict=True)))
-        return cls(tuple(shape), axes, **fields)
+        return cls(tuple(shape), axes)
 
     @property
     def size(self) -> int:

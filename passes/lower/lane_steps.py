@@ -77,7 +77,7 @@ class Ending:
         return 1 << (self.epilogue.proved_bits - 1) if self.epilogue.clamps_below else 0
 
     def word(self, name: str) -> tuple[list[Statement], Expr]:
-        """Return statements, and the word to store, given sums with `half` and the epilogue's constant in a variable."""
+        """Return statements, and the word to store, of a variable's sums, `half` and the epilogue's constant added."""
         e = self.epilogue
         body: list[Statement] = []
         keep: Expr | None = None

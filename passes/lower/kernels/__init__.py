@@ -34,11 +34,20 @@ class Way(Protocol):
         proofs: What must be true of the numbers for it to be exact, in words; it is, or this would be no way.
     """
 
-    covers: tuple[Node, ...]
-    packed: tuple[str, ...]
-    reads: Mapping[str, Layout]
-    gives: Mapping[str, Layout]
-    proofs: tuple[str, ...]
+    @property
+    def covers(self) -> tuple[Node, ...]: ...
+
+    @property
+    def packed(self) -> tuple[str, ...]: ...
+
+    @property
+    def reads(self) -> Mapping[str, Layout]: ...
+
+    @property
+    def gives(self) -> Mapping[str, Layout]: ...
+
+    @property
+    def proofs(self) -> tuple[str, ...]: ...
 
     def emit(self, context: Lowering, inputs: Mapping[str, Packed]) -> dict[str, Value]:
         """Add sections, and return where the elements of the tensors are that `gives` names.
@@ -57,7 +66,8 @@ class Kernel(Protocol):
         operators: ONNX's names of them.
     """
 
-    operators: tuple[str, ...]
+    @property
+    def operators(self) -> tuple[str, ...]: ...
 
     def ways(self, graph: Graph, node: Node, inputs: Mapping[str, Packed], options: PlanOptions) -> Iterable[Way]:
         """Return the ways to compute a node, with those that follow it where there are such.

@@ -45,7 +45,9 @@ def choices(chain: Sequence[Convolution], top: int, offset: int, zero: int) -> I
             yield Choice(found, gaps)
 
 
-def _laid_out(chain: Sequence[Convolution], gaps: Sequence[bool], given: tuple[int, int, int]) -> tuple[Maps, ...] | None:
+def _laid_out(
+    chain: Sequence[Convolution], gaps: Sequence[bool], given: tuple[int, int, int]
+) -> tuple[Maps, ...] | None:
     phases = [1]
     for conv, gap in zip(reversed(chain), reversed(gaps), strict=True):
         if gap and phases[0] > 1:
@@ -59,7 +61,8 @@ def _laid_out(chain: Sequence[Convolution], gaps: Sequence[bool], given: tuple[i
         interval = conv.epilogue.interval
         held.append((interval.hi - interval.lo, interval.lo, conv.zero))
     reach = [conv.reach(phases[k] // conv.strides[1]) for k, conv in enumerate(chain)]
-    before, after = ([*(max(edge, 0) for edge in edges), 0] for edges in ([-r[0] for r in reach], [r[1] for r in reach]))
+    before = [*(max(-nearest, 0) for nearest, _ in reach), 0]
+    after = [*(max(farthest, 0) for _, farthest in reach), 0]
     bits = [conv.lane_bits(held[k][0], held[k][2]) for k, conv in enumerate(chain)]
     bits.append(max(held[-1][0].bit_length(), 1))
     pitch = max(-(-need // by) for need, by in zip(bits, apart, strict=True))
@@ -69,10 +72,7 @@ def _laid_out(chain: Sequence[Convolution], gaps: Sequence[bool], given: tuple[i
     last = chain[-1]
     shapes.append((last.outputs, last.out_height // last.pool[0], last.out_width // last.pool[1]))
     counts = [-(-shape[2] // by) for shape, by in zip(shapes, phases, strict=True)]
-    room = [
-        (WORD // (pitch * by) - low - high) * by
-        for by, low, high in zip(apart, before, after, strict=True)
-    ]
+    room = [(WORD // (pitch * by) - low - high) * by for by, low, high in zip(apart, before, after, strict=True)]
     useful = min(room) // apart[-1] * apart[-1]
     if useful < 1:
         return None

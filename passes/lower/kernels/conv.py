@@ -95,7 +95,7 @@ class Convolution:
     @cached_property
     def begin(self) -> int:
         """Padding before the first pixel as lanes count: from the end of the row."""
-        reach = (self.weights.shape[3] - 1) * self.dilations[1]
+        reach = (int(self.weights.shape[3]) - 1) * self.dilations[1]
         used = self.out_width // self.pool[1] * self.pool[1]
         return self.strides[1] * (used - 1) + reach + 1 - self.width - self.pads[1]
 
@@ -146,7 +146,11 @@ class Convolution:
     @property
     def rows_after(self) -> int:
         """Likewise after the last."""
-        last = (self.out_height - 1) * self.strides[0] + (self.weights.shape[2] - 1) * self.dilations[0] - self.pads[0]
+        last = (
+            (self.out_height - 1) * self.strides[0]
+            + (int(self.weights.shape[2]) - 1) * self.dilations[0]
+            - self.pads[0]
+        )
         return max(last - self.height + 1, 0)
 
 
@@ -175,7 +179,8 @@ class RowsOfTaps:
         """Return whether the maps have what the convolution reads, and room for its sums."""
         gap = target.pitch // source.pitch
         phases = target.phases * (1 if gap > 1 else conv.pool[1])
-        if source.phases != conv.strides[1] * phases or target.pitch != gap * source.pitch or gap not in {1, conv.pool[1]}:
+        alike = source.phases == conv.strides[1] * phases and target.pitch == gap * source.pitch
+        if not alike or gap not in {1, conv.pool[1]}:
             return False
         nearest, farthest = conv.reach(phases)
         return (
@@ -230,9 +235,8 @@ class RowsOfTaps:
             inside: list[Statement] = [Let(name, self._load(*key)) for key, name in names.items()]
             if names:  # within reach, above the words that are held
                 inside.append(Let("at", Var("o")))
-            for output in outputs:
-                for phase in range(self.target.phases):
-                    inside.append(Block(tuple(self._result(output, phase, names))))
+            every = itertools.product(outputs, range(self.target.phases))
+            inside += [Block(tuple(self._result(output, phase, names))) for output, phase in every]
             body += [Block(tuple(inside))] if self.conv.groups > 1 else inside
         return body
 
@@ -266,12 +270,13 @@ class RowsOfTaps:
                         yield (channel, conv.strides[0] * row + ky * conv.dilations[0], of), word
 
     def _sum(self, output: int, row: int, phase: int, names: dict[tuple[int, int, int], str], start: int) -> Expr:
-        """Return start + the products of a sum, those by negative words of taps gathered apart: literals are shorter so.
+        """Return start + the products of a sum, those by negative words of taps apart: literals are shorter so.
 
         Operands are computed from the right: of each product the pixels first, so that the fewest words lie above those
         that are held.
         """
-        rises, falls = const(start), None
+        rises: Expr = const(start)
+        falls: Expr | None = None
         for key, taps in self._terms(output, row, phase):
             pixels = Var(names[key]) if names else self._load(*key)
             product = Apply(OpCode.MUL, (const(abs(taps)), pixels))
@@ -291,30 +296,24 @@ class RowsOfTaps:
         sums = [(row, phase * self.columns + column) for row, column in parts]
         first = 0 if len(sums) > 1 else start
         body: list[Statement] = [Let("v", self._sum(output, *sums[0], names, first))]
-        body += [
-            greater("v", self._sum(output, *each, names, 0), source.pitch, self.every) for each in sums[1:]
-        ]
+        body += [greater("v", self._sum(output, *each, names, 0), source.pitch, self.every) for each in sums[1:]]
         if len(sums) > 1:
             body.append(Assign("v", add(Var("v"), const(start))))
         # the lanes of `v` are not negative from here on, so that a shift borrows nothing
         if self.gap > 2:
             body.append(Let("each", Var("v")))
         each = Var("each" if self.gap > 2 else "v")
-        body += [
-            greater("v", shr(source.pitch * step, each), source.pitch, self.every) for step in range(1, self.gap)
-        ]
+        body += [greater("v", shr(source.pitch * step, each), source.pitch, self.every) for step in range(1, self.gap)]
         statements, word = ending.word("v")
         place = target.word(output, 0, phase) - target.word(0, 0)
         return [*body, *statements, Store(target.buffer, add(Var("at" if names else "o"), const(place)), word)]
 
     def _ending(self, phase: int) -> Ending:
-        """Return what ends the sums of a phase: their lanes are those of the result's, as many pixels apart as it has."""
+        """Return what ends the sums of a phase: of all lanes those that the result keeps."""
         source, target, gap = self.source, self.target, self.gap
         if target.words == 1:
             valid, filled = target.valid(phase, 0), target.filled(phase, 0)
         else:  # the last word of a row has its own ends, which `joined` sees to
             valid, filled = [target.before + i for i in range(target.useful)], []
         down = source.before + self.farthest - gap * target.before
-        return Ending(
-            self.ended, source.pitch, [gap * t for t in valid], target.zero, [gap * t for t in filled], down
-        )
+        return Ending(self.ended, source.pitch, [gap * t for t in valid], target.zero, [gap * t for t in filled], down)

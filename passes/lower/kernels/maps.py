@@ -92,9 +92,7 @@ class Maps:
 
     def word(self, channel: int, row: int, phase: int = 0, j: int = 0) -> int:
         """Return where the j-th word of a phase of a row is; rows outside the map are in the rim."""
-        return (
-            (self.rim + row) * self.row_words + channel * self.channel_words + phase * self.words + j
-        )
+        return (self.rim + row) * self.row_words + channel * self.channel_words + phase * self.words + j
 
     @property
     def layout(self) -> Layout:

@@ -66,43 +66,41 @@ class Pixels:
         target = self.target
         inner: list[Statement] = []
         for j in range(target.words):
-            starts = sorted({self._start(phase, j) for phase in range(target.phases)})
-            for start in starts:
+            for start in sorted({self._start(phase, j) for phase in range(target.phases)}):
                 phases = [phase for phase in range(target.phases) if self._start(phase, j) == start]
                 read: Expr = LoadInput(add(Var("p"), const(start)))
                 if self.packed.signed:
                     read = _xor(read, const(spread(128, _BYTE, range(_BYTES))))
-                words = [Let("bytes", read)]
-                inner.append(Block((*words, *(s for phase in phases for s in self._word(phase, j, start)))))
-        row = [Induction("p", Var("image"), target.width), Induction("o", Var("map"), target.row_words)]
-        rows = loop("y", target.height, inner, also=row)
+                inner.append(Block((Let("bytes", read), *(s for phase in phases for s in self._word(phase, j, start)))))
         first = self.packed.start
         if target.channels == 1:
             also = [Induction("o", const(target.word(0, 0)), target.row_words)]
-            return [*target.rim_rows(), loop("p", target.height, inner, start=first, step=target.width, also=also), *target.joined()]
-        also = [Induction("map", const(target.word(0, 0)), target.channel_words)]
-        size = target.height * target.width
-        channels = loop("image", target.channels, [rows], start=first, step=size, also=also)
-        return [*target.rim_rows(), channels, *target.joined()]
+            image = loop("p", target.height, inner, start=first, step=target.width, also=also)
+        else:
+            row = [Induction("p", Var("plane"), target.width), Induction("o", Var("map"), target.row_words)]
+            also = [Induction("map", const(target.word(0, 0)), target.channel_words)]
+            rows = loop("y", target.height, inner, also=row)
+            image = loop("plane", target.channels, [rows], start=first, step=target.height * target.width, also=also)
+        return [*target.rim_rows(), image, *target.joined()]
 
     def _start(self, phase: int, j: int) -> int:
-        """Return which byte of a row the word starts with that has a word's pixels."""
+        """Return with which byte of a row the 32 start that hold a word's pixels."""
         target = self.target
-        number = len(target.valid(phase, j))
-        farthest = target.phases * (j * target.useful + max(number - 1, 0)) + phase
-        return max(target.width - 1 - farthest, 0) // _BYTES * _BYTES if target.width <= _BYTES else max(
-            target.width - 1 - farthest, 0
-        )
+        if target.width <= _BYTES:
+            return 0
+        farthest = target.phases * (j * target.useful + max(len(target.valid(phase, j)) - 1, 0)) + phase
+        return max(target.width - 1 - farthest, 0)
 
     def _word(self, phase: int, j: int, start: int) -> list[Statement]:
         """Return the statements that store one word of lanes, of the 32 bytes in `bytes`."""
         target = self.target
         valid = target.valid(phase, j)
+        filled = target.filled(phase, j) if target.words == 1 else []
         place = add(Var("o"), const(phase * target.words + j))
-        zero = const(spread(target.zero, target.pitch, target.filled(phase, j) if target.words == 1 else []))
+        zero = const(spread(target.zero, target.pitch, filled))
         if not valid:
             return [Store(target.buffer, place, zero)]
-        # the pixel of lane `before` is byte `width - 1 - phase - ...` of its row: bits from the end of the word
+        # the word's first lane of its own has the last of its pixels
         nearest = target.width - 1 - (target.phases * j * target.useful + phase) - start
         low = _BYTE * (_BYTES - 1 - nearest)
         apart = _BYTE * target.phases
@@ -117,14 +115,14 @@ class Pixels:
             body.append(Assign("v", shl(target.pitch * target.before, Var("v"))))
         if self.clamped is None:
             return [Block((*body, Store(target.buffer, place, add(Var("v"), zero))))]
-        ending = Ending(self.clamped, target.pitch, valid, target.zero, target.filled(phase, j) if target.words == 1 else [])
+        ending = Ending(self.clamped, target.pitch, valid, target.zero, filled)
         start_of = const(spread(self.clamped.constant + ending.half, target.pitch, valid))
         body.append(Assign("v", add(Var("v"), start_of)))
         statements, result = ending.word("v")
         return [Block((*body, *statements, Store(target.buffer, place, result)))]
 
     def _dealt(self, count: int) -> list[Statement]:
-        """Return the statements that move lanes from as far apart as the bytes are to the pitch: half of them at a time."""
+        """Return the statements that move lanes as far apart as the pitch says, half of them at a time."""
         target = self.target
         apart, body = _BYTE * target.phases, list[Statement]()
         size = 1 << max((count - 1).bit_length() - 1, 0)

@@ -134,15 +134,10 @@ class Rows:
         packed = inputs[x.name]
         interval, zero = x.interval, x.format.zero_point
         assert interval is not None
-        clamped = None
-        if (interval.lo, interval.hi) != (packed.qmin, packed.qmax):
-            if options.strict_input:
-                return  # who is refused is told by the section that checks
-            clamped = _into(x, packed, interval)
-        if not interval.lo <= zero <= interval.hi:
-            return
-        if packed.signed and clamped is None:
-            return
+        whole = (interval.lo, interval.hi) == (packed.qmin, packed.qmax)
+        if (options.strict_input and not whole) or not interval.lo <= zero <= interval.hi:
+            return  # what an element out of range is answered with, the section says that checks them
+        clamped = _into(x, packed, interval) if packed.signed or not whole else None
         chain = [stage.convolution for stage in stages]
         for choice in choices(chain, interval.hi - interval.lo, interval.lo, zero - interval.lo):
             if Pixels.fits(packed, choice.maps[0], clamped):
@@ -230,8 +225,6 @@ def _tiles(node: Node, x: Tensor) -> bool:
     assert isinstance(operator, MaxPool)
     if len(x.shape) != _RANK:
         return False
-    return all(
-        window.kernel == window.stride and window.dilation == 1 and window.begin == 0 and window.out * window.kernel <= window.size
-        for window in operator.windows(node, x.shape)
-    )
-
+    windows = operator.windows(node, x.shape)
+    side_by_side = all(window.kernel == window.stride and window.dilation == 1 for window in windows)
+    return side_by_side and all(window.begin == 0 and window.out * window.kernel <= window.size for window in windows)

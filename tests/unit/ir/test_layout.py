@@ -107,12 +107,14 @@ def test_flattened_rows_of_an_image_in_lanes() -> None:
     assert image.place((1, 27)) == (2, 1)
     assert image.place((1, 0)) == (3, 14)
     odd = image.strided(1, 2)
-    assert odd is not None and odd.shape == (4, 14)
+    assert odd is not None
+    assert odd.shape == (4, 14)
     assert {word % 2 for word in odd.places()[0].tolist()} == {1}
 
 
 @pytest.mark.parametrize("dim", [0, 1])
 def test_what_no_axes_describe_has_no_layout(dim: int) -> None:
-    halves = Layout((6, 6), (Axis(0, 2, 1, words=50), Axis(0, 3, 2, words=7), Axis(1, 2, 1, words=90), Axis(1, 3, 2, 9)))
+    axes = (Axis(0, 2, 1, words=50), Axis(0, 3, 2, words=7), Axis(1, 2, 1, words=90), Axis(1, 3, 2, words=9))
+    halves = Layout((6, 6), axes)
     assert prod(halves.shape) == halves.size
     assert halves.sliced(dim, 1, 5) is None
