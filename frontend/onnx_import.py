@@ -28,6 +28,7 @@ from .model_file import OnnxModel, load_onnx
 from .quantized import INSTEAD
 from .rules import RULES, emit_plain, written_softplus
 from .schema import check_node
+from .vision import REDUCING
 
 logger = logging.getLogger(__name__)
 
@@ -208,7 +209,8 @@ def _check_supported(proto: onnx.ModelProto, nodes: list[OnnxNode]) -> None:
     """
     constants = {tensor.name for tensor in proto.graph.initializer}
     varying = {value.name for value in proto.graph.input} - constants
-    unsupported, written_out = [], written_softplus(nodes)
+    unsupported = []
+    written_out = written_softplus(nodes) | {node.name for node in nodes if node.kind in REDUCING}
     for node in nodes:
         op = OPS.get(node.kind) if node.kind in OPS else None
         varies = any(name in varying for name in node.inputs)

@@ -377,7 +377,8 @@ def _matmul_of(emitter: Emitter, node: OnnxNode, a: str, b: str, outputs: Sequen
 
 @import_rule("Conv")
 def _conv(emitter: Emitter, node: OnnxNode) -> None:
-    emitter.emit("Conv", node.inputs, node.outputs, conv_attributes(emitter, node))
+    x, attrs = conv_attributes(emitter, node)
+    emitter.emit("Conv", [x, *node.inputs[1:]], node.outputs, attrs)
 
 
 @import_rule("MatMul")

@@ -327,8 +327,8 @@ class _Quantization:
         assert shape is not None
         type_ = fixed or FixedPoint(ACCUMULATOR_BITS, True, scale, zero_point)
         source = self.target.tensor(inputs[0])
-        if op_type in {"Relu", "Clip", "MaxPool", "Transpose"} and source.name in self._narrow:
-            ends = [v for key, v in (attrs or {}).items() if key in {"lo", "hi"} and isinstance(v, int)]
+        if op_type in {"Relu", "Clip", "MaxPool", "Pad", "Transpose"} and source.name in self._narrow:
+            ends = [v for key, v in (attrs or {}).items() if key in {"lo", "hi", "fill"} and isinstance(v, int)]
             # a bound outside the format moves values out of it
             type_ = source.format if all(source.format.qmin <= v <= source.format.qmax for v in ends) else type_
         new_name = self._new_name(f"{node.output}.part") if output is None else self.target.fresh(output)

@@ -47,7 +47,7 @@ from ml2sc.ir.wad import (
     output_rescale,
 )
 
-from . import elementwise, functions, heads, kernels, linear, movement, piecewise
+from . import elementwise, functions, heads, kernels, linear, movement, piecewise, windows
 from .context import LOWERINGS, DraftSection, Lowering, lower_node, lowering
 from .elementwise import at_least, at_most
 from .epilogue import Epilogue
@@ -69,6 +69,7 @@ __all__ = [
     "lowering",
     "movement",
     "piecewise",
+    "windows",
 ]
 
 
