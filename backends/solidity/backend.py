@@ -17,7 +17,7 @@ from ..interface import ERRORS, chunk_runs, contract_abi, data_contract_init, ke
 from .gas import SolidityCosts
 from .memory import ADDRESSES, INPUT, MemoryMap, address, memory_map
 from .printer import Printer
-from .stack import crowded, forwarded, held, hoisted, repeated
+from .stack import crowded, forwarded, hoisted, repeated, settled
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -51,8 +51,8 @@ HOISTS = "M"
 AS_WRITTEN = "s:"
 """Only computes what is known beforehand, as addresses: all else stays as it is printed, variables where they are.
 
-Loops that hold a dozen words for hundreds of uses are a tenth cheaper so than by solc's own steps, which declare more
-variables than are in reach. (Nothing after the colon: neither does the clean-up that solc adds of itself.)
+Loops that hold a dozen words of pixels for hundreds of products are a tenth cheaper so than by solc's own steps, which
+declare more variables than are in reach. (Nothing after the colon: neither does the clean-up that solc adds of itself.)
 """
 
 FEWER_VARIABLES = "dhfoDgvulfnTUtnIf[xa[r]EscMVcul[j]Trpeul]jmul:fDnTOcmu"
@@ -88,7 +88,7 @@ class SolidityBackend:
 
     def costs(self, program: Program, settings: Mapping[str, Any]) -> SolidityCosts:
         """Return what solc makes of a program, in gas."""
-        return SolidityCosts(program)
+        return SolidityCosts(program, as_written=settled(program) and not settings)
 
     def compile(self, artifact: Artifact, toolchain: Toolchain) -> Bytecode:
         """Compile an artifact's source.
@@ -170,7 +170,7 @@ def _optimizer(program: Program) -> dict[str, Any]:
     The others would be in memory, or computed again: such contracts are up to a tenth cheaper so. For others the steps
     are of use: 12 gas an inference, 5 % of those in short loops.
     """
-    if held(program):
+    if settled(program):
         return _with_steps(AS_WRITTEN)
     harmful = MOVES if crowded(program) else ""
     harmful += FORWARDS if forwarded(program) or repeated(program) else ""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from ml2sc.ir.gas import reads_of, uses
+from ml2sc.ir.gas import uses
 from ml2sc.ir.program import (
+    Apply,
     Assign,
     Block,
     Const,
@@ -17,6 +18,7 @@ from ml2sc.ir.program import (
     Let,
     Load,
     LoadInput,
+    OpCode,
     Program,
     Statement,
     Store,
@@ -36,7 +38,7 @@ _GATHERED, _IN_SCOPE = 19, 22
 """Values of sums that solc still handles well; and values, of more than REACH, with all that is in scope around them.
 Found by trial on 200 networks: where there are more, it is cheaper if the sums stay in place."""
 _MORE_SPILLS = 8
-_KEPT = 6
+_PRODUCTS = 4
 _HOISTED, _REPEATED = 3, 6
 """Words read again and again that solc may keep on the stack: beside a loop's variables, and in straight code."""
 
@@ -117,17 +119,18 @@ def hoisted(program: Program) -> bool:
     return any(len(set().union(*_known_reads(body))) > _HOISTED for body in still)
 
 
-def held(program: Program) -> bool:
-    """Return whether a loop keeps more words in variables, each for many uses, than solc's own steps leave there.
+def settled(program: Program) -> bool:
+    """Return whether a round of a loop has many products by literals: rows of pixels times rows of taps.
 
-    Such code is written so that each is in reach wherever it is used.
+    Such code is written so that all it holds is in reach wherever it is used; solc's own steps can but add variables.
     """
     loops = (s for section in program.sections() for s in walk(section.body) if isinstance(s, For))
-    for body in (s.body for s in loops):
-        words = {s.name for s in body if isinstance(s, Let) and isinstance(s.value, Load)}
-        if len(words) > _KEPT and all(number > 1 for name, number in reads_of(body).items() if name in words):
-            return True
-    return False
+    return any(_literal_products(s.body) >= _PRODUCTS for s in loops)
+
+
+def _literal_products(body: Iterable[Statement]) -> int:
+    parts = (p for s in walk(body) for e in expressions(s) for p in subexpressions(e))
+    return sum(isinstance(p, Apply) and p.op is OpCode.MUL and isinstance(p.args[0], Const) for p in parts)
 
 
 def repeated(program: Program) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -241,11 +242,10 @@ class RowsOfTaps:
         return body
 
     def _held(self, outputs: range) -> dict[tuple[int, int, int], str]:
-        """Return names for the words of pixels that these channels read, if they are few enough."""
-        keys = sorted({key for o in outputs for terms in self._all_terms(o) for key, _ in terms})
-        if len(keys) > HELD:
-            return {}
-        return {key: f"x{number}" for number, key in enumerate(keys)}
+        """Return names for the words of pixels that these channels read most often; the others are read where used."""
+        uses = Counter(key for o in outputs for terms in self._all_terms(o) for key, _ in terms)
+        most = [key for key, number in uses.most_common(HELD) if number > 1]
+        return {key: f"x{number}" for number, key in enumerate(sorted(most))}
 
     def _load(self, channel: int, row: int, phase: int) -> Expr:
         source = self.source
@@ -278,7 +278,7 @@ class RowsOfTaps:
         rises: Expr = const(start)
         falls: Expr | None = None
         for key, taps in self._terms(output, row, phase):
-            pixels = Var(names[key]) if names else self._load(*key)
+            pixels = Var(names[key]) if key in names else self._load(*key)
             product = Apply(OpCode.MUL, (const(abs(taps)), pixels))
             if taps > 0:
                 rises = add(product, rises)

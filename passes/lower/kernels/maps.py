@@ -149,7 +149,8 @@ class Maps:
 
         What the last word of a row has too much is cleared. Words of a row that has just one are complete.
         """
-        if self.words == 1:
+        whole = all(len(self.valid(phase, self.words - 1)) == self.useful for phase in range(self.phases))
+        if self.words == 1 or (whole and self.before == self.after == 0):
             return []
         shift = self.pitch * self.useful
         inner: list[Statement] = []

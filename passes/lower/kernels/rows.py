@@ -106,6 +106,7 @@ class RowsWay:
         rows = RowsOfTaps(conv, source, target)
         draft.body += rows.emit()
         draft.facts = {
+            "kernel": "rows",
             "operator": operator,
             "macs": conv.macs,
             "bits": rows.ended.proved_bits,
