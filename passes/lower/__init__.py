@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from ml2sc.errors import UnsupportedModelError
 from ml2sc.ir.gas import Sizes, code_bytes
@@ -51,10 +51,10 @@ from . import elementwise, functions, heads, kernels, linear, movement, piecewis
 from .context import LOWERINGS, DraftSection, Lowering, lower_node, lowering
 from .elementwise import at_least, at_most
 from .epilogue import Epilogue
-from .inputs import in_range, refuse
+from .inputs import place_input, refuse
 from .kernels import rows as _rows  # noqa: F401  files itself
 from .plan import Activity, PlanOptions
-from .values import Packed, Value
+from .values import Packed
 
 __all__ = [
     "LOWERINGS",
@@ -117,7 +117,10 @@ def _lower(graph: Graph, options: PlanOptions, epilogues: dict[str, Epilogue]) -
     )
     inputs = _packed_inputs(graph)
     ways = kernels.chosen(graph, inputs, options, epilogues)
-    _lower_inputs(context, inputs, {name for _, way in ways.values() for name in way.packed})
+    taken = {name for _, way in ways.values() for name in way.packed}
+    for name, packed in inputs.items():
+        if name not in taken:  # only a kernel reads those, which sees to their range itself
+            place_input(context, name, packed)
     for node in graph:
         if node.name in ways:
             kernels.lower_way(context, *ways[node.name], inputs)
@@ -149,25 +152,6 @@ def _packed_inputs(graph: Graph) -> dict[str, Packed]:
         found[name] = Packed(position * width, width, tensor.format.signed, tensor.size)
         position += tensor.size
     return found
-
-
-def _lower_inputs(context: Lowering, inputs: Mapping[str, Packed], taken: set[str]) -> None:
-    """Say where the inputs' elements are: packed, and brought into their intervals where need be.
-
-    Args:
-        context: The lowering.
-        inputs: Where they are packed.
-        taken: Those that only a kernel reads, which sees to that itself.
-    """
-    for name, packed in inputs.items():
-        interval = context.graph.tensor(name).interval
-        assert interval is not None
-        if name in taken:
-            continue
-        if (interval.lo, interval.hi) == (packed.qmin, packed.qmax):
-            context.values[name] = Value.of(packed)
-        else:
-            context.values[name] = in_range(context, name, packed, interval)
 
 
 def _quantize_inputs(context: Lowering, quantize: DraftSection) -> InputFormat:

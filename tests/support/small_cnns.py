@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,7 +25,7 @@ def digits_like(
     """
     rng = np.random.default_rng(seed)
     nodes, constants, name, side = [], [], "x", size
-    for layer, (before, after) in enumerate(zip(channels, channels[1:], strict=False)):
+    for layer, (before, after) in enumerate(itertools.pairwise(channels)):
         w = rng.normal(size=(after, before, kernel, kernel)) / (before * kernel)
         for letter, array in (("w", w), ("b", rng.normal(size=after) / 4)):
             constants.append(numpy_helper.from_array(array.astype(np.float32), f"{letter}{layer}"))

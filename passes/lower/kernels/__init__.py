@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
-from ml2sc.ir.gas import Costs, Shares, Sizes, section_bytes
+from ml2sc.ir.gas import Costs, Shares, Sizes, memory_gas, section_bytes
 from ml2sc.ir.graph import Graph, Node
 from ml2sc.ir.layout import Layout
-from ml2sc.ir.program import OURS, InputFormat, Program, Section
+from ml2sc.ir.program import OURS, InputFormat, Program, Section, Storage
 from ml2sc.registry import Registry
 
-from ..context import Lowering
+from ..context import Lowering, lower_node
 from ..epilogue import Epilogue
+from ..inputs import place_input
 from ..plan import PlanOptions
 from ..values import Packed, Value
 
@@ -104,7 +105,7 @@ def chosen(
     for node in graph:
         if node.name in covered:
             continue
-        ways = [
+        ways: list[tuple[str, Way | None]] = [
             (name, way)
             for name, kernel in KERNELS.items()
             if node.op_type in kernel.operators
@@ -112,44 +113,66 @@ def chosen(
         ]
         if not ways:
             continue
-        priced = [
-            (_price(graph, way, inputs, options, epilogues, KERNELS.owner(name)), number)
+        names = {n.name for _, way in ways if way is not None for n in way.covers}
+        span = [n for n in graph if n.name in names]
+        ways.append((OURS, None))
+        prices = [
+            (_price(_tried(graph, name, way, span, inputs, options, epilogues), inputs, options), number)
             for number, (name, way) in enumerate(ways)
         ]
-        name, way = ways[min(priced)[1]]
-        found[way.covers[0].name] = name, way
-        covered |= {n.name for n in way.covers}
+        name, best = ways[min(prices)[1]]
+        if best is not None:
+            found[best.covers[0].name] = name, best
+            covered |= {n.name for n in best.covers}
     return found
 
 
-def _price(
+def _tried(
     graph: Graph,
-    way: Way,
+    name: str,
+    way: Way | None,
+    span: Iterable[Node],
     inputs: Mapping[str, Packed],
     options: PlanOptions,
     epilogues: dict[str, Epilogue],
-    maker: str,
-) -> float:
-    """Return what a way costs: an inference, and its share of the deployment, walked over what it emits."""
+) -> Lowering:
+    """Return a lowering of some nodes alone: by a kernel's way those it covers, as they stand the others.
+
+    What they read besides the graph's inputs is taken to be there, a value a word.
+    """
     scratch = Lowering(graph, options, epilogues)
-    scratch.maker = maker
-    way.emit(scratch, inputs)
+    taken = () if way is None else way.packed
+    for node in span:
+        for x in node.inputs:
+            if x in inputs and x not in taken and x not in scratch.values:
+                place_input(scratch, x, inputs[x])
+    for node in span:
+        if way is not None and node is way.covers[0]:
+            lower_way(scratch, name, way, inputs)
+        elif node.name not in scratch.done:
+            lower_node(scratch, node)
+    return scratch
+
+
+def _price(tried: Lowering, inputs: Mapping[str, Packed], options: PlanOptions) -> float:
+    """Return what a lowering of some nodes costs: an inference, and its share of the deployment."""
     nothing = Section("none", "", ())
-    sections = tuple(draft.finish() for draft in scratch.sections)
+    sections = tuple(draft.finish() for draft in tried.sections)
     program = Program(
         InputFormat(max((p.start + p.count * p.width for p in inputs.values()), default=0), 1, False, ()),
         0,
-        scratch.buffers,
-        scratch.segments,
+        tried.buffers,
+        tried.segments,
         nothing,
         sections,
         nothing,
-        False,
+        has_decision=False,
     )
     costs, shares = Costs(program), Shares()
-    gas = sum(costs.section(section, shares) for section in sections)
+    gas = sum(costs.section(section, shares) for section in sections) + memory_gas(costs.memory_words(sections))
     size = sum(section_bytes(program, Sizes()).values())
-    return gas + size * (options.code_price + DEPOSIT / options.calls)
+    stored = sum(32 * len(s.words) for s in tried.segments.values() if s.storage is Storage.DATA)
+    return gas + size * options.code_price + (size + stored) * DEPOSIT / options.calls
 
 
 def lower_way(context: Lowering, name: str, way: Way, inputs: Mapping[str, Packed]) -> None:

@@ -139,10 +139,11 @@ class Rows:
         if (options.strict_input and not whole) or not interval.lo <= zero <= interval.hi:
             return  # what an element out of range is answered with, the section says that checks them
         clamped = _into(x, packed, interval) if packed.signed or not whole else None
-        chain = [stage.convolution for stage in stages]
-        for choice in choices(chain, interval.hi - interval.lo, interval.lo, zero - interval.lo):
-            if Pixels.fits(packed, choice.maps[0], clamped):
-                yield RowsWay(x, stages, choice, clamped)
+        for length in range(len(stages), 0, -1):  # literals of all may be too much code
+            chain = [stage.convolution for stage in stages[:length]]
+            for choice in choices(chain, interval.hi - interval.lo, interval.lo, zero - interval.lo):
+                if Pixels.fits(packed, choice.maps[0], clamped):
+                    yield RowsWay(x, stages[:length], choice, clamped)
 
 
 KERNELS.register("rows")(Rows())
