@@ -19,12 +19,11 @@ from .analysis import evaluate_exact
 from .graph import Graph, Tensor
 from .program import MASK, rational_multiplier
 from .thermometer import graph_code, packed
-from .types import Array, FixedPoint, Interval, Scaling, integer_array, round_half_up
+from .types import Array, FixedPoint, Interval, Scaling, big_endian, integer_array, round_half_up
 
 WAD = 10**18
 _WORD_BITS = 255
 _MULTIPLIER_BITS = 120
-_INT64_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,22 +285,8 @@ def pack(graph: Graph, inputs: Mapping[str, Array]) -> bytes:
         return packed(graph, code, inputs)
     width = element_width(graph)
     return b"".join(
-        _big_endian(inputs[name].ravel(), width, signed=graph.tensor(name).format.signed) for name in graph.inputs
+        big_endian(inputs[name].ravel(), width, signed=graph.tensor(name).format.signed) for name in graph.inputs
     )
-
-
-def _big_endian(values: Array, width: int, *, signed: bool) -> bytes:
-    """Return integers as so many bytes each.
-
-    Raises:
-        OverflowError: one does not fit.
-    """
-    if width >= _INT64_BYTES or not values.size:
-        return b"".join(int(v).to_bytes(width, "big", signed=signed) for v in values)
-    narrow, end = values.astype(np.int64), 1 << (8 * width - signed)
-    if narrow.min() < (-end if signed else 0) or narrow.max() >= end:
-        raise OverflowError(f"a value does not fit {width} bytes")
-    return bytes(narrow.astype(">i8").view(np.uint8).reshape(-1, _INT64_BYTES)[:, -width:].tobytes())
 
 
 def to_wad(inputs: Sequence[float]) -> list[int]:

@@ -43,6 +43,7 @@ from ml2sc.fitting import too_large
 from ml2sc.forecast import as_facts, forecast
 from ml2sc.frontend.data import Samples, as_samples, by_column, columns_text, numbered
 from ml2sc.frontend.model_file import OnnxModel, contract_name, load_onnx
+from ml2sc.frontend.names import check_names
 from ml2sc.frontend.onnx_import import import_graph
 from ml2sc.frontend.ranges import ColumnRange, apply_ranges, column_names
 from ml2sc.frontend.sklearn_export import export_sklearn, is_estimator
@@ -159,6 +160,7 @@ class Options:
     input_ranges: tuple[InputRange, ...] = ()
     column_ranges: tuple[ColumnRange, ...] = ()
     column_names: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
     weights: str = "auto"
     optimize: str = "inference"
     expected_calls: int | None = None
@@ -207,6 +209,7 @@ class Options:
                 raise UsageError(f"the input range {shown} is not a range: LO must be below HI, both finite")
         for range_ in self.column_ranges:
             range_.check()
+        check_names(self.class_names, "class")
         if self.expected_calls is not None and not 1 <= self.expected_calls <= MOST_CALLS:
             raise UsageError(f"{self.expected_calls!s:.30} expected calls: a model is called 1 to {MOST_CALLS:,} times")
         if self.expected_updates is not None and not 0 <= self.expected_updates <= MOST_CALLS:
@@ -318,6 +321,8 @@ def _compile(
         )
     say = explain or _quiet
     step("reading the model")
+    if not options.column_names and is_estimator(model):
+        options = dataclasses.replace(options, column_names=tuple(map(str, getattr(model, "feature_names_in_", ()))))
     source = _load(model, example_input)
     reference = import_graph(source, labels=options.labels)
     infer_shapes(reference, fold=True)
@@ -430,11 +435,13 @@ def _compile(
     if missing:
         raise UnsupportedModelError(f"target {options.target!r} cannot express this model: {'; '.join(missing)}")
     name = contract_name(options.name or source.name)
+    _check_classes(reference, graph, options.class_names)
+    columns_of = _column_names(reference, options, samples)
     emit = EmitOptions(
         name=name,
         fork=options.fork,
         model_hash=source.hash,
-        description=_description(graph),
+        description=_description(graph, columns_of, options.class_names),
         precision=quantize.precision,
         strict_input=options.strict_input,
         decision=_decision(reference, graph),
@@ -446,7 +453,7 @@ def _compile(
         name=name,
         input_ranges=tuple(_recorded_range(reference, graph, n) for n in reference.inputs),
         column_ranges=(),
-        column_names=_column_names(reference, options, samples),
+        column_names=columns_of,
         passes=_as_text(options.passes),
         min_agreement=None,
         margin=None,
@@ -899,10 +906,33 @@ def _warn_of_smallness(graph: Graph, bound: float, largest: float | None, option
 # -- what the contract and the manifest say ----------------------------------------------------------------------------
 
 
-def _description(graph: Graph) -> str:
+def _description(graph: Graph, columns: Sequence[str], classes: Sequence[str]) -> str:
     inputs = ", ".join(f"{shown(n)!r} {list(graph.tensor(n).shape)}" for n in graph.inputs)
     outputs = ", ".join(f"{shown(n)!r} {list(graph.tensor(n).shape)}" for n in graph.outputs)
-    return f"Inference of an ONNX model: inputs {inputs}; outputs {outputs}."
+    named = "".join(
+        f" {what}: {', '.join(f'{number} {shown(name)}' for number, name in enumerate(names))}."
+        for what, names in (("Columns", columns), ("Decisions", classes))
+        if names
+    )
+    return f"Inference of an ONNX model: inputs {inputs}; outputs {outputs}.{named}"
+
+
+def _check_classes(reference: Graph, graph: Graph, names: Sequence[str]) -> None:
+    """Refuse names of classes where there are none, or others than the model decides between.
+
+    Raises:
+        UsageError: there are more or fewer.
+    """
+    if not names:
+        return
+    if graph.decision is None:
+        raise UsageError("the model makes no decision: there are no classes to name", hint="leave --labels out")
+    if graph.decision in reference.tensors and reference.tensor(graph.decision).type is not DType.BOOL:
+        return  # labels of the model's own, which need not be 0, 1, …
+    scores = sum(graph.tensor(n).size for n in graph.outputs)
+    count = max(scores, 2)
+    if len(names) != count:
+        raise UsageError(f"{len(names)} names for the {count} decisions of the model", hint="a name each, in order")
 
 
 _SHOWN_CLASSES = 32
