@@ -42,6 +42,7 @@ from ml2sc.ir.program import (
     Program,
     Section,
     Statement,
+    bodies,
     expressions,
     subexpressions,
 )
@@ -80,8 +81,8 @@ def _straight_products(body: Iterable[Statement], run: int = 0) -> tuple[int, in
     most = run
     for statement in body:
         match statement:
-            case For(_, _, inner) | If(_, inner):
-                most = max(most, _straight_products(inner)[1])
+            case For() | If() as jump:
+                most = max(most, *(_straight_products(inner)[1] for inner in bodies(jump)))
                 run = 0
             case Block(inner):
                 run, inner_most = _straight_products(inner, run)
@@ -203,8 +204,8 @@ class VyperCosts(Costs):
                     inner = self._temporary(type_, value)
                 case ast.For(body=block):
                     inner = 1 + self._space(block)
-                case ast.If(body=block):
-                    inner = self._space(block)
+                case ast.If(body=block, orelse=other):
+                    inner = max(self._space(block), self._space(other))
             most = max(most, now + inner)
         return most
 
@@ -278,6 +279,9 @@ class VyperCosts(Costs):
         if isinstance(node.body[-1], ast.Expr):  # it reverts: who is refused pays less than who is served
             share = 0.0
         test = self._test(node.test) + PUSH + JUMPI + JUMPDEST
+        if node.orelse:
+            body = self._run(node.body)
+            return test + share * (body + PUSH + JUMP + JUMPDEST) + (1 - share) * self._run(node.orelse)
         return test + share * (self._run(node.body) + self._taken(node.body)) + (1 - share) * self._passed_by(node.body)
 
     def _passed_by(self, body: list[ast.stmt]) -> int:

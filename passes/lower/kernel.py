@@ -376,11 +376,11 @@ class Kernel:
                 if part:
                     inputs = self._inputs(_elements(source, part), weights)
                     tested = and_(Var("word"), _ones_at(source, part))
-                    inner += [If(tested, inputs, self._shares.part)] if plan.skip_parts else inputs
+                    inner += [If(tested, inputs, share=self._shares.part)] if plan.skip_parts else inputs
         else:
             inner += self._inputs(_elements(source, used), weights)
         if plan.skip_words:
-            inner = [If(Var("word"), tuple(inner), self._shares.word)]
+            inner = [If(Var("word"), tuple(inner), share=self._shares.word)]
         return [Block((Let("word", load), *inner))]
 
     def _parts_loop(self, count: int, weights: _Loads) -> list[Statement]:
@@ -400,7 +400,7 @@ class Kernel:
         inputs = self._inputs({k: byte(const(BYTES - size + k), Var("part")) for k in range(size)}, weights)
         let = Let("part", shr(256 - 8 * size, Var("word")))
         if self.plan.skip_parts:
-            inputs = (If(Var("part"), inputs, self._shares.part),)
+            inputs = (If(Var("part"), inputs, share=self._shares.part),)
         return [Block((let, *inputs))]
 
     def _inputs(self, inputs: Mapping[int, Expr], weights: _Weights) -> tuple[Statement, ...]:
@@ -408,7 +408,7 @@ class Kernel:
         plan, body = self.plan, list[Statement]()
         if plan.skip_elements:
             for k, x in inputs.items():
-                products = If(Var(f"x{k}"), self._products(k, weights), self._shares.element)
+                products = If(Var(f"x{k}"), self._products(k, weights), share=self._shares.element)
                 body.append(Block((Let(f"x{k}", x), products)))
             return tuple(body)
         numbers, size = list(inputs), self._together
