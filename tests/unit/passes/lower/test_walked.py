@@ -82,7 +82,8 @@ def test_what_no_generator_compiles_is_planned_by_the_formulas(graph: Graph) -> 
 def test_data_contracts_of_zeros_are_not_opened(graph: Graph) -> None:
     force = {"gemm_0": {"skip_words": True, "fields": 1, "word_rows": 1}}
     program = lower(graph, PlanOptions(weights="data", activity={"gemm_0": ZERO_TAIL}, force=force))
-    (segment,) = (s for name, s in program.segments.items() if name.startswith("gemm_0_weights") and s.storage is Storage.DATA)
+    (segment,) = (s for name, s in program.segments.items() if name.startswith("gemm_0_weights"))
+    assert segment.storage is Storage.DATA
     assert len(segment.opened) == segment.contracts > 1
     assert segment.opened[0] == 1.0
     assert segment.opened[-1] == 0.25
