@@ -105,7 +105,7 @@ class Activity:
         return " ".join(str(share) for share in (self.element, *parts, self.word, *self.spans))
 
     def read_share(self, first: float, last: float) -> float:
-        """Return in which share of inferences a run of inputs, from one fraction of them to another, is not all zero."""
+        """Return in which share of inferences a run of inputs, between two fractions of them, is not all zero."""
         count = len(self.spans)
         return max(self.spans[math.floor(first * count) : math.ceil(last * count)], default=1.0)
 
