@@ -154,14 +154,15 @@ def test_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0 <= x.min() < x.max() <= 1
 
     one = Found(0, Tally(samples=scale.PART), Setting("revm", 1, None, None, None))
-    like = scale.Run(1, 1000, 2.1, 0.1, 0.0001, (90.0, 80.0), one)
-    assert like.rate == pytest.approx(450)
+    like = scale.Run(1, 1000, 2.1, 0.1, 450.0, 0.0001, (90.0, 80.0), one)
     monkeypatch.setattr(scale, "PARTS", 3)
     found = scale.simulate(like, 1)
     assert found.samples == 3 * scale.PART
     assert 0 < found.first < found.seconds
-    text = scale.page([like, dataclasses.replace(like, workers=2, seconds=1.1)], [like], [like])
+    assert 0 < found.rate < 10_500
+    text = scale.page([like, dataclasses.replace(like, workers=2, seconds=1.1, rate=801.0)], [like], [like], "1.0")
     assert "| 1 | 1,000 | 0.1 s | 2.1 | 450 | 100% | 0.10 |" in text
-    assert "| 2 | 1,000 | 0.1 s | 1.1 | 800 | 89% | 0.10 |" in text
+    assert "| 2 | 1,000 | 0.1 s | 1.1 | 801 | 89% | 0.10 |" in text
     assert "| 1,000 | 2 | 90 | 80 |" in text
+    assert "load\naverage was 1.0" in text
     assert "Simulated: workers that sleep" in text
