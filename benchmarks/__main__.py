@@ -10,32 +10,31 @@ from pathlib import Path
 
 from ml2sc.errors import Ml2scError
 
-from . import compile_time, growth, headline, per_mac, per_parameter, scale
+from . import compile_time, growth, headline, per_mac, per_parameter, scale, tabular
 from .jobs import Job, measure_all
 from .measure import Figures
 from .paper_way import PRB_MATH, PaperWay
 from .text import table
 
 PAGES = {"results": headline, "growth": growth, "per-mac": per_mac, "per-parameter": per_parameter}
-MACHINE = {"times": compile_time, "scale": scale}
-"""Pages that depend on the machine."""
+ALONE = {"scale": scale, "tabular": tabular, "times": compile_time}
+"""Pages whose modules measure by themselves."""
 LIBRARIES = ("py-evm", "pyrevm", "onnx", "onnxruntime", "numpy", "matplotlib")
 
 
 def main() -> None:
     """Run the benchmarks."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument(
-        "pages", nargs="*", choices=[*PAGES, *MACHINE], metavar="PAGE", help=", ".join([*PAGES, *MACHINE])
-    )
+    pages = [*PAGES, *ALONE]
+    parser.add_argument("pages", nargs="*", choices=pages, metavar="PAGE", help=", ".join(pages))
     parser.add_argument("-o", "--output", type=Path, default=Path(__file__).parent, help="folder to write to")
     parser.add_argument("--workers", type=int, default=2, help="contracts measured at the same time (default: 2)")
     args = parser.parse_args()
-    wanted = args.pages or [*PAGES, *MACHINE]
+    wanted = args.pages or pages
     args.output.mkdir(parents=True, exist_ok=True)
     try:
-        for name in filter(MACHINE.__contains__, wanted):
-            (args.output / f"{name}.md").write_text(MACHINE[name].report(), encoding="utf-8")
+        for name in filter(ALONE.__contains__, wanted):
+            (args.output / f"{name}.md").write_text(ALONE[name].report(), encoding="utf-8")
         measured = [page for name, page in PAGES.items() if name in wanted]
         figures = measure_all((job for page in measured for job in page.jobs()), args.workers)
     except Ml2scError as error:

@@ -41,7 +41,7 @@ from ml2sc.errors import (
 from ml2sc.fidelity import accuracy_on, assess
 from ml2sc.fitting import too_large
 from ml2sc.forecast import as_facts, forecast
-from ml2sc.frontend.data import Samples, as_samples, by_column, columns_text
+from ml2sc.frontend.data import Samples, as_samples, by_column, columns_text, numbered
 from ml2sc.frontend.model_file import OnnxModel, contract_name, load_onnx
 from ml2sc.frontend.onnx_import import import_graph
 from ml2sc.frontend.ranges import ColumnRange, apply_ranges, column_names
@@ -72,6 +72,7 @@ from ml2sc.passes.search_formats import MARGIN, Candidate
 from ml2sc.passes.tune import Goal
 from ml2sc.passes.updatable import Deployed, ReserveRanges
 from ml2sc.progress import bar
+from ml2sc.remedy import Remedies
 from ml2sc.smallness import coarse, largest_output, lost, relative_bound
 
 log = logging.getLogger(__name__)
@@ -82,8 +83,6 @@ ASSUMED_RANGE = (-65_536.0, 65_536.0)
 PROFILED_SAMPLES = 64
 """Samples of the calibration data that the gas prediction looks at."""
 
-_NAMED = 8
-"""Columns that a note names."""
 MOST_CALLS = 10**15
 """Inferences, or updates, that a deployment's cost is spread over."""
 MOST_HEADROOM = 64
@@ -353,19 +352,36 @@ def _compile(
     formats, before = None, graph
     if options.updatable:
         _require_updatable(graph, quantize)
+    remedies = None
     if quantize is None:
-        formats = choose_formats(
-            graph,
-            options.precision,
-            samples,
-            Goal(1.0 if options.min_agreement is None else options.min_agreement, options.tolerance),
-            _predicted(plan, options, samples),
-            say,
-            progress,
+        priced = _predicted(plan, options, samples)
+        choose = partial(
+            choose_formats,
+            samples=samples,
+            gas=priced,
+            say=say,
+            progress=progress,
             declared=declared,
             columns=columns,
             margin=MARGIN if options.margin is None else options.margin,
             plain=options.updatable,
+        )
+        if not (options.precision == AUTO or is_prequantized(graph)):
+            remedies = Remedies(
+                graph.copy(),
+                reference,
+                samples,
+                options.precision,
+                choose,
+                priced,
+                options.min_agreement,
+                options.tolerance,
+                ranged=bool(options.input_ranges),
+            )
+        formats = choose(
+            graph,
+            options.precision,
+            goal=Goal(1.0 if options.min_agreement is None else options.min_agreement, options.tolerance),
             detailed=runners_up is not None,
             accuracy=partial(accuracy_on, samples),
             workers=workers,
@@ -450,12 +466,17 @@ def _compile(
         reference=reference,
         profile=None if samples is None else _profile(graph, program, spread_out(samples, PROFILED_SAMPLES)),
     )
-    _judge(artifact, options)
+    _judge(artifact, options, str if remedies is None else remedies.text)
     return _with_forecast(artifact)
 
 
-def _judge(artifact: Artifact, options: Options) -> None:
+def _judge(artifact: Artifact, options: Options, tried: Callable[[], str]) -> None:
     """Say whether the calibration data's answers are the model's.
+
+    Args:
+        artifact: The artifact.
+        options: What is asked for.
+        tried: Tries what may help, and says what came of it; empty where formats are not to be chosen.
 
     Raises:
         CheckError: fewer of them are than was asked for, or they are farther from it.
@@ -467,7 +488,7 @@ def _judge(artifact: Artifact, options: Options) -> None:
     if options.precision != AUTO and asked is not None and error > asked:
         raise CheckError(
             f"{options.precision} {what} {error:.3g}, and the tolerance is {asked:g}",
-            hint="choose a wider --precision, or leave it out: auto finds the narrowest that is good enough",
+            hint=tried() or None,
         )
     verdict = verdict_of(artifact.manifest)
     if verdict is None:
@@ -478,11 +499,14 @@ def _judge(artifact: Artifact, options: Options) -> None:
         raise CheckError(
             f"{artifact.name} in {artifact.manifest['precision']} does not keep its model: on the calibration data "
             f"{verdict.figures}, and at least {least:g} is asked for",
-            hint=f"{advice or 'try a wider --precision'}; --min-agreement takes less",
+            hint="; ".join(filter(None, [tried(), advice, "--min-agreement takes less"])),
         )
     if advice is not None or (verdict.poor and options.precision != AUTO):
         figures = f": on the calibration data {verdict.figures}" if verdict.figures else ""
-        warn(f"{artifact.name} keeps its model poorly{figures}{f'; {advice}' if advice else ''}", PoorResultWarning)
+        auto = "" if options.precision == AUTO else "; without --precision auto looks for the cheapest that keeps it"
+        warn(
+            f"{artifact.name} keeps its model poorly{figures}{f'; {advice}' if advice else ''}{auto}", PoorResultWarning
+        )
 
 
 def build(artifact: Artifact, toolchain: Toolchain) -> Artifact:
@@ -732,7 +756,7 @@ def _declare_ranges(
                 constant.size,
                 graph.tensor(name).size,
                 name,
-                ", ".join(map(str, constant[:_NAMED].tolist())) + (", …" if constant.size > _NAMED else ""),
+                numbered(constant.tolist(), samples.names_of(name)),
             )
         if lo < hi:
             log.info("the range of input %r is that of the calibration data: %g to %g", name, lo, hi)

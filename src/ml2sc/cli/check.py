@@ -17,6 +17,8 @@ from .comparing import SOLC_HELP
 if TYPE_CHECKING:
     from ml2sc.runtime.workers import Workers
 
+_ADVICE = "compile it without --precision, and calibrate with samples like these: auto keeps all of their decisions"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
@@ -88,7 +90,7 @@ def _run(arguments: argparse.Namespace) -> None:
         raise CheckError(
             f"the contract is exact, but does not keep its model: {report.kept.figures}, and at least {least:g} is "
             "asked for",
-            hint=f"{advice or 'compile it with a wider --precision'}; --min-agreement takes less",
+            hint=f"{advice or _ADVICE}; --min-agreement takes less",
         )
 
 

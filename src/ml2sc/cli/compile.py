@@ -122,6 +122,7 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.plot is not None and arguments.calibrate is None:
         raise UsageError("--plot draws what auto chose between on calibration data", hint="add --calibrate data.npz")
 
+    from ml2sc.backends.columns import column_lines
     from ml2sc.backends.summary import sheet_of
     from ml2sc.compiler import Options, build
     from ml2sc.compiler import compile as compile_model
@@ -177,6 +178,7 @@ def _run(arguments: argparse.Namespace) -> None:
         names = ", ".join(str(path.relative_to(folder)) for path in files)
         print_sheet(replace(sheet, facts=[*sheet.facts, ("files", f"{folder}: {names}")]))
         if arguments.explain:
+            print("\n".join(["  inputs", *(f"  {line}" for line in column_lines(artifact.manifest))]))
             print("\n".join(_fidelity(artifact.manifest, candidates)))
 
 
