@@ -17,20 +17,19 @@ from .paper_way import PRB_MATH, PaperWay
 from .text import table
 
 PAGES = {"results": headline, "growth": growth, "per-mac": per_mac, "per-parameter": per_parameter}
-ALONE = {"scale": scale, "tabular": tabular, "times": compile_time}
-"""Pages whose modules measure by themselves."""
+ALONE = {"tabular": tabular, "times": compile_time, "scale": scale}
+"""Pages that measure no contract's gas in `jobs`; the last two depend on the machine."""
 LIBRARIES = ("py-evm", "pyrevm", "onnx", "onnxruntime", "numpy", "matplotlib")
 
 
 def main() -> None:
     """Run the benchmarks."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    pages = [*PAGES, *ALONE]
-    parser.add_argument("pages", nargs="*", choices=pages, metavar="PAGE", help=", ".join(pages))
+    parser.add_argument("pages", nargs="*", choices=[*PAGES, *ALONE], metavar="PAGE", help=", ".join([*PAGES, *ALONE]))
     parser.add_argument("-o", "--output", type=Path, default=Path(__file__).parent, help="folder to write to")
     parser.add_argument("--workers", type=int, default=2, help="contracts measured at the same time (default: 2)")
     args = parser.parse_args()
-    wanted = args.pages or pages
+    wanted = args.pages or [*PAGES, *ALONE]
     args.output.mkdir(parents=True, exist_ok=True)
     try:
         for name in filter(ALONE.__contains__, wanted):

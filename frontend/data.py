@@ -216,7 +216,8 @@ def _samples(table: Mapping[str, Rows], graph: Graph, source: str) -> Samples:
         arrays[name] = table[key]
         own = names[first : first + graph.tensor(name).size]
         first += graph.tensor(name).size
-        columns[name] = _fit(arrays[name], graph.tensor(name), f"{source}, key {key!r}", own)
+        where = f"{source}, key {key!r}"
+        columns[name] = _fit(arrays[name], graph.tensor(name), where, own, missing=name in graph.ladders)
         counts[key] = len(arrays[name])
     if len(set(counts.values())) > 1:
         raise DataError(f"{source} has different numbers of samples: {counts}")
@@ -244,7 +245,7 @@ def _names(table: Mapping[str, Rows], graph: Graph, source: str) -> tuple[str, .
     return names
 
 
-def _fit(rows: Rows, tensor: Tensor, where: str, names: Sequence[str]) -> tuple[Array, Array]:
+def _fit(rows: Rows, tensor: Tensor, where: str, names: Sequence[str], *, missing: bool = False) -> tuple[Array, Array]:
     """Check one input's samples; return the least and the greatest value of each element.
 
     Args:
@@ -252,6 +253,7 @@ def _fit(rows: Rows, tensor: Tensor, where: str, names: Sequence[str]) -> tuple[
         tensor: The input.
         where: What to call them in messages.
         names: Of the input's elements; empty if they have none.
+        missing: Whether elements may be missing (NaN).
     """
     _numbers(rows, where)
     shape = tensor.shape[1:] if tensor.shape[:1] == (1,) else tensor.shape
@@ -263,13 +265,16 @@ def _fit(rows: Rows, tensor: Tensor, where: str, names: Sequence[str]) -> tuple[
     lo, hi = np.full(tensor.size, math.inf), np.full(tensor.size, -math.inf)
     for first, block in _blocks(rows):
         for wrong, what in (
-            (~np.isfinite(block), "NaN or infinite values"),
+            (np.isinf(block) if missing else ~np.isfinite(block), "infinite values" if missing else _NOT_FINITE),
             (np.abs(block) >= _MOST, f"values that no contract's input can: it ends at {_MOST:.2g}"),
         ):
             if wrong.any():
                 at = first + int(np.flatnonzero(wrong.any(axis=1))[0])
                 raise DataError(f"{where}: sample {at} holds {what} ({_place(wrong, names)})", tensor=_text(tensor))
-        lo, hi = np.minimum(lo, block.min(axis=0)), np.maximum(hi, block.max(axis=0))
+        least, greatest = (np.fmin, np.fmax) if missing else (np.minimum, np.maximum)
+        lo, hi = least(lo, least.reduce(block, axis=0)), greatest(hi, greatest.reduce(block, axis=0))
+    if missing:  # of an element that is missing in every sample nothing is known
+        lo, hi = (np.where(np.isfinite(end), end, 0.0) for end in (lo, hi))
     return lo.reshape(tensor.shape), hi.reshape(tensor.shape)
 
 
@@ -310,6 +315,9 @@ def _labels(rows: Rows, count: int, where: str) -> Rows:
         if wrong.any():
             raise DataError(f"{where}: the label of sample {first + int(np.flatnonzero(wrong)[0])} is NaN or infinite")
     return rows[:].ravel() if math.prod(rows.shape) == count else rows
+
+
+_NOT_FINITE = "NaN or infinite values"
 
 
 def _numbers(array: Rows, where: str) -> None:

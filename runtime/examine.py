@@ -210,10 +210,10 @@ class _Comparison:
         inputs = list(samples)
         with_wad = min(max(_WAD_SAMPLES - first, 0), len(inputs)) if self.large else len(inputs)
         self.tally.samples += len(inputs)
-        self.tally.wad_samples += with_wad
         expected = self.oracle.expect(inputs, self.profiler, with_wad=with_wad)
         for offset, (x, right) in enumerate(zip(inputs, expected, strict=True)):
-            self._add(first + offset, x, right, truth.part(offset, offset + 1), with_wad=offset < with_wad)
+            self.tally.wad_samples += bool(right.wads)
+            self._add(first + offset, x, right, truth.part(offset, offset + 1), with_wad=bool(right.wads))
 
     def _add(self, index: int, x: Mapping[str, Array], expected: Expected, truth: Truth, *, with_wad: bool) -> None:
         difference, answers, gas_there = expected.disagreement, [], 0
@@ -255,7 +255,8 @@ class _Comparison:
             predicts = function.startswith("predict")
             want: Answer | None = right if isinstance(right, Revert) else right.outputs if predicts else right.decision
             got = _ask(contract, function, argument)
-            if predicts and isinstance(got, tuple) and not isinstance(got, Revert):
+            other = expected.moved and function == "predict"
+            if predicts and isinstance(got, tuple) and not isinstance(got, Revert) and not other:
                 outputs.append(np.array([v / WAD for v in got]))
             if got != want:
                 difference = difference or f"{function} on {contract.chain.name}: {show_difference(want, got)}"

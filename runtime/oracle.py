@@ -46,6 +46,8 @@ class Expected(NamedTuple):
         wad_outcome: Its outputs and decision, or the revert.
         disagreement: How the two interpreters differ, if they do.
         saturated: Whether a value is clamped to its format on either road.
+        moved: Whether rounding it to WAD took an element of the sample to the other side of what trees compare it with:
+            then `predict` answers for another sample.
     """
 
     packed: bytes
@@ -54,6 +56,7 @@ class Expected(NamedTuple):
     wad_outcome: Outcome | Revert
     disagreement: str | None
     saturated: bool
+    moved: bool = False
 
 
 class Oracle:
@@ -87,7 +90,7 @@ class Oracle:
         Args:
             samples: The samples; layers are computed for all of them at once.
             profiler: Runs the Program, and counts the branches it takes.
-            with_wad: So many of them, the first ones, take the WAD road.
+            with_wad: So many of them, the first ones, take the WAD road, unless an element is missing (NaN).
         """
         quantized = quantize_samples(self.graph, samples)
         for index, values in enumerate(evaluate_samples(self.graph, quantized)):
@@ -95,7 +98,9 @@ class Oracle:
             disagreement = _differs("the Program interpreter", profiler.answer(packed), outcome)
             clamped = bool(saturated(self.graph, values))
             expected = Expected(packed, outcome, [], outcome, disagreement, clamped)
-            yield self._with_wad(samples[index], expected) if index < with_wad else expected
+            x = samples[index]
+            known = index < with_wad and not any(np.isnan(values).any() for values in x.values())
+            yield self._with_wad(x, expected) if known else expected
 
     def _with_wad(self, x: Mapping[str, Array], expected: Expected) -> Expected:
         disagreement, packed = expected.disagreement, expected.packed
@@ -108,7 +113,8 @@ class Oracle:
             elif isinstance(wad_outcome, Outcome) and isinstance(answer, bytes) and answer != packed:
                 disagreement = _differs("the Program interpreter (WAD)", self.interpreter.run(answer), wad_outcome)
         saturates = expected.saturated or wad_saturates
-        return Expected(packed, expected.outcome, wads, wad_outcome, disagreement, saturates)
+        moved = bool(self.graph.ladders) and wad_packed != packed
+        return Expected(packed, expected.outcome, wads, wad_outcome, disagreement, saturates, moved)
 
     def _run(self, q: Mapping[str, Array]) -> tuple[Outcome, bool]:
         """Return the graph interpreter's answer, and whether a value was clamped on the way."""

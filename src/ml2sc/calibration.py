@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
 
+_LEAVES = Integer(16, 16)
+"""Precision of a model of trees."""
 _HALVED = 400
 """Samples from which on `auto` chooses on one half of them and judges on the other; of fewer it judges on each part
 what the others give."""
@@ -166,6 +168,9 @@ def choose_formats(
             log.info("the model is quantised: its own formats are used; what it leaves open is %s", beside)
             return Formats(beside, [] if samples is None else [Calibrate(samples)])
     chosen = parse_precision(precision)
+    if graph.ladders and not isinstance(chosen, Binary):
+        # only what leaves are rounded to is open: nothing is to be searched for
+        return Formats(str(chosen or _LEAVES), [] if samples is None else [Calibrate(samples)])
     if isinstance(chosen, Binary):
         _warn_of_saturation(graph, chosen)
     if samples is None and chosen is None:

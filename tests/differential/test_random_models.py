@@ -39,6 +39,10 @@ GENERATORS = tuple(PIPELINES)
 """Vyper's code generators, by turns: of both only one's code would be run. Users use both."""
 
 ELSEWHERE = {
+    "GatherElements",
+    "IsInf",
+    "IsNaN",
+    "Scan",
     "Constant",
     "ConstantOfShape",
     "DequantizeLinear",

@@ -74,6 +74,12 @@ def _parser() -> argparse.ArgumentParser:
         "-65536,65536); COLUMN=LO,HI: of one column, by its number from 0 (as InputOutOfRange counts), its name or "
         "that of an input; FILE.csv with the header column,lo,hi, or FILE.json: of many, named so if each has a line",
     )
+    add(
+        "--columns",
+        metavar="NAMES",
+        help="names of the inputs' columns: A,B,C, or a .txt (a name a line) or .json file",
+    )
+    add("--labels", metavar="NAMES", help="names of the decisions 0, 1, ..., given likewise")
     add("--weights", default="auto", metavar="WHERE", help="where weights are: auto (default), code, data")
     add(
         "--optimize",
@@ -89,6 +95,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--explain", action="store_true", help="say what each pass did and why; without a model list the operators")
     add("--name", metavar="NAME", help="name of the contract (default: the file's)")
     add("--strict-input", action="store_true", help="revert on an input out of range instead of saturating")
+    add(
+        "--labels",
+        default="onnxruntime",
+        metavar="WHOSE",
+        help="label of trees that contradicts their scores: onnxruntime (default) or scores",
+    )
     add("--updatable", action="store_true", help="let the contract's owner replace the weights later")
     add("--expected-updates", type=int, metavar="N", help="with --updatable: updates in that time (a hundredth of it)")
     add("--headroom", type=int, metavar="BITS", help="with --updatable: bits that weights may be wider later (1)")
@@ -127,9 +139,12 @@ def _run(arguments: argparse.Namespace) -> None:
     from ml2sc.compiler import Options, build
     from ml2sc.compiler import compile as compile_model
     from ml2sc.folder import require_room, write_folder
+    from ml2sc.frontend.names import check_names, read_names
     from ml2sc.runtime.compiler_cache import CompilerCache
     from ml2sc.runtime.toolchain import Toolchain
 
+    column_names = () if arguments.columns is None else read_names(arguments.columns, "--columns")
+    check_names(column_names, "column")
     options = Options(
         target=arguments.target,
         precision=arguments.precision,
@@ -138,6 +153,8 @@ def _run(arguments: argparse.Namespace) -> None:
         tolerance=arguments.tolerance,
         input_ranges=ranges,
         column_ranges=tuple(columns),
+        column_names=column_names,
+        class_names=() if arguments.labels is None else read_names(arguments.labels, "--labels"),
         weights=arguments.weights,
         optimize=arguments.optimize,
         expected_calls=arguments.expected_calls,
@@ -146,6 +163,7 @@ def _run(arguments: argparse.Namespace) -> None:
         passes=arguments.passes,
         name=arguments.name,
         strict_input=arguments.strict_input,
+        labels=arguments.labels,
         updatable=arguments.updatable,
         **update,
     )
