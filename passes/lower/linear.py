@@ -17,7 +17,7 @@ from .kernel import Kernel
 from .plan import DENSE, DotPlan, Layer, Plan, plan_linear, shortlist
 from .product import Product, Rows
 from .values import Laned, Source, Value
-from .walked import alone, price
+from .walked import least_price, of_sections
 
 
 @lowering("Gemm", "FusedGemm")
@@ -87,13 +87,15 @@ def _planned(layer: Layer, product: Product) -> Plan:
     options = product.context.options
     if not options.generators:
         return plan_linear(layer, options)
-    (generator,) = options.generators
+    before = product.context.segments
 
     def walked(plan: Plan) -> float:
         context = product.context.trial()
         draft = dataclasses.replace(product.draft, body=[], facts={})
         value = _computed(dataclasses.replace(product, context=context, draft=draft), plan)
-        return price(generator(alone(context, product.context, draft.finish(), value)), options)
+        new = {name: segment for name, segment in context.segments.items() if name not in before}
+        reads = [source.buffer for source in value.sources if isinstance(source, Laned)]
+        return least_price(of_sections([draft.finish()], context, new, reads), options)
 
     return min(shortlist(layer, options), key=walked)
 

@@ -5,7 +5,9 @@ The planner's own formulas (`plan`) are one list for all targets; they find the 
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Iterable, Mapping
 
 from ml2sc.ir.gas import Costs, Shares, executed, memory_gas, section_bytes
 from ml2sc.ir.program import (
@@ -26,7 +28,6 @@ from ml2sc.ir.wad import element_width
 
 from .context import Lowering
 from .plan import CONTRACT, DEPOSIT, PlanOptions
-from .values import Laned, Value
 
 
 class PlannedShares(Shares):
@@ -78,30 +79,40 @@ def price(costs: Costs, options: PlanOptions) -> float:
     return gas + deployment / options.calls + options.code_price * size
 
 
-def alone(context: Lowering, before: Lowering, section: Section, value: Value) -> Program:
-    """Return a program of one section, whose results are read after it.
+def least_price(program: Program, options: PlanOptions) -> float:
+    """Return the price of a program by the code generator that makes the best of it; `Costs` where none is named.
 
     Args:
-        context: A trial, with what the section has added.
-        before: The lowering without it.
-        section: The section.
-        value: Where its results are.
+        program: The program.
+        options: What the planner is told.
     """
-    buffers = {name: context.buffers[name] for name in used_buffers(section)}
-    segments = {name: segment for name, segment in context.segments.items() if name not in before.segments}
+    return min(price(generator(program), options) for generator in options.generators or (Costs,))
+
+
+def of_sections(
+    sections: Iterable[Section], context: Lowering, segments: Mapping[str, Segment], reads: Iterable[str] = ()
+) -> Program:
+    """Return a program of some sections of a lowering alone.
+
+    Args:
+        sections: The sections.
+        context: The lowering that they are in.
+        segments: The constant data that they are the first to use.
+        reads: Buffers that are read after them.
+    """
+    layers = tuple(dataclasses.replace(section, predict=True) for section in sections)
     if context.options.updatable:
-        segments[MODEL_HASH] = Segment((0,), Storage.DATA, 1)
-    results = [s.buffer for s in value.sources if isinstance(s, Laned)]
-    reads = tuple(Let(f"x{i}", Load(name, const(0))) for i, name in enumerate(results))
+        segments = {MODEL_HASH: Segment((0,), Storage.DATA, 1), **segments}
+    after = tuple(Let(f"x{i}", Load(name, const(0))) for i, name in enumerate(reads))
     width = element_width(context.graph)
     count = sum(context.graph.tensor(name).size for name in context.graph.inputs)
     return Program(
         input=InputFormat(count, width, signed=False, wad_range=((0, 0),) * count),
         outputs=1,
-        buffers=buffers | {"wad": 1},
+        buffers={name: context.buffers[name] for section in layers for name in used_buffers(section)} | {"wad": 1},
         segments=segments,
         quantize=Section("quantize", "", ()),
-        layers=(section,),
-        dequantize=Section("dequantize", "", reads),
+        layers=layers,
+        dequantize=Section("dequantize", "", after),
         has_decision=False,
     )

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
-from ml2sc.ir.gas import Costs, Shares, Sizes, memory_gas, section_bytes
 from ml2sc.ir.graph import Graph, Node
 from ml2sc.ir.layout import Layout
-from ml2sc.ir.program import OURS, InputFormat, Program, Section, Storage
+from ml2sc.ir.program import OURS
 from ml2sc.registry import Registry
 
 from ..context import Lowering, lower_node
@@ -20,9 +19,7 @@ from ..epilogue import Epilogue
 from ..inputs import place_input
 from ..plan import PlanOptions
 from ..values import Packed, Value
-
-DEPOSIT = 216
-"""Gas of a byte of code: deposited, and in calldata."""
+from ..walked import least_price, of_sections
 
 
 class Way(Protocol):
@@ -117,7 +114,7 @@ def chosen(
         span = [n for n in graph if n.name in names]
         ways.append((OURS, None))
         prices = [
-            (_price(_tried(graph, name, way, span, inputs, options, epilogues), inputs, options), number)
+            (_price(_tried(graph, name, way, span, inputs, options, epilogues)), number)
             for number, (name, way) in enumerate(ways)
         ]
         name, best = ways[min(prices)[1]]
@@ -154,25 +151,10 @@ def _tried(
     return scratch
 
 
-def _price(tried: Lowering, inputs: Mapping[str, Packed], options: PlanOptions) -> float:
-    """Return what a lowering of some nodes costs: an inference, and its share of the deployment."""
-    nothing = Section("none", "", ())
-    sections = tuple(draft.finish() for draft in tried.sections)
-    program = Program(
-        InputFormat(max((p.start + p.count * p.width for p in inputs.values()), default=0), 1, False, ()),
-        0,
-        tried.buffers,
-        tried.segments,
-        nothing,
-        sections,
-        nothing,
-        has_decision=False,
-    )
-    costs, shares = Costs(program), Shares()
-    gas = sum(costs.section(section, shares) for section in sections) + memory_gas(costs.memory_words(sections))
-    size = sum(section_bytes(program, Sizes()).values())
-    stored = sum(32 * len(s.words) for s in tried.segments.values() if s.storage is Storage.DATA)
-    return gas + size * options.code_price + (size + stored) * DEPOSIT / options.calls
+def _price(tried: Lowering) -> float:
+    """Return what a lowering of some nodes alone costs: an inference, and its share of the deployment."""
+    sections = [draft.finish() for draft in tried.sections]
+    return least_price(of_sections(sections, tried, tried.segments), tried.options)
 
 
 def lower_way(context: Lowering, name: str, way: Way, inputs: Mapping[str, Packed]) -> None:
