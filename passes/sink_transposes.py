@@ -12,6 +12,7 @@ moved behind what follows it:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -96,7 +97,7 @@ def _merge(graph: Graph, node: Node, first: Node) -> bool:
 
 
 def _swap(
-    graph: Graph, node: Node, turned: list[Node | None], perm: tuple[int, ...], attrs: dict[str, AttrValue]
+    graph: Graph, node: Node, turned: list[Node | None], perm: tuple[int, ...], attrs: Mapping[str, AttrValue]
 ) -> bool:
     """Let a node read what its Transposes read, and transpose what it makes."""
     back = tuple(int(axis) for axis in np.argsort(perm))
