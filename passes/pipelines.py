@@ -12,6 +12,7 @@ from .fuse_gemm_relu import FuseGemmRelu
 from .infer_shapes import InferShapes
 from .manager import Pass
 from .matmul_add_to_gemm import MatmulAddToGemm
+from .sink_transposes import SinkTransposes
 
 O0: tuple[Pass, ...] = (
     InferShapes(),
@@ -25,6 +26,7 @@ O0: tuple[Pass, ...] = (
 O1: tuple[Pass, ...] = (
     InferShapes(),
     FoldConstants(),
+    SinkTransposes(),
     EliminateIdentity(),
     FuseActivation(),
     MatmulAddToGemm(),
@@ -37,6 +39,7 @@ O1: tuple[Pass, ...] = (
 O2: tuple[Pass, ...] = (
     InferShapes(),
     FoldConstants(),
+    SinkTransposes(),
     EliminateIdentity(),
     FuseActivation(),
     MatmulAddToGemm(),

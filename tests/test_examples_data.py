@@ -83,6 +83,26 @@ def test_accuracy(examples: Path, example: Example) -> None:
     assert accuracy(folder / f"{example.name}.onnx", *load(folder / "samples.npz")) >= example.accuracy
 
 
+def test_the_convolutional_network_is_the_one_described(examples: Path) -> None:
+    model = onnx.load(examples / "mnist_cnn" / "mnist_cnn.onnx", load_external_data=False)
+    onnx.checker.check_model(model, full_check=True)
+    weights = {i.name: onnx.numpy_helper.to_array(i) for i in model.graph.initializer}
+    layers = [weights[node.input[1]].shape for node in model.graph.node if node.op_type in {"Conv", "Gemm"}]
+    assert layers == [(3, 1, 3, 3), (6, 3, 3, 3), (10, 294)]
+    products = [outputs * int(np.prod(layers[i])) for i, outputs in enumerate((28 * 28, 14 * 14, 1))]
+    assert sum(products) == 55_860
+    assert b"site-packages" not in (examples / "mnist_cnn" / "mnist_cnn.onnx").read_bytes()
+    path = examples / "mnist_cnn" / "mnist_cnn.onnx"
+    assert accuracy(path, *load(examples / "mnist_cnn" / "samples.npz")) >= 0.975
+
+
+@pytest.mark.parametrize("file", ["samples.npz", "calibration.npz"])
+def test_the_convolutional_network_has_mnists_images(examples: Path, file: str) -> None:
+    (x, y), (images, labels) = load(examples / "mnist" / file), load(examples / "mnist_cnn" / file)
+    assert np.array_equal(x.reshape(-1, 1, 28, 28), images)
+    assert np.array_equal(y, labels)
+
+
 @pytest.mark.parametrize("file", ["samples.npz", "calibration.npz"])
 def test_mnist20_is_mnist_without_its_edges(examples: Path, file: str) -> None:
     (x, y), (inner, labels) = load(examples / "mnist" / file), load(examples / "mnist20" / file)

@@ -1,0 +1,85 @@
+"""Networks in NHWC, as exporters of Keras and TensorFlow write them."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+from support.checking import check_interpreters
+
+import ml2sc
+from ml2sc.frontend.model_file import load_onnx
+from ml2sc.frontend.onnx_import import import_graph
+from ml2sc.ir.evaluate import evaluate_float
+from ml2sc.ir.verify import verify
+from ml2sc.passes.eliminate_identity import EliminateIdentity
+from ml2sc.passes.sink_transposes import SinkTransposes
+
+TO_NCHW, TO_NHWC = [0, 3, 1, 2], [0, 2, 3, 1]
+
+
+def nhwc() -> onnx.ModelProto:
+    """Conv, bias, Relu6; a residual Add and a Concat; weights of the last layer in NHWC's order."""
+    rng = np.random.default_rng(5)
+    constants = {
+        "w0": rng.normal(size=(4, 2, 3, 3)) / 4,
+        "w1": rng.normal(size=(4, 4, 3, 3)) / 6,
+        "bias": rng.normal(size=4) / 4,
+        "low": np.array(0.0),
+        "high": np.array(6.0),
+        "last": rng.normal(size=(8 * 5 * 4, 3)) / 12,
+    }
+    nodes = []
+
+    def add(op_type: str, inputs: list[str], output: str, **attrs: object) -> None:
+        nodes.append(helper.make_node(op_type, inputs, [output], name=output, **attrs))
+
+    def conv(x: str, weights: str, output: str) -> None:
+        add("Transpose", [x], f"{output}.in", perm=TO_NCHW)
+        add("Conv", [f"{output}.in", weights], f"{output}.out", pads=[1, 1, 1, 1])
+        add("Transpose", [f"{output}.out"], output, perm=TO_NHWC)
+
+    conv("image", "w0", "c0")
+    add("Add", ["c0", "bias"], "biased")
+    add("Clip", ["biased", "low", "high"], "clipped")
+    conv("clipped", "w1", "c1")
+    add("Relu", ["c1"], "r1")
+    add("Add", ["r1", "c1"], "sum")
+    conv("sum", "w1", "c2")
+    add("Concat", ["c2", "sum"], "joined", axis=3)
+    add("Flatten", ["joined"], "flat")
+    add("MatMul", ["flat", "last"], "scores")
+    graph = helper.make_graph(
+        nodes,
+        "nhwc",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 5, 4, 2])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(a.astype(np.float32), n) for n, a in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+
+
+def test_layers_are_left_without_transposes_between_them() -> None:
+    model = nhwc()
+    graph = import_graph(load_onnx(model))
+    image = np.random.default_rng(1).uniform(-1, 1, size=(1, 5, 4, 2))
+    before = evaluate_float(graph, {"image": image})[graph.outputs[0]]
+    assert SinkTransposes().run(graph)
+    EliminateIdentity().run(graph)
+    verify(graph)
+    np.testing.assert_allclose(evaluate_float(graph, {"image": image})[graph.outputs[0]], before, rtol=1e-12)
+    transposes = [node for node in graph if node.op_type == "Transpose"]
+    assert len(transposes) <= 2  # of the image, and into the order of the last layer's weights
+    assert not SinkTransposes().run(graph)
+
+
+def test_the_whole_network_compiles_to_the_same() -> None:
+    model = nhwc()
+    image = np.random.default_rng(1).uniform(-1, 1, size=(1, 5, 4, 2))
+    (wanted,) = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"image": image.astype(np.float32)})
+    artifact = ml2sc.compile(model, precision="q15.16", input_ranges=((-1.0, 1.0),))
+    assert artifact.reference is not None
+    found = evaluate_float(artifact.reference, {"image": image})[artifact.reference.outputs[0]]
+    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4)
+    check_interpreters(artifact, [{"image": image}], [])
