@@ -209,12 +209,16 @@ def _lp_pool(emitter: Emitter, node: OnnxNode) -> None:
     assert isinstance(kernel, tuple)
     attrs = {**{key: value for key, value in attrs.items() if key != "overhang"}, "count_include_pad": 1}
     x = node.inputs[0]
-    terms = emitter.emit("Mul", [x, x]) if p == 2 else emitter.emit("Abs", [x])
+    terms = _squared(emitter, x) if p == 2 else emitter.emit("Abs", [x])
     mean = emitter.emit("AveragePool", [terms], None, attrs)
     count = emitter.constant(np.array(float(prod(int(k) for k in kernel))), "count")
     total = emitter.emit("Mul", [mean, count], None if p == 2 else node.outputs)
     if p == 2:
-        emitter.emit("Sqrt", [total], node.outputs)
+        emitter.emit("Sqrt", [emitter.emit("Relu", [total])], node.outputs)
+
+
+def _squared(emitter: Emitter, x: str) -> str:
+    return emitter.emit("Pow", [x, emitter.constant(np.array(2.0), "two")])
 
 
 REDUCING: dict[str, str] = {"ReduceMean": "AveragePool", "ReduceMax": "MaxPool", "ReduceSum": "AveragePool"}
@@ -463,8 +467,8 @@ def _instance_normalization(emitter: Emitter, node: OnnxNode) -> None:
     scale, bias = (emitter.emit("Reshape", [name, channel]) for name in (scale, bias))
     all_of: dict[str, AttrValue] = {"kernel_shape": sizes}
     centred = emitter.emit("Sub", [x, emitter.emit("AveragePool", [x], None, all_of)])
-    variance = emitter.emit("AveragePool", [emitter.emit("Mul", [centred, centred])], None, all_of)
-    above = emitter.emit("Add", [variance, emitter.constant(np.array(epsilon), "epsilon")])
+    variance = emitter.emit("AveragePool", [_squared(emitter, centred)], None, all_of)
+    above = emitter.emit("Add", [emitter.emit("Relu", [variance]), emitter.constant(np.array(epsilon), "epsilon")])
     factor = emitter.emit("Mul", [emitter.emit("Reciprocal", [emitter.emit("Sqrt", [above])]), scale])
     emitter.emit("Add", [emitter.emit("Mul", [centred, factor]), bias], node.outputs)
 
@@ -479,14 +483,14 @@ def _lrn(emitter: Emitter, node: OnnxNode) -> None:
     if size < 1 or size % 2 == 0 or bias <= 0 or alpha < 0 or beta <= 0:
         node.fail(f"LRN with size {size}, alpha {alpha:g}, beta {beta:g} and bias {bias:g} is not supported")
     flat = emitter.constant([1, 1, x.shape[1], prod(sizes)], "flat")
-    squares = emitter.emit("Reshape", [emitter.emit("Mul", [x.name, x.name]), flat])
+    squares = emitter.emit("Reshape", [_squared(emitter, x.name), flat])
     across: dict[str, AttrValue] = {
         "kernel_shape": (size, 1),
         "pads": ((size - 1) // 2, 0, size - 1 - (size - 1) // 2, 0),
         "count_include_pad": 1,
     }
     means = emitter.emit("AveragePool", [squares], None, across)
-    means = emitter.emit("Reshape", [means, emitter.constant(x.shape, "shape")])
+    means = emitter.emit("Reshape", [emitter.emit("Relu", [means]), emitter.constant(x.shape, "shape")])
     scaled = emitter.emit("Mul", [means, emitter.constant(np.array(alpha), "alpha")])
     base = emitter.emit("Add", [scaled, emitter.constant(np.array(bias), "bias")])
     exponent = emitter.emit("Mul", [emitter.emit("Log", [base]), emitter.constant(np.array(-beta), "beta")])

@@ -9,7 +9,7 @@ from ml2sc.ir.ops.prequantized import prescribed_format
 
 from .precision import AUTO, Integer, parse_precision
 
-_SCALED = frozenset({"ScaledGemm"})
+_SCALED = frozenset({"ScaledConv", "ScaledGemm"})
 """Layers whose weights the model has rounded."""
 
 

@@ -44,8 +44,10 @@ class Pad(OpDef):
         """Return an array of any element type with its padding."""
         pads = self.ends(node, x.shape)
         kept = x[tuple(slice(max(-a, 0), n - max(-b, 0)) for n, (a, b) in zip(x.shape, pads, strict=True))]
-        added = [(max(a, 0), max(b, 0)) for a, b in pads]
-        result: Array = np.pad(kept, added, mode="constant", constant_values=fill)
+        shape = [n + max(a, 0) + max(b, 0) for n, (a, b) in zip(kept.shape, pads, strict=True)]
+        result: Array = np.full(shape, fill, dtype=x.dtype)
+        inside = tuple(slice(max(a, 0), max(a, 0) + n) for n, (a, _) in zip(kept.shape, pads, strict=True))
+        result[inside] = kept
         return result
 
     def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from functools import wraps
 
 import numpy as np
 
@@ -161,21 +162,26 @@ def step(op_type: str) -> Callable[[Step], Step]:
 
     def file(function: Step) -> Step:
         STEPS[op_type] = function
-        lowering(op_type)(lambda context, node: lower_map(context, node, function(context, node)))
+
+        @wraps(function)
+        def lower(context: Lowering, node: Node) -> None:
+            lower_map(context, node, function(context, node))
+
+        lowering(op_type)(lower)
         return function
 
     return file
 
 
 @step("Relu")
-def relu(context: Lowering, node: Node) -> Compute:
+def lower_relu(context: Lowering, node: Node) -> Compute:
     """max(x, z)."""
     zero = _zero(context, node, 0)
     return lambda operands: ([Let("y", operands[0]), at_least("y", zero)], Var("y"))
 
 
 @step("Clip")
-def clip(context: Lowering, node: Node) -> Compute:
+def lower_clip(context: Lowering, node: Node) -> Compute:
     """min(max(x, lo), hi)."""
 
     def compute(operands: list[Expr]) -> tuple[list[Statement], Expr]:
@@ -203,7 +209,7 @@ def lower_leaky_relu(context: Lowering, node: Node) -> None:
 
 
 @step("Requantize")
-def requantize(context: Lowering, node: Node) -> Compute:
+def lower_requantize(context: Lowering, node: Node) -> Compute:
     """clamp(floor(((x − z_x)·multiplier + 2^(shift−1)) / 2^shift) + z_y, qmin, qmax)."""
     graph = context.graph
     x, y = graph.tensor(node.inputs[0]), graph.tensor(node.output)

@@ -351,6 +351,7 @@ class _Convolution:
 
     def _chunks(self, draft: DraftSection, *, in_data: bool) -> Iterator[_Chunk]:
         """Yield the parts of the weights that are read together, each with its segment and buffer."""
+        assert self.w.data is not None
         weights = self._shifted(as_python_ints(self.w.data))
         kernel = [(0, self.channels), *((0, window.kernel) for window in self.windows)]
         for box in _boxes(kernel, CONTRACT_WORDS):
