@@ -8,12 +8,16 @@ from . import (
     functions,
     heads,
     linear,
+    logic,
     movement,
     normalization,
     padding,
     piecewise,
     pooling,
     prequantized,
+    reductions,
+    rounding,
+    trees,
 )
 from .base import OPS, Bounds, ErrorContext, MovementOp, OpDef, Signature, op_of, register_op
 
@@ -31,6 +35,7 @@ __all__ = [
     "functions",
     "heads",
     "linear",
+    "logic",
     "movement",
     "normalization",
     "op_of",
@@ -38,5 +43,8 @@ __all__ = [
     "piecewise",
     "pooling",
     "prequantized",
+    "reductions",
     "register_op",
+    "rounding",
+    "trees",
 ]

@@ -36,6 +36,7 @@ from ml2sc.ir.program import (
     slt,
     sub,
 )
+from ml2sc.ir.thermometer import graph_code
 from ml2sc.ir.types import Scaling
 from ml2sc.ir.wad import (
     WAD,
@@ -47,13 +48,26 @@ from ml2sc.ir.wad import (
     output_rescale,
 )
 
-from . import elementwise, functions, heads, kernels, linear, movement, piecewise, windows
+from . import (
+    elementwise,
+    functions,
+    heads,
+    kernels,
+    linear,
+    logic,
+    movement,
+    piecewise,
+    reductions,
+    trees,
+    windows,
+)
 from .context import LOWERINGS, DraftSection, Lowering, lower_node, lowering
 from .elementwise import at_least, at_most
 from .epilogue import Epilogue
 from .inputs import place_input, refuse
 from .kernels import rows as _rows  # noqa: F401  files itself
 from .plan import Activity, PlanOptions
+from .thermo import quantize_code
 from .values import Packed
 
 __all__ = [
@@ -65,10 +79,13 @@ __all__ = [
     "functions",
     "heads",
     "linear",
+    "logic",
     "lower",
     "lowering",
     "movement",
     "piecewise",
+    "reductions",
+    "trees",
     "windows",
 ]
 
@@ -115,7 +132,7 @@ def _lower(graph: Graph, options: PlanOptions, epilogues: dict[str, Epilogue]) -
     quantize = DraftSection(
         "quantize", "WAD values to the integers of the packed input", [], predict=True, classify=True
     )
-    inputs = _packed_inputs(graph)
+    inputs = {} if graph.ladders else _packed_inputs(graph)  # trees read the code's bits themselves
     ways = kernels.chosen(graph, inputs, options, epilogues)
     taken = {name for _, way in ways.values() for name in way.packed}
     for name, packed in inputs.items():
@@ -157,6 +174,9 @@ def _packed_inputs(graph: Graph) -> dict[str, Packed]:
 def _quantize_inputs(context: Lowering, quantize: DraftSection) -> InputFormat:
     """Emit what turns WAD values into the packed input."""
     graph = context.graph
+    code = graph_code(graph)
+    if code is not None:
+        return quantize_code(context, quantize, code)
     width = element_width(graph)
     position, ranges = 0, []
     for name in graph.inputs:
