@@ -69,7 +69,7 @@ class RowsWay:
 
     @property
     def reads(self) -> Mapping[str, Layout]:
-        return {}
+        return {self.source.name: Layout.row_major(self.source.shape)}
 
     @property
     def gives(self) -> Mapping[str, Layout]:
