@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -13,9 +14,10 @@ from .context import Lowering, lowering
 from .dots import DotKernel, dot_forms
 from .epilogue import ChannelScaling, Epilogue, find_epilogue
 from .kernel import Kernel
-from .plan import DENSE, DotPlan, Layer, plan_linear
+from .plan import DENSE, DotPlan, Layer, Plan, plan_linear, shortlist
 from .product import Product, Rows
 from .values import Laned, Source, Value
+from .walked import alone, price
 
 
 @lowering("Gemm", "FusedGemm")
@@ -92,7 +94,7 @@ def _emit(
     rows = "" if across == 1 else f"{across} rows of "
     draft = context.section(node, f"{operator}, {rows}{inputs} -> {len(bias)}")
     activity = context.options.activity.get(draft.name) or (largest.activity() if largest else DENSE)
-    product = Product(context, draft, epilogue, groups, bias, operator, inputs, activity)
+    product = Product(context, draft, epilogue, groups, bias, operator, inputs, activity, across, apart)
     widest = max((Interval(int(g.weights.min()), int(g.weights.max())).signed_bits for g in groups), default=1)
     reserved = context.graph.reserves.get(node.name)
     layer = Layer(
@@ -109,9 +111,29 @@ def _emit(
     )
     key = repr(layer)  # the rows of a matrix are alike: they are planned once
     if key not in context.plans:
-        context.plans[key] = plan_linear(layer, context.options)
-    plan = context.plans[key]
-    return (DotKernel(product, plan) if isinstance(plan, DotPlan) else Kernel(product, plan, across, apart)).emit()
+        context.plans[key] = _planned(layer, product)
+    return _computed(product, context.plans[key])
+
+
+def _computed(product: Product, plan: Plan) -> Value:
+    """Emit a layer as planned."""
+    return (DotKernel(product, plan) if isinstance(plan, DotPlan) else Kernel(product, plan)).emit()
+
+
+def _planned(layer: Layer, product: Product) -> Plan:
+    """Return the plan that costs least: by what would be emitted, where the target says what that costs."""
+    options = product.context.options
+    if not options.generators:
+        return plan_linear(layer, options)
+    (generator,) = options.generators
+
+    def walked(plan: Plan) -> float:
+        context = product.context.trial()
+        draft = dataclasses.replace(product.draft, body=[], facts={})
+        value = _computed(dataclasses.replace(product, context=context, draft=draft), plan)
+        return price(generator(alone(context, product.context, draft.finish(), value)), options)
+
+    return min(shortlist(layer, options), key=walked)
 
 
 def _gather_rows(
