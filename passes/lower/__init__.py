@@ -141,7 +141,7 @@ def _limit(options: PlanOptions) -> float:
     return (options.code_limit - (SIZES.updates if options.updatable else 0)) * _CODE_MARGIN
 
 
-_CODE_PRICES = (0.5, 2.0, 8.0, 32.0)
+_CODE_PRICES = (0.5, 2.0, 8.0, 32.0, 128.0)
 _CODE_MARGIN = 0.85
 """Estimates of code are not exact."""
 SIZES = Sizes(section=30, variable=3, assign=2, index=15, copy=90, loop=30)

@@ -62,17 +62,17 @@ class Finish:
         in_tables = plan.loop_ends or plan.blocks > 1 or used > _LITERAL_FACTORS
         self.scales_afterwards = isinstance(epilogue.scaling, ChannelScaling) and in_tables
 
-    def result(self) -> Laned:
-        """Add the buffer of the results and return where they are."""
+    def result(self, across: int = 1) -> Laned:
+        """Add the buffer of the results, of so many rows, and return where they are."""
         interval = (self.epilogue.scaling or self.epilogue).interval
         holds = Lanes(self.plan.lanes, self.plan.stride, 0, interval.hi - interval.lo)
         return Laned(
-            self.context.buffer(f"{self.draft.name}_out", self.words, holds),
+            self.context.buffer(f"{self.draft.name}_out", across * self.words, holds),
             self.plan.lanes,
             self.plan.stride,
             max((interval.hi - interval.lo).bit_length(), 1),
             interval.lo,
-            self.outputs,
+            self.outputs if across == 1 else across * self.words * self.plan.lanes,
         )
 
     def initial(self) -> list[int]:

@@ -24,6 +24,7 @@ from ml2sc.ir.program import (
     Const,
     CopySegment,
     Expr,
+    For,
     If,
     Induction,
     LaterWords,
@@ -128,7 +129,7 @@ class _Taken:
 
 
 class Kernel:
-    """The lowering of one vector times a matrix.
+    """The lowering of one vector times a matrix, or of the rows of one.
 
     Args:
         product: What is lowered.
@@ -137,6 +138,7 @@ class Kernel:
 
     def __init__(self, product: Product, plan: LanePlan) -> None:
         self.product, self.plan = product, plan
+        self.across, self.apart = product.across, product.apart
         self.context, self.draft = product.context, product.draft
         self.epilogue, self.groups = product.epilogue, product.groups
         self.rows = product.rows
@@ -148,21 +150,26 @@ class Kernel:
     def emit(self) -> Value:
         """Add the section's statements and return where the results are."""
         plan, finish = self.plan, self.finish
-        laned = finish.result()
+        laned = finish.result(self.across)
         body = self.draft.body
         body.append(Note(self._claim()))
         tables = [None if plan.immediate else self._table(g) for g in self.groups]
         group = const(0) if plan.blocks == 1 else Var("group")
         copies, starts = self._starts(group)
-        inner = copies + self._block(tables, laned, group, starts)
+        to = group if self.across == 1 else add(Var("result"), group)
+        inner = copies + self._block(tables, laned, to, starts)
         if plan.blocks > 1:
             offsets = [Induction(f"base{i}", const(0), t.block_words) for i, t in enumerate(tables) if t is not None]
             inner = [loop("group", plan.blocks, inner, step=plan.accumulators, also=offsets)]
+        if self.across > 1:
+            also = [Induction("result", const(0), finish.words)]
+            inner = [loop("row", self.across, inner, step=self._stride(self.groups[0], self.apart), also=also)]
         body += inner
         if isinstance(self.epilogue.scaling, ChannelScaling) and finish.scales_afterwards:
             body += finish.scale_afterwards(self.epilogue.scaling, laned)
         self.draft.facts = self._facts()
-        return Value.of(laned)
+        places = np.arange(self.across)[:, None] * finish.words * laned.lanes + np.arange(finish.outputs)
+        return Value.of(laned).take(places.ravel())
 
     # -- the proof and the report ----------------------------------------------------------------------------------
 
@@ -181,7 +188,7 @@ class Kernel:
         plan = self.plan
         return {
             "operator": self.product.operator,
-            "macs": self.product.inputs * self.finish.outputs,
+            "macs": self.product.inputs * self.finish.outputs * self.across,
             "bits": plan.proved_bits,
             "lanes": plan.lanes,
             "stride": plan.stride,
@@ -321,8 +328,12 @@ class Kernel:
             inner = self._round(group, table, Var("i"), Var("r"), min(size, rows))
             first = Induction("i", self._index(group, 0), self._stride(group, size))
             second = Induction("r", base, table.chunk)
-            assert isinstance(first.start, Const)
-            body.append(loop("i", full, inner, start=first.start.value, step=first.step, also=[second]))
+            inductions: tuple[Induction, ...] = (first, second)
+            if not isinstance(first.start, Const):
+                inductions = (
+                    (second, first) if isinstance(base, Const) else (Induction("n", const(0), 1), first, second)
+                )
+            body.append(For(inductions, full, tuple(inner)))
         elif full:
             body += self._round(group, table, self._index(group, 0), base, min(size, rows))
         if full * size < rows:
@@ -335,8 +346,10 @@ class Kernel:
         """Return where the word of an input is: a byte of the packed input, or a word of a buffer."""
         position = group.first + row
         if isinstance(group.source, Packed):
-            return const(group.source.start + position * group.source.width)
-        return const(position // group.unit)
+            index = const(group.source.start + position * group.source.width)
+        else:
+            index = const(position // group.unit)
+        return index if self.across == 1 else add(Var("row"), index)
 
     def _stride(self, group: Rows, rows: int) -> int:
         return rows * group.source.width if isinstance(group.source, Packed) else rows // group.unit

@@ -1,4 +1,4 @@
-"""Gemm: one kernel for each row of its input (one, as a rule)."""
+"""Gemm: one kernel for each row of its input (one, as a rule), or for all of them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ml2sc.ir.graph import Node
+from ml2sc.ir.graph import Node, Tensor
 from ml2sc.ir.types import Array, Interval, as_python_ints
 
 from .context import Lowering, lowering
 from .dots import DotKernel, dot_forms
-from .epilogue import Epilogue, find_epilogue
+from .epilogue import ChannelScaling, Epilogue, find_epilogue
 from .kernel import Kernel
 from .plan import DENSE, DotPlan, Layer, Plan, plan_linear, shortlist
 from .product import Product, Rows
@@ -22,7 +22,7 @@ from .walked import least_price, of_sections
 
 @lowering("Gemm", "FusedGemm")
 def lower_gemm(context: Lowering, node: Node) -> None:
-    """Emit one section a row of the layer's input (one, as a rule)."""
+    """Emit one section a row of the layer's input (one, as a rule), or one for all rows where they lie alike."""
     graph = context.graph
     if node.name not in context.epilogues:
         context.epilogues[node.name] = find_epilogue(graph, node)
@@ -34,29 +34,67 @@ def lower_gemm(context: Lowering, node: Node) -> None:
     value = context.values[x.name]
     observed = context.options.observed.get(x.name)
     weights = _narrowed(w.data)
+    if (apart := _apart(value, x.size // k, c)) and not isinstance(epilogue.scaling, ChannelScaling):
+        seen = None if observed is None else observed.reshape(-1, k)
+        groups = list(_gather_rows(value.take(np.arange(k)), weights, x.format.zero_point, x.interval, seen))
+        if len(groups) == 1:
+            bias = _bias(c, 0, n) + groups[0].correction + epilogue.constant + np.array(epilogue.offsets, dtype=object)
+            context.values[epilogue.output.name] = _emit(context, node, epilogue, groups, bias, x.size // k, apart)
+            context.done.update(n.name for n in epilogue.nodes)
+            return
     results = []
     for row in range(x.size // k):
         elements = np.arange(row * k, (row + 1) * k)
         seen = None if observed is None else observed[:, elements]
         groups = list(_gather_rows(value.take(elements), weights, x.format.zero_point, x.interval, seen))
-        bias = np.zeros(n, dtype=object)
-        if c is not None and c.data is not None:
-            bias = bias + as_python_ints(c.data if c.data.ndim == 1 else c.data.reshape(-1, n)[row])
-        bias = bias + sum(g.correction for g in groups) + epilogue.constant + np.array(epilogue.offsets, dtype=object)
+        bias = _bias(c, row, n) + sum(g.correction for g in groups)
+        bias = bias + epilogue.constant + np.array(epilogue.offsets, dtype=object)
         results.append(_emit(context, node, epilogue, groups, bias))
     sources, which, where = Value.joined(results)
     context.values[epilogue.output.name] = Value(sources, which, where)
     context.done.update(n.name for n in epilogue.nodes)
 
 
-def _emit(context: Lowering, node: Node, epilogue: Epilogue, groups: list[Rows], bias: Array) -> Value:
-    """Emit the section of one row of the input, in the way that is planned for it."""
+_ALIKE = 4
+"""Rows from which on their code is there once."""
+
+
+def _apart(value: Value, rows: int, c: Tensor | None) -> int:
+    """Return how many positions each row of a matrix is from the one before; 0 if they do not lie alike, or are few."""
+    if rows < _ALIKE or (c is not None and c.data is not None and c.data.ndim > 1 and c.data.size > c.data.shape[-1]):
+        return 0
+    where, which = value.where.reshape(rows, -1), value.which.reshape(rows, -1)
+    apart = int(where[1, 0] - where[0, 0])
+    source = value.sources[which[0, 0]]
+    whole = apart % source.lanes == 0 if isinstance(source, Laned) else True
+    alike = np.array_equal(where, where[:1] + apart * np.arange(rows)[:, None]) and np.all(which == which[0, 0])
+    return apart if apart > 0 and whole and alike else 0
+
+
+def _bias(c: Tensor | None, row: int, outputs: int) -> Array:
+    """Return the bias of a row."""
+    if c is None or c.data is None:
+        return np.zeros(outputs, dtype=object)
+    return as_python_ints(c.data if c.data.ndim == 1 else c.data.reshape(-1, outputs)[row])
+
+
+def _emit(
+    context: Lowering,
+    node: Node,
+    epilogue: Epilogue,
+    groups: list[Rows],
+    bias: Array,
+    across: int = 1,
+    apart: int = 0,
+) -> Value:
+    """Emit the section of one row of the input, in the way that is planned for it, or of as many as lie alike."""
     largest = max(groups, key=lambda g: len(g.weights), default=None)
     operator = " + ".join("Gemm + Relu" if n.op_type == "FusedGemm" else n.op_type for n in epilogue.nodes)
     inputs = context.graph.tensor(node.inputs[1]).shape[0]
-    draft = context.section(node, f"{operator}, {inputs} -> {len(bias)}")
+    rows = "" if across == 1 else f"{across} rows of "
+    draft = context.section(node, f"{operator}, {rows}{inputs} -> {len(bias)}")
     activity = context.options.activity.get(draft.name) or (largest.activity() if largest else DENSE)
-    product = Product(context, draft, epilogue, groups, bias, operator, inputs, activity)
+    product = Product(context, draft, epilogue, groups, bias, operator, inputs, activity, across, apart)
     widest = max((Interval(int(g.weights.min()), int(g.weights.max())).signed_bits for g in groups), default=1)
     reserved = context.graph.reserves.get(node.name)
     layer = Layer(
@@ -69,7 +107,7 @@ def _emit(context: Lowering, node: Node, epilogue: Epilogue, groups: list[Rows],
         len({g.unit for g in groups}) > 1,
         activity,
         context.options.forced(node),
-        () if context.options.updatable else dot_forms(groups, widest),  # they depend on the weights
+        () if context.options.updatable or across > 1 else dot_forms(groups, widest),  # they depend on the weights
     )
     key = repr(layer)  # the rows of a matrix are alike: they are planned once
     if key not in context.plans:

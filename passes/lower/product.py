@@ -77,6 +77,8 @@ class Product:
         operator: The operators it covers, for the report.
         inputs: Inputs of the layer.
         activity: What they look like.
+        across: Rows that are multiplied by the same code and weights.
+        apart: Positions of the source from one row to the next (whole words of a laned source).
     """
 
     context: Lowering
@@ -87,6 +89,8 @@ class Product:
     operator: str
     inputs: int
     activity: Activity
+    across: int = 1
+    apart: int = 0
 
     @property
     def rows(self) -> int:

@@ -18,7 +18,7 @@ from ..context import Lowering, lower_node
 from ..epilogue import Epilogue
 from ..inputs import place_input
 from ..plan import PlanOptions
-from ..values import Packed, Value
+from ..values import Packed, Scalars, Value
 from ..walked import least_price, of_sections
 
 
@@ -139,10 +139,13 @@ def _tried(
     """
     scratch = Lowering(graph, options, epilogues)
     taken = () if way is None else way.packed
-    for node in span:
-        for x in node.inputs:
-            if x in inputs and x not in taken and x not in scratch.values:
-                place_input(scratch, x, inputs[x])
+    made = {x for node in span for x in node.outputs}
+    for x in dict.fromkeys(x for node in span for x in node.inputs if x and x not in made and x not in taken):
+        tensor = graph.tensor(x)
+        if x in inputs:
+            place_input(scratch, x, inputs[x])
+        elif tensor.data is None:
+            scratch.values[x] = Value.of(Scalars(scratch.buffer("given", tensor.size), tensor.size))
     for node in span:
         if way is not None and node is way.covers[0]:
             lower_way(scratch, name, way, inputs)

@@ -18,7 +18,7 @@ class Choice:
 
     Attributes:
         maps: One more than there are convolutions.
-        gaps: By convolution, whether its pool takes the maximum of neighbouring lanes, and leaves gaps.
+        gaps: By convolution, whether its pool, or its stride, leaves lanes out instead of reading phases.
     """
 
     maps: tuple[Maps, ...]
@@ -39,7 +39,7 @@ def choices(chain: Sequence[Convolution], top: int, offset: int, zero: int) -> I
         offset: What its u = 0 stands for.
         zero: The u that stands for zero.
     """
-    for gaps in itertools.product(*((False, True) if conv.pool[1] > 1 else (False,) for conv in chain)):
+    for gaps in itertools.product(*((False, True) if conv.gap > 1 else (False,) for conv in chain)):
         found = _laid_out(chain, gaps, (top, offset, zero))
         if found is not None:
             yield Choice(found, gaps)
@@ -48,19 +48,20 @@ def choices(chain: Sequence[Convolution], top: int, offset: int, zero: int) -> I
 def _laid_out(
     chain: Sequence[Convolution], gaps: Sequence[bool], given: tuple[int, int, int]
 ) -> tuple[Maps, ...] | None:
+    steps = [conv.steps(conv.gap if gap else 1) for conv, gap in zip(chain, gaps, strict=True)]
     phases = [1]
-    for conv, gap in zip(reversed(chain), reversed(gaps), strict=True):
+    for (stride, columns), gap in zip(reversed(steps), reversed(gaps), strict=True):
         if gap and phases[0] > 1:
             return None
-        phases.insert(0, phases[0] * conv.strides[1] * (1 if gap else conv.pool[1]))
+        phases.insert(0, phases[0] * stride * columns)
     apart = [1]
     for conv, gap in zip(chain, gaps, strict=True):
-        apart.append(apart[-1] * (conv.pool[1] if gap else 1))
+        apart.append(apart[-1] * (conv.gap if gap else 1))
     held = [given]
     for conv in chain:
         interval = conv.epilogue.interval
         held.append((interval.hi - interval.lo, interval.lo, conv.zero))
-    reach = [conv.reach(phases[k] // conv.strides[1]) for k, conv in enumerate(chain)]
+    reach = [conv.reach(phases[k] // steps[k][0], steps[k][0]) for k, conv in enumerate(chain)]
     before = [*(max(-nearest, 0) for nearest, _ in reach), 0]
     after = [*(max(farthest, 0) for _, farthest in reach), 0]
     bits = [conv.lane_bits(held[k][0], held[k][2]) for k, conv in enumerate(chain)]

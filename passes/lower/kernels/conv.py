@@ -100,22 +100,39 @@ class Convolution:
         used = self.out_width // self.pool[1] * self.pool[1]
         return self.strides[1] * (used - 1) + reach + 1 - self.width - self.pads[1]
 
-    def taps(self, phase: int, phases: int) -> Iterator[tuple[int, int, int]]:
-        """Iterate over (tap, phase of the input, lanes to the input's pixel) of the results' phase, of so many.
+    def steps(self, gap: int) -> tuple[int, int]:
+        """Return the strides of columns that are done by phases, of the kernel and of the pool: a gap does the others.
 
         Args:
-            phase: Of the results.
-            phases: Of the results; the input has as many times the stride.
+            gap: How many lanes of sums there are to one of results: a pool's columns, or the stride where there is no
+                pool.
+        """
+        if gap == 1:
+            return self.strides[1], self.pool[1]
+        return (self.strides[1], 1) if self.pool[1] > 1 else (1, 1)
+
+    @property
+    def gap(self) -> int:
+        """How many lanes of sums there are to one of results, where not phases but lanes are left out."""
+        return self.pool[1] if self.pool[1] > 1 else self.strides[1]
+
+    def taps(self, phase: int, phases: int, stride: int) -> Iterator[tuple[int, int, int]]:
+        """Iterate over (tap, phase of the input, lanes to the input's pixel) of the sums' phase, of so many.
+
+        Args:
+            phase: Of the sums.
+            phases: Of the sums; the input has as many times the stride.
+            stride: Of columns, as far as it is done by phases.
         """
         width = self.weights.shape[3]
         for tap in range(width):
-            at = self.strides[1] * phase - self.begin + tap * self.dilations[1]
-            lanes, of = divmod(at, self.strides[1] * phases)
+            at = stride * phase - self.begin + tap * self.dilations[1]
+            lanes, of = divmod(at, stride * phases)
             yield width - 1 - tap, of, lanes
 
-    def reach(self, phases: int) -> tuple[int, int]:
+    def reach(self, phases: int, stride: int) -> tuple[int, int]:
         """Return how many lanes the nearest and the farthest pixel of a sum are from it, over all phases."""
-        lanes = [lane for phase in range(phases) for _, _, lane in self.taps(phase, phases)]
+        lanes = [lane for phase in range(phases) for _, _, lane in self.taps(phase, phases, stride)]
         return min(lanes), max(lanes)
 
     def bounds(self, top: int, zero: int) -> Interval:
@@ -161,29 +178,31 @@ class RowsOfTaps:
     Args:
         conv: The convolution.
         source: Where its input is.
-        target: Where its result goes. Its pitch is the source's, or wider by the pool's columns: then their maximum is
-            taken of neighbouring lanes, and the lanes between results are lost.
+        target: Where its result goes. Its pitch is the source's, or wider by the pool's columns (or the stride): then
+            the maximum is taken of neighbouring lanes, and the lanes between results are lost.
     """
 
     def __init__(self, conv: Convolution, source: Maps, target: Maps) -> None:
         self.conv, self.source, self.target = conv, source, target
         self.gap = target.pitch // source.pitch
-        self.columns = 1 if self.gap > 1 else conv.pool[1]
+        self.stride, self.columns = conv.steps(self.gap)
         self.phases = target.phases * self.columns
         """Of the sums."""
         self.ended = conv.ended(source.top, source.zero)
-        self.farthest = conv.reach(self.phases)[1]
+        self.farthest = conv.reach(self.phases, self.stride)[1]
         self.every = range(source.lanes)
 
     @staticmethod
     def fits(conv: Convolution, source: Maps, target: Maps) -> bool:
         """Return whether the maps have what the convolution reads, and room for its sums."""
         gap = target.pitch // source.pitch
-        phases = target.phases * (1 if gap > 1 else conv.pool[1])
-        alike = source.phases == conv.strides[1] * phases and target.pitch == gap * source.pitch
-        if not alike or gap not in {1, conv.pool[1]}:
+        if gap not in {1, conv.gap}:
             return False
-        nearest, farthest = conv.reach(phases)
+        stride, columns = conv.steps(gap)
+        phases = target.phases * columns
+        if source.phases != stride * phases or target.pitch != gap * source.pitch:
+            return False
+        nearest, farthest = conv.reach(phases, stride)
         return (
             conv.lane_bits(source.top, source.zero) <= source.pitch
             and source.before >= -nearest
@@ -262,7 +281,7 @@ class RowsOfTaps:
         for i, channel in enumerate(conv.inputs_of(output)):
             for ky in range(conv.weights.shape[2]):
                 words: dict[int, int] = {}
-                for tap, of, lanes in conv.taps(phase, self.phases):
+                for tap, of, lanes in conv.taps(phase, self.phases, self.stride):
                     weight = int(conv.weights[output, i, ky, tap])
                     words[of] = words.get(of, 0) + (weight << pitch * (self.farthest - lanes))
                 for of, word in words.items():
@@ -300,10 +319,11 @@ class RowsOfTaps:
         if len(sums) > 1:
             body.append(Assign("v", add(Var("v"), const(start))))
         # the lanes of `v` are not negative from here on, so that a shift borrows nothing
-        if self.gap > 2:
+        beside = conv.pool[1] if self.gap > 1 else 1
+        if beside > 2:
             body.append(Let("each", Var("v")))
-        each = Var("each" if self.gap > 2 else "v")
-        body += [greater("v", shr(source.pitch * step, each), source.pitch, self.every) for step in range(1, self.gap)]
+        each = Var("each" if beside > 2 else "v")
+        body += [greater("v", shr(source.pitch * step, each), source.pitch, self.every) for step in range(1, beside)]
         statements, word = ending.word("v")
         place = target.word(output, 0, phase) - target.word(0, 0)
         return [*body, *statements, Store(target.buffer, add(Var("at" if names else "o"), const(place)), word)]

@@ -123,10 +123,10 @@ class Maps:
     def value(self) -> Value:
         """Return the same as a value of the lowering, whose elements come in the tensor's order."""
         words, lanes = self.layout.places()
-        source = Laned(
-            self.buffer, self.lanes, self.pitch, max(self.top.bit_length(), 1), self.offset, self.size * self.lanes
-        )
-        return Value.of(source).take(words * self.lanes + lanes)
+        # lanes above all pixels, which hold nothing, need no weights where the pixels have some
+        used = int(lanes.max()) + 1 if self.after == 0 else self.lanes
+        source = Laned(self.buffer, used, self.pitch, max(self.top.bit_length(), 1), self.offset, self.size * used)
+        return Value.of(source).take(words * used + lanes)
 
     def count(self, phase: int) -> int:
         """Return how many pixels of a row are in a phase."""

@@ -1,6 +1,8 @@
-"""The packed input, an image a byte a pixel, as rows of pixels in lanes."""
+"""Images as rows of pixels in lanes: of the packed input, a byte a pixel, or of values a word each."""
 
 from __future__ import annotations
+
+import numpy as np
 
 from ml2sc.ir.program import (
     Assign,
@@ -8,6 +10,7 @@ from ml2sc.ir.program import (
     Expr,
     Induction,
     Let,
+    Load,
     LoadInput,
     OpCode,
     Statement,
@@ -23,9 +26,11 @@ from ml2sc.ir.program import (
     shr,
 )
 
+from ..context import DraftSection, Lowering
 from ..epilogue import Epilogue
 from ..lane_steps import Ending, spread
-from ..values import Packed
+from ..nests import emit_nests
+from ..values import Packed, Scalars, Value
 from .maps import Maps
 
 _xor = binary(OpCode.XOR)
@@ -144,3 +149,58 @@ class Pixels:
             for i in moved:
                 places[i] += by
         return body
+
+
+class Gathered:
+    """Emits what brings values, a word each, into lanes.
+
+    Args:
+        source: The tensor's elements, in order.
+        target: Where they go.
+    """
+
+    def __init__(self, source: Scalars, target: Maps) -> None:
+        self.source, self.target = source, target
+
+    @staticmethod
+    def in_order(context: Lowering, draft: DraftSection, value: Value) -> Scalars:
+        """Return a value's elements in order, after adding to a section what puts them so where they are not.
+
+        Args:
+            context: The lowering of the graph.
+            draft: The section.
+            value: A value without laned sources.
+        """
+        source = value.direct()
+        if isinstance(source, Scalars):
+            return source
+        ordered = Scalars(context.buffer(f"{draft.name}_values", value.size), value.size)
+        draft.body += emit_nests([value], np.arange(value.size), ordered.buffer, lambda x: ([], x[0]))
+        return ordered
+
+    def emit(self) -> list[Statement]:
+        """Return the statements."""
+        target = self.target
+        inner = [
+            Store(target.buffer, add(Var("o"), const(phase * target.words + j)), self._word(phase, j))
+            for phase in range(target.phases)
+            for j in range(target.words)
+        ]
+        row = [Induction("p", Var("plane"), target.width), Induction("o", Var("map"), target.row_words)]
+        rows = loop("y", target.height, inner, also=row)
+        also = [Induction("map", const(target.word(0, 0)), target.channel_words)]
+        planes = loop("plane", target.channels, [rows], step=target.height * target.width, also=also)
+        return [*target.rim_rows(), planes, *target.joined()]
+
+    def _word(self, phase: int, j: int) -> Expr:
+        """Return one word of lanes: q of each, less what u = 0 stands for in all of them together."""
+        target = self.target
+        valid = target.valid(phase, j)
+        filled = target.filled(phase, j) if target.words == 1 else []
+        rest = spread(target.zero, target.pitch, filled) - sum(target.offset << target.pitch * lane for lane in valid)
+        total: Expr = const(rest)
+        for lane in valid:
+            nth = target.phases * (j * target.useful + lane - target.before) + phase
+            q = Load(self.source.buffer, add(Var("p"), const(target.width - 1 - nth)))
+            total = add(shl(target.pitch * lane, q), total)
+        return total

@@ -13,10 +13,10 @@ from ml2sc.ir.layout import Layout
 from ml2sc.ir.limits import shown
 from ml2sc.ir.ops.base import op_of
 from ml2sc.ir.ops.convolution import Conv, shifts_of
-from ml2sc.ir.ops.pooling import MaxPool
-from ml2sc.ir.ops.windows import attr_ints
+from ml2sc.ir.ops.pooling import AveragePool, MaxPool
+from ml2sc.ir.ops.windows import Window, attr_ints
 from ml2sc.ir.program import Note
-from ml2sc.ir.types import Interval, as_python_ints
+from ml2sc.ir.types import Array, Interval, as_python_ints
 
 from ..context import Lowering
 from ..epilogue import Epilogue, find_epilogue
@@ -26,7 +26,7 @@ from . import KERNELS
 from .choice import Choice, choices
 from .conv import Convolution, RowsOfTaps
 from .maps import Maps
-from .pixels import Pixels
+from .pixels import Gathered, Pixels
 
 _RANK = 4
 _BYTE = 256
@@ -46,16 +46,18 @@ class RowsWay:
     """A chain of convolutions with its layouts.
 
     Attributes:
-        source: The tensor it reads, an input of the graph.
+        source: The tensor it reads.
         stages: The convolutions.
         choice: Their layouts.
         clamped: What brings the input's bytes into its interval, if that is narrower.
+        takes_packed: Whether it reads an input of the graph as it is packed; else its elements a value a word.
     """
 
     source: Tensor
     stages: tuple[_Stage, ...]
     choice: Choice
     clamped: Epilogue | None
+    takes_packed: bool
 
     @property
     def covers(self) -> tuple[Node, ...]:
@@ -63,11 +65,11 @@ class RowsWay:
 
     @property
     def packed(self) -> tuple[str, ...]:
-        return (self.source.name,)
+        return (self.source.name,) if self.takes_packed else ()
 
     @property
     def reads(self) -> Mapping[str, Layout]:
-        return {}
+        return {self.source.name: Layout.row_major(self.source.shape)}
 
     @property
     def gives(self) -> Mapping[str, Layout]:
@@ -80,17 +82,19 @@ class RowsWay:
         return tuple(RowsOfTaps(stage.convolution, x, y).claim() for stage, x, y in pairs)
 
     def emit(self, context: Lowering, inputs: Mapping[str, Packed]) -> dict[str, Value]:
-        name = self.source.name
-        first = self.choice.maps[0]
-        draft = context.plain_section(
-            f"input_{name}",
-            f"Input {shown(name)!r}: {first.channels} x {first.height} rows of pixels in lanes",
-            predict=True,
-            classify=True,
-        )
+        name, first = self.source.name, self.choice.maps[0]
+        title = f"{shown(name)!r}: {first.channels} x {first.height} rows of pixels in lanes"
+        if self.takes_packed:
+            draft = context.plain_section(f"input_{name}", f"Input {title}", predict=True, classify=True)
+        else:
+            draft = context.section(self.stages[0].node, title)
         source = dataclasses.replace(first, buffer=context.buffer(f"{draft.name}_maps", first.size, first.holds))
-        pixels = Pixels(inputs[name], source, self.clamped)
-        draft.body += [Note(pixels.said()), *pixels.emit()]
+        if self.takes_packed:
+            pixels = Pixels(inputs[name], source, self.clamped)
+            draft.body += [Note(pixels.said()), *pixels.emit()]
+        else:
+            value = context.scalars(context.values[name], draft)
+            draft.body += Gathered(Gathered.in_order(context, draft, value), source).emit()
         for stage, given in zip(self.stages, self.choice.maps[1:], strict=True):
             source = self._stage(context, stage, source, given)
         return {self.stages[-1].epilogue.output.name: source.value()}
@@ -108,7 +112,7 @@ class RowsWay:
         draft.facts = {
             "kernel": "rows",
             "operator": operator,
-            "macs": conv.macs,
+            **({"macs": conv.macs} if stage.node.op_type == "Conv" else {}),
             "bits": rows.ended.proved_bits,
             "lanes": source.lanes,
             "stride": source.pitch,
@@ -121,29 +125,32 @@ class RowsWay:
 
 
 class Rows:
-    """Convolutions over the rows of images, with the pools and steps behind them."""
+    """Convolutions and means over the rows of images, with the pools and steps behind them."""
 
-    operators = ("Conv",)
+    operators = ("AveragePool", "Conv")
 
     def ways(self, graph: Graph, node: Node, inputs: Mapping[str, Packed], options: PlanOptions) -> Iterable[RowsWay]:
         stages = tuple(_chain(graph, node))
         x = graph.tensor(node.inputs[0])
-        if not stages or x.name not in inputs or options.updatable:
-            return
-        if graph.only_use(x.name) is None or x.name in graph.outputs:
-            return
-        packed = inputs[x.name]
         interval, zero = x.interval, x.format.zero_point
-        assert interval is not None
-        whole = (interval.lo, interval.hi) == (packed.qmin, packed.qmax)
-        if (options.strict_input and not whole) or not interval.lo <= zero <= interval.hi:
-            return  # what an element out of range is answered with, the section says that checks them
-        clamped = _into(x, packed, interval) if packed.signed or not whole else None
+        if not stages or options.updatable or interval is None or zero not in interval:
+            return
+        packed = inputs.get(x.name)
+        if graph.only_use(x.name) is None or x.name in graph.outputs:
+            packed = None
+        clamped = None
+        if packed is not None:
+            whole = (interval.lo, interval.hi) == (packed.qmin, packed.qmax)
+            clamped = _into(x, packed, interval) if packed.signed or not whole else None
+            if options.strict_input and not whole:
+                packed = None  # what an element out of range is answered with, the section says that checks them
         for length in range(len(stages), 0, -1):  # literals of all may be too much code
             chain = [stage.convolution for stage in stages[:length]]
             for choice in choices(chain, interval.hi - interval.lo, interval.lo, zero - interval.lo):
-                if Pixels.fits(packed, choice.maps[0], clamped):
-                    yield RowsWay(x, stages[:length], choice, clamped)
+                if packed is not None and Pixels.fits(packed, choice.maps[0], clamped):
+                    yield RowsWay(x, stages[:length], choice, clamped, takes_packed=True)
+                else:
+                    yield RowsWay(x, stages[:length], choice, None, takes_packed=False)
 
 
 KERNELS.register("rows")(Rows())
@@ -163,7 +170,7 @@ def _chain(graph: Graph, node: Node) -> Iterator[_Stage]:
             return
         yield stage
         use = graph.only_use(stage.epilogue.output.name)
-        if use is None or use.op_type != "Conv" or use.inputs[0] != stage.epilogue.output.name:
+        if use is None or use.op_type not in Rows.operators or use.inputs[0] != stage.epilogue.output.name:
             return
         if graph.tensor(use.inputs[0]).shape != (1, *_shape(stage.convolution)):
             return
@@ -175,13 +182,12 @@ def _shape(conv: Convolution) -> tuple[int, int, int]:
 
 
 def _stage(graph: Graph, node: Node) -> _Stage | None:
-    """Return a convolution of images with what follows it; None if it is another."""
-    x, w = graph.tensor(node.inputs[0]), graph.tensor(node.inputs[1])
-    if len(x.shape) != _RANK or x.shape[0] != 1 or shifts_of(node) is not None or w.data is None:
+    """Return a convolution of images with what follows it, a mean being one with taps of 1; None if it is another."""
+    x = graph.tensor(node.inputs[0])
+    found = _taps(graph, node) if len(x.shape) == _RANK and x.shape[0] == 1 else None
+    if found is None:
         return None
-    operator = op_of(node)
-    assert isinstance(operator, Conv)
-    rows, columns = operator.windows(node, x.shape, w.shape)
+    weights, bias, (rows, columns) = found
     if rows.spread > 1 or columns.spread > 1:
         return None
     pools: list[Node] = []
@@ -193,32 +199,44 @@ def _stage(graph: Graph, node: Node) -> _Stage | None:
         return True
 
     epilogue = find_epilogue(graph, node, takes)
-    lo, hi = epilogue.interval.lo, epilogue.interval.hi
     zero_point = epilogue.output.format.zero_point
-    if epilogue.scaling is not None or not lo <= zero_point <= hi:
+    if epilogue.scaling is not None or zero_point not in epilogue.interval:
         return None
     pool = attr_ints(pools[0], "kernel_shape", (1, 1)) if pools else (1, 1)
-    c = graph.tensor(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
-    bias = np.zeros(w.shape[0], dtype=object) if c is None or c.data is None else as_python_ints(c.data)
-    return _Stage(
-        node,
-        Convolution(
-            w.data,
-            bias,
-            (rows.stride, columns.stride),
-            (rows.dilation, columns.dilation),
-            (rows.begin, columns.begin),
-            x.shape[1] // w.shape[1],
-            x.shape[2],
-            x.shape[3],
-            rows.out,
-            columns.out,
-            epilogue,
-            (pool[0], pool[1]),
-            zero_point - lo,
-        ),
+    convolution = Convolution(
+        weights,
+        bias,
+        (rows.stride, columns.stride),
+        (rows.dilation, columns.dilation),
+        (rows.begin, columns.begin),
+        x.shape[1] // weights.shape[1],
+        x.shape[2],
+        x.shape[3],
+        rows.out,
+        columns.out,
         epilogue,
+        (pool[0], pool[1]),
+        zero_point - epilogue.interval.lo,
     )
+    return _Stage(node, convolution, epilogue)
+
+
+def _taps(graph: Graph, node: Node) -> tuple[Array, Array, tuple[Window, ...]] | None:
+    """Return the weights, the bias and the windows of a convolution, or of a mean of equally many everywhere."""
+    x = graph.tensor(node.inputs[0])
+    operator = op_of(node)
+    if isinstance(operator, AveragePool):
+        windows = operator.windows(node, x.shape)
+        ones = np.ones((x.shape[1], 1, *(window.kernel for window in windows)), dtype=np.int64)
+        alike = bool(np.all(operator.multipliers(node, windows) == 1))
+        return (ones, np.zeros(x.shape[1], dtype=object), windows) if alike else None
+    assert isinstance(operator, Conv)
+    w = graph.tensor(node.inputs[1])
+    c = graph.tensor(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
+    if w.data is None or shifts_of(node) is not None:
+        return None
+    bias = np.zeros(w.shape[0], dtype=object) if c is None or c.data is None else as_python_ints(c.data)
+    return w.data, bias, operator.windows(node, x.shape, w.shape)
 
 
 def _tiles(node: Node, x: Tensor) -> bool:

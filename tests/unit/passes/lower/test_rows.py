@@ -19,6 +19,7 @@ from ml2sc.ir.interpret import Interpreter
 from ml2sc.ir.program import (
     InputFormat,
     Load,
+    LoadInput,
     Program,
     Section,
     Statement,
@@ -38,8 +39,8 @@ from ml2sc.passes.lower.epilogue import Epilogue
 from ml2sc.passes.lower.kernels.choice import choices
 from ml2sc.passes.lower.kernels.conv import Convolution, RowsOfTaps
 from ml2sc.passes.lower.kernels.maps import Maps
-from ml2sc.passes.lower.kernels.pixels import Pixels
-from ml2sc.passes.lower.values import Laned, Packed
+from ml2sc.passes.lower.kernels.pixels import Gathered, Pixels
+from ml2sc.passes.lower.values import Laned, Packed, Scalars
 
 Array = npt.NDArray[Any]
 
@@ -173,6 +174,13 @@ def test_chains_in_every_layout(seed: int) -> None:
             continue
         bodies = [Pixels(packed, maps[0], clamped).emit(), *(RowsOfTaps(*step).emit() for step in steps)]
         program = program_of(raw.size, bodies, maps)
+        if clamped is None:  # the same of values that are a word each
+            each = loop("i", raw.size, [Store("each", Var("i"), shr(248, LoadInput(Var("i"))))])
+            gathered = Gathered(Scalars("each", raw.size), maps[0]).emit()
+            other = program_of(raw.size, [[each], gathered, *bodies[1:]], maps)
+            other = dataclasses.replace(other, buffers={**other.buffers, "each": raw.size})
+            verify_program(other)
+            assert Interpreter(other).predict(bytes(raw.tolist())) == tuple(expected.ravel().tolist())
         verify_program(program)
         found = np.array(Interpreter(program).predict(bytes(raw.tolist()))).reshape(expected.shape)
         np.testing.assert_array_equal(found, expected, err_msg=str(choice))
