@@ -30,6 +30,9 @@ T = TypeVar("T")
 DEPLOYMENT = "deployment.json"
 """Name of the journal in a folder whose contract is on a chain."""
 
+DEPLOYMENTS = "deployments"
+"""Folder of the journals of several chains, each called after the chain's id."""
+
 _VERSION = 1
 _MOST_BYTES = 1 << 26
 
@@ -194,7 +197,20 @@ def noted_address(folder: Path) -> Note | None:
     Raises:
         JournalError: the file is no journal.
     """
-    path = folder / DEPLOYMENT
+    return _note(folder / DEPLOYMENT)
+
+
+def noted_addresses(folder: Path) -> dict[int, str]:
+    """Return the contracts that deployments noted in a folder, by chain id: as whoever made the folder says.
+
+    Raises:
+        JournalError: a file is no journal.
+    """
+    notes = [_note(path) for path in (folder / DEPLOYMENT, *sorted((folder / DEPLOYMENTS).glob("*.json")))]
+    return {note.chain_id: note.address for note in notes if note is not None}
+
+
+def _note(path: Path) -> Note | None:
     journal = read_journal(path)
     if journal is None or "address" not in journal.result:
         return None

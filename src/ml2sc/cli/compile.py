@@ -101,6 +101,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--timelock", type=int, metavar="SECONDS", help="with --updatable: notice before new weights are in use (0)")
     add("--solc", metavar="PATH", help="the solc to use (default: ML2SC_SOLC, PATH, py-solc-x, the npm package)")
     add("--no-cache", action="store_true", help="run the compiler even if it compiled this very source before")
+    add(
+        "--kit",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a project around it in DIR/kits: foundry, hardhat, python, ts",
+    )
     add("--json", action="store_true", help="print a summary as JSON")
     add_prices(parser)
     return parser
@@ -132,6 +139,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from ml2sc.compiler import compile as compile_model
     from ml2sc.folder import require_room, write_folder
     from ml2sc.frontend.names import check_names, read_names
+    from ml2sc.kits import require_kits, write_kits
     from ml2sc.runtime.compiler_cache import CompilerCache
     from ml2sc.runtime.toolchain import Toolchain
 
@@ -172,9 +180,11 @@ def _run(arguments: argparse.Namespace) -> None:
         _draw(artifact, candidates, arguments.plot)
     folder = Path(arguments.output if arguments.output is not None else artifact.name)
     require_room(artifact, folder)
+    require_kits(arguments.kit, artifact, folder)
     cache = CompilerCache(None) if arguments.no_cache else CompilerCache.default()
     artifact = build(artifact, Toolchain(arguments.solc, cache))
     files = write_folder(artifact, folder)
+    files += write_kits(arguments.kit, artifact, folder, {})
     for warning in artifact.bytecode.warnings if artifact.bytecode is not None else ():
         print(f"warning: {warning}", file=sys.stderr)
     if arguments.json:
