@@ -27,6 +27,9 @@ MANIFESTS = int(os.environ.get("ML2SC_FUZZ", "40"))
 SAMPLES = 1_000
 """Samples of each example, and of all random manifests together."""
 
+IMAGE = 100
+"""Inputs of so many elements go to JavaScript with a quarter of their samples (with all where ML2SC_FUZZ is large)."""
+
 WAD = 10**18
 
 
@@ -187,10 +190,10 @@ def test_examples(example: str, examples: Path, tmp_path: Path) -> None:
     few = samples[::100].tolist()
     assert [packer.to_wad(x) for x in few] == [wad.to_wad(x) for x in few]
     packing = {"element_bytes": artifact.manifest["element_bytes"], "inputs": artifact.manifest["inputs"]}
-    found = in_javascript(
-        tmp_path, packing_code(types=False), [({**packing, "bytes": packer.length}, samples.tolist())], "packed"
-    )
-    assert found == [[f"0x{x.hex()}" for x in packed]]
+    some = slice(None, None, 1 if rows.shape[1] < IMAGE or MANIFESTS > SAMPLES else 4)
+    given = [({**packing, "bytes": packer.length}, samples[some].tolist())]
+    found = in_javascript(tmp_path, packing_code(types=False), given, "packed")
+    assert found == [[f"0x{x.hex()}" for x in packed[some]]]
 
 
 def test_outputs_and_forms_of_x() -> None:

@@ -112,7 +112,7 @@ def chosen(names: Sequence[str], artifact: Artifact) -> list[Kit]:
                 other.name for other in KITS.values() if other.targets is None or artifact.target in other.targets
             ]
             raise UsageError(
-                f"the kit {kit.name} is for contracts in {' and '.join(sorted(kit.targets))}, and {artifact.name} is in "
+                f"the kit {kit.name} is for contracts in {' and '.join(sorted(kit.targets))}; {artifact.name} is in "
                 f"{artifact.target}",
                 hint=f"for it there are {', '.join(others)}",
             )

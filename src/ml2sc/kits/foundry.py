@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from ml2sc.interfaces import interface_files
@@ -11,7 +10,7 @@ from ml2sc.runtime.chain import CREATE2_PROXY
 
 from .base import Files, Kit, Model, register
 from .reference import reference_of
-from .text import rendered
+from .text import rendered, solc_version
 
 
 def _files(model: Model) -> Files:
@@ -33,7 +32,7 @@ def _files(model: Model) -> Files:
         "proxy": CREATE2_PROXY,
         "plain": plain,
         "settings": artifact.compiler_input["settings"],
-        "version": _version(str(artifact.manifest["toolchain"]["compiler"])) if solidity else None,
+        "version": solc_version(artifact) if solidity else None,
         "samples": len(model.vectors["samples"]),
     }
     sources = {name: text for name, text in interface_files(artifact).items() if name.endswith(".sol")}
@@ -63,11 +62,6 @@ def _size(entry: dict[str, Any]) -> int:
     for extent in entry["shape"]:
         size *= int(extent)
     return size
-
-
-def _version(compiler: str) -> str | None:
-    match = re.search(r"\d+\.\d+\.\d+", compiler)
-    return None if match is None else match[0]
 
 
 register(Kit("foundry", _files, frozenset({"solidity", "vyper"})))

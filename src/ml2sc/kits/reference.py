@@ -113,8 +113,8 @@ def _node(graph: Graph, node: Node, result: Reference) -> None:
         if any(tensor is not None and tensor.data is None for tensor in tensors[1:]):
             raise _UnsupportedError
         values[0] = np.arange(source.size).reshape(source.shape)
-        (places,) = op_of(node).evaluate_exact(node, tensors, values, [target])
-        expression = f"_moved({x}, constants, {result.constant(np.asarray(places))}, {target.size})"
+        (moved,) = op_of(node).evaluate_exact(node, tensors, values, [target])
+        expression = f"_moved({x}, constants, {result.constant(np.asarray(moved))}, {target.size})"
     else:
         raise _UnsupportedError
     result.lines.append(_declare(target.name, graph, expression))
