@@ -91,7 +91,7 @@ def test_says_what_was_sent(run: Deploy, chain: PretendChain) -> None:
 def test_planted_journal(run: Deploy, chain: PretendChain, tmp_path: Path) -> None:
     """Another's contract of the same code and weights, and a journal that says it is ours."""
     assert run("--chain", LOCAL, "--yes")[0] == 0
-    path = tmp_path / "net" / "deployment.json"
+    path = tmp_path / "net" / "deployments" / "31337.json"
     content = json.loads(path.read_text())
     for held in content["entries"].values():
         held |= {"nonce": None, "attempts": [], "mined": "0x" + "ab" * 32}
