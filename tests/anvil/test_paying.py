@@ -17,7 +17,7 @@ from support.terminal import terminal
 
 import ml2sc
 from ml2sc.cli import deploy
-from ml2sc.runtime.journal import noted_addresses, open_journal, read_journal
+from ml2sc.runtime.journal import open_journal, read_journal
 from ml2sc.runtime.node import anvil
 from ml2sc.runtime.rpc import Rpc
 
@@ -95,17 +95,6 @@ def test_a_dry_run_needs_no_payer(node: str, run: Deploy, folder: Path, monkeypa
     assert rows[0] == rows[1] != []
     assert run("--yes")[0] == 2
     assert (nonce(node), files(folder)) == (before, there)
-
-
-def test_each_chain_has_its_journal(node: str, run: Deploy, folder: Path) -> None:
-    """A development chain first and another one later simply works."""
-    assert run("--unlocked", "--yes")[0] == 0
-    rpc = Rpc(node)
-    rpc.request("anvil_setChainId", 5)
-    assert run("--unlocked", "--yes", "--chain-id", "5")[0] == 0
-    assert {path.name for path in (folder / "deployments").glob("*.json")} == {"31337.json", "5.json"}
-    assert noted_addresses(folder).keys() == {31337, 5}
-    rpc.request("anvil_setChainId", 31337)
 
 
 def test_nobody_to_ask(node: str, run: Deploy, folder: Path) -> None:

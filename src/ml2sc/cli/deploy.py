@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -139,6 +140,9 @@ def _print_result(
         ("bytecode", bytecode.summary),
         ("compared", proof.summary),
     ]
+    if "chain_id" in costs and not arguments.quiet:
+        where = f"--chain {costs['chain_id']} --address {proof.address}"
+        rows.append(("to verify", f"ml2sc-verify {shlex.quote(arguments.directory)} {where}"))
     title = f"{artifact.name} is deployed" if costs.get("sent", 1) else f"{artifact.name} was deployed before"
     print("\n".join([heading(title, sys.stdout), *(f"  {k:<12} {v}" for k, v in rows)]))
 
