@@ -54,6 +54,12 @@ def is_whole(graph: Graph, name: str) -> bool:
     return quantized is not None and attr_int(quantized, "whole", 0) == 1
 
 
+def is_integer(graph: Graph, name: str) -> bool:
+    """Whether the model has an input as integers of any size: its range decides about the format."""
+    uses = [use.node for use in graph.uses(name)]
+    return bool(uses) and all(node.op_type == "Trunc" and attr_int(node, "whole", 0) == 1 for node in uses)
+
+
 def is_prequantized(graph: Graph) -> bool:
     """Whether some of a float graph's formats are prescribed."""
     return any(node.op_type in {"FakeQuantize", "ScaledGemm"} for node in graph)

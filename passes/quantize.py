@@ -17,14 +17,17 @@ from ml2sc.ir.graph import AttrValue, Graph, Node, Tensor
 from ml2sc.ir.ops.base import Bounds, op_of
 from ml2sc.ir.ops.prequantized import prescribed_format, unsigned
 from ml2sc.ir.program import word_multiplier
+from ml2sc.ir.thermometer import Ladder
 from ml2sc.ir.types import Array, DType, FixedPoint, Interval, integer_array, round_half_up
 
 from .error_bounds import ErrorAnalysis, span_of
 from .formats import LINEAR, Formats, readers
 from .manager import Pass, register_pass
 from .precision import WIDEST, Binary, Precision, parse_precision
-from .prescribed import is_prequantized, is_whole, on_grid, prescription
+from .prescribed import is_integer, is_prequantized, is_whole, on_grid, prescription
 
+_LEAST_LEAF_BITS = 16
+"""Width of a leaf's value beside the others of its tree: they cost next to nothing, and errors of all trees add up."""
 _ROOMY = 200
 """Bits that a scalar computation may use of a word before its operands are requantised."""
 _LONG = 128
@@ -33,6 +36,8 @@ _TABLE_BITS = 10
 """Widest activations that index tables."""
 _TABLE_RESULT_BITS = 16
 """Width of a table's entries where not only layers and other tables read them."""
+_WHOLE_BITS = 32
+"""Widest format of an input of integers, which are given exactly."""
 _PRECISE_BESIDE_PRESCRIBED = 32
 """Fraction bits of constants in scalar computations of a model that comes quantised."""
 
@@ -154,7 +159,7 @@ class _Quantization:
         self.target.outputs = [self._output(name) for name in self.source.outputs]
         self.target.decision = self.source.decision and self._output(self.source.decision)
         self.target.input_ranges, self.target.observed = dict(self.source.input_ranges), dict(self.source.observed)
-        self.target.scalings = dict(self.source.scalings)
+        self.target.scalings, self.target.ladders = dict(self.source.scalings), dict(self.source.ladders)
         self.target.errors = self._always.greatest()
         self.target.unsaturated_errors = self._analyses[-1].greatest()
         self.target.prune()
@@ -294,6 +299,15 @@ class _Quantization:
         finer = ratio / Fraction(2) ** shift
         return scale * finer if shift >= 0 and finer * finer <= 2 else scale
 
+    def ladder(self, name: str) -> Ladder | None:
+        return self.source.ladders.get(name)
+
+    def leaf_scale(self, spread: float, output: str) -> Fraction:
+        if self.widths is None:
+            return self._binary().scale
+        # two leaves, each rounded, are no farther apart than so many bits hold
+        return Fraction(spread) / max((1 << max(self.widths.weights(output), _LEAST_LEAF_BITS)) - 2, 1)
+
     def step(self, magnitude: float) -> Fraction:
         if self.widths is None:
             return self._binary().scale
@@ -391,11 +405,13 @@ class _Quantization:
     def _aligned(self, raws: Mapping[str, Tensor], constants: Sequence[str]) -> dict[str, Tensor]:
         """Return tensors (and constants) brought to one scale, fine enough for the finest of them."""
         scales = [t.format.scale for t in raws.values()]
-        common = min(scales)
+        common = min(scales, default=Fraction(1))
         if any((s / common).denominator != 1 for s in scales):
             common /= 1 << self.precise_bits
         for name in constants:
-            common = min(common, self.step(float(np.abs(self.real(name)).max(initial=0.0))))
+            real = self.real(name)
+            if scales or not np.all(real == np.floor(real)):  # whole numbers alone stay what they are
+                common = min(common, self.step(float(np.abs(real).max(initial=0.0))))
         aligned = {name: self.constant(name, self.real(name), common) for name in constants}
         for name, raw in raws.items():
             wide = FixedPoint(ACCUMULATOR_BITS, True, common)
@@ -432,6 +448,9 @@ class _Quantization:
             analysis.add(node, stands_for)
 
     def _add_input(self, name: str) -> None:
+        if name in self.source.ladders:
+            self._add_ranks(name, self.source.ladders[name].top)
+            return
         lo, hi = self.source.input_ranges[name]
         quantized = self.prescribed(name)
         format_ = self._input_format(name, lo, hi) if quantized is None else unsigned(prescribed_format(quantized))
@@ -442,6 +461,10 @@ class _Quantization:
         self.target.add_tensor(tensor)
         self._raw[name] = name
         self._narrow.add(name)
+        if is_integer(self.source, name) and format_.scale == 1:
+            for analysis in self._analyses:
+                analysis.add_input(name, np.zeros(tensor.shape), None)
+            return
         if name in self.source.scalings:
             for analysis in self._analyses:
                 analysis.add_input(name, wad.element_errors(tensor, self.source.scalings[name]), None)
@@ -457,10 +480,24 @@ class _Quantization:
         for analysis in self._analyses:
             analysis.add_input(name, error, rounded)
 
+    def _add_ranks(self, name: str, top: int) -> None:
+        """Add an input that only trees read: its integers are ranks, which are exact."""
+        format_ = FixedPoint(max(top.bit_length(), 1), False, Fraction(1))
+        self.target.add_tensor(Tensor(name, self.shape(name), format_, interval=Interval(0, top)))
+        self._raw[name] = name
+        self._narrow.add(name)
+        for analysis in self._analyses:
+            analysis.add_input(name, np.zeros(self.shape(name)), None)
+
     def _input_format(self, name: str, lo: float, hi: float) -> FixedPoint:
         if self.widths is None:
             return self._binary()
         bits = self.widths.activation(name)
+        if is_integer(self.source, name):
+            needed = (math.ceil(max(hi, 0.0)) - math.floor(min(lo, 0.0))).bit_length()
+            if needed <= _WHOLE_BITS:
+                ends = float(math.floor(min(lo, 0.0))), float(math.ceil(max(hi, 0.0)))
+                return _unsigned(ends, Fraction(1), max(bits, needed))
         return _unsigned((lo, hi), _span_step((lo, hi), bits), bits)
 
     def _binary(self) -> FixedPoint:

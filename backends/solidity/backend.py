@@ -13,7 +13,16 @@ from ml2sc.errors import InternalError, ToolchainError
 from ml2sc.ir.program import CopySegment, Program, Section, Storage, walk
 
 from ..base import BACKENDS, DATA_CONTRACT_LIMIT, Artifact, Bytecode, EmitOptions, Toolchain, with_edits, with_settings
-from ..interface import ERRORS, chunk_runs, contract_abi, data_contract_init, keccak, stated_place, storage_place
+from ..interface import (
+    ERRORS,
+    chunk_runs,
+    contract_abi,
+    data_contract_init,
+    keccak,
+    packed_texts,
+    stated_place,
+    storage_place,
+)
 from .gas import SolidityCosts
 from .memory import ADDRESSES, INPUT, MemoryMap, address, memory_map
 from .printer import Printer
@@ -212,6 +221,7 @@ class _Frame:
             description=[*_wrapped("@notice", options.description)],
             layers=self._summary(),
             strict=options.strict_input,
+            **packed_texts(program, strict=options.strict_input),
             model_hash=f"0x{options.model_hash.hex()}",
             updatable=program.updatable,
             timelock=options.timelock,

@@ -130,8 +130,11 @@ class Printer:
                 return self._store_input(offset, width, value)
             case CopySegment():
                 return self._copy(statement)
-            case If(condition, body):
+            case If(condition, body, ()):
                 return self._nested(f"if {self._expr(condition)}", body)
+            case If(condition, body, otherwise):
+                ways = [*self._nested("case 0", otherwise), *self._nested("default", body)]
+                return [f"switch {self._expr(condition)}", *ways]
             case Block(body):
                 return self._nested("", body)
             case Fail(error, args):

@@ -23,6 +23,7 @@ from ml2sc.ir.program import (
     StoreInput,
     Var,
     WadInput,
+    bodies,
     expressions,
     subexpressions,
     walk,
@@ -54,8 +55,8 @@ def _visible(body: Iterable[Statement]) -> int:
                 declared += 1
             case For(inductions, _, inner):
                 most = max(most, declared + len(inductions) + _visible(inner))
-            case If(_, inner) | Block(inner):
-                most = max(most, declared + _visible(inner))
+            case If() | Block():
+                most = max(most, declared + max(map(_visible, bodies(statement))))
     return max(most, declared)
 
 
@@ -137,8 +138,9 @@ def _known_reads(body: Iterable[Statement]) -> Iterator[set[Load]]:
             case For(body=inner):
                 written = {s.buffer for s in walk(inner) if isinstance(s, Store | CopySegment)}
                 yield from ({w for w in words if w.buffer not in written} for words in _known_reads(inner))
-            case If(body=inner) | Block(inner):
-                yield from _known_reads(inner)
+            case If() | Block():
+                for inner in bodies(statement):
+                    yield from _known_reads(inner)
 
 
 def _straight(body: Iterable[Statement]) -> list[tuple[list[Let | Assign], frozenset[str]]]:
@@ -153,10 +155,11 @@ def _straight(body: Iterable[Statement]) -> list[tuple[list[Let | Assign], froze
                     scope |= {statement.name}
                 case Block(inner):
                     visit(inner, scope)
-                case For(body=inner) | If(body=inner):
+                case For() | If():
                     own = {i.name for i in statement.inductions} if isinstance(statement, For) else set()
-                    found.append(([], scope | own))
-                    visit(inner, scope | own)
+                    for inner in bodies(statement):
+                        found.append(([], scope | own))
+                        visit(inner, scope | own)
                     found.append(([], scope))
 
     visit(body, frozenset())
@@ -176,7 +179,7 @@ def peak(body: tuple[Statement, ...]) -> int:
     """Return how many variables of a body, at most, are live at once."""
     last: dict[str, int] = {}
     for position, statement in enumerate(body):
-        inner = (statement, *walk(getattr(statement, "body", ())))
+        inner = tuple(walk([statement]))
         for part in (p for s in inner for e in expressions(s) for p in subexpressions(e) if isinstance(p, Var)):
             last[part.name] = position
         for name in (s.name for s in inner if isinstance(s, Assign)):
@@ -197,8 +200,8 @@ def peak(body: tuple[Statement, ...]) -> int:
                 live.add(name)
             case For(inductions, _, inner_body):
                 own = len(inductions) + peak(inner_body)
-            case If(_, inner_body) | Block(inner_body):
-                own = peak(inner_body)
+            case If() | Block():
+                own = max(map(peak, bodies(statement)))
         most = max(most, len(live) + own)
         live |= constant & _assigned(ending)
         constant -= live

@@ -7,10 +7,14 @@ from . import (
     functions,
     heads,
     linear,
+    logic,
     movement,
     normalization,
     piecewise,
     prequantized,
+    reductions,
+    rounding,
+    trees,
 )
 from .base import OPS, Bounds, ErrorContext, MovementOp, OpDef, Signature, op_of, register_op
 
@@ -27,10 +31,14 @@ __all__ = [
     "functions",
     "heads",
     "linear",
+    "logic",
     "movement",
     "normalization",
     "op_of",
     "piecewise",
     "prequantized",
+    "reductions",
     "register_op",
+    "rounding",
+    "trees",
 ]

@@ -36,6 +36,7 @@ from ml2sc.ir.program import (
     slt,
     sub,
 )
+from ml2sc.ir.thermometer import graph_code
 from ml2sc.ir.types import FixedPoint, Scaling
 from ml2sc.ir.wad import (
     WAD,
@@ -47,12 +48,13 @@ from ml2sc.ir.wad import (
     output_rescale,
 )
 
-from . import elementwise, functions, heads, linear, movement, piecewise
+from . import elementwise, functions, heads, linear, logic, movement, piecewise, reductions, trees
 from .context import LOWERINGS, DraftSection, Lowering, lower_node, lowering
 from .elementwise import at_least, at_most
 from .epilogue import Epilogue
 from .inputs import in_range, refuse
 from .plan import Activity, PlanOptions
+from .thermo import quantize_code
 from .values import Packed, Value
 
 __all__ = [
@@ -64,10 +66,13 @@ __all__ = [
     "functions",
     "heads",
     "linear",
+    "logic",
     "lower",
     "lowering",
     "movement",
     "piecewise",
+    "reductions",
+    "trees",
 ]
 
 
@@ -138,6 +143,8 @@ def _lower(graph: Graph, options: PlanOptions, epilogues: dict[str, Epilogue]) -
 def _lower_inputs(context: Lowering) -> None:
     """Say where the inputs' elements are: packed, and brought into their intervals where need be."""
     graph = context.graph
+    if graph.ladders:
+        return  # trees read the code's bits themselves
     width, position = element_width(graph), 0
     for name in graph.inputs:
         tensor = graph.tensor(name)
@@ -155,6 +162,9 @@ def _lower_inputs(context: Lowering) -> None:
 def _quantize_inputs(context: Lowering, quantize: DraftSection) -> InputFormat:
     """Emit what turns WAD values into the packed input."""
     graph = context.graph
+    code = graph_code(graph)
+    if code is not None:
+        return quantize_code(context, quantize, code)
     width = element_width(graph)
     position, ranges = 0, []
     for name in graph.inputs:

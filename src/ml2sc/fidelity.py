@@ -350,7 +350,8 @@ def _advice(
     """Say where a poor result comes from, and what to try."""
     for name, spread in inputs.items():
         lo, hi = quantized.range_of(name)
-        if name not in quantized.scalings and ((spread.lo < lo) | (spread.hi > hi)).any():
+        half = float(quantized.tensor(name).format.scale) / 2  # less beyond the range is rounded away
+        if name not in quantized.scalings and ((spread.lo < lo - half) | (spread.hi > hi + half)).any():
             values = f"{float(spread.lo.min()):g} to {float(spread.hi.max()):g}"
             return f"input {name!r} goes from {values} in the samples: declare that range (--input-range)"
     tries = [] if remedy is None else [remedy.text]

@@ -24,7 +24,10 @@ _WORD = 32
 def interface_files(artifact: Artifact) -> dict[str, str]:
     """Return the interfaces of a contract, by file name: `INAME.sol`, `INAME.vyi`, `NAMEHandle.sol`."""
     name, abi = artifact.name, artifact.abi
-    length = int(artifact.manifest["element_bytes"]) * int(artifact.manifest["input_elements"])
+    manifest = artifact.manifest
+    length = (
+        int(manifest["code"]["bytes"]) if "code" in manifest else manifest["element_bytes"] * manifest["input_elements"]
+    )
     return {
         f"I{name}.sol": _solidity(name, abi),
         f"I{name}.vyi": _vyper(name, abi, length),

@@ -79,6 +79,7 @@ class _Options(_Entry):
     passes: str | None
     name: _Name
     strict_input: bool
+    labels: str = "onnxruntime"
     updatable: bool
     headroom: int
     timelock: int
@@ -107,6 +108,34 @@ class _Input(_Integers):
 
 class _Bounded(_Tensor):
     error_bound: _Real
+
+
+class _Field(_Entry):
+    """A field of a thermometer code: bit n of it is set if the element is greater than edge n."""
+
+    element: _Count
+    word: _Count
+    bit: _Count
+    missing: int
+    edges: tuple[_Real, ...]
+
+
+class _Rank(_Entry):
+    """How many edges an element is greater than; one more than there are if it is missing."""
+
+    element: _Count
+    byte: _Count
+    edges: tuple[_Real, ...]
+
+
+class _Code(_Entry):
+    """A packed input that is no elements: words of fields, or ranks (`ml2sc.ir.thermometer`)."""
+
+    bytes: _Count
+    float: str
+    fields: tuple[_Field, ...] | None = None
+    rank_bytes: int | None = None
+    ranks: tuple[_Rank, ...] | None = None
 
 
 class _Layer(_Entry):
@@ -237,8 +266,10 @@ class Manifest(_Entry):
     element_bytes: int
     input_elements: int
     inputs: tuple[_Input, ...]
+    code: _Code | None = None
     outputs: tuple[_Tensor, ...]
     decision: bool
+    classes: tuple[str, ...] | None = None
     error_bound: _Real
     error_bound_unsaturated: _Real
     error_bound_relative: _Real

@@ -14,7 +14,7 @@ from ml2sc.jsontext import json_text
 from ml2sc.sheet import table
 from ml2sc.verdict import LEAST
 
-from .common import add_prices, make_parser, one_of, prices_of, print_sheet, run
+from .common import add_prices, make_parser, one_of, prices_of, print_sheet, process_count, run
 
 if TYPE_CHECKING:
     from ml2sc.backends.base import Artifact
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _WEIGHTS = ("auto", "code", "data")
 _OPTIMIZE = ("inference", "deploy", "balanced")
+_WHOSE = ("onnxruntime", "scores")
 _FORKS = ("prague", "osaka", "glamsterdam")
 
 
@@ -79,7 +80,6 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAMES",
         help="names of the inputs' columns: A,B,C, or a .txt (a name a line) or .json file",
     )
-    add("--labels", metavar="NAMES", help="names of the decisions 0, 1, ..., given likewise")
     add("--weights", default="auto", metavar="WHERE", help="where weights are: auto (default), code, data")
     add(
         "--optimize",
@@ -95,10 +95,18 @@ def _parser() -> argparse.ArgumentParser:
     add("--explain", action="store_true", help="say what each pass did and why; without a model list the operators")
     add("--name", metavar="NAME", help="name of the contract (default: the file's)")
     add("--strict-input", action="store_true", help="revert on an input out of range instead of saturating")
+    add(
+        "--labels",
+        default="onnxruntime",
+        metavar="NAMES|WHOSE",
+        help="names of the decisions 0, 1, ..., given as --columns; or whose label it is where that of trees "
+        "contradicts their scores: onnxruntime (default) or scores",
+    )
     add("--updatable", action="store_true", help="let the contract's owner replace the weights later")
     add("--expected-updates", type=int, metavar="N", help="with --updatable: updates in that time (a hundredth of it)")
     add("--headroom", type=int, metavar="BITS", help="with --updatable: bits that weights may be wider later (1)")
     add("--timelock", type=int, metavar="SECONDS", help="with --updatable: notice before new weights are in use (0)")
+    add("--workers", type=int, metavar="N", help="processes that look for auto's formats (default: one a core)")
     add("--solc", metavar="PATH", help="the solc to use (default: ML2SC_SOLC, PATH, py-solc-x, the npm package)")
     add("--no-cache", action="store_true", help="run the compiler even if it compiled this very source before")
     add(
@@ -134,6 +142,7 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.plot is not None and arguments.calibrate is None:
         raise UsageError("--plot draws what auto chose between on calibration data", hint="add --calibrate data.npz")
 
+    from ml2sc.backends.columns import column_lines
     from ml2sc.backends.summary import sheet_of
     from ml2sc.compiler import Options, build
     from ml2sc.compiler import compile as compile_model
@@ -154,7 +163,7 @@ def _run(arguments: argparse.Namespace) -> None:
         input_ranges=ranges,
         column_ranges=tuple(columns),
         column_names=column_names,
-        class_names=() if arguments.labels is None else read_names(arguments.labels, "--labels"),
+        class_names=() if arguments.labels in _WHOSE else read_names(arguments.labels, "--labels"),
         weights=arguments.weights,
         optimize=arguments.optimize,
         expected_calls=arguments.expected_calls,
@@ -163,6 +172,7 @@ def _run(arguments: argparse.Namespace) -> None:
         passes=arguments.passes,
         name=arguments.name,
         strict_input=arguments.strict_input,
+        labels=arguments.labels if arguments.labels in _WHOSE else _WHOSE[0],
         updatable=arguments.updatable,
         **update,
     )
@@ -175,6 +185,7 @@ def _run(arguments: argparse.Namespace) -> None:
         dump_ir=arguments.dump_ir,
         explain=_explain if arguments.explain else None,
         runners_up=candidates.extend if wanted else None,
+        workers=process_count(arguments),
     )
     if arguments.plot is not None:
         _draw(artifact, candidates, arguments.plot)
@@ -196,6 +207,7 @@ def _run(arguments: argparse.Namespace) -> None:
         names = ", ".join(str(path.relative_to(folder)) for path in files)
         print_sheet(replace(sheet, facts=[*sheet.facts, ("files", f"{folder}: {names}")]))
         if arguments.explain:
+            print("\n".join(["  inputs", *(f"  {line}" for line in column_lines(artifact.manifest))]))
             print("\n".join(_fidelity(artifact.manifest, candidates)))
 
 

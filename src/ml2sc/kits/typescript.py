@@ -18,6 +18,7 @@ def _files(model: Model) -> Files:
         "camel": model.name[:1].lower() + model.name[1:],
         "abi": interface["abi"],
         "packing": interface["packing"],
+        "coded": "code" in interface["packing"],
         "classes": (interface["decision"] or {}).get("classes", []),
         "columns": [name for entry in interface["packing"]["inputs"] for name in entry.get("columns", [])],
         "model_hash": interface["model_hash"],
