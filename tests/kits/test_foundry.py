@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +12,9 @@ import pytest
 
 from .conftest import Folder, Forge, without_metadata
 
-FORMS = ["solidity", "vyper", *(["data", "updatable"] if os.environ.get("ML2SC_SWEEP") else [])]
-"""Forms that forge compiles: ML2SC_SWEEP=1 tries all."""
+HEAVY = pytest.mark.heavy
+FORMS = ["solidity", "vyper", pytest.param("data", marks=HEAVY), pytest.param("updatable", marks=HEAVY)]
+MISTAKES = [pytest.param("a changed weight", marks=HEAVY), "another scale", "an old ABI"]
 
 Project = Callable[[str], Path]
 
@@ -66,7 +66,7 @@ def plant(project: Path, mistake: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mistake", ["a changed weight", "another scale", "an old ABI"])
+@pytest.mark.parametrize("mistake", MISTAKES)
 def test_mistakes_are_found(mistake: str, project: Project, forge: Forge, tmp_path: Path) -> None:
     spoilt = Path(shutil.copytree(project("solidity"), tmp_path / "project"))
     plant(spoilt, mistake)
