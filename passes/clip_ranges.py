@@ -19,11 +19,10 @@ import numpy as np
 from ml2sc.errors import UsageError
 from ml2sc.ir.analysis import prove_intervals, real_bounds
 from ml2sc.ir.graph import Graph
-from ml2sc.ir.ops.base import op_of
 from ml2sc.ir.types import Array
 
 from .calibrate import Spread
-from .formats import LINEAR, Formats
+from .formats import Formats, reads_activations
 from .manager import Pass, register_pass
 from .measure import Sample, answers, measure
 from .precision import Binary, parse_precision
@@ -94,9 +93,7 @@ class ClipRanges(Pass):
 def _read(graph: Graph) -> Iterable[str]:
     """Return the tensors that layers and tables read."""
     return dict.fromkeys(
-        node.inputs[0]
-        for node in graph
-        if (node.op_type in LINEAR or op_of(node).tabulated) and not graph.tensor(node.inputs[0]).is_constant
+        node.inputs[0] for node in graph if reads_activations(node) and not graph.tensor(node.inputs[0]).is_constant
     )
 
 

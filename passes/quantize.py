@@ -21,7 +21,7 @@ from ml2sc.ir.thermometer import Ladder
 from ml2sc.ir.types import Array, DType, FixedPoint, Interval, integer_array, round_half_up
 
 from .error_bounds import ErrorAnalysis, span_of
-from .formats import LINEAR, Formats, readers
+from .formats import Formats, readers
 from .manager import Pass, register_pass
 from .precision import WIDEST, Binary, Precision, parse_precision
 from .prescribed import is_integer, is_prequantized, is_whole, on_grid, prescription
@@ -257,7 +257,7 @@ class _Quantization:
         if not self._tabulated(node):
             return None
         assert self.widths is not None
-        narrow = all(use.op_type in LINEAR or self._tabulated(use) for use in readers(self.source, node.output))
+        narrow = all(op_of(use).reads_activations or self._tabulated(use) for use in readers(self.source, node.output))
         bits = self.widths.activation(node.output) if narrow else _TABLE_RESULT_BITS
         extent = self._range(node.output)
         step = _span_step(extent, bits)
@@ -271,7 +271,7 @@ class _Quantization:
     def _precise(self, name: str) -> bool:
         """Whether a float tensor reaches an output or a decision without being requantised on the way."""
         if name not in self._precisely_read:
-            uses = [use.node for use in self.source.uses(name) if use.node.op_type not in LINEAR]
+            uses = [use.node for use in self.source.uses(name) if not op_of(use.node).reads_activations]
             self._precisely_read[name] = (
                 name in self.source.outputs
                 or name == self.source.decision
@@ -341,8 +341,8 @@ class _Quantization:
         assert shape is not None
         type_ = fixed or FixedPoint(ACCUMULATOR_BITS, True, scale, zero_point)
         source = self.target.tensor(inputs[0])
-        if op_type in {"Relu", "Clip", "Transpose"} and source.name in self._narrow:
-            ends = [v for key, v in (attrs or {}).items() if key in {"lo", "hi"} and isinstance(v, int)]
+        if op_type in {"Relu", "Clip", "MaxPool", "Pad", "Transpose"} and source.name in self._narrow:
+            ends = [v for key, v in (attrs or {}).items() if key in {"lo", "hi", "fill"} and isinstance(v, int)]
             # a bound outside the format moves values out of it
             type_ = source.format if all(source.format.qmin <= v <= source.format.qmax for v in ends) else type_
         new_name = self._new_name(f"{node.output}.part") if output is None else self.target.fresh(output)
@@ -525,15 +525,15 @@ class _Quantization:
         That tensor comes after the Relu, Clip, constant Add or movement that follows the layer.
         """
         while (use := self.source.only_use(name)) is not None:
-            if use.op_type in LINEAR or self._tabulated(use):
+            if op_of(use).reads_activations or self._tabulated(use):
                 return name
-            passes = use.op_type in {"Relu", "Clip"} or op_of(use).moves
+            passes = op_of(use).keeps_format or use.op_type == "Clip" or op_of(use).moves
             adds = use.op_type in {"Add", "Sub"} and any(self.is_constant(i) for i in use.inputs)
             if not (passes or adds) or len(use.outputs) != 1:
                 return None
             name = use.output
         uses = self.source.uses(name)
-        return name if any(u.node.op_type in LINEAR or self._tabulated(u.node) for u in uses) else None
+        return name if any(op_of(u.node).reads_activations or self._tabulated(u.node) for u in uses) else None
 
 
 def quantize_constant(real: Array, scale: Fraction) -> Array:
