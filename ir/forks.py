@@ -10,6 +10,9 @@ CREATION = 32_000
 INITCODE_WORD = 2
 """A word of init code (EIP-3860)."""
 CALLDATA_BYTE, CALLDATA_ZERO = 16, 4
+COLD_ACCOUNT = 2_600
+NEW_SLOT, CHANGED_SLOT = 20_000, 2_900
+"""SSTORE to a slot that has been read already."""
 
 BLOCK_GAS = 60_000_000
 """Gas of a block on Ethereum."""
@@ -21,6 +24,9 @@ ETH_CALL_GAS = 50_000_000
 class Fork:
     """An EVM version.
 
+    What is priced as state (EIP-8037) has a meter of its own: it is paid, and does not count against what a
+    transaction may use.
+
     Attributes:
         name: Its name.
         code_limit: Bytes of code a contract may have (EIP-170).
@@ -29,7 +35,14 @@ class Fork:
         floor_byte: The least gas of a byte of calldata that is not zero, should the execution cost little (EIP-7623).
         floor_zero: The same of a zero byte.
         transaction_gas: Gas a transaction may use (EIP-7825); before that, a block's.
-        deposit_counts: Whether the deposit counts against that (not where state has a meter of its own: EIP-8037).
+        state_apart: Whether state has a meter of its own: the deposit and what is `…_state` here.
+        base: Gas of any transaction.
+        recipient: More for one that calls somebody.
+        creation: More for creating a contract, by a transaction or by CREATE2.
+        creation_state: More for it as state.
+        cold_account: First reading of an account in a transaction.
+        written_slot: Writing a slot that has been read already.
+        new_slot_state: More, as state, where that was zero.
     """
 
     name: str
@@ -39,14 +52,28 @@ class Fork:
     floor_byte: int = 40
     floor_zero: int = 10
     transaction_gas: int = BLOCK_GAS
-    deposit_counts: bool = True
+    state_apart: bool = False
+    base: int = TRANSACTION
+    recipient: int = 0
+    creation: int = CREATION
+    creation_state: int = 0
+    cold_account: int = COLD_ACCOUNT
+    written_slot: int = CHANGED_SLOT
+    new_slot_state: int = NEW_SLOT - CHANGED_SLOT
 
     def transaction(self, zeros: float, others: float, execution: float) -> float:
-        """Return the gas of a transaction whose calldata has so many zero and other bytes."""
-        calldata = CALLDATA_ZERO * zeros + CALLDATA_BYTE * others
-        return TRANSACTION + max(calldata + execution, self.floor_zero * zeros + self.floor_byte * others)
+        """Return the gas of a transaction that calls, and whose calldata has so many zero and other bytes."""
+        return self.recipient + self._sent(zeros, others, execution)
 
-    def creation(self, init: bytes, code_bytes: int, execution: float = 0) -> int:
+    def _sent(self, zeros: float, others: float, execution: float) -> float:
+        calldata = CALLDATA_ZERO * zeros + CALLDATA_BYTE * others
+        return self.base + max(calldata + execution, self.floor_zero * zeros + self.floor_byte * others)
+
+    def created(self, code_bytes: int) -> int:
+        """Return the gas of a new contract with so much code, apart from its init code."""
+        return self.creation + self.creation_state + self.deposit * code_bytes
+
+    def creating(self, init: bytes, code_bytes: int, execution: float = 0) -> int:
         """Return the gas of a transaction that creates a contract.
 
         Args:
@@ -55,17 +82,46 @@ class Fork:
             execution: Gas of running the init code.
         """
         words = -(-len(init) // 32)
-        spent = CREATION + INITCODE_WORD * words + execution + self.deposit * code_bytes
-        return round(self.transaction(init.count(0), len(init) - init.count(0), spent))
+        spent = INITCODE_WORD * words + execution + self.created(code_bytes)
+        return round(self._sent(init.count(0), len(init) - init.count(0), spent))
+
+    def dearer(self, *, cold_accounts: float = 0, new_slots: int = 0, written_slots: int = 0) -> float:
+        """Return what accounts and slots cost more than in Prague, whose prices `ml2sc.ir.gas` has.
+
+        Args:
+            cold_accounts: Accounts that are read for the first time.
+            new_slots: Slots written that were zero.
+            written_slots: Slots written that were not.
+        """
+        written = self.written_slot - CHANGED_SLOT
+        new = written + self.new_slot_state - (NEW_SLOT - CHANGED_SLOT)
+        return cold_accounts * (self.cold_account - COLD_ACCOUNT) + new_slots * new + written_slots * written
+
+    def state(self, contracts: int = 0, code_bytes: int = 0, new_slots: int = 0) -> int:
+        """Return what of a transaction's gas does not count against its limit."""
+        if not self.state_apart:
+            return 0
+        return contracts * self.creation_state + code_bytes * self.deposit + new_slots * self.new_slot_state
 
 
-FORKS = {
-    fork.name: fork
-    for fork in (
-        Fork("prague"),
-        Fork("osaka", transaction_gas=1 << 24),
-        # as scheduled: EIP-7907 (code), EIP-8037 (deposit), EIP-7976 (calldata)
-        Fork("glamsterdam", 65_536, 131_072, 1_530, 64, 64, 1 << 24, deposit_counts=False),
-    )
-}
+GLAMSTERDAM = Fork(
+    "glamsterdam",
+    code_limit=65_536,  # EIP-7954
+    initcode_limit=131_072,
+    deposit=1_530,  # EIP-8037
+    floor_byte=64,  # EIP-7976
+    floor_zero=64,
+    transaction_gas=1 << 24,  # EIP-7825
+    state_apart=True,  # EIP-8037
+    base=12_000,  # EIP-2780
+    recipient=3_000,
+    creation=12_000,  # EIP-8037
+    creation_state=183_600,
+    cold_account=3_000,  # EIP-8038
+    written_slot=10_000,
+    new_slot_state=97_920,  # EIP-8037
+)
+"""As EIP-7773 lists it; no date is set, and figures may change."""
+
+FORKS = {fork.name: fork for fork in (Fork("prague"), Fork("osaka", transaction_gas=1 << 24), GLAMSTERDAM)}
 """All forks by name, oldest first."""

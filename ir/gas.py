@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 
-from .forks import TRANSACTION, Fork
+from .forks import COLD_ACCOUNT, TRANSACTION, Fork
 from .interpret import Profile
 from .program import (
     Apply,
@@ -51,11 +51,8 @@ MEMORY = 3
 """MLOAD, MSTORE, CALLDATALOAD."""
 COPY_WORD = 3
 """A word of CODECOPY, EXTCODECOPY, CALLDATACOPY, MCOPY."""
-COLD_ACCOUNT = 2_600
 WARM_ACCOUNT = 100
 COLD_SLOT, WARM_SLOT = 2_100, 100
-NEW_SLOT, CHANGED_SLOT = 20_000, 2_900
-"""SSTORE to a slot that has been read already."""
 
 WORD = 32
 _SELECTOR = 4
@@ -139,6 +136,7 @@ class Execution:
         zeros: Zero bytes of calldata.
         others: The other ones.
         first: Of it, what only the first inference of a transaction takes: accounts and slots are cold.
+        accounts: Data contracts that it reads.
     """
 
     gas: float
@@ -146,6 +144,7 @@ class Execution:
     zeros: float
     others: float
     first: float
+    accounts: float
 
     @classmethod
     def of(cls, costs: Costs, shares: Shares) -> Execution:
@@ -162,15 +161,17 @@ class Execution:
         length = (packed.bit_length() + 7) // 8
         zeros = shares.zero_bytes(packed) + -packed % WORD + _HEAD_BYTES - 1 - length
         others = _SELECTOR + _HEAD_BYTES + packed + -packed % WORD - zeros
-        return cls(gas, layers, zeros, others, sum(cold.values()) + costs.cold_slots())
+        accounts = sum(cold.values()) / (COLD_ACCOUNT - WARM_ACCOUNT)
+        return cls(gas, layers, zeros, others, sum(cold.values()) + costs.cold_slots(), accounts)
 
-    def called(self) -> tuple[int, int]:
+    def called(self, fork: Fork) -> tuple[int, int]:
         """Return what a contract pays that calls it: for the first time in a transaction (cold), and again (warm)."""
-        return round(COLD_ACCOUNT + self.gas), round(WARM_ACCOUNT + self.gas - self.first)
+        cold = self.gas + fork.dearer(cold_accounts=self.accounts)
+        return round(fork.cold_account + cold), round(WARM_ACCOUNT + self.gas - self.first)
 
     def transaction(self, fork: Fork) -> GasEstimate:
         """Return what a transaction that does it costs under a fork."""
-        total = fork.transaction(self.zeros, self.others, self.gas)
+        total = fork.transaction(self.zeros, self.others, self.gas + fork.dearer(cold_accounts=self.accounts))
         return GasEstimate(round(total), {name: round(gas) for name, gas in self.layers.items()})
 
 

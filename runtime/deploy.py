@@ -66,7 +66,7 @@ def deploy(artifact: Artifact, chain: Chain) -> Deployment:
         addresses = tuple(str(call.creates) for call in calls)
         missing = [call for call, address in zip(calls, addresses, strict=True) if not chain.code(address)]
         gas_weights = sum(chain.transact(CREATE2_PROXY, call.data).gas_used for call in missing)
-        created = chain.deploy(creation + _constructor_arguments(artifact, CREATE2_PROXY))
+        created = chain.deploy(creation + constructor_arguments(artifact, CREATE2_PROXY))
     return Deployment(
         address=created.address,
         gas_deploy=created.gas_used,
@@ -155,7 +155,7 @@ def deployment_plan(
         return data_contract(index, artifact.data[index], factory(addresses))
 
     def create_contract(addresses: Addresses) -> Call:
-        return _create(salt, creation + _constructor_arguments(artifact, factory(addresses)))
+        return _create(salt, creation + constructor_arguments(artifact, factory(addresses)))
 
     def step(name: str, build: Callable[[Addresses], Call], after: tuple[str, ...]) -> Step:
         known = rehearsal[name]
@@ -266,7 +266,7 @@ def _rehearse(artifact: Artifact, salt: bytes | None) -> dict[str, _Rehearsed]:
         call = data_contract(index, contents)
         used = chain.transact(CREATE2_PROXY, call.data).gas_used
         note(weights_step(index), used, call.data, len(contents) + 1, create=False)
-    create(CONTRACT, _creation(artifact) + _constructor_arguments(artifact, CREATE2_PROXY))
+    create(CONTRACT, _creation(artifact) + constructor_arguments(artifact, CREATE2_PROXY))
     return rehearsed
 
 
@@ -275,8 +275,8 @@ def has_create2_proxy(chain: Chain) -> bool:
     return chain.code(CREATE2_PROXY) == PROXY_CODE
 
 
-def _constructor_arguments(artifact: Artifact, factory: str) -> bytes:
-    """Encode who creates the data contracts, if there are any."""
+def constructor_arguments(artifact: Artifact, factory: str = CREATE2_PROXY) -> bytes:
+    """Return the constructor's arguments of a contract that cannot be updated: who creates its data contracts."""
     constructors = [entry for entry in artifact.abi if entry["type"] == "constructor"]
     takes = [f"{value['type']} {value['name']}" for entry in constructors for value in entry["inputs"]]
     needed = [f"address {FACTORY}"] if artifact.data else []

@@ -21,14 +21,17 @@ from eth_utils.address import to_checksum_address
 from filelock import FileLock, Timeout
 
 from ml2sc.errors import JournalError, OutputError
-from ml2sc.files import read_file, write_file
+from ml2sc.files import inside, read_file, write_file
 from ml2sc.foreign import described, parse_json, shown
 from ml2sc.jsontext import json_text
 
 T = TypeVar("T")
 
 DEPLOYMENT = "deployment.json"
-"""Name of the journal in a folder whose contract is on a chain."""
+"""Name of the journal in a folder whose contract is on a chain, before there were those of several chains."""
+
+DEPLOYMENTS = "deployments"
+"""Folder of the journals of several chains, each called after the chain's id."""
 
 _VERSION = 1
 _MOST_BYTES = 1 << 26
@@ -124,7 +127,15 @@ class Journal:
             raise OutputError(f"cannot write the journal {self.path}: {error.strerror or error}") from error
 
     def move(self, path: Path) -> None:
-        """Keep it elsewhere from now on."""
+        """Keep it elsewhere from now on.
+
+        Raises:
+            OutputError: it cannot be written there.
+        """
+        try:
+            path.parent.mkdir(exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot make the folder {path.parent}: {error.strerror or error}") from error
         old, self.path = self.path, path
         self.save()
         old.unlink(missing_ok=True)
@@ -176,25 +187,70 @@ class Note:
     """Where a deployment or an update says it has put a contract. Who made the folder wrote it: it may be another's.
 
     Attributes:
+        path: The journal that says so.
         address: The contract, checksummed.
         chain_id: The number of the chain it is on.
         genesis: The hash of that chain's block 0.
         sender: The account that is said to have put it there.
     """
 
+    path: Path
     address: str
     chain_id: int
     genesis: str
     sender: str
 
 
-def noted_address(folder: Path) -> Note | None:
-    """Return what a deployment or an update noted in a folder, if one did.
+def journal_path(folder: Path, chain_id: int) -> Path:
+    """Return where the journal of a deployment on a chain is kept: `deployments/ID.json` in the artifact's folder.
+
+    A folder that an earlier version wrote has `deployment.json`: it is gone on with where it is of that chain.
+
+    Raises:
+        JournalError: a link is in the way, or that file is no journal.
+    """
+    older = read_journal(folder / DEPLOYMENT)
+    if older is not None and older.chain_id == chain_id:
+        return older.path
+    return _inside(folder, f"{chain_id}.json")
+
+
+def _inside(folder: Path, name: str) -> Path:
+    try:
+        return inside(folder, f"{DEPLOYMENTS}/{name}")
+    except OSError as error:
+        raise JournalError(
+            f"cannot keep a journal in {folder / DEPLOYMENTS}: {error.strerror or error}", hint=_ELSEWHERE
+        ) from error
+
+
+def noted_address(folder: Path, chain_id: int) -> Note | None:
+    """Return what a deployment or an update noted in a folder, if one did: on that chain, else on any.
 
     Raises:
         JournalError: the file is no journal.
     """
-    path = folder / DEPLOYMENT
+    notes = [note for path in (_inside(folder, f"{chain_id}.json"), *_journals(folder)) if (note := _note(path))]
+    return next((note for note in notes if note.chain_id == chain_id), notes[0] if notes else None)
+
+
+def noted_addresses(folder: Path) -> dict[int, str]:
+    """Return the contracts that deployments noted in a folder, by chain id: as whoever made the folder says.
+
+    Raises:
+        JournalError: a file is no journal.
+    """
+    notes = [_note(path) for path in _journals(folder)]
+    return {note.chain_id: note.address for note in notes if note is not None}
+
+
+def _journals(folder: Path) -> list[Path]:
+    """Return the journals in a folder, the older version's first."""
+    names = sorted(path.name for path in (folder / DEPLOYMENTS).glob("*.json"))
+    return [folder / DEPLOYMENT, *(_inside(folder, name) for name in names)]
+
+
+def _note(path: Path) -> Note | None:
     journal = read_journal(path)
     if journal is None or "address" not in journal.result:
         return None
@@ -204,7 +260,7 @@ def noted_address(folder: Path) -> Note | None:
         raise JournalError(
             f"{path} is no journal of ml2sc: {error}", hint="name the contract with --address"
         ) from error
-    return Note(address, journal.chain_id, journal.genesis, journal.sender)
+    return Note(path, address, journal.chain_id, journal.genesis, journal.sender)
 
 
 class _FieldError(Exception):

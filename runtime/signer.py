@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -25,6 +26,9 @@ KEY_VARIABLE = "ML2SC_PRIVATE_KEY"
 
 PASSPHRASE_VARIABLE = "ML2SC_PASSPHRASE"
 """Environment variable with a keystore's passphrase."""
+
+NO_ACCOUNT = "0x1111111111111111111111111111111111111111"
+"""An address that nobody has, with as many bytes that are not zero as most have: they cost gas."""
 
 _SHOWN = 5
 """Accounts of a node that a text names."""
@@ -55,6 +59,25 @@ class Signer(Protocol):
             SigningKeyError: the key cannot be used.
             NodeError: the node does not sign.
         """
+
+
+@dataclass(frozen=True)
+class Nobody:
+    """In a payer's place where nothing is signed, only what would be is shown.
+
+    Attributes:
+        address: The account whose part is taken.
+    """
+
+    address: str = NO_ACCOUNT
+
+    def sign(self, transaction: Mapping[str, Any]) -> bytes:
+        """Refuse.
+
+        Raises:
+            SigningKeyError: always.
+        """
+        raise SigningKeyError("nobody is named to pay")
 
 
 class KeySigner:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import ssl
 import threading
 import time
+from collections.abc import Container
 from concurrent.futures import Future
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import requests
 import urllib3
 
+_OK = frozenset({200})
 _CHUNK = 1 << 16
 _MOST_RETRY_AFTER = 30.0
 _MOST_CAUSES = 20
@@ -34,7 +36,7 @@ class TransportError(Exception):
 
 
 class HttpAnswer(NamedTuple):
-    """What a node answered: an HTTP status, the seconds it wants to be left alone, and the body of status 200."""
+    """What a node answered: an HTTP status, the seconds it wants to be left alone, and the body, if it was read."""
 
     status: int
     retry_after: float
@@ -63,11 +65,25 @@ class Transport:
         Raises:
             TransportError: there is none in time, or it is too long.
         """
+        return self.ask(body, limit, "application/json", _OK)
+
+    def ask(self, body: bytes | None, limit: int, content_type: str, answered: Container[int]) -> HttpAnswer:
+        """Post something, or get what is there.
+
+        Args:
+            body: What to send; None: nothing, the answer is only read.
+            limit: Bytes the answer may have.
+            content_type: What the body is.
+            answered: Statuses whose bodies are read.
+
+        Raises:
+            TransportError: there is no answer in time, or it is too long.
+        """
         answer: Future[HttpAnswer] = Future()
 
         def work() -> None:
             try:
-                answer.set_result(self._post(body, limit))
+                answer.set_result(self._ask(body, limit, content_type, answered))
             except BaseException as error:  # noqa: BLE001  # it is raised where the answer is awaited
                 answer.set_exception(error)
 
@@ -81,14 +97,14 @@ class Transport:
             # Without the cause: its text holds the URL.
             raise TransportError(_reason(error)) from None
 
-    def _post(self, body: bytes, limit: int) -> HttpAnswer:
+    def _ask(self, body: bytes | None, limit: int, content_type: str, answered: Container[int]) -> HttpAnswer:
         end = time.monotonic() + self._timeout
+        method = "GET" if body is None else "POST"
         # Not compressed: a small answer cannot become a large one.
-        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
-        with self._session.post(
-            self._url, data=body, headers=headers, timeout=self._timeout, stream=True, allow_redirects=False
-        ) as response:
-            if response.status_code != 200:
+        headers = {"Accept-Encoding": "identity", **({} if body is None else {"Content-Type": content_type})}
+        options: dict[str, Any] = {"timeout": self._timeout, "stream": True, "allow_redirects": False}
+        with self._session.request(method, self._url, data=body, headers=headers, **options) as response:
+            if response.status_code not in answered:
                 return HttpAnswer(response.status_code, _retry_after(response), b"")
             if response.headers.get("Content-Encoding", "identity") != "identity":
                 raise TransportError("its answer is compressed, which was not asked for", lasting=True)
@@ -99,7 +115,7 @@ class Transport:
                     raise TransportError(f"its answer is longer than {limit:,} bytes", lasting=True)
                 if time.monotonic() > end:
                     break  # nobody waits for it any more
-            return HttpAnswer(200, 0.0, bytes(read))
+            return HttpAnswer(response.status_code, 0.0, bytes(read))
 
 
 def _retry_after(response: requests.Response) -> float:

@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from itertools import count
 
 from ml2sc.ir.flatten import flattened_program
+from ml2sc.ir.forks import COLD_ACCOUNT
 from ml2sc.ir.gas import (
-    COLD_ACCOUNT,
     COPY_WORD,
     DUP,
     JUMP,

@@ -6,6 +6,7 @@ Both follow from the model and its options alone, so that a folder can be proved
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -36,9 +37,9 @@ def interface_of(artifact: Artifact) -> dict[str, Any]:
     """Return what `interface.json` says: ABI, packing, shapes, names of columns and classes, the model's hash."""
     manifest = artifact.manifest
     inputs = [_picked(entry, _INPUT) for entry in manifest["inputs"]]
-    packing = {"element_bytes": manifest["element_bytes"], "inputs": inputs}
+    packing = {"element_bytes": manifest["element_bytes"], "inputs": inputs, **_picked(manifest, ("code",))}
     outputs = [_picked(entry, ("name", "shape")) for entry in manifest["outputs"]]
-    classes = list(manifest["options"]["class_names"])
+    classes = list(manifest.get("classes") or ())
     return {
         "interface": FORMAT,
         "name": artifact.name,
@@ -89,12 +90,22 @@ def _made_up(graph: Graph) -> Iterator[dict[str, Array]]:
     for number in range(SAMPLES):
         inputs = {}
         for name in graph.inputs:
-            lo, hi = (np.broadcast_to(end, graph.tensor(name).shape) for end in graph.range_of(name))
+            lo, hi = _ends(graph, name)
             parts = [float(number == 1) if number < 2 else draw.random() for _ in range(graph.tensor(name).size)]
             values = lo + (hi - lo) * np.array(parts).reshape(lo.shape)
             short = [float(f"{v:.{_DIGITS}g}") for v in values.ravel().tolist()]
             inputs[name] = np.clip(np.array(short).reshape(lo.shape), lo, hi)
         yield _settled(graph, inputs)
+
+
+def _ends(graph: Graph, name: str) -> tuple[Array, Array]:
+    """Return between what an input's elements are made up: its range, or what lies around the edges of trees."""
+    if name not in graph.ladders:
+        return graph.range_of(name)
+    edges = [[edge for edge in own if math.isfinite(edge)] or [0.0] for own in graph.ladders[name].edges]
+    shape = graph.tensor(name).shape
+    lo, hi = (np.array(ends).reshape(shape) for ends in ([min(e) - 1 for e in edges], [max(e) + 1 for e in edges]))
+    return lo, hi
 
 
 def _settled(graph: Graph, inputs: dict[str, Array]) -> dict[str, Array]:
@@ -111,8 +122,11 @@ def _settled(graph: Graph, inputs: dict[str, Array]) -> dict[str, Array]:
     settled = {}
     for name in graph.inputs:
         format_, scaling = graph.tensor(name).format, graph.scalings.get(name)
-        steps = format_.dequantize(packed[name])
-        on_step = steps if scaling is None else scaling.restored(steps)
+        if name in graph.ladders:
+            on_step = _ends(graph, name)[1]  # above all edges
+        else:
+            steps = format_.dequantize(packed[name])
+            on_step = steps if scaling is None else scaling.restored(steps)
         settled[name] = np.where(packed[name] == given[name], inputs[name], on_step)
     return settled
 

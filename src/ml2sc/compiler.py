@@ -459,7 +459,9 @@ def _compile(
         margin=None,
         tolerance=None,
     )
-    manifest = _manifest(artifact, graph, program, recorded, quantize.precision, source, reference.class_names)
+    manifest = _manifest(
+        artifact, graph, program, recorded, quantize.precision, source, options.class_names or reference.class_names
+    )
     largest = largest_output(reference, graph)
     manifest["error_bound_relative"] = relative_bound(manifest["error_bound_unsaturated"], largest)
     if samples is None and calibrated is None:

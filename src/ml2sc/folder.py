@@ -8,23 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import hashlib
 import json
 import math
 import os
-import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
-
-from pydantic import ValidationError
 
 from ml2sc.backends.base import Artifact, Bytecode, as_compiled
 from ml2sc.caller import INTERFACE, VECTORS, interface_of, vectors_of
 from ml2sc.errors import ArtifactError, Ml2scError, OutputError
-from ml2sc.files import MOST_BYTES, inner_name, inside, read_inside
+from ml2sc.files import MOST_BYTES, inner_name, read_inside
 from ml2sc.frontend.model_file import OnnxModel, parse_onnx
+from ml2sc.interfaces import interface_files
 from ml2sc.jsontext import json_text
 from ml2sc.manifest import (
     EXTERNAL,
@@ -33,14 +29,11 @@ from ml2sc.manifest import (
     NOTES,
     OTHER_VERSION,
     WEIGHTS,
-    Listing,
     Manifest,
     is_ours,
     read_manifest,
 )
-
-MOST_MANIFEST = 1 << 28
-"""Bytes of a manifest."""
+from ml2sc.placing import MOST_LISTED, digest, place_files, require_place
 
 
 def write_folder(artifact: Artifact, directory: str | os.PathLike[str]) -> list[Path]:
@@ -66,23 +59,7 @@ def write_folder(artifact: Artifact, directory: str | os.PathLike[str]) -> list[
     """
     if artifact.on_chain and artifact.bytecode is None:
         raise ArtifactError(f"{artifact.name} is not compiled", hint="call ml2sc.build(artifact, toolchain) first")
-    target = Path(directory)
-    try:
-        files = _contents(artifact)
-        place = Path(os.path.realpath(target))  # the folder is the user's own word: a link if they like
-        stale = _stale(place, target, files)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".ml2sc-", dir=place.parent) as private:
-            new = Path(private, "new")
-            new.mkdir()
-            for name, content in files.items():
-                inside(new, name, make=True).write_bytes(content)
-            _move(new, place, list(files), stale)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write the folder {target}: {error.strerror or error}", hint="name another one with -o DIR"
-        ) from error
-    return [target / name for name in files]
+    return place_files(Path(directory), _files(artifact, directory), MANIFEST, is_ours)
 
 
 def require_room(artifact: Artifact, directory: str | os.PathLike[str]) -> None:
@@ -95,13 +72,19 @@ def require_room(artifact: Artifact, directory: str | os.PathLike[str]) -> None:
     Raises:
         OutputError: it holds files under the names of the artifact's that are not ours, or is none.
     """
-    target = Path(directory)
+    require_place(Path(directory), _files(artifact, directory), MANIFEST, is_ours)
+
+
+def _files(artifact: Artifact, directory: str | os.PathLike[str]) -> dict[str, bytes]:
+    """Return an artifact's files.
+
+    Raises:
+        OutputError: external data have a name that no file of ours may have.
+    """
     try:
-        _stale(Path(os.path.realpath(target)), target, _contents(artifact))
+        return _contents(artifact)
     except OSError as error:
-        raise OutputError(
-            f"cannot write the folder {target}: {error.strerror or error}", hint="name another one with -o DIR"
-        ) from error
+        raise OutputError(f"cannot write the folder {directory}: {error.strerror or error}") from error
 
 
 def _contents(artifact: Artifact) -> dict[str, bytes]:
@@ -114,11 +97,12 @@ def _contents(artifact: Artifact) -> dict[str, bytes]:
         }
         if artifact.graph is not None:
             files |= {INTERFACE: _json(interface_of(artifact)), VECTORS: _json(vectors_of(artifact))}
+            files |= {name: text.encode() for name, text in interface_files(artifact).items()}
     files |= {**({WEIGHTS: b"".join(artifact.data)} if artifact.data else {}), MODEL: artifact.model}
     files |= {f"{EXTERNAL}/{inner_name(name)}": content for name, content in artifact.external.items()}
     manifest = {
         **artifact.manifest,
-        "files": {name: _digest(content) for name, content in files.items()},
+        "files": {name: digest(content) for name, content in files.items()},
     }
     return {**files, MANIFEST: _json(manifest)}
 
@@ -127,77 +111,8 @@ def _json(value: Any) -> bytes:
     return f"{json_text(value, sort_keys=True)}\n".encode()
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
 def _hexadecimal(code: bytes) -> bytes:
     return f"{code.hex()}\n".encode()
-
-
-def _stale(place: Path, target: Path, files: Mapping[str, bytes]) -> list[str]:
-    """Return the names of an earlier artifact's files that go, once everything in the way is known to be ours.
-
-    A file is ours if the manifest there lists it and it has that hash, or if it is what we would write.
-
-    Raises:
-        OSError: the folder cannot be read.
-        OutputError: something else is there.
-    """
-    if not place.exists():
-        return []
-    if not place.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-    listed = _listed_files(place, target)
-    for name in {**listed, **files}:
-        try:
-            digest = _digest(read_inside(place, name))
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise _in_the_way(target / name, error.strerror or str(error)) from error
-        ours = name == MANIFEST or digest == listed.get(name) or (name in files and digest == _digest(files[name]))
-        if not ours:
-            raise _in_the_way(target / name, "ml2sc has not written it, or it was edited since")
-    return [name for name in listed if name not in files]
-
-
-def _listed_files(place: Path, target: Path) -> dict[str, str]:
-    """Return the hashes of the files that the manifest in a folder says ml2sc wrote.
-
-    Raises:
-        OutputError: a file has the manifest's name and is none.
-    """
-    try:
-        listing = Listing.model_validate_json(read_inside(place, MANIFEST, MOST_MANIFEST))
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise _in_the_way(target / MANIFEST, error.strerror or str(error)) from error
-    except ValidationError as error:
-        raise _in_the_way(target / MANIFEST, "it is no manifest of ml2sc") from error
-    return {name: digest for name, digest in listing.files.items() if is_ours(name, listing.name)}
-
-
-def _in_the_way(path: Path, why: str) -> OutputError:
-    return OutputError(
-        f"{path} is in the way: {why}", hint="nothing was changed; move it away, or name another folder with -o DIR"
-    )
-
-
-def _move(new: Path, place: Path, names: list[str], stale: list[str]) -> None:
-    """Put the files of `new` in their place; those of an artifact that was there before go."""
-    if not place.exists():
-        new.rename(place)
-        return
-    for name in names:  # the manifest comes last: until then it does not match what is there
-        (new / name).replace(inside(place, name, make=True))
-    for name in stale:
-        path = inside(place, name)
-        path.unlink(missing_ok=True)
-        with suppress(OSError):  # it holds other files
-            for folder in path.relative_to(place).parents[:-1]:
-                (place / folder).rmdir()
 
 
 def load_folder(directory: str | os.PathLike[str]) -> Artifact:
@@ -218,12 +133,12 @@ def load_folder(directory: str | os.PathLike[str]) -> Artifact:
     folder = Path(directory)
     if not folder.is_dir():
         raise ArtifactError(f"there is no folder {folder}", hint="ml2sc-compile MODEL.onnx -o DIR makes one")
-    manifest, entries = read_manifest(_read(folder, MANIFEST, MOST_MANIFEST), folder / MANIFEST)
+    manifest, entries = read_manifest(_read(folder, MANIFEST, MOST_LISTED), folder / MANIFEST)
     contents: dict[str, bytes] = {}
     for file in dict.fromkeys((MODEL, *manifest.files)):
         contents[file] = _read(folder, file, MOST_BYTES - sum(map(len, contents.values())))
-    for file, digest in manifest.files.items():
-        if _digest(contents[file]) != digest:
+    for file, noted in manifest.files.items():
+        if digest(contents[file]) != noted:
             raise ArtifactError(f"{folder / file} was edited: its hash is not the manifest's", hint=OTHER_VERSION)
     try:
         recipe = manifest.recipe()

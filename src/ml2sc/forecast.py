@@ -9,7 +9,7 @@ from typing import Any
 from ml2sc.backends import Artifact
 from ml2sc.backends.base import costs_of
 from ml2sc.ir import gas
-from ml2sc.ir.forks import CREATION, ETH_CALL_GAS, FORKS, INITCODE_WORD, Fork
+from ml2sc.ir.forks import CHANGED_SLOT, ETH_CALL_GAS, FORKS, INITCODE_WORD, NEW_SLOT, Fork
 from ml2sc.ir.interpret import Profile
 from ml2sc.ir.program import Program
 from ml2sc.runtime.deploy import data_contract
@@ -126,23 +126,23 @@ def _forecast(
     else:
         size, init = len(bytecode.runtime), bytecode.creation + arguments
     words = -(-size // gas.WORD)
-    execution = costs.constructor + gas.memory_gas(words) + gas.COPY_WORD * words
-    execution += costs.constructor_owner if artifact.updatable else costs.constructor_account * len(artifact.data)
-    deploy = fork.creation(init, size, execution)
+    execution: float = costs.constructor + gas.memory_gas(words) + gas.COPY_WORD * words
+    if artifact.updatable:
+        execution += costs.constructor_owner + fork.dearer(new_slots=1)
+    else:
+        execution += costs.constructor_account * len(artifact.data) + fork.dearer(cold_accounts=len(artifact.data))
+    deploy = fork.creating(init, size, execution)
     if artifact.updatable:
         data = _first_weights(artifact, fork, costs)
     else:
         data = [_data_contract(index, contents, fork) for index, contents in enumerate(artifact.data)]
-    deposits = [0, *(len(d) + 1 for d in artifact.data)]
-    counted = [
-        total if fork.deposit_counts else total - fork.deposit * bytes_
-        for total, bytes_ in zip([deploy, *data], [size, *deposits[1:]], strict=True)
-    ]
+    sizes = [size, *(len(contents) + 1 for contents in artifact.data)]
+    counted = [total - fork.state(1, bytes_) for total, bytes_ in zip([deploy, *data], sizes, strict=True)]
     return Forecast(
         fork=fork,
         inference=average.total,
         worst=max(worst.total, average.total),
-        called=mean.called(),
+        called=mean.called(fork),
         layers=average.layers,
         deploy=deploy,
         weights=sum(data),
@@ -166,7 +166,7 @@ def _data_contract(index: int, contents: bytes, fork: Fork) -> int:
     execution = 3 * gas.PUSH + 2 * gas.PUSH_ZERO + 3 + gas.COPY_WORD * words + gas.memory_gas(words)
     # the proxy copies the init code and creates by CREATE2, which hashes it
     execution += _PROXY + gas.COPY_WORD * init_words + gas.memory_gas(init_words)
-    execution += CREATION + (INITCODE_WORD + _HASH_WORD) * init_words + fork.deposit * size
+    execution += (INITCODE_WORD + _HASH_WORD) * init_words + fork.created(size)
     zeros = calldata.count(0)
     return round(fork.transaction(zeros, len(calldata) - zeros, execution))
 
@@ -176,12 +176,17 @@ def _first_weights(artifact: Artifact, fork: Fork, costs: gas.Costs) -> list[int
     found, longest = [], max(map(len, artifact.data))
     for index, (_, calldata) in enumerate(update_calls(artifact)):
         length = len(artifact.data[index])
-        execution = costs.staging(length, longest) + CREATION + fork.deposit * (length + 1)
+        execution = costs.staging(length, longest) + fork.created(length + 1)
         execution += INITCODE_WORD * -(-(length + INIT_BYTES) // gas.WORD)
         # the slot with the time is written first, and then again
-        execution += gas.NEW_SLOT if index == 0 else gas.CHANGED_SLOT
+        execution += NEW_SLOT if index == 0 else CHANGED_SLOT
+        # what `Costs` has of slots in these figures: `stage_frame` a new one, activation one, and two for each chunk
+        # staged before
+        new, written = (2, 0) if index == 0 else (1, 1)
         if index == len(artifact.data) - 1:
-            execution += costs.first_activation + costs.another_chunk * index + (gas.CHANGED_SLOT if index else 0)
+            execution += costs.first_activation + costs.another_chunk * index + (CHANGED_SLOT if index else 0)
+            new, written = new + 1 + 2 * index, written + (1 if index else 0) + index
+        execution += fork.dearer(new_slots=new, written_slots=written)
         zeros = calldata.count(0)
         found.append(round(fork.transaction(zeros, len(calldata) - zeros, execution)))
     return found

@@ -21,6 +21,7 @@ from ml2sc.compiler import Options
 from ml2sc.errors import ArtifactError
 from ml2sc.files import inner_name
 from ml2sc.frontend.model_file import contract_name
+from ml2sc.interfaces import interface_names
 from ml2sc.jsontext import json_text
 from ml2sc.passes.lower.plan import Activity
 from ml2sc.passes.updatable import Deployed
@@ -335,7 +336,8 @@ def is_ours(file: str, name: str) -> bool:
     except OSError:
         return False
     top, *below = file.split("/")
-    return shortest == file and (top == EXTERNAL if below else file in _OURS or file.startswith(f"{name}."))
+    ours = file in _OURS or file in interface_names(name) or file.startswith(f"{name}.")
+    return shortest == file and (top == EXTERNAL if below else ours)
 
 
 def read_manifest(content: bytes, path: Path) -> tuple[Manifest, dict[str, Any]]:

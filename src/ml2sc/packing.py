@@ -3,8 +3,9 @@
 All that is needed is `interface.json`, or `manifest.json`, and numpy: no model, no compiler, no chain. The format is in
 docs/packing.md; `kits/templates/packing.ts.j2` does the same in TypeScript and JavaScript, byte for byte.
 
-How the elements of an input become bytes is its *kind*: a class in `KINDS`, made from the input's entry. A further kind
-is one more class there, and one more entry in the template.
+How the elements of an input become bytes is its *kind*: a class in `KINDS`, made from the input's entry. Where all
+inputs together are one code, its kind is in `CODES`. A further kind is one more class there, and one more entry in the
+template.
 """
 
 from __future__ import annotations
@@ -116,6 +117,90 @@ KINDS: dict[str, Callable[[Mapping[str, Any], int, int], Kind]] = {"integers": I
 """The kinds of packed inputs by the name that an input's entry has under `kind`; without one it is `integers`."""
 
 
+class _Questions:
+    """What the codes of trees have in common: which edges an element exceeds, in the model's own float type."""
+
+    def __init__(self, code: Mapping[str, Any], size: int) -> None:
+        self.length = _whole(code, "bytes", _MOST_BYTES)
+        self._size = size
+        if code.get("float") not in {"float32", "float64"}:
+            raise ValueError("float of its code is neither float32 nor float64")
+        self._double = code["float"] == "float64"
+
+    def compared(self, x: Array) -> list[float]:
+        """Return elements as they are compared."""
+        with np.errstate(over="ignore"):
+            return list((x if self._double else x.astype(np.float32).astype(np.float64)).tolist())
+
+    def element(self, entry: Mapping[str, Any]) -> int:
+        """Return which element an entry is about."""
+        return _whole(entry, "element", self._size - 1)
+
+    def unpack(self, data: bytes) -> list[float]:
+        """Refuse: a code does not say what the reals were.
+
+        Raises:
+            DataError: always.
+        """
+        raise DataError("the packed input of trees says which thresholds are exceeded, not what the values were")
+
+
+class Thermometer(_Questions):
+    """Words of fields, a bit for each edge: the lowest are set, as many as the element exceeds (docs/trees.md)."""
+
+    def __init__(self, code: Mapping[str, Any], size: int) -> None:
+        super().__init__(code, size)
+        words = max(-(-self.length // _WIDEST), 1)
+        self._fields = [
+            (
+                self.element(entry),
+                _whole(entry, "word", words - 1),
+                _whole(entry, "bit", 8 * _WIDEST - 1),
+                _whole(entry, "missing", 1),
+                _edges(entry),
+            )
+            for entry in _objects(code, "fields")
+        ]
+        for _, word, bit, _, edges in self._fields:
+            if bit + len(edges) > 8 * min(_WIDEST, self.length - _WIDEST * word):
+                raise ValueError("a field of its code leaves its word")
+
+    def pack(self, x: Array) -> bytes:
+        """Return the words; the last one as long as is left."""
+        values, words = self.compared(x), [0] * -(-self.length // _WIDEST)
+        for element, word, bit, missing, edges in self._fields:
+            value = values[element]
+            count = missing * len(edges) if math.isnan(value) else sum(value > edge for edge in edges)
+            words[word] |= ((1 << count) - 1) << bit
+        sizes = (min(_WIDEST, self.length - _WIDEST * number) for number in range(len(words)))
+        return b"".join(word.to_bytes(size, "big") for word, size in zip(words, sizes, strict=True))
+
+
+class Ranks(_Questions):
+    """How many edges each element exceeds, big-endian; one more than there are if it is missing (docs/trees.md)."""
+
+    def __init__(self, code: Mapping[str, Any], size: int) -> None:
+        super().__init__(code, size)
+        self._width = _whole(code, "rank_bytes", _WIDEST)
+        last = self.length - self._width
+        self._ranks = [(self.element(e), _whole(e, "byte", last), _edges(e)) for e in _objects(code, "ranks")]
+        if any(len(edges) + 1 >= 1 << 8 * self._width for _, _, edges in self._ranks):
+            raise ValueError(f"a rank of its code does not fit {self._width} bytes")
+
+    def pack(self, x: Array) -> bytes:
+        """Return the ranks, each in its place."""
+        values, result = self.compared(x), bytearray(self.length)
+        for element, place, edges in self._ranks:
+            value = values[element]
+            rank = len(edges) + 1 if math.isnan(value) else sum(value > edge for edge in edges)
+            result[place : place + self._width] = rank.to_bytes(self._width, "big")
+        return bytes(result)
+
+
+CODES: dict[str, Callable[[Mapping[str, Any], int], Kind]] = {"fields": Thermometer, "ranks": Ranks}
+"""Kinds of a packed input that is one code of all inputs, by the key of its parts in the entry `code`."""
+
+
 @dataclass(frozen=True)
 class _Tensor:
     name: str
@@ -128,7 +213,8 @@ class _Tensor:
 
 @dataclass(frozen=True)
 class _Input(_Tensor):
-    kind: Kind
+    kind: Kind | None
+    """None: it is a part of a code."""
 
 
 class Packer:
@@ -145,7 +231,9 @@ class Packer:
         entries, where = _entries(source)
         packing = entries.get("packing", entries)
         try:
-            self.inputs = tuple(_inputs(packing))
+            code = packing.get("code") if isinstance(packing, Mapping) else None
+            self.inputs = tuple(_inputs(packing, coded=code is not None))
+            self._code = None if code is None else _coded(code, self.size)
             self.outputs = tuple(_Tensor(*_named(entry)) for entry in _objects(entries, "outputs"))
         except (ValueError, UnknownNameError) as error:
             raise ArtifactError(f"{where} does not say how its inputs are packed: {error}", hint=_OTHER) from error
@@ -153,7 +241,12 @@ class Packer:
     @property
     def length(self) -> int:
         """Bytes of a packed input."""
-        return sum(entry.kind.length for entry in self.inputs)
+        return sum(kind.length for kind in self._kinds)
+
+    @property
+    def _kinds(self) -> list[Kind]:
+        own = [entry.kind for entry in self.inputs if entry.kind is not None]
+        return own if self._code is None else [self._code]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -167,8 +260,10 @@ class Packer:
 
     def pack(self, x: Any) -> bytes:
         """Return the packed input for reals; see `pack`."""
-        parts = zip(self.inputs, self._elements(x), strict=True)
-        return b"".join(entry.kind.pack(values) for entry, values in parts)
+        elements = self._elements(x, missing=self._code is not None)
+        if self._code is not None:
+            return self._code.pack(np.concatenate(elements))
+        return b"".join(kind.pack(values) for kind, values in zip(self._kinds, elements, strict=True))
 
     def unpack(self, answer: bytes | Sequence[int]) -> dict[str, Array]:
         """Return the reals of a packed input, or of what `predict` returned; see `unpack`."""
@@ -188,24 +283,24 @@ class Packer:
             raise DataError(f"a packed input of {len(data):,} bytes: it has {self.length:,}")
         reals: list[float] = []
         position = 0
-        for entry in self.inputs:
-            reals += entry.kind.unpack(data[position : position + entry.kind.length])
-            position += entry.kind.length
+        for kind in self._kinds:
+            reals += kind.unpack(data[position : position + kind.length])
+            position += kind.length
         return _shaped(self.inputs, reals)
 
-    def _elements(self, x: Any) -> list[Array]:
-        """Return the elements of each input (float64, one axis)."""
+    def _elements(self, x: Any, *, missing: bool = False) -> list[Array]:
+        """Return the elements of each input (float64, one axis); NaN only where elements may be missing."""
         if isinstance(x, Mapping):
-            missing = [entry.name for entry in self.inputs if entry.name not in x]
+            absent = [entry.name for entry in self.inputs if entry.name not in x]
             foreign = [str(name) for name in x if name not in {entry.name for entry in self.inputs}]
-            if missing or foreign:
-                wrong = f"no input {missing[0]!r}" if missing else f"an input {shown(foreign[0], 80)!r} too many"
+            if absent or foreign:
+                wrong = f"no input {absent[0]!r}" if absent else f"an input {shown(foreign[0], 80)!r} too many"
                 raise DataError(wrong, hint=f"the inputs are {', '.join(self.names)}")
-            return [_checked(x[entry.name], entry.name, entry.size) for entry in self.inputs]
+            return [_checked(x[entry.name], entry.name, entry.size, missing) for entry in self.inputs]
         several = len(self.inputs) > 1 and isinstance(x, list | tuple) and len(x) == len(self.inputs)
         if several and [np.size(part) for part in x] == [entry.size for entry in self.inputs]:
-            return [_checked(part, entry.name, entry.size) for part, entry in zip(x, self.inputs, strict=True)]
-        flat = _checked(x, ", ".join(self.names), self.size)
+            return [_checked(part, entry.name, entry.size, missing) for part, entry in zip(x, self.inputs, strict=True)]
+        flat = _checked(x, ", ".join(self.names), self.size, missing)
         ends = np.cumsum([entry.size for entry in self.inputs])[:-1]
         return list(np.split(flat, ends))
 
@@ -263,7 +358,19 @@ def _entries(source: Source) -> tuple[Mapping[str, Any], str]:
     return entries, str(path)
 
 
-def _inputs(packing: Any) -> list[_Input]:
+def _coded(code: Any, size: int) -> Kind:
+    """Read the entry `code`.
+
+    Raises:
+        ValueError: it means nothing, or its kind is not known.
+    """
+    kind = next((make for key, make in CODES.items() if isinstance(code, Mapping) and code.get(key) is not None), None)
+    if kind is None:
+        raise ValueError(f"its code has none of {', '.join(CODES)}")
+    return kind(code, size)
+
+
+def _inputs(packing: Any, *, coded: bool) -> list[_Input]:
     """Read the entries of a manifest or of an interface's `packing`.
 
     Raises:
@@ -276,6 +383,9 @@ def _inputs(packing: Any) -> list[_Input]:
     found = []
     for entry in _objects(packing, "inputs"):
         name, shape = _named(entry)
+        if coded:
+            found.append(_Input(name, shape, None))
+            continue
         kind = entry.get("kind", "integers")
         if kind not in KINDS:
             raise UnknownNameError("kind of packed input", f"{kind!s:.50}", KINDS)
@@ -301,6 +411,24 @@ def _named(entry: Mapping[str, Any]) -> tuple[str, tuple[int, ...]]:
     if not whole or math.prod(shape) > _MOST_ELEMENTS:  # type: ignore[arg-type]
         raise ValueError(f"the shape of {shown(name, 80)!r} is none")
     return name, tuple(shape)  # type: ignore[arg-type]
+
+
+def _whole(entry: Mapping[str, Any], key: str, most: int) -> int:
+    value = entry.get(key)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+        raise ValueError(f"{key} of its code is not 0 to {most}")
+    return value
+
+
+def _edges(entry: Mapping[str, Any]) -> list[float]:
+    """Return the edges of a field; nothing but a missing element exceeds one that is null."""
+    edges = entry.get("edges")
+    known = isinstance(edges, list) and all(
+        isinstance(e, int | float | None) and not isinstance(e, bool) for e in edges
+    )
+    if not known:
+        raise ValueError("edges of its code are no list of numbers")
+    return [math.inf if edge is None else float(edge) for edge in edges or ()]
 
 
 def _text(entry: Mapping[str, Any], key: str) -> str:
@@ -339,7 +467,7 @@ def _as_float(scale: Fraction) -> float:
     return float(scale) if _TINY < scale < 1 / _TINY else math.nan
 
 
-def _checked(x: Any, name: str, size: int) -> Array:
+def _checked(x: Any, name: str, size: int, missing: bool) -> Array:
     """Return elements as float64 on one axis.
 
     Raises:
@@ -351,7 +479,7 @@ def _checked(x: Any, name: str, size: int) -> Array:
         raise DataError(f"the values of {shown(name, 80)} are no numbers", hint="an array of reals") from error
     if values.size != size:
         raise DataError(f"{values.size:,} values for the {size:,} elements of {shown(name, 80)}")
-    wrong = np.flatnonzero(~np.isfinite(values))
+    wrong = np.flatnonzero(np.isinf(values) | (np.isnan(values) & (not missing)))
     if wrong.size:
         raise DataError(f"element {wrong[0]} of {shown(name, 80)} is {values[wrong[0]]}, no finite number")
     return values

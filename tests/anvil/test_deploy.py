@@ -52,10 +52,10 @@ def test_deploy_and_check(
     capsys.readouterr()
     assert deploy.main([*arguments, "--dry-run", "--json"]) == 0
     quoted = json.loads(capsys.readouterr().out)
-    assert not (folder / "deployment.json").exists()
+    assert not (folder / "deployments" / "31337.json").exists()
     assert deploy.main([*arguments, "--yes", "--json", "-v"]) == 0
     said = capsys.readouterr()
-    assert KEY[2:] not in said.out + said.err + (folder / "deployment.json").read_text()
+    assert KEY[2:] not in said.out + said.err + (folder / "deployments" / "31337.json").read_text()
     result = json.loads(said.out)
     assert [t["gas"] for t in result["transactions"]] == [t["gas"] for t in quoted["transactions"]]
     assert [t["address"] for t in result["transactions"]] == [t["creates"] for t in quoted["transactions"]]
@@ -81,7 +81,7 @@ def test_create2(node: str, artifact: ml2sc.Artifact, tmp_path: Path, capsys: py
     arguments = [str(folder), "--chain", node, "--unlocked", "--create2", "salt", "--yes", "--json"]
     assert deploy.main(arguments) == 0
     first = json.loads(capsys.readouterr().out)
-    (folder / "deployment.json").unlink()
+    (folder / "deployments" / "31337.json").unlink()
     arguments[4:4] = [RpcChain(node).rpc.request("eth_accounts")[1]]
     assert deploy.main(arguments) == 0
     second = json.loads(capsys.readouterr().out)

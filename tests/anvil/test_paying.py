@@ -61,7 +61,8 @@ def test_no_spends_nothing(node: str, run: Deploy, folder: Path, monkeypatch: py
     assert "Send these transactions? [y/N]" in screen.text
     assert "nothing was sent" in screen.text
     assert nonce(node) == before
-    assert files(folder) - there <= {".deployment.json.lock"}
+    assert files(folder) - there <= {"deployments"}
+    assert not list((folder / "deployments").glob("*.json"))
 
 
 @pytest.mark.parametrize("answer", ["y", "YES"])
@@ -81,13 +82,29 @@ def test_yes_sees_the_price_first_then_a_bar(
     assert "contract:  67%" in rest
 
 
+def test_a_dry_run_needs_no_payer(node: str, run: Deploy, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is to be paid is known without who pays; who is named besides sees whether it is enough."""
+    monkeypatch.delenv("ML2SC_PRIVATE_KEY", raising=False)
+    before, there = nonce(node), files(folder)
+    status, out, err = run("--dry-run")
+    assert status == 0, err
+    assert "nobody named to pay" in out
+    assert "the account has" not in out
+    with_payer = run("--dry-run", "--unlocked")[1]
+    assert "the account has" in with_payer
+    rows = [[line for line in text.splitlines() if line.startswith("  contract")] for text in (out, with_payer)]
+    assert rows[0] == rows[1] != []
+    assert run("--yes")[0] == 2
+    assert (nonce(node), files(folder)) == (before, there)
+
+
 def test_nobody_to_ask(node: str, run: Deploy, folder: Path) -> None:
     before = nonce(node)
     status, out, err = run("--unlocked")
     assert (status, out) == (2, "")
     assert "give --yes" in err
     assert nonce(node) == before
-    assert not (folder / "deployment.json").exists()
+    assert not (folder / "deployments" / "31337.json").exists()
 
 
 def test_prices_turn_gas_into_money(node: str, run: Deploy, folder: Path) -> None:
@@ -111,7 +128,7 @@ def test_prices_turn_gas_into_money(node: str, run: Deploy, folder: Path) -> Non
 def test_another_run_is_at_work(node: str, run: Deploy, folder: Path) -> None:
     """Two deployers with one journal: the second says so and goes."""
     before = nonce(node)
-    with open_journal(folder / "deployment.json", plan="p", chain_id=1, genesis="g", sender="s"):
+    with open_journal(folder / "deployments" / "31337.json", plan="p", chain_id=1, genesis="g", sender="s"):
         status, out, err = run("--unlocked", "--yes")
     assert (status, out) == (1, "")
     assert "another run is at work with the journal" in err
@@ -154,7 +171,7 @@ def test_wrong_chain(node: str, run: Deploy, folder: Path) -> None:
     assert (status, out) == (2, "")
     assert "is on chain 31337, not 1" in err
     assert nonce(node) == before
-    assert not (folder / "deployment.json").exists()
+    assert not (folder / "deployments" / "31337.json").exists()
     assert run("--unlocked", "--dry-run", "--chain-id", "31337")[0] == 0
 
 
@@ -165,7 +182,7 @@ def test_base_fee_above_the_most(node: str, run: Deploy, folder: Path) -> None:
     assert "wei a gas, more than the 1 that may be paid" in err
     assert "wait, or allow more with --max-fee" in err
     assert nonce(node) == before
-    assert not (folder / "deployment.json").exists()
+    assert not (folder / "deployments" / "31337.json").exists()
 
 
 def test_the_most_is_the_most(run: Deploy, folder: Path) -> None:
@@ -176,7 +193,9 @@ def test_the_most_is_the_most(run: Deploy, folder: Path) -> None:
         fees = ("--max-fee", "12", "--tip", "5", "--unlocked", "--yes", "--wait", "0.1")
         assert run(*fees, url=url)[0] == 3
         attempts = [
-            a for e in json.loads((folder / "deployment.json").read_text())["entries"].values() for a in e["attempts"]
+            a
+            for e in json.loads((folder / "deployments" / "31337.json").read_text())["entries"].values()
+            for a in e["attempts"]
         ]
         assert {(a["max_fee"], a["tip"]) for a in attempts} == {(12 * GWEI, 2 * GWEI)}
         rpc.request("anvil_dropAllTransactions")
@@ -195,7 +214,7 @@ def test_the_most_is_the_most(run: Deploy, folder: Path) -> None:
         rpc.request("anvil_setNextBlockBaseFeePerGas", hex(12 * GWEI + 1))
         rpc.request("evm_mine")
         assert run("--max-fee", "20", *fees[2:6], url=url)[0] == 0
-        entries = json.loads((folder / "deployment.json").read_text())["entries"].values()
+        entries = json.loads((folder / "deployments" / "31337.json").read_text())["entries"].values()
         assert max(a["max_fee"] for e in entries for a in e["attempts"]) <= 20 * GWEI
         assert rpc.quantity("eth_getTransactionCount", rpc.request("eth_accounts")[0], "latest") == 3
 
@@ -205,7 +224,7 @@ def test_poor_account(run: Deploy, folder: Path) -> None:
         status, out, err = run("--unlocked", "--yes", url=url)
     assert (status, out) == (1, "")
     assert "the account has 0 ETH and this costs 0." in err
-    assert not (folder / "deployment.json").exists()
+    assert not (folder / "deployments" / "31337.json").exists()
 
 
 KEY, PASSPHRASE = "5a" * 31 + "3c", "correct horse battery staple"

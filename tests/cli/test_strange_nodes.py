@@ -12,6 +12,7 @@ from support.updates import built, network, samples
 
 import ml2sc
 from ml2sc.cli import check, deploy
+from ml2sc.runtime.journal import journal_path, noted_addresses
 from ml2sc.runtime.transport import Transport
 
 LOCAL, REMOTE = "http://127.0.0.1:9/", "https://node.example/v3/ACCESSKEY77"
@@ -91,7 +92,7 @@ def test_says_what_was_sent(run: Deploy, chain: PretendChain) -> None:
 def test_planted_journal(run: Deploy, chain: PretendChain, tmp_path: Path) -> None:
     """Another's contract of the same code and weights, and a journal that says it is ours."""
     assert run("--chain", LOCAL, "--yes")[0] == 0
-    path = tmp_path / "net" / "deployment.json"
+    path = tmp_path / "net" / "deployments" / "31337.json"
     content = json.loads(path.read_text())
     for held in content["entries"].values():
         held |= {"nonce": None, "attempts": [], "mined": "0x" + "ab" * 32}
@@ -101,6 +102,32 @@ def test_planted_journal(run: Deploy, chain: PretendChain, tmp_path: Path) -> No
         assert (status, out) == (1, "")
         assert "says that contract is done, and names no transaction that did it" in err
     assert len(chain.mined) == 2
+
+
+def test_each_chain_has_its_journal(run: Deploy, chain: PretendChain, tmp_path: Path) -> None:
+    """A development chain first and another one later simply works, and both are known."""
+    folder = tmp_path / "net"
+    assert run("--chain", LOCAL, "--yes")[0] == 0
+    first = (folder / "deployments" / "31337.json").read_bytes()
+    chain.chain_id = 5
+    status, _, err = run("--chain", LOCAL, "--dry-run")
+    assert status == 0, err
+    assert set(noted_addresses(folder)) == {31337}
+    assert journal_path(folder, 5) == folder / "deployments" / "5.json"
+    (folder / "deployments" / "31337.json").rename(folder / "deployment.json")
+    assert journal_path(folder, 31337) == folder / "deployment.json"  # an earlier version's
+    assert set(noted_addresses(folder)) == {31337}
+    assert (folder / "deployment.json").read_bytes() == first
+
+
+def test_a_link_in_place_of_the_journals(run: Deploy, tmp_path: Path) -> None:
+    """Who hands over a folder does not have us write elsewhere."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "net" / "deployments").symlink_to(tmp_path / "elsewhere")
+    status, out, err = run("--chain", LOCAL, "--yes")
+    assert (status, out) == (1, "")
+    assert "symbolic link" in err
+    assert not list((tmp_path / "elsewhere").iterdir())
 
 
 def test_owner(run: Deploy, chain: PretendChain, tmp_path: Path) -> None:

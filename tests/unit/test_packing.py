@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.forests import random_attributes, threshold_rows, tree_model
 from support.node import node, node_modules
 
 import ml2sc
+from ml2sc.caller import interface_of
 from ml2sc.errors import ArtifactError, DataError
 from ml2sc.ir import wad
 from ml2sc.kits.text import packing_code
@@ -26,6 +28,9 @@ MANIFESTS = int(os.environ.get("ML2SC_FUZZ", "40"))
 """Random manifests that are tried."""
 SAMPLES = 1_000
 """Samples of each example, and of all random manifests together."""
+
+IMAGE = 100
+"""Inputs of so many elements go to JavaScript with a quarter of their samples (with all where ML2SC_FUZZ is large)."""
 
 WAD = 10**18
 
@@ -187,10 +192,10 @@ def test_examples(example: str, examples: Path, tmp_path: Path) -> None:
     few = samples[::100].tolist()
     assert [packer.to_wad(x) for x in few] == [wad.to_wad(x) for x in few]
     packing = {"element_bytes": artifact.manifest["element_bytes"], "inputs": artifact.manifest["inputs"]}
-    found = in_javascript(
-        tmp_path, packing_code(types=False), [({**packing, "bytes": packer.length}, samples.tolist())], "packed"
-    )
-    assert found == [[f"0x{x.hex()}" for x in packed]]
+    some = slice(None, None, 1 if rows.shape[1] < IMAGE or MANIFESTS > SAMPLES else 4)
+    given = [({**packing, "bytes": packer.length}, samples[some].tolist())]
+    found = in_javascript(tmp_path, packing_code(types=False), given, "packed")
+    assert found == [[f"0x{x.hex()}" for x in packed[some]]]
 
 
 def test_outputs_and_forms_of_x() -> None:
@@ -289,3 +294,49 @@ def test_numpy_is_enough(tmp_path: Path) -> None:
     packed, imported = done.stdout.splitlines()
     assert bytes.fromhex(packed) == by_definition(interface, x)
     assert imported.split() == ["ml2sc", "numpy"]
+
+
+@pytest.mark.parametrize(("depth", "trees"), [(2, 70), (7, 60)])
+def test_codes_of_trees(depth: int, trees: int, tmp_path: Path) -> None:
+    """Thermometer codes and ranks: on thresholds, beside them, missing."""
+    draw = np.random.default_rng(depth)
+    attributes = random_attributes(draw, features=5, trees=trees, depth=depth, targets=1)
+    if depth == 2:
+        attributes["nodes_modes"] = [m if m == "LEAF" else "BRANCH_LEQ" for m in attributes["nodes_modes"]]
+    model = tree_model("TreeEnsembleRegressor", 5, {**attributes, "n_targets": 1})
+    artifact = ml2sc.compile(model)
+    graph = artifact.graph
+    assert graph is not None
+    rows = threshold_rows(draw, model, 200)
+    packer = Packer(artifact)
+    packed = [packer.pack(x) for x in rows]
+    assert packed == [wad.pack(graph, q) for q in wad.quantize_samples(graph, [{"x": x} for x in rows])]
+    packing = json.loads(json.dumps(interface_of(artifact)))["packing"]
+    assert Packer({"packing": packing, "outputs": []}).pack(rows[0]) == packed[0]
+    assert ("ranks" if depth == 7 else "fields") in packing["code"]
+    numbers = rows[~np.isnan(rows).any(axis=1)]
+    found = in_javascript(tmp_path, packing_code(types=False), [(packing, numbers.tolist())], "packed")
+    assert found == [[f"0x{packer.pack(x).hex()}" for x in numbers]]
+    with pytest.raises(DataError, match="thresholds"):
+        packer.unpack(packed[0])
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        {"bytes": 4, "float": "float16", "fields": []},
+        {"bytes": 4, "float": "float32"},
+        {"bytes": 4, "float": "float32", "fields": [{"element": 9, "word": 0, "bit": 0, "missing": 0, "edges": [1]}]},
+        {
+            "bytes": 4,
+            "float": "float32",
+            "fields": [{"element": 0, "word": 0, "bit": 31, "missing": 0, "edges": [1, 2]}],
+        },
+        {"bytes": 4, "float": "float32", "fields": [{"element": 0, "word": 0, "bit": 0, "missing": 0, "edges": ["1"]}]},
+        {"bytes": 4, "float": "float32", "rank_bytes": 1, "ranks": [{"element": 0, "byte": 4, "edges": [1]}]},
+        {"bytes": 4, "float": "float32", "rank_bytes": 1, "ranks": [{"element": 0, "byte": 0, "edges": [1] * 255}]},
+    ],
+)
+def test_a_code_that_means_nothing(code: dict[str, Any]) -> None:
+    with pytest.raises(ArtifactError, match="code"):
+        Packer({"element_bytes": 1, "code": code, "inputs": [{"name": "x", "shape": [2]}], "outputs": []})

@@ -269,12 +269,12 @@ def noted(directory: str, rpc: Rpc) -> str | None:
     Raises:
         JournalError: the note is none, or of another chain.
     """
-    from ml2sc.runtime.journal import DEPLOYMENT, noted_address
+    from ml2sc.runtime.journal import noted_address
 
-    path = Path(directory, DEPLOYMENT)
-    note = noted_address(Path(directory))
+    note = noted_address(Path(directory), rpc.chain_id)
     if note is None:
         return None
+    path = note.path
     if (note.chain_id, note.genesis) != (rpc.chain_id, rpc.genesis):
         raise JournalError(
             f"{path} is of another chain ({note.chain_id}) than the node's ({rpc.chain_id})",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _WEIGHTS = ("auto", "code", "data")
 _OPTIMIZE = ("inference", "deploy", "balanced")
+_WHOSE = ("onnxruntime", "scores")
 _FORKS = ("prague", "osaka", "glamsterdam")
 
 
@@ -79,7 +80,6 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAMES",
         help="names of the inputs' columns: A,B,C, or a .txt (a name a line) or .json file",
     )
-    add("--labels", metavar="NAMES", help="names of the decisions 0, 1, ..., given likewise")
     add("--weights", default="auto", metavar="WHERE", help="where weights are: auto (default), code, data")
     add(
         "--optimize",
@@ -98,8 +98,9 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--labels",
         default="onnxruntime",
-        metavar="WHOSE",
-        help="label of trees that contradicts their scores: onnxruntime (default) or scores",
+        metavar="NAMES|WHOSE",
+        help="names of the decisions 0, 1, ..., given as --columns; or whose label it is where that of trees "
+        "contradicts their scores: onnxruntime (default) or scores",
     )
     add("--updatable", action="store_true", help="let the contract's owner replace the weights later")
     add("--expected-updates", type=int, metavar="N", help="with --updatable: updates in that time (a hundredth of it)")
@@ -108,6 +109,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--workers", type=int, metavar="N", help="processes that look for auto's formats (default: one a core)")
     add("--solc", metavar="PATH", help="the solc to use (default: ML2SC_SOLC, PATH, py-solc-x, the npm package)")
     add("--no-cache", action="store_true", help="run the compiler even if it compiled this very source before")
+    add(
+        "--kit",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a project around it in DIR/kits: foundry, hardhat, python, ts",
+    )
     add("--json", action="store_true", help="print a summary as JSON")
     add_prices(parser)
     return parser
@@ -140,6 +148,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from ml2sc.compiler import compile as compile_model
     from ml2sc.folder import require_room, write_folder
     from ml2sc.frontend.names import check_names, read_names
+    from ml2sc.kits import require_kits, write_kits
     from ml2sc.runtime.compiler_cache import CompilerCache
     from ml2sc.runtime.toolchain import Toolchain
 
@@ -154,7 +163,7 @@ def _run(arguments: argparse.Namespace) -> None:
         input_ranges=ranges,
         column_ranges=tuple(columns),
         column_names=column_names,
-        class_names=() if arguments.labels is None else read_names(arguments.labels, "--labels"),
+        class_names=() if arguments.labels in _WHOSE else read_names(arguments.labels, "--labels"),
         weights=arguments.weights,
         optimize=arguments.optimize,
         expected_calls=arguments.expected_calls,
@@ -163,7 +172,7 @@ def _run(arguments: argparse.Namespace) -> None:
         passes=arguments.passes,
         name=arguments.name,
         strict_input=arguments.strict_input,
-        labels=arguments.labels,
+        labels=arguments.labels if arguments.labels in _WHOSE else _WHOSE[0],
         updatable=arguments.updatable,
         **update,
     )
@@ -182,9 +191,11 @@ def _run(arguments: argparse.Namespace) -> None:
         _draw(artifact, candidates, arguments.plot)
     folder = Path(arguments.output if arguments.output is not None else artifact.name)
     require_room(artifact, folder)
+    require_kits(arguments.kit, artifact, folder)
     cache = CompilerCache(None) if arguments.no_cache else CompilerCache.default()
     artifact = build(artifact, Toolchain(arguments.solc, cache))
     files = write_folder(artifact, folder)
+    files += write_kits(arguments.kit, artifact, folder, {})
     for warning in artifact.bytecode.warnings if artifact.bytecode is not None else ():
         print(f"warning: {warning}", file=sys.stderr)
     if arguments.json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -39,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--chain", default="embedded", metavar="CHAIN", help="a node's URL; to rehearse: embedded (default), anvil")
     add("--create2", metavar="SALT", help="addresses that depend on the artifact and SALT only (0x… or any text)")
     add("--owner", metavar="0x...", help="offer an updatable contract to this account in the end (default: who pays)")
-    add("--journal", metavar="FILE", help="where the progress is kept (default: DIR/deployment.json)")
+    add("--journal", metavar="FILE", help="where the progress is kept (default: DIR/deployments/CHAIN_ID.json)")
     add("--solc", metavar="PATH", help=SOLC_HELP)
     add("--json", action="store_true", help="print the result as JSON")
     add_payment_options(parser)
@@ -64,8 +65,11 @@ def _run(arguments: argparse.Namespace) -> None:
             path = Path(stack.enter_context(tempfile.TemporaryDirectory()), "deployment.json")
             _deploy(artifact, bytecode, Sending(arguments, open_node(url, arguments), path, own=True))
         elif "://" in arguments.chain:
-            path = Path(arguments.journal or Path(arguments.directory, "deployment.json"))
-            _deploy(artifact, bytecode, Sending(arguments, open_node(arguments.chain, arguments), path, own=False))
+            from ml2sc.runtime.journal import journal_path
+
+            node, named = open_node(arguments.chain, arguments), arguments.journal
+            path = Path(named) if named else journal_path(Path(arguments.directory), node.rpc.chain_id)
+            _deploy(artifact, bytecode, Sending(arguments, node, path, own=False))
         else:
             _rehearse(artifact, bytecode, arguments)
 
@@ -137,6 +141,9 @@ def _print_result(
         ("bytecode", bytecode.summary),
         ("compared", proof.summary),
     ]
+    if "chain_id" in costs and not arguments.quiet:
+        where = f"--chain {costs['chain_id']} --address {proof.address}"
+        rows.append(("to verify", f"ml2sc-verify {shlex.quote(arguments.directory)} {where}"))
     title = f"{artifact.name} is deployed" if costs.get("sent", 1) else f"{artifact.name} was deployed before"
     print("\n".join([heading(title, sys.stdout), *(f"  {k:<12} {v}" for k, v in rows)]))
 

@@ -90,16 +90,24 @@ class Sending:
         chain: The node.
         path: Where the journal is.
         own: Whether the chain is there to be tried out: its account pays, and nobody is asked.
+        owner: Whose part a dry run takes where no payer is named; None: no account's.
     """
 
     arguments: argparse.Namespace
     chain: RpcChain
     path: Path
     own: bool
+    owner: str | None = None
 
     @cached_property
     def signer(self) -> Signer:
         """Who pays."""
+        from ml2sc.runtime.journal import read_journal
+        from ml2sc.runtime.signer import NO_ACCOUNT, Nobody
+
+        if self.arguments.dry_run and not self.own and not payer_is_named(self.arguments):
+            journal = read_journal(self.path)
+            return Nobody(self.owner or NO_ACCOUNT if journal is None else journal.sender)
         return make_signer(self.arguments, self.chain.rpc, own=self.own)
 
     def _where(self, plan: Plan) -> dict[str, Any]:
@@ -123,10 +131,12 @@ class Sending:
         self._print_quote(plan, journal, sys.stdout)
 
     def _print_quote(self, plan: Plan, journal: Journal | None, stream: TextIO) -> Quote:
+        from ml2sc.runtime.signer import Nobody
         from ml2sc.runtime.transactions import quote
 
         costs = quote(plan, self.chain.rpc, self.signer.address, journal, fee_options(self.arguments))
-        print_quote(costs, self.chain.name, self.signer.address, self.arguments, stream)
+        sender = None if isinstance(self.signer, Nobody) else self.signer.address
+        print_quote(costs, self.chain.name, sender, self.arguments, stream)
         return costs
 
     @contextmanager
@@ -226,6 +236,14 @@ def fee_options(arguments: argparse.Namespace) -> FeeOptions:
     return FeeOptions(arguments.max_fee, arguments.tip)
 
 
+def payer_is_named(arguments: argparse.Namespace) -> bool:
+    """Return whether the options, or the environment, name somebody who pays."""
+    from ml2sc.runtime.signer import KEY_VARIABLE
+
+    given = (arguments.keystore, arguments.unlocked, arguments.key_env)
+    return any(who is not None for who in given) or KEY_VARIABLE in os.environ
+
+
 def make_signer(arguments: argparse.Namespace, rpc: Rpc, *, own: bool) -> Signer:
     """Return who signs, as the options say; a chain of our own has an account for us.
 
@@ -271,8 +289,8 @@ def _passphrase(arguments: argparse.Namespace) -> str:
     return getpass.getpass(f"Passphrase of {arguments.keystore}: ", sys.stderr)
 
 
-def print_quote(costs: Quote, chain: str, sender: str, arguments: argparse.Namespace, stream: TextIO) -> None:
-    """Print what a plan costs."""
+def print_quote(costs: Quote, chain: str, sender: str | None, arguments: argparse.Namespace, stream: TextIO) -> None:
+    """Print what a plan costs: whoever pays, if nobody is named."""
     from ml2sc.runtime.transactions import ether, gwei
 
     if arguments.dry_run and arguments.json:
@@ -286,14 +304,15 @@ def print_quote(costs: Quote, chain: str, sender: str, arguments: argparse.Names
     ]
     rows.append(("total", "", "", "", costs.gas, ether(costs.fee), ""))
     prices = costs.fees
-    print(heading(f"{chain}, account {sender}", stream), file=stream)
+    print(heading(f"{chain}, {f'account {sender}' if sender else 'nobody named to pay'}", stream), file=stream)
     for text in table(("transaction", "state", "bytes", "code", "gas", "fee", "fits"), rows):
         print(f"  {text}", file=stream)
     if prices.legacy:
         price = f"a gas price of {gwei(prices.base)} (a chain without EIP-1559: legacy transactions)"
     else:
         price = f"a base fee of {gwei(prices.base)} and a tip of {gwei(prices.tip)}; at most {gwei(prices.most)} in all"
-    print(f"  at {price}; the account has {ether(costs.balance)}", file=stream)
+    has = f"; the account has {ether(costs.balance)}" if sender else ""
+    print(f"  at {price}{has}", file=stream)
     if prices.note:
         print(f"  {prices.note}", file=stream)
     if arguments.gas_price is not None:

@@ -123,7 +123,7 @@ def _update(
     from ml2sc.folder import require_room, write_folder
     from ml2sc.runtime.contract import Contract
     from ml2sc.runtime.deploy import rehearse_update
-    from ml2sc.runtime.journal import DEPLOYMENT
+    from ml2sc.runtime.journal import journal_path
     from ml2sc.runtime.prove import prove
     from ml2sc.runtime.transactions import Plan
     from ml2sc.runtime.update import read_state, update_plan
@@ -133,7 +133,7 @@ def _update(
     address = str(result["address"])
     directory, short = Path(arguments.directory), str(new.manifest["weights_hash"])[2:10]
     path = Path(arguments.journal or directory / f"update-{short}.json")
-    sending = Sending(arguments, chain, path, own=False)
+    sending = Sending(arguments, chain, path, own=False, owner=state.owner)
     active = state.weights_hash == new.manifest["weights_hash"]
     if not active:
         state.require_open(sending.signer.address)
@@ -170,7 +170,7 @@ def _update(
         proof = prove(new, chain, address)
         write_folder(new, folder)
         if journal is not None:
-            journal.move(folder / DEPLOYMENT)
+            journal.move(journal_path(folder, chain.rpc.chain_id))
     _print_result({**result, "folder": str(folder), "proof": proof.to_json()}, proof, arguments)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,8 @@ from ml2sc.jsontext import json_text
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+
+    from ml2sc.backends.base import Artifact
 
 
 def rendered(template: str, **values: Any) -> str:
@@ -24,6 +27,12 @@ def rendered(template: str, **values: Any) -> str:
 def packing_code(*, types: bool) -> str:
     """Return the packer in TypeScript, or without types in JavaScript."""
     return rendered("packing.ts", types=types)
+
+
+def solc_version(artifact: Artifact) -> str | None:
+    """Return the version of the solc that compiled an artifact ("0.8.37"), if it is known."""
+    match = re.search(r"\d+\.\d+\.\d+", str(artifact.manifest["toolchain"].get("compiler", "")))
+    return None if match is None else match[0]
 
 
 @cache

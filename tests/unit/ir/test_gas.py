@@ -124,7 +124,7 @@ def test_calldata_has_a_floor() -> None:
     shares = gas.Shares(worst=True)
     floor = 21_000 + 40 * (1024 + 7) + 10 * 61
     assert gas.estimate(gas.Costs(program), FORKS["prague"], shares).total == floor
-    dearer = 21_000 + 64 * (1024 + 7 + 61)
+    dearer = 15_000 + 64 * (1024 + 7 + 61)
     assert gas.estimate(gas.Costs(program), FORKS["glamsterdam"], shares).total == dearer
 
 

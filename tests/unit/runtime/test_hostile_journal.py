@@ -241,7 +241,7 @@ def test_edited_journals(chain: PretendChain, rpc: Rpc, tmp_path: Path) -> None:
         before = len(chain.mined)
         try:
             go(rpc, path)
-            noted_address(tmp_path)
+            noted_address(tmp_path, rpc.chain_id)
         except Ml2scError as error:
             said.append(str(error))
         assert len(chain.mined) - before <= 2, number
@@ -260,4 +260,4 @@ def test_no_journal(tmp_path: Path, text: str) -> None:
 def test_noted_address_is_one(rpc: Rpc, tmp_path: Path, address: Any) -> None:
     plant(tmp_path / "deployment.json", rpc, {}, result={"address": address})
     with pytest.raises(JournalError, match=r"is no (address|text)"):
-        noted_address(tmp_path)
+        noted_address(tmp_path, rpc.chain_id)

@@ -1,0 +1,99 @@
+"""Folders of compiled contracts, and the tools that kits are for."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+
+import cbor2
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from support.node import node, node_modules
+
+import ml2sc
+from ml2sc.folder import write_folder
+from ml2sc.kits import write_kits
+
+Folder = Callable[[str], Path]
+
+
+def small(seed: int = 1) -> onnx.ModelProto:
+    """Return a network whose contracts compile in no time."""
+    rng = np.random.default_rng(seed)
+    weights = {name: rng.normal(size=shape).astype(np.float32) for name, shape in (("w1", (12, 9)), ("w2", (9, 3)))}
+    nodes = [
+        helper.make_node("Gemm", ["x", "w1"], ["a"]),
+        helper.make_node("Relu", ["a"], ["h"]),
+        helper.make_node("Gemm", ["h", "w2"], ["y"]),
+        helper.make_node("ArgMax", ["y"], ["label"], axis=1, keepdims=0),
+    ]
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 12])]
+    outputs = [
+        helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 3]),
+        helper.make_tensor_value_info("label", TensorProto.INT64, ["batch"]),
+    ]
+    constants = [numpy_helper.from_array(array, name) for name, array in weights.items()]
+    graph = helper.make_graph(nodes, "small", inputs, outputs, constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+FORMS = {
+    "solidity": {"target": "solidity", "class_names": ("low", "middle", "high")},
+    "vyper": {"target": "vyper"},
+    "data": {"target": "solidity", "weights": "data"},
+    "updatable": {"target": "solidity", "updatable": True},
+}
+"""Kinds of contracts that kits are made of."""
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory, toolchain: ml2sc.Toolchain) -> Folder:
+    """Return a function that returns the folder of a contract of some form, with its kits, made once."""
+    made: dict[str, Path] = {}
+
+    def make(form: str) -> Path:
+        if form not in made:
+            options = {"name": "Class", "precision": "int8", "input_ranges": ((-1.0, 1.0),), **FORMS[form]}
+            artifact = ml2sc.build(ml2sc.compile(small(), **options), toolchain)
+            path = tmp_path_factory.mktemp(form) / "out"
+            write_folder(artifact, path)
+            kits = ["foundry", "python", "ts", *(["hardhat"] if artifact.target == "solidity" else [])]
+            write_kits(kits, artifact, path, {31337: "0x" + "11" * 20})
+            made[form] = path
+        return made[form]
+
+    return make
+
+
+def without_metadata(code: bytes) -> bytes:
+    """Return code without the CBOR at its end, which holds the hash of sources' names."""
+    length = int.from_bytes(code[-2:], "big")
+    assert "solc" in cbor2.loads(code[-2 - length : -2])
+    return code[: -2 - length]
+
+
+Forge = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def forge(tmp_path_factory: pytest.TempPathFactory) -> Forge:
+    """Return what runs forge in a project: offline, with npm's solc."""
+    modules, home = node_modules(), tmp_path_factory.mktemp("home")
+    solc = home / "solc"
+    script = resources.files("ml2sc.runtime").joinpath("solc_node.js")
+    solc.write_text(f"#!/bin/sh\nML2SC_SOLC_NPM='{modules / 'solc'}' exec '{node()}' '{script}' \"$@\"\n")
+    solc.chmod(solc.stat().st_mode | stat.S_IXUSR)
+    program = modules / "@foundry-rs" / "forge-linux-amd64" / "bin" / "forge"
+
+    def run(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [str(program), *arguments, "--offline", "--use", str(solc), "--root", str(project)]
+        environment = {**os.environ, "HOME": str(home), "NO_COLOR": "1"}
+        return subprocess.run(command, check=False, capture_output=True, text=True, env=environment, cwd=project)
+
+    return run

@@ -1,0 +1,68 @@
+"""The kit for Hardhat 3, with Hardhat itself, on a Node that it takes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from support.node import hardhat_modules, modern_node
+
+from ml2sc.errors import UsageError
+from ml2sc.folder import load_folder
+from ml2sc.kits import write_kits
+
+from .conftest import Folder, without_metadata
+
+HEAVY = pytest.mark.heavy
+FORMS = ["data", pytest.param("solidity", marks=HEAVY), pytest.param("updatable", marks=HEAVY)]
+
+
+def run(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    node, modules = modern_node(), hardhat_modules()
+    if not (project / "node_modules").exists():
+        (project / "node_modules").symlink_to(modules)
+    environment = {
+        **os.environ,
+        "PATH": f"{node.parent}{os.pathsep}{os.environ['PATH']}",
+        "HOME": str(project.parent),
+        "SOLC": str(modules / "solc" / "soljson.js"),
+        "NO_COLOR": "1",
+    }
+    command = [str(node), "node_modules/hardhat/dist/src/cli.js", *arguments]
+    return subprocess.run(command, cwd=project, check=False, capture_output=True, text=True, env=environment)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FORMS)
+def test_passes_untouched(form: str, folder: Folder, tmp_path: Path) -> None:
+    out = folder(form)
+    project = Path(shutil.copytree(out / "kits" / "hardhat", tmp_path / "project"))
+    done = run(project, "test")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 passing" in done.stdout
+    made = json.loads((project / "artifacts" / "contracts" / "Class.sol" / "Class.json").read_text())
+    theirs, ours = bytes.fromhex(made["bytecode"][2:]), bytes.fromhex((out / "Class.bin").read_text())
+    assert without_metadata(theirs) == without_metadata(ours)
+
+
+@pytest.mark.slow
+@pytest.mark.heavy
+def test_mistakes_are_found(folder: Folder, tmp_path: Path) -> None:
+    project = Path(shutil.copytree(folder("solidity") / "kits" / "hardhat", tmp_path / "project"))
+    vectors = json.loads((project / "vectors.json").read_text())
+    for sample in vectors["samples"]:
+        sample["packed"] = "0x" + bytes(b // 2 for b in bytes.fromhex(sample["packed"][2:])).hex()
+    (project / "vectors.json").write_text(json.dumps(vectors))
+    done = run(project, "test")
+    assert done.returncode != 0
+    assert "1 failing" in done.stdout + done.stderr
+
+
+def test_vyper_is_refused(folder: Folder) -> None:
+    out = folder("vyper")
+    with pytest.raises(UsageError, match=r"hardhat is for contracts in solidity; Class is in vyper"):
+        write_kits(["hardhat"], load_folder(out), out, {})
