@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from ml2sc.ir.program import (
     CONTRACT_WORDS,
@@ -76,7 +77,7 @@ class Lookup:
         """Bits of a tree's lane."""
         return 4 if max(map(len, self.places)) <= 4 else 8
 
-    @property
+    @cached_property
     def bits(self) -> int:
         """Bits of an entry of a table, a power of two."""
         most = max(value for own in self.values for value in own)

@@ -46,8 +46,8 @@ from ml2sc.ir.trees import Ensemble, Fork, Leaf
 from .context import Lowering, lowering
 from .elementwise import lower_map, result_of
 from .grid import Grid, perfect, shape_of
-from .plan import PlanOptions
 from .lookup import Lookup, answers
+from .plan import PlanOptions
 from .records import Records, forks_of
 from .thermo import Bits, Questions, Ranks, element_ladders
 from .values import Value
@@ -150,12 +150,8 @@ def trees_of(context: Lowering, node: Node) -> Trees:
             word, shift = word + 1, 0
         lanes.append(Lane(word, shift, bits, int(base) + sum(own[target] for own in least)))
         shift += bits
-    asked: Questions
     name = context.identifier("buffer", "trees")
-    if isinstance(code, Code):
-        asked = Bits(code)
-    else:
-        asked = Ranks(code, element_ladders(graph), f"{name}_ranks")
+    asked = Bits(code) if isinstance(code, Code) else Ranks(code, element_ladders(graph), f"{name}_ranks")
     return Trees(ensemble, elements, asked, least, lanes, word + 1, name)
 
 
