@@ -138,6 +138,8 @@ class Graph:
         self.outputs: list[str] = []
         self.decision: str | None = None
         """The tensor that holds the decision (`classify`), if the model makes one."""
+        self.class_names: tuple[str, ...] = ()
+        """Where the model's label is a string: those that it can be; the decision is the number of one of them."""
         self.input_ranges: dict[str, tuple[float, float]] = {}
         """Declared real range of each input; that of u, 0 to 1, where its elements have ranges of their own."""
         self.scalings: dict[str, Scaling] = {}
@@ -374,6 +376,7 @@ class Graph:
         new.inputs, new.outputs, new.decision = list(self.inputs), list(self.outputs), self.decision
         new.input_ranges, new.observed = dict(self.input_ranges), dict(self.observed)
         new.scalings, new.ladders = dict(self.scalings), dict(self.ladders)
+        new.class_names = self.class_names
         new.errors, new.unsaturated_errors = dict(self.errors), dict(self.unsaturated_errors)
         new.reserves = dict(self.reserves)
         return new

@@ -77,6 +77,9 @@ class Oracle:
         self.unsaturated_bound = float(artifact.manifest["error_bound_unsaturated"])
         self.ranges = {name: self.graph.range_of(name) for name in self.graph.inputs}
         self.model_hash = artifact.model_hash
+        tensors = self.reference.tensors.values()
+        constants = {t.name: t.data for t in tensors if t.data is not None and t.type is DType.FLOAT}
+        self._constants, self._largest = constants.keys(), max(map(_magnitude, constants.values()), default=0.0)
         self._float_outputs = [n for n in self.reference.outputs if self.reference.tensor(n).type is not DType.INT64]
 
     def expect(
@@ -164,11 +167,9 @@ class Oracle:
     def exact_outputs(self, x: Mapping[str, Array]) -> tuple[Array, float]:
         """Return the model's float outputs in float64, flattened, and a bound on the evaluation's own rounding."""
         values = evaluate_float(self.reference, x)
-        largest = max(
-            float(np.abs(v).max(initial=0.0))
-            for name, v in values.items()
-            if self.reference.tensor(name).type is DType.FLOAT
-        )
+        computed = values.keys() - self._constants
+        found = (_magnitude(values[n]) for n in computed if self.reference.tensor(n).type is DType.FLOAT)
+        largest = max(self._largest, *found)
         flat = [values[name].ravel() for name in self._float_outputs]
         return np.concatenate([np.zeros(0), *flat]), largest * _FLOAT64_ROUNDING
 
@@ -184,6 +185,10 @@ class Oracle:
         """Return which values of a sample lie outside their declared range, by input; nothing where none does."""
         beyond = {name: (v < self.ranges[name][0]) | (v > self.ranges[name][1]) for name, v in x.items()}
         return {name: found for name, found in beyond.items() if found.any()}
+
+
+def _magnitude(values: Array) -> float:
+    return float(np.abs(values).max(initial=0.0))
 
 
 def _differs(who: str, got: Outcome, expected: Outcome) -> str | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from ml2sc.ir.gas import uses
 from ml2sc.ir.program import (
+    Apply,
     Assign,
     Block,
     Const,
@@ -17,6 +18,7 @@ from ml2sc.ir.program import (
     Let,
     Load,
     LoadInput,
+    OpCode,
     Program,
     Statement,
     Store,
@@ -37,6 +39,7 @@ _GATHERED, _IN_SCOPE = 19, 22
 """Values of sums that solc still handles well; and values, of more than REACH, with all that is in scope around them.
 Found by trial on 200 networks: where there are more, it is cheaper if the sums stay in place."""
 _MORE_SPILLS = 8
+_PRODUCTS = 4
 _HOISTED, _REPEATED = 3, 6
 """Words read again and again that solc may keep on the stack: beside a loop's variables, and in straight code."""
 
@@ -115,6 +118,20 @@ def hoisted(program: Program) -> bool:
     loops = (s for section in program.sections() for s in walk(section.body) if isinstance(s, For))
     still = (s.body for s in loops if not any(isinstance(t, Store | StoreInput | CopySegment) for t in walk(s.body)))
     return any(len(set().union(*_known_reads(body))) > _HOISTED for body in still)
+
+
+def settled(program: Program) -> bool:
+    """Return whether a round of a loop has many products by literals: rows of pixels times rows of taps.
+
+    Such code is written so that all it holds is in reach wherever it is used; solc's own steps can but add variables.
+    """
+    loops = (s for section in program.sections() for s in walk(section.body) if isinstance(s, For))
+    return any(_literal_products(s.body) >= _PRODUCTS for s in loops)
+
+
+def _literal_products(body: Iterable[Statement]) -> int:
+    parts = (p for s in walk(body) for e in expressions(s) for p in subexpressions(e))
+    return sum(isinstance(p, Apply) and p.op is OpCode.MUL and isinstance(p.args[0], Const) for p in parts)
 
 
 def repeated(program: Program) -> bool:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from pydantic_core import from_json
 
 from ml2sc.calibration import Calibrated
+from ml2sc.caller import INTERFACE, VECTORS
 from ml2sc.compiler import Options
 from ml2sc.errors import ArtifactError
 from ml2sc.files import inner_name
@@ -27,6 +28,8 @@ from ml2sc.passes.updatable import Deployed
 MODEL = "model.onnx"
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.bin"
+_OURS = frozenset({MODEL, WEIGHTS, INTERFACE, VECTORS})
+"""Files that have the same name in every folder."""
 EXTERNAL = "external"
 """Folder of the model's external data files: a model names them, so they are kept apart from ours."""
 
@@ -65,6 +68,7 @@ class _Options(_Entry):
     input_ranges: tuple[_Ranges, ...]
     column_ranges: tuple[()]
     column_names: tuple[str, ...]
+    class_names: tuple[str, ...]
     weights: str
     optimize: str
     expected_calls: int | None
@@ -264,6 +268,7 @@ class Manifest(_Entry):
     code: _Code | None = None
     outputs: tuple[_Tensor, ...]
     decision: bool
+    classes: tuple[str, ...] | None = None
     error_bound: _Real
     error_bound_unsaturated: _Real
     error_bound_relative: _Real
@@ -330,7 +335,7 @@ def is_ours(file: str, name: str) -> bool:
     except OSError:
         return False
     top, *below = file.split("/")
-    return shortest == file and (top == EXTERNAL if below else file in {MODEL, WEIGHTS} or file.startswith(f"{name}."))
+    return shortest == file and (top == EXTERNAL if below else file in _OURS or file.startswith(f"{name}."))
 
 
 def read_manifest(content: bytes, path: Path) -> tuple[Manifest, dict[str, Any]]:
