@@ -17,6 +17,7 @@ from ml2sc.ir.model_hash import model_hash
 
 from .limits import check_claims
 from .not_onnx import Foreign, folder_not_onnx, not_onnx
+from .treelite_import import import_native, native_kind
 
 LONGEST_NAME = 200
 """Characters of a contract's name: files are named after it."""
@@ -74,6 +75,11 @@ def load_onnx(source: str | os.PathLike[str] | onnx.ModelProto) -> OnnxModel:
         data = read_file(path, follow=True)
     except OSError as error:
         raise ModelFormatError(f"cannot read the model {path}: {error.strerror or error}") from error
+    kind = native_kind(path, data)
+    if kind is not None:
+        proto = import_native(path, kind)
+        written = proto.SerializeToString(deterministic=True)
+        return OnnxModel(proto, written, {}, contract_name(path.name.removesuffix(path.suffix)))
     _refuse(path, not_onnx(path, data))
     name = contract_name(path.name.removesuffix(".onnx"))
     return parse_onnx(data, str(path), name, lambda file: read_inside(path.parent, file))

@@ -501,6 +501,9 @@ def _two_scores(emitter: Emitter, node: OnnxNode, read: _Read, labels: Sequence[
     if read.base:
         node.fail("base values for two classes with scores of their own", "add them to the leaves of a tree")
     _require_all(node, read)
+    if all(n.values[0] == -n.values[1] for n in read.nodes if isinstance(n, Leaf) and len(n.values) == len(labels)):
+        _mirrored(emitter, node, read, labels)
+        return
     scores = _trees(emitter, node, read, (0.0,) * 2)
     by_scores = _chosen(emitter, node, False, True, "which score is greater")
     if by_scores:
@@ -510,6 +513,16 @@ def _two_scores(emitter: Emitter, node: OnnxNode, read: _Read, labels: Sequence[
         _label(emitter, node, [second], labels, {"threshold": 0.0})
     if len(node.outputs) > 1 and node.outputs[1]:
         _post(emitter, node, read, scores, node.outputs[1])
+
+
+def _mirrored(emitter: Emitter, node: OnnxNode, read: _Read, labels: Sequence[int]) -> None:
+    """Two classes whose scores are −s and s, as CatBoost writes them: one sum is enough."""
+    nodes = [Leaf({0: n.values[1]} if 1 in n.values else {}) if isinstance(n, Leaf) else n for n in read.nodes]
+    score = _trees(emitter, node, dataclasses.replace(read, nodes=nodes, targets=1), (0.0,))
+    _label(emitter, node, [score], labels, {"threshold": 0.0})
+    if len(node.outputs) > 1 and node.outputs[1]:
+        both = emitter.emit("Mul", [score, emitter.constant(np.array([-1.0, 1.0]), "signs")])
+        _post(emitter, node, read, both, node.outputs[1])
 
 
 def _scores(emitter: Emitter, node: OnnxNode, read: _Read, labels: Sequence[int]) -> None:

@@ -315,7 +315,7 @@ def find_ladders(graph: Graph) -> dict[str, Ladder]:
         return {}
     ensembles = [ensemble for ensemble, _ in tree_nodes(graph)]
     edges = [len(own) for ladder in found.values() for own in ladder.edges if own]
-    if sum(edges) > _BITS_A_RANK * len(edges) and not all(map(shallow, ensembles)):
+    if sum(edges) > _BITS_A_RANK * len(edges) and not all(shallow(e) or few_questions(e) for e in ensembles):
         found = {name: replace(ladder, ranked=True) for name, ladder in found.items()}
     return found
 
@@ -328,8 +328,28 @@ _BITS_A_RANK = 17
 
 def shallow(ensemble: Ensemble) -> bool:
     """Whether an ensemble's trees can be computed many at once: of small depth, each fork one question."""
-    one = all(len(node.edges) == 1 for node in ensemble.nodes if isinstance(node, Fork))
-    return one and all(ensemble.depth(root) <= SHALLOW for root in ensemble.roots)
+    return _simple(ensemble) and all(ensemble.depth(root) <= SHALLOW for root in ensemble.roots)
+
+
+def _simple(ensemble: Ensemble) -> bool:
+    return all(len(node.edges) == 1 for node in ensemble.nodes if isinstance(node, Fork))
+
+
+Question = tuple[int, float, bool]
+"""Feature, edge and side of a missing element."""
+FEW_QUESTIONS = 8
+"""Questions of a tree whose answers may be the place in a table."""
+
+
+def questions(ensemble: Ensemble, root: int) -> list[Question]:
+    """Return what the forks of a tree, each of which has one edge, ask: each question once."""
+    forks = (node for number in ensemble.reached(root) if isinstance(node := ensemble.nodes[number], Fork))
+    return sorted({(fork.feature, fork.edges[0], fork.up) for fork in forks})
+
+
+def few_questions(ensemble: Ensemble) -> bool:
+    """Whether each tree of an ensemble asks so few questions that a table may hold what it adds for all answers."""
+    return _simple(ensemble) and all(len(questions(ensemble, root)) <= FEW_QUESTIONS for root in ensemble.roots)
 
 
 def graph_code(graph: Graph) -> Code | RankCode | None:

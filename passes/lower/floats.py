@@ -28,9 +28,9 @@ from ml2sc.ir.program import (
     WadInput,
     add,
     and_,
-    binary,
     const,
     div,
+    eq,
     gt,
     iszero,
     loop,
@@ -46,7 +46,6 @@ from ml2sc.ir.thermometer import Ladder
 from .context import DraftSection, Lowering
 from .elementwise import at_most
 
-_mod = binary(OpCode.MOD)
 _WAD = 10**18
 _CODE_WORDS = 250
 """Words of a table in the code; a longer one is in a data contract."""
@@ -176,7 +175,7 @@ def _key(kind: _Kind) -> list[Statement]:
         If(above, (Assign("divisor", down),)),
         Let("q", div(Var("numerator"), Var("divisor"))),
         # one bit more at the end: whether anything is left
-        Let("exact", or_(shl(1, q), iszero(iszero(_mod(Var("numerator"), Var("divisor")))))),
+        Let("exact", or_(shl(1, q), iszero(eq(mul(q, Var("divisor")), Var("numerator"))))),
         Let("drop", add(longer, const(4))),
         # a mantissa's highest bit, which a float does not hold, adds 1 to the exponent
         Let("key", add(shl(kind.mantissa, sub(add(exponent, longer), const(1))), rounded)),

@@ -8,7 +8,7 @@ each tree, as many bits of it as a lane has; these choices are a tree themselves
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ml2sc.ir.program import (
@@ -193,18 +193,7 @@ class Grid:
             if tree is not None
             for position, place in self._places[tree].items()
         }
-        terms, found = gathered(wanted)
-        bits: Expr | None = None
-        for term in terms:
-            source = self._code[term.word]
-            moved = shl(term.shift, source) if term.shift >= 0 else shr(-term.shift, source)
-            part = and_(moved, const(term.mask))
-            bits = part if bits is None else or_(part, bits)
-        yield Let("asked", bits or const(0))
-        for stage in routed(completed(found)):
-            moving = and_(_xor(Var("asked"), shr(stage.distance, Var("asked"))), const(stage.mask))
-            moved = mul(moving, const(1 + (1 << stage.distance)))
-            yield Assign("asked", _xor(Var("asked"), moved))
+        yield from in_order(wanted, self._code)
         names = [f"chosen{t}_{p}" for t, p in self._sums]
         yield from (Let(name, const(0)) for name in names)
         yield from self._choice(slots, 0, shape.width, names)
@@ -250,6 +239,26 @@ class Grid:
                 value = max(values) if self._shape.groups else values[target]
                 found |= (value >> width * plane & ((1 << width) - 1)) << width * lane
         return found
+
+
+def in_order(wanted: Mapping[int, Place], code: Sequence[Expr]) -> Iterator[Statement]:
+    """Yield statements that bring bits of the code into a word, `asked`.
+
+    Args:
+        wanted: By place in the word: where in the code a bit is.
+        code: The words of the code.
+    """
+    terms, found = gathered(wanted)
+    bits: Expr | None = None
+    for term in terms:
+        source = code[term.word]
+        moved = shl(term.shift, source) if term.shift >= 0 else shr(-term.shift, source)
+        part = and_(moved, const(term.mask))
+        bits = part if bits is None else or_(part, bits)
+    yield Let("asked", bits or const(0))
+    for stage in routed(completed(found)):
+        moving = and_(_xor(Var("asked"), shr(stage.distance, Var("asked"))), const(stage.mask))
+        yield Assign("asked", _xor(Var("asked"), mul(moving, const(1 + (1 << stage.distance)))))
 
 
 def perfect(ensemble: Ensemble, root: int, depth: int) -> tuple[dict[int, int], list[int]]:

@@ -40,12 +40,13 @@ from ml2sc.ir.program import (
     slt,
     sub,
 )
-from ml2sc.ir.thermometer import TREES, Code, graph_code, shallow
+from ml2sc.ir.thermometer import TREES, Code, few_questions, graph_code, shallow
 from ml2sc.ir.trees import Ensemble, Fork, Leaf
 
 from .context import Lowering, lowering
 from .elementwise import lower_map, result_of
 from .grid import Grid, perfect, shape_of
+from .lookup import Lookup, answers
 from .plan import PlanOptions
 from .records import Records, forks_of
 from .thermo import Bits, Questions, Ranks, element_ladders
@@ -83,6 +84,7 @@ class Trees:
         least: By tree and target: the least leaf.
         lanes: By target.
         words: Number of sums.
+        name: What the names of its tables begin with.
     """
 
     ensemble: Ensemble
@@ -91,6 +93,7 @@ class Trees:
     least: Sequence[Sequence[int]]
     lanes: Sequence[Lane]
     words: int
+    name: str
 
     def question(self, fork: Fork) -> Expr:
         """Return 1 where an odd number of a fork's edges is exceeded, else 0."""
@@ -147,12 +150,9 @@ def trees_of(context: Lowering, node: Node) -> Trees:
             word, shift = word + 1, 0
         lanes.append(Lane(word, shift, bits, int(base) + sum(own[target] for own in least)))
         shift += bits
-    asked: Questions
-    if isinstance(code, Code):
-        asked = Bits(code)
-    else:
-        asked = Ranks(code, element_ladders(graph), f"{context.identifier('buffer', 'trees')}_ranks")
-    return Trees(ensemble, elements, asked, least, lanes, word + 1)
+    name = context.identifier("buffer", "trees")
+    asked = Bits(code) if isinstance(code, Code) else Ranks(code, element_ladders(graph), f"{name}_ranks")
+    return Trees(ensemble, elements, asked, least, lanes, word + 1, name)
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ def _ways(trees: Trees) -> Iterator[Way]:
         yield extremes(trees)
         return
     yield nested(trees)
-    for way in (all_at_once(trees), by_records(trees)):
+    for way in (all_at_once(trees), by_lookup(trees), by_records(trees)):
         if way is not None:
             yield way
 
@@ -264,6 +264,33 @@ def all_at_once(trees: Trees) -> Way | None:
     sums = grid.targets(body)
     values = [add(total, const(lane.constant)) for total, lane in zip(sums, trees.lanes, strict=True)]
     return Way("grid", tuple(body), tuple(values))
+
+
+# -- by lookup --------------------------------------------------------------------------------------------------------
+
+
+def by_lookup(trees: Trees) -> Way | None:
+    """Return what looks up what trees of few questions add; None where they ask more, or say much at once."""
+    ensemble, bits = trees.ensemble, trees.input
+    if not isinstance(bits, Bits) or trees.words > 1 or not few_questions(ensemble):
+        return None
+    places, values, shifts = [], [], []
+    for tree, root in enumerate(ensemble.roots):
+        asked, leaves = answers(ensemble, root)
+        places.append([bits.at(trees.elements[feature], int(edge), up=up) for feature, edge, up in asked])
+        beyond = [trees.beyond(tree, leaf) for leaf in leaves]
+        targets = {target for own in beyond for target, value in enumerate(own) if value}
+        alone = len(targets) == 1
+        shifts.append(trees.lanes[min(targets)].shift if alone else 0)
+        values.append(
+            [max(own) if alone else trees.leaf(tree, leaf)[0] for own, leaf in zip(beyond, leaves, strict=True)]
+        )
+    code = [bits.word(number) for number in range(bits.code.words)]
+    lookup = Lookup(places, values, shifts, code, trees.name)
+    if not lookup.fits:
+        return None
+    body = tuple(lookup.statements())
+    return Way("lookup", body, tuple(trees.lanes_of([Var("sum0")])), lookup.segments(), lookup.buffers())
 
 
 # -- by records -------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import ml2sc
 from ml2sc.ir import wad
 from ml2sc.runtime.contract import Contract, ContractError
 
-KERNELS = ("nested", "grid")
+KERNELS = ("nested", "grid", "lookup", "records")
 
 
 def model_of(kernel: str) -> onnx.ModelProto:
@@ -24,9 +24,34 @@ def model_of(kernel: str) -> onnx.ModelProto:
         attrs = random_attributes(random, features=4, trees=3, depth=4, targets=3, prefix="class")
         attrs |= {"classlabels_int64s": [4, 9, 2], "post_transform": "SOFTMAX"}
         return tree_model("TreeEnsembleClassifier", 4, attrs)
-    attrs = random_attributes(random, features=6, trees=70, depth=2, targets=1)
-    attrs |= {"nodes_modes": [m if m == "LEAF" else "BRANCH_LEQ" for m in attrs["nodes_modes"]], "n_targets": 1}
-    return tree_model("TreeEnsembleRegressor", 6, attrs)
+    if kernel == "lookup":
+        return tree_model("TreeEnsembleRegressor", 4, oblivious(random, features=4, trees=36, depth=5))
+    trees, depth = (70, 2) if kernel == "grid" else (90, 6)
+    attrs = random_attributes(random, features=3, trees=trees, depth=depth, targets=1)
+    modes = [m if m == "LEAF" or kernel == "records" else "BRANCH_LEQ" for m in attrs["nodes_modes"]]
+    return tree_model("TreeEnsembleRegressor", 3, attrs | {"nodes_modes": modes, "n_targets": 1})
+
+
+def oblivious(random: np.random.Generator, *, features: int, trees: int, depth: int) -> dict[str, Any]:
+    """Return the attributes of complete trees, all forks of a level of which ask the same."""
+    attrs: dict[str, list[Any]] = {f"nodes_{key}": [] for key in NODE_KEYS}
+    weights = {f"target_{key}": [] for key in ("treeids", "nodeids", "ids", "weights")}
+    inner, count = (1 << depth) - 1, (2 << depth) - 1
+    for tree in range(trees):
+        levels = [(int(random.integers(features)), float(np.float32(random.normal()))) for _ in range(depth)]
+        for node in range(count):
+            feature, value = levels[(node + 1).bit_length() - 1] if node < inner else (0, 0.0)
+            mode = "BRANCH_LEQ" if node < inner else "LEAF"
+            ways = (2 * node + 1, 2 * node + 2) if node < inner else (0, 0)
+            for column, item in zip(attrs.values(), (tree, node, feature, mode, value, *ways), strict=True):
+                column.append(item)
+            if node >= inner:
+                for column, item in zip(weights.values(), (tree, node, 0, float(random.normal())), strict=True):
+                    column.append(item)
+    return {**attrs, **weights, "n_targets": 1}
+
+
+NODE_KEYS = ("treeids", "nodeids", "featureids", "modes", "values", "truenodeids", "falsenodeids")
 
 
 @pytest.fixture(scope="module", params=[(k, t) for k in KERNELS for t in ("solidity", "vyper")], ids="-".join)
@@ -53,6 +78,9 @@ def test_malformed_codes(built: tuple[str, ml2sc.Artifact, Contract, Any]) -> No
     """Every bit that is set alone is refused, unless it is the lowest of a field: then it is a rank of 1."""
     _, artifact, contract, _ = built
     code = artifact.manifest["code"]
+    if "ranks" in code:
+        check_great_ranks(contract, code)
+        return
     lowest = {(field["word"], field["bit"]) for field in code["fields"]}
     for bit in range(0, 8 * code["bytes"], 5):
         word, place = divmod(8 * code["bytes"] - 1 - bit, 256)
@@ -64,3 +92,18 @@ def test_malformed_codes(built: tuple[str, ml2sc.Artifact, Contract, Any]) -> No
         with pytest.raises(ContractError) as caught:
             contract.call("predictPacked", packed)
         assert (caught.value.name, list(caught.value.arguments.values())) == ("MalformedInput", [word])
+
+
+def check_great_ranks(contract: Contract, code: dict[str, Any]) -> None:
+    """A rank above that of a missing element is refused."""
+    for field in code["ranks"]:
+        top = len(field["edges"]) + 1
+        for rank in (top, top + 1):
+            packed = bytearray(code["bytes"])
+            packed[field["byte"] : field["byte"] + code["rank_bytes"]] = rank.to_bytes(code["rank_bytes"], "big")
+            if rank == top:
+                contract.call("predictPacked", bytes(packed))
+                continue
+            with pytest.raises(ContractError) as caught:
+                contract.call("predictPacked", bytes(packed))
+            assert (caught.value.name, list(caught.value.arguments.values())) == ("MalformedInput", [field["element"]])

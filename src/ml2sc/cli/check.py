@@ -33,6 +33,11 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("directory", metavar="DIR", help="a folder that ml2sc-compile wrote")
     add("--samples", metavar="data.npz", help="inputs x of shape (samples, ...), labels y (default: random inputs)")
+    add(
+        "--original",
+        metavar="predictions.npz",
+        help="what the library that trained the model predicts: inputs x, labels or values y, perhaps scores",
+    )
     add("--chain", default="embedded", metavar="CHAIN", help="embedded (default), anvil, or a node's URL")
     add("--address", metavar="0x...", help="prove what is at this address of a node's chain")
     add("--seed", type=int, metavar="N", help="of the random inputs (default: another one each time; it is printed)")
@@ -58,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
 def _run(arguments: argparse.Namespace) -> None:
     from ml2sc.folder import load_folder
     from ml2sc.runtime.check import check
+    from ml2sc.runtime.original import compare_original
     from ml2sc.runtime.rpc import Rpc
     from ml2sc.runtime.toolchain import Toolchain
 
@@ -78,13 +84,22 @@ def _run(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
     )
     kept = report.kept.enough(least)
+    original = None if arguments.original is None else compare_original(artifact, arguments.original)
     if arguments.json:
-        print(json_text({**report.to_json(), "min_agreement": least, "keeps_model": kept}))
+        found = {} if original is None else {"original": original.to_json()}
+        print(json_text({**report.to_json(), "min_agreement": least, "keeps_model": kept, **found}))
     else:
         print_sheet(report.sheet(prices, least), ok=report.ok and kept)
+        if original is not None:
+            print(original.text())
     sys.stdout.flush()
     if not report.ok:
         raise CheckError(report.failure)
+    if original is not None and original.agreement < least:
+        raise CheckError(
+            f"the contract does not answer as the library does that trained the model: {original.text()}",
+            hint="if onnxruntime answers as the contract does, the export is wrong: see docs/trees.md",
+        )
     if not kept:
         advice = artifact.manifest.get("calibration", {}).get("advice")
         raise CheckError(
@@ -104,7 +119,7 @@ def _least(arguments: argparse.Namespace) -> float:
         return LEAST
     if not 0 < arguments.min_agreement <= 1:
         raise UsageError(f"a share of {arguments.min_agreement:g} of the decisions is none: above 0, at most 1")
-    if arguments.samples is None:
+    if arguments.samples is None and arguments.original is None:
         raise UsageError("random inputs do not show whether the model is kept", hint="add --samples data.npz")
     return float(arguments.min_agreement)
 

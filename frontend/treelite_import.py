@@ -1,0 +1,182 @@
+"""Native model files of XGBoost and LightGBM, read by treelite and written as ONNX: thresholds stay what they are.
+
+Exporters round LightGBM's thresholds to float32, or leave out what is done to the sum. Here comparisons are in the type
+the library uses, and what follows the sum is the library's own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from ml2sc.errors import ModelFormatError, ToolchainError, UnsupportedModelError
+
+_KINDS = {".json": "xgboost", ".ubj": "xgboost", ".txt": "lightgbm"}
+_OPERATORS = {"<": "BRANCH_LT", "<=": "BRANCH_LEQ", ">": "BRANCH_GT", ">=": "BRANCH_GTE", "==": "BRANCH_EQ"}
+_OPSET, _ML_OPSET, _IR = 17, 3, 9
+
+
+def native_kind(path: Path, data: bytes) -> str | None:
+    """Return which library's model a file holds, by its name and its first bytes; None if it is none of them."""
+    kind = _KINDS.get(path.suffix.lower())
+    if kind == "xgboost":
+        return kind if data[:1] == b"{" and b"learner" in data[:_HEAD] else None
+    return kind if kind is not None and data.lstrip()[:4] == b"tree" else None
+
+
+_HEAD = 1 << 16
+
+
+def import_native(path: Path, kind: str) -> onnx.ModelProto:
+    """Return a native model as ONNX.
+
+    Args:
+        path: The file.
+        kind: What `native_kind` said.
+
+    Raises:
+        ToolchainError: treelite is not installed.
+        ModelFormatError: treelite cannot read it.
+        UnsupportedModelError: it does what ONNX's trees do not.
+    """
+    try:
+        import treelite
+    except ImportError as error:
+        raise ToolchainError(
+            f"{path} is a model of {kind}, which treelite reads, and that is not installed",
+            hint="pip install 'ml2sc[trees]', or export the model to ONNX",
+        ) from error
+    load = {"xgboost": treelite.frontend.load_xgboost_model, "lightgbm": treelite.frontend.load_lightgbm_model}[kind]
+    try:
+        model = json.loads(load(str(path)).dump_as_json())
+    # treelite's errors, and those of the library it is written in, have no common base
+    except Exception as error:
+        raise ModelFormatError(f"treelite cannot read {path}: {str(error)[:_SHOWN]}") from error
+    return as_onnx(model, str(path))
+
+
+_SHOWN = 300
+
+
+def as_onnx(model: Mapping[str, Any], what: str) -> onnx.ModelProto:
+    """Return treelite's description of a model as ONNX.
+
+    Args:
+        model: What `dump_as_json` says.
+        what: What to call it in messages.
+
+    Raises:
+        UnsupportedModelError: it does what ONNX's trees do not.
+    """
+    classes = model["num_class"]
+    if model["num_target"] != 1 or len(classes) != 1:
+        raise UnsupportedModelError(f"{what} has {model['num_target']} targets", hint="one is supported")
+    targets = max(int(classes[0]), 1)
+    double = model["threshold_type"] == "float64"
+    attrs = _columns(model, targets, what)
+    attrs |= {
+        "n_targets": targets,
+        "aggregate_function": "AVERAGE" if model["average_tree_output"] else "SUM",
+    }
+    kind = np.float64 if double else np.float32
+    base = [float(value) for value in model["base_scores"]]
+    for key, values in (
+        ("nodes_values", attrs.pop("values")),
+        ("target_weights", attrs.pop("weights")),
+        ("base_values", base),
+    ):
+        if double:
+            attrs[f"{key}_as_tensor"] = numpy_helper.from_array(np.array(values, dtype=kind), key)
+        else:
+            attrs[key] = values
+    sums = helper.make_node("TreeEnsembleRegressor", ["x"], ["sum"], domain="ai.onnx.ml", **attrs)
+    nodes, constants = _after(model, what)
+    element = TensorProto.DOUBLE if double else TensorProto.FLOAT
+    graph = helper.make_graph(
+        [sums, *nodes],
+        "model",
+        [helper.make_tensor_value_info("x", element, [None, int(model["num_feature"])])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, targets])],
+        constants,
+    )
+    opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid("ai.onnx.ml", _ML_OPSET)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=_IR, producer_name="ml2sc from treelite")
+
+
+def _columns(model: Mapping[str, Any], targets: int, what: str) -> dict[str, Any]:
+    """Return the attributes that describe nodes and leaves."""
+    nodes: dict[str, list[Any]] = {key: [] for key in (*_NODE_KEYS, "values")}
+    leaves: dict[str, list[Any]] = {key: [] for key in ("treeids", "nodeids", "ids", "weights")}
+    for tree, (described, class_id) in enumerate(zip(model["trees"], model["class_id"], strict=True)):
+        for node in described["nodes"]:
+            number = int(node["node_id"])
+            row: Sequence[Any]
+            if "leaf_value" in node:
+                row = (tree, number, 0, "LEAF", 0, 0, 0, 0.0)
+                values = node["leaf_value"] if isinstance(node["leaf_value"], list) else [node["leaf_value"]]
+                first = max(int(class_id), 0)
+                if first + len(values) > targets:
+                    raise UnsupportedModelError(f"{what}: a leaf of tree {tree} has {len(values)} values")
+                for offset, value in enumerate(values):
+                    entry = (tree, number, first + offset, float(value))
+                    for column, part in zip(leaves.values(), entry, strict=True):
+                        column.append(part)
+            elif node.get("node_type") != "numerical_test_node" or node.get("comparison_op") not in _OPERATORS:
+                raise UnsupportedModelError(
+                    f"{what}: node {number} of tree {tree} is a {node.get('node_type')!s:.40}",
+                    hint="comparisons with numbers are supported; categories are in models exported to ONNX",
+                )
+            else:
+                mode, left, right = _OPERATORS[node["comparison_op"]], int(node["left_child"]), int(node["right_child"])
+                missing = int(bool(node["default_left"]))
+                row = (
+                    tree,
+                    number,
+                    int(node["split_feature_id"]),
+                    mode,
+                    left,
+                    right,
+                    missing,
+                    float(node["threshold"]),
+                )
+            for column, item in zip(nodes.values(), row, strict=True):
+                column.append(item)
+    found: dict[str, Any] = {f"nodes_{key}": nodes[key] for key in _NODE_KEYS}
+    found |= {f"target_{key}": leaves[key] for key in ("treeids", "nodeids", "ids")}
+    return found | {"values": nodes["values"], "weights": leaves["weights"]}
+
+
+_NODE_KEYS = (
+    "treeids",
+    "nodeids",
+    "featureids",
+    "modes",
+    "truenodeids",
+    "falsenodeids",
+    "missing_value_tracks_true",
+)
+
+
+def _after(model: Mapping[str, Any], what: str) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """Return what is done to the sums."""
+    post = str(model["postprocessor"])
+    if post in {"identity", "identity_multiclass"}:
+        return [helper.make_node("Identity", ["sum"], ["y"])], []
+    if post == "softmax":
+        return [helper.make_node("Softmax", ["sum"], ["y"], axis=-1)], []
+    if post not in {"sigmoid", "multiclass_ova"}:
+        raise UnsupportedModelError(
+            f"{what}: what it does to its sums, {post!s:.40}, is not supported",
+            hint="identity, sigmoid, softmax and multiclass_ova are",
+        )
+    alpha = float(model["sigmoid_alpha"])
+    if alpha == 1:
+        return [helper.make_node("Sigmoid", ["sum"], ["y"])], []
+    factor = numpy_helper.from_array(np.array(alpha, dtype=np.float32), "alpha")
+    return [helper.make_node("Mul", ["sum", "alpha"], ["z"]), helper.make_node("Sigmoid", ["z"], ["y"])], [factor]

@@ -1,0 +1,164 @@
+"""Trees that ask few different questions: the answers, side by side, are the place of what the tree adds in a table.
+
+CatBoost's trees are so: all forks of a level ask the same, d questions for 2^d leaves. Answers are brought side by side
+as in `grid`: a lane of bits is a tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from ml2sc.ir.program import (
+    CONTRACT_WORDS,
+    Apply,
+    Assign,
+    Block,
+    CopySegment,
+    Expr,
+    Let,
+    Load,
+    Note,
+    OpCode,
+    Segment,
+    Statement,
+    Storage,
+    Var,
+    add,
+    and_,
+    const,
+    shl,
+    shr,
+)
+from ml2sc.ir.thermometer import Question, questions
+from ml2sc.ir.trees import Ensemble, Fork, Leaf
+
+from .grid import in_order
+from .network import Place
+
+_WORD = 256
+
+
+def answers(ensemble: Ensemble, root: int) -> tuple[list[Question], list[Leaf]]:
+    """Return a tree's questions, and the leaf for each way to answer them: bit n of its number is the n-th answer."""
+    asked = questions(ensemble, root)
+    place = {question: bit for bit, question in enumerate(asked)}
+    found = []
+    for number in range(1 << len(asked)):
+        node = ensemble.nodes[root]
+        while isinstance(node, Fork):
+            bit = place[node.feature, node.edges[0], node.up]
+            node = ensemble.nodes[node.odd if number >> bit & 1 else node.even]
+        found.append(node)
+    return asked, found
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """The tables of an ensemble.
+
+    Attributes:
+        places: By tree: where in the code the answer to each of its questions is.
+        values: By tree: what it adds, by the number that its answers are.
+        shifts: By tree: by how much that is to be shifted to the left.
+        code: The words of the code.
+        name: Of tables, and what buffers' names begin with.
+    """
+
+    places: Sequence[Sequence[Place]]
+    values: Sequence[Sequence[int]]
+    shifts: Sequence[int]
+    code: Sequence[Expr]
+    name: str
+
+    @property
+    def lane(self) -> int:
+        """Bits of a tree's lane."""
+        return 4 if max(map(len, self.places)) <= 4 else 8
+
+    @cached_property
+    def bits(self) -> int:
+        """Bits of an entry of a table, a power of two."""
+        most = max(value for own in self.values for value in own)
+        return max(1 << (max(most.bit_length(), 1) - 1).bit_length(), 8)
+
+    @property
+    def stride(self) -> int:
+        """Words of a tree's table."""
+        return max((self.bits << max(map(len, self.places))) // _WORD, 1)
+
+    @property
+    def fits(self) -> bool:
+        """Whether an entry fits a word, and a tree's table a data contract."""
+        return self.bits <= _WORD and self.stride <= CONTRACT_WORDS
+
+    @property
+    def _chunk(self) -> int:
+        """Trees whose tables are together in a data contract."""
+        return CONTRACT_WORDS // self.stride
+
+    def _table(self, tree: int) -> Iterator[int]:
+        per = _WORD // self.bits
+        own = self.values[tree]
+        for first in range(0, self.stride * per, per):
+            yield sum(value << self.bits * place for place, value in enumerate(own[first : first + per]))
+
+    def _chunks(self) -> Iterator[tuple[str, range]]:
+        if self.stride > 1:
+            for number, first in enumerate(range(0, len(self.values), self._chunk)):
+                yield f"{self.name}_table{number}", range(first, min(first + self._chunk, len(self.values)))
+
+    def segments(self) -> dict[str, Segment]:
+        """Return the tables that are no literals."""
+        found = {}
+        for name, trees in self._chunks():
+            words = tuple(word for tree in trees for word in self._table(tree))
+            found[name] = Segment(words, Storage.DATA, len(words))
+        return found
+
+    def buffers(self) -> dict[str, int]:
+        """Return the words of the buffers that they are copied to."""
+        return {name: len(trees) * self.stride for name, trees in self._chunks()}
+
+    def statements(self) -> list[Statement]:
+        """Return what adds up all trees in `sum0`."""
+        body: list[Statement] = [
+            Note("The answers of each tree, side by side, are the place in its table of what it adds."),
+            Let("sum0", const(0)),
+        ]
+        buffers: dict[int, tuple[str, int]] = {}
+        for name, trees in self._chunks():
+            words = len(trees) * self.stride
+            body.append(CopySegment(name, const(0), words, name))
+            buffers |= {tree: (name, position * self.stride) for position, tree in enumerate(trees)}
+        lanes = _WORD // self.lane
+        for first in range(0, len(self.values), lanes):
+            trees = range(first, min(first + lanes, len(self.values)))
+            wanted = {
+                self.lane * position + bit: place
+                for position, tree in enumerate(trees)
+                for bit, place in enumerate(self.places[tree])
+            }
+            inner = list(in_order(wanted, self.code))
+            inner += [self._added(tree, self.lane * position, buffers.get(tree)) for position, tree in enumerate(trees)]
+            body.append(Block(tuple(inner)))
+        return body
+
+    def _added(self, tree: int, bit: int, table: tuple[str, int] | None) -> Statement:
+        """Return what adds what a tree says, whose answers are at a bit of `asked`."""
+        per, size = (_WORD // self.bits).bit_length() - 1, self.bits.bit_length() - 1
+        count = len(self.places[tree])
+        inside = min(per, count)
+        shifted = shr(bit - size, Var("asked")) if bit >= size else shl(size - bit, Var("asked"))
+        place = and_(shifted, const((1 << inside) - 1 << size))
+        if table is None:
+            word: Expr = const(next(self._table(tree)))
+        else:
+            buffer, first = table
+            which = and_(shr(bit + per, Var("asked")), const((1 << max(count - per, 0)) - 1))
+            word = Load(buffer, add(which, const(first)) if count > per else const(first))
+        value = Apply(OpCode.SHR, (place, word)) if inside else word
+        if self.bits < _WORD:
+            value = and_(value, const((1 << self.bits) - 1))
+        return Assign("sum0", add(Var("sum0"), shl(self.shifts[tree], value)))

@@ -1,0 +1,124 @@
+"""What libraries train, exported and natively: decisions are the library's and onnxruntime's, on edges too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import pytest
+from sklearn.datasets import make_classification
+from sklearn.ensemble import ExtraTreesClassifier, GradientBoostingClassifier, RandomForestClassifier
+from sklearn.tree import DecisionTreeClassifier
+from support.forests import threshold_rows
+
+import ml2sc
+from ml2sc.frontend.sklearn_export import export_sklearn
+from ml2sc.ir import wad
+from ml2sc.ir.interpret import Interpreter
+
+Array = npt.NDArray[Any]
+ROWS = 60
+
+
+@pytest.fixture(scope="module")
+def data() -> tuple[Array, Array]:
+    x, y = make_classification(300, 6, n_informative=5, n_redundant=0, n_classes=3, random_state=0)
+    x = x.astype(np.float32)
+    x[::17, 2] = np.nan
+    return x, y
+
+
+def decisions(artifact: ml2sc.Artifact, rows: Array) -> list[int]:
+    assert artifact.graph is not None
+    assert artifact.program is not None
+    interpreter, graph = Interpreter(artifact.program), artifact.graph
+    found = []
+    for row in rows:
+        q = wad.quantize_inputs(graph, {graph.inputs[0]: row[None].astype(np.float64)})
+        outcome = interpreter.run(wad.pack(graph, q))
+        assert outcome == wad.run_graph(graph, q)
+        assert outcome.decision is not None
+        found.append(outcome.decision)
+    return found
+
+
+def check(model: onnx.ModelProto, predict: Callable[[Array], Array], rows: Array) -> None:
+    """Hold decisions against onnxruntime's and the library's, where scores are not equal but for rounding."""
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    answers = [session.run(None, {session.get_inputs()[0].name: row[None]}) for row in rows]
+    scores = np.array([np.ravel(list(a[-1][0].values()) if isinstance(a[-1], list) else a[-1]) for a in answers])
+    clear = np.diff(np.sort(scores, axis=1))[:, -1] > 1e-4
+    ours = np.array(decisions(ml2sc.compile(model), rows))
+    assert clear.mean() > 0.8
+    assert (ours == [int(np.ravel(a[0])[0]) for a in answers])[clear].all()
+    assert (ours == np.ravel(predict(rows)).astype(int))[clear].all()
+
+
+@pytest.mark.parametrize("binary", [True, False], ids=["binary", "three classes"])
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        DecisionTreeClassifier(max_depth=5, random_state=0),
+        RandomForestClassifier(7, max_depth=5, random_state=0),
+        ExtraTreesClassifier(7, max_depth=4, random_state=0),
+        GradientBoostingClassifier(n_estimators=8, max_depth=2, random_state=0),
+    ],
+    ids=lambda e: type(e).__name__,
+)
+@pytest.mark.filterwarnings("ignore:.*onnxruntime's label")
+def test_scikit_learn(data: tuple[Array, Array], estimator: Any, binary: bool) -> None:
+    x, y = data
+    known = ~np.isnan(x).any(axis=1)
+    estimator.fit(x[known], y[known] % 2 if binary else y[known])
+    model = export_sklearn(estimator)
+    rows = threshold_rows(np.random.default_rng(0), model, ROWS)
+    rows = np.where(np.isnan(rows), np.float32(0), rows)  # skl2onnx loses where they go
+    check(model, estimator.predict, rows)
+
+
+def test_xgboost(data: tuple[Array, Array], tmp_path: Path) -> None:
+    xgboost = pytest.importorskip("xgboost")
+    onnxmltools = pytest.importorskip("onnxmltools")
+    from onnxmltools.convert.common.data_types import FloatTensorType
+
+    x, y = data
+    estimator = xgboost.XGBClassifier(n_estimators=5, max_depth=3, n_jobs=1).fit(x, y)
+    model = onnxmltools.convert_xgboost(estimator, initial_types=[("x", FloatTensorType([None, x.shape[1]]))])
+    rows = threshold_rows(np.random.default_rng(0), model, ROWS)
+    check(model, estimator.predict, rows)
+    pytest.importorskip("treelite")
+    estimator.save_model(tmp_path / "model.json")
+    assert (np.array(decisions(ml2sc.compile(tmp_path / "model.json"), rows)) == estimator.predict(rows)).all()
+
+
+def test_lightgbm_keeps_double_thresholds(data: tuple[Array, Array], tmp_path: Path) -> None:
+    lightgbm = pytest.importorskip("lightgbm")
+    pytest.importorskip("treelite")
+    x, y = data
+    params = {"objective": "binary", "num_leaves": 6, "verbose": -1, "num_threads": 1}
+    booster = lightgbm.train(params, lightgbm.Dataset(x.astype(np.float64), y % 2), 6)
+    booster.save_model(tmp_path / "model.txt")
+    edges = [tree["tree_structure"]["threshold"] for tree in booster.dump_model()["tree_info"]]
+    feature = booster.dump_model()["tree_info"][0]["tree_structure"]["split_feature"]
+    rows = np.repeat(x[:1].astype(np.float64), 3, axis=0)
+    rows[:, feature] = edges[0], np.nextafter(edges[0], np.inf), np.nan
+    rows = np.concatenate([rows, x[:ROWS].astype(np.float64)])
+    found = decisions(ml2sc.compile(tmp_path / "model.txt"), rows)
+    assert found == (booster.predict(rows) > 0.5).astype(int).tolist()
+
+
+def test_catboost(data: tuple[Array, Array], tmp_path: Path) -> None:
+    catboost = pytest.importorskip("catboost")
+    x, y = data
+    known = ~np.isnan(x).any(axis=1)
+    settings = {"iterations": 10, "depth": 5, "verbose": 0, "thread_count": 1, "allow_writing_files": False}
+    estimator = catboost.CatBoostClassifier(**settings).fit(x[known], y[known] % 2)
+    estimator.save_model(tmp_path / "model.onnx", format="onnx")
+    model = onnx.load(tmp_path / "model.onnx")
+    rows = threshold_rows(np.random.default_rng(0), model, ROWS)
+    check(model, estimator.predict, np.where(np.isnan(rows), np.float32(0), rows))
