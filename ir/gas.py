@@ -18,6 +18,7 @@ from .program import (
     Apply,
     Assign,
     Block,
+    Call,
     Const,
     CopySegment,
     Expr,
@@ -277,6 +278,15 @@ class Costs:
         """Return the gas of calling a section's function."""
         return self.section_call
 
+    def procedure(self, call: Call) -> float:
+        """Return the gas of a procedure and its call: arguments are pushed, and buffers copied."""
+        procedure = self.program.procedures[call.procedure]
+        buffers = (*procedure.takes, *procedure.gives)
+        copied = sum(3 * PUSH + 3 + COPY_WORD * self.program.buffers[name] for name in buffers)
+        words = sum(map(self.expr, call.words)) + POP * len(call.words)
+        self.begin(Section(procedure.name, procedure.title, procedure.body))
+        return copied + words + self.section_call + self.body(procedure.body)
+
     def begin(self, section: Section) -> None:
         """Get ready for a section: find the variables whose value is used just once, where it is left on the stack."""
         reads = reads_of(section.body)
@@ -329,6 +339,8 @@ class Costs:
                 return self.body(body)
             case For():
                 return self.loop(statement)
+            case Call():
+                return self.procedure(statement)
 
     def let(self, let: Let) -> float:
         """Return the gas of a declaration: its value stays where it is."""
@@ -364,7 +376,7 @@ class Costs:
         """Return what a call's first reading of each data contract costs more than the others, by section."""
         program, found, warm = self.program, dict[str, float](), set[int]()
         for section in sections:
-            copied = {s.segment for s in walk(section.body) if isinstance(s, CopySegment)}
+            copied = {s.segment for s in program.touched(section) if isinstance(s, CopySegment)}
             read = {
                 program.places[name].first + number
                 for name in copied
@@ -498,7 +510,7 @@ def section_bytes(program: Program, sizes: Sizes) -> dict[str, int]:
     """Estimate the bytes of code of each section."""
     return {
         section.name: sizes.section + sum(_statement_bytes(program, s, sizes) for s in walk(section.body))
-        for section in program.sections()
+        for section in program.routines()
     }
 
 
@@ -524,6 +536,8 @@ def _statement_bytes(program: Program, statement: Statement, sizes: Sizes) -> in
             return own + sizes.loop + len(inductions) * (2 * sizes.variable + sizes.assign + 3)
         case Fail():
             return own + 40
+        case Call(_, _, takes, gives):
+            return own + sizes.section + sizes.copy // 3 * (len(takes) + len(gives))
         case Note() | Block():
             return 0
 

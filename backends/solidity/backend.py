@@ -10,7 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ml2sc.errors import InternalError, ToolchainError
-from ml2sc.ir.program import CopySegment, Program, Section, Storage, walk
+from ml2sc.ir.program import Call, CopySegment, Program, Section, Storage, calls_of, walk
 
 from ..base import BACKENDS, DATA_CONTRACT_LIMIT, Artifact, Bytecode, EmitOptions, Toolchain, with_edits, with_settings
 from ..interface import ERRORS, chunk_runs, contract_abi, data_contract_init, keccak, stated_place, storage_place
@@ -47,6 +47,9 @@ FORWARDS = "L"
 """Uses a word that was written to memory instead of reading it."""
 HOISTS = "M"
 """Reads a word before a loop that always reads the same."""
+
+SPECIALISES = "F"
+"""Makes a function of its own for each call with literals, so that procedures would be there as often as they are called."""
 
 FEWER_VARIABLES = "dhfoDgvulfnTUtnIf[xa[r]EscMVcul[j]Trpeul]jmul:fDnTOcmu"
 """Steps of the Yul optimiser without those that move values from memory to the stack (L) and functions into each other
@@ -163,6 +166,7 @@ def _optimizer(program: Program) -> dict[str, Any]:
     harmful = MOVES if crowded(program) else ""
     harmful += FORWARDS if forwarded(program) or repeated(program) else ""
     harmful += HOISTS if hoisted(program) else ""
+    harmful += SPECIALISES if program.procedures else ""
     return _with_steps("".join(step for step in STEPS if step not in harmful)) if harmful else OPTIMIZER
 
 
@@ -198,7 +202,8 @@ class _Frame:
         self.printer = Printer(program, self.memory, {name: _selector(name, types) for name, types in ERRORS.items()})
         self.data = program.data_contracts()
         self.sections = [*program.layers, program.dequantize]
-        self.functions = _function_names([s.name for s in self.sections], _FRAME)
+        self.procedures = list(program.routines())[len(self.sections) + 1 :]
+        self.functions = _function_names([s.name for s in (*self.sections, *self.procedures)], _FRAME)
         taken = (*_FRAME, *self.functions.values())
         loaders = _function_names([f"load_{name}" for name in program.segments], taken)
         self.loaders = dict(zip(program.segments, loaders.values(), strict=True))
@@ -206,7 +211,7 @@ class _Frame:
     def render(self) -> str:
         program, options, offsets = self.program, self.options, self.memory.offsets
         sections, functions = self.sections, self.functions
-        printed = [self._section(s, functions[s.name]) for s in sections]
+        printed = [self._section(s, functions[s.name]) for s in (*sections, *self.procedures)]
         text = _template().render(
             name=options.name,
             description=[*_wrapped("@notice", options.description)],
@@ -262,19 +267,37 @@ class _Frame:
 
     def _section(self, section: Section, function: str) -> dict[str, Any]:
         constants = self.printer.constants(section, f"_{section.name.upper()}")
+        procedure = self.program.procedures.get(section.name)
+        parameters = () if procedure is None else procedure.words
         return {
             "title": section.title,
+            "parameters": ", ".join(f"uint256 {name}" for name in parameters),
+            "calls": [self._call(section, call) for call in calls_of(section.body)],
             "constants": constants,
             "function": function,
             **self._copied(section),
             "lines": self.printer.section(section, 3),
         }
 
+    def _call(self, section: Section, call: Call) -> dict[str, Any]:
+        """Return the call of a procedure, and the lines before and after it: its buffers are copied."""
+        procedure = self.program.procedures[call.procedure]
+        words = ", ".join(map(self.printer.argument, call.words))
+        return {
+            "text": f"{self.functions[call.procedure]}({words})",
+            "before": [
+                *self.printer.section(section, 3),
+                *self.printer.passed(zip(call.takes, procedure.takes, strict=True), 3),
+            ],
+            "after": self.printer.passed(zip(procedure.gives, call.gives, strict=True), 3),
+        }
+
     def _copied(self, section: Section) -> dict[str, Any]:
         """Return what a section's copies of constants ask of its function."""
         copies = [s.segment for s in walk(section.body) if isinstance(s, CopySegment)]
         in_code = [name for name in copies if self.program.segments[name].storage is Storage.CODE]
-        mutability = "pure" if len(in_code) == len(copies) else "view"
+        every = [s.segment for s in self.program.touched(section) if isinstance(s, CopySegment)]
+        mutability = "pure" if all(self.program.segments[name].storage is Storage.CODE for name in every) else "view"
         return {"mutability": mutability, "loaders": [self.loaders[name] for name in in_code]}
 
     def _code_copies(self, sections: list[Section]) -> list[CopySegment]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ml2sc.ir.program import (
+    Call,
     CopySegment,
     Load,
     LoadInput,
@@ -15,7 +16,6 @@ from ml2sc.ir.program import (
     StoreInput,
     expressions,
     subexpressions,
-    walk,
 )
 from ml2sc.ir.program_verify import check_places
 
@@ -87,7 +87,7 @@ def _lifetimes(program: Program) -> dict[str, tuple[int, int]]:
     lives: dict[str, tuple[int, int]] = {INPUT: (0, 0)}
     sections = list(program.sections())
     for number, section in enumerate(sections):
-        for name in used_buffers(section):
+        for name in used_buffers(program, section):
             first, _ = lives.get(name, (number, number))
             lives[name] = (first, number)
     if ADDRESSES in lives:
@@ -99,10 +99,10 @@ def _lifetimes(program: Program) -> dict[str, tuple[int, int]]:
     return lives
 
 
-def used_buffers(section: Section) -> list[str]:
-    """Return the names of all buffers a section reads or writes, and INPUT, ADDRESSES where it uses them."""
+def used_buffers(program: Program, section: Section) -> list[str]:
+    """Return the names of all buffers a section and what it calls use, and INPUT, ADDRESSES where they do."""
     names: dict[str, None] = {}
-    for statement in walk(section.body):
+    for statement in program.touched(section):
         match statement:
             case Store(buffer):
                 names[buffer] = None
@@ -111,6 +111,8 @@ def used_buffers(section: Section) -> list[str]:
                 names[ADDRESSES] = None
             case StoreInput():
                 names[INPUT] = None
+            case Call(_, _, takes, gives):
+                names |= dict.fromkeys((*takes, *gives))
         for expression in expressions(statement):
             for part in subexpressions(expression):
                 if isinstance(part, Load):

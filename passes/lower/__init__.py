@@ -10,6 +10,7 @@ from ml2sc.errors import UnsupportedModelError
 from ml2sc.ir.gas import Sizes, code_bytes
 from ml2sc.ir.graph import Graph, Tensor
 from ml2sc.ir.limits import shown
+from ml2sc.ir.outline import alike, outlined
 from ml2sc.ir.program import (
     Expr,
     Fail,
@@ -56,6 +57,7 @@ from .plan import Activity, PlanOptions
 from .values import Packed, Value
 
 __all__ = [
+    "CODE_MARGIN",
     "LOWERINGS",
     "Activity",
     "Lowering",
@@ -74,8 +76,9 @@ __all__ = [
 def lower(graph: Graph, options: PlanOptions | None = None) -> Program:
     """Lower a quantised graph whose ranges are proved.
 
-    A layer's plan does not know the others': if they come out too large together, all are planned again with a price on
-    each byte of code, and if that does not help the smallest program is taken.
+    A layer's plan does not know the others': if they come out too large together, even where those that are alike share
+    a procedure, all are planned again with a price on each byte of code, and if that does not help the smallest program
+    is taken.
 
     Args:
         graph: The graph.
@@ -86,23 +89,28 @@ def lower(graph: Graph, options: PlanOptions | None = None) -> Program:
         UnsupportedOperatorError: an operator has no lowering.
     """
     options = options or PlanOptions()
-    limit = (options.code_limit - (SIZES.updates if options.updatable else 0)) * _CODE_MARGIN
+    limit = (options.code_limit - (SIZES.updates if options.updatable else 0)) * CODE_MARGIN
     epilogues: dict[str, Epilogue] = {}
     cheapest = _lower(graph, options, epilogues)
-    if (size := code_bytes(cheapest, SIZES)) <= limit:
+    if code_bytes(cheapest, SIZES) <= limit or (size := _least_bytes(cheapest)) <= limit:
         return cheapest
     smallest = _lower(graph, dataclasses.replace(options, code_price=_CODE_PRICES[-1]), epilogues)
-    if (least := code_bytes(smallest, SIZES)) > limit:  # no price helps
+    if (least := _least_bytes(smallest)) > limit:  # no price helps
         return cheapest if size < least else smallest
     for price in _CODE_PRICES[:-1]:
         program = _lower(graph, dataclasses.replace(options, code_price=price), epilogues)
-        if code_bytes(program, SIZES) <= limit:
+        if _least_bytes(program) <= limit:
             return program
     return smallest
 
 
+def _least_bytes(program: Program) -> int:
+    """Return the bytes of code of a program whose sections share as many procedures as they can."""
+    return code_bytes(outlined(program, alike(program)), SIZES)
+
+
 _CODE_PRICES = (0.5, 2.0, 8.0, 32.0)
-_CODE_MARGIN = 0.85
+CODE_MARGIN = 0.85
 """Estimates of code are not exact."""
 SIZES = Sizes(section=30, variable=3, assign=2, index=15, copy=90, loop=30)
 """Between what the compilers make of a program: all targets get the same one."""

@@ -50,10 +50,11 @@ from ml2sc.ir import model_hash, wad
 from ml2sc.ir.analysis import evaluate_samples
 from ml2sc.ir.evaluate import evaluate_float
 from ml2sc.ir.forks import FORKS
-from ml2sc.ir.gas import Shares, estimate
+from ml2sc.ir.gas import Execution, Shares, code_bytes, estimate
 from ml2sc.ir.graph import Graph, Tensor
 from ml2sc.ir.interpret import Profile, profile
 from ml2sc.ir.limits import shown
+from ml2sc.ir.outline import cheapest
 from ml2sc.ir.program import MODEL_HASH, Program, Segment, Storage
 from ml2sc.ir.program_verify import verify_program
 from ml2sc.ir.shapes import infer_shapes, remove_constant_nodes
@@ -61,7 +62,7 @@ from ml2sc.ir.types import Array, DType, FixedPoint, Scaling
 from ml2sc.passes import LEVELS, DumpIr, Instrument, Pass, parse_pipeline, run_pipeline
 from ml2sc.passes.choose_scales import constant_elements, element_ranges
 from ml2sc.passes.derive_decision import keep_scores
-from ml2sc.passes.lower import Activity, PlanOptions, lower
+from ml2sc.passes.lower import CODE_MARGIN, Activity, PlanOptions, lower
 from ml2sc.passes.measure import Sample, spread_out
 from ml2sc.passes.precision import AUTO, Binary, parse_precision
 from ml2sc.passes.prescribed import input_range, is_prequantized
@@ -388,6 +389,7 @@ def _compile(
     if options.updatable:
         stated = Segment((int.from_bytes(source.hash, "big"),), Storage.DATA, 1)
         program = dataclasses.replace(program, segments={MODEL_HASH: stated, **program.segments})
+    program = _with_procedures(program, plan, options)
     verify_program(program)
     if dump is not None:
         dump.lowered(program)
@@ -792,6 +794,17 @@ def _predicted(plan: PlanOptions, options: Options, samples: Samples | None) -> 
         return estimate(costs_of(_PRICED_TARGET, program, {}), FORKS[options.fork], Shares(counted)).total
 
     return predict
+
+
+def _with_procedures(program: Program, plan: PlanOptions, options: Options) -> Program:
+    """Return a program with the procedures that pay for the target, or that make its code fit."""
+    fork = FORKS[options.fork]
+
+    def measure(candidate: Program) -> tuple[float, int]:
+        costs = costs_of(options.target, candidate, {})
+        return Execution.of(costs, Shares()).gas, code_bytes(costs.program, costs.sizes)
+
+    return cheapest(program, measure, CODE_MARGIN * fork.code_limit, plan.byte_price)
 
 
 def _check_ranges(graph: Graph, declared: Mapping[str, Scaling], samples: Samples | None) -> None:

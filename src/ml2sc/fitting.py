@@ -49,7 +49,7 @@ def _layers(artifact: Artifact) -> list[str]:
     assert artifact.program is not None
     costs = costs_of(artifact.target, artifact.program, {})
     sizes = section_bytes(costs.program, costs.sizes)
-    titles = {section.name: section.title for section in costs.program.sections()}
+    titles = {section.name: section.title for section in costs.program.routines()}
     largest = sorted(sizes.items(), key=lambda item: -item[1])
     lines = [f"  {name} ({titles[name]}): about {size:,} bytes" for name, size in largest[:_LAYERS]]
     rest = [size for _, size in largest[_LAYERS:]]
