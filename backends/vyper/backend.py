@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +11,10 @@ import cbor2
 
 from ml2sc.errors import ToolchainError
 from ml2sc.ir.flatten import flattened_program
-from ml2sc.ir.program import CopySegment, Program, Section, Storage, walk
+from ml2sc.ir.program import CopySegment, Program, Section, Storage
 
 from ..base import BACKENDS, DATA_CONTRACT_LIMIT, Artifact, Bytecode, EmitOptions, Toolchain, with_settings
 from ..interface import ERRORS, chunk_runs, contract_abi, data_contract_init, keccak, stated_place, storage_place
-from .dataflow import Signature, signatures
 from .gas import VyperCosts
 from .printer import DEEPEST, PACKED, WADS, Printer, packed_words, plain, raise_error
 
@@ -146,16 +145,17 @@ class _Frame:
     def __init__(self, program: Program, options: EmitOptions) -> None:
         self.program, self.options = program, options
         self.printer = Printer(program, ERRORS)
-        self.signatures = signatures(program)
+        self.signatures = self.printer.signatures
         self.data = program.data_contracts()
         self.sections = [*program.layers, program.dequantize]
-        self.functions = _function_names(self.sections)
+        self.procedures = [routine for routine in program.routines() if routine.name in program.procedures]
+        self.functions = self.printer.functions
         self.words = packed_words(program)
 
     def render(self) -> str:
         program, options = self.program, self.options
         width = program.input.width
-        printed = [self._section(s) for s in self.sections]
+        printed = [self._section(s) for s in (*self.sections, *self.procedures)]
         elements = f"{width} byte{'s' if width > 1 else ''} each"
         text = _template().render(
             name=options.name,
@@ -216,8 +216,6 @@ class _Frame:
 
     def _section(self, section: Section) -> dict[str, Any]:
         signature = self.signatures[section.name]
-        parameters = [f"{PACKED}: uint256[{self.words}]"] if signature.packed else []
-        parameters += [f"{self.printer.buffer_name(b)}: {self.printer.type_of(b)}" for b in signature.takes]
         result = ", ".join(self.printer.type_of(b) for b in signature.gives)
         if len(signature.gives) > 1:
             result = f"({result})"
@@ -226,13 +224,13 @@ class _Frame:
         return {
             "constants": constants,
             "title": plain(section.title),
-            "head": f"{name}({', '.join(parameters)})" + (f" -> {result}" if result else ""),
+            "head": f"{name}({', '.join(self.printer.parameters(section))})" + (f" -> {result}" if result else ""),
             "mutability": "view" if self._reads_data(section) else "pure",
             "lines": lines or ["pass"],
         }
 
     def _reads_data(self, section: Section) -> bool:
-        copies = (s for s in walk(section.body) if isinstance(s, CopySegment))
+        copies = (s for s in self.program.touched(section) if isinstance(s, CopySegment))
         return any(self.program.segments[c.segment].storage is Storage.DATA for c in copies)
 
     def _road(self, sections: list[Section], result: str, *, whole: bool) -> list[str]:
@@ -244,26 +242,11 @@ class _Frame:
             arguments = [PACKED] if signature.packed else []
             arguments += [self.printer.buffer_name(b) for b in signature.takes]
             call = f"self.{self.functions[section.name]}({', '.join(arguments)})"
-            lines += self._call(call, signature, declared)
+            lines += self.printer.results(call, signature.gives, declared)
         if result not in self.program.buffers:
             return lines
         name = self.printer.buffer_name(result)
         return [*lines, f"return {name}" if whole else f"return {name}[0]"]
-
-    def _call(self, call: str, signature: Signature, declared: set[str]) -> list[str]:
-        if not signature.gives:
-            return [call]
-        lines = []
-        names = [self.printer.buffer_name(b) for b in signature.gives]
-        new = [b for b in signature.gives if b not in declared]
-        declared.update(new)
-        if len(names) == 1:
-            type_ = f": {self.printer.type_of(signature.gives[0])}" if new else ""
-            return [f"{names[0]}{type_} = {call}"]
-        for buffer in new:
-            type_ = self.printer.type_of(buffer)
-            lines.append(f"{self.printer.buffer_name(buffer)}: {type_} = empty({type_})")
-        return [*lines, f"{', '.join(names)} = {call}"]
 
 
 _UPDATE_ERRORS = {
@@ -285,37 +268,6 @@ _UPDATE_ERRORS = {
 def _padding(size: int) -> str:
     """Return the arguments of `concat` that append so many zero bytes, 32 at least."""
     return ", ".join(f"empty(bytes{n})" for n in (32, size - 32) if n)
-
-
-_UPDATE_FUNCTIONS = frozenset(
-    {
-        "_activate",
-        "_chunk_length",
-        "_hash",
-        "_model_hash",
-        "_only_owner",
-        "_ready_at",
-        "_require_active",
-        "_require_chunk",
-        "_stage",
-    }
-)
-"""Internal functions of updatable contracts, and their storage."""
-
-
-def _function_names(sections: Iterable[Section]) -> dict[str, str]:
-    """Return a function name a section, none of which is one of the frame's own."""
-    taken = {"_predict", "_classify", "_quantize", "_require_length", "_data_contract", *_UPDATE_FUNCTIONS}
-    names: dict[str, str] = {}
-    for section in sections:
-        base = f"_{section.name}"
-        name, count = base, 1
-        while name in taken:
-            count += 1
-            name = f"{base}_{count}"
-        taken.add(name)
-        names[section.name] = name
-    return names
 
 
 @cache

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ml2sc.ir.program import (
+    Call,
     CopySegment,
     Load,
     LoadInput,
@@ -37,7 +38,7 @@ class Signature:
 
 
 def signatures(program: Program) -> dict[str, Signature]:
-    """Return the signature of every layer and of `dequantize`, by name."""
+    """Return the signature of every layer, of `dequantize` and of every procedure, by name."""
     sections = [*program.layers, program.dequantize]
     uses = [used_buffers(s) for s in sections]
     writes = [written_buffers(s) for s in sections]
@@ -48,7 +49,12 @@ def signatures(program: Program) -> dict[str, Signature]:
         takes = tuple(name for name in uses[i] if name in before)
         gives = tuple(name for name in writes[i] if name in after)
         own = tuple(name for name in uses[i] if name not in takes and name not in gives)
-        found[section.name] = Signature(reads_input(section), takes, gives, own)
+        found[section.name] = Signature(reads_input(program, section), takes, gives, own)
+    for routine in program.routines():
+        if (procedure := program.procedures.get(routine.name)) is not None:
+            passed = {*procedure.takes, *procedure.gives}
+            own = tuple(name for name in used_buffers(routine) if name not in passed)
+            found[routine.name] = Signature(reads_input(program, routine), procedure.takes, procedure.gives, own)
     return found
 
 
@@ -60,18 +66,29 @@ def used_buffers(section: Section) -> list[str]:
             names |= dict.fromkeys(p.buffer for p in subexpressions(expression) if isinstance(p, Load))
         if isinstance(statement, Store | CopySegment):
             names[statement.buffer] = None
+        if isinstance(statement, Call):
+            names |= dict.fromkeys((*statement.takes, *statement.gives))
     return list(names)
 
 
 def written_buffers(section: Section) -> list[str]:
     """Return the names of all buffers a section writes, in order of appearance."""
-    return list(dict.fromkeys(s.buffer for s in walk(section.body) if isinstance(s, Store | CopySegment)))
+    names: dict[str, None] = {}
+    for statement in walk(section.body):
+        if isinstance(statement, Store | CopySegment):
+            names[statement.buffer] = None
+        if isinstance(statement, Call):
+            names |= dict.fromkeys(statement.gives)
+    return list(names)
 
 
-def reads_input(section: Section) -> bool:
-    """Return whether a section reads the packed input."""
+def reads_input(program: Program, section: Section) -> bool:
+    """Return whether a section, or what it calls, reads the packed input."""
     return any(
-        isinstance(part, LoadInput) for s in walk(section.body) for e in expressions(s) for part in subexpressions(e)
+        isinstance(part, LoadInput)
+        for s in program.touched(section)
+        for e in expressions(s)
+        for part in subexpressions(e)
     )
 
 

@@ -33,10 +33,10 @@ from ml2sc.ir.gas import (
     Sizes,
     memory_gas,
 )
-from ml2sc.ir.program import OpCode, Program, Section
+from ml2sc.ir.program import OpCode, Program, Section, calls_of
 
 from ..interface import ERRORS
-from .dataflow import Signature, signatures
+from .dataflow import Signature
 from .printer import DEEPEST, PACKED, Printer, packed_words
 
 _OP = OpCode.ADD.gas
@@ -83,7 +83,8 @@ class VyperCosts(Costs):
         super().__init__(program)
         self.longer, self.venom = longer, venom
         self.printer = Printer(program, ERRORS)
-        self.signatures = signatures(program)
+        self.signatures = self.printer.signatures
+        self.routines = {self.printer.functions.get(r.name, ""): r for r in program.routines()}
         self._places: set[tuple[frozenset[str], str, int]] = set()
         self._printed: dict[str, list[ast.stmt]] = {}  # by section: printing it is the dear part
 
@@ -148,8 +149,12 @@ class VyperCosts(Costs):
     # -- frames ----------------------------------------------------------------------------------------------------
 
     def _frame(self, section: Section) -> int:
-        """Return the words of memory of a section's function."""
-        return sum(self._arguments(self.signatures[section.name]).values()) + self._space(self._parsed(section))
+        """Return the words of memory of a section's function, and of what it calls."""
+        called = (self.program.procedures[call.procedure] for call in calls_of(section.body))
+        below = max((self._frame(self.routines[self.printer.functions[p.name]]) for p in called), default=0)
+        own = sum(self._arguments(self.signatures[section.name]).values()) + self._space(self._parsed(section))
+        procedure = self.program.procedures.get(section.name)
+        return below + own + (0 if self.venom or procedure is None else len(procedure.words))
 
     def _space(self, body: list[ast.stmt]) -> int:
         """Return the most words that variables of a block, and of blocks in it, take at one time."""
@@ -207,6 +212,10 @@ class VyperCosts(Costs):
                 return self._expr(value) + (0 if self.venom else self._set)
             case ast.Assign(targets=[ast.Name(id="RETURN")]):
                 return PUSH + POP
+            case ast.Assign(targets=[ast.Tuple()], value=ast.Call() as call) | ast.Expr(value=ast.Call() as call) if (
+                isinstance(call.func, ast.Attribute)
+            ):
+                return self._procedure(call)
             case ast.Assign(targets=[ast.Name(id=name)], value=value) if name in self._arrays:
                 return self._array(name, value)
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
@@ -272,6 +281,8 @@ class VyperCosts(Costs):
         """Return the gas of giving an array, or a string of bytes, its value."""
         words = self._arrays[name]
         match value:
+            case ast.Call(func=ast.Attribute(value=ast.Name(id="self"))):
+                return self._procedure(value)
             case ast.Name():  # a constant: each word a literal
                 return words * (2 * PUSH + MEMORY)
             case ast.Call() if _called(value) == "empty":
@@ -284,6 +295,19 @@ class VyperCosts(Costs):
             case ast.Call(args=[source, start, _]) if _called(value) == "slice":
                 return self._expr(start) + self._account(source) + 75 + _MCOPY + 2 * COPY_WORD * words
         return 0
+
+    def _procedure(self, call: ast.Call) -> float:
+        """Return the gas of a procedure and its call."""
+        assert isinstance(call.func, ast.Attribute)
+        routine = self.routines[call.func.attr]
+        signature = self.signatures[routine.name]
+        arrays, self._arrays = self._arrays, self._arguments(signature)
+        gas = sum(map(self._passed, self._arrays.values())) + self.section_call + PUSH
+        gas += sum(2 * self._passed(self.program.buffers[b]) for b in signature.gives)
+        gas += (PUSH + (0 if self.venom else PUSH + MEMORY)) * len(self.program.procedures[routine.name].words)
+        gas += self._run(self._parsed(routine))
+        self._arrays = arrays
+        return gas
 
     def _account(self, source: ast.expr) -> float:
         """Return the gas of an account's EXTCODESIZE and EXTCODECOPY, named by an immutable or a slot read before."""
