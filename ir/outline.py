@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, count
 from math import gcd
 
-from .procedures import buffers_of
+from .procedures import buffers_of, written_by
 from .program import (
     CONTRACT_WORDS,
     MODEL_HASH,
@@ -135,7 +135,7 @@ class _Roles:
 def _roles(program: Program) -> dict[str, _Roles]:
     sections = [*program.layers, program.dequantize]
     uses = [tuple(dict.fromkeys(buffers_of(s))) for s in sections]
-    writes = [{s.buffer for s in walk(section.body) if isinstance(s, Store | CopySegment)} for section in sections]
+    writes = [set(written_by(section)) for section in sections]
     found = {}
     for i, section in enumerate(sections):
         before = set().union(*writes[:i])
@@ -197,7 +197,7 @@ class _Shape:
                         self.copied[segment] = buffer
 
     def _body(self, program: Program, body: Iterable[Statement], *, top: bool = False) -> bool:
-        return all([self._statement(program, statement, top=top) for statement in body])
+        return all(self._statement(program, statement, top=top) for statement in body)
 
     def _statement(self, program: Program, statement: Statement, *, top: bool) -> bool:
         add_token = self.tokens.append
@@ -407,7 +407,7 @@ class _Outlining:
     # -- buffers ---------------------------------------------------------------------------------------------------
 
     def _own_buffers(self) -> dict[str, str]:
-        """Give the procedure buffers of its own, as long as the sections' longest; return them by the first section's."""
+        """Give the procedure buffers of its own, as long as the longest; return them by the first section's."""
         own: dict[str, str] = {}
         first = self._shapes[0]
         for number, actual in enumerate(zip(*(shape.buffers for shape in self._shapes), strict=True)):

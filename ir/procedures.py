@@ -1,4 +1,4 @@
-"""Programs with procedures, seen as if each call were what it stands for; and what procedures and calls must keep to."""
+"""Programs with procedures: what their calls stand for, and what procedures and calls must keep to."""
 
 from __future__ import annotations
 
@@ -43,9 +43,7 @@ def expanded(program: Program) -> Program:
 def _expanded(program: Program, section: Section) -> Section:
     if not calls_of(section.body):
         return section
-    body: list[Statement] = []
-    for statement in section.body:
-        body.append(Block(_called(program, statement)) if isinstance(statement, Call) else statement)
+    body = (Block(_called(program, s)) if isinstance(s, Call) else s for s in section.body)
     return replace(section, body=tuple(body))
 
 
@@ -99,6 +97,17 @@ def buffers_of(section: Section) -> list[str]:
         if isinstance(statement, Call):
             names += [*statement.takes, *statement.gives]
     return names
+
+
+def written_by(section: Section) -> list[str]:
+    """Return the names of the buffers that a section writes or has written, in order of appearance."""
+    names: dict[str, None] = {}
+    for statement in walk(section.body):
+        if isinstance(statement, Store | CopySegment):
+            names[statement.buffer] = None
+        if isinstance(statement, Call):
+            names |= dict.fromkeys(statement.gives)
+    return list(names)
 
 
 def _stands_beside(program: Program, statement: Statement) -> bool:

@@ -24,9 +24,9 @@ What runs comes before the words of the segments, so that the statements can be 
       0x1, 0x2, …
     ]
 
-`pack offset width 1 = …` writes to the packed input, `wad(i)` is an element of `predict`'s argument. Procedures come after
-the sections, as `procedure like_fc "…" (k0) takes x gives y {`; `call like_fc(8) takes fc_out gives fc_1_out` calls one.
-A name that is not plain is a JSON string.
+`pack offset width 1 = …` writes to the packed input, `wad(i)` is an element of `predict`'s argument. Procedures come
+after the sections (`procedure like_fc "…" (k0) takes x gives y {`); `call like_fc(8) takes fc_out gives fc_1_out` calls
+one. A name that is not plain is a JSON string.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ HOISTS = "M"
 """Reads a word before a loop that always reads the same."""
 
 SPECIALISES = "F"
-"""Makes a function of its own for each call with literals, so that procedures would be there as often as they are called."""
+"""Makes a function for each call with literals: procedures would be there as often as they are called."""
 
 FEWER_VARIABLES = "dhfoDgvulfnTUtnIf[xa[r]EscMVcul[j]Trpeul]jmul:fDnTOcmu"
 """Steps of the Yul optimiser without those that move values from memory to the stack (L) and functions into each other

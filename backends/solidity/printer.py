@@ -113,8 +113,10 @@ class Printer:
         ]
 
     def argument(self, value: Expr) -> str:
-        """Return an argument of a procedure."""
-        return self._expr(value)
+        """Return an argument of a procedure, as Solidity and not Yul has it."""
+        if not isinstance(value, Const):
+            raise InternalError("the arguments of procedures are constants")
+        return str(value.value) if value.value < _LITERAL_LIMIT else f"0x{value.value:064x}"
 
     def segment(self, segment: Segment, buffer: str) -> list[str]:
         """Return the Yul lines that write a segment's words to its buffer."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ml2sc.ir.procedures import written_by
 from ml2sc.ir.program import (
     Call,
     CopySegment,
@@ -41,7 +42,7 @@ def signatures(program: Program) -> dict[str, Signature]:
     """Return the signature of every layer, of `dequantize` and of every procedure, by name."""
     sections = [*program.layers, program.dequantize]
     uses = [used_buffers(s) for s in sections]
-    writes = [written_buffers(s) for s in sections]
+    writes = [written_by(s) for s in sections]
     found = {}
     for i, section in enumerate(sections):
         before = {name for w in writes[:i] for name in w}
@@ -68,17 +69,6 @@ def used_buffers(section: Section) -> list[str]:
             names[statement.buffer] = None
         if isinstance(statement, Call):
             names |= dict.fromkeys((*statement.takes, *statement.gives))
-    return list(names)
-
-
-def written_buffers(section: Section) -> list[str]:
-    """Return the names of all buffers a section writes, in order of appearance."""
-    names: dict[str, None] = {}
-    for statement in walk(section.body):
-        if isinstance(statement, Store | CopySegment):
-            names[statement.buffer] = None
-        if isinstance(statement, Call):
-            names |= dict.fromkeys(statement.gives)
     return list(names)
 
 

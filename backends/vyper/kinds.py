@@ -79,13 +79,16 @@ def passed_as(program: Program) -> dict[str, str]:
             name = names[name]
         return name
 
+    def join(own: str, actual: str) -> None:
+        if root(own) != root(actual):
+            names[root(actual)] = root(own)
+
     for section in program.sections():
         for call in calls_of(section.body):
             procedure = program.procedures[call.procedure]
             pairs = zip((*procedure.takes, *procedure.gives), (*call.takes, *call.gives), strict=True)
-            for own, actual in ((root(own), root(actual)) for own, actual in pairs):
-                if own != actual:
-                    names[actual] = own
+            for own, actual in pairs:
+                join(own, actual)
     return {name: root(name) for name in names}
 
 

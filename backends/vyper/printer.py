@@ -145,8 +145,9 @@ class Printer:
     def _section(self, section: Section, signature: Signature) -> list[str]:
         self.uses.clear()
         body = _Body(self, section, {name: self.buffer_name(name) for name in signature.takes})
-        called = {name for call in calls_of(section.body) for name in call.gives}
-        new = [name for name in (*signature.gives, *signature.own) if name not in signature.takes and name not in called]
+        called = [name for call in calls_of(section.body) for name in call.gives]
+        there = {*signature.takes, *called}
+        new = [name for name in (*signature.gives, *signature.own) if name not in there]
         sizes = self.program.buffers
         lines = [body.declare(name) for name in new if not declared_by_copy(section.body, name, sizes[name])]
         lines += body.lines()

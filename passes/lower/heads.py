@@ -216,9 +216,8 @@ def _argmax_words(draft: DraftSection, source: Laned) -> None:
     """Compare all lanes of a word in each round of a loop; the last word, which may not be full, comes after it."""
     full = (source.count - 1) // source.lanes
     draft.body += [Let("best", const(0)), Let("index", const(0))]
-    draft.body.append(
-        loop("w", full, _word_compared(source, Var("w"), Var("e"), source.lanes), also=[Induction("e", const(0), source.lanes)])
-    )
+    compared = _word_compared(source, Var("w"), Var("e"), source.lanes)
+    draft.body.append(loop("w", full, compared, also=[Induction("e", const(0), source.lanes)]))
     rest = _word_compared(source, const(full), const(full * source.lanes), source.count - full * source.lanes)
     draft.body.append(_scope(rest))
 
