@@ -22,6 +22,7 @@ _COLUMNS = {
     "lanes": "lanes",
     "storage": "weights",
     "bytes": "bytes",
+    "procedure": "procedure",
     "gas": "gas",
     "share": "share",
 }
@@ -92,6 +93,7 @@ def _plan(plan: Sequence[Mapping[str, Any]], total: int, *, explain: bool) -> tu
         if total:
             shown["share"] = f"{100 * layer['gas'] / total:.0f} %"
         if not explain:
+            shown.pop("procedure", None)
             shown["layer"] = names[str(layer["layer"])]
             shown["operator"] = str(layer.get("operator", "")).replace(" + Requantize", "")
         layers.append(shown)
