@@ -227,7 +227,8 @@ class Backend(Protocol):
         """Return the program as source text.
 
         A backend may also have a method `costs(program, settings)`: what its compiler makes of a Program, in gas
-        (`ml2sc.ir.gas.Costs`; the settings are `Bytecode.settings`, empty before it is compiled). See `costs_of`.
+        (`ml2sc.ir.gas.Costs`; the settings are `Bytecode.settings`, empty before it is compiled). See `costs_of`. One
+        that prints procedures, too, has an attribute `procedures` that is true; others get programs without any.
         """
 
     def compile(self, artifact: Artifact, toolchain: Toolchain) -> Bytecode:

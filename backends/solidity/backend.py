@@ -60,6 +60,7 @@ class SolidityBackend:
     """Prints a Program as a Solidity contract (0.8.24 or later) and has solc compile it."""
 
     name = "solidity"
+    procedures = True
 
     def unsupported(self, program: Program) -> list[str]:
         return [

@@ -36,6 +36,7 @@ class VyperBackend:
     """Prints a Program as a Vyper contract (0.4.3) and has Vyper compile it."""
 
     name = "vyper"
+    procedures = True
 
     def unsupported(self, program: Program) -> list[str]:
         return [

@@ -798,6 +798,8 @@ def _predicted(plan: PlanOptions, options: Options, samples: Samples | None) -> 
 
 def _with_procedures(program: Program, plan: PlanOptions, options: Options) -> Program:
     """Return a program with the procedures that pay for the target, or that make its code fit."""
+    if not getattr(BACKENDS.get(options.target), "procedures", False):
+        return program
     fork = FORKS[options.fork]
 
     def measure(candidate: Program) -> tuple[float, int]:
