@@ -328,6 +328,7 @@ class Section:
         classify: Whether `classify` needs it.
         facts: What a report shows (macs, bits, lanes, storage, …).
         maker: Who wrote the lowering that made it: "ml2sc", or a plugin.
+        contract: In which code contract it is, from 1; 0: in the contract itself.
     """
 
     name: str
@@ -337,6 +338,7 @@ class Section:
     classify: bool = True
     facts: Mapping[str, int | str] = field(default_factory=dict)
     maker: str = OURS
+    contract: int = 0
 
 
 @dataclass(frozen=True)
@@ -350,6 +352,9 @@ class Procedure:
         takes: Its buffers that a call fills.
         gives: Its buffers that a call reads afterwards. Others that only it uses are undefined when it starts.
         body: The statements, no calls among them.
+        contract: In which code contract it is; 0: in the one that calls it.
+        packed: Whether it is passed the packed input, too: only to another contract.
+        weights: Likewise the data contracts' addresses.
     """
 
     name: str
@@ -358,6 +363,9 @@ class Procedure:
     takes: tuple[str, ...]
     gives: tuple[str, ...]
     body: tuple[Statement, ...]
+    contract: int = 0
+    packed: bool = False
+    weights: bool = False
 
 
 @dataclass(frozen=True)
@@ -480,6 +488,11 @@ class Program:
                 places[name] = Place(number, CONTRACT_WORDS - room[number])
                 room[number] -= size
         return places
+
+    @property
+    def data_contract_count(self) -> int:
+        """How many data contracts there are."""
+        return max((place.first + self.segments[name].contracts for name, place in self.places.items()), default=0)
 
     def data_contracts(self) -> list[bytes]:
         """Return the contents of the data contracts."""

@@ -173,9 +173,10 @@ class _Parser(Reader):
     def _section(self) -> Section:
         name, title = self.word(), self.string()
         predict, classify = self.accept("predict"), self.accept("classify")
+        contract = self._int() if self.accept("contract") else 0
         maker = self.string() if self.accept("by") else OURS
         facts = dict(self.bracketed(self._fact, "{", "}")) if self.accept("with") else {}
-        return Section(name, title, self._body(), predict, classify, facts, maker)
+        return Section(name, title, self._body(), predict, classify, facts, maker, contract)
 
     def _procedure(self) -> Procedure:
         name, title = self.word(), self.string()

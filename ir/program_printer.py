@@ -111,7 +111,9 @@ def _section(kind: str, section: Section) -> Iterator[str]:
     facts = ", ".join(f"{_name(key)}={_fact(value)}" for key, value in section.facts.items())
     said = f"with {{{facts}}}" if facts else ""
     made = "" if section.maker == OURS else f"by {json.dumps(section.maker)}"
-    yield " ".join([kind, _name(section.name), json.dumps(section.title), *flags, *filter(None, [made, said]), "{"])
+    place = f"contract {section.contract}" if section.contract else ""
+    head = [kind, _name(section.name), json.dumps(section.title), *flags, *filter(None, [place, made, said]), "{"]
+    yield " ".join(head)
     yield from _body(section.body)
     yield "}"
 

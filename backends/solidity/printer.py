@@ -43,7 +43,8 @@ from ml2sc.ir.program import (
     walk,
 )
 
-from .memory import ADDRESSES, INPUT, MemoryMap, address
+from ml2sc.ir.divide import ADDRESSES, INPUT
+from .memory import MemoryMap, address
 
 _INDENT = "    "
 _WIDTH = 116

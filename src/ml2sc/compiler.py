@@ -21,8 +21,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import onnx
 
-from ml2sc.backends import BACKENDS, Artifact, EmitOptions, Toolchain, with_edits, with_settings
-from ml2sc.backends.base import costs_of
+from ml2sc.backends import BACKENDS, Artifact, EmitOptions, Toolchain
+from ml2sc.backends.base import costs_of, with_notes
 from ml2sc.backends.interface import weights_hash
 from ml2sc.backends.summary import verdict_of
 from ml2sc.calibration import Calibrated, choose_formats
@@ -49,8 +49,9 @@ from ml2sc.frontend.sklearn_export import export_sklearn, is_estimator
 from ml2sc.ir import model_hash, wad
 from ml2sc.ir.analysis import evaluate_samples
 from ml2sc.ir.evaluate import evaluate_float
+from ml2sc.ir.divide import Room, spread
 from ml2sc.ir.forks import FORKS
-from ml2sc.ir.gas import Execution, Shares, code_bytes, estimate
+from ml2sc.ir.gas import Execution, Shares, code_bytes, estimate, section_bytes
 from ml2sc.ir.graph import Graph, Tensor
 from ml2sc.ir.interpret import Profile, profile
 from ml2sc.ir.limits import shown
@@ -389,7 +390,7 @@ def _compile(
     if options.updatable:
         stated = Segment((int.from_bytes(source.hash, "big"),), Storage.DATA, 1)
         program = dataclasses.replace(program, segments={MODEL_HASH: stated, **program.segments})
-    program = _with_procedures(program, plan, options)
+    program = _in_contracts(_with_procedures(program, plan, options), options)
     verify_program(program)
     if dump is not None:
         dump.lowered(program)
@@ -510,8 +511,10 @@ def build(artifact: Artifact, toolchain: Toolchain) -> Artifact:
         if estimated > OVER * fork.code_limit:  # compilers break off with errors of their own
             raise too_large(artifact, f"{error.message}\n{about}", fork) from error
         raise
-    if len(bytecode.runtime) > fork.code_limit:
-        raise too_large(artifact, f"the contract has {len(bytecode.runtime):,}", fork)
+    for number, code in enumerate((bytecode.runtime, *(part.runtime for part in bytecode.parts))):
+        if len(code) > fork.code_limit:
+            which = f"code contract {number}" if number else "the contract"
+            raise too_large(artifact, f"{which} has {len(code):,}", fork)
     if _signatures(bytecode.abi) != _signatures(artifact.abi):
         raise InternalError(f"{bytecode.compiler} reports another ABI than the backend")
     toolchain_facts: dict[str, Any] = {
@@ -521,14 +524,18 @@ def build(artifact: Artifact, toolchain: Toolchain) -> Artifact:
     }
     if bytecode.edits:
         toolchain_facts["edits"] = dict(bytecode.edits)
+    if bytecode.parts:
+        toolchain_facts["parts"] = [{"settings": dict(p.settings), "edits": dict(p.edits)} for p in bytecode.parts]
     manifest = {
         **artifact.manifest,
         "code_bytes": len(bytecode.runtime),
         "toolchain": toolchain_facts,
     }
-    artifact = with_edits(artifact, bytecode.edits)
-    compiler_input = with_settings(artifact.compiler_input, bytecode.settings)
-    built = dataclasses.replace(artifact, bytecode=bytecode, manifest=manifest, compiler_input=compiler_input)
+    if bytecode.parts:
+        manifest["code_contracts"] = [{"bytes": len(part.runtime)} for part in bytecode.parts]
+    compiled = with_notes(artifact, bytecode)
+    parts = tuple(map(with_notes, artifact.parts, bytecode.parts))
+    built = dataclasses.replace(compiled, bytecode=bytecode, manifest=manifest, parts=parts)
     return _with_forecast(built)
 
 
@@ -807,6 +814,19 @@ def _with_procedures(program: Program, plan: PlanOptions, options: Options) -> P
         return Execution.of(costs, Shares()).gas, code_bytes(costs.program, costs.sizes)
 
     return cheapest(program, measure, CODE_MARGIN * fork.code_limit, plan.byte_price)
+
+
+def _in_contracts(program: Program, options: Options) -> Program:
+    """Return a program whose code is in as many contracts as it takes, if it can be cut so."""
+    if not getattr(BACKENDS.get(options.target), "divides", False):
+        return program
+    costs = costs_of(options.target, program, {})
+    room = CODE_MARGIN * FORKS[options.fork].code_limit
+    if code_bytes(costs.program, costs.sizes) <= room:
+        return program
+    frame = costs.sizes.frame + (costs.sizes.updates if program.updatable else 0)
+    rooms = Room(round(room) - frame, round(room) - costs.sizes.part, costs.sizes.stub)
+    return spread(program, section_bytes(costs.program, costs.sizes), rooms) or program
 
 
 def _check_ranges(graph: Graph, declared: Mapping[str, Scaling], samples: Samples | None) -> None:
