@@ -11,10 +11,12 @@ from ml2sc.ir.program import (
     CopySegment,
     Load,
     LoadInput,
+    Procedure,
     Program,
     Section,
     Statement,
     Store,
+    calls_of,
     expressions,
     subexpressions,
     walk,
@@ -38,15 +40,21 @@ class Signature:
     own: tuple[str, ...]
 
 
-def signatures(program: Program) -> dict[str, Signature]:
-    """Return the signature of every layer, of `dequantize` and of every procedure, by name."""
+def signatures(program: Program, part: Procedure | None = None) -> dict[str, Signature]:
+    """Return the signature of every layer, of `dequantize` and of every procedure, by name.
+
+    Args:
+        program: What is in one contract.
+        part: Which code contract that is; None: the contract itself.
+    """
+    taken, given = (set[str](), set[str]()) if part is None else ({*part.takes}, {*part.gives})
     sections = [*program.layers, program.dequantize]
     uses = [used_buffers(s) for s in sections]
     writes = [written_by(s) for s in sections]
     found = {}
     for i, section in enumerate(sections):
-        before = {name for w in writes[:i] for name in w}
-        after = {name for u in uses[i + 1 :] for name in u} | {"wad", "label"}
+        before = {name for w in writes[:i] for name in w} | taken
+        after = {name for u in uses[i + 1 :] for name in u} | {"wad", "label"} | given
         takes = tuple(name for name in uses[i] if name in before)
         gives = tuple(name for name in writes[i] if name in after)
         own = tuple(name for name in uses[i] if name not in takes and name not in gives)
@@ -74,7 +82,7 @@ def used_buffers(section: Section) -> list[str]:
 
 def reads_input(program: Program, section: Section) -> bool:
     """Return whether a section, or what it calls, reads the packed input."""
-    return any(
+    return any(program.procedures[call.procedure].packed for call in calls_of(section.body)) or any(
         isinstance(part, LoadInput)
         for s in program.touched(section)
         for e in expressions(s)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 from itertools import count
 
-from ml2sc.ir.flatten import flattened_program
+from ml2sc.ir.divide import Part, passed
 from ml2sc.ir.gas import (
     COLD_ACCOUNT,
     COPY_WORD,
@@ -33,11 +33,11 @@ from ml2sc.ir.gas import (
     Sizes,
     memory_gas,
 )
-from ml2sc.ir.program import OpCode, Program, Section, calls_of
+from ml2sc.ir.program import OpCode, Procedure, Program, Section, calls_of
 
 from ..interface import ERRORS
 from .dataflow import Signature
-from .printer import DEEPEST, PACKED, Printer, packed_words
+from .printer import PACKED, Printer, packed_words
 
 _OP = OpCode.ADD.gas
 _BOUNDS = PUSH + DUP + 2 * _OP + PUSH + JUMPI
@@ -45,6 +45,10 @@ _BOUNDS = PUSH + DUP + 2 * _OP + PUSH + JUMPI
 _ELEMENT = PUSH + _OP + PUSH + _OP
 """Index times 32, plus the array's place."""
 _MCOPY = 3 * PUSH + 3
+_CALLING = 150
+"""Selector, address, lengths, RETURNDATASIZE and its check."""
+_CHECKED = 90
+"""Taking an address from an argument: a round of a loop, and that it has no more than 160 bits."""
 _FIRST_WORD = 2
 """Words of memory below the first frame."""
 _CALLS = {
@@ -59,8 +63,10 @@ class VyperCosts(Costs):
     """The classic code generator's costs.
 
     Args:
-        program: The program.
+        program: The program as it is printed, or what of it is in one contract.
         longer: Bytes that the argument's variable has room for beyond a packed input.
+        whole: The whole program; None: that is it.
+        part: Which code contract it is in; None: in the contract itself.
         venom: Whether venom generated the code.
     """
 
@@ -78,11 +84,13 @@ class VyperCosts(Costs):
         frame=395, section=60, variable=4, assign=4, address=3, index=22, branch=5, loop=35, copy=150, updates=2_800
     )
 
-    def __init__(self, program: Program, longer: int, *, venom: bool = False) -> None:
-        program = flattened_program(program, DEEPEST)  # as it is printed
-        super().__init__(program)
-        self.longer, self.venom = longer, venom
-        self.printer = Printer(program, ERRORS)
+    def __init__(
+        self, program: Program, longer: int, whole: Program | None = None, part: Part | None = None, *, venom: bool = False
+    ) -> None:
+        super().__init__(program, "" if part is None else part.procedure.name)
+        self.whole = program if whole is None else whole
+        self.longer, self.venom, self.part = longer, venom, part
+        self.printer = Printer(program, ERRORS, whole, None if part is None else part.procedure)
         self.signatures = self.printer.signatures
         self.routines = {self.printer.functions.get(r.name, ""): r for r in program.routines()}
         self._places: set[tuple[frozenset[str], str, int]] = set()
@@ -93,6 +101,8 @@ class VyperCosts(Costs):
     def memory_words(self, sections: Iterable[Section]) -> int:
         packed = packed_words(self.program)
         frames = 0
+        if self.part is not None:
+            return self._part_words(sections)
         variables, temporaries = packed, 0
         for section in sections:
             signature = self.signatures[section.name]
@@ -104,6 +114,21 @@ class VyperCosts(Costs):
         length = -(-self.program.input.length // WORD)
         longest = -(-(self.program.input.length + self.longer) // WORD) + 1
         return _FIRST_WORD + frames + temporaries + longest + (packed + 1) + (length + 1) + (packed + 2)
+
+    def _part_words(self, sections: Iterable[Section]) -> int:
+        assert self.part is not None
+        frames = max(map(self._frame, sections), default=0)
+        given = [name for s in self.program.layers for name in self.signatures[s.name].gives]
+        names = {*given, *self.part.procedure.takes}
+        own = sum(map(self._size, names)) + sum(map(self._size, self.part.procedure.gives))
+        return _FIRST_WORD + frames + own + max(map(self._size, given), default=0)
+
+    def part_gas(self) -> float:
+        assert self.part is not None
+        procedure = self.part.procedure
+        words = sum(size for _, size in passed(self.program, procedure)) + sum(map(self._size, procedure.gives))
+        checked = _CHECKED * self.program.data_contract_count if procedure.weights else 0
+        return super().part_gas() + 2 * COPY_WORD * words + checked
 
     def staging(self, length: int, longest: int) -> float:
         words, room = -(-length // WORD), -(-(longest + self.longer) // WORD)
@@ -131,6 +156,9 @@ class VyperCosts(Costs):
         return {PACKED: packed_words(self.program), **arrays} if signature.packed else arrays
 
     def section(self, section: Section, shares: Shares) -> float:
+        for call in calls_of(section.body):
+            if (outside := self.program.procedures[call.procedure]).contract:
+                return self._outside(outside)
         signature = self.signatures[section.name]
         self._shares, self._name, self._ifs = shares, section.name, count()
         self._arrays = self._arguments(signature)
@@ -138,6 +166,14 @@ class VyperCosts(Costs):
         # into the caller's buffer, and from there into its variable
         gas += sum(2 * self._passed(self.program.buffers[b]) for b in signature.gives)
         return self.call(section) + gas + self._run(self._parsed(section))
+
+    def _outside(self, procedure: Procedure) -> float:
+        """Return the gas of calling a code contract: arguments are encoded, results decoded and copied twice."""
+        taken = sum(_MCOPY + COPY_WORD * words for _, words in passed(self.program, procedure))
+        given = sum(3 * (_MCOPY + COPY_WORD * self.program.buffers[name]) for name in procedure.gives)
+        addresses = self.program.data_contract_count if procedure.weights else 0
+        reading = self.slots() if self.program.updatable and procedure.weights else 2 * MEMORY * addresses
+        return _CALLING + taken + given + reading
 
     def call(self, section: Section) -> float:
         return 0 if self.venom and self.program.calls(section) == 1 else super().call(section) + PUSH

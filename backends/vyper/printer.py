@@ -33,6 +33,7 @@ from ml2sc.ir.program import (
     LoadInput,
     Note,
     OpCode,
+    Procedure,
     Program,
     Section,
     Segment,
@@ -61,6 +62,8 @@ PACKED = "packed"
 """Name of the packed input's words."""
 WADS = "wads"
 """Name of the WAD values to quantise."""
+WEIGHTS = "holders"
+"""Name of the data contracts' addresses in a code contract."""
 DEEPEST = 120
 """Levels of the expressions that are printed: Vyper 0.4.3, which recurses several frames a level, gives up at 140."""
 
@@ -105,22 +108,31 @@ class Printer:
     """Prints the sections of one program.
 
     Args:
-        program: The program.
+        program: The program, or what of it is in one contract.
         errors: The argument types of every custom error.
+        whole: The whole program; None: that is it.
+        part: Which code contract it is in; None: in the contract itself.
 
     Attributes:
         tables: The buffer that each segment is copied to.
     """
 
-    def __init__(self, program: Program, errors: Mapping[str, tuple[str, ...]]) -> None:
-        self.program, self.errors = program, errors
+    def __init__(
+        self,
+        program: Program,
+        errors: Mapping[str, tuple[str, ...]],
+        whole: Program | None = None,
+        part: Procedure | None = None,
+    ) -> None:
+        self.program, self.errors, self.part = program, errors, part
+        whole = whole or program
         self.words = packed_words(program)
-        self.signatures = signatures(program)
+        self.signatures = signatures(program, part)
         self.functions = function_names(program)
         self.tables = _tables(program)
-        self.same = passed_as(program)
-        tables = _table_kinds(program, self.tables, self.same)
-        self.kinds = infer_kinds(program, {**tables, "wad": Kind.SIGNED, "label": Kind.UNSIGNED})
+        self.same = passed_as(whole)
+        tables = _table_kinds(whole, _tables(whole), self.same)
+        self.kinds = infer_kinds(whole, {**tables, "wad": Kind.SIGNED, "label": Kind.UNSIGNED})
         self.names: dict[int, str] = {}
         self.uses: Counter[int] = Counter()
         self.constants = {constant_name(name) for name in program.segments}
@@ -158,12 +170,33 @@ class Printer:
     def parameters(self, section: Section) -> list[str]:
         """Return the parameters of a section's function, or a procedure's, with their types."""
         signature = self.signatures[section.name]
-        parameters = [f"{PACKED}: uint256[{self.words}]"] if signature.packed else []
+        parameters = [self.holders] if self.takes_weights(section) else []
+        parameters += [f"{PACKED}: uint256[{self.words}]"] if signature.packed else []
         parameters += [f"{self.buffer_name(buffer)}: {self.type_of(buffer)}" for buffer in signature.takes]
         if (procedure := self.program.procedures.get(section.name)) is not None:
             names = _Body(self, section, {})
             parameters += [names.parameter(word) for word in procedure.words]
         return parameters
+
+    @property
+    def holders(self) -> str:
+        """The parameter that has the data contracts' addresses, with its type."""
+        return f"{WEIGHTS}: address[{self.program.data_contract_count}]"
+
+    def takes_weights(self, section: Section) -> bool:
+        """Return whether a section's function, or a procedure's, is passed the data contracts' addresses."""
+        return self.part is not None and self.reads_data(section)
+
+    def reads_data(self, section: Section) -> bool:
+        """Return whether a section, or what it calls, reads data contracts."""
+        copies = (s for s in self.program.touched(section) if isinstance(s, CopySegment))
+        return any(self.program.segments[c.segment].storage is Storage.DATA for c in copies)
+
+    def arguments(self, section: Section, takes: Iterable[str]) -> list[str]:
+        """Return the arguments of a section's function, or a procedure's, but for words."""
+        arguments = [WEIGHTS] if self.takes_weights(section) else []
+        arguments += [PACKED] if self.signatures[section.name].packed else []
+        return [*arguments, *map(self.buffer_name, takes)]
 
     def results(self, call: str, gives: Sequence[str], declared: set[str]) -> list[str]:
         """Return the lines that assign what a call gives; arrays that are not declared yet are."""
@@ -232,7 +265,7 @@ class _Body:
 
     def __init__(self, printer: Printer, section: Section, parameters: Mapping[str, str]) -> None:
         self.printer, self.program, self.section = printer, printer.program, section
-        self.scopes: list[set[str]] = [{PACKED, WADS, *parameters.values()}]
+        self.scopes: list[set[str]] = [{PACKED, WADS, WEIGHTS, *parameters.values()}]
         self.values: dict[str, Expr] = {}
         self.strides: dict[str, int] = {}
         self.truths = truth_values(section)
@@ -259,7 +292,7 @@ class _Body:
 
     def _name(self, variable: str) -> str:
         name = identifier(variable)
-        return f"{name}_" if name in self.buffers or name in {PACKED, WADS} else name
+        return f"{name}_" if name in self.buffers or name in {PACKED, WADS, WEIGHTS} else name
 
     def _visible(self, name: str) -> bool:
         return any(name in scope for scope in self.scopes)
@@ -403,14 +436,15 @@ class _Body:
 
     def _account(self, number: int | str) -> str:
         """Return the address of a data contract."""
+        if self.printer.part is not None:
+            return f"{WEIGHTS}[{number}]"
         return f"self._active[{number}]" if self.program.updatable else f"_WEIGHTS[{number}]"
 
     def _call(self, call: Call) -> list[str]:
         """Return the call of a procedure, whose results are arrays that are declared already or new."""
         procedure = self.program.procedures[call.procedure]
         kinds = (self.printer.kinds.get((call.procedure, name), Kind.UNSIGNED) for name in procedure.words)
-        arguments = [PACKED] if self.printer.signatures[call.procedure].packed else []
-        arguments += map(self.printer.buffer_name, call.takes)
+        arguments = self.printer.arguments(Section(procedure.name, procedure.title, procedure.body), call.takes)
         arguments += [self._bare(word, kind) for word, kind in zip(call.words, kinds, strict=True)]
         text = f"self.{self.printer.functions[call.procedure]}({', '.join(arguments)})"
         return self.printer.results(text, call.gives, self.scopes[-1])
