@@ -111,9 +111,7 @@ def contract_abi(program: Program, options: EmitOptions) -> list[dict[str, Any]]
 
 def _update_abi(constructor: list[dict[str, str]]) -> list[dict[str, Any]]:
     """Return what an updatable contract has besides."""
-    entries: list[dict[str, Any]] = [
-        {"inputs": constructor, "stateMutability": "nonpayable", "type": "constructor"}
-    ]
+    entries: list[dict[str, Any]] = [{"inputs": constructor, "stateMutability": "nonpayable", "type": "constructor"}]
     for name, fields in _UPDATE_ERRORS.items():
         entries.append({"inputs": _values(fields), "name": name, "type": "error"})
     for name, (fields, indexed) in _UPDATE_EVENTS.items():

@@ -178,10 +178,15 @@ def _product(artifact: Artifact) -> list[tuple[str, str]]:
     """Return what the contract is made of, and by what."""
     if artifact.bytecode is None:
         return []
-    contracts = f"{len(artifact.data)} data contract{'s' if len(artifact.data) > 1 else ''}"
-    weights = f" and {sum(map(len, artifact.data)):,} in {contracts}" if artifact.data else ""
+    held = {"code": [part["bytes"] for part in artifact.manifest.get("code_contracts", ())]}
+    held["data"] = [*map(len, artifact.data)]
+    elsewhere = [
+        f"{sum(sizes):,} in {len(sizes)} {kind} contract{'s' if len(sizes) > 1 else ''}"
+        for kind, sizes in held.items()
+        if sizes
+    ]
     size = artifact.manifest.get("code_bytes", len(artifact.bytecode.runtime))
     return [
-        ("code", f"{size:,} bytes{weights}"),
+        ("code", " and ".join([f"{size:,} bytes", *elsewhere])),
         ("compiled by", f"{artifact.bytecode.compiler} ({artifact.bytecode.how})"),
     ]

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -34,8 +34,8 @@ class Deployment:
         gas_deploy: Gas of the transaction that created it.
         gas_weights: Gas of the transactions that created its data contracts, and put them in use; 0 without any.
         code_bytes: Bytes of its runtime code, data contracts not counted.
-        data_addresses: The data contracts, in order; of an updatable contract those of the weights in use. Then the code
-            contracts.
+        data_addresses: The data contracts, in order; of an updatable contract those of the weights in use. Then the
+            code contracts.
     """
 
     address: str
@@ -130,8 +130,8 @@ def deployment_plan(
 ) -> Plan:
     """Return the transactions that deploy an artifact: its data contracts, in any order, then its contract.
 
-    Data and code contracts are created by CREATE2, which the contract's constructor relies on (docs/decisions/0006). Where the
-    chain lacks the proxy that others have, one is created first.
+    Data and code contracts are created by CREATE2, which the contract's constructor relies on (docs/decisions/0006).
+    Where the chain lacks the proxy that others have, one is created first.
 
     An updatable contract comes first, then its weights; the sender owns it, and offers it to the new owner in the end.
     The gas they will use is measured beforehand, on an embedded chain.

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ml2sc.errors import InternalError
+from ml2sc.ir.divide import ADDRESSES, INPUT
 from ml2sc.ir.program import (
     Apply,
     Assign,
@@ -43,7 +44,6 @@ from ml2sc.ir.program import (
     walk,
 )
 
-from ml2sc.ir.divide import ADDRESSES, INPUT
 from .memory import MemoryMap, address
 
 _INDENT = "    "

@@ -359,7 +359,6 @@ class _Frame:
         name = self.printer.buffer_name(result)
         return [*lines, f"return {name}" if whole else f"return {name}[0]"]
 
-
     def _calls(self, sections: Iterable[Section], declared: set[str]) -> list[str]:
         lines: list[str] = []
         for section in sections:

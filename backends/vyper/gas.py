@@ -85,7 +85,13 @@ class VyperCosts(Costs):
     )
 
     def __init__(
-        self, program: Program, longer: int, whole: Program | None = None, part: Part | None = None, *, venom: bool = False
+        self,
+        program: Program,
+        longer: int,
+        whole: Program | None = None,
+        part: Part | None = None,
+        *,
+        venom: bool = False,
     ) -> None:
         super().__init__(program, "" if part is None else part.procedure.name)
         self.whole = program if whole is None else whole
@@ -172,7 +178,7 @@ class VyperCosts(Costs):
         taken = sum(_MCOPY + COPY_WORD * words for _, words in passed(self.program, procedure))
         given = sum(3 * (_MCOPY + COPY_WORD * self.program.buffers[name]) for name in procedure.gives)
         addresses = self.program.data_contract_count if procedure.weights else 0
-        reading = self.slots() if self.program.updatable and procedure.weights else 2 * MEMORY * addresses
+        reading = 0 if self.program.updatable else 2 * MEMORY * addresses  # slots are counted in the frame
         return _CALLING + taken + given + reading
 
     def call(self, section: Section) -> float:
@@ -338,7 +344,7 @@ class VyperCosts(Costs):
         routine = self.routines[call.func.attr]
         signature = self.signatures[routine.name]
         arrays, self._arrays = self._arrays, self._arguments(signature)
-        gas = sum(map(self._passed, self._arrays.values())) + self.section_call + PUSH
+        gas: float = sum(map(self._passed, self._arrays.values())) + self.section_call + PUSH
         gas += sum(2 * self._passed(self.program.buffers[b]) for b in signature.gives)
         gas += (PUSH + (0 if self.venom else PUSH + MEMORY)) * len(self.program.procedures[routine.name].words)
         gas += self._run(self._parsed(routine))
@@ -347,7 +353,12 @@ class VyperCosts(Costs):
 
     def _account(self, source: ast.expr) -> float:
         """Return the gas of an account's EXTCODESIZE and EXTCODECOPY, named by an immutable or a slot read before."""
-        gas = 2 * WARM_ACCOUNT + 2 * PUSH_ZERO + 6 + (WARM_SLOT if self.program.updatable else MEMORY)
+        gas = (
+            2 * WARM_ACCOUNT
+            + 2 * PUSH_ZERO
+            + 6
+            + (WARM_SLOT if self.program.updatable and self.part is None else MEMORY)
+        )
         match source:
             case ast.Attribute(value=ast.Subscript(slice=index)) if not isinstance(index, ast.Constant):
                 return gas + self._expr(index) + _BOUNDS + _ELEMENT

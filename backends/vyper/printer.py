@@ -698,9 +698,7 @@ def _argument_strides(program: Program, procedure: str) -> dict[str, int]:
     calls = [c for section in program.sections() for c in calls_of(section.body) if c.procedure == procedure]
     columns = zip(*(call.words for call in calls), strict=True)
     values = ([word.value if isinstance(word, Const) else 1 for word in column] for column in columns)
-    return {
-        name: math.gcd(*column) for name, column in zip(program.procedures[procedure].words, values, strict=True)
-    }
+    return {name: math.gcd(*column) for name, column in zip(program.procedures[procedure].words, values, strict=True)}
 
 
 _UPDATE_FUNCTIONS = frozenset(

@@ -48,8 +48,8 @@ from ml2sc.frontend.ranges import ColumnRange, apply_ranges, column_names
 from ml2sc.frontend.sklearn_export import export_sklearn, is_estimator
 from ml2sc.ir import model_hash, wad
 from ml2sc.ir.analysis import evaluate_samples
-from ml2sc.ir.evaluate import evaluate_float
 from ml2sc.ir.divide import Room, spread
+from ml2sc.ir.evaluate import evaluate_float
 from ml2sc.ir.forks import FORKS
 from ml2sc.ir.gas import Execution, Shares, code_bytes, estimate, section_bytes
 from ml2sc.ir.graph import Graph, Tensor

@@ -355,7 +355,8 @@ def _bytecode(folder: Path, contents: Mapping[str, bytes], artifact: Artifact, m
     codes = [part.runtime for part in parts]
     stated = {line: after for line, after in code_hashes(artifact.source, codes).items() if line != after}
     if stated:
-        raise ArtifactError(f"{artifact.source_name} has other hashes than the code contracts' files", hint=OTHER_VERSION)
+        found = f"{artifact.source_name} has other hashes than the files of the code contracts"
+        raise ArtifactError(found, hint=OTHER_VERSION)
     return dataclasses.replace(main, parts=tuple(parts))
 
 
