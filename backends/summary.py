@@ -23,6 +23,7 @@ _COLUMNS = {
     "storage": "weights",
     "bytes": "bytes",
     "procedure": "procedure",
+    "contract": "in",
     "gas": "gas",
     "share": "share",
 }
@@ -93,7 +94,7 @@ def _plan(plan: Sequence[Mapping[str, Any]], total: int, *, explain: bool) -> tu
         if total:
             shown["share"] = f"{100 * layer['gas'] / total:.0f} %"
         if not explain:
-            shown.pop("procedure", None)
+            shown = {key: value for key, value in shown.items() if key not in {"procedure", "contract"}}
             shown["layer"] = names[str(layer["layer"])]
             shown["operator"] = str(layer.get("operator", "")).replace(" + Requantize", "")
         layers.append(shown)
@@ -170,8 +171,17 @@ def _sentence(name: str, verdict: Mapping[str, Any]) -> str:
         return f"does not fit ({'; '.join(verdict['obstacles'])}){remedies}"
     worst, limit = verdict["worst"], FORKS[name].transaction_gas
     if verdict["fits"] == "eth_call":
-        return f"an inference only as eth_call (up to {worst:,} gas, and a transaction may use {limit:,}){remedies}"
-    return f"does not fit (up to {worst:,} gas, and an eth_call may use {ETH_CALL_GAS:,}){remedies}"
+        least = _part(limit, worst)
+        return (
+            f"an inference only as eth_call (up to {worst:,} gas, and a transaction may use {limit:,}{least}){remedies}"
+        )
+    least = _part(ETH_CALL_GAS, worst)
+    return f"does not fit (up to {worst:,} gas, and an eth_call may use {ETH_CALL_GAS:,}{least}){remedies}"
+
+
+def _part(limit: int, worst: int) -> str:
+    """Return how large a model would fit, at least: memory costs shrink faster than a model does."""
+    return f": one of {max(100 * limit // worst, 1)} % of its size would"
 
 
 def _product(artifact: Artifact) -> list[tuple[str, str]]:

@@ -39,7 +39,7 @@ from ml2sc.errors import (
     warn,
 )
 from ml2sc.fidelity import accuracy_on, assess
-from ml2sc.fitting import too_large
+from ml2sc.fitting import fitted, too_large
 from ml2sc.forecast import as_facts, forecast
 from ml2sc.frontend.data import Samples, as_samples, by_column, columns_text
 from ml2sc.frontend.model_file import OnnxModel, contract_name, load_onnx
@@ -48,14 +48,12 @@ from ml2sc.frontend.ranges import ColumnRange, apply_ranges, column_names
 from ml2sc.frontend.sklearn_export import export_sklearn, is_estimator
 from ml2sc.ir import model_hash, wad
 from ml2sc.ir.analysis import evaluate_samples
-from ml2sc.ir.divide import Room, spread
 from ml2sc.ir.evaluate import evaluate_float
 from ml2sc.ir.forks import FORKS
-from ml2sc.ir.gas import Execution, Shares, code_bytes, estimate, section_bytes
+from ml2sc.ir.gas import Shares, estimate
 from ml2sc.ir.graph import Graph, Tensor
 from ml2sc.ir.interpret import Profile, profile
 from ml2sc.ir.limits import shown
-from ml2sc.ir.outline import cheapest
 from ml2sc.ir.program import MODEL_HASH, Program, Segment, Storage
 from ml2sc.ir.program_verify import verify_program
 from ml2sc.ir.shapes import infer_shapes, remove_constant_nodes
@@ -63,7 +61,7 @@ from ml2sc.ir.types import Array, DType, FixedPoint, Scaling
 from ml2sc.passes import LEVELS, DumpIr, Instrument, Pass, parse_pipeline, run_pipeline
 from ml2sc.passes.choose_scales import constant_elements, element_ranges
 from ml2sc.passes.derive_decision import keep_scores
-from ml2sc.passes.lower import CODE_MARGIN, Activity, PlanOptions, lower
+from ml2sc.passes.lower import Activity, PlanOptions, lower
 from ml2sc.passes.measure import Sample, spread_out
 from ml2sc.passes.precision import AUTO, Binary, parse_precision
 from ml2sc.passes.prescribed import input_range, is_prequantized
@@ -390,7 +388,7 @@ def _compile(
     if options.updatable:
         stated = Segment((int.from_bytes(source.hash, "big"),), Storage.DATA, 1)
         program = dataclasses.replace(program, segments={MODEL_HASH: stated, **program.segments})
-    program = _in_contracts(_with_procedures(program, plan, options), options)
+    program = fitted(program, options.target, FORKS[options.fork], plan.byte_price)
     verify_program(program)
     if dump is not None:
         dump.lowered(program)
@@ -803,32 +801,6 @@ def _predicted(plan: PlanOptions, options: Options, samples: Samples | None) -> 
     return predict
 
 
-def _with_procedures(program: Program, plan: PlanOptions, options: Options) -> Program:
-    """Return a program with the procedures that pay for the target, or that make its code fit."""
-    if not getattr(BACKENDS.get(options.target), "procedures", False):
-        return program
-    fork = FORKS[options.fork]
-
-    def measure(candidate: Program) -> tuple[float, int]:
-        costs = costs_of(options.target, candidate, {})
-        return Execution.of(costs, Shares()).gas, code_bytes(costs.program, costs.sizes)
-
-    return cheapest(program, measure, CODE_MARGIN * fork.code_limit, plan.byte_price)
-
-
-def _in_contracts(program: Program, options: Options) -> Program:
-    """Return a program whose code is in as many contracts as it takes, if it can be cut so."""
-    if not getattr(BACKENDS.get(options.target), "divides", False):
-        return program
-    costs = costs_of(options.target, program, {})
-    room = CODE_MARGIN * FORKS[options.fork].code_limit
-    if code_bytes(costs.program, costs.sizes) <= room:
-        return program
-    frame = costs.sizes.frame + (costs.sizes.updates if program.updatable else 0)
-    rooms = Room(round(room) - frame, round(room) - costs.sizes.part, costs.sizes.stub)
-    return spread(program, section_bytes(costs.program, costs.sizes), rooms) or program
-
-
 def _check_ranges(graph: Graph, declared: Mapping[str, Scaling], samples: Samples | None) -> None:
     """Refuse ranges that `predict` cannot take, and warn of samples outside of theirs.
 
@@ -969,6 +941,7 @@ def _plan(program: Program) -> Iterator[dict[str, Any]]:
                 "layer": section.name,
                 "title": section.title,
                 **section.facts,
+                **({"contract": f"code {section.contract}"} if section.contract else {}),
             }
 
 

@@ -21,7 +21,7 @@ from ml2sc.backends.interface import keccak
 from ml2sc.errors import ArtifactError
 from ml2sc.folder import load_folder, write_folder
 from ml2sc.ir.forks import FORKS
-from ml2sc.runtime.bytecode import compare_bytecode
+from ml2sc.runtime.bytecode import compare_bytecode, split_metadata
 from ml2sc.runtime.chain import Reverted
 from ml2sc.runtime.contract import Contract
 from ml2sc.runtime.deploy import deploy, deployment_plan
@@ -78,6 +78,22 @@ def test_other_code_is_no_code_contract(built: Artifact) -> None:
     missing = keccak(b"WeightsMissing(uint256,address)")[:4].hex()
     with pytest.raises(Reverted, match=missing):
         deploy(forged, new_chain())
+
+
+def test_what_code_contracts_cannot_do(built: Artifact) -> None:
+    """They keep nothing, call nobody and stay: it is on this that the contract relies, which knows their init code."""
+    assert built.bytecode is not None
+    for part in built.bytecode.parts:
+        code, _ = split_metadata(part.runtime)
+        at = 0
+        while at < len(code):
+            operation = code[at]
+            assert operation not in FORBIDDEN, f"{operation:#x} at {at}"
+            at += operation - 0x5E if 0x60 <= operation <= 0x7F else 1
+
+
+FORBIDDEN = {0x54, 0x55, 0x5C, 0x5D, 0xF0, 0xF1, 0xF2, 0xF4, 0xF5, 0xFA, 0xFF}
+"""SLOAD, SSTORE, TLOAD, TSTORE, CREATE, CALL, CALLCODE, DELEGATECALL, CREATE2, STATICCALL, SELFDESTRUCT."""
 
 
 def test_folder(built: Artifact, tmp_path: Path, toolchain: ml2sc.Toolchain, monkeypatch: pytest.MonkeyPatch) -> None:
