@@ -135,14 +135,15 @@ class _Roles:
 def _roles(program: Program) -> dict[str, _Roles]:
     sections = [*program.layers, program.dequantize]
     uses = [tuple(dict.fromkeys(buffers_of(s))) for s in sections]
-    writes = [set(written_by(section)) for section in sections]
+    last = {name: i for i, names in enumerate(uses) for name in names} | dict.fromkeys(("wad", "label"), len(sections))
+    before = set[str]()
     found = {}
     for i, section in enumerate(sections):
-        before = set().union(*writes[:i])
-        after = set().union({"wad", "label"}, *uses[i + 1 :])
+        written = set(written_by(section))
         takes = tuple(name for name in uses[i] if name in before)
-        gives = tuple(name for name in uses[i] if name in writes[i] and name in after)
+        gives = tuple(name for name in uses[i] if name in written and last[name] > i)
         found[section.name] = _Roles(takes, gives)
+        before |= written
     return found
 
 
@@ -340,6 +341,7 @@ class _Outlining:
         self._sections = [by_name[name] for name in group.members]
         self._roles = roles[group.members[0]]
         self._shapes = [shape for s in self._sections if (shape := _Shape.of(program, s, roles[s.name])) is not None]
+        self._in_data = not program.updatable and any(s.storage is Storage.DATA for s in program.segments.values())
         self._name = _new(f"like_{group.members[0]}", {routine.name for routine in program.routines()})
         self._buffers = dict(program.buffers)
         self._segments = dict(program.segments)
@@ -360,6 +362,8 @@ class _Outlining:
         first = self._shapes[0]
         own = self._own_buffers()
         bases = self._merged()
+        if self._in_data:
+            self._move_tables(own)
 
         def copy(statement: CopySegment) -> CopySegment | None:
             if statement.segment in first.copied:
@@ -396,7 +400,7 @@ class _Outlining:
     def _calling(self, number: int) -> Section:
         """Return a section that calls the procedure, with what it copies itself, and its notes."""
         section = next(s for s in self._layers if s.name == self._sections[number].name)
-        copied = self._shapes[number].copied
+        copied = {} if self._in_data else self._shapes[number].copied
         body = [s for s in section.body if isinstance(s, Note) or (isinstance(s, CopySegment) and s.segment in copied)]
         words = tuple(const(arguments[number]) for arguments in self._words.values())
         takes, gives = (tuple(actual[number] for actual in of.values()) for of in (self._takes, self._gives))
@@ -413,11 +417,12 @@ class _Outlining:
         for number, actual in enumerate(zip(*(shape.buffers for shape in self._shapes), strict=True)):
             name, size = self._buffer(str(number), max(self._buffers[buffer] for buffer in actual))
             own[actual[0]] = name
-            if actual[0] in self._roles.takes or actual[0] in first.copied.values():
+            copied = actual[0] in first.copied.values()
+            if actual[0] in self._roles.takes or (copied and not self._in_data):
                 self._takes[name] = list(actual)
             if actual[0] in self._roles.gives:
                 self._gives[name] = list(actual)
-            if name in self._takes or name in self._gives:
+            if name in self._takes or name in self._gives or copied:
                 for buffer in dict.fromkeys(actual):
                     self._lengthen(buffer, size)
         return own
@@ -467,6 +472,19 @@ class _Outlining:
         self._segments[name] = Segment(words, Storage.DATA, CONTRACT_WORDS // unit * unit)
         return name
 
+    def _move_tables(self, own: Mapping[str, str]) -> None:
+        """Move the tables in the code that each section copies to a data contract: there they are no code a section."""
+        for names in zip(*(shape.copied for shape in self._shapes), strict=True):
+            buffer = own[self._shapes[0].copied[names[0]]]
+            self._copy_row(names[0], [tuple(self._segments[name].words) for name in names], buffer)
+
+    def _copy_row(self, like: str, rows: Sequence[tuple[int, ...]], buffer: str) -> None:
+        """Have the procedure copy a row of a table in a data contract to a buffer first, for each section another."""
+        size, parameter = len(rows[0]), next(self._free)
+        segment = self._segment(like, tuple(word for row in rows for word in row), size)
+        self._words[parameter] = [size * number for number in range(len(rows))]
+        self._start.append(CopySegment(segment, Var(parameter), size, buffer))
+
     # -- constants -------------------------------------------------------------------------------------------------
 
     def _arguments(self) -> list[Expr]:
@@ -488,11 +506,8 @@ class _Outlining:
         """Return the buffer that has a section's row of constants; where there are data contracts, it is read there."""
         size = len(rows[0])
         table, _ = self._buffer("constants", size)
-        if not self._program.updatable and any(s.storage is Storage.DATA for s in self._program.segments.values()):
-            parameter = next(self._free)
-            segment = self._segment(f"{self._sections[0].name}_constants", tuple(w for row in rows for w in row), size)
-            self._words[parameter] = [size * number for number in range(len(rows))]
-            self._start.append(CopySegment(segment, Var(parameter), size, table))
+        if self._in_data:
+            self._copy_row(f"{self._sections[0].name}_constants", rows, table)
             return table
         self._takes[table] = []
         for section, row in zip(self._sections, rows, strict=True):
