@@ -275,7 +275,7 @@ def _constructor_arguments(artifact: Artifact, factory: str, owner: str) -> byte
     given |= {f"address {FACTORY}": factory} if artifact.codes else {}
     if takes != [*given]:
         raise InternalError(
-            f"the constructor of {artifact.name} takes ({', '.join(takes)}) instead of ({', '.join(given)}), and there "
-            f"are {len(artifact.codes)} contracts to be created before it"
+            f"the constructor of {artifact.name} takes ({', '.join(takes)}) instead of ({', '.join(given)}), "
+            f"and there are {len(artifact.data)} data contracts and {len(artifact.parts)} code contracts"
         )
     return encode(["address"] * len(given), list(given.values()))
