@@ -32,6 +32,9 @@ INTEGER_INPUTS: dict[int, tuple[int, bool]] = {
 }
 """Bits and sign of the element types of integers that a graph's input can have."""
 
+WHOLE_INPUTS = frozenset({TensorProto.INT32, TensorProto.INT64})
+"""Element types of inputs whose format their declared range decides."""
+
 STRING_HINT = "train with integer class labels (scikit-learn: encode y with LabelEncoder first)"
 
 
@@ -131,8 +134,20 @@ class Emitter:
         """Tensors that ONNX has as integers and the graph as what they stand for."""
         self.grids: dict[str, Grid] = {}
         """Constants that came quantised."""
+        self.labels = "onnxruntime"
+        """Whose label is a model's where onnxruntime's and its own scores contradict each other; or `scores`."""
+        self.doubles: set[str] = set()
+        """Graph inputs of float64."""
         self.integers: dict[str, Integers] = {}
         """Graph inputs that are integers, and what only moves their elements."""
+        self.whole: dict[str, str] = {}
+        """Graph inputs that are whole numbers, and the tensors of int64 that nodes read in their place."""
+        self.sums: dict[str, tuple[str, str]] = {}
+        """Tensors of one element that an ONNX reduction makes of all elements of another: the operator and that."""
+        self.ones: dict[str, str] = {}
+        """Constants that the model has as x / x, and x."""
+        self.strings: dict[str, tuple[str, ...]] = {}
+        """Tensors that ONNX has as strings and the graph as the strings' numbers in such a list."""
         self._reserved = set(reserved)
         self._elements = 0
 
@@ -149,6 +164,20 @@ class Emitter:
                 tensor=f"%{name}",
             )
         return self.graph.tensor(name)
+
+    def is_double(self, name: str) -> bool:
+        """Whether a tensor holds float64 that come from the model's inputs as they are."""
+        todo, doubles = [name], []
+        while todo:
+            at = todo.pop()
+            maker = self.graph.producer(at)
+            if maker is None:
+                doubles += [at in self.doubles] if not self.tensor(at).is_constant else []
+            elif self.element_types.get(at) == TensorProto.FLOAT:
+                doubles.append(False)
+            else:
+                todo += [slot for slot in maker.inputs if slot]
+        return bool(doubles) and all(doubles)
 
     def fresh(self, suffix: str) -> str:
         """Return a name for a tensor that the current node's import makes."""
@@ -191,10 +220,42 @@ class Emitter:
                 tensor=f"%{coded}",
                 hint="put a DequantizeLinear before it and a QuantizeLinear after it",
             )
+        if any(slot in self.strings for slot in slots):
+            return self._emit_of_strings(op_type, slots, outputs, attrs)
         result = self._add(op_type, slots, outputs, attrs)
         if self._carries(op_type, slots):
             self._carry(result)
         return result.output
+
+    def string_constant(self, values: Array, name: str | None = None) -> str:
+        """Add a constant of strings, as their numbers, and return its name."""
+        numbers = np.arange(values.size, dtype=np.int64).reshape(values.shape)
+        made = self.constant(numbers, "names", name)
+        self.strings[made] = tuple(str(value) for value in values.ravel())
+        return made
+
+    def _emit_of_strings(
+        self,
+        op_type: str,
+        slots: tuple[str, ...],
+        outputs: Iterable[str] | None,
+        attrs: Mapping[str, AttrValue] | None,
+    ) -> str:
+        """Add an operator that moves strings, or looks them up."""
+        first = _data_slots(op_type, slots)
+        lists = {self.strings.get(slot) for slot in first}
+        moves = op_type in OPS and (OPS.get(op_type).moves or op_type == "TableLookup")
+        if not moves or len(lists) != 1 or op_type == "Cast":
+            raise UnsupportedModelError(
+                f"{op_type} of strings is not supported",
+                node=None if self.node is None else str(self.node),
+                tensor=f"%{next(slot for slot in slots if slot in self.strings)}",
+                hint="strings may only be a model's class labels; encode features as numbers",
+            )
+        node = self._add(op_type, slots, outputs, attrs)
+        (names,) = lists
+        self.strings.update((output, names) for output in node.outputs if output and names is not None)
+        return node.output
 
     def add_integer_input(self, name: str, shape: tuple[int, ...], kind: int) -> None:
         """Add a graph input of one of the `INTEGER_INPUTS`: the graph has it as real numbers, rounded to whole ones."""
@@ -202,6 +263,11 @@ class Emitter:
         bits, signed = INTEGER_INPUTS[kind]
         attrs = {"scale": 1.0, "zero_point": 0, "bits": bits, "signed": int(signed), "whole": 1}
         self.integers[name] = Integers(kind, self._add("FakeQuantize", (name,), None, attrs).output)
+
+    def add_whole_input(self, name: str, shape: tuple[int, ...]) -> None:
+        """Add a graph input of one of the `WHOLE_INPUTS`: real numbers, of which the whole ones are what it can be."""
+        self.graph.add_tensor(Tensor(name, shape, DType.FLOAT))
+        self.whole[name] = self._add("Trunc", (name,), (self.fresh(f"{name}.whole"),), {"whole": 1}).output
 
     def _emit_of_integers(
         self,
@@ -230,6 +296,10 @@ class Emitter:
 
     def emit_coded(self, op_type: str, inputs: Iterable[str], outputs: Iterable[str]) -> str:
         """Add an operator that means the same on integers and on what they stand for; return its first output."""
+        return self._add(op_type, tuple(inputs), outputs, None).output
+
+    def emit_numbers(self, op_type: str, inputs: Iterable[str], outputs: Iterable[str]) -> str:
+        """Add an operator that takes the numbers of strings, and return its first output."""
         return self._add(op_type, tuple(inputs), outputs, None).output
 
     def real(self, x: str, output: str | None) -> str:
@@ -312,6 +382,21 @@ def read_tensor(proto: onnx.TensorProto, name: str) -> Array:
         return array.astype(np.int64)
     with np.errstate(invalid="ignore"):  # a NaN is reported where it is used
         return array.astype(np.float64)
+
+
+def read_strings(proto: onnx.TensorProto, name: str) -> Array:
+    """Return the elements of a constant of strings.
+
+    Raises:
+        ModelFormatError: they do not fit the shape, or are no text.
+    """
+    where = f"%{name}: {list(proto.dims[:RANK])}"
+    check_shape(proto.dims, tensor=where)
+    try:
+        texts = [bytes(value).decode("utf-8") for value in proto.string_data]
+        return np.array(texts, dtype=object).reshape(tuple(proto.dims))
+    except ValueError as error:
+        raise ModelFormatError(f"a constant of strings cannot be read: {error}", tensor=where) from error
 
 
 def rounded_to(data: Array, kind: int) -> Array:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Container
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -17,20 +18,23 @@ from onnx import TensorProto
 from ml2sc.errors import ModelFormatError, NonFiniteError, ShapeError, UnsupportedModelError, UnsupportedOperatorError
 from ml2sc.ir.graph import Graph, Tensor
 from ml2sc.ir.limits import check_shape
-from ml2sc.ir.ops import OPS
+from ml2sc.ir.ops import OPS, op_of
 from ml2sc.ir.ops.folding import FoldingOp
 from ml2sc.ir.shapes import remove_constant_nodes
 from ml2sc.ir.types import DType
 
-from .emitter import FLOATS, INTEGER_INPUTS, Emitter, OnnxNode, read_attribute, read_tensor
+from . import ml, written
+from .emitter import FLOATS, INTEGER_INPUTS, WHOLE_INPUTS, Emitter, OnnxNode, read_attribute, read_strings, read_tensor
 from .limits import check_constants, check_nodes
 from .model_file import OnnxModel, load_onnx
 from .quantized import INSTEAD
-from .rules import RULES, emit_plain, written_softplus
+from .rules import DYNAMIC, RULES, emit_plain
 from .schema import check_node
 
 logger = logging.getLogger(__name__)
 
+RULE_MODULES = (ml, written)
+"""Importing them files their rules."""
 OLDEST_OPSET = 7
 _TRAINING_MODE = 14
 """Operator set from which on BatchNormalization has an attribute that says so."""
@@ -46,8 +50,12 @@ def supported_operators() -> list[str]:
     return sorted(ours | {f"{domain}.{name}" if domain else name for domain, name in RULES})
 
 
-def import_graph(model: OnnxModel) -> Graph:
+def import_graph(model: OnnxModel, *, labels: str = "onnxruntime") -> Graph:
     """Turn an ONNX model into a Graph.
+
+    Args:
+        model: The model.
+        labels: Whose label is the model's where onnxruntime's contradicts the scores it gives: `onnxruntime`, `scores`.
 
     Every tensor has its static shape and type; what does not depend on the model's input is constant. Each node's
     `origin` is the ONNX node it came from.
@@ -67,15 +75,18 @@ def import_graph(model: OnnxModel) -> Graph:
     _check_supported(proto, nodes)
     reserved = {t for node in proto.graph.node for t in (*node.input, *node.output)}
     emitter = Emitter(model.name, reserved)
+    emitter.labels = labels
     _add_constants(emitter, proto.graph, nodes)
     _add_inputs(emitter, proto.graph)
     for node in nodes:
+        node = replace(node, inputs=tuple(emitter.whole.get(name, name) for name in node.inputs))
         emitter.node = node
         check_node(node)
         RULES.get((node.domain, node.op_type), emit_plain)(emitter, node)
     emitter.node = None
     graph = emitter.graph
     graph.outputs = [emitter.tensor(value.name).name for value in proto.graph.output]
+    graph.class_names = next((emitter.strings[name] for name in graph.outputs if name in emitter.strings), ())
     _check_outputs(emitter)
     graph.prune()
     _check_values(graph)
@@ -96,10 +107,17 @@ def _check_outputs(emitter: Emitter) -> None:
                 tensor=f"%{name}",
                 hint="end the model with a DequantizeLinear",
             )
-        if name in emitter.integers:
+        if name in emitter.integers or name in emitter.whole or _copied(emitter.graph, name) in emitter.whole.values():
             raise UnsupportedModelError(
                 "an output of the model is its input, integers", tensor=f"%{name}", hint="cast it to float"
             )
+
+
+def _copied(graph: Graph, name: str) -> str:
+    """Return what a tensor is a copy of, its elements moved about or not."""
+    while (maker := graph.producer(name)) is not None and op_of(maker).moves and maker.op_type != "Cast":
+        name = maker.inputs[0]
+    return name
 
 
 def _inlined(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -208,14 +226,14 @@ def _check_supported(proto: onnx.ModelProto, nodes: list[OnnxNode]) -> None:
     """
     constants = {tensor.name for tensor in proto.graph.initializer}
     varying = {value.name for value in proto.graph.input} - constants
-    unsupported, written_out = [], written_softplus(nodes)
+    unsupported = []
     for node in nodes:
         op = OPS.get(node.kind) if node.kind in OPS else None
         varies = any(name in varying for name in node.inputs)
         if isinstance(op, FoldingOp) and op.shape_only:
             varies = False
         known = (node.domain, node.op_type) in RULES or (op is not None and op.onnx)
-        if not known or (varies and isinstance(op, FoldingOp) and node.name not in written_out):
+        if not known or (varies and isinstance(op, FoldingOp) and node.kind not in DYNAMIC):
             unsupported.append(node)
         if varies:
             varying.update(filter(None, node.outputs))
@@ -271,7 +289,10 @@ def _add_constants(emitter: Emitter, graph: onnx.GraphProto, nodes: list[OnnxNod
         if proto.name in emitter.graph.tensors:
             raise ModelFormatError("two initialisers have the same name", tensor=f"%{proto.name}")
         if proto.name in used:
-            emitter.constant(read_tensor(proto, proto.name), name=proto.name)
+            if proto.data_type == TensorProto.STRING:
+                emitter.string_constant(read_strings(proto, proto.name), proto.name)
+            else:
+                emitter.constant(read_tensor(proto, proto.name), name=proto.name)
             emitter.element_types[proto.name] = proto.data_type
 
 
@@ -286,8 +307,12 @@ def _add_inputs(emitter: Emitter, graph: onnx.GraphProto) -> None:
         check_shape(shape, tensor=f"%{value.name}")
         if kind in INTEGER_INPUTS:
             emitter.add_integer_input(value.name, shape, kind)
+        elif kind in WHOLE_INPUTS:
+            emitter.add_whole_input(value.name, shape)
         else:
             emitter.graph.add_tensor(Tensor(value.name, shape, DType.FLOAT))
+        if kind == TensorProto.DOUBLE:
+            emitter.doubles.add(value.name)
         emitter.graph.inputs.append(value.name)
     if not emitter.graph.inputs:
         raise UnsupportedModelError("the model has no input")
@@ -297,11 +322,11 @@ def _input_shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
     """Return a graph input's shape, its first dimension 1 if dynamic."""
     where = f"%{value.name}"
     tensor = value.type.tensor_type
-    if not value.type.HasField("tensor_type") or tensor.elem_type not in {*FLOATS, *INTEGER_INPUTS}:
+    if not value.type.HasField("tensor_type") or tensor.elem_type not in {*FLOATS, *INTEGER_INPUTS, *WHOLE_INPUTS}:
         kind = value.type.WhichOneof("value")
         found = _type_name(tensor.elem_type) if kind == "tensor_type" else str(kind)
         raise UnsupportedModelError(
-            f"graph inputs must be float tensors, or integers of 8 or 16 bits, not {found}",
+            f"graph inputs must be tensors of floats, or of signed integers, not {found}",
             tensor=where,
             hint="declare the input as float in the model, and drop the Cast that reads it",
         )

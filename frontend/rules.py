@@ -7,7 +7,7 @@ defaults) to the newest, and write out `ai.onnx.ml` operators in ONNX's own.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import prod
 
 import numpy as np
@@ -16,12 +16,15 @@ from ml2sc.ir.graph import AttrValue
 from ml2sc.ir.types import Array, DType
 
 from .emitter import STRING_HINT, Emitter, OnnxNode, plain_attributes, read_tensor, rounded_to
+from .trees import TREE_RULES
 
 logger = logging.getLogger(__name__)
 
 Rule = Callable[[Emitter, OnnxNode], None]
 RULES: dict[tuple[str, str], Rule] = {}
 """By domain and operator."""
+DYNAMIC = frozenset({"ReduceProd"})
+"""Operators that fold only, but whose rules write out what depends on the model's input in others."""
 
 _ML = "ai.onnx.ml"
 _FLOAT32_MAX = 3.4028234e38
@@ -75,7 +78,7 @@ def _constant_of_shape(emitter: Emitter, node: OnnxNode) -> None:
     emitter.emit("Expand", [emitter.constant(value, "value"), node.inputs[0]], node.outputs)
 
 
-@import_rule("Squeeze", "Unsqueeze", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum")
+@import_rule("Squeeze", "Unsqueeze", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum")
 def _axes_to_input(emitter: Emitter, node: OnnxNode) -> None:
     attrs = plain_attributes(node)
     inputs = [*node.inputs, emitter.constant(node.attrs["axes"], "axes")] if attrs.pop("axes", None) else node.inputs
@@ -160,15 +163,6 @@ def _softmax(emitter: Emitter, node: OnnxNode) -> None:
     emitter.emit("Reshape", [result, emitter.constant(shape, "shape")], node.outputs)
 
 
-@import_rule("Gather")
-def _gather(emitter: Emitter, node: OnnxNode) -> None:
-    table, index = emitter.tensor(node.inputs[0]), emitter.tensor(node.inputs[1])
-    if table.is_constant and not index.is_constant and len(table.shape) == 1:
-        emitter.emit("TableLookup", node.inputs, node.outputs)
-    else:
-        emit_plain(emitter, node)
-
-
 @import_rule("Cast")
 def _cast(emitter: Emitter, node: OnnxNode) -> None:
     """Cast; a constant is rounded to what the type can hold, as the graph's own types are wider."""
@@ -201,7 +195,10 @@ def _pow(emitter: Emitter, node: OnnxNode) -> None:
         return
     value = float(power.data.ravel()[0]) if power.data is not None and power.size else 0.0
     simple = power.size == 1 and len(power.shape) <= len(x.shape) and x.type is DType.FLOAT and not x.is_constant
-    if not simple or (value.is_integer() and value > 1):
+    if power.is_constant and power.size > 1 and not x.is_constant and x.type is DType.FLOAT:
+        logarithm = emitter.emit("Mul", [emitter.emit("Log", [x.name]), power.name])
+        emitter.emit("Exp", [logarithm], node.outputs)
+    elif not simple or (value.is_integer() and value > 1):
         emit_plain(emitter, node)
     elif value < 0:
         emitter.emit("Reciprocal", [_power(emitter, x.name, -value)], node.outputs)
@@ -230,21 +227,6 @@ def _log(emitter: Emitter, node: OnnxNode) -> None:
         return
     negative = emitter.emit("Neg", sigmoid.inputs)
     emitter.emit("Neg", [emitter.emit("Softplus", [negative])], node.outputs)
-
-
-def written_softplus(nodes: Sequence[OnnxNode]) -> set[str]:
-    """Return the names of the Greater and Where nodes that look like parts of PyTorch's Softplus."""
-    makers = {output: node for node in nodes for output in node.outputs}
-    found = set()
-    for node in nodes:
-        if node.kind != "Where":
-            continue
-        greater, softplus = makers.get(node.inputs[0]), makers.get(node.inputs[2])
-        if softplus is not None and softplus.kind == "Div":
-            softplus = makers.get(softplus.inputs[0])
-        if greater is not None and softplus is not None and (greater.kind, softplus.kind) == ("Greater", "Softplus"):
-            found |= {node.name, greater.name}
-    return found
 
 
 @import_rule("Where")
@@ -301,6 +283,10 @@ def _scaled(emitter: Emitter, node: OnnxNode, op_type: str, factor: float) -> No
     emitter.emit("Div", [emitter.emit(op_type, [emitter.emit("Mul", [node.inputs[0], scale])]), scale], node.outputs)
 
 
+for _name, _rule in TREE_RULES.items():
+    import_rule(_name, domain=_ML)(_rule)
+
+
 # -- ai.onnx.ml --------------------------------------------------------------------------------------------------------
 
 
@@ -317,32 +303,6 @@ def _scaler(emitter: Emitter, node: OnnxNode) -> None:
     )
     shifted = emitter.emit("Sub", [node.inputs[0], emitter.constant(offset, "offset")])
     emitter.emit("Mul", [shifted, emitter.constant(scale, "scale")], node.outputs)
-
-
-@import_rule("Normalizer", domain=_ML)
-def _normalizer(emitter: Emitter, node: OnnxNode) -> None:
-    norm = str(node.attrs.get("norm", "MAX"))
-    if norm != "L1":
-        node.fail(f"Normalizer with norm {norm} is not supported", "norm L1 is")
-    made_by = emitter.graph.producer(node.inputs[0])
-    while made_by is not None and made_by.op_type == "Identity":
-        made_by = emitter.graph.producer(made_by.inputs[0])
-    if made_by is not None and made_by.op_type == "Softmax":
-        emitter.emit("Identity", node.inputs, node.outputs)  # its outputs are positive and add up to 1
-    else:
-        emitter.emit("Normalizer", node.inputs, node.outputs, {"norm": norm})
-
-
-@import_rule("ArrayFeatureExtractor", domain=_ML)
-def _array_feature_extractor(emitter: Emitter, node: OnnxNode) -> None:
-    data, index = emitter.tensor(node.inputs[0]), emitter.tensor(node.inputs[1])
-    flat = emitter.emit("Reshape", [index.name, emitter.constant([-1], "shape")])
-    if len(data.shape) > 1:
-        emitter.emit("Gather", [data.name, flat], node.outputs, {"axis": -1})
-        return
-    looked_up = "TableLookup" if data.is_constant and not index.is_constant else "Gather"
-    row = emitter.emit(looked_up, [data.name, flat])
-    emitter.emit("Unsqueeze", [row, emitter.constant([0], "axes")], node.outputs)
 
 
 def _linear(emitter: Emitter, node: OnnxNode, weights: Array, bias: Array, outputs: tuple[str, ...] | None) -> str:
@@ -382,11 +342,10 @@ def _linear_regressor(emitter: Emitter, node: OnnxNode) -> None:
 
 @import_rule("LinearClassifier", domain=_ML)
 def _linear_classifier(emitter: Emitter, node: OnnxNode) -> None:
-    if node.attrs.get("classlabels_strings"):
-        node.fail("string class labels are not supported", STRING_HINT)
-    rows = len(node.attrs.get("intercepts", [])) or len(node.attrs.get("classlabels_ints", []))
+    names = [str(name) for name in node.attrs.get("classlabels_strings", [])]
+    rows = len(node.attrs.get("intercepts", [])) or len(names or node.attrs.get("classlabels_ints", []))
     weights, bias = _matrix(emitter, node, rows)
-    labels = [int(label) for label in node.attrs.get("classlabels_ints", range(max(rows, 2)))]
+    labels = [int(label) for label in node.attrs.get("classlabels_ints", range(len(names) or max(rows, 2)))]
     mirrored = rows == 1 and len(labels) == 2
     if mirrored:  # one score s decides for the second class where it is positive: the first class gets −s
         if node.attrs.get("post_transform", "NONE") == "SOFTMAX":
@@ -397,10 +356,13 @@ def _linear_classifier(emitter: Emitter, node: OnnxNode) -> None:
     scores = _linear(emitter, node, weights, bias, None)
     label, probabilities = node.outputs[0], node.outputs[1] if len(node.outputs) > 1 else ""
     if label:
-        plain = labels == list(range(len(labels)))
+        plain = labels == list(range(len(labels))) and not names
         best = emitter.emit("ArgMax", [scores], [label] if plain else None, {"axis": 1, "keepdims": 0})
         if not plain:
-            emitter.emit("TableLookup", [emitter.constant(labels, "labels"), best], [label])
+            table = (
+                emitter.string_constant(np.array(names, dtype=object)) if names else emitter.constant(labels, "labels")
+            )
+            emitter.emit("TableLookup", [table, best], [label])
     if probabilities and mirrored and node.attrs.get("post_transform", "NONE") == "NONE":
         emitter.emit("Add", [scores, emitter.constant(np.array([1.0, 0.0]), "ones")], [probabilities])  # 1 − s and s
     elif probabilities:

@@ -53,14 +53,21 @@ def check_node(node: OnnxNode) -> None:
                 _refuse(node, f"{node.op_type} lacks its attribute {name}")
         elif not _is_of(attribute.type, node.attrs[name]):
             _refuse(node, f"attribute {name} of {node.op_type} is not of type {_type_name(attribute.type)}")
-        elif not _is_finite(node, node.attrs[name]):
+        elif not _is_finite(node, name):
             _refuse(node, f"attribute {name} of {node.op_type} is not finite")
 
 
-def _is_finite(node: OnnxNode, value: Any) -> bool:
-    """Return whether there is no NaN in an attribute, and no infinity but the ends of a Clip."""
+def _is_finite(node: OnnxNode, name: str) -> bool:
+    """Return whether there is no NaN in an attribute, and no infinity but where it has a meaning."""
+    value = node.attrs[name]
     numbers = [v for v in (value if isinstance(value, list) else [value]) if isinstance(v, float)]
+    if (node.op_type, name) in _SPECIAL:
+        return True
     return all(math.isfinite(v) or (node.op_type == "Clip" and math.isinf(v)) for v in numbers)
+
+
+_SPECIAL = {("Imputer", "replaced_value_float")}
+"""Attributes that may be anything: the value that stands for a missing one."""
 
 
 def _type_name(type_: _AttrType) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import warnings
 from typing import Any
@@ -47,13 +48,36 @@ def export_sklearn(estimator: Any) -> onnx.ModelProto:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            proto = to_onnx(estimator, initial_types=types, options=options, name=_name(estimator))
+            proto = _converted(to_onnx, _exportable(estimator), types, options, _name(estimator))
     except Exception as error:
         raise UnsupportedModelError(
             f"skl2onnx cannot convert this {kind}: {error}", hint="skl2onnx.to_onnx of the estimator must succeed"
         ) from error
     assert isinstance(proto, onnx.ModelProto)
     return proto
+
+
+def _converted(convert: Any, estimator: Any, types: Any, options: Any, name: str) -> Any:
+    """Return the ONNX model; a classifier that knows no option `zipmap` writes no dictionaries, or they are dropped."""
+    try:
+        return convert(estimator, initial_types=types, options=options, name=name)
+    except NameError as error:
+        if options is None or "zipmap" not in str(error):
+            raise
+    return convert(estimator, initial_types=types, name=name)
+
+
+def _exportable(estimator: Any) -> Any:
+    """Return an estimator as skl2onnx takes it: a vote without `flatten_transform`, which is not about predictions."""
+    if getattr(estimator, "steps", None):
+        pipeline = copy.copy(estimator)
+        *before, (name, last) = estimator.steps
+        pipeline.steps = [*before, (name, _exportable(last))]
+        return pipeline
+    if getattr(estimator, "flatten_transform", False):
+        estimator = copy.copy(estimator)
+        estimator.flatten_transform = False
+    return estimator
 
 
 def _name(estimator: Any) -> str:

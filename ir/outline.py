@@ -43,6 +43,7 @@ from .program import (
     Var,
     WadInput,
     add,
+    bodies,
     const,
     walk,
 )
@@ -229,10 +230,12 @@ class _Shape:
                 fits = self._body(program, body)
                 add_token("}")
                 return fits
-            case If(condition, body):
-                self._expr(condition)
+            case If():
+                self._expr(statement.condition)
                 add_token("{")
-                fits = self._body(program, body)
+                fits = self._body(program, statement.body)
+                add_token("} else {")
+                fits = fits and self._body(program, statement.otherwise)
                 add_token("}")
                 return fits
             case Block(body):
@@ -303,8 +306,8 @@ def _copied_by(body: Iterable[Statement], name: str, unit: int, steps: Mapping[s
                 own = {i.name: gcd(_divisor(i.start, steps), i.step) for i in inductions}
                 if not _copied_by(inner, name, unit, {**steps, **own}):
                     return False
-            case If(_, inner) | Block(inner):
-                if not _copied_by(inner, name, unit, steps):
+            case If() | Block():
+                if not all(_copied_by(inner, name, unit, steps) for inner in bodies(statement)):
                     return False
     return True
 

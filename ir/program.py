@@ -173,10 +173,19 @@ class For:
 
 @dataclass(frozen=True, slots=True)
 class If:
-    """Run `body` if `condition` is not zero."""
+    """Run `body` if `condition` is not zero, else `otherwise`.
+
+    Attributes:
+        condition: What is tested.
+        body: The statements.
+        otherwise: The other ones.
+        share: How often `body` is, once it is come to, if the planner knows: nothing that a Program does or says.
+    """
 
     condition: Expr
     body: tuple[Statement, ...]
+    otherwise: tuple[Statement, ...] = ()
+    share: float | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,11 +290,13 @@ class Segment:
         words: The data.
         storage: In the contract's code, or in data contracts.
         per_contract: Words in each data contract but the last (a multiple of what one `CopySegment` reads).
+        opened: The share of inputs for which each of its data contracts is read, if the planner knows; as `If.share`.
     """
 
     words: Sequence[int]
     storage: Storage = Storage.CODE
     per_contract: int = 0
+    opened: tuple[float, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def contracts(self) -> int:
@@ -377,17 +388,19 @@ class InputFormat:
         width: Bytes of one element.
         signed: Whether elements are two's complement.
         wad_range: Least and greatest WAD value of each element that does not saturate.
+        coded: Bytes of the packed input where it is no elements but a code of them (`ml2sc.ir.thermometer`); 0 else.
     """
 
     count: int
     width: int
     signed: bool
     wad_range: tuple[tuple[int, int], ...]
+    coded: int = 0
 
     @property
     def length(self) -> int:
         """Bytes of the packed input."""
-        return self.count * self.width
+        return self.coded or self.count * self.width
 
 
 @dataclass(frozen=True, slots=True)
@@ -581,6 +594,7 @@ def binary(op: OpCode) -> Callable[[Expr, Expr], Expr]:
 
 and_ = binary(OpCode.AND)
 or_ = binary(OpCode.OR)
+xor = binary(OpCode.XOR)
 div = binary(OpCode.DIV)
 sdiv = binary(OpCode.SDIV)
 lt = binary(OpCode.LT)
@@ -623,12 +637,19 @@ def loop(
     return For((Induction(name, const(start), step), *also), count, tuple(body))
 
 
+def bodies(statement: Statement) -> tuple[tuple[Statement, ...], ...]:
+    """Return the runs of statements inside a statement, in the order they are written."""
+    if isinstance(statement, If):
+        return (statement.body, statement.otherwise) if statement.otherwise else (statement.body,)
+    return (statement.body,) if isinstance(statement, For | Block) else ()
+
+
 def walk(body: Iterable[Statement]) -> Iterator[Statement]:
     """Iterate over all statements, outer before inner."""
     for statement in body:
         yield statement
-        if isinstance(statement, For | If | Block):
-            yield from walk(statement.body)
+        for body in bodies(statement):
+            yield from walk(body)
 
 
 def calls_of(body: Iterable[Statement]) -> list[Call]:
@@ -654,6 +675,19 @@ def expressions(statement: Statement) -> Iterator[Expr]:
             yield from args
         case Note() | Block():
             pass
+
+
+def used_buffers(section: Section) -> list[str]:
+    """Return the names of all buffers a section reads or writes, in order of appearance."""
+    names: dict[str, None] = {}
+    for statement in walk(section.body):
+        for expression in expressions(statement):
+            names |= dict.fromkeys(p.buffer for p in subexpressions(expression) if isinstance(p, Load))
+        if isinstance(statement, Store | CopySegment):
+            names[statement.buffer] = None
+        if isinstance(statement, Call):
+            names |= dict.fromkeys((*statement.takes, *statement.gives))
+    return list(names)
 
 
 def operands(expr: Expr) -> tuple[Expr, ...]:

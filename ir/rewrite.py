@@ -65,8 +65,13 @@ class Rewriting:
                 return For(starts, count, self.body(body))
             case For(_, count, body):
                 return For((), count, self.body(body))
-            case If(condition, body):
-                return If(self.expr(condition), self.body(body))
+            case If():
+                return replace(
+                    statement,
+                    condition=self.expr(statement.condition),
+                    body=self.body(statement.body),
+                    otherwise=self.body(statement.otherwise),
+                )
             case Block(body):
                 return Block(self.body(body))
             case Fail(error, args):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,6 +47,7 @@ def open_onnxruntime(artifact: Artifact) -> Iterator[FloatModel | str]:
         outputs = [meta.name for meta in session.get_outputs()]
         decides = artifact.graph is not None and artifact.graph.decision is not None
         scores = () if artifact.reference is None else artifact.reference.outputs
+        classes = () if artifact.reference is None else artifact.reference.class_names
 
         def evaluate(x: Mapping[str, Array]) -> FloatAnswer:
             feed = {name: _as_type(array, kind) for (name, kind), array in zip(inputs, x.values(), strict=True)}
@@ -54,7 +55,7 @@ def open_onnxruntime(artifact: Artifact) -> Iterator[FloatModel | str]:
                 answers = session.run(None, feed)
             except Exception as error:  # its classes of errors have no common base
                 raise ToolchainError(f"onnxruntime cannot run the model: {error}") from error
-            return _float_answer(dict(zip(outputs, answers, strict=True)), scores, has_decision=decides)
+            return _float_answer(dict(zip(outputs, answers, strict=True)), scores, classes, has_decision=decides)
 
         yield evaluate
 
@@ -67,6 +68,8 @@ _NUMPY: dict[str, type[np.generic]] = {
     "tensor(int8)": np.int8,
     "tensor(uint16)": np.uint16,
     "tensor(int16)": np.int16,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
 }
 """By onnxruntime's name of an element type."""
 
@@ -102,6 +105,7 @@ def _session(path: Path) -> Any:
     def load(exact: str) -> Any:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
+        options.intra_op_num_threads = 1  # a worker has one core; and sums do not depend on how many there are
         options.add_session_config_entry("session.x64quantprecision", exact)
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
@@ -121,12 +125,15 @@ def _session(path: Path) -> Any:
         ) from error
 
 
-def _float_answer(answers: Mapping[str, Any], outputs: Container[str], *, has_decision: bool) -> FloatAnswer:
+def _float_answer(
+    answers: Mapping[str, Any], outputs: Container[str], classes: Sequence[str], *, has_decision: bool
+) -> FloatAnswer:
     """Return onnxruntime's answer.
 
     Args:
         answers: By output of the ONNX model.
         outputs: Which of them the contract returns; another one is the label.
+        classes: Where that is a string: those that it can be.
         has_decision: Whether the contract decides.
     """
     scores: list[Array] = [np.zeros(0)]
@@ -137,7 +144,8 @@ def _float_answer(answers: Mapping[str, Any], outputs: Container[str], *, has_de
         if name in outputs:
             scores.append(array.astype(np.float64).ravel())
         else:
-            label = int(array.ravel()[0])
+            found_label = array.ravel()[0]
+            label = classes.index(found_label) if found_label in classes else int(found_label)
     found = np.concatenate(scores)
     if label is None and has_decision:
         label = decided(found)

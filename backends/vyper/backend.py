@@ -33,12 +33,13 @@ from ..interface import (
     contract_abi,
     data_contract_init,
     keccak,
+    packed_texts,
     part_names,
     stated_place,
     storage_place,
     without_hashes,
 )
-from .gas import VyperCosts
+from .gas import VyperCosts, too_deep
 from .printer import DEEPEST, PACKED, WADS, Printer, packed_words, plain, raise_error
 
 if TYPE_CHECKING:
@@ -100,12 +101,18 @@ class VyperBackend:
         )
 
     def costs(self, program: Program, settings: Mapping[str, Any]) -> VyperCosts:
-        """Return what Vyper makes of a program, in gas; before it is compiled, by its classic code generator."""
-        flat, venom = flattened_program(program, DEEPEST), bool(settings.get("experimentalCodegen"))
+        """Return what Vyper makes of a program, in gas; before it is compiled, by the generator that it will be."""
+        venom = bool(settings.get("experimentalCodegen", not too_deep(program)))
+        flat = flattened_program(program, DEEPEST)
         whole = divided(flat)
         costs = VyperCosts(whole.main, LONGER_INPUTS, flat, venom=venom)
         costs.parts = [VyperCosts(p.program, LONGER_INPUTS, flat, p, venom=venom) for p in whole.parts]
         return costs
+
+    @property
+    def generators(self) -> list[dict[str, bool]]:
+        """The settings of each code generator."""
+        return [{"experimentalCodegen": experimental} for experimental in PIPELINES.values()]
 
     def compile(self, artifact: Artifact, toolchain: Toolchain) -> Bytecode:
         """Compile an artifact's source by each of Vyper's code generators, and take the smaller code.
@@ -146,8 +153,7 @@ class VyperBackend:
 
     def notes(self, artifact: Artifact, settings: Mapping[str, Any], edits: Mapping[str, str]) -> bool:
         """Return whether `compile` may have noted these settings and edits."""
-        known = [{"experimentalCodegen": experimental} for experimental in PIPELINES.values()]
-        return settings in known and not without_hashes(artifact.source, edits)
+        return settings in self.generators and not without_hashes(artifact.source, edits)
 
 
 BACKENDS.register("vyper")(VyperBackend())
@@ -228,21 +234,16 @@ class _Frame:
 
     def render(self) -> str:
         program, options = self.program, self.options
-        width = program.input.width
         calling = {s.name for s in self.sections for call in calls_of(s.body) if call.procedure in self.elsewhere}
         sections = [s for s in (*self.sections, *self.procedures) if s.name not in calling]
         printed = [self._section(s) for s in sections]
         if self.part is not None:
             return self._part(self.part.procedure, printed)
-        elements = f"{width} byte{'s' if width > 1 else ''} each"
         text = _template("contract.vy.j2").render(
             name=options.name,
             description=textwrap.wrap(f"@notice {plain(options.description)}", 112, subsequent_indent=" " * 8),
             layers=self._summary(),
-            range_note="; one out of range reverts"
-            if options.strict_input
-            else "; one out of range is taken as the nearest in it",
-            packed_note=elements + (", two's complement" if program.input.signed else ""),
+            **packed_texts(program, strict=options.strict_input),
             model_hash=f"0x{options.model_hash.hex()}",
             updatable=program.updatable,
             timelock=options.timelock,

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from ml2sc.ir.procedures import written_by
 from ml2sc.ir.program import (
-    Call,
     CopySegment,
     Load,
     LoadInput,
@@ -16,10 +15,11 @@ from ml2sc.ir.program import (
     Section,
     Statement,
     Store,
+    bodies,
     calls_of,
     expressions,
     subexpressions,
-    walk,
+    used_buffers,
 )
 
 
@@ -67,19 +67,6 @@ def signatures(program: Program, part: Procedure | None = None) -> dict[str, Sig
     return found
 
 
-def used_buffers(section: Section) -> list[str]:
-    """Return the names of all buffers a section reads or writes, in order of appearance."""
-    names: dict[str, None] = {}
-    for statement in walk(section.body):
-        for expression in expressions(statement):
-            names |= dict.fromkeys(p.buffer for p in subexpressions(expression) if isinstance(p, Load))
-        if isinstance(statement, Store | CopySegment):
-            names[statement.buffer] = None
-        if isinstance(statement, Call):
-            names |= dict.fromkeys((*statement.takes, *statement.gives))
-    return list(names)
-
-
 def reads_input(program: Program, section: Section) -> bool:
     """Return whether a section, or what it calls, reads the packed input."""
     return any(program.procedures[call.procedure].packed for call in calls_of(section.body)) or any(
@@ -106,7 +93,6 @@ def _covered(body: Iterable[Statement], buffer: str, size: int, *, visible: bool
             used = True
         if used and not visible:
             return False
-        inner = getattr(statement, "body", ())
-        if not _covered(inner, buffer, size, visible=visible):
+        if not all(_covered(inner, buffer, size, visible=visible) for inner in bodies(statement)):
             return False
     return True

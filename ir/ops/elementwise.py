@@ -63,6 +63,14 @@ class Add(_Broadcasting):
     signs: ClassVar[tuple[int, int]] = (1, 1)
 
     def quantize(self, node: Node, q: Quantizer) -> None:
+        names, multipliers, common = self.terms(node, q)
+        attrs: dict[str, AttrValue] = {"multipliers": tuple(multipliers)}
+        if "slack" in node.attrs:
+            attrs["slack"] = node.attrs["slack"]
+        q.emit(node, "Add", names, common, output=node.output, attrs=attrs)
+
+    def terms(self, node: Node, q: Quantizer) -> tuple[list[str], list[int], Fraction]:
+        """Return the operands, what each is multiplied by, and the scale that this brings them to."""
         dynamic = {slot: q.addend(name) for slot, name in enumerate(node.inputs) if not q.is_constant(name)}
         scales = [t.format.scale for t in dynamic.values()]
         common = min(scales)
@@ -78,14 +86,11 @@ class Add(_Broadcasting):
             operand = dynamic[slot] if slot in dynamic else q.constant(name, q.real(name), common)
             names.append(operand.name)
             multipliers.append(self.signs[slot] * round_half_up(operand.format.scale / common))
-        attrs: dict[str, AttrValue] = {"multipliers": tuple(multipliers)}
-        if "slack" in node.attrs:
-            attrs["slack"] = node.attrs["slack"]
-        q.emit(node, "Add", names, common, output=node.output, attrs=attrs)
+        return names, multipliers, common
 
     def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
         total: Array | int = 0
-        for slot, multiplier in enumerate(_multipliers(node)):
+        for slot, multiplier in enumerate(multipliers_of(node)):
             total = total + multiplier * (value_at(values, slot) - tensor_at(inputs, slot).format.zero_point)
         return [np.asarray(total)]
 
@@ -93,7 +98,7 @@ class Add(_Broadcasting):
         self, node: Node, inputs: Inputs, bounds: Sequence[Bounds | None], outputs: Sequence[Tensor]
     ) -> list[Bounds]:
         lows, highs = [], []
-        for slot, multiplier in enumerate(_multipliers(node)):
+        for slot, multiplier in enumerate(multipliers_of(node)):
             b = bounds_at(bounds, slot)
             lows.append(b.lo if multiplier >= 0 else b.hi)
             highs.append(b.hi if multiplier >= 0 else b.lo)
@@ -106,7 +111,7 @@ class Add(_Broadcasting):
 
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
         total: Array | float = attr_float(node, "slack", 0.0)
-        for slot, multiplier in enumerate(_multipliers(node)):
+        for slot, multiplier in enumerate(multipliers_of(node)):
             error = input_error(inputs, context, slot)
             ratio = abs(multiplier) * context.outputs[0].format.scale / tensor_at(inputs, slot).format.scale
             wrong = abs(float(ratio - 1))
@@ -230,6 +235,7 @@ class Relu(UnaryOp):
     """max(X, 0). In a quantised graph: max(x, z), in the format of x."""
 
     op_type = "Relu"
+    keeps_format = True
 
     def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
         return [np.maximum(value_at(inputs, 0), 0)]
@@ -373,7 +379,8 @@ def requantized(node: Node, source: Tensor, q: Array, result: Tensor) -> Array:
     return y
 
 
-def _multipliers(node: Node) -> tuple[int, int]:
+def multipliers_of(node: Node) -> tuple[int, int]:
+    """Return the factors that bring a node's two operands to one scale."""
     multipliers = node.attrs["multipliers"]
     assert isinstance(multipliers, tuple)
     a, b = (int(m) for m in multipliers)

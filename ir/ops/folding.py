@@ -5,8 +5,7 @@ They have a float side and no integer side: where their inputs depend on the mod
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -104,72 +103,33 @@ class Range(FoldingOp):
         return np.arange(start, limit, delta)
 
 
-def _modulo(node: Node, a: Array, b: Array) -> Any:
-    return np.fmod(a, b) if attr_int(node, "fmod", 0) else np.mod(a, b)
+@register_op
+class Mod(FoldingOp):
+    """ONNX's Mod, on constants."""
+
+    op_type = "Mod"
+    min_inputs = max_inputs = 2
+
+    def compute(self, node: Node, arrays: list[Array]) -> Array:
+        check_shape(np.broadcast_shapes(*(array.shape for array in arrays)), node=str(node))
+        function = np.fmod if attr_int(node, "fmod", 0) else np.mod
+        return np.asarray(function(*arrays))
 
 
-def _pure(function: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda node, *arrays: function(*arrays)
+@register_op
+class ReduceProd(FoldingOp):
+    """The product along some axes (the second input; all if it is left out), on constants."""
 
+    op_type = "ReduceProd"
+    max_inputs = 2
 
-_ELEMENTWISE: dict[str, tuple[int, int, Callable[..., Any]]] = {
-    "And": (2, 2, _pure(np.logical_and)),
-    "Ceil": (1, 1, _pure(np.ceil)),
-    "Equal": (2, 2, _pure(np.equal)),
-    "Floor": (1, 1, _pure(np.floor)),
-    "Greater": (2, 2, _pure(np.greater)),
-    "Less": (2, 2, _pure(np.less)),
-    "LessOrEqual": (2, 2, _pure(np.less_equal)),
-    "Mod": (2, 2, _modulo),
-    "Not": (1, 1, _pure(np.logical_not)),
-    "Or": (2, 2, _pure(np.logical_or)),
-    "Where": (3, 3, _pure(np.where)),
-}
-_REDUCTIONS: dict[str, Callable[..., Any]] = {
-    "ReduceMax": np.max,
-    "ReduceMean": np.mean,
-    "ReduceMin": np.min,
-    "ReduceProd": np.prod,
-    "ReduceSum": np.sum,
-}
-
-
-def _define_elementwise(name: str, least: int, most: int, function: Callable[..., Any]) -> type[FoldingOp]:
-    @register_op
-    class Elementwise(FoldingOp):
-        __doc__ = f"ONNX's {name}, on constants."
-        op_type = name
-        min_inputs, max_inputs = least, most
-
-        def compute(self, node: Node, arrays: list[Array]) -> Array:
-            check_shape(np.broadcast_shapes(*(array.shape for array in arrays)), node=str(node))
-            return np.asarray(function(node, *arrays))
-
-    return Elementwise
-
-
-def _define_reduction(name: str, function: Callable[..., Any]) -> type[FoldingOp]:
-    @register_op
-    class Reduction(FoldingOp):
-        __doc__ = f"ONNX's {name}, on constants; the second input lists the axes (all if it is left out)."
-        op_type = name
-        max_inputs = 2
-
-        def compute(self, node: Node, arrays: list[Array]) -> Array:
-            data = arrays[0]
-            axes = tuple(int(axis) for axis in arrays[1].ravel()) if len(arrays) > 1 else ()
-            if not axes and attr_int(node, "noop_with_empty_axes", 0):
-                return data
-            out = function(data, axis=axes or None, keepdims=bool(attr_int(node, "keepdims", 1)))
-            return np.asarray(out).astype(data.dtype)
-
-    return Reduction
-
-
-for _name, (_least, _most, _function) in _ELEMENTWISE.items():
-    _define_elementwise(_name, _least, _most, _function)
-for _name, _reduction in _REDUCTIONS.items():
-    _define_reduction(_name, _reduction)
+    def compute(self, node: Node, arrays: list[Array]) -> Array:
+        data = arrays[0]
+        axes = tuple(int(axis) for axis in arrays[1].ravel()) if len(arrays) > 1 else ()
+        if not axes and attr_int(node, "noop_with_empty_axes", 0):
+            return data
+        out = np.prod(data, axis=axes or None, keepdims=bool(attr_int(node, "keepdims", 1)))
+        return np.asarray(out).astype(data.dtype)
 
 
 def folds_only(op_type: str) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -15,18 +17,12 @@ from ..program import word_multiplier
 from ..types import Array, DType
 from .base import Arrays, Bounds, ErrorContext, Inputs, OpDef, Signature, attr_int, register_op
 from .movement import axis_of
-from .operands import bounds_at, tensor_at, value_at
+from .operands import bounds_at, input_error, tensor_at, value_at
 from .quantizer import Quantizer
 
 
 def _axis(node: Node, rank: int, default: int) -> int:
     return axis_of(node, attr_int(node, "axis", default), rank)
-
-
-def _is_near(x: Bounds, error: Array, threshold: float) -> Array:
-    """Whether values within bounds, or integers so far off them, may be on either side of a threshold (it is above)."""
-    near: Array = (x.lo - error < threshold) & (x.hi + error >= threshold)
-    return near
 
 
 class _VectorOp(OpDef):
@@ -166,51 +162,90 @@ class LogSoftmax(_VectorOp):
         return [np.full(error.shape, 2 * float(error.max(initial=0.0)) + own)]
 
 
+_NORMS: dict[str, Callable[..., Any]] = {
+    "L1": lambda x: np.abs(x).sum(axis=-1, keepdims=True),
+    "L2": lambda x: np.sqrt((x * x).sum(axis=-1, keepdims=True)),
+    "MAX": lambda x: x.max(axis=-1, keepdims=True),
+}
+ROOT_BITS = 32
+"""Fraction bits of a root of a sum of squares."""
+
+
 @register_op
 class Normalizer(_VectorOp):
-    """ai.onnx.ml's Normalizer with norm L1: x_i / Σ_j |x_j|, or 0 where all are 0."""
+    """X over its norm along the last axis, 0 where all are 0: L1 (Σ |x|), L2 (√ Σ x²) or MAX (the greatest)."""
 
     op_type = "Normalizer"
     onnx = False
 
     def verify(self, node: Node, inputs: Inputs) -> None:
         super().verify(node, inputs)
-        if node.attrs.get("norm") != "L1":
+        if node.attrs.get("norm") not in _NORMS:
             raise UnsupportedModelError(
-                f"Normalizer with norm {node.attrs.get('norm')!r}", node=str(node), hint="L1 is supported"
+                f"Normalizer with norm {node.attrs.get('norm')!r}", node=str(node), hint="L1, L2 and MAX are supported"
             )
 
     def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
         x = value_at(inputs, 0)
-        total = np.abs(x).sum(axis=-1, keepdims=True)
+        total = _NORMS[str(node.attrs["norm"])](x)
         return [x / np.where(total == 0, 1.0, total)]
 
     def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:
         x = bounds_at(inputs, 0)
+        if node.attrs["norm"] == "MAX" and (x.lo < 0).any():
+            raise UnsupportedModelError(
+                "Normalizer with norm MAX is supported of what cannot be below 0",
+                node=str(node),
+                tensor=f"%{node.inputs[0]}",
+                hint="ONNX divides by the greatest value, scikit-learn by the greatest magnitude: let --input-range "
+                "begin at 0, or take another norm",
+            )
         return [Bounds(np.where(x.lo < 0, -1.0, 0.0), np.ones(x.lo.shape))]
 
     def quantize(self, node: Node, q: Quantizer) -> None:
-        self._emit(node, q, q.operand(node.inputs[0], fixmath.OUTPUT_BITS), {"norm": "L1"})
+        norm = str(node.attrs["norm"])
+        # squares, their sum and the root's fraction bits must fit a word
+        room = _SQUARED_ROOM if norm == "L2" else fixmath.OUTPUT_BITS
+        self._emit(node, q, q.operand(node.inputs[0], room), {"norm": norm})
 
     def _exact_row(self, node: Node, row: list[int]) -> list[int]:
-        total = sum(abs(v) for v in row) or 1
-        return [(abs(v) << fixmath.OUTPUT_BITS) // total * (1 if v >= 0 else -1) for v in row]
+        norm, bits = str(node.attrs["norm"]), fixmath.OUTPUT_BITS
+        if norm == "L2":
+            total, bits = math.isqrt(sum(v * v for v in row) << (2 * ROOT_BITS)), bits + ROOT_BITS
+        else:
+            total = (sum if norm == "L1" else max)(abs(v) for v in row)
+        return [(abs(v) << bits) // (total or 1) * (1 if v >= 0 else -1) for v in row]
 
     def interval_exact(
         self, node: Node, inputs: Inputs, bounds: Sequence[Bounds | None], outputs: Sequence[Tensor]
     ) -> list[Bounds]:
         shape, one = outputs[0].shape, fixmath.OUTPUT_ONE
+        if node.attrs["norm"] == "L2":  # a root is rounded down: by less than 2^-32 of itself
+            x = bounds_at(bounds, 0)
+            widest = (max(abs(int(x.lo.min())), abs(int(x.hi.max()))) * 2).bit_length()
+            if 2 * widest + attr_int(node, "size", 1).bit_length() + 2 * ROOT_BITS > _WORD_BITS:
+                raise RangeError(
+                    "the sum of its squares does not fit a word of the EVM",
+                    node=str(node),
+                    hint="narrow the input range (--input-range), or choose a narrower --precision",
+                )
+            one += one >> (ROOT_BITS - 2)
         return [Bounds(np.full(shape, -one, dtype=object), np.full(shape, one, dtype=object))]
 
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
-        """|x̂_i/Ŝ − x_i/S| <= (e_i + Σ e) / S with S at least its lower bound; never more than 2."""
+        """|x̂_i/Ŝ − x_i/S| <= (e_i + e_S) / S with S at least its lower bound; never more than 2."""
         error, x = value_at(context.errors, 0), bounds_at(context.real, 0)
-        size = attr_int(node, "size", 1)
-        rows = error.reshape(-1, size)
-        least = np.maximum(np.maximum(x.lo, -x.hi), 0.0).reshape(-1, size).sum(axis=1, keepdims=True)
+        size, norm = attr_int(node, "size", 1), _NORMS[str(node.attrs["norm"])]
+        rows = np.broadcast_to(error, x.lo.shape).reshape(-1, size)
+        least = norm(np.maximum(np.maximum(x.lo, -x.hi), 0.0).reshape(-1, size))
         with np.errstate(divide="ignore", invalid="ignore"):
-            bound = (rows + rows.sum(axis=1, keepdims=True)) / least + 2.0**-60
-        return [np.where(np.isfinite(bound), np.minimum(bound, 2.0), 2.0).reshape(error.shape)]
+            bound = (rows + norm(rows)) / least + (2.0**-60 if node.attrs["norm"] != "L2" else 2.0 ** (2 - ROOT_BITS))
+        return [np.where(np.isfinite(bound), np.minimum(bound, 2.0), 2.0).reshape(x.lo.shape)]
+
+
+_SQUARED_ROOM = 120
+"""Bits that an operand whose squares are added up leaves of a word's 200."""
+_WORD_BITS = 254
 
 
 @register_op
@@ -271,49 +306,8 @@ class ArgMax(OpDef):
 
 
 @register_op
-class GreaterOrEqual(OpDef):
-    """X >= 0 as a decision (ONNX's operator with a constant 0 on its right)."""
-
-    op_type = "GreaterOrEqual"
-    min_inputs = 2
-    max_inputs = 2
-
-    def infer(self, node: Node, inputs: Inputs) -> list[Signature]:
-        return [Signature(np.broadcast_shapes(tensor_at(inputs, 0).shape, tensor_at(inputs, 1).shape), DType.BOOL)]
-
-    def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
-        return [np.asarray(value_at(inputs, 0) >= value_at(inputs, 1))]
-
-    def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:
-        shape = np.broadcast_shapes(bounds_at(inputs, 0).lo.shape, bounds_at(inputs, 1).lo.shape)
-        return [Bounds(np.zeros(shape), np.ones(shape))]
-
-    def quantize(self, node: Node, q: Quantizer) -> None:
-        if not q.is_constant(node.inputs[1]) or np.any(q.real(node.inputs[1])):
-            raise UnsupportedModelError("GreaterOrEqual is supported with a constant 0", node=str(node))
-        x = q.raw(node.inputs[0])
-        q.emit(node, "GreaterOrEqual", [x.name], Fraction(1), output=node.output)
-
-    def verify(self, node: Node, inputs: Inputs) -> None:
-        """In a quantised graph the 0 is implied."""
-
-    def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
-        decision = value_at(values, 0) >= tensor_at(inputs, 0).format.zero_point
-        return [np.asarray(decision).astype(int).astype(object)]
-
-    def jump(self, node: Node, inputs: Sequence[Bounds | None]) -> float:
-        x = bounds_at(inputs, 0)
-        return float(_is_near(x, np.zeros(()), 0.0).any())
-
-    def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
-        """Near 0 the result may be 0 instead of 1, or the other way round; elsewhere it is exact."""
-        near = _is_near(bounds_at(context.real, 0), value_at(context.errors, 0), 0.0)
-        return [np.where(near, 1.0, 0.0).reshape(context.outputs[0].shape)]
-
-
-@register_op
 class TableLookup(OpDef):
-    """Entry `index` of a constant one-dimensional integer table: a class label."""
+    """Entries `index` of a constant one-dimensional table: class labels, or real numbers."""
 
     op_type = "TableLookup"
     min_inputs = 2
@@ -321,7 +315,8 @@ class TableLookup(OpDef):
     onnx = False
 
     def infer(self, node: Node, inputs: Inputs) -> list[Signature]:
-        return [Signature(tensor_at(inputs, 1).shape, DType.INT64)]
+        table = tensor_at(inputs, 0).type
+        return [Signature(tensor_at(inputs, 1).shape, table if isinstance(table, DType) else DType.FLOAT)]
 
     def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
         return [value_at(inputs, 0)[value_at(inputs, 1).astype(np.int64)]]
@@ -331,11 +326,14 @@ class TableLookup(OpDef):
         return [Bounds(np.full(shape, float(table.min())), np.full(shape, float(table.max())))]
 
     def quantize(self, node: Node, q: Quantizer) -> None:
-        table = q.constant(node.inputs[0], q.real(node.inputs[0]), Fraction(1))
+        real = q.real(node.inputs[0])
+        whole = bool(np.all(real == np.floor(real)))
+        scale = Fraction(1) if whole else q.step(float(np.abs(real).max(initial=0.0)))
+        table = q.constant(node.inputs[0], real, scale)
         index = q.raw(node.inputs[1])
         if index.format.scale != 1:
             raise UnsupportedModelError("a table is looked up by a decision", node=str(node))
-        q.emit(node, "TableLookup", [table.name, index.name], Fraction(1), output=node.output)
+        q.emit(node, "TableLookup", [table.name, index.name], scale, output=node.output)
 
     def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
         index = value_at(values, 1)
@@ -352,6 +350,9 @@ class TableLookup(OpDef):
         return 0.0
 
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
-        """Another label may come out: where labels count as numbers they are off by the table's span at most."""
-        table = value_at([tensor_at(inputs, 0).data], 0)
-        return [np.full(context.outputs[0].shape, float(int(table.max()) - int(table.min())))]
+        """Another entry may come out: where they count as numbers they are off by the table's span at most."""
+        table = tensor_at(inputs, 0)
+        data = value_at([table.data], 0)
+        span = int(data.max()) - int(data.min())
+        own = input_error(inputs, context, 0).max(initial=0.0) if table.format.scale != 1 else 0.0
+        return [np.full(context.outputs[0].shape, float(span * table.format.scale) + float(own))]

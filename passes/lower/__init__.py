@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterator
 
 from ml2sc.errors import UnsupportedModelError
@@ -37,7 +38,8 @@ from ml2sc.ir.program import (
     slt,
     sub,
 )
-from ml2sc.ir.types import FixedPoint, Scaling
+from ml2sc.ir.thermometer import graph_code
+from ml2sc.ir.types import Scaling
 from ml2sc.ir.wad import (
     WAD,
     ElementRescale,
@@ -48,13 +50,28 @@ from ml2sc.ir.wad import (
     output_rescale,
 )
 
-from . import elementwise, functions, heads, linear, movement, piecewise
+from . import (
+    elementwise,
+    functions,
+    heads,
+    kernels,
+    linear,
+    logic,
+    movement,
+    piecewise,
+    reductions,
+    trees,
+    windows,
+)
 from .context import LOWERINGS, DraftSection, Lowering, lower_node, lowering
 from .elementwise import at_least, at_most
 from .epilogue import Epilogue
-from .inputs import in_range, refuse
+from .inputs import place_input, refuse
+from .kernels import rows as _rows  # noqa: F401  files itself
 from .plan import Activity, PlanOptions
-from .values import Packed, Value
+from .thermo import quantize_code
+from .values import Packed
+from .walked import price
 
 __all__ = [
     "CODE_MARGIN",
@@ -66,10 +83,14 @@ __all__ = [
     "functions",
     "heads",
     "linear",
+    "logic",
     "lower",
     "lowering",
     "movement",
     "piecewise",
+    "reductions",
+    "trees",
+    "windows",
 ]
 
 
@@ -78,7 +99,8 @@ def lower(graph: Graph, options: PlanOptions | None = None) -> Program:
 
     A layer's plan does not know the others': if they come out too large together, even where those that are alike share
     a procedure, all are planned again with a price on each byte of code, and if that does not help the smallest program
-    is taken.
+    is taken. That is done by the formulas; then what each of the target's code generators makes of the ways to compute
+    the layers decides.
 
     Args:
         graph: The graph.
@@ -89,19 +111,37 @@ def lower(graph: Graph, options: PlanOptions | None = None) -> Program:
         UnsupportedOperatorError: an operator has no lowering.
     """
     options = options or PlanOptions()
-    limit = (options.code_limit - (SIZES.updates if options.updatable else 0)) * CODE_MARGIN
     epilogues: dict[str, Epilogue] = {}
+    plain, code_price = _fitting(graph, dataclasses.replace(options, generators=()), epilogues)
+    limit = _limit(options)
+    best, least = plain, math.inf
+    for generator in options.generators:
+        chosen = _lower(graph, dataclasses.replace(options, generators=(generator,), code_price=code_price), epilogues)
+        programs = [plain, chosen] if code_bytes(chosen, SIZES) <= limit else [plain]
+        for program in programs:
+            if (total := price(generator(program), options)) < least:
+                best, least = program, total
+    return best
+
+
+def _fitting(graph: Graph, options: PlanOptions, epilogues: dict[str, Epilogue]) -> tuple[Program, float]:
+    """Return the program that the formulas give, and the price of a byte of code with which it fits a contract."""
+    limit = _limit(options)
     cheapest = _lower(graph, options, epilogues)
     if code_bytes(cheapest, SIZES) <= limit or (size := _least_bytes(cheapest)) <= limit:
-        return cheapest
+        return cheapest, options.code_price
     smallest = _lower(graph, dataclasses.replace(options, code_price=_CODE_PRICES[-1]), epilogues)
     if (least := _least_bytes(smallest)) > limit:  # no price helps
-        return cheapest if size < least else smallest
-    for price in _CODE_PRICES[:-1]:
-        program = _lower(graph, dataclasses.replace(options, code_price=price), epilogues)
+        return (cheapest, options.code_price) if size < least else (smallest, _CODE_PRICES[-1])
+    for code_price in _CODE_PRICES[:-1]:
+        program = _lower(graph, dataclasses.replace(options, code_price=code_price), epilogues)
         if _least_bytes(program) <= limit:
-            return program
-    return smallest
+            return program, code_price
+    return smallest, _CODE_PRICES[-1]
+
+
+def _limit(options: PlanOptions) -> float:
+    return (options.code_limit - (SIZES.updates if options.updatable else 0)) * CODE_MARGIN
 
 
 def _least_bytes(program: Program) -> int:
@@ -113,7 +153,7 @@ _CODE_PRICES = (0.5, 2.0, 8.0, 32.0)
 CODE_MARGIN = 0.85
 """Estimates of code are not exact."""
 SIZES = Sizes(section=30, variable=3, assign=2, index=15, copy=90, loop=30)
-"""Between what the compilers make of a program: all targets get the same one."""
+"""Between what the compilers make of a program."""
 
 
 def _lower(graph: Graph, options: PlanOptions, epilogues: dict[str, Epilogue]) -> Program:
@@ -121,9 +161,16 @@ def _lower(graph: Graph, options: PlanOptions, epilogues: dict[str, Epilogue]) -
     quantize = DraftSection(
         "quantize", "WAD values to the integers of the packed input", [], predict=True, classify=True
     )
-    _lower_inputs(context)
+    inputs = {} if graph.ladders else _packed_inputs(graph)  # trees read the code's bits themselves
+    ways = kernels.chosen(graph, inputs, options, epilogues)
+    taken = {name for _, way in ways.values() for name in way.packed}
+    for name, packed in inputs.items():
+        if name not in taken:  # only a kernel reads those, which sees to their range itself
+            place_input(context, name, packed)
     for node in graph:
-        if node.name not in context.done:
+        if node.name in ways:
+            kernels.lower_way(context, *ways[node.name], inputs)
+        elif node.name not in context.done:
             lower_node(context, node)
     formats = _quantize_inputs(context, quantize)
     outputs = sum(graph.tensor(name).size for name in graph.outputs)
@@ -143,26 +190,22 @@ def _lower(graph: Graph, options: PlanOptions, epilogues: dict[str, Epilogue]) -
     )
 
 
-def _lower_inputs(context: Lowering) -> None:
-    """Say where the inputs' elements are: packed, and brought into their intervals where need be."""
-    graph = context.graph
-    width, position = element_width(graph), 0
+def _packed_inputs(graph: Graph) -> dict[str, Packed]:
+    """Return where the inputs' elements are in the packed input."""
+    width, position, found = element_width(graph), 0, {}
     for name in graph.inputs:
         tensor = graph.tensor(name)
-        format_, interval = tensor.format, tensor.interval
-        assert interval is not None
-        packed = Packed(position * width, width, format_.signed, tensor.size)
-        representable = FixedPoint(8 * width, format_.signed, format_.scale)
-        if (interval.lo, interval.hi) == (representable.qmin, representable.qmax):
-            context.values[name] = Value.of(packed)
-        else:
-            context.values[name] = in_range(context, name, packed, interval)
+        found[name] = Packed(position * width, width, tensor.format.signed, tensor.size)
         position += tensor.size
+    return found
 
 
 def _quantize_inputs(context: Lowering, quantize: DraftSection) -> InputFormat:
     """Emit what turns WAD values into the packed input."""
     graph = context.graph
+    code = graph_code(graph)
+    if code is not None:
+        return quantize_code(context, quantize, code)
     width = element_width(graph)
     position, ranges = 0, []
     for name in graph.inputs:

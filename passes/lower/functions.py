@@ -337,28 +337,34 @@ def ln(v: str, result: str, most: int) -> list[Statement]:
 
 @lowering("Sqrt")
 def lower_sqrt(context: Lowering, node: Node) -> None:
-    """floor(√v): a power of 2 near the root, six of Newton's steps from above or below, one correction.
-
-    1.5 times the power is within a third of the root; the error then falls to a half, an eighth, … of its square.
-    """
+    """floor(√v)."""
 
     def compute(operands: list[Expr]) -> tuple[list[Statement], Expr]:
         body: list[Statement] = [*clamped(node, "x"), Let("v", scaled(node, Var("x")))]
-        body += [Let("y", const(1)), Let("rest", Var("v"))]
-        bits = 1 << max(attr_int(node, "radicand_bits", 256) - 1, 1).bit_length() - 1
-        while bits > 1:
-            # as long as the rest is at least 2^bits, a factor of 2^(bits/2) goes from it into the root
-            enough = iszero(lt(Var("rest"), const(1 << bits)))
-            rest = (Assign("rest", shr(bits, Var("rest"))), Assign("y", shl(bits // 2, Var("y"))))
-            body.append(If(enough, rest))
-            bits >>= 1
-        body.append(Assign("y", shr(1, mul(Var("y"), const(3)))))
-        newton = Assign("y", shr(1, add(Var("y"), div(Var("v"), Var("y")))))
-        body += [newton] * 6
-        body.append(Assign("y", sub(Var("y"), gt(Var("y"), div(Var("v"), Var("y"))))))
-        return body, Var("y")
+        return [*body, *integer_root("v", "y", attr_int(node, "radicand_bits", 256))], Var("y")
 
     lower_function(context, node, compute, "The integer square root, by Newton's method.")
+
+
+def integer_root(v: str, y: str, radicand_bits: int = 256) -> list[Statement]:
+    """Return floor(√v) of a variable, into a new variable; v is not 0, or its root is not asked for.
+
+    A power of 2 near the root, six of Newton's steps from above or below, one correction. 1.5 times the power is within
+    a third of the root; the error then falls to a half, an eighth, … of its square.
+    """
+    body: list[Statement] = [Let(y, const(1)), Let("rest", Var(v))]
+    bits = 1 << max(radicand_bits - 1, 1).bit_length() - 1
+    while bits > 1:
+        # as long as the rest is at least 2^bits, a factor of 2^(bits/2) goes from it into the root
+        enough = iszero(lt(Var("rest"), const(1 << bits)))
+        rest = (Assign("rest", shr(bits, Var("rest"))), Assign(y, shl(bits // 2, Var(y))))
+        body.append(If(enough, rest))
+        bits >>= 1
+    body.append(Assign(y, shr(1, mul(Var(y), const(3)))))
+    newton = Assign(y, shr(1, add(Var(y), div(Var(v), Var(y)))))
+    body += [newton] * 6
+    body.append(Assign(y, sub(Var(y), gt(Var(y), div(Var(v), Var(y))))))
+    return body
 
 
 @lowering("Reciprocal")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ml2sc.ir import fixmath
 from ml2sc.ir.graph import Node
 from ml2sc.ir.ops.base import attr_int
+from ml2sc.ir.ops.heads import ROOT_BITS
 from ml2sc.ir.program import (
     Assign,
     Block,
@@ -35,8 +36,8 @@ from ml2sc.ir.program import (
 )
 
 from .context import DraftSection, Lowering, lowering
-from .elementwise import exp_neg, lower_map, result_of, to_fraction_bits
-from .functions import ln
+from .elementwise import exp_neg, result_of, to_fraction_bits
+from .functions import integer_root, ln
 from .values import Laned, Scalars, Value
 
 
@@ -143,25 +144,33 @@ def _scope(block: list[Statement]) -> Statement:
 
 @lowering("Normalizer")
 def lower_normalizer(context: Lowering, node: Node) -> None:
-    """(x_i − z) / Σ_j |x_j − z|."""
+    """(x_i − z) / the norm of all x_j − z."""
     tensor = context.graph.tensor(node.inputs[0])
     draft = context.section(node, f"Normalizer, {tensor.size} values")
     source, size, rows = _row_buffers(context, node, draft)
     result = result_of(context, node, draft)
+    norm, bits = str(node.attrs["norm"]), fixmath.OUTPUT_BITS
     x: Expr = sub(Load(source, Var("j")), const(tensor.format.zero_point))
     magnitude: list[Statement] = [Let("x", x), If(slt(Var("x"), const(0)), (Assign("x", sub(const(0), Var("x"))),))]
+    step: list[Statement]
+    root: list[Statement] = []
+    match norm:
+        case "L1":
+            step = [*magnitude, Assign("total", add(Var("total"), Var("x")))]
+        case "MAX":
+            step = [*magnitude, If(sgt(Var("x"), Var("total")), (Assign("total", Var("x")),))]
+        case _:
+            step = [Let("x", x), Assign("total", add(Var("total"), mul(Var("x"), Var("x"))))]
+            root = [Let("v", shl(2 * ROOT_BITS, Var("total"))), *integer_root("v", "y"), Assign("total", Var("y"))]
+            bits += ROOT_BITS
     for row in range(rows):
         first = row * size
         block: list[Statement] = [
             Let("total", const(0)),
-            loop("j", size, [*magnitude, Assign("total", add(Var("total"), Var("x")))], start=first),
+            loop("j", size, step, start=first),
             If(iszero(Var("total")), (Assign("total", const(1)),)),
-            loop(
-                "j",
-                size,
-                [Store(result.buffer, Var("j"), sdiv(shl(fixmath.OUTPUT_BITS, x), Var("total")))],
-                start=first,
-            ),
+            *root,
+            loop("j", size, [Store(result.buffer, Var("j"), sdiv(shl(bits, x), Var("total")))], start=first),
         ]
         draft.body.append(_scope(block))
     draft.facts = {"operator": "Normalizer", "lanes": 1}
@@ -228,13 +237,6 @@ def _word_compared(source: Laned, word: Expr, first: Expr, lanes: int) -> list[S
         better = (Assign("best", Var(f"v{lane}")), Assign("index", add(first, const(lane))))
         body += [Let(f"v{lane}", source.lane(Var("word"), lane)), If(gt(Var(f"v{lane}"), Var("best")), better)]
     return body
-
-
-@lowering("GreaterOrEqual")
-def lower_greater_or_equal(context: Lowering, node: Node) -> None:
-    """1 if x >= z, else 0."""
-    zero = const(context.graph.tensor(node.inputs[0]).format.zero_point)
-    lower_map(context, node, lambda operands: ([], iszero(slt(operands[0], zero))))
 
 
 @lowering("TableLookup")

@@ -227,6 +227,12 @@ def test_without_a_chain(name: str, level: int, precision: str) -> None:
     check_bounds(artifact, level, samples)
 
 
+TABULAR = {
+    *("And", "ArgMin", "Ceil", "CumSum", "Equal", "Floor", "GatherElements", "Greater", "IsInf", "IsNaN", "Less"),
+    *("LessOrEqual", "LpNormalization", "Not", "Or", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp"),
+    *("ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "ReduceSumSquare", "Round", "Scan", "Sign", "TopK", "Xor"),
+}
+"""Those of tables of numbers have one, too, test_tabular_operators.py, and the estimators that exporters write."""
 QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "QLinearMatMul"}
 """They have a file of their own: test_quantized_models.py."""
 
@@ -241,6 +247,7 @@ def test_every_operator_is_here() -> None:
     assert {name for name in there if not folds_only(name)} - used - folding == {
         "GreaterOrEqual",
         "Swish",
+        *TABULAR,
         *QUANTIZED,
     }
 

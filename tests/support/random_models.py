@@ -170,6 +170,7 @@ class RandomModel:
         self.rng = np.random.default_rng(number)
         # operators that came later: all other numbers name the models that they always did
         self.late = number % 4 == 3
+        self.tabular = number % 8 == 5  # and those that came after them
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
         self.inputs: list[Activation] = []
@@ -265,6 +266,7 @@ class RandomModel:
         names += ["gemm"] * 4 + ["norm"] if rank == 2 else []
         names += ["matmul"] * (3 if rank != 2 else 1) if 1 <= rank <= 3 else []
         names += ["sum", "left", *(["step"] if self.limits.steps else [])] if self.late else []
+        names += ["reduced"] * 3 + ["normed"] + ["choice", "rounded", "top"] * self.limits.steps if self.tabular else []
         self.made += getattr(self, f"_{self.choose.pick(names[::-1])}")(x)
 
     def _gemm(self, x: Activation) -> list[Activation]:
@@ -421,6 +423,75 @@ class RandomModel:
         zero = self.constant(np.zeros((), dtype=self.type))
         above = self.one("GreaterOrEqual", [x.name, zero], x.shape)
         return [self.one("Cast", [above.name], x.shape, to=number)]
+
+    def _reduced(self, x: Activation) -> list[Activation]:
+        """Reduce some axes, or add up along one."""
+        if not x.shape:
+            return [self.one("Identity", [x.name], x.shape)]
+        axes = sorted({self.choose.number(0, len(x.shape) - 1) for _ in range(self.choose.number(1, 2))})
+        kept = self.choose.number(0, 1)
+        shape = tuple(1 if a in axes else d for a, d in enumerate(x.shape) if kept or a not in axes)
+        count = prod(x.shape[a] for a in axes)
+        kinds = ["Sum", "Sum", "Mean", "Max", "Min", "SumSquare", "L1", "L2", "LogSumExp"]
+        match self.choose.pick([*kinds, *(["Prod"] if count <= 4 else []), "LogSum", "CumSum"]):
+            case "CumSum" if x.shape[axes[0]] <= 12:
+                return [self.one("CumSum", [x.name, self.constant(np.array(axes[0]), "axis")], x.shape)]
+            case "CumSum":
+                return [self.one("Abs", [x.name], x.shape)]
+            case "LogSum":
+                size = self.one("Abs", [x.name], x.shape)
+                above = self.one("Add", [size.name, self.constant(np.ones((), dtype=self.type))], x.shape)
+                return [self.one("ReduceLogSum", [above.name, self.ints(axes)], shape, keepdims=kept)]
+            case kind:
+                return [self.one(f"Reduce{kind}", [x.name, self.ints(axes)], shape, keepdims=kept)]
+
+    def _normed(self, x: Activation) -> list[Activation]:
+        if not x.shape:
+            return [self.one("Identity", [x.name], x.shape)]
+        axis = self.choose.number(0, len(x.shape) - 1)
+        return [self.one("LpNormalization", [x.name], x.shape, axis=axis, p=self.choose.number(1, 2))]
+
+    def _choice(self, x: Activation) -> list[Activation]:
+        """Compare, and make a number or a choice of the answers."""
+        number = TensorProto.DOUBLE if self.type is np.float64 else TensorProto.FLOAT
+        alike = [a.name for a in self.made if a.shape == x.shape]
+        other = self.choose.pick(alike) if self.flag() else self.constant(self.values(x.shape[-1:]))
+        kinds = ["Greater", "Less", "GreaterOrEqual", "LessOrEqual", "Equal"]
+        answer = self.one(self.choose.pick(kinds), [x.name, other], x.shape)
+        match self.choose.pick(["plain", "Not", "And", "Or", "Xor", "Sign", "bool"]):
+            case "Not":
+                answer = self.one("Not", [answer.name], x.shape)
+            case "And" | "Or" | "Xor" as kind:
+                second = self.one(self.choose.pick(kinds), [self.choose.pick(alike), x.name], x.shape)
+                answer = self.one(kind, [answer.name, second.name], x.shape)
+            case "Sign":
+                return [self.one("Sign", [x.name], x.shape)]
+            case "bool":
+                answer = self.one("Cast", [x.name], x.shape, to=TensorProto.BOOL)
+        if self.flag():
+            return [self.one("Where", [answer.name, x.name, other], x.shape)]
+        return [self.one("Cast", [answer.name], x.shape, to=number)]
+
+    def _rounded(self, x: Activation) -> list[Activation]:
+        number = TensorProto.DOUBLE if self.type is np.float64 else TensorProto.FLOAT
+        kind = self.choose.pick(["Floor", "Ceil", "Round", "Cast"])
+        if kind != "Cast":
+            return [self.one(kind, [x.name], x.shape)]
+        whole = self.one("Cast", [x.name], x.shape, to=TensorProto.INT64)
+        return [self.one("Cast", [whole.name], x.shape, to=number)]
+
+    def _top(self, x: Activation) -> list[Activation]:
+        """Return the greatest or least elements, or where they are."""
+        number = TensorProto.DOUBLE if self.type is np.float64 else TensorProto.FLOAT
+        if not x.shape or x.shape[-1] != prod(x.shape):
+            return [self.one("Identity", [x.name], x.shape)]
+        if self.flag():
+            least = self.one("ArgMin", [x.name], (*x.shape[:-1], 1), axis=-1)
+            return [self.one("Cast", [least.name], least.shape, to=number)]
+        k = self.choose.number(1, min(x.shape[-1], 4))
+        shapes = [(*x.shape[:-1], k)] * 2
+        values, indices = self.node("TopK", [x.name, self.ints([k])], shapes, largest=self.choose.number(0, 1))
+        return [values, self.one("Cast", [indices.name], indices.shape, to=number)]
 
     def _left(self, x: Activation) -> list[Activation]:
         """Multiply by a constant from the left, or add an activation to a product."""

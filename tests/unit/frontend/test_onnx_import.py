@@ -218,7 +218,7 @@ def test_all_unsupported_operators_in_one_message(kit: Any) -> None:
     nodes = [
         node("Relu", ["x"], ["a"]),
         node("Einsum", ["a"], ["b"], name="/head/Einsum", equation="ij->ij"),
-        node("Ceil", ["a"], ["c"], name="e"),
+        node("Mod", ["a", "a"], ["c"], name="e", fmod=1),
         node("MyOp", ["b", "c"], ["y"], name="mine", domain="acme"),
     ]
     proto = kit.model(nodes, {"x": ["N", 4]}, ["y"])
@@ -228,7 +228,7 @@ def test_all_unsupported_operators_in_one_message(kit: Any) -> None:
     assert str(caught.value) == (
         "error[ML110]: 3 operators are not supported\n"
         "  node '/head/Einsum' (Einsum), input %a: float[1,4]\n"
-        "  node 'e' (Ceil), input %a: float[1,4]\n"
+        "  node 'e' (Mod), input %a: float[1,4]\n"
         "  node 'mine' (acme.MyOp), input %b: float[1,4]\n"
         "  hint: 'ml2sc-compile --explain' lists the supported operators; docs/add-an-operator.md shows how to add one"
     )
@@ -279,18 +279,43 @@ def test_tensors_without_elements(kit: Any) -> None:
 
 
 def test_string_tensors(kit: Any) -> None:
-    proto = kit.model([node("Gather", ["names", "x"], ["y"])], {"x": [1]}, ["y"])
-    proto.graph.initializer.append(numpy_helper.from_array(np.array([b"cat", b"dog"], dtype=object), "names"))
-    with pytest.raises(UnsupportedModelError, match="string tensors") as caught:
+    """Strings are class labels or nothing."""
+    nodes = [node("ArgMax", ["x"], ["i"], axis=1, keepdims=0), node("Gather", ["names", "i"], ["y"])]
+    names = numpy_helper.from_array(np.array([b"cat", b"dog"], dtype=object), "names")
+    proto = kit.model(nodes, {"x": [1, 2]}, ["y"], output_type=TensorProto.STRING)
+    proto.graph.initializer.append(names)
+    graph = kit.to_graph(proto)
+    assert graph.class_names == ("cat", "dog")
+    assert evaluate_float(graph, {"x": np.array([[0.0, 1.0]])})["y"].tolist() == [1]
+    proto = kit.model([*nodes, node("Equal", ["y", "names"], ["z"])], {"x": [1, 2]}, ["z"])
+    proto.graph.initializer.append(names)
+    with pytest.raises(UnsupportedModelError, match="Equal of strings") as caught:
         import_graph(load_onnx(proto))
-    assert caught.value.tensor == "%names: [2]"
+    assert caught.value.tensor == "%y"
+    proto.graph.initializer[0].string_data[0] = b"\xff"
+    with pytest.raises(ModelFormatError, match="constant of strings"):
+        import_graph(load_onnx(proto))
 
 
-@pytest.mark.parametrize("kind", [TensorProto.INT64, TensorProto.BOOL, TensorProto.STRING, TensorProto.UINT32])
+@pytest.mark.parametrize("kind", [TensorProto.BOOL, TensorProto.STRING, TensorProto.UINT32])
 def test_inputs_must_be_floats(kit: Any, kind: int) -> None:
     proto = kit.model([node("Identity", ["x"], ["y"])], {"x": [1, 3]}, ["y"])
     proto.graph.input[0].type.tensor_type.elem_type = kind
-    with pytest.raises(UnsupportedModelError, match="graph inputs must be float tensors"):
+    with pytest.raises(UnsupportedModelError, match="graph inputs must be tensors of floats"):
+        import_graph(load_onnx(proto))
+
+
+@pytest.mark.parametrize("kind", [TensorProto.INT32, TensorProto.INT64])
+def test_inputs_of_whole_numbers(kit: Any, kind: int) -> None:
+    nodes = [node("Cast", ["x"], ["f"], to=1), node("MatMul", ["f", "w"], ["y"])]
+    proto = kit.model(nodes, {"x": [1, 3]}, ["y"], {"w": np.eye(3)})
+    proto.graph.input[0].type.tensor_type.elem_type = kind
+    graph = kit.to_graph(proto)
+    values = evaluate_float(graph, {"x": np.array([[3.0, -7.0, 0.0]])})
+    assert values["y"].tolist() == [[3.0, -7.0, 0.0]]
+    proto = kit.model([node("Identity", ["x"], ["y"])], {"x": [1, 3]}, ["y"])
+    proto.graph.input[0].type.tensor_type.elem_type = kind
+    with pytest.raises(UnsupportedModelError, match="its input, integers"):
         import_graph(load_onnx(proto))
 
 
@@ -356,6 +381,8 @@ def test_onnx_own_node_tests() -> None:
     passed, wrong = 0, []
     for case in load_model_tests(kind="node"):
         proto, data = case.model, case.data_sets
+        if case.name.startswith(("test_isnan", "test_isinf")):
+            continue  # what a contract is given is neither
         if (
             proto is None
             or not data

@@ -49,8 +49,8 @@ def test_values_and_types(op: str, arrays: Any, attrs: dict[str, Any], want: Any
 
 
 def test_shapes_that_do_not_fit() -> None:
-    with pytest.raises(ShapeError, match="Equal cannot be computed"):
-        fold("Equal", ints(1, 2), ints(1, 2, 3))
+    with pytest.raises(ShapeError, match="Mod cannot be computed"):
+        fold("Mod", ints(1, 2), ints(1, 2, 3))
     with pytest.raises(ShapeError, match="its step is 0"):
         fold("Range", ints(0), ints(1), ints(0))
 
@@ -58,11 +58,11 @@ def test_shapes_that_do_not_fit() -> None:
 def test_they_need_not_remain() -> None:
     graph = Graph()
     graph.add_tensor(Tensor("x", (1, 2), DType.FLOAT))
-    node = add_inferred(graph, "Ceil", ["x"], ["y"])
-    assert graph.tensor("y").shape == (1, 2)
+    node = add_inferred(graph, "ReduceProd", ["x"], ["y"])
+    assert graph.tensor("y").shape == (1, 1)
     assert not graph.tensor("y").is_constant
     with pytest.raises(UnsupportedModelError, match="folds to a constant"):
-        OPS.get("Ceil").interval(node, [None])
+        OPS.get("ReduceProd").interval(node, [None])
 
 
 def test_a_shape_is_known_without_the_elements() -> None:
