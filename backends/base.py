@@ -69,6 +69,8 @@ class Artifact:
         manifest: Formats, shapes, hashes, plan, predictions (JSON values only).
         model: Bytes of the ONNX file.
         external: The ONNX file's external data files, by name.
+        parts: Its code contracts, where its code does not fit one: created, like the data contracts and after them, by
+            CREATE2, with the next numbers as salts.
         on_chain: Whether the source is a contract; else it is the product as it stands, with neither ABI nor bytecode.
         bytecode: The compiled contract, once there is one.
         program: The Program it prints.
@@ -87,6 +89,7 @@ class Artifact:
     manifest: Mapping[str, Any] = field(default_factory=dict)
     model: bytes = b""
     external: Mapping[str, bytes] = field(default_factory=dict)
+    parts: tuple[Artifact, ...] = ()
     on_chain: bool = True
     bytecode: Bytecode | None = None
     program: Program | None = None
@@ -98,6 +101,18 @@ class Artifact:
     def model_hash(self) -> bytes:
         """What the contract must say its model is: 32 bytes (see `ml2sc.ir.model_hash`)."""
         return model_hash(self.model, self.external)
+
+    @property
+    def codes(self) -> tuple[bytes, ...]:
+        """The codes of the contracts that must be there before the contract itself, which computes where they are.
+
+        Raises:
+            ArtifactError: it is not compiled, and some are code.
+        """
+        if self.parts and self.bytecode is None:
+            raise ArtifactError(f"{self.name} is not compiled", hint="run the backend's compile first")
+        data = () if self.updatable else tuple(b"\x00" + data for data in self.data)
+        return data if self.bytecode is None else (*data, *(part.runtime for part in self.bytecode.parts))
 
     @property
     def updatable(self) -> bool:
@@ -139,6 +154,7 @@ class Bytecode:
         settings: Settings that were chosen while compiling; they belong into `compiler_input["settings"]`.
         edits: Lines of the source that the compiler's needs changed, and what they are now.
         read: Whether it was read from a file, so that nobody knows whether a compiler made it.
+        parts: The code contracts.
     """
 
     creation: bytes = field(repr=False)
@@ -150,6 +166,7 @@ class Bytecode:
     settings: Mapping[str, Any] = field(default_factory=dict)
     edits: Mapping[str, str] = field(default_factory=dict)
     read: bool = False
+    parts: tuple[Bytecode, ...] = ()
 
 
 def with_edits(artifact: Artifact, edits: Mapping[str, str]) -> Artifact:
@@ -159,6 +176,12 @@ def with_edits(artifact: Artifact, edits: Mapping[str, str]) -> Artifact:
         source = source.replace(old, new)
     compiler_input = {**artifact.compiler_input, "sources": {artifact.source_name: {"content": source}}}
     return dataclasses.replace(artifact, source=source, compiler_input=compiler_input)
+
+
+def with_notes(artifact: Artifact, bytecode: Bytecode) -> Artifact:
+    """Return an artifact with the settings and edits that were noted while it was compiled."""
+    edited = with_edits(artifact, bytecode.edits) if bytecode.edits else artifact
+    return dataclasses.replace(edited, compiler_input=with_settings(edited.compiler_input, bytecode.settings))
 
 
 def as_compiled(artifact: Artifact, settings: Mapping[str, Any], edits: Mapping[str, str]) -> Artifact:
@@ -229,7 +252,8 @@ class Backend(Protocol):
 
         A backend may also have a method `costs(program, settings)`: what its compiler makes of a Program, in gas
         (`ml2sc.ir.gas.Costs`; the settings are `Bytecode.settings`, empty before it is compiled). See `costs_of`. If it
-        has several code generators, an attribute `generators` has the settings of each.
+        has several code generators, an attribute `generators` has the settings of each. One that prints procedures has
+        an attribute `procedures` that is true, one that can put code in several contracts `divides`.
         """
 
     def compile(self, artifact: Artifact, toolchain: Toolchain) -> Bytecode:

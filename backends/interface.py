@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ml2sc.errors import ContractLimitError
+from ml2sc.errors import ContractLimitError, InternalError
+from ml2sc.ir.divide import Part
 from ml2sc.ir.program import MODEL_HASH, Program
 
 from .base import DATA_CONTRACT_LIMIT, EmitOptions
@@ -103,8 +105,9 @@ def contract_abi(program: Program, options: EmitOptions) -> list[dict[str, Any]]
     if program.has_decision:
         functions += [("classify", "x", n, "", "uint256"), ("classifyPacked", "x", "bytes", "", "uint256")]
     abi: list[dict[str, Any]] = []
-    count = 0 if program.updatable else len(program.data_contracts())
-    if count:
+    parts = max(section.contract for section in program.layers) if program.layers else 0
+    count = parts + (0 if program.updatable else len(program.data_contracts()))
+    if count and not program.updatable:
         abi.append({"inputs": [_value(FACTORY, "address")], "stateMutability": "nonpayable", "type": "constructor"})
     names = [
         "InputLength",
@@ -113,7 +116,7 @@ def contract_abi(program: Program, options: EmitOptions) -> list[dict[str, Any]]
         *(["WeightsMissing"] if count else []),
     ]
     if program.updatable:
-        abi += _update_abi()
+        abi += _update_abi([_value("owner_", "address"), *([_value(FACTORY, "address")] if count else [])])
     for name in names:
         abi.append({"inputs": _values(_ERRORS[name]), "name": name, "type": "error"})
     for name, argument, given, result, returned in sorted(functions):
@@ -129,11 +132,9 @@ def contract_abi(program: Program, options: EmitOptions) -> list[dict[str, Any]]
     return abi
 
 
-def _update_abi() -> list[dict[str, Any]]:
+def _update_abi(constructor: list[dict[str, str]]) -> list[dict[str, Any]]:
     """Return what an updatable contract has besides."""
-    entries: list[dict[str, Any]] = [
-        {"inputs": [_value("owner_", "address")], "stateMutability": "nonpayable", "type": "constructor"}
-    ]
+    entries: list[dict[str, Any]] = [{"inputs": constructor, "stateMutability": "nonpayable", "type": "constructor"}]
     for name, fields in _UPDATE_ERRORS.items():
         entries.append({"inputs": _values(fields), "name": name, "type": "error"})
     for name, (fields, indexed) in _UPDATE_EVENTS.items():
@@ -171,6 +172,44 @@ def data_contract_init(data: bytes) -> bytes:
             hint="split the data over several",
         )
     return code_init(b"\x00" + data)
+
+
+def part_names(part: Part, name: str, suffix: str) -> tuple[str, str]:
+    """Return what a code contract of a contract is called, and its source."""
+    number = part.procedure.contract
+    return f"{name}Code{number}", f"{name}.code{number}.{suffix}"
+
+
+_HASH_LINE = re.compile(
+    r"^( {4}bytes32 private constant _CODE_HASH[1-9][0-9]* = 0x|_CODE_HASH[1-9][0-9]*: constant\(bytes32\) = 0x)"
+    r"([0-9a-f]{64})(;?)$",
+    re.MULTILINE,
+)
+"""A line that holds the hash of a code contract's init code: zeros until that is compiled."""
+
+
+def code_hashes(source: str, codes: Sequence[bytes]) -> dict[str, str]:
+    """Return the edits that put the hashes of code contracts' init code into a source.
+
+    Raises:
+        InternalError: it has another number of places for them.
+    """
+    lines = list(_HASH_LINE.finditer(source))
+    if len(lines) != len(codes):
+        raise InternalError(f"{len(codes)} code contracts, and {len(lines)} places for their hashes")
+    hashes = (keccak(code_init(code)).hex() for code in codes)
+    return {line[0]: f"{line[1]}{hash_}{line[3]}" for line, hash_ in zip(lines, hashes, strict=True)}
+
+
+def without_hashes(source: str, edits: Mapping[str, str]) -> dict[str, str]:
+    """Return those edits that do not put hashes of code contracts into a source, each into its place."""
+    places = {line[0]: line for line in _HASH_LINE.finditer(source)}
+
+    def is_hash(old: str, new: str) -> bool:
+        line, after = places.get(old), _HASH_LINE.fullmatch(new)
+        return line is not None and after is not None and (line[1], line[3]) == (after[1], after[3])
+
+    return {old: new for old, new in edits.items() if not is_hash(old, new)}
 
 
 def chunk_runs(data: Sequence[bytes]) -> list[tuple[int, int]]:

@@ -22,6 +22,8 @@ _COLUMNS = {
     "lanes": "lanes",
     "storage": "weights",
     "bytes": "bytes",
+    "procedure": "procedure",
+    "contract": "in",
     "gas": "gas",
     "share": "share",
 }
@@ -92,6 +94,7 @@ def _plan(plan: Sequence[Mapping[str, Any]], total: int, *, explain: bool) -> tu
         if total:
             shown["share"] = f"{100 * layer['gas'] / total:.0f} %"
         if not explain:
+            shown = {key: value for key, value in shown.items() if key not in {"procedure", "contract"}}
             shown["layer"] = names[str(layer["layer"])]
             shown["operator"] = str(layer.get("operator", "")).replace(" + Requantize", "")
         layers.append(shown)
@@ -168,18 +171,32 @@ def _sentence(name: str, verdict: Mapping[str, Any]) -> str:
         return f"does not fit ({'; '.join(verdict['obstacles'])}){remedies}"
     worst, limit = verdict["worst"], FORKS[name].transaction_gas
     if verdict["fits"] == "eth_call":
-        return f"an inference only as eth_call (up to {worst:,} gas, and a transaction may use {limit:,}){remedies}"
-    return f"does not fit (up to {worst:,} gas, and an eth_call may use {ETH_CALL_GAS:,}){remedies}"
+        least = _part(limit, worst)
+        return (
+            f"an inference only as eth_call (up to {worst:,} gas, and a transaction may use {limit:,}{least}){remedies}"
+        )
+    least = _part(ETH_CALL_GAS, worst)
+    return f"does not fit (up to {worst:,} gas, and an eth_call may use {ETH_CALL_GAS:,}{least}){remedies}"
+
+
+def _part(limit: int, worst: int) -> str:
+    """Return how large a model would fit, at least: memory costs shrink faster than a model does."""
+    return f": one of {max(100 * limit // worst, 1)} % of its size would"
 
 
 def _product(artifact: Artifact) -> list[tuple[str, str]]:
     """Return what the contract is made of, and by what."""
     if artifact.bytecode is None:
         return []
-    contracts = f"{len(artifact.data)} data contract{'s' if len(artifact.data) > 1 else ''}"
-    weights = f" and {sum(map(len, artifact.data)):,} in {contracts}" if artifact.data else ""
+    held = {"code": [part["bytes"] for part in artifact.manifest.get("code_contracts", ())]}
+    held["data"] = [*map(len, artifact.data)]
+    elsewhere = [
+        f"{sum(sizes):,} in {len(sizes)} {kind} contract{'s' if len(sizes) > 1 else ''}"
+        for kind, sizes in held.items()
+        if sizes
+    ]
     size = artifact.manifest.get("code_bytes", len(artifact.bytecode.runtime))
     return [
-        ("code", f"{size:,} bytes{weights}"),
+        ("code", " and ".join([f"{size:,} bytes", *elsewhere])),
         ("compiled by", f"{artifact.bytecode.compiler} ({artifact.bytecode.how})"),
     ]

@@ -14,6 +14,7 @@ from .program import (
     Apply,
     Assign,
     Block,
+    Call,
     Const,
     CopySegment,
     Expr,
@@ -61,6 +62,10 @@ def flattened_program(program: Program, deepest: int) -> Program:
         quantize=flat(program.quantize),
         layers=tuple(map(flat, program.layers)),
         dequantize=flat(program.dequantize),
+        procedures={
+            name: dataclasses.replace(procedure, body=flattened(procedure.body, deepest))
+            for name, procedure in program.procedures.items()
+        },
     )
 
 
@@ -124,7 +129,7 @@ class _Flattening:
                 return For(tuple(starts), times, self.body(body))
             case Block(body):
                 return Block(self.body(body))
-            case Note():
+            case Note() | Call():  # whose arguments are constants, or nearly so
                 return statement
 
     def _expr(self, expr: Expr, before: list[Statement]) -> Expr:

@@ -12,12 +12,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 
+from .divide import passed
 from .forks import COLD_ACCOUNT, TRANSACTION, Fork
 from .interpret import Profile
 from .program import (
     Apply,
     Assign,
     Block,
+    Call,
     Const,
     CopySegment,
     Expr,
@@ -151,9 +153,16 @@ class Execution:
         """Walk a program's sections."""
         program = costs.program
         sections = executed(program)
-        cold = costs.cold_accounts(sections, shares)
-        layers = {s.name: costs.section(s, shares) + cold[s.name] for s in sections}
+        layers = {s.name: costs.section(s, shares) for s in sections}
+        for part in costs.parts:
+            if part.stub in layers:
+                layers |= {s.name: part.section(s, shares) for s in part.program.layers}
+                layers[part.stub] += part.part_gas()
+        cold = costs.cold_accounts(executed(costs.whole), shares)
+        layers = {name: gas + cold.get(name, 0.0) for name, gas in layers.items()}
+        opened = sum(part.stub in layers for part in costs.parts)
         gas = costs.frame_gas() + memory_gas(costs.memory_words(sections)) + sum(layers.values())
+        gas += COLD_ACCOUNT * opened
         if shares.worst:
             gas += costs.tolerance * (TRANSACTION + gas)  # what is promised is a share of the whole
         packed = program.input.length
@@ -161,8 +170,9 @@ class Execution:
         length = (packed.bit_length() + 7) // 8
         zeros = shares.zero_bytes(packed) + -packed % WORD + _HEAD_BYTES - 1 - length
         others = _SELECTOR + _HEAD_BYTES + packed + -packed % WORD - zeros
-        accounts = sum(cold.values()) / (COLD_ACCOUNT - WARM_ACCOUNT)
-        return cls(gas, layers, zeros, others, sum(cold.values()) + costs.cold_slots(), accounts)
+        first = sum(cold.values()) + costs.cold_slots() + (COLD_ACCOUNT - WARM_ACCOUNT) * opened
+        accounts = sum(cold.values()) / (COLD_ACCOUNT - WARM_ACCOUNT) + opened
+        return cls(gas, layers, zeros, others, first, accounts)
 
     def called(self, fork: Fork) -> tuple[int, int]:
         """Return what a contract pays that calls it: for the first time in a transaction (cold), and again (warm)."""
@@ -188,6 +198,8 @@ class Sizes:
 
     Attributes:
         frame: The contract without its sections.
+        part: A code contract without them.
+        stub: What calls a code contract.
         section: A section's call and return.
         variable: A use of a variable.
         assign: Giving one a value.
@@ -211,6 +223,8 @@ class Sizes:
     loop: int = 20
     copy: int = 30
     updates: int = 3_500
+    part: int = 250
+    stub: int = 250
 
 
 class Costs:
@@ -220,13 +234,20 @@ class Costs:
     leaves its value where the next one needs it. A subclass a target says what its compiler does otherwise.
 
     Args:
-        program: The program.
+        program: The program, or what of it is in one contract.
+        stub: Of a code contract's costs, the section of the contract itself that calls it.
+
+    Attributes:
+        whole: The whole program.
+        parts: The costs of its code contracts.
     """
 
     tolerance = 0.05
     """How far, at most, an inference may be from its prediction (measured by tests/gas)."""
     frame = 400
     """Dispatch, decoding of the argument, the length check, encoding of the result."""
+    part_frame = 150
+    """Likewise of a code contract, which has no dispatch."""
     section_call = 3 * PUSH + JUMP + JUMPDEST + JUMP + JUMPDEST
     """Return address, argument and destination; a jump there and one back."""
     slot = 30
@@ -245,10 +266,15 @@ class Costs:
     staged before: two slots written first (22,100), one cleared (2,900 − 4,800), two slots and an account read."""
     sizes = Sizes()
 
-    def __init__(self, program: Program) -> None:
-        self.program = program
+    def __init__(self, program: Program, stub: str = "") -> None:
+        self.program = self.whole = program
+        self.stub = stub
+        self.parts: Sequence[Costs] = ()
 
     # -- the whole -------------------------------------------------------------------------------------------------
+
+    def _size(self, buffer: str) -> int:
+        return self.program.buffers[buffer]
 
     def compiles(self) -> bool:
         """Return whether the compiler is expected to get through it."""
@@ -275,6 +301,10 @@ class Costs:
         """Return how much of that only the first reading takes."""
         return (COLD_SLOT - WARM_SLOT) * len(self.program.data_contracts()) if self.program.updatable else 0
 
+    def part_gas(self) -> float:
+        """Return the gas of what is around the sections of a code contract, memory included, but for the account."""
+        return self.part_frame + memory_gas(self.memory_words(self.program.layers))
+
     def section(self, section: Section, shares: Shares) -> float:
         """Return the gas of one section and its call."""
         self._shares, self._name, self._ifs = shares, section.name, count()
@@ -284,6 +314,18 @@ class Costs:
     def call(self, section: Section) -> float:
         """Return the gas of calling a section's function."""
         return self.section_call
+
+    def procedure(self, call: Call) -> float:
+        """Return the gas of a procedure and its call: arguments are pushed, and buffers copied."""
+        procedure = self.program.procedures[call.procedure]
+        if procedure.contract:  # all is copied to one place and from it, on both sides
+            words = [*(size for _, size in passed(self.program, procedure)), *map(self._size, procedure.gives)]
+            return 2 * sum(3 * PUSH + 3 + COPY_WORD * size for size in words) + 7 * PUSH
+        buffers = (*procedure.takes, *procedure.gives)
+        copied = sum(3 * PUSH + 3 + COPY_WORD * self.program.buffers[name] for name in buffers)
+        arguments = sum(map(self.expr, call.words)) + POP * len(call.words)
+        self.begin(Section(procedure.name, procedure.title, procedure.body))
+        return copied + arguments + self.section_call + self.body(procedure.body)
 
     def begin(self, section: Section) -> None:
         """Get ready for a section: find the variables whose value is used just once, where it is left on the stack."""
@@ -337,6 +379,8 @@ class Costs:
                 return self.body(body)
             case For():
                 return self.loop(statement)
+            case Call():
+                return self.procedure(statement)
 
     def let(self, let: Let) -> float:
         """Return the gas of a declaration: its value stays where it is."""
@@ -372,7 +416,7 @@ class Costs:
         """Return what a call's first reading of each data contract costs more than the others, by section."""
         program, found, warm = self.program, dict[str, float](), set[int]()
         for section in sections:
-            copied = {s.segment for s in walk(section.body) if isinstance(s, CopySegment)}
+            copied = {s.segment for s in program.touched(section) if isinstance(s, CopySegment)}
             read = {
                 program.places[name].first + number
                 for name in copied
@@ -516,11 +560,16 @@ def code_bytes(program: Program, sizes: Sizes) -> int:
     return round(float(frame + sum(section_bytes(program, sizes).values())))
 
 
+def part_bytes(program: Program, sizes: Sizes) -> int:
+    """Estimate the bytes of a code contract from what of the program is in it."""
+    return sizes.part + sum(section_bytes(program, sizes).values())
+
+
 def section_bytes(program: Program, sizes: Sizes) -> dict[str, int]:
     """Estimate the bytes of code of each section."""
     return {
         section.name: sizes.section + sum(_statement_bytes(program, s, sizes) for s in walk(section.body))
-        for section in program.sections()
+        for section in program.routines()
     }
 
 
@@ -546,6 +595,10 @@ def _statement_bytes(program: Program, statement: Statement, sizes: Sizes) -> in
             return own + sizes.loop + len(inductions) * (2 * sizes.variable + sizes.assign + 3)
         case Fail():
             return own + 40
+        case Call(name) if program.procedures[name].contract:
+            return sizes.stub
+        case Call(_, _, takes, gives):
+            return own + sizes.section + sizes.copy // 3 * (len(takes) + len(gives))
         case Note() | Block():
             return 0
 

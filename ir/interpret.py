@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from ml2sc.errors import InternalError
 
+from .procedures import expanded
 from .program import MASK, Program, Section, to_signed
 from .translate import Counts, Machine, ProgramError, Run, translate
 from .wad import Outcome
@@ -124,7 +125,7 @@ class Interpreter:
     """
 
     def __init__(self, program: Program, *, counting: bool = False) -> None:
-        self.program = program
+        self.program = expanded(program)
         self.counts: dict[str, Counts] = {}
         self.opened: set[int] = set()
         self._counting = counting

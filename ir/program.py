@@ -210,7 +210,24 @@ class Note:
     text: str
 
 
-Statement = Let | Assign | Store | StoreInput | CopySegment | For | If | Block | Fail | Note
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Run a procedure. It stands in a section beside nothing but notes and whole copies of segments in the code.
+
+    Attributes:
+        procedure: Its name.
+        words: Its arguments.
+        takes: Buffers that are copied to those it takes, in their order.
+        gives: Buffers to which those it gives are copied afterwards.
+    """
+
+    procedure: str
+    words: tuple[Expr, ...]
+    takes: tuple[str, ...]
+    gives: tuple[str, ...]
+
+
+Statement = Let | Assign | Store | StoreInput | CopySegment | For | If | Block | Fail | Note | Call
 
 
 # -- the whole -------------------------------------------------------------------------------------------------------
@@ -322,6 +339,7 @@ class Section:
         classify: Whether `classify` needs it.
         facts: What a report shows (macs, bits, lanes, storage, …).
         maker: Who wrote the lowering that made it: "ml2sc", or a plugin.
+        contract: In which code contract it is, from 1; 0: in the contract itself.
     """
 
     name: str
@@ -331,6 +349,34 @@ class Section:
     classify: bool = True
     facts: Mapping[str, int | str] = field(default_factory=dict)
     maker: str = OURS
+    contract: int = 0
+
+
+@dataclass(frozen=True)
+class Procedure:
+    """What several sections do that are alike but for constants, buffers and parts of segments.
+
+    Attributes:
+        name: An identifier, no section's.
+        title: One line.
+        words: Names of its parameters, variables that nothing assigns to.
+        takes: Its buffers that a call fills.
+        gives: Its buffers that a call reads afterwards. Others that only it uses are undefined when it starts.
+        body: The statements, no calls among them.
+        contract: In which code contract it is; 0: in the one that calls it.
+        packed: Whether it is passed the packed input, too: only to another contract.
+        weights: Likewise the data contracts' addresses.
+    """
+
+    name: str
+    title: str
+    words: tuple[str, ...]
+    takes: tuple[str, ...]
+    gives: tuple[str, ...]
+    body: tuple[Statement, ...]
+    contract: int = 0
+    packed: bool = False
+    weights: bool = False
 
 
 @dataclass(frozen=True)
@@ -390,6 +436,7 @@ class Program:
         dequantize: Buffers → buffer `wad` (one word an output).
         has_decision: Whether some section stores the decision in word 0 of buffer `label`.
         holds: What is said of the words of buffers; nothing is said of the others'.
+        procedures: What sections call, by name.
     """
 
     input: InputFormat
@@ -401,6 +448,7 @@ class Program:
     dequantize: Section
     has_decision: bool
     holds: Mapping[str, Lanes] = field(default_factory=dict)
+    procedures: Mapping[str, Procedure] = field(default_factory=dict)
 
     def sections(self) -> Iterator[Section]:
         """Iterate over all sections in the order in which `predict` and `classify` run them."""
@@ -408,8 +456,22 @@ class Program:
         yield from self.layers
         yield self.dequantize
 
+    def routines(self) -> Iterator[Section]:
+        """Iterate over all code: the sections, and after them the procedures as if they were some."""
+        yield from self.sections()
+        for procedure in self.procedures.values():
+            yield Section(procedure.name, procedure.title, procedure.body)
+
+    def touched(self, section: Section) -> Iterator[Statement]:
+        """Iterate over all statements of a section and, after them, of the procedures that it calls."""
+        yield from walk(section.body)
+        for call in calls_of(section.body):
+            yield from walk(self.procedures[call.procedure].body)
+
     def calls(self, section: Section) -> int:
-        """Return how many of `predict` and `classify` call a section."""
+        """Return how many of `predict` and `classify` call a section; of a procedure, how many sections do."""
+        if section.name in self.procedures:
+            return sum(call.procedure == section.name for s in self.sections() for call in calls_of(s.body))
         return section.predict + (section.classify and self.has_decision)
 
     @property
@@ -439,6 +501,11 @@ class Program:
                 places[name] = Place(number, CONTRACT_WORDS - room[number])
                 room[number] -= size
         return places
+
+    @property
+    def data_contract_count(self) -> int:
+        """How many data contracts there are."""
+        return max((place.first + self.segments[name].contracts for name, place in self.places.items()), default=0)
 
     def data_contracts(self) -> list[bytes]:
         """Return the contents of the data contracts."""
@@ -585,6 +652,11 @@ def walk(body: Iterable[Statement]) -> Iterator[Statement]:
             yield from walk(body)
 
 
+def calls_of(body: Iterable[Statement]) -> list[Call]:
+    """Return the calls of a section."""
+    return [statement for statement in body if isinstance(statement, Call)]
+
+
 def expressions(statement: Statement) -> Iterator[Expr]:
     """Iterate over the expressions a statement evaluates itself (not its body's), whole ones only."""
     match statement:
@@ -599,7 +671,7 @@ def expressions(statement: Statement) -> Iterator[Expr]:
             yield from (i.start for i in inductions)
         case If(condition):
             yield condition
-        case Fail(_, args):
+        case Fail(_, args) | Call(_, args):
             yield from args
         case Note() | Block():
             pass
@@ -613,6 +685,8 @@ def used_buffers(section: Section) -> list[str]:
             names |= dict.fromkeys(p.buffer for p in subexpressions(expression) if isinstance(p, Load))
         if isinstance(statement, Store | CopySegment):
             names[statement.buffer] = None
+        if isinstance(statement, Call):
+            names |= dict.fromkeys((*statement.takes, *statement.gives))
     return list(names)
 
 

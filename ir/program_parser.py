@@ -12,6 +12,7 @@ from .program import (
     Apply,
     Assign,
     Block,
+    Call,
     Const,
     CopySegment,
     Expr,
@@ -26,6 +27,7 @@ from .program import (
     LoadInput,
     Note,
     OpCode,
+    Procedure,
     Program,
     Section,
     Segment,
@@ -77,7 +79,8 @@ class _Parser(Reader):
             "for": self._for,
             "if": lambda: If(self._expression(), self._body(), self._body() if self.accept("else") else ()),
             "block": lambda: Block(self._body()),
-            "fail": lambda: Fail(self.word(), tuple(self.bracketed(self._expression, "(", ")"))),
+            "fail": lambda: Fail(self.word(), self._arguments()),
+            "call": lambda: Call(self.word(), self._arguments(), *self._passed()),
         }
 
     def program(self) -> Program:
@@ -96,6 +99,10 @@ class _Parser(Reader):
         for kind in ("quantize", "dequantize"):
             if len(sections[kind]) != 1:
                 fail(token, f"expected one section {kind}, found {len(sections[kind])}")
+        procedures = {}
+        while self.accept("procedure"):
+            procedure = self._procedure()
+            procedures[procedure.name] = procedure
         segments = {}
         while self.accept("words"):
             token = self.peek()
@@ -117,6 +124,7 @@ class _Parser(Reader):
             sections["dequantize"][0],
             has_decision,
             self._holds,
+            procedures,
         )
 
     # -- declarations ----------------------------------------------------------------------------------------------
@@ -166,9 +174,23 @@ class _Parser(Reader):
     def _section(self) -> Section:
         name, title = self.word(), self.string()
         predict, classify = self.accept("predict"), self.accept("classify")
+        contract = self._int() if self.accept("contract") else 0
         maker = self.string() if self.accept("by") else OURS
         facts = dict(self.bracketed(self._fact, "{", "}")) if self.accept("with") else {}
-        return Section(name, title, self._body(), predict, classify, facts, maker)
+        return Section(name, title, self._body(), predict, classify, facts, maker, contract)
+
+    def _procedure(self) -> Procedure:
+        name, title = self.word(), self.string()
+        words = tuple(self.bracketed(self.word, "(", ")"))
+        return Procedure(name, title, words, *self._passed(), self._body())
+
+    def _passed(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        takes = self.items(self.word) if self.accept("takes") else []
+        gives = self.items(self.word) if self.accept("gives") else []
+        return tuple(takes), tuple(gives)
+
+    def _arguments(self) -> tuple[Expr, ...]:
+        return tuple(self.bracketed(self._expression, "(", ")"))
 
     def _fact(self) -> tuple[str, int | str]:
         key = self.word()

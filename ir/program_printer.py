@@ -24,8 +24,9 @@ What runs comes before the words of the segments, so that the statements can be 
       0x1, 0x2, …
     ]
 
-`pack offset width 1 = …` writes to the packed input, `wad(i)` is an element of `predict`'s argument. A name that is not
-plain is a JSON string.
+`pack offset width 1 = …` writes to the packed input, `wad(i)` is an element of `predict`'s argument. Procedures come
+after the sections (`procedure like_fc "…" (k0) takes x gives y {`); `call like_fc(8) takes fc_out gives fc_1_out` calls
+one. A name that is not plain is a JSON string.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from .program import (
     Apply,
     Assign,
     Block,
+    Call,
     Const,
     CopySegment,
     Expr,
@@ -51,6 +53,7 @@ from .program import (
     Load,
     LoadInput,
     Note,
+    Procedure,
     Program,
     Section,
     Statement,
@@ -68,6 +71,7 @@ def print_program(program: Program) -> str:
     parts = [
         _declarations(program),
         *(_section(kind, section) for kind, section in _kinds(program)),
+        *map(_procedure, program.procedures.values()),
         *(_words(name, segment.words) for name, segment in program.segments.items()),
     ]
     return "\n\n".join("\n".join(lines) for lines in parts) + "\n"
@@ -108,9 +112,24 @@ def _section(kind: str, section: Section) -> Iterator[str]:
     facts = ", ".join(f"{_name(key)}={_fact(value)}" for key, value in section.facts.items())
     said = f"with {{{facts}}}" if facts else ""
     made = "" if section.maker == OURS else f"by {json.dumps(section.maker)}"
-    yield " ".join([kind, _name(section.name), json.dumps(section.title), *flags, *filter(None, [made, said]), "{"])
+    place = f"contract {section.contract}" if section.contract else ""
+    head = [kind, _name(section.name), json.dumps(section.title), *flags, *filter(None, [place, made, said]), "{"]
+    yield " ".join(head)
     yield from _body(section.body)
     yield "}"
+
+
+def _procedure(procedure: Procedure) -> Iterator[str]:
+    words = ", ".join(map(_name, procedure.words))
+    head = f"procedure {_name(procedure.name)} {json.dumps(procedure.title)} ({words})"
+    yield f"{head}{_passed(procedure.takes, procedure.gives)} {{"
+    yield from _body(procedure.body)
+    yield "}"
+
+
+def _passed(takes: Iterable[str], gives: Iterable[str]) -> str:
+    named = (f" {word} {', '.join(map(_name, names))}" for word, names in (("takes", takes), ("gives", gives)) if names)
+    return "".join(named)
 
 
 def _fact(value: int | str) -> str:
@@ -147,6 +166,8 @@ def _statement(statement: Statement) -> Iterator[str]:
             yield from _braced("block", body)
         case Fail(error, args):
             yield f"fail {_name(error)}({', '.join(map(expression_text, args))})"
+        case Call(procedure, words, takes, gives):
+            yield f"call {_name(procedure)}({', '.join(map(expression_text, words))}){_passed(takes, gives)}"
 
 
 def statement_text(statement: Statement) -> str:

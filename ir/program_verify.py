@@ -3,6 +3,8 @@
 - Every index lies in its buffer, segment or input, whatever the round of the loops around it and whatever the data.
 - Every word that is read was written before, whichever branches were taken, in each of `predict` and `classify`.
 - Every variable is declared once, before its use; loop variables are nobody's to change.
+- A code contract is a run of sections that are needed together.
+- A procedure has buffers of its own; what its calls do is checked for each of them, as if it stood there.
 - What buffers are said to hold (`Lanes`) is what is stored there; lanes do not meet where they are taken apart.
 
 Each section is walked once, loops with their counters as unknowns; only short loops whose rounds depend on each other
@@ -15,10 +17,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from math import gcd
 
 from ml2sc.errors import InternalError, PluginError, VerifyError
 
+from .procedures import check_procedures, expanded
 from .program import (
     CONTRACT_WORDS,
     MASK,
@@ -27,6 +31,7 @@ from .program import (
     Apply,
     Assign,
     Block,
+    Call,
     Const,
     CopySegment,
     Expr,
@@ -90,6 +95,9 @@ def verify_program(program: Program, *, lanes: bool = False) -> None:
         PluginError: the same, in a section that a plugin's lowering made.
     """
     _check_declarations(program)
+    check_procedures(program)
+    _check_contracts(program)
+    program = expanded(program)
     words, tables = Words(program.segments, proves=lanes), _tables(program)
     found = {}
     for section in program.sections():
@@ -127,9 +135,10 @@ def check_places(program: Program, places: Mapping[str, tuple[int, int]]) -> Non
 def _lives(program: Program) -> dict[str, tuple[int, int]]:
     lives: dict[str, tuple[int, int]] = {}
     for number, section in enumerate(program.sections()):
-        for statement in walk(section.body):
+        for statement in program.touched(section):
             names = [p.buffer for e in expressions(statement) for p in subexpressions(e) if isinstance(p, Load)]
             names += [statement.buffer] if isinstance(statement, Store | CopySegment) else []
+            names += [*statement.takes, *statement.gives] if isinstance(statement, Call) else []
             for name in names:
                 lives[name] = lives.get(name, (number, number))[0], number
     return lives
@@ -143,7 +152,7 @@ def _blamed(section: Section, reason: str) -> InternalError | PluginError:
 
 
 def _check_declarations(program: Program) -> None:
-    names = [section.name for section in program.sections()]
+    names = [routine.name for routine in program.routines()]
     for name in names:
         if names.count(name) > 1:
             raise VerifyError(f"two sections are called {name}")
@@ -162,6 +171,18 @@ def _check_declarations(program: Program) -> None:
     for name, segment in program.segments.items():
         if segment.storage is Storage.DATA and not 0 < segment.per_contract <= CONTRACT_WORDS:
             raise VerifyError(f"segment {name} has {segment.per_contract} words in a data contract")
+
+
+def _check_contracts(program: Program) -> None:
+    """Check that each code contract is a run of sections, needed as a whole or not at all, in their order."""
+    numbers = [section.contract for section in program.layers]
+    runs = [number for number, _ in groupby(numbers) if number]
+    if runs != [*range(1, len(runs) + 1)] or program.quantize.contract or program.dequantize.contract:
+        raise VerifyError("code contracts are runs of layers, and numbered from 1 as they come")
+    for number in runs:
+        needed = {(s.predict, s.classify) for s in program.layers if s.contract == number}
+        if len(needed) > 1:
+            raise VerifyError(f"code contract {number} has sections that are not all needed by the same functions")
 
 
 def _tables(program: Program) -> dict[str, tuple[str, int, int]]:

@@ -20,6 +20,7 @@ from .program import (
     Apply,
     Assign,
     Block,
+    Call,
     Const,
     CopySegment,
     Expr,
@@ -250,6 +251,8 @@ class _Function:
                 self._line(f"raise ProgramError({', '.join([repr(error), *map(self._word, args)])})")
             case For():
                 self._loop(statement)
+            case Call():
+                raise InternalError("a program with procedures is expanded before it runs")
 
     def _loop(self, loop: For) -> None:
         steps = []

@@ -175,12 +175,14 @@ def _report(oracle: Oracle, tally: Tally, first: Found) -> Report:
         label_r2=tally.label_fit.r2,
         model_label_r2=tally.model_label_fit.r2,
         called=_called(tally),
-        transactions=None if setting.deployment is None else 1 + len(artifact.data),
+        transactions=None if setting.deployment is None else 1 + len(artifact.data) + len(artifact.parts),
         gas=GasSpread(tally.gas.least, tally.gas.total / tally.gas.count, tally.gas.most),
         gas_deploy=None if setting.deployment is None else setting.deployment.gas_deploy,
         gas_weights=None if setting.deployment is None else setting.deployment.gas_weights,
         gas_predicted=oracle.predicted_gas(tally.profile),
-        code_bytes=setting.code_bytes + sum(len(data) + 1 for data in artifact.data),
+        code_bytes=setting.code_bytes
+        + sum(map(len, artifact.codes))
+        + (sum(len(chunk) + 1 for chunk in artifact.data) if artifact.updatable else 0),
         first_difference=next((about for _, about in tally.inexact.in_order), None),
         proof=setting.proof,
     )

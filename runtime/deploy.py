@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -22,7 +22,7 @@ from ml2sc.errors import ArtifactError, InternalError
 from .chain import CREATE2_PROXY, PROXY_CODE, Chain, EmbeddedChain, RevmChain, intrinsic_gas, revm_is_installed
 from .contract import Contract, encode_call
 from .transactions import Addresses, Call, Plan, Step, create2
-from .update import ACTIVATE, UpdateState, call_created, first_steps, owner_argument, update_calls
+from .update import ACTIVATE, UpdateState, call_created, first_steps, update_calls
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class Deployment:
         gas_deploy: Gas of the transaction that created it.
         gas_weights: Gas of the transactions that created its data contracts, and put them in use; 0 without any.
         code_bytes: Bytes of its runtime code, data contracts not counted.
-        data_addresses: The data contracts, in order; of an updatable contract those of the weights in use.
+        data_addresses: The data contracts, in order; of an updatable contract those of the weights in use. Then the
+            code contracts.
     """
 
     address: str
@@ -56,17 +57,16 @@ def deploy(artifact: Artifact, chain: Chain) -> Deployment:
         Reverted: a constructor reverted.
     """
     creation = _creation(artifact)
+    calls = [holder(index, code) for index, code in enumerate(artifact.codes)]
+    missing = [call for call in calls if not chain.code(str(call.creates))]
+    gas_weights = sum(chain.transact(CREATE2_PROXY, call.data).gas_used for call in missing)
+    created = chain.deploy(creation + constructor_arguments(artifact, CREATE2_PROXY, chain.account))
+    addresses = tuple(str(call.creates) for call in calls)
     if artifact.updatable:
-        created = chain.deploy(creation + owner_argument(chain.account))
-        gas_weights = sum(chain.transact(created.address, data).gas_used for _, data in update_calls(artifact))
+        gas_weights += sum(chain.transact(created.address, data).gas_used for _, data in update_calls(artifact))
         contract = Contract(chain, created.address, artifact.abi)
-        addresses = tuple(contract.call("activeChunk", index) for index in range(len(artifact.data)))
-    else:
-        calls = [data_contract(index, data) for index, data in enumerate(artifact.data)]
-        addresses = tuple(str(call.creates) for call in calls)
-        missing = [call for call, address in zip(calls, addresses, strict=True) if not chain.code(address)]
-        gas_weights = sum(chain.transact(CREATE2_PROXY, call.data).gas_used for call in missing)
-        created = chain.deploy(creation + constructor_arguments(artifact, CREATE2_PROXY))
+        chunks = tuple(contract.call("activeChunk", index) for index in range(len(artifact.data)))
+        addresses = (*chunks, *addresses)
     return Deployment(
         address=created.address,
         gas_deploy=created.gas_used,
@@ -92,9 +92,20 @@ OFFER = "offer ownership"
 """Name of the step that offers an updatable contract to another owner."""
 
 
+def holder_steps(artifact: Artifact) -> tuple[str, ...]:
+    """Return the names of the steps that create data contracts, and then code contracts."""
+    data = () if artifact.updatable else tuple(weights_step(index) for index in range(len(artifact.data)))
+    return (*data, *(f"code {number}" for number in range(1, len(artifact.parts) + 1)))
+
+
 def weights_step(index: int) -> str:
     """Return the name of the step that creates a data contract."""
     return f"weights {index}"
+
+
+def holder(index: int, code: bytes, factory: str = CREATE2_PROXY) -> Call:
+    """Return the call that creates a contract of some code where the constructor looks for it."""
+    return create2(index.to_bytes(32, "big"), code_init(code), factory)
 
 
 def data_contract(index: int, data: bytes, factory: str = CREATE2_PROXY) -> Call:
@@ -119,8 +130,8 @@ def deployment_plan(
 ) -> Plan:
     """Return the transactions that deploy an artifact: its data contracts, in any order, then its contract.
 
-    Data contracts are created by CREATE2, which the contract's constructor relies on (docs/decisions/0006). Where the
-    chain lacks the proxy that others have, one is created first.
+    Data and code contracts are created by CREATE2, which the contract's constructor relies on (docs/decisions/0006).
+    Where the chain lacks the proxy that others have, one is created first.
 
     An updatable contract comes first, then its weights; the sender owns it, and offers it to the new owner in the end.
     The gas they will use is measured beforehand, on an embedded chain.
@@ -140,9 +151,7 @@ def deployment_plan(
     """
     creation = _creation(artifact)
     rehearsal = _rehearse(artifact, salt)
-    if artifact.updatable:
-        return _updatable_plan(artifact, salt, sender, new_owner, rehearsal)
-    names = tuple(weights_step(index) for index in range(len(artifact.data)))
+    names = holder_steps(artifact)
     before = () if has_proxy or not names else (PROXY,)
 
     def factory(addresses: Addresses) -> str:
@@ -152,10 +161,10 @@ def deployment_plan(
         return Call(None, code_init(PROXY_CODE))
 
     def create_weights(index: int, addresses: Addresses) -> Call:
-        return data_contract(index, artifact.data[index], factory(addresses))
+        return holder(index, artifact.codes[index], factory(addresses))
 
     def create_contract(addresses: Addresses) -> Call:
-        return _create(salt, creation + constructor_arguments(artifact, factory(addresses)))
+        return _create(salt, creation + constructor_arguments(artifact, factory(addresses), sender))
 
     def step(name: str, build: Callable[[Addresses], Call], after: tuple[str, ...]) -> Step:
         known = rehearsal[name]
@@ -170,32 +179,15 @@ def deployment_plan(
     steps = [step(name, create_proxy, ()) for name in before]
     steps += [step(name, partial(create_weights, index), before) for index, name in enumerate(names)]
     steps.append(step(CONTRACT, create_contract, before + names))
-    return Plan(_identity(artifact, salt, *before), tuple(steps), artifact.abi)
-
-
-def _updatable_plan(
-    artifact: Artifact,
-    salt: bytes | None,
-    sender: str,
-    new_owner: str | None,
-    rehearsal: Mapping[str, _Rehearsed],
-) -> Plan:
-    init_code = _creation(artifact) + owner_argument(sender)
-    created = _create(salt, init_code)
-
-    def create_contract(_: Addresses) -> Call:
-        return created
-
-    def gas(_: Addresses) -> int:
-        return rehearsal[CONTRACT].gas + intrinsic_gas(created.data, create=salt is None)[0]
-
-    steps = [Step(CONTRACT, create_contract, gas=gas, code_bytes=rehearsal[CONTRACT].code_bytes)]
-    steps += first_steps(artifact, CONTRACT, {name: step.gas for name, step in rehearsal.items()})
-    if new_owner is not None:
+    identity = _identity(artifact, salt, *before)
+    if artifact.updatable:
+        identity = f"{identity} of {sender}"
+        steps += first_steps(artifact, CONTRACT, {name: step.gas for name, step in rehearsal.items()})
+    if new_owner is not None and artifact.updatable:
         offer = encode_call(artifact.abi, "transferOwnership", new_owner)
         build = partial(call_created, CONTRACT, offer)
         steps.append(Step(OFFER, build, (ACTIVATE,), gas=lambda _: rehearsal[OFFER].gas))
-    return Plan(f"{_identity(artifact, salt)} of {sender}", tuple(steps), artifact.abi)
+    return Plan(identity, tuple(steps), artifact.abi)
 
 
 def _create(salt: bytes | None, init_code: bytes) -> Call:
@@ -204,7 +196,9 @@ def _create(salt: bytes | None, init_code: bytes) -> Call:
 
 def _identity(artifact: Artifact, salt: bytes | None, *before: str) -> str:
     """Return what a plan is; `before` names the steps that make up for what the chain lacks."""
-    parts = [_creation(artifact), *(keccak(data) for data in artifact.data), salt or b"", *map(str.encode, before)]
+    codes = [keccak(part.runtime) for part in artifact.bytecode.parts] if artifact.bytecode is not None else []
+    data = [keccak(data) for data in artifact.data]
+    parts = [_creation(artifact), *data, *codes, salt or b"", *map(str.encode, before)]
     return f"deploy {artifact.name} {keccak(b''.join(parts)).hex()[:16]}"
 
 
@@ -254,19 +248,17 @@ def _rehearse(artifact: Artifact, salt: bytes | None) -> dict[str, _Rehearsed]:
             note(name, chain.gas(CREATE2_PROXY, data), data, receipt.code_size, create=False)
         return receipt.address
 
+    proxy = chain.deploy(code_init(PROXY_CODE))
+    note(PROXY, proxy.gas_used, code_init(PROXY_CODE), proxy.code_size, create=True)
+    for index, (name, code) in enumerate(zip(holder_steps(artifact), artifact.codes, strict=True)):
+        call = holder(index, code)
+        used = chain.transact(CREATE2_PROXY, call.data).gas_used
+        note(name, used, call.data, len(code), create=False)
+    address = create(CONTRACT, _creation(artifact) + constructor_arguments(artifact, CREATE2_PROXY, chain.account))
     if artifact.updatable:
-        address = create(CONTRACT, _creation(artifact) + owner_argument(chain.account))
         offer = (OFFER, encode_call(artifact.abi, "transferOwnership", "0x" + "ff" * 20))
         for name, data in [*update_calls(artifact), offer]:
             rehearsed[name] = _Rehearsed(chain.transact(address, data).gas_used, 0)
-        return rehearsed
-    proxy = chain.deploy(code_init(PROXY_CODE))
-    note(PROXY, proxy.gas_used, code_init(PROXY_CODE), proxy.code_size, create=True)
-    for index, contents in enumerate(artifact.data):
-        call = data_contract(index, contents)
-        used = chain.transact(CREATE2_PROXY, call.data).gas_used
-        note(weights_step(index), used, call.data, len(contents) + 1, create=False)
-    create(CONTRACT, _creation(artifact) + constructor_arguments(artifact, CREATE2_PROXY))
     return rehearsed
 
 
@@ -275,14 +267,15 @@ def has_create2_proxy(chain: Chain) -> bool:
     return chain.code(CREATE2_PROXY) == PROXY_CODE
 
 
-def constructor_arguments(artifact: Artifact, factory: str = CREATE2_PROXY) -> bytes:
-    """Return the constructor's arguments of a contract that cannot be updated: who creates its data contracts."""
+def constructor_arguments(artifact: Artifact, factory: str, owner: str | None) -> bytes:
+    """Encode who owns an updatable contract, and who creates the data and code contracts, if there are any."""
     constructors = [entry for entry in artifact.abi if entry["type"] == "constructor"]
     takes = [f"{value['type']} {value['name']}" for entry in constructors for value in entry["inputs"]]
-    needed = [f"address {FACTORY}"] if artifact.data else []
-    if takes != needed:
+    given = {"address owner_": owner} if artifact.updatable else {}
+    given |= {f"address {FACTORY}": factory} if artifact.codes else {}
+    if takes != [*given]:
         raise InternalError(
-            f"the constructor of {artifact.name} takes ({', '.join(takes)}) instead of ({', '.join(needed)}), "
-            f"and there are {len(artifact.data)} data contracts"
+            f"the constructor of {artifact.name} takes ({', '.join(takes)}) instead of ({', '.join(given)}), "
+            f"and there are {len(artifact.data)} data contracts and {len(artifact.parts)} code contracts"
         )
-    return encode(["address"], [factory]) if artifact.data else b""
+    return encode(["address"] * len(given), list(given.values()))

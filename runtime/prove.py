@@ -34,7 +34,7 @@ class Proof:
         code_bytes: Bytes of its code.
         code_hash: keccak256 of its code (EXTCODEHASH).
         metadata_differs: The code's metadata is another one: the source differed in comments or names only.
-        data_addresses: Its data contracts.
+        data_addresses: Its data contracts, then its code contracts.
         data_bytes: Bytes of weights in them, all compared; 0 where only the code was.
         model_hash: Hash of the model, which the contract states.
         update: What an updatable contract says of itself; None for another one.
@@ -81,10 +81,9 @@ def prove(artifact: Artifact, chain: Chain, address: str, *, weights: bool = Tru
     local = RevmChain() if revm_is_installed() else EmbeddedChain()
     deployment = deploy(artifact, local)
     code = local.code(deployment.address)
-    if artifact.updatable:
-        expected = code
-    else:
-        expected, addresses = _with_addresses(code, there, deployment.data_addresses, address)
+    holders = deployment.data_addresses[len(artifact.data) if artifact.updatable else 0 :]
+    expected, addresses = _with_addresses(code, there, holders, address)
+    _compare_holders(artifact, chain, addresses)
     metadata_differs = False
     if there != expected:
         body, trailer = split_metadata(expected)
@@ -94,11 +93,9 @@ def prove(artifact: Artifact, chain: Chain, address: str, *, weights: bool = Tru
     update = None
     if artifact.updatable:
         update = read_state(contract, [len(data) for data in artifact.data])
-        addresses = update.chunks
+        addresses = (*update.chunks, *addresses)
         if weights:
             compare_weights(artifact, chain, update)
-    else:
-        _compare_data(artifact, chain, addresses)
     stated = contract.model_hash()
     if weights and stated != artifact.model_hash:
         raise CheckError(f"modelHash() is 0x{stated.hex()}, the hash of the model is 0x{artifact.model_hash.hex()}")
@@ -114,12 +111,16 @@ def prove(artifact: Artifact, chain: Chain, address: str, *, weights: bool = Tru
     )
 
 
-def _compare_data(artifact: Artifact, chain: Chain, addresses: tuple[str, ...]) -> None:
-    for index, (holder, data) in enumerate(zip(addresses, artifact.data, strict=True)):
+def _compare_holders(artifact: Artifact, chain: Chain, addresses: tuple[str, ...]) -> None:
+    data = 0 if artifact.updatable else len(artifact.data)
+    for index, (holder, code) in enumerate(zip(addresses, artifact.codes, strict=True)):
         held = chain.code(holder)
-        if held != b"\x00" + data:
-            found = difference(b"\x00" + data, held)
+        if held == code:
+            continue
+        found = difference(code, held)
+        if index < data:
             raise CheckError(f"data contract {index} at {holder} does not hold this artifact's weights: {found}")
+        raise CheckError(f"code contract {index - data + 1} at {holder} is not this artifact's: {found}")
 
 
 def _with_addresses(code: bytes, there: bytes, ours: tuple[str, ...], address: str) -> tuple[bytes, tuple[str, ...]]:

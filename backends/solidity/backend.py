@@ -10,21 +10,25 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ml2sc.errors import InternalError, ToolchainError
-from ml2sc.ir.program import CopySegment, Program, Section, Storage, walk
+from ml2sc.ir.divide import ADDRESSES, INPUT, Part, divided, passed
+from ml2sc.ir.program import Call, CopySegment, Procedure, Program, Section, Storage, calls_of, walk
 
 from ..base import BACKENDS, DATA_CONTRACT_LIMIT, Artifact, Bytecode, EmitOptions, Toolchain, with_edits, with_settings
 from ..interface import (
     ERRORS,
     chunk_runs,
+    code_hashes,
     contract_abi,
     data_contract_init,
     keccak,
     packed_texts,
+    part_names,
     stated_place,
     storage_place,
+    without_hashes,
 )
 from .gas import SolidityCosts
-from .memory import ADDRESSES, INPUT, MemoryMap, address, memory_map
+from .memory import PASSED, MemoryMap, address, memory_map
 from .printer import Printer
 from .stack import crowded, forwarded, hoisted, repeated, settled
 
@@ -57,6 +61,8 @@ FORWARDS = "L"
 HOISTS = "M"
 """Reads a word before a loop that always reads the same."""
 
+SPECIALISES = "F"
+"""Makes a function for each call with literals: procedures would be there as often as they are called."""
 AS_WRITTEN = "s:"
 """Only computes what is known beforehand, as addresses: all else stays as it is printed, variables where they are.
 
@@ -73,6 +79,8 @@ class SolidityBackend:
     """Prints a Program as a Solidity contract (0.8.24 or later) and has solc compile it."""
 
     name = "solidity"
+    procedures = True
+    divides = True
 
     def unsupported(self, program: Program) -> list[str]:
         return [
@@ -82,44 +90,73 @@ class SolidityBackend:
         ]
 
     def emit(self, program: Program, options: EmitOptions) -> Artifact:
-        source = _Frame(program, options).render()
+        whole = divided(program)
+        source = _Frame(whole.main, options).render()
         source_name = f"{options.name}.sol"
         return Artifact(
             name=options.name,
             target=self.name,
             source_name=source_name,
             source=source,
-            compiler_input=_standard_input(source_name, source, program, options),
+            compiler_input=_standard_input(source_name, source, whole.main, options),
             abi=contract_abi(program, options),
             data=tuple(program.data_contracts()),
             program=program,
+            parts=tuple(self._part(part, options) for part in whole.parts),
+        )
+
+    def _part(self, part: Part, options: EmitOptions) -> Artifact:
+        name, source_name = part_names(part, options.name, "sol")
+        options = dataclasses.replace(options, name=name)
+        source = _Frame(part.program, options, part).render()
+        return Artifact(
+            name=name,
+            target=self.name,
+            source_name=source_name,
+            source=source,
+            compiler_input=_standard_input(source_name, source, part.program, options),
+            abi=(),
+            program=part.program,
         )
 
     def costs(self, program: Program, settings: Mapping[str, Any]) -> SolidityCosts:
         """Return what solc makes of a program, in gas."""
-        return SolidityCosts(program, as_written=settled(program) and not settings)
+        whole = divided(program)
+        costs = SolidityCosts(whole.main, as_written=settled(whole.main) and not settings)
+        costs.whole = program
+        costs.parts = [SolidityCosts(part.program, part) for part in whole.parts]
+        return costs
 
     def compile(self, artifact: Artifact, toolchain: Toolchain) -> Bytecode:
-        """Compile an artifact's source.
+        """Compile an artifact's source, those of its code contracts first: their hashes go into it.
 
         If it is too deep for the stack, that is done by fewer of the optimiser's steps; if solc takes more memory for
         variables than was left to it, the source's `_MEMORY` is moved up.
         """
-        first = _compiled(artifact, toolchain)
-        used = _memory_used(first.runtime)
-        edits = {} if used is None else _moved_up(artifact.source, used)
-        if not edits:
-            return first
-        second = _compiled(with_edits(artifact, edits), toolchain)
-        if _memory_used(second.runtime) != used:
-            raise InternalError("solc's own variables take another space in each compilation")
-        return dataclasses.replace(second, edits=edits)
+        parts = tuple(_mended(part, toolchain) for part in artifact.parts)
+        hashes = code_hashes(artifact.source, [part.runtime for part in parts])
+        main = _mended(with_edits(artifact, hashes), toolchain)
+        return dataclasses.replace(main, edits={**hashes, **main.edits}, parts=parts)
 
     def notes(self, artifact: Artifact, settings: Mapping[str, Any], edits: Mapping[str, str]) -> bool:
         """Return whether `compile` may have noted these settings and edits."""
-        line = _MEMORY_LINE.fullmatch(next(iter(edits.values()), ""))
+        others = without_hashes(artifact.source, edits)
+        line = _MEMORY_LINE.fullmatch(next(iter(others.values()), ""))
         mine = _moved_up(artifact.source, int(line[2])) if line is not None else {}
-        return settings in ({}, _OWN, _FEWER) and edits == mine
+        return settings in ({}, _OWN, _FEWER) and others == mine
+
+
+def _mended(artifact: Artifact, toolchain: Toolchain) -> Bytecode:
+    """Compile one contract's source, and once more where solc takes more memory than was left to it."""
+    first = _compiled(artifact, toolchain)
+    used = _memory_used(first.runtime)
+    edits = {} if used is None else _moved_up(artifact.source, used)
+    if not edits:
+        return first
+    second = _compiled(with_edits(artifact, edits), toolchain)
+    if _memory_used(second.runtime) != used:
+        raise InternalError("solc's own variables take another space in each compilation")
+    return dataclasses.replace(second, edits=edits)
 
 
 def _compiled(artifact: Artifact, toolchain: Toolchain) -> Bytecode:
@@ -184,6 +221,7 @@ def _optimizer(program: Program) -> dict[str, Any]:
     harmful = MOVES if crowded(program) else ""
     harmful += FORWARDS if forwarded(program) or repeated(program) else ""
     harmful += HOISTS if hoisted(program) else ""
+    harmful += SPECIALISES if program.procedures else ""
     return _with_steps("".join(step for step in STEPS if step not in harmful)) if harmful else OPTIMIZER
 
 
@@ -215,13 +253,16 @@ def _standard_input(source_name: str, source: str, program: Program, options: Em
 class _Frame:
     """Everything the template shows."""
 
-    def __init__(self, program: Program, options: EmitOptions) -> None:
-        self.program, self.options = program, options
-        self.memory: MemoryMap = memory_map(program)
+    def __init__(self, program: Program, options: EmitOptions, part: Part | None = None) -> None:
+        self.program, self.options, self.part = program, options, part
+        self.memory: MemoryMap = memory_map(program, part)
         self.printer = Printer(program, self.memory, {name: _selector(name, types) for name, types in ERRORS.items()})
         self.data = program.data_contracts()
-        self.sections = [*program.layers, program.dequantize]
-        self.functions = _function_names([s.name for s in self.sections], _FRAME)
+        self.sections = [*program.layers, *([] if part else [program.dequantize])]
+        here = {name for name, procedure in program.procedures.items() if not procedure.contract}
+        self.procedures = [routine for routine in program.routines() if routine.name in here]
+        self.elsewhere = [procedure for procedure in program.procedures.values() if procedure.contract]
+        self.functions = _function_names([s.name for s in (*self.sections, *self.procedures)], _FRAME)
         taken = (*_FRAME, *self.functions.values())
         loaders = _function_names([f"load_{name}" for name in program.segments], taken)
         self.loaders = dict(zip(program.segments, loaders.values(), strict=True))
@@ -229,8 +270,10 @@ class _Frame:
     def render(self) -> str:
         program, options, offsets = self.program, self.options, self.memory.offsets
         sections, functions = self.sections, self.functions
-        printed = [self._section(s, functions[s.name]) for s in sections]
-        text = _template().render(
+        printed = [self._section(s, functions[s.name]) for s in (*sections, *self.procedures)]
+        if self.part is not None:
+            return self._part(self.part, printed)
+        text = _template("contract.sol.j2").render(
             name=options.name,
             description=[*_wrapped("@notice", options.description)],
             layers=self._summary(),
@@ -249,7 +292,8 @@ class _Frame:
             data=[self._data_contract(i, data) for i, data in enumerate(self.data)],
             decides=program.has_decision,
             decision=options.decision,
-            mutability="view" if self.data else "pure",
+            codes=[{"number": p.contract, "salt": self._first_code + p.contract - 1} for p in self.elsewhere],
+            mutability="view" if self.data or self.elsewhere else "pure",
             predict_calls=[functions[s.name] for s in sections if s.predict],
             classify_calls=[functions[s.name] for s in program.layers if s.classify],
             wad_address=address(offsets["wad"]),
@@ -262,10 +306,61 @@ class _Frame:
                 **self._copied(program.quantize),
             },
             sections=printed,
-            constants={name: f"0x{value:064x}" for section in printed for name, value in section["constants"].items()},
+            constants=_constants(printed),
             loaders=[self._loader(s) for s in self._code_copies([program.quantize, *sections])],
         )
         return text.rstrip() + "\n"
+
+    @property
+    def _first_code(self) -> int:
+        """The salt of the first code contract: the number after the data contracts'."""
+        return 0 if self.program.updatable else len(self.data)
+
+    def _part(self, part: Part, printed: list[dict[str, Any]]) -> str:
+        """Return the source of a code contract."""
+        at, takes, offsets = 0, [], self.memory.offsets
+        for name, words in passed(self.program, part.procedure):
+            takes.append(f"calldatacopy({address(offsets[name])}, {at}, {32 * words})")
+            at += 32 * words
+        gives, size = self._gathered([(name, self.program.buffers[name]) for name in part.procedure.gives])
+        text = _template("part.sol.j2").render(
+            name=self.options.name,
+            title=part.procedure.title,
+            memory_start=self.memory.start,
+            memory=self.memory.total,
+            takes=takes,
+            calls=[self.functions[s.name] for s in self.sections],
+            gives=gives,
+            passed=address(offsets[PASSED]),
+            size=size,
+            mutability="view" if part.procedure.weights else "pure",
+            sections=printed,
+            constants=_constants(printed),
+            loaders=[self._loader(s) for s in self._code_copies(self.sections)],
+        )
+        return text.rstrip() + "\n"
+
+    def _gathered(self, buffers: Iterable[tuple[str, int]]) -> tuple[list[str], int]:
+        """Return the lines that put buffers one after the other at PASSED, and the bytes of all."""
+        lines, at, offsets = [], 0, self.memory.offsets
+        for name, words in buffers:
+            lines.append(f"mcopy({address(offsets[PASSED] + at)}, {address(offsets[name])}, {32 * words})")
+            at += 32 * words
+        return lines, at
+
+    def _elsewhere(self, procedure: Procedure) -> dict[str, Any]:
+        """Return what calls a code contract."""
+        offsets = self.memory.offsets
+        gathered, size = self._gathered(passed(self.program, procedure))
+        scattered, at = [], 0
+        for name in procedure.gives:
+            size_of = 32 * self.program.buffers[name]
+            scattered.append(f"mcopy({address(offsets[name])}, {address(offsets[PASSED] + at)}, {size_of})")
+            at += size_of
+        place = address(offsets[PASSED])
+        called = f"staticcall(gas(), code, {place}, {size}, {place}, {at})"
+        lines = [*gathered, f"if iszero({called}) {{ revert(0, 0) }}", *scattered]
+        return {"code": f"_CODE{procedure.contract}", "lines": ["            " + line for line in lines]}
 
     def _summary(self) -> list[str]:
         lines = [f"Precision {self.options.precision}. Layers:"]
@@ -286,19 +381,46 @@ class _Frame:
 
     def _section(self, section: Section, function: str) -> dict[str, Any]:
         constants = self.printer.constants(section, f"_{section.name.upper()}")
+        procedure = self.program.procedures.get(section.name)
+        parameters = () if procedure is None else procedure.words
         return {
             "title": section.title,
+            "parameters": ", ".join(f"uint256 {name}" for name in parameters),
+            "calls": [self._call(section, call) for call in calls_of(section.body)],
+            "elsewhere": [
+                self._elsewhere(called)
+                for call in calls_of(section.body)
+                if (called := self.program.procedures[call.procedure]).contract
+            ],
             "constants": constants,
             "function": function,
             **self._copied(section),
             "lines": self.printer.section(section, 3),
         }
 
+    def _call(self, section: Section, call: Call) -> dict[str, Any]:
+        """Return the call of a procedure, and the lines before and after it: its buffers are copied."""
+        procedure = self.program.procedures[call.procedure]
+        if procedure.contract:
+            return {}
+        words = ", ".join(map(self.printer.argument, call.words))
+        return {
+            "text": f"{self.functions[call.procedure]}({words})",
+            "before": [
+                *self.printer.section(section, 3),
+                *self.printer.passed(zip(call.takes, procedure.takes, strict=True), 3),
+            ],
+            "after": self.printer.passed(zip(procedure.gives, call.gives, strict=True), 3),
+        }
+
     def _copied(self, section: Section) -> dict[str, Any]:
         """Return what a section's copies of constants ask of its function."""
         copies = [s.segment for s in walk(section.body) if isinstance(s, CopySegment)]
         in_code = [name for name in copies if self.program.segments[name].storage is Storage.CODE]
-        mutability = "pure" if len(in_code) == len(copies) else "view"
+        every = [s.segment for s in self.program.touched(section) if isinstance(s, CopySegment)]
+        elsewhere = any(self.program.procedures[call.procedure].contract for call in calls_of(section.body))
+        reads = elsewhere or any(self.program.segments[name].storage is Storage.DATA for name in every)
+        mutability = "view" if reads else "pure"
         return {"mutability": mutability, "loaders": [self.loaders[name] for name in in_code]}
 
     def _code_copies(self, sections: list[Section]) -> list[CopySegment]:
@@ -353,11 +475,15 @@ def _selector(name: str, types: tuple[str, ...]) -> int:
     return int.from_bytes(keccak(f"{name}({','.join(types)})".encode())[:4], "big")
 
 
+def _constants(printed: list[dict[str, Any]]) -> dict[str, str]:
+    return {name: f"0x{value:064x}" for section in printed for name, value in section["constants"].items()}
+
+
 @cache
-def _template() -> Template:
+def _template(name: str) -> Template:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
         loader=PackageLoader("ml2sc.backends.solidity"), undefined=StrictUndefined, autoescape=False
     )
-    return environment.get_template("contract.sol.j2")
+    return environment.get_template(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+from ml2sc.ir.divide import INPUT, Part
 from ml2sc.ir.gas import DUP, MEMORY, PUSH, PUSH_ZERO, SWAP, WORD, Costs, uses
 from ml2sc.ir.program import (
     Apply,
@@ -28,7 +29,7 @@ from ml2sc.ir.program import (
     walk,
 )
 
-from .memory import INPUT, memory_map
+from .memory import memory_map
 from .printer import Pointer, _affine, _pointer
 from .stack import HELD, REACH, crowded, peak, reads_memory
 
@@ -51,11 +52,11 @@ class SolidityCosts(Costs):
     slot = 150
     """Measured: the call of `_weightsTable`, the check that weights are in use, and what stays on the stack for it."""
 
-    def __init__(self, program: Program, *, as_written: bool = False) -> None:
-        super().__init__(program)
+    def __init__(self, program: Program, part: Part | None = None, *, as_written: bool = False) -> None:
+        super().__init__(program, "" if part is None else part.procedure.name)
         if as_written:
             self.frame = self.frame_as_written
-        self.memory = memory_map(program)
+        self.memory = memory_map(program, part)
         self._pointers: dict[str, Pointer] = {}
         self._again: dict[str, Expr] = {}
         self._reads: Counter[Expr] = Counter()
@@ -63,7 +64,7 @@ class SolidityCosts(Costs):
 
     def memory_words(self, sections: Iterable[Section]) -> int:
         # the answer is encoded at the free-memory pointer, after the whole block
-        answer = 1 if self.program.has_decision else self.program.outputs
+        answer = 0 if self.stub else 1 if self.program.has_decision else self.program.outputs
         return (self.memory.start + self.memory.total) // WORD + answer
 
     def frame_gas(self) -> float:

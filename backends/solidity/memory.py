@@ -5,26 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ml2sc.ir.divide import ADDRESSES, INPUT, Part, passed
 from ml2sc.ir.program import (
+    Call,
     CopySegment,
     Load,
     LoadInput,
+    Procedure,
     Program,
     Section,
     Store,
     StoreInput,
     expressions,
     subexpressions,
-    walk,
 )
 from ml2sc.ir.program_verify import check_places
 
 from .stack import spills
 
-INPUT = "input"
-"""The packed input's place in the map."""
-ADDRESSES = "weights table"
-"""The data contracts' addresses' place in the map."""
+PASSED = "passed"
+"""What is passed to a code contract, and comes back, has its place in the map, too: one after the other."""
 _RESERVED = 0x80
 """Scratch space, free-memory pointer and zero slot; then come the variables that solc's stack has no room for."""
 _WORD = 32
@@ -52,15 +52,23 @@ def address(offset: int) -> str:
     return f"add(_MEMORY, {offset:#06x})" if offset else "_MEMORY"
 
 
-def memory_map(program: Program) -> MemoryMap:
-    """Place every buffer first-fit, largest lifetimes as they come; deterministic."""
+def memory_map(program: Program, part: Part | None = None) -> MemoryMap:
+    """Place every buffer first-fit, largest lifetimes as they come; deterministic.
+
+    Args:
+        program: What runs in one contract.
+        part: Which code contract that is; None: the contract itself.
+    """
     contracts = len(program.data_contracts())
     # a word past the input's end is kept zero: the last read may run over it
     sizes = {INPUT: -(-program.input.length // _WORD) * _WORD + _WORD}
     if contracts:
         sizes[ADDRESSES] = contracts * _WORD
     sizes |= {name: words * _WORD for name, words in program.buffers.items()}
-    lives = _lifetimes(program)
+    elsewhere = [p for p in program.procedures.values() if p.contract] + ([] if part is None else [part.procedure])
+    if elsewhere:
+        sizes[PASSED] = _WORD * max(max(passed_words(program, p), given_words(program, p)) for p in elsewhere)
+    lives = _lifetimes(program, part)
     offsets: dict[str, int] = {}
     for name, size in sizes.items():
         if name not in lives:
@@ -82,27 +90,43 @@ def _overlap(a: tuple[int, int], b: tuple[int, int]) -> bool:
     return a[0] <= b[1] and b[0] <= a[1]
 
 
-def _lifetimes(program: Program) -> dict[str, tuple[int, int]]:
+def passed_words(program: Program, procedure: Procedure) -> int:
+    """Return the words that a code contract is called with."""
+    return sum(words for _, words in passed(program, procedure))
+
+
+def given_words(program: Program, procedure: Procedure) -> int:
+    """Return the words that a code contract answers with."""
+    return sum(program.buffers[name] for name in procedure.gives)
+
+
+def _lifetimes(program: Program, part: Part | None) -> dict[str, tuple[int, int]]:
     """Return the first and last section, by number, that uses each buffer."""
-    lives: dict[str, tuple[int, int]] = {INPUT: (0, 0)}
+    lives: dict[str, tuple[int, int]] = {} if part is not None else {INPUT: (0, 0)}
     sections = list(program.sections())
     for number, section in enumerate(sections):
-        for name in used_buffers(section):
+        for name in used_buffers(program, section):
             first, _ = lives.get(name, (number, number))
             lives[name] = (first, number)
     if ADDRESSES in lives:
         lives[ADDRESSES] = (0, lives[ADDRESSES][1])
     end = len(sections)
+    if part is not None:  # what it is called with is there first, and what it answers last
+        for name, _ in passed(program, part.procedure):
+            lives[name] = (0, lives[name][1])
+        for name in part.procedure.gives:
+            lives[name] = (lives[name][0], end)
+        lives[PASSED] = (end, end)
     for name in ("wad", "label"):
         if name in lives:
             lives[name] = (lives[name][0], end)
     return lives
 
 
-def used_buffers(section: Section) -> list[str]:
-    """Return the names of all buffers a section reads or writes, and INPUT, ADDRESSES where it uses them."""
+def used_buffers(program: Program, section: Section) -> list[str]:
+    """Return the names of all buffers a section and what it calls use, and INPUT, ADDRESSES where they do."""
     names: dict[str, None] = {}
-    for statement in walk(section.body):
+    for statement in program.touched(section):
         match statement:
             case Store(buffer):
                 names[buffer] = None
@@ -111,6 +135,10 @@ def used_buffers(section: Section) -> list[str]:
                 names[ADDRESSES] = None
             case StoreInput():
                 names[INPUT] = None
+            case Call(name, _, takes, gives):
+                names |= dict.fromkeys((*takes, *gives))
+                if program.procedures[name].contract:
+                    names |= dict.fromkeys((*(n for n, _ in passed(program, program.procedures[name])), PASSED))
         for expression in expressions(statement):
             for part in subexpressions(expression):
                 if isinstance(part, Load):

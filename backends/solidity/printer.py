@@ -10,10 +10,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ml2sc.errors import InternalError
+from ml2sc.ir.divide import ADDRESSES, INPUT
 from ml2sc.ir.program import (
     Apply,
     Assign,
     Block,
+    Call,
     Const,
     CopySegment,
     Expr,
@@ -42,7 +44,7 @@ from ml2sc.ir.program import (
     walk,
 )
 
-from .memory import ADDRESSES, INPUT, MemoryMap, address
+from .memory import MemoryMap, address
 
 _INDENT = "    "
 _WIDTH = 116
@@ -103,6 +105,20 @@ class Printer:
         """Return the Yul lines of a section."""
         return [_INDENT * indent + line for line in self._body(section.body)]
 
+    def passed(self, pairs: Iterable[tuple[str, str]], indent: int) -> list[str]:
+        """Return the Yul lines that copy buffers, given as (from, to)."""
+        offsets, sizes = self.memory.offsets, self.program.buffers
+        return [
+            f"{_INDENT * indent}mcopy({address(offsets[to])}, {address(offsets[from_])}, {_hex(32 * sizes[to])})"
+            for from_, to in pairs
+        ]
+
+    def argument(self, value: Expr) -> str:
+        """Return an argument of a procedure, as Solidity and not Yul has it."""
+        if not isinstance(value, Const):
+            raise InternalError("the arguments of procedures are constants")
+        return str(value.value) if value.value < _LITERAL_LIMIT else f"0x{value.value:064x}"
+
     def segment(self, segment: Segment, buffer: str) -> list[str]:
         """Return the Yul lines that write a segment's words to its buffer."""
         base = self.memory.offsets[buffer]
@@ -146,6 +162,8 @@ class Printer:
                 return [*lines, f"revert(0, {4 + 32 * len(args)})"]
             case For():
                 return self._for(statement)
+            case Call():
+                return []  # by a statement of its own after the block
 
     def _store_input(self, offset: Expr, width: int, value: Expr) -> list[str]:
         address = self._address(INPUT, offset, 1)

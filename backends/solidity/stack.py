@@ -10,6 +10,7 @@ from ml2sc.ir.program import (
     Apply,
     Assign,
     Block,
+    Call,
     Const,
     CopySegment,
     Expr,
@@ -46,7 +47,7 @@ _HOISTED, _REPEATED = 3, 6
 
 def spills(program: Program) -> int:
     """Estimate how many words of memory solc's own variables take: as if all in scope at once had no other place."""
-    return _MORE_SPILLS + max(_visible(s.body) for s in program.sections())
+    return _MORE_SPILLS + max(_visible(s.body) for s in program.routines())
 
 
 def _visible(body: Iterable[Statement]) -> int:
@@ -65,7 +66,7 @@ def _visible(body: Iterable[Statement]) -> int:
 
 def crowded(program: Program) -> bool:
     """Return whether straight code adds up more values than can be put in reach, if each sum is gathered at its end."""
-    for section in program.sections():
+    for section in program.routines():
         for code, scope in _straight(section.body):
             values, sums = _gathered(code)
             if values > _GATHERED or (values > REACH and values + len(scope - sums) > _IN_SCOPE):
@@ -103,7 +104,7 @@ def forwarded(program: Program) -> bool:
                 waiting.update(range(known[word], position))
                 known[word] = position
             match statement:
-                case For() | CopySegment():
+                case For() | CopySegment() | Call():
                     known.clear()
                 case Store(buffer, Const() as index):
                     known[Load(buffer, index)] = position
@@ -115,7 +116,7 @@ def hoisted(program: Program) -> bool:
 
     solc reads them before the loop.
     """
-    loops = (s for section in program.sections() for s in walk(section.body) if isinstance(s, For))
+    loops = (s for section in program.routines() for s in walk(section.body) if isinstance(s, For))
     still = (s.body for s in loops if not any(isinstance(t, Store | StoreInput | CopySegment) for t in walk(s.body)))
     return any(len(set().union(*_known_reads(body))) > _HOISTED for body in still)
 
@@ -139,7 +140,7 @@ def repeated(program: Program) -> bool:
 
     solc keeps them on the stack from the first time on.
     """
-    for section in program.sections():
+    for section in program.routines():
         reads = Counter(word for words in _known_reads(section.body) for word in words)
         if sum(times > 1 for times in reads.values()) > _REPEATED:
             return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import textwrap
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -10,21 +11,34 @@ from typing import TYPE_CHECKING, Any
 import cbor2
 
 from ml2sc.errors import ToolchainError
+from ml2sc.ir.divide import Part, divided
 from ml2sc.ir.flatten import flattened_program
-from ml2sc.ir.program import CopySegment, Program, Section, Storage, walk
+from ml2sc.ir.program import Procedure, Program, Section, Storage, calls_of
 
-from ..base import BACKENDS, DATA_CONTRACT_LIMIT, Artifact, Bytecode, EmitOptions, Toolchain, with_settings
+from ..base import (
+    BACKENDS,
+    DATA_CONTRACT_LIMIT,
+    Artifact,
+    Bytecode,
+    CompilerRun,
+    EmitOptions,
+    Toolchain,
+    with_edits,
+    with_settings,
+)
 from ..interface import (
     ERRORS,
     chunk_runs,
+    code_hashes,
     contract_abi,
     data_contract_init,
     keccak,
     packed_texts,
+    part_names,
     stated_place,
     storage_place,
+    without_hashes,
 )
-from .dataflow import Signature, signatures
 from .gas import VyperCosts, too_deep
 from .printer import DEEPEST, PACKED, WADS, Printer, packed_words, plain, raise_error
 
@@ -46,6 +60,8 @@ class VyperBackend:
     """Prints a Program as a Vyper contract (0.4.3) and has Vyper compile it."""
 
     name = "vyper"
+    procedures = True
+    divides = True
 
     def unsupported(self, program: Program) -> list[str]:
         return [
@@ -55,7 +71,9 @@ class VyperBackend:
         ]
 
     def emit(self, program: Program, options: EmitOptions) -> Artifact:
-        source = _Frame(flattened_program(program, DEEPEST), options).render()
+        flat = flattened_program(program, DEEPEST)
+        whole = divided(flat)
+        source = _Frame(whole.main, options, flat).render()
         source_name = f"{options.name}.vy"
         return Artifact(
             name=options.name,
@@ -66,12 +84,30 @@ class VyperBackend:
             abi=contract_abi(program, options),
             data=tuple(program.data_contracts()),
             program=program,
+            parts=tuple(self._part(part, options, flat) for part in whole.parts),
+        )
+
+    def _part(self, part: Part, options: EmitOptions, flat: Program) -> Artifact:
+        name, source_name = part_names(part, options.name, "vy")
+        source = _Frame(part.program, dataclasses.replace(options, name=name), flat, part).render()
+        return Artifact(
+            name=name,
+            target=self.name,
+            source_name=source_name,
+            source=source,
+            compiler_input=_standard_input(source_name, source, options),
+            abi=(),
+            program=part.program,
         )
 
     def costs(self, program: Program, settings: Mapping[str, Any]) -> VyperCosts:
         """Return what Vyper makes of a program, in gas; before it is compiled, by the generator that it will be."""
         venom = bool(settings.get("experimentalCodegen", not too_deep(program)))
-        return VyperCosts(program, LONGER_INPUTS, venom=venom)
+        flat = flattened_program(program, DEEPEST)
+        whole = divided(flat)
+        costs = VyperCosts(whole.main, LONGER_INPUTS, flat, venom=venom)
+        costs.parts = [VyperCosts(p.program, LONGER_INPUTS, flat, p, venom=venom) for p in whole.parts]
+        return costs
 
     @property
     def generators(self) -> list[dict[str, bool]]:
@@ -79,47 +115,73 @@ class VyperBackend:
         return [{"experimentalCodegen": experimental} for experimental in PIPELINES.values()]
 
     def compile(self, artifact: Artifact, toolchain: Toolchain) -> Bytecode:
-        """Compile an artifact's source by each of Vyper's code generators, and take the smaller code."""
+        """Compile an artifact's source by each of Vyper's code generators, and take the smaller code.
+
+        Code contracts are compiled first, by the same generator: their hashes go into the source.
+        """
         found: list[Bytecode] = []
-        problems = []
+        problems: list[str] = []
+        compiler = ""
         for pipeline, experimental in PIPELINES.items():
             settings = {"experimentalCodegen": experimental}
-            run = toolchain.vyper(with_settings(artifact.compiler_input, settings))
-            errors = [m for m in run.output.get("errors", []) if m["severity"] == "error"]
-            if errors:
-                problems.append(f"{pipeline}: {_first_line(errors[0])}")
+            parts: list[Bytecode] = []
+            for part in artifact.parts:
+                run = toolchain.vyper(with_settings(part.compiler_input, settings))
+                compiler = run.compiler
+                if (problem := _problem(run)) is None:
+                    parts.append(_bytecode(part, run, settings))
+                else:
+                    problems.append(f"{pipeline}: {part.source_name}: {problem}")
+                    break
+            if len(parts) < len(artifact.parts):
                 continue
-            contract = run.output["contracts"][artifact.source_name][artifact.name]
-            evm = contract["evm"]
-            creation, reported = (_bytes(evm[part]["object"]) for part in ("bytecode", "deployedBytecode"))
-            errors_abi = [entry for entry in artifact.abi if entry["type"] == "error"]
-            found.append(
-                Bytecode(
-                    creation=creation,
-                    # the immutables, of a word each, come after the code
-                    runtime=_deployed(creation, reported) + bytes(0 if artifact.updatable else 32 * len(artifact.data)),
-                    # Vyper has no custom errors: they are written out, and it does not know that they are there
-                    abi=[*contract["abi"], *errors_abi],
-                    compiler=run.compiler,
-                    how=run.how,
-                    warnings=tuple(str(m["message"]) for m in run.output.get("errors", [])),
-                    settings=settings,
-                )
-            )
+            hashes = code_hashes(artifact.source, [part.runtime for part in parts])
+            run = toolchain.vyper(with_settings(with_edits(artifact, hashes).compiler_input, settings))
+            compiler = run.compiler
+            if (problem := _problem(run)) is None:
+                main = _bytecode(artifact, run, settings)
+                found.append(dataclasses.replace(main, edits=hashes, parts=tuple(parts)))
+            else:
+                problems.append(f"{pipeline}: {problem}")
         if not found:
             raise ToolchainError(
-                f"{run.compiler} does not compile {artifact.source_name}\n"
+                f"{compiler} does not compile {artifact.source_name}\n"
                 + "\n".join(f"  with its {problem}" for problem in problems),
                 hint="ml2sc is tested with vyper 0.4.3",
             )
-        return min(found, key=lambda b: len(b.runtime))
+        return min(found, key=lambda b: (max(map(len, (b.runtime, *(p.runtime for p in b.parts)))), len(b.runtime)))
 
     def notes(self, artifact: Artifact, settings: Mapping[str, Any], edits: Mapping[str, str]) -> bool:
         """Return whether `compile` may have noted these settings and edits."""
-        return not edits and settings in self.generators
+        return settings in self.generators and not without_hashes(artifact.source, edits)
 
 
 BACKENDS.register("vyper")(VyperBackend())
+
+
+def _problem(run: CompilerRun) -> str | None:
+    """Return what the compiler says is wrong; None if it has compiled the source."""
+    errors = [m for m in run.output.get("errors", []) if m["severity"] == "error"]
+    return _first_line(errors[0]) if errors else None
+
+
+def _bytecode(artifact: Artifact, run: CompilerRun, settings: Mapping[str, Any]) -> Bytecode:
+    contract = run.output["contracts"][artifact.source_name][artifact.source_name.removesuffix(".vy")]
+    evm = contract["evm"]
+    creation, reported = (_bytes(evm[part]["object"]) for part in ("bytecode", "deployedBytecode"))
+    errors_abi = [entry for entry in artifact.abi if entry["type"] == "error"]
+    immutables = len(artifact.parts) + (0 if artifact.updatable else len(artifact.data))
+    return Bytecode(
+        creation=creation,
+        # the immutables, of a word each, come after the code
+        runtime=_deployed(creation, reported) + bytes(32 * immutables),
+        # Vyper has no custom errors: they are written out, and it does not know that they are there
+        abi=[*contract["abi"], *errors_abi],
+        compiler=run.compiler,
+        how=run.how,
+        warnings=tuple(str(m["message"]) for m in run.output.get("errors", [])),
+        settings=settings,
+    )
 
 
 def _first_line(error: Mapping[str, Any]) -> str:
@@ -158,19 +220,26 @@ def _standard_input(source_name: str, source: str, options: EmitOptions) -> dict
 class _Frame:
     """Everything the template shows."""
 
-    def __init__(self, program: Program, options: EmitOptions) -> None:
-        self.program, self.options = program, options
-        self.printer = Printer(program, ERRORS)
-        self.signatures = signatures(program)
+    def __init__(self, program: Program, options: EmitOptions, whole: Program, part: Part | None = None) -> None:
+        self.program, self.options, self.part = program, options, part
+        self.printer = Printer(program, ERRORS, whole, None if part is None else part.procedure)
+        self.signatures = self.printer.signatures
         self.data = program.data_contracts()
-        self.sections = [*program.layers, program.dequantize]
-        self.functions = _function_names(self.sections)
+        self.sections = [*program.layers, *([] if part else [program.dequantize])]
+        self.elsewhere = {name: p for name, p in program.procedures.items() if p.contract}
+        here = program.procedures.keys() - self.elsewhere.keys()
+        self.procedures = [routine for routine in program.routines() if routine.name in here]
+        self.functions = self.printer.functions
         self.words = packed_words(program)
 
     def render(self) -> str:
         program, options = self.program, self.options
-        printed = [self._section(s) for s in self.sections]
-        text = _template().render(
+        calling = {s.name for s in self.sections for call in calls_of(s.body) if call.procedure in self.elsewhere}
+        sections = [s for s in (*self.sections, *self.procedures) if s.name not in calling]
+        printed = [self._section(s) for s in sections]
+        if self.part is not None:
+            return self._part(self.part.procedure, printed)
+        text = _template("contract.vy.j2").render(
             name=options.name,
             description=textwrap.wrap(f"@notice {plain(options.description)}", 112, subsequent_indent=" " * 8),
             layers=self._summary(),
@@ -192,14 +261,14 @@ class _Frame:
             data=[
                 {"length": f"{len(d):,}", "init_hash": f"0x{keccak(data_contract_init(d)).hex()}"} for d in self.data
             ],
-            tables=[
-                {"words": len(s.words), "lines": self.printer.table(name, s)}
-                for name, s in program.segments.items()
-                if s.storage is Storage.CODE and name in self.printer.tables
+            codes=[
+                {"number": p.contract, "salt": self._first_code + p.contract - 1, "head": self._head(p)}
+                for p in self.elsewhere.values()
             ],
+            tables=self._tables(),
             decides=program.has_decision,
             decision=plain(options.decision),
-            mutability="view" if self.data else "pure",
+            mutability="view" if self.data or self.elsewhere else "pure",
             predict_lines=self._road([s for s in self.sections if s.predict], "wad", whole=True),
             classify_lines=self._road([s for s in program.layers if s.classify], "label", whole=False),
             length_error=raise_error("InputLength", ERRORS["InputLength"], ["_PACKED_LENGTH", "length"]),
@@ -207,9 +276,53 @@ class _Frame:
             quantize={
                 "title": plain(program.quantize.title),
                 "lines": self.printer.quantize(),
-                "mutability": "view" if self._reads_data(program.quantize) else "pure",
+                "mutability": "view" if self.printer.reads_data(program.quantize) else "pure",
             },
             sections=printed,
+            constants={name: value for section in printed for name, value in section["constants"].items()},
+        )
+        return text.rstrip() + "\n"
+
+    @property
+    def _first_code(self) -> int:
+        """The salt of the first code contract: the number after the data contracts'."""
+        return 0 if self.program.updatable else len(self.data)
+
+    def _tables(self) -> list[dict[str, Any]]:
+        return [
+            {"words": len(s.words), "lines": self.printer.table(name, s)}
+            for name, s in self.program.segments.items()
+            if s.storage is Storage.CODE and name in self.printer.tables
+        ]
+
+    def _head(self, procedure: Procedure, suffix: str = "") -> str:
+        """Return parameters and result of a code contract's function.
+
+        Args:
+            procedure: What it is.
+            suffix: Of the names of buffers.
+        """
+        parameters = [self.printer.holders] if procedure.weights else []
+        parameters += [f"{PACKED}: uint256[{self.words}]"] if procedure.packed else []
+        buffers = procedure.takes
+        parameters += [f"{self.printer.buffer_name(b)}{suffix}: {self.printer.type_of(b)}" for b in buffers]
+        result = ", ".join(map(self.printer.type_of, procedure.gives))
+        return f"({', '.join(parameters)}) -> {f'({result})' if len(procedure.gives) > 1 else result}"
+
+    def _part(self, procedure: Procedure, printed: list[dict[str, Any]]) -> str:
+        """Return the source of a code contract."""
+        names = {name: self.printer.buffer_name(name) for name in (*procedure.takes, *procedure.gives)}
+        # arguments cannot be written to
+        lines = [f"{names[b]}: {self.printer.type_of(b)} = {names[b]}{_TAKEN}" for b in procedure.takes]
+        lines += self._calls(self.sections, {names[b] for b in procedure.takes})
+        text = _template("part.vy.j2").render(
+            name=self.options.name,
+            title=plain(procedure.title),
+            head=self._head(procedure, _TAKEN),
+            mutability="view" if procedure.weights else "pure",
+            lines=[*lines, f"return {', '.join(names[b] for b in procedure.gives)}"],
+            sections=printed,
+            tables=self._tables(),
             constants={name: value for section in printed for name, value in section["constants"].items()},
         )
         return text.rstrip() + "\n"
@@ -226,8 +339,6 @@ class _Frame:
 
     def _section(self, section: Section) -> dict[str, Any]:
         signature = self.signatures[section.name]
-        parameters = [f"{PACKED}: uint256[{self.words}]"] if signature.packed else []
-        parameters += [f"{self.printer.buffer_name(b)}: {self.printer.type_of(b)}" for b in signature.takes]
         result = ", ".join(self.printer.type_of(b) for b in signature.gives)
         if len(signature.gives) > 1:
             result = f"({result})"
@@ -236,45 +347,43 @@ class _Frame:
         return {
             "constants": constants,
             "title": plain(section.title),
-            "head": f"{name}({', '.join(parameters)})" + (f" -> {result}" if result else ""),
-            "mutability": "view" if self._reads_data(section) else "pure",
+            "head": f"{name}({', '.join(self.printer.parameters(section))})" + (f" -> {result}" if result else ""),
+            "mutability": "view" if self.printer.reads_data(section) else "pure",
             "lines": lines or ["pass"],
         }
 
-    def _reads_data(self, section: Section) -> bool:
-        copies = (s for s in walk(section.body) if isinstance(s, CopySegment))
-        return any(self.program.segments[c.segment].storage is Storage.DATA for c in copies)
-
     def _road(self, sections: list[Section], result: str, *, whole: bool) -> list[str]:
         """Return the statements that call the sections one after the other."""
-        lines: list[str] = []
-        declared: set[str] = set()
-        for section in sections:
-            signature = self.signatures[section.name]
-            arguments = [PACKED] if signature.packed else []
-            arguments += [self.printer.buffer_name(b) for b in signature.takes]
-            call = f"self.{self.functions[section.name]}({', '.join(arguments)})"
-            lines += self._call(call, signature, declared)
+        lines = self._calls(sections, set())
         if result not in self.program.buffers:
             return lines
         name = self.printer.buffer_name(result)
         return [*lines, f"return {name}" if whole else f"return {name}[0]"]
 
-    def _call(self, call: str, signature: Signature, declared: set[str]) -> list[str]:
-        if not signature.gives:
-            return [call]
-        lines = []
-        names = [self.printer.buffer_name(b) for b in signature.gives]
-        new = [b for b in signature.gives if b not in declared]
-        declared.update(new)
-        if len(names) == 1:
-            type_ = f": {self.printer.type_of(signature.gives[0])}" if new else ""
-            return [f"{names[0]}{type_} = {call}"]
-        for buffer in new:
-            type_ = self.printer.type_of(buffer)
-            lines.append(f"{self.printer.buffer_name(buffer)}: {type_} = empty({type_})")
-        return [*lines, f"{', '.join(names)} = {call}"]
+    def _calls(self, sections: Iterable[Section], declared: set[str]) -> list[str]:
+        lines: list[str] = []
+        for section in sections:
+            signature = self.signatures[section.name]
+            outside = next((self.elsewhere.get(call.procedure) for call in calls_of(section.body)), None)
+            if outside is not None:
+                call = self._elsewhere(outside)
+            else:
+                arguments = ", ".join(self.printer.arguments(section, signature.takes))
+                call = f"self.{self.functions[section.name]}({arguments})"
+            lines += self.printer.results(call, signature.gives, declared)
+        return lines
 
+    def _elsewhere(self, procedure: Procedure) -> str:
+        """Return the call of a code contract, which the constructor has seen to be there."""
+        weights = "self._active" if self.program.updatable else "_WEIGHTS"
+        arguments = [weights] if procedure.weights else []
+        arguments += [PACKED] if procedure.packed else []
+        arguments += map(self.printer.buffer_name, procedure.takes)
+        at = f"Code{procedure.contract}(_CODES[{procedure.contract - 1}])"
+        return f"staticcall {at}.run({', '.join([*arguments, 'skip_contract_check=True'])})"
+
+
+_TAKEN = "_taken"
 
 _UPDATE_ERRORS = {
     "ChunkIndex": ["index"],
@@ -297,40 +406,9 @@ def _padding(size: int) -> str:
     return ", ".join(f"empty(bytes{n})" for n in (32, size - 32) if n)
 
 
-_UPDATE_FUNCTIONS = frozenset(
-    {
-        "_activate",
-        "_chunk_length",
-        "_hash",
-        "_model_hash",
-        "_only_owner",
-        "_ready_at",
-        "_require_active",
-        "_require_chunk",
-        "_stage",
-    }
-)
-"""Internal functions of updatable contracts, and their storage."""
-
-
-def _function_names(sections: Iterable[Section]) -> dict[str, str]:
-    """Return a function name a section, none of which is one of the frame's own."""
-    taken = {"_predict", "_classify", "_quantize", "_require_length", "_data_contract", *_UPDATE_FUNCTIONS}
-    names: dict[str, str] = {}
-    for section in sections:
-        base = f"_{section.name}"
-        name, count = base, 1
-        while name in taken:
-            count += 1
-            name = f"{base}_{count}"
-        taken.add(name)
-        names[section.name] = name
-    return names
-
-
 @cache
-def _template() -> Template:
+def _template(name: str) -> Template:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(loader=PackageLoader("ml2sc.backends.vyper"), undefined=StrictUndefined, autoescape=False)
-    return environment.get_template("contract.vy.j2")
+    return environment.get_template(name)

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ml2sc.ir.procedures import written_by
 from ml2sc.ir.program import (
     CopySegment,
     Load,
     LoadInput,
+    Procedure,
     Program,
     Section,
     Statement,
     Store,
     bodies,
+    calls_of,
     expressions,
     subexpressions,
     used_buffers,
-    walk,
 )
 
 
@@ -38,31 +40,40 @@ class Signature:
     own: tuple[str, ...]
 
 
-def signatures(program: Program) -> dict[str, Signature]:
-    """Return the signature of every layer and of `dequantize`, by name."""
+def signatures(program: Program, part: Procedure | None = None) -> dict[str, Signature]:
+    """Return the signature of every layer, of `dequantize` and of every procedure, by name.
+
+    Args:
+        program: What is in one contract.
+        part: Which code contract that is; None: the contract itself.
+    """
+    taken, given = (set[str](), set[str]()) if part is None else ({*part.takes}, {*part.gives})
     sections = [*program.layers, program.dequantize]
     uses = [used_buffers(s) for s in sections]
-    writes = [written_buffers(s) for s in sections]
+    writes = [written_by(s) for s in sections]
     found = {}
     for i, section in enumerate(sections):
-        before = {name for w in writes[:i] for name in w}
-        after = {name for u in uses[i + 1 :] for name in u} | {"wad", "label"}
+        before = {name for w in writes[:i] for name in w} | taken
+        after = {name for u in uses[i + 1 :] for name in u} | {"wad", "label"} | given
         takes = tuple(name for name in uses[i] if name in before)
         gives = tuple(name for name in writes[i] if name in after)
         own = tuple(name for name in uses[i] if name not in takes and name not in gives)
-        found[section.name] = Signature(reads_input(section), takes, gives, own)
+        found[section.name] = Signature(reads_input(program, section), takes, gives, own)
+    for routine in program.routines():
+        if (procedure := program.procedures.get(routine.name)) is not None:
+            passed = {*procedure.takes, *procedure.gives}
+            own = tuple(name for name in used_buffers(routine) if name not in passed)
+            found[routine.name] = Signature(reads_input(program, routine), procedure.takes, procedure.gives, own)
     return found
 
 
-def written_buffers(section: Section) -> list[str]:
-    """Return the names of all buffers a section writes, in order of appearance."""
-    return list(dict.fromkeys(s.buffer for s in walk(section.body) if isinstance(s, Store | CopySegment)))
-
-
-def reads_input(section: Section) -> bool:
-    """Return whether a section reads the packed input."""
-    return any(
-        isinstance(part, LoadInput) for s in walk(section.body) for e in expressions(s) for part in subexpressions(e)
+def reads_input(program: Program, section: Section) -> bool:
+    """Return whether a section, or what it calls, reads the packed input."""
+    return any(program.procedures[call.procedure].packed for call in calls_of(section.body)) or any(
+        isinstance(part, LoadInput)
+        for s in program.touched(section)
+        for e in expressions(s)
+        for part in subexpressions(e)
     )
 
 

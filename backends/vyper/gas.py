@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 from itertools import count
 
-from ml2sc.ir.flatten import flattened_program
+from ml2sc.ir.divide import Part, passed
 from ml2sc.ir.forks import COLD_ACCOUNT
 from ml2sc.ir.gas import (
     COPY_WORD,
@@ -39,17 +39,19 @@ from ml2sc.ir.program import (
     For,
     If,
     OpCode,
+    Procedure,
     Program,
     Section,
     Statement,
     bodies,
+    calls_of,
     expressions,
     subexpressions,
 )
 
 from ..interface import ERRORS
-from .dataflow import Signature, signatures
-from .printer import DEEPEST, PACKED, Printer, packed_words
+from .dataflow import Signature
+from .printer import PACKED, Printer, packed_words
 
 _OP = OpCode.ADD.gas
 _BOUNDS = PUSH + DUP + 2 * _OP + PUSH + JUMPI
@@ -57,6 +59,10 @@ _BOUNDS = PUSH + DUP + 2 * _OP + PUSH + JUMPI
 _ELEMENT = PUSH + _OP + PUSH + _OP
 """Index times 32, plus the array's place."""
 _MCOPY = 3 * PUSH + 3
+_CALLING = 150
+"""Selector, address, lengths, RETURNDATASIZE and its check."""
+_CHECKED = 90
+"""Taking an address from an argument: a round of a loop, and that it has no more than 160 bits."""
 _FIRST_WORD = 2
 """Words of memory below the first frame."""
 _CALLS = {
@@ -73,7 +79,7 @@ DEEPEST_PRODUCTS = 50
 
 def too_deep(program: Program) -> bool:
     """Return whether venom, which fetches all factors of straight code before it multiplies, runs out of the stack."""
-    return any(_straight_products(s.body)[1] > DEEPEST_PRODUCTS for s in program.layers)
+    return any(_straight_products(s.body)[1] > DEEPEST_PRODUCTS for s in program.routines())
 
 
 def _straight_products(body: Iterable[Statement], run: int = 0) -> tuple[int, int]:
@@ -98,8 +104,10 @@ class VyperCosts(Costs):
     """The classic code generator's costs.
 
     Args:
-        program: The program.
+        program: The program as it is printed, or what of it is in one contract.
         longer: Bytes that the argument's variable has room for beyond a packed input.
+        whole: The whole program; None: that is it.
+        part: Which code contract it is in; None: in the contract itself.
         venom: Whether venom generated the code.
     """
 
@@ -117,12 +125,21 @@ class VyperCosts(Costs):
         frame=395, section=60, variable=4, assign=4, address=3, index=22, branch=5, loop=35, copy=150, updates=2_800
     )
 
-    def __init__(self, program: Program, longer: int, *, venom: bool = False) -> None:
-        program = flattened_program(program, DEEPEST)  # as it is printed
-        super().__init__(program)
-        self.longer, self.venom = longer, venom
-        self.printer = Printer(program, ERRORS)
-        self.signatures = signatures(program)
+    def __init__(
+        self,
+        program: Program,
+        longer: int,
+        whole: Program | None = None,
+        part: Part | None = None,
+        *,
+        venom: bool = False,
+    ) -> None:
+        super().__init__(program, "" if part is None else part.procedure.name)
+        self.whole = program if whole is None else whole
+        self.longer, self.venom, self.part = longer, venom, part
+        self.printer = Printer(program, ERRORS, whole, None if part is None else part.procedure)
+        self.signatures = self.printer.signatures
+        self.routines = {self.printer.functions.get(r.name, ""): r for r in program.routines()}
         self._places: set[tuple[frozenset[str], str, int]] = set()
         self._printed: dict[str, list[ast.stmt]] = {}  # by section: printing it is the dear part
 
@@ -134,6 +151,8 @@ class VyperCosts(Costs):
     def memory_words(self, sections: Iterable[Section]) -> int:
         packed = packed_words(self.program)
         frames = 0
+        if self.part is not None:
+            return self._part_words(sections)
         variables, temporaries = packed, 0
         for section in sections:
             signature = self.signatures[section.name]
@@ -145,6 +164,21 @@ class VyperCosts(Costs):
         length = -(-self.program.input.length // WORD)
         longest = -(-(self.program.input.length + self.longer) // WORD) + 1
         return _FIRST_WORD + frames + temporaries + longest + (packed + 1) + (length + 1) + (packed + 2)
+
+    def _part_words(self, sections: Iterable[Section]) -> int:
+        assert self.part is not None
+        frames = max(map(self._frame, sections), default=0)
+        given = [name for s in self.program.layers for name in self.signatures[s.name].gives]
+        names = {*given, *self.part.procedure.takes}
+        own = sum(map(self._size, names)) + sum(map(self._size, self.part.procedure.gives))
+        return _FIRST_WORD + frames + own + max(map(self._size, given), default=0)
+
+    def part_gas(self) -> float:
+        assert self.part is not None
+        procedure = self.part.procedure
+        words = sum(size for _, size in passed(self.program, procedure)) + sum(map(self._size, procedure.gives))
+        checked = _CHECKED * self.program.data_contract_count if procedure.weights else 0
+        return super().part_gas() + 2 * COPY_WORD * words + checked
 
     def staging(self, length: int, longest: int) -> float:
         words, room = -(-length // WORD), -(-(longest + self.longer) // WORD)
@@ -172,6 +206,9 @@ class VyperCosts(Costs):
         return {PACKED: packed_words(self.program), **arrays} if signature.packed else arrays
 
     def section(self, section: Section, shares: Shares) -> float:
+        for call in calls_of(section.body):
+            if (outside := self.program.procedures[call.procedure]).contract:
+                return self._outside(outside)
         signature = self.signatures[section.name]
         self._shares, self._name, self._ifs = shares, section.name, count()
         self._arrays = self._arguments(signature)
@@ -179,6 +216,14 @@ class VyperCosts(Costs):
         # into the caller's buffer, and from there into its variable
         gas += sum(2 * self._passed(self.program.buffers[b]) for b in signature.gives)
         return self.call(section) + gas + self._run(self._parsed(section))
+
+    def _outside(self, procedure: Procedure) -> float:
+        """Return the gas of calling a code contract: arguments are encoded, results decoded and copied twice."""
+        taken = sum(_MCOPY + COPY_WORD * words for _, words in passed(self.program, procedure))
+        given = sum(3 * (_MCOPY + COPY_WORD * self.program.buffers[name]) for name in procedure.gives)
+        addresses = self.program.data_contract_count if procedure.weights else 0
+        reading = 0 if self.program.updatable else 2 * MEMORY * addresses  # slots are counted in the frame
+        return _CALLING + taken + given + reading
 
     def call(self, section: Section) -> float:
         return 0 if self.venom and self.program.calls(section) == 1 else super().call(section) + PUSH
@@ -190,8 +235,12 @@ class VyperCosts(Costs):
     # -- frames ----------------------------------------------------------------------------------------------------
 
     def _frame(self, section: Section) -> int:
-        """Return the words of memory of a section's function."""
-        return sum(self._arguments(self.signatures[section.name]).values()) + self._space(self._parsed(section))
+        """Return the words of memory of a section's function, and of what it calls."""
+        called = (self.program.procedures[call.procedure] for call in calls_of(section.body))
+        below = max((self._frame(self.routines[self.printer.functions[p.name]]) for p in called), default=0)
+        own = sum(self._arguments(self.signatures[section.name]).values()) + self._space(self._parsed(section))
+        procedure = self.program.procedures.get(section.name)
+        return below + own + (0 if self.venom or procedure is None else len(procedure.words))
 
     def _space(self, body: list[ast.stmt]) -> int:
         """Return the most words that variables of a block, and of blocks in it, take at one time."""
@@ -249,6 +298,10 @@ class VyperCosts(Costs):
                 return self._expr(value) + (0 if self.venom else self._set)
             case ast.Assign(targets=[ast.Name(id="RETURN")]):
                 return PUSH + POP
+            case ast.Assign(targets=[ast.Tuple()], value=ast.Call() as call) | ast.Expr(value=ast.Call() as call) if (
+                isinstance(call.func, ast.Attribute)
+            ):
+                return self._procedure(call)
             case ast.Assign(targets=[ast.Name(id=name)], value=value) if name in self._arrays:
                 return self._array(name, value)
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
@@ -317,6 +370,8 @@ class VyperCosts(Costs):
         """Return the gas of giving an array, or a string of bytes, its value."""
         words = self._arrays[name]
         match value:
+            case ast.Call(func=ast.Attribute(value=ast.Name(id="self"))):
+                return self._procedure(value)
             case ast.Name():  # a constant: each word a literal
                 return words * (2 * PUSH + MEMORY)
             case ast.Call() if _called(value) == "empty":
@@ -330,9 +385,27 @@ class VyperCosts(Costs):
                 return self._expr(start) + self._account(source) + 75 + _MCOPY + 2 * COPY_WORD * words
         return 0
 
+    def _procedure(self, call: ast.Call) -> float:
+        """Return the gas of a procedure and its call."""
+        assert isinstance(call.func, ast.Attribute)
+        routine = self.routines[call.func.attr]
+        signature = self.signatures[routine.name]
+        arrays, self._arrays = self._arrays, self._arguments(signature)
+        gas: float = sum(map(self._passed, self._arrays.values())) + self.section_call + PUSH
+        gas += sum(2 * self._passed(self.program.buffers[b]) for b in signature.gives)
+        gas += (PUSH + (0 if self.venom else PUSH + MEMORY)) * len(self.program.procedures[routine.name].words)
+        gas += self._run(self._parsed(routine))
+        self._arrays = arrays
+        return gas
+
     def _account(self, source: ast.expr) -> float:
         """Return the gas of an account's EXTCODESIZE and EXTCODECOPY, named by an immutable or a slot read before."""
-        gas = 2 * WARM_ACCOUNT + 2 * PUSH_ZERO + 6 + (WARM_SLOT if self.program.updatable else MEMORY)
+        gas = (
+            2 * WARM_ACCOUNT
+            + 2 * PUSH_ZERO
+            + 6
+            + (WARM_SLOT if self.program.updatable and self.part is None else MEMORY)
+        )
         match source:
             case ast.Attribute(value=ast.Subscript(slice=index)) if not isinstance(index, ast.Constant):
                 return gas + self._expr(index) + _BOUNDS + _ELEMENT

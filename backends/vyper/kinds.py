@@ -26,6 +26,7 @@ from ml2sc.ir.program import (
     Store,
     Var,
     WadInput,
+    calls_of,
     expressions,
     summands,
     walk,
@@ -57,16 +58,38 @@ def infer_kinds(program: Program, known: Mapping[str, Kind]) -> dict[Name, Kind]
 
     Args:
         program: The program.
-        known: Kinds of buffers that are settled already.
+        known: Kinds of buffers that are settled already, by the names that `passed_as` has for them.
     """
     fixed: dict[Name, Kind] = {("", name): kind for name, kind in known.items()}
-    kinds = dict(fixed)
+    kinds, same = dict(fixed), passed_as(program)
     for _ in range(_ROUNDS):
-        votes = _Votes(kinds)
-        for section in program.sections():
+        votes = _Votes(kinds, same)
+        for section in program.routines():
             votes.section(section)
         kinds = votes.result() | fixed
     return kinds
+
+
+def passed_as(program: Program) -> dict[str, str]:
+    """Return a common name of buffers that are passed as each other, which must be of one kind."""
+    names: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        while name in names:
+            name = names[name]
+        return name
+
+    def join(own: str, actual: str) -> None:
+        if root(own) != root(actual):
+            names[root(actual)] = root(own)
+
+    for section in program.sections():
+        for call in calls_of(section.body):
+            procedure = program.procedures[call.procedure]
+            pairs = zip((*procedure.takes, *procedure.gives), (*call.takes, *call.gives), strict=True)
+            for own, actual in pairs:
+                join(own, actual)
+    return {name: root(name) for name in names}
 
 
 def truth_values(section: Section) -> set[str]:
@@ -109,10 +132,10 @@ def _words(expr: Expr, *, tested: bool) -> Iterable[str]:
 
 
 class _Votes:
-    """Counts how often a word would like to be of a kind."""
+    """Counts how often a word would like to be of a kind; buffers that are `same` are one."""
 
-    def __init__(self, kinds: Mapping[Name, Kind]) -> None:
-        self.kinds = kinds
+    def __init__(self, kinds: Mapping[Name, Kind], same: Mapping[str, str]) -> None:
+        self.kinds, self.same = kinds, same
         self.counts: dict[Name, Counter[Kind]] = {}
         self.inductions: set[Name] = set()
         self.name = ""
@@ -138,7 +161,7 @@ class _Votes:
                 self.define((self.name, name), value)
             case Store(buffer, index, value):
                 self.use(index, Kind.UNSIGNED)
-                self.define(("", buffer), value)
+                self.define(self._buffer(buffer), value)
             case _:
                 if isinstance(statement, For):
                     self.inductions |= {(self.name, i.name) for i in statement.inductions}
@@ -158,7 +181,7 @@ class _Votes:
                 case Var(name):
                     self.vote((self.name, name), kind)
                 case Load(buffer, index):
-                    self.vote(("", buffer), kind)
+                    self.vote(self._buffer(buffer), kind)
                     parts.append((index, Kind.UNSIGNED))
                 case LoadInput(index) | WadInput(index):
                     parts.append((index, Kind.UNSIGNED))
@@ -171,7 +194,7 @@ class _Votes:
             case Var(name):
                 return self.kinds.get((self.name, name))
             case Load(buffer):
-                return self.kinds.get(("", buffer))
+                return self.kinds.get(self._buffer(buffer))
             case LoadInput():
                 return Kind.UNSIGNED
             case WadInput() | Apply(OpCode.SAR | OpCode.SDIV):
@@ -186,6 +209,9 @@ class _Votes:
             case Apply():
                 return Kind.UNSIGNED
         return None
+
+    def _buffer(self, buffer: str) -> Name:
+        return "", self.same.get(buffer, buffer)
 
     def vote(self, name: Name, kind: Kind | None) -> None:
         counts = self.counts.setdefault(name, Counter())

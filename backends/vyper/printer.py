@@ -10,7 +10,7 @@ import math
 import re
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
 
@@ -20,6 +20,7 @@ from ml2sc.ir.program import (
     Apply,
     Assign,
     Block,
+    Call,
     Const,
     CopySegment,
     Expr,
@@ -32,6 +33,7 @@ from ml2sc.ir.program import (
     LoadInput,
     Note,
     OpCode,
+    Procedure,
     Program,
     Section,
     Segment,
@@ -42,6 +44,7 @@ from ml2sc.ir.program import (
     Var,
     WadInput,
     add,
+    calls_of,
     const,
     mul,
     shl,
@@ -53,13 +56,15 @@ from ml2sc.ir.program import (
     walk,
 )
 
-from .dataflow import Signature, declared_by_copy
-from .kinds import SIGNED_OPERANDS, Kind, infer_kinds, is_test, truth_values
+from .dataflow import Signature, declared_by_copy, signatures
+from .kinds import SIGNED_OPERANDS, Kind, infer_kinds, is_test, passed_as, truth_values
 
 PACKED = "packed"
 """Name of the packed input's words."""
 WADS = "wads"
 """Name of the WAD values to quantise."""
+WEIGHTS = "holders"
+"""Name of the data contracts' addresses in a code contract."""
 DEEPEST = 120
 """Levels of the expressions that are printed: Vyper 0.4.3, which recurses several frames a level, gives up at 140."""
 
@@ -104,20 +109,31 @@ class Printer:
     """Prints the sections of one program.
 
     Args:
-        program: The program.
+        program: The program, or what of it is in one contract.
         errors: The argument types of every custom error.
+        whole: The whole program; None: that is it.
+        part: Which code contract it is in; None: in the contract itself.
 
     Attributes:
         tables: The buffer that each segment is copied to.
     """
 
-    def __init__(self, program: Program, errors: Mapping[str, tuple[str, ...]]) -> None:
-        self.program, self.errors = program, errors
+    def __init__(
+        self,
+        program: Program,
+        errors: Mapping[str, tuple[str, ...]],
+        whole: Program | None = None,
+        part: Procedure | None = None,
+    ) -> None:
+        self.program, self.errors, self.part = program, errors, part
+        whole = whole or program
         self.words = packed_words(program)
+        self.signatures = signatures(program, part)
+        self.functions = function_names(program)
         self.tables = _tables(program)
-        self.kinds = infer_kinds(
-            program, {**_table_kinds(program, self.tables), "wad": Kind.SIGNED, "label": Kind.UNSIGNED}
-        )
+        self.same = passed_as(whole)
+        tables = _table_kinds(whole, _tables(whole), self.same)
+        self.kinds = infer_kinds(whole, {**tables, "wad": Kind.SIGNED, "label": Kind.UNSIGNED})
         self.names: dict[int, str] = {}
         self.uses: Counter[int] = Counter()
         self.constants = {constant_name(name) for name in program.segments}
@@ -145,13 +161,62 @@ class Printer:
     def _section(self, section: Section, signature: Signature) -> list[str]:
         self.uses.clear()
         body = _Body(self, section, {name: self.buffer_name(name) for name in signature.takes})
-        new = [name for name in (*signature.gives, *signature.own) if name not in signature.takes]
+        called = [name for call in calls_of(section.body) for name in call.gives]
+        there = {*signature.takes, *called}
+        new = [name for name in (*signature.gives, *signature.own) if name not in there]
         sizes = self.program.buffers
         lines = [body.declare(name) for name in new if not declared_by_copy(section.body, name, sizes[name])]
         lines += body.lines()
         if signature.gives:
             lines.append(f"return {', '.join(self.buffer_name(name) for name in signature.gives)}")
         return lines
+
+    def parameters(self, section: Section) -> list[str]:
+        """Return the parameters of a section's function, or a procedure's, with their types."""
+        signature = self.signatures[section.name]
+        parameters = [self.holders] if self.takes_weights(section) else []
+        parameters += [f"{PACKED}: uint256[{self.words}]"] if signature.packed else []
+        parameters += [f"{self.buffer_name(buffer)}: {self.type_of(buffer)}" for buffer in signature.takes]
+        if (procedure := self.program.procedures.get(section.name)) is not None:
+            names = _Body(self, section, {})
+            parameters += [names.parameter(word) for word in procedure.words]
+        return parameters
+
+    @property
+    def holders(self) -> str:
+        """The parameter that has the data contracts' addresses, with its type."""
+        return f"{WEIGHTS}: address[{self.program.data_contract_count}]"
+
+    def takes_weights(self, section: Section) -> bool:
+        """Return whether a section's function, or a procedure's, is passed the data contracts' addresses."""
+        return self.part is not None and self.reads_data(section)
+
+    def reads_data(self, section: Section) -> bool:
+        """Return whether a section, or what it calls, reads data contracts."""
+        copies = (s for s in self.program.touched(section) if isinstance(s, CopySegment))
+        return any(self.program.segments[c.segment].storage is Storage.DATA for c in copies)
+
+    def arguments(self, section: Section, takes: Iterable[str]) -> list[str]:
+        """Return the arguments of a section's function, or a procedure's, but for words."""
+        arguments = [WEIGHTS] if self.takes_weights(section) else []
+        arguments += [PACKED] if self.signatures[section.name].packed else []
+        return [*arguments, *map(self.buffer_name, takes)]
+
+    def results(self, call: str, gives: Sequence[str], declared: set[str]) -> list[str]:
+        """Return the lines that assign what a call gives; arrays that are not declared yet are."""
+        if not gives:
+            return [call]
+        lines = []
+        names = [self.buffer_name(buffer) for buffer in gives]
+        new = [buffer for buffer in gives if self.buffer_name(buffer) not in declared]
+        declared.update(names)
+        if len(names) == 1:
+            type_ = f": {self.type_of(gives[0])}" if new else ""
+            return [f"{names[0]}{type_} = {call}"]
+        for buffer in new:
+            type_ = self.type_of(buffer)
+            lines.append(f"{self.buffer_name(buffer)}: {type_} = empty({type_})")
+        return [*lines, f"{', '.join(names)} = {call}"]
 
     def literal(self, value: int, kind: Kind) -> str:
         """Return a literal word: decimal, a power of two, or hexadecimal, by its name if it has one."""
@@ -174,7 +239,7 @@ class Printer:
 
     def kind_of(self, buffer: str) -> Kind:
         """Return the kind of a buffer's words."""
-        return self.kinds.get(("", buffer), Kind.UNSIGNED)
+        return self.kinds.get(("", self.same.get(buffer, buffer)), Kind.UNSIGNED)
 
     def buffer_name(self, buffer: str) -> str:
         """Return the name of a buffer's array."""
@@ -204,12 +269,18 @@ class _Body:
 
     def __init__(self, printer: Printer, section: Section, parameters: Mapping[str, str]) -> None:
         self.printer, self.program, self.section = printer, printer.program, section
-        self.scopes: list[set[str]] = [{PACKED, WADS, *parameters.values()}]
+        self.scopes: list[set[str]] = [{PACKED, WADS, WEIGHTS, *parameters.values()}]
         self.values: dict[str, Expr] = {}
         self.strides: dict[str, int] = {}
         self.truths = truth_values(section)
         self.assigned = {s.name for s in walk(section.body) if isinstance(s, Assign)}
+        if section.name in self.program.procedures:
+            self.strides = _argument_strides(self.program, section.name)
         self.buffers = {identifier(name) for name in self.program.buffers}
+
+    def parameter(self, word: str) -> str:
+        """Return a procedure's parameter that is a word, with its type."""
+        return f"{self._name(word)}: {self._kind(word).value}"
 
     def lines(self) -> list[str]:
         """Return the statements' lines."""
@@ -225,7 +296,7 @@ class _Body:
 
     def _name(self, variable: str) -> str:
         name = identifier(variable)
-        return f"{name}_" if name in self.buffers or name in {PACKED, WADS} else name
+        return f"{name}_" if name in self.buffers or name in {PACKED, WADS, WEIGHTS} else name
 
     def _visible(self, name: str) -> bool:
         return any(name in scope for scope in self.scopes)
@@ -281,6 +352,8 @@ class _Body:
                 return self._fail(error, args)
             case For():
                 return self._for(statement)
+            case Call():
+                return self._call(statement)
 
     def _let(self, name: str, value: Expr) -> str:
         self.values.pop(name, None)
@@ -340,7 +413,7 @@ class _Body:
         lines = [self._set(data, f"Bytes[{_WORD_BYTES * words}]", f"slice({source}, {_WORD_BYTES * words})")]
         if words == size:
             return [*lines, self._set(buffer, type_, f"abi_decode({data}, {type_})")]
-        part, part_type = f"{buffer}_part", f"{Kind.UNSIGNED.value}[{words}]"
+        part, part_type = f"{buffer}_part", f"{self.printer.kind_of(copy.buffer).value}[{words}]"
         return [
             *lines,
             self._set(part, part_type, f"abi_decode({data}, {part_type})"),
@@ -368,7 +441,18 @@ class _Body:
 
     def _account(self, number: int | str) -> str:
         """Return the address of a data contract."""
+        if self.printer.part is not None:
+            return f"{WEIGHTS}[{number}]"
         return f"self._active[{number}]" if self.program.updatable else f"_WEIGHTS[{number}]"
+
+    def _call(self, call: Call) -> list[str]:
+        """Return the call of a procedure, whose results are arrays that are declared already or new."""
+        procedure = self.program.procedures[call.procedure]
+        kinds = (self.printer.kinds.get((call.procedure, name), Kind.UNSIGNED) for name in procedure.words)
+        arguments = self.printer.arguments(Section(procedure.name, procedure.title, procedure.body), call.takes)
+        arguments += [self._bare(word, kind) for word, kind in zip(call.words, kinds, strict=True)]
+        text = f"self.{self.printer.functions[call.procedure]}({', '.join(arguments)})"
+        return self.printer.results(text, call.gives, self.scopes[-1])
 
     def _fail(self, error: str, args: tuple[Expr, ...]) -> list[str]:
         types, lines, values = self.printer.errors[error], [], []
@@ -614,6 +698,47 @@ class _Body:
         return _converted(f"({low} & {self.printer.literal((1 << 8 * width) - 1, own)})", own, kind)
 
 
+def _argument_strides(program: Program, procedure: str) -> dict[str, int]:
+    """Return what the arguments of all calls of a procedure are multiples of."""
+    calls = [c for section in program.sections() for c in calls_of(section.body) if c.procedure == procedure]
+    columns = zip(*(call.words for call in calls), strict=True)
+    values = ([word.value if isinstance(word, Const) else 1 for word in column] for column in columns)
+    return {name: math.gcd(*column) for name, column in zip(program.procedures[procedure].words, values, strict=True)}
+
+
+_UPDATE_FUNCTIONS = frozenset(
+    {
+        "_activate",
+        "_chunk_length",
+        "_hash",
+        "_model_hash",
+        "_only_owner",
+        "_ready_at",
+        "_require_active",
+        "_require_chunk",
+        "_stage",
+    }
+)
+"""Internal functions of updatable contracts, and their storage."""
+
+
+def function_names(program: Program) -> dict[str, str]:
+    """Return a function name for each section and procedure, none of which is one of the frame's own."""
+    taken = {"_predict", "_classify", "_quantize", "_require_length", "_data_contract", *_UPDATE_FUNCTIONS}
+    names: dict[str, str] = {}
+    for section in program.routines():
+        if section is program.quantize:
+            continue
+        base = f"_{section.name}"
+        name, count_ = base, 1
+        while name in taken:
+            count_ += 1
+            name = f"{base}_{count_}"
+        taken.add(name)
+        names[section.name] = name
+    return names
+
+
 def packed_words(program: Program) -> int:
     """Return the words of the packed input: and one of zeros, as an element may be read with the next word."""
     return -(-program.input.length // _WORD_BYTES) + 1
@@ -648,20 +773,20 @@ def raise_error(error: str, types: tuple[str, ...], values: Iterable[str]) -> st
 def _tables(program: Program) -> dict[str, str]:
     """Return the buffer that each segment is copied to; segments that no section copies are left out."""
     return {
-        s.segment: s.buffer for section in program.sections() for s in walk(section.body) if isinstance(s, CopySegment)
+        s.segment: s.buffer for section in program.routines() for s in walk(section.body) if isinstance(s, CopySegment)
     }
 
 
-def _table_kinds(program: Program, tables: Mapping[str, str]) -> dict[str, Kind]:
+def _table_kinds(program: Program, tables: Mapping[str, str], same: Mapping[str, str]) -> dict[str, Kind]:
     """Return the kinds of the buffers that segments are copied to, where their words settle them."""
-    kinds = {}
-    for name, buffer in tables.items():
-        segment = program.segments[name]
+    kinds: dict[str, Kind] = {}
+    for name, table in tables.items():
+        segment, buffer = program.segments[name], same.get(table, table)
         if segment.storage is Storage.DATA:
-            kinds[buffer] = Kind.UNSIGNED
+            kinds.setdefault(buffer, Kind.UNSIGNED)
         elif any(_DECIMAL_LIMIT <= w <= MASK - _DECIMAL_LIMIT for w in segment.words):
             kinds[buffer] = Kind.BYTES
-        elif any(w >= _DECIMAL_LIMIT for w in segment.words):
+        elif any(w >= _DECIMAL_LIMIT for w in segment.words) and kinds.get(buffer) is not Kind.BYTES:
             kinds[buffer] = Kind.SIGNED
     return kinds
 

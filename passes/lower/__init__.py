@@ -11,6 +11,7 @@ from ml2sc.errors import UnsupportedModelError
 from ml2sc.ir.gas import Sizes, code_bytes
 from ml2sc.ir.graph import Graph, Tensor
 from ml2sc.ir.limits import shown
+from ml2sc.ir.outline import alike, outlined
 from ml2sc.ir.program import (
     Expr,
     Fail,
@@ -73,6 +74,7 @@ from .values import Packed
 from .walked import price
 
 __all__ = [
+    "CODE_MARGIN",
     "LOWERINGS",
     "Activity",
     "Lowering",
@@ -95,9 +97,10 @@ __all__ = [
 def lower(graph: Graph, options: PlanOptions | None = None) -> Program:
     """Lower a quantised graph whose ranges are proved.
 
-    A layer's plan does not know the others': if they come out too large together, all are planned again with a price on
-    each byte of code, and if that does not help the smallest program is taken. That is done by the formulas; then what
-    each of the target's code generators makes of the ways to compute the layers decides.
+    A layer's plan does not know the others': if they come out too large together, even where those that are alike share
+    a procedure, all are planned again with a price on each byte of code, and if that does not help the smallest program
+    is taken. That is done by the formulas; then what each of the target's code generators makes of the ways to compute
+    the layers decides.
 
     Args:
         graph: The graph.
@@ -125,24 +128,29 @@ def _fitting(graph: Graph, options: PlanOptions, epilogues: dict[str, Epilogue])
     """Return the program that the formulas give, and the price of a byte of code with which it fits a contract."""
     limit = _limit(options)
     cheapest = _lower(graph, options, epilogues)
-    if (size := code_bytes(cheapest, SIZES)) <= limit:
+    if code_bytes(cheapest, SIZES) <= limit or (size := _least_bytes(cheapest)) <= limit:
         return cheapest, options.code_price
     smallest = _lower(graph, dataclasses.replace(options, code_price=_CODE_PRICES[-1]), epilogues)
-    if (least := code_bytes(smallest, SIZES)) > limit:  # no price helps
+    if (least := _least_bytes(smallest)) > limit:  # no price helps
         return (cheapest, options.code_price) if size < least else (smallest, _CODE_PRICES[-1])
     for code_price in _CODE_PRICES[:-1]:
         program = _lower(graph, dataclasses.replace(options, code_price=code_price), epilogues)
-        if code_bytes(program, SIZES) <= limit:
+        if _least_bytes(program) <= limit:
             return program, code_price
     return smallest, _CODE_PRICES[-1]
 
 
 def _limit(options: PlanOptions) -> float:
-    return (options.code_limit - (SIZES.updates if options.updatable else 0)) * _CODE_MARGIN
+    return (options.code_limit - (SIZES.updates if options.updatable else 0)) * CODE_MARGIN
+
+
+def _least_bytes(program: Program) -> int:
+    """Return the bytes of code of a program whose sections share as many procedures as they can."""
+    return code_bytes(outlined(program, alike(program)), SIZES)
 
 
 _CODE_PRICES = (0.5, 2.0, 8.0, 32.0, 128.0)
-_CODE_MARGIN = 0.85
+CODE_MARGIN = 0.85
 """Estimates of code are not exact."""
 SIZES = Sizes(section=30, variable=3, assign=2, index=15, copy=90, loop=30)
 """Between what the compilers make of a program."""

@@ -11,6 +11,7 @@ from ml2sc.ir.program import (
     Block,
     Expr,
     If,
+    Induction,
     Lanes,
     Let,
     Load,
@@ -185,7 +186,10 @@ def lower_argmax(context: Lowering, node: Node) -> None:
     direct = value.direct()
     if isinstance(direct, Laned):
         # all lanes stand for q − offset with one offset: they compare as they are, unsigned
-        _argmax_lanes(draft, direct)
+        if context.options.byte_price * _LANE_BYTES * direct.lanes > _ROUND_GAS and direct.count > 2 * direct.lanes:
+            _argmax_words(draft, direct)
+        else:
+            _argmax_lanes(draft, direct)
     else:
         value = context.scalars(value, draft)
         buffer = context.buffer(f"{draft.name}_in", value.size)
@@ -209,6 +213,30 @@ def _argmax_lanes(draft: DraftSection, source: Laned) -> None:
         draft.body.append(Let(f"v{e}", source.lane(Var(f"word{number}"), lane)))
         better = (Assign("best", Var(f"v{e}")), Assign("index", const(e)))
         draft.body.append(If(gt(Var(f"v{e}"), Var("best")), better))
+
+
+_LANE_BYTES = 29
+"""Code that compares a lane with the greatest so far."""
+_ROUND_GAS = 60
+"""What a loop over words takes more than comparing all lanes of all words one after the other, a word."""
+
+
+def _argmax_words(draft: DraftSection, source: Laned) -> None:
+    """Compare all lanes of a word in each round of a loop; the last word, which may not be full, comes after it."""
+    full = (source.count - 1) // source.lanes
+    draft.body += [Let("best", const(0)), Let("index", const(0))]
+    compared = _word_compared(source, Var("w"), Var("e"), source.lanes)
+    draft.body.append(loop("w", full, compared, also=[Induction("e", const(0), source.lanes)]))
+    rest = _word_compared(source, const(full), const(full * source.lanes), source.count - full * source.lanes)
+    draft.body.append(_scope(rest))
+
+
+def _word_compared(source: Laned, word: Expr, first: Expr, lanes: int) -> list[Statement]:
+    body: list[Statement] = [Let("word", Load(source.buffer, word))]
+    for lane in range(lanes):
+        better = (Assign("best", Var(f"v{lane}")), Assign("index", add(first, const(lane))))
+        body += [Let(f"v{lane}", source.lane(Var("word"), lane)), If(gt(Var(f"v{lane}"), Var("best")), better)]
+    return body
 
 
 @lowering("TableLookup")

@@ -182,6 +182,11 @@ class PlanOptions:
         return self.expected_calls or EXPECTED_CALLS[self.optimize]
 
     @property
+    def byte_price(self) -> float:
+        """Gas of an inference that is worth a byte of code."""
+        return self.code_price + DEPOSIT / self.calls
+
+    @property
     def updates(self) -> int:
         """How often all weights are replaced meanwhile."""
         if not self.updatable:

@@ -21,8 +21,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import onnx
 
-from ml2sc.backends import BACKENDS, Artifact, EmitOptions, Toolchain, with_edits, with_settings
-from ml2sc.backends.base import costs_of, generators_of
+from ml2sc.backends import BACKENDS, Artifact, EmitOptions, Toolchain
+from ml2sc.backends.base import costs_of, generators_of, with_notes
 from ml2sc.backends.interface import weights_hash
 from ml2sc.backends.summary import verdict_of
 from ml2sc.calibration import Calibrated, choose_formats
@@ -39,7 +39,7 @@ from ml2sc.errors import (
     warn,
 )
 from ml2sc.fidelity import accuracy_on, assess
-from ml2sc.fitting import too_large
+from ml2sc.fitting import fitted, too_large
 from ml2sc.forecast import as_facts, forecast
 from ml2sc.frontend.data import Samples, as_samples, by_column, columns_text, numbered
 from ml2sc.frontend.model_file import OnnxModel, contract_name, load_onnx
@@ -427,6 +427,7 @@ def _compile(
     if options.updatable:
         stated = Segment((int.from_bytes(source.hash, "big"),), Storage.DATA, 1)
         program = dataclasses.replace(program, segments={MODEL_HASH: stated, **program.segments})
+    program = fitted(program, options.target, FORKS[options.fork], plan.byte_price)
     verify_program(program)
     if dump is not None:
         dump.lowered(program)
@@ -559,8 +560,10 @@ def build(artifact: Artifact, toolchain: Toolchain) -> Artifact:
         if estimated > OVER * fork.code_limit:  # compilers break off with errors of their own
             raise too_large(artifact, f"{error.message}\n{about}", fork) from error
         raise
-    if len(bytecode.runtime) > fork.code_limit:
-        raise too_large(artifact, f"the contract has {len(bytecode.runtime):,}", fork)
+    for number, code in enumerate((bytecode.runtime, *(part.runtime for part in bytecode.parts))):
+        if len(code) > fork.code_limit:
+            which = f"code contract {number}" if number else "the contract"
+            raise too_large(artifact, f"{which} has {len(code):,}", fork)
     if _signatures(bytecode.abi) != _signatures(artifact.abi):
         raise InternalError(f"{bytecode.compiler} reports another ABI than the backend")
     toolchain_facts: dict[str, Any] = {
@@ -570,14 +573,18 @@ def build(artifact: Artifact, toolchain: Toolchain) -> Artifact:
     }
     if bytecode.edits:
         toolchain_facts["edits"] = dict(bytecode.edits)
+    if bytecode.parts:
+        toolchain_facts["parts"] = [{"settings": dict(p.settings), "edits": dict(p.edits)} for p in bytecode.parts]
     manifest = {
         **artifact.manifest,
         "code_bytes": len(bytecode.runtime),
         "toolchain": toolchain_facts,
     }
-    artifact = with_edits(artifact, bytecode.edits)
-    compiler_input = with_settings(artifact.compiler_input, bytecode.settings)
-    built = dataclasses.replace(artifact, bytecode=bytecode, manifest=manifest, compiler_input=compiler_input)
+    if bytecode.parts:
+        manifest["code_contracts"] = [{"bytes": len(part.runtime)} for part in bytecode.parts]
+    compiled = with_notes(artifact, bytecode)
+    parts = tuple(map(with_notes, artifact.parts, bytecode.parts))
+    built = dataclasses.replace(compiled, bytecode=bytecode, manifest=manifest, parts=parts)
     return _with_forecast(built)
 
 
@@ -1071,6 +1078,7 @@ def _plan(program: Program) -> Iterator[dict[str, Any]]:
                 "layer": section.name,
                 "title": section.title,
                 **section.facts,
+                **({"contract": f"code {section.contract}"} if section.contract else {}),
             }
 
 

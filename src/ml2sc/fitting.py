@@ -1,18 +1,24 @@
-"""Why a contract is too large, and what would make it fit: a remedy is tried, by the estimate, before it is named."""
+"""How a program is made to fit its contract, or several; why one is too large, and what would make it fit.
+
+A remedy is tried, by the estimate, before it is named.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ml2sc.backends import Artifact
+from ml2sc.backends import BACKENDS, Artifact
 from ml2sc.backends.base import costs_of
 from ml2sc.errors import ContractLimitError, Ml2scError
+from ml2sc.ir.divide import Room, spread
 from ml2sc.ir.forks import FORKS, Fork
-from ml2sc.ir.gas import code_bytes, section_bytes
+from ml2sc.ir.gas import Costs, Execution, Shares, code_bytes, part_bytes, section_bytes
 from ml2sc.ir.graph import Graph
+from ml2sc.ir.outline import cheapest
+from ml2sc.ir.program import Program
 from ml2sc.passes import LEVELS, run_pipeline
-from ml2sc.passes.lower import Activity, PlanOptions, lower
+from ml2sc.passes.lower import CODE_MARGIN, Activity, PlanOptions, lower
 from ml2sc.passes.prescribed import is_prequantized
 from ml2sc.passes.prove_ranges import ProveRanges
 from ml2sc.passes.quantize import Quantize
@@ -23,6 +29,37 @@ _NARROWER = ("int8", "w4a8", "w4a4", "w2a2")
 """Formats that are tried, the widest first: those before the one in use are no narrower."""
 
 
+def fitted(program: Program, target: str, fork: Fork, byte_price: float) -> Program:
+    """Return a program with the procedures and in the contracts that it is compiled with.
+
+    Args:
+        program: As it was lowered.
+        target: Name of the backend; it says whether it knows procedures and code contracts.
+        fork: The fork it is for.
+        byte_price: Gas of an inference that is worth a byte of code.
+    """
+    backend, room = BACKENDS.get(target), round(CODE_MARGIN * fork.code_limit)
+
+    def measure(candidate: Program) -> tuple[float, int]:
+        costs = costs_of(target, candidate, {})
+        return Execution.of(costs, Shares()).gas, code_bytes(costs.program, costs.sizes)
+
+    if getattr(backend, "procedures", False):
+        program = cheapest(program, measure, room, byte_price)
+    costs = costs_of(target, program, {})
+    if not getattr(backend, "divides", False) or code_bytes(costs.program, costs.sizes) <= room:
+        return program
+    frame = costs.sizes.frame + (costs.sizes.updates if program.updatable else 0)
+    rooms = Room(room - frame, room - costs.sizes.part, costs.sizes.stub)
+    return spread(program, section_bytes(costs.program, costs.sizes), rooms) or program
+
+
+def largest_code(costs: Costs) -> int:
+    """Return the estimated bytes of the largest of a program's contracts."""
+    parts = (part_bytes(part.program, part.sizes) for part in costs.parts)
+    return max([code_bytes(costs.program, costs.sizes), *parts])
+
+
 def too_large(artifact: Artifact, has: str, fork: Fork) -> ContractLimitError:
     """Return the error of a contract that does not fit.
 
@@ -31,7 +68,8 @@ def too_large(artifact: Artifact, has: str, fork: Fork) -> ContractLimitError:
         has: How large it is: "the contract would have about 70,000".
         fork: The fork it is for.
     """
-    lines = [f"{has} bytes of code; a chain accepts {fork.code_limit:,} (EIP-170)", *_layers(artifact)]
+    accepts = f"{has} bytes of code; a chain accepts {fork.code_limit:,} (EIP-170)"
+    lines = [accepts, *_layers(artifact), *_uncut(artifact, fork)]
     tried: list[str] = []
     for options, size in _remedies(artifact):
         if size <= fork.code_limit:
@@ -49,11 +87,21 @@ def _layers(artifact: Artifact) -> list[str]:
     assert artifact.program is not None
     costs = costs_of(artifact.target, artifact.program, {})
     sizes = section_bytes(costs.program, costs.sizes)
-    titles = {section.name: section.title for section in costs.program.sections()}
+    titles = {section.name: section.title for section in costs.program.routines()}
     largest = sorted(sizes.items(), key=lambda item: -item[1])
     lines = [f"  {name} ({titles[name]}): about {size:,} bytes" for name, size in largest[:_LAYERS]]
     rest = [size for _, size in largest[_LAYERS:]]
     return [*lines, f"  {len(rest)} more: about {sum(rest):,} bytes"] if rest else lines
+
+
+def _uncut(artifact: Artifact, fork: Fork) -> list[str]:
+    """Return what cannot be cut into code contracts: layers that alone are more than one holds."""
+    assert artifact.program is not None
+    costs = costs_of(artifact.target, artifact.program, {})
+    sizes = section_bytes(costs.program, costs.sizes)
+    room = fork.code_limit - costs.sizes.part
+    over = {name: max(100 * room // size, 1) for name, size in sizes.items() if size > room}
+    return [f"  {name} alone is more than a contract holds: {part} % of it would fit" for name, part in over.items()]
 
 
 def _remedies(artifact: Artifact) -> Iterator[tuple[str, int]]:
@@ -124,5 +172,5 @@ def _size(artifact: Artifact, graph: Graph, options: Mapping[str, Any]) -> int |
         program = lower(graph, plan)
     except Ml2scError:
         return None
-    costs = costs_of(artifact.target, program, {})
-    return code_bytes(costs.program, costs.sizes)
+    program = fitted(program, artifact.target, FORKS[options["fork"]], plan.byte_price)
+    return largest_code(costs_of(artifact.target, program, {}))

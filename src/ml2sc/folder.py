@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ml2sc.backends.base import Artifact, Bytecode, as_compiled
+from ml2sc.backends.interface import code_hashes, code_init
 from ml2sc.caller import INTERFACE, VECTORS, interface_of, vectors_of
 from ml2sc.errors import ArtifactError, Ml2scError, OutputError
 from ml2sc.files import MOST_BYTES, inner_name, read_inside
@@ -98,6 +99,13 @@ def _contents(artifact: Artifact) -> dict[str, bytes]:
         if artifact.graph is not None:
             files |= {INTERFACE: _json(interface_of(artifact)), VECTORS: _json(vectors_of(artifact))}
             files |= {name: text.encode() for name, text in interface_files(artifact).items()}
+    for part, code in zip(artifact.parts, [] if artifact.bytecode is None else artifact.bytecode.parts, strict=False):
+        stem = part.source_name.rpartition(".")[0]
+        files |= {
+            part.source_name: part.source.encode(),
+            f"{stem}.bin": _hexadecimal(code_init(code.runtime)),
+            f"{stem}.standard.json": _json(part.compiler_input),
+        }
     files |= {**({WEIGHTS: b"".join(artifact.data)} if artifact.data else {}), MODEL: artifact.model}
     files |= {f"{EXTERNAL}/{inner_name(name)}": content for name, content in artifact.external.items()}
     manifest = {
@@ -149,7 +157,7 @@ def load_folder(directory: str | os.PathLike[str]) -> Artifact:
     try:
         again = compile_model(_model(folder, contents, manifest.name), **recipe)
         if again.on_chain:
-            again = as_compiled(again, manifest.toolchain.settings, manifest.toolchain.edits)
+            again = _as_compiled(again, manifest)
     except Ml2scError as error:
         raise ArtifactError(f"{folder / MODEL} does not compile any more\n{error}", hint=OTHER_VERSION) from error
     _compare_files(folder, contents, again, manifest)
@@ -162,6 +170,19 @@ def load_folder(directory: str | os.PathLike[str]) -> Artifact:
     plan = [{**layer, **noted} for layer, noted in zip(expected["plan"], gas, strict=True)]
     bytecode = _bytecode(folder, contents, again, manifest) if again.on_chain else None
     return dataclasses.replace(again, manifest={**again.manifest, "plan": plan, **notes}, bytecode=bytecode)
+
+
+def _as_compiled(artifact: Artifact, manifest: Manifest) -> Artifact:
+    """Return an artifact with what the manifest says that its compilation noted.
+
+    Raises:
+        ArtifactError: that cannot have been noted.
+    """
+    notes = manifest.toolchain
+    if len(notes.parts) != len(artifact.parts):
+        raise ArtifactError(f"{len(artifact.parts)} code contracts, and {len(notes.parts)} are recorded")
+    parts = tuple(as_compiled(p, n.settings, n.edits) for p, n in zip(artifact.parts, notes.parts, strict=True))
+    return dataclasses.replace(as_compiled(artifact, notes.settings, notes.edits), parts=parts)
 
 
 def _without_gas(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -188,8 +209,10 @@ def _compare_files(folder: Path, contents: Mapping[str, bytes], again: Artifact,
     Raises:
         ArtifactError: they are not.
     """
-    bytecode = {f"{again.name}.bin"} if again.on_chain else set()
-    built = dataclasses.replace(again, bytecode=Bytecode(b"", b"", (), "", "")) if again.on_chain else again
+    nothing = Bytecode(b"", b"", (), "", "")
+    compiled = dataclasses.replace(nothing, parts=(nothing,) * len(again.parts))
+    bytecode = {f"{again.name}.bin", *map(_code_file, again.parts)} if again.on_chain else set()
+    built = dataclasses.replace(again, bytecode=compiled) if again.on_chain else again
     expected = {name: content for name, content in _contents(built).items() if name != MANIFEST}
     missing = sorted(expected.keys() - manifest.files.keys())
     if missing:
@@ -235,13 +258,35 @@ def _read(folder: Path, name: str, most: int = MOST_BYTES) -> bytes:
 
 
 def _bytecode(folder: Path, contents: Mapping[str, bytes], artifact: Artifact, manifest: Manifest) -> Bytecode:
-    file = f"{artifact.name}.bin"
-    try:
-        creation = bytes.fromhex(contents[file].decode())
-    except ValueError as error:
-        raise ArtifactError(f"{folder / file} is not hexadecimal", hint=OTHER_VERSION) from error
-    if contents[file] != _hexadecimal(creation):
-        raise ArtifactError(f"{folder / file} is not written as ml2sc writes it", hint=OTHER_VERSION)
+    creation = _read_code(folder, contents, f"{artifact.name}.bin")
     # The runtime code is what the creation code returns on a chain: nothing that could be read here.
     notes = manifest.toolchain
-    return Bytecode(creation, b"", artifact.abi, notes.compiler, notes.found, read=True)
+    main = Bytecode(creation, b"", artifact.abi, notes.compiler, notes.found, read=True)
+    parts = []
+    for part in artifact.parts:
+        file = _code_file(part)
+        init = _read_code(folder, contents, file)
+        code = init[len(code_init(b"")) :]
+        if init != code_init(code):
+            raise ArtifactError(f"{folder / file} is not init code as ml2sc writes it", hint=OTHER_VERSION)
+        parts.append(dataclasses.replace(main, creation=init, runtime=code))
+    codes = [part.runtime for part in parts]
+    stated = {line: after for line, after in code_hashes(artifact.source, codes).items() if line != after}
+    if stated:
+        found = f"{artifact.source_name} has other hashes than the files of the code contracts"
+        raise ArtifactError(found, hint=OTHER_VERSION)
+    return dataclasses.replace(main, parts=tuple(parts))
+
+
+def _code_file(part: Artifact) -> str:
+    return f"{part.source_name.rpartition('.')[0]}.bin"
+
+
+def _read_code(folder: Path, contents: Mapping[str, bytes], file: str) -> bytes:
+    try:
+        code = bytes.fromhex(contents[file].decode())
+    except ValueError as error:
+        raise ArtifactError(f"{folder / file} is not hexadecimal", hint=OTHER_VERSION) from error
+    if contents[file] != _hexadecimal(code):
+        raise ArtifactError(f"{folder / file} is not written as ml2sc writes it", hint=OTHER_VERSION)
+    return code

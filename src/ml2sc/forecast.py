@@ -12,7 +12,7 @@ from ml2sc.ir import gas
 from ml2sc.ir.forks import CHANGED_SLOT, ETH_CALL_GAS, FORKS, INITCODE_WORD, NEW_SLOT, Fork
 from ml2sc.ir.interpret import Profile
 from ml2sc.ir.program import Program
-from ml2sc.runtime.deploy import data_contract
+from ml2sc.runtime.deploy import holder
 from ml2sc.runtime.update import INIT_BYTES, update_calls
 
 _ADDRESS = bytes(12) + b"\xff" * 20
@@ -35,7 +35,7 @@ class Forecast:
         deploy: The transaction that creates the contract.
         weights: The transactions that create its data contracts (and put the first weights in use), together.
         largest: The most a creating transaction takes of what the fork lets a transaction use.
-        code_bytes: Bytes of the contract's code.
+        code_bytes: Bytes of the contract's code, or of the largest of its code contracts'.
         init_bytes: Bytes of its init code with the constructor's arguments.
         compiled: Whether the code is known; else its size is estimated from the Program.
     """
@@ -118,7 +118,12 @@ def _forecast(
     artifact: Artifact, fork: Fork, costs: gas.Costs, mean: gas.Execution, worst: gas.GasEstimate
 ) -> Forecast:
     bytecode, average = artifact.bytecode, mean.transaction(fork)
-    arguments = _ADDRESS if artifact.data else b""
+    if bytecode is None:
+        parts = [b"\xff" * gas.part_bytes(part.program, part.sizes) for part in costs.parts]
+        holders = [*(() if artifact.updatable else (b"\x00" + data for data in artifact.data)), *parts]
+    else:
+        parts, holders = [part.runtime for part in bytecode.parts], list(artifact.codes)
+    arguments = _ADDRESS * (bool(artifact.updatable) + bool(holders))
     if bytecode is None:
         size = gas.code_bytes(costs.program, costs.sizes)
         # code has few zero bytes
@@ -127,16 +132,15 @@ def _forecast(
         size, init = len(bytecode.runtime), bytecode.creation + arguments
     words = -(-size // gas.WORD)
     execution: float = costs.constructor + gas.memory_gas(words) + gas.COPY_WORD * words
+    execution += costs.constructor_account * len(holders) + fork.dearer(cold_accounts=len(holders))
     if artifact.updatable:
         execution += costs.constructor_owner + fork.dearer(new_slots=1)
-    else:
-        execution += costs.constructor_account * len(artifact.data) + fork.dearer(cold_accounts=len(artifact.data))
     deploy = fork.creating(init, size, execution)
+    data = [_holder(index, code, fork) for index, code in enumerate(holders)]
+    sizes = [size, *map(len, holders)]
     if artifact.updatable:
-        data = _first_weights(artifact, fork, costs)
-    else:
-        data = [_data_contract(index, contents, fork) for index, contents in enumerate(artifact.data)]
-    sizes = [size, *(len(contents) + 1 for contents in artifact.data)]
+        data += _first_weights(artifact, fork, costs)
+        sizes += [len(chunk) + 1 for chunk in artifact.data]
     counted = [total - fork.state(1, bytes_) for total, bytes_ in zip([deploy, *data], sizes, strict=True)]
     return Forecast(
         fork=fork,
@@ -147,7 +151,7 @@ def _forecast(
         deploy=deploy,
         weights=sum(data),
         largest=max(counted),
-        code_bytes=size,
+        code_bytes=max([size, *map(len, parts)]),
         init_bytes=len(init),
         compiled=bytecode is not None,
     )
@@ -159,8 +163,9 @@ def target_costs(artifact: Artifact) -> gas.Costs:
     return costs_of(artifact.target, artifact.program, {} if artifact.bytecode is None else artifact.bytecode.settings)
 
 
-def _data_contract(index: int, contents: bytes, fork: Fork) -> int:
-    calldata, size = data_contract(index, contents).data, len(contents) + 1
+def _holder(index: int, code: bytes, fork: Fork) -> int:
+    """Return the gas of creating a data or code contract by CREATE2."""
+    calldata, size = holder(index, code).data, len(code)
     words, init_words = -(-size // gas.WORD), -(-(len(calldata) - gas.WORD) // gas.WORD)
     # see data_contract_init: five instructions, CODECOPY, RETURN
     execution = 3 * gas.PUSH + 2 * gas.PUSH_ZERO + 3 + gas.COPY_WORD * words + gas.memory_gas(words)
@@ -223,7 +228,7 @@ def as_facts(artifact: Artifact, profile: Profile | None) -> dict[str, Any]:
         "called": {"cold": chosen.called[0], "warm": chosen.called[1]},
         "deploy": chosen.deploy,
         "weights": chosen.weights,
-        "transactions": 1 + len(artifact.data),
+        "transactions": 1 + len(artifact.data) + len(artifact.parts),
         "inputs": "assumed" if profile is None else "calibration data",
         "code": "compiled" if chosen.compiled else "estimated",
     }

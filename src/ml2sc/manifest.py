@@ -34,7 +34,7 @@ _OURS = frozenset({MODEL, WEIGHTS, INTERFACE, VECTORS})
 EXTERNAL = "external"
 """Folder of the model's external data files: a model names them, so they are kept apart from ours."""
 
-NOTES = frozenset({"files", "toolchain", "code_bytes", "calibration", "gas", "verdict"})
+NOTES = frozenset({"files", "toolchain", "code_bytes", "code_contracts", "calibration", "gas", "verdict"})
 """What compiling the model again does not give."""
 
 OTHER_VERSION = "it was edited, or made by another version of ml2sc; compile the model again"
@@ -173,11 +173,15 @@ class _Deployed(_Entry):
     layers: dict[str, _Room]
 
 
-class _Toolchain(_Entry):
-    compiler: str = ""
-    found: str = ""
+class _Notes(_Entry):
     settings: dict[str, JsonValue] = {}
     edits: dict[str, str] = {}
+
+
+class _Toolchain(_Notes):
+    compiler: str = ""
+    found: str = ""
+    parts: tuple[_Notes, ...] = ()
 
 
 class _Called(_Entry):
@@ -282,6 +286,7 @@ class Manifest(_Entry):
     weights_hash: _Hash | None = None
     deployed: _Deployed | None = None
     code_bytes: _Count | None = None
+    code_contracts: tuple[_Data, ...] = ()
     calibration: _Calibration | None = None
     gas: _Gas | None = None
     verdict: dict[str, _Verdict] | None = None

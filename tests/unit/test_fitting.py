@@ -31,6 +31,20 @@ def network(*sizes: int) -> onnx.ModelProto:
     return helper.make_model(helper.make_graph(nodes, "net", [x], [y], constants), ir_version=9)
 
 
+def scattered(size: int) -> onnx.ModelProto:
+    """Return a model that reads its inputs in no order, which takes code for each of them."""
+    rng = np.random.default_rng(0)
+    order = onnx.numpy_helper.from_array(rng.permutation(size), "order")
+    weights = onnx.numpy_helper.from_array(rng.normal(size=(size, 2)).astype(np.float32), "w")
+    nodes = [
+        helper.make_node("Gather", ["x", "order"], ["g"], axis=1),
+        helper.make_node("Relu", ["g"], ["r"]),
+        helper.make_node("Gemm", ["r", "w"], ["y"], name="layer0"),
+    ]
+    x, y = (helper.make_tensor_value_info(n, 1, [1, s]) for n, s in (("x", size), ("y", 2)))
+    return helper.make_model(helper.make_graph(nodes, "net", [x], [y], [order, weights]), ir_version=9)
+
+
 def made(model: onnx.ModelProto, **options: Any) -> Artifact:
     return ml2sc.compile(model, **{"precision": "int8", "input_ranges": ((-1.0, 1.0),), **options})
 
@@ -58,8 +72,8 @@ def test_the_remedy_fits_and_does_what_is_said(target: str) -> None:
 
 
 def test_what_is_in_effect_is_not_proposed() -> None:
-    """All options that help are set, and many literals are left: what was tried is told with its figures."""
-    artifact = made(network(3, 900), weights="data", optimize="deploy", precision="w2a2")
+    """All options that help are set, and much code is left: what was tried is told with its figures."""
+    artifact = made(scattered(1_000), weights="data", optimize="deploy", precision="w2a2")
     error = too_large(artifact, "the contract has 99,999", PRAGUE)
     size = forecast(artifact, PRAGUE).code_bytes
     assert size > PRAGUE.code_limit, "it does not fit"
@@ -67,7 +81,7 @@ def test_what_is_in_effect_is_not_proposed() -> None:
 
 
 def test_none_of_those_tried_fits() -> None:
-    artifact = made(network(3, 900), weights="data")
+    artifact = made(scattered(1_000), weights="data")
     error = too_large(artifact, "the contract has 99,999", PRAGUE)
     assert error.hint is not None
     assert error.hint.startswith("none of what was tried makes it fit: --optimize deploy (about ")

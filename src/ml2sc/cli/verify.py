@@ -105,8 +105,7 @@ def _arguments(artifact: Artifact, arguments: argparse.Namespace, sender: str | 
     Raises:
         UsageError: they are not known, or no hexadecimal.
     """
-    from ml2sc.runtime.deploy import constructor_arguments
-    from ml2sc.runtime.update import owner_argument
+    from ml2sc.runtime.deploy import CREATE2_PROXY, constructor_arguments
 
     given = arguments.constructor_args
     if given is not None:
@@ -115,14 +114,12 @@ def _arguments(artifact: Artifact, arguments: argparse.Namespace, sender: str | 
         except ValueError:
             shown = "it" if looks_secret(given) else repr(given)
             raise UsageError(f"--constructor-args: {shown} is no hexadecimal") from None
-    if not artifact.updatable:
-        return constructor_arguments(artifact)
-    if sender is None:
+    if artifact.updatable and sender is None:
         raise UsageError(
             f"who created {artifact.name}, and was its first owner, is not known",
             hint="give --constructor-args: that account's address in 32 bytes",
         )
-    return owner_argument(sender)
+    return constructor_arguments(artifact, CREATE2_PROXY, sender)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,233 @@
+"""Programs whose code does not fit one contract: runs of sections in code contracts of their own.
+
+A code contract is called with the words that its sections read, and answers with those that later ones read. It has no
+state and asks nobody: the packed input and the data contracts' addresses come with the call, where they are needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+from .procedures import buffers_of, written_by
+from .program import (
+    Call,
+    CopySegment,
+    LoadInput,
+    Procedure,
+    Program,
+    Section,
+    Storage,
+    calls_of,
+    expressions,
+    subexpressions,
+)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A code contract.
+
+    Attributes:
+        procedure: What it is for its caller: what it takes and gives.
+        program: Its sections, as a program that quantises nothing; its segments and places are those of the whole.
+    """
+
+    procedure: Procedure
+    program: Program
+
+
+INPUT = "input"
+"""The packed input, with a word of zeros after it, where it is passed like a buffer."""
+ADDRESSES = "weights table"
+"""The data contracts' addresses, likewise."""
+
+
+def passed(program: Program, procedure: Procedure) -> list[tuple[str, int]]:
+    """Return what a code contract is called with, in order, with words: ADDRESSES, INPUT, buffers."""
+    found = [(ADDRESSES, program.data_contract_count)] if procedure.weights else []
+    found += [(INPUT, -(-program.input.length // 32) + 1)] if procedure.packed else []
+    return found + [(name, program.buffers[name]) for name in procedure.takes]
+
+
+@dataclass(frozen=True)
+class Divided:
+    """A program in several contracts.
+
+    Attributes:
+        main: The contract itself; each run of sections that is elsewhere is one section that calls a procedure there.
+        parts: The code contracts, in order.
+    """
+
+    main: Program
+    parts: tuple[Part, ...]
+
+
+def divided(program: Program) -> Divided:
+    """Divide a program as its sections say."""
+    if not any(section.contract for section in program.layers):
+        return Divided(program, ())
+    layers: list[Section] = []
+    parts: list[Part] = []
+    done = 0
+    for number, group in groupby(program.layers, key=lambda section: section.contract):
+        run = list(group)
+        if number:
+            part = _part(program, number, run, done)
+            parts.append(part)
+            call = Call(part.procedure.name, (), part.procedure.takes, part.procedure.gives)
+            stub = Section(part.procedure.name, part.procedure.title, (call,), run[0].predict, run[0].classify)
+            layers.append(stub)
+        else:
+            layers += run
+        done += len(run)
+    procedures = _called(program, [*layers, program.dequantize]) | {p.procedure.name: p.procedure for p in parts}
+    main = replace(program, layers=tuple(layers), procedures=procedures)
+    return Divided(replace(main, buffers=_used(main)), tuple(parts))
+
+
+def _part(program: Program, number: int, run: Sequence[Section], first: int) -> Part:
+    sections = [*program.layers, program.dequantize]
+    before = {name for section in sections[:first] for name in written_by(section)}
+    after = {name for section in sections[first + len(run) :] for name in buffers_of(section)} | {"wad", "label"}
+    used = dict.fromkeys(name for section in run for name in buffers_of(section))
+    written = {name for section in run for name in written_by(section)}
+    names = {section.name for section in program.sections()}
+    name = next(n for n in (f"code{'_' * extra}{number}" for extra in range(len(names) + 1)) if n not in names)
+    statements = [s for section in run for s in program.touched(section)]
+    copied = {s.segment for s in statements if isinstance(s, CopySegment)}
+    procedure = Procedure(
+        name,
+        f"Code contract {number}: {', '.join(section.name for section in run)}",
+        (),
+        tuple(buffer for buffer in used if buffer in before),
+        tuple(buffer for buffer in used if buffer in written and buffer in after),
+        (),
+        number,
+        any(isinstance(p, LoadInput) for s in statements for e in expressions(s) for p in subexpressions(e)),
+        any(program.segments[segment].storage is Storage.DATA for segment in copied),
+    )
+    nothing = Section("", "", ())
+    inner = replace(
+        program,
+        quantize=nothing,
+        layers=tuple(replace(section, contract=0, predict=True, classify=False) for section in run),
+        dequantize=nothing,
+        has_decision=False,
+        procedures=_called(program, run),
+    )
+    return Part(procedure, replace(inner, buffers=_used(inner)))
+
+
+def _called(program: Program, sections: Iterable[Section]) -> dict[str, Procedure]:
+    names = {call.procedure for section in sections for call in calls_of(section.body)}
+    return {name: procedure for name, procedure in program.procedures.items() if name in names}
+
+
+def _used(program: Program) -> Mapping[str, int]:
+    used = {name for routine in program.routines() for name in buffers_of(routine)}
+    return {name: words for name, words in program.buffers.items() if name in used}
+
+
+# -- where to cut ----------------------------------------------------------------------------------------------------
+
+CALL_GAS = 2_800
+"""What a code contract takes in each inference, apart from its words: an account that is cold, and the call."""
+WORD_GAS = 18
+"""What a word takes that is passed to one, or back: three copies, and memory in both."""
+_UNIT = 128
+"""Bytes of code, in whose multiples what the contract itself holds is counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Bytes of code that there is room for.
+
+    Attributes:
+        main: In the contract itself, beside its frame.
+        part: In each code contract, beside its own.
+        stub: What calling a code contract takes of the contract itself.
+    """
+
+    main: int
+    part: int
+    stub: int
+
+
+def spread(program: Program, sizes: Mapping[str, int], room: Room) -> Program | None:
+    """Return a program cut into as few contracts as can be, and of these at the fewest words; None if it cannot be cut.
+
+    Args:
+        program: One whose sections are all in the contract itself.
+        sizes: Bytes of code of each section and procedure.
+        room: What there is room for.
+    """
+    layers = program.layers
+    shared = sum(sizes[name] for name in program.procedures)
+    free = (room.main - shared - sizes[program.quantize.name] - sizes[program.dequantize.name]) // _UNIT
+    if free < 0:
+        return None
+    # by layers done and units of the contract itself that are left: the least gas, and the runs that are elsewhere
+    best: list[dict[int, tuple[int, _Cuts]]] = [{} for _ in range(len(layers) + 1)]
+    best[0][free] = 0, ()
+    words = _Live(program)
+    for first, section in enumerate(layers):
+        runs = [(end, words.passed(first, end)) for end in _ends(program, first, sizes, room.part)]
+        own, stub = -(-sizes[section.name] // _UNIT), -(-room.stub // _UNIT)
+        for left, (gas, cuts) in best[first].items():
+            if left >= own:
+                _keep(best[first + 1], left - own, gas, cuts)
+            if left >= stub:
+                for end, passed in runs:
+                    _keep(best[end], left - stub, gas + CALL_GAS + WORD_GAS * passed, (*cuts, (first, end)))
+    if not best[-1]:
+        return None
+    _, cuts = min(best[-1].values())
+    numbers = {i: number for number, (first, end) in enumerate(cuts, 1) for i in range(first, end)}
+    return replace(program, layers=tuple(replace(s, contract=numbers.get(i, 0)) for i, s in enumerate(layers)))
+
+
+_Cuts = tuple[tuple[int, int], ...]
+
+
+def _keep(found: dict[int, tuple[int, _Cuts]], left: int, gas: int, cuts: _Cuts) -> None:
+    if left not in found or (gas, cuts) < found[left]:
+        found[left] = gas, cuts
+
+
+def _ends(program: Program, first: int, sizes: Mapping[str, int], room: int) -> Iterator[int]:
+    """Yield where a run that starts with a section can end: it fits, and is needed as a whole or not at all."""
+    size, called = 0, set[str]()
+    start = program.layers[first]
+    for end, section in enumerate(program.layers[first:], first + 1):
+        new = {call.procedure for call in calls_of(section.body)} - called
+        called |= new
+        size += sizes[section.name] + sum(sizes[name] for name in new)
+        if size > room or (section.predict, section.classify) != (start.predict, start.classify):
+            return
+        yield end
+
+
+class _Live:
+    """Counts the words that are passed to a run of sections and back."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        sections = [*program.layers, program.dequantize]
+        self._uses = [set(buffers_of(section)) for section in sections]
+        self._writes = [set(written_by(section)) for section in sections]
+        self._before = [set[str]()]
+        for writes in self._writes:
+            self._before.append(self._before[-1] | writes)
+        self._after = [{"wad", "label"}]
+        for uses in reversed(self._uses):
+            self._after.append(self._after[-1] | uses)
+        self._after.reverse()
+
+    def passed(self, first: int, end: int) -> int:
+        """Return the words of a run from one section up to another."""
+        used = set[str]().union(*self._uses[first:end])
+        written = set[str]().union(*self._writes[first:end])
+        names = [*(used & self._before[first]), *(written & self._after[end])]
+        return sum(self._program.buffers[name] for name in names)
