@@ -113,15 +113,21 @@ def lower(graph: Graph, options: PlanOptions | None = None) -> Program:
     options = options or PlanOptions()
     epilogues: dict[str, Epilogue] = {}
     plain, code_price = _fitting(graph, dataclasses.replace(options, generators=()), epilogues)
-    limit = _limit(options)
     best, least = plain, math.inf
     for generator in options.generators:
         chosen = _lower(graph, dataclasses.replace(options, generators=(generator,), code_price=code_price), epilogues)
-        programs = [plain, chosen] if code_bytes(chosen, SIZES) <= limit else [plain]
-        for program in programs:
+        for program in [plain, chosen] if _fits(chosen, plain, options) else [plain]:
             if (total := price(generator(program), options)) < least:
                 best, least = program, total
     return best
+
+
+def _fits(chosen: Program, plain: Program, options: PlanOptions) -> bool:
+    """Return whether a program fits a contract; where nothing does, whether it is no larger than the formulas' one."""
+    limit = _limit(options)
+    if code_bytes(chosen, SIZES) <= limit:
+        return True
+    return _least_bytes(chosen) <= max(limit, _least_bytes(plain))
 
 
 def _fitting(graph: Graph, options: PlanOptions, epilogues: dict[str, Epilogue]) -> tuple[Program, float]:

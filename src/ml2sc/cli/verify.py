@@ -105,7 +105,8 @@ def _arguments(artifact: Artifact, arguments: argparse.Namespace, sender: str | 
     Raises:
         UsageError: they are not known, or no hexadecimal.
     """
-    from ml2sc.runtime.deploy import CREATE2_PROXY, constructor_arguments
+    from ml2sc.runtime.chain import CREATE2_PROXY
+    from ml2sc.runtime.deploy import constructor_arguments
 
     given = arguments.constructor_args
     if given is not None:
