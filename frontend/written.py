@@ -573,6 +573,6 @@ def _scan_step(emitter: Emitter, scan: OnnxNode, inner: onnx.NodeProto, names: d
     if inner.op_type == "Identity":
         names[inner.output[0]] = inputs[0]
         return
-    made = names[inner.output[0]] = emitter.fresh(inner.output[0])
+    made = names[inner.output[0]] = emitter.fresh(f"step.{inner.output[0]}")
     step = OnnxNode(scan.name, inner.op_type, "", scan.version, inputs, (made,), attrs)
     RULES.get(("", inner.op_type), emit_plain)(emitter, step)

@@ -156,7 +156,7 @@ class _Quantization:
         self.target.outputs = [self._output(name) for name in self.source.outputs]
         self.target.decision = self.source.decision and self._output(self.source.decision)
         self.target.input_ranges, self.target.observed = dict(self.source.input_ranges), dict(self.source.observed)
-        self.target.scalings = dict(self.source.scalings)
+        self.target.scalings, self.target.class_names = dict(self.source.scalings), self.source.class_names
         self.target.errors = self._always.greatest()
         self.target.unsaturated_errors = self._analyses[-1].greatest()
         self.target.prune()
