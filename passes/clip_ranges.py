@@ -110,8 +110,8 @@ def clipped(spread: Spread, bits: int, method: str) -> tuple[float, float]:
         method: One of METHODS.
     """
     # 0 has an integer of its own in every format
-    candidates = [(min(lo, 0.0), max(hi, 0.0)) for lo, hi in _candidates(spread, method)]
-    lo, hi = min(candidates, key=lambda ends: _noise(spread, ends, bits))
+    candidates = np.array([(min(lo, 0.0), max(hi, 0.0)) for lo, hi in _candidates(spread, method)])
+    lo, hi = candidates[np.argmin(_noise(spread, candidates, bits))].tolist()
     return max(lo, spread.lo), min(hi, spread.hi)
 
 
@@ -131,11 +131,12 @@ def _candidates(spread: Spread, method: str) -> Iterator[tuple[float, float]]:
         yield from ((spread.lo * below, spread.hi * above) for below in shares for above in shares)
 
 
-def _noise(spread: Spread, ends: tuple[float, float], bits: int) -> float:
-    """Return the mean square error that a format adds which spreads its integers over a range."""
-    step = (ends[1] - ends[0]) / ((1 << bits) - 1)
-    centres: Array = spread.centres
-    outside = np.maximum(np.maximum(ends[0] - centres, centres - ends[1]), 0.0)
-    total = int(spread.counts.sum())
-    inside = int(spread.counts[outside == 0].sum())
-    return (inside * step * step / 12 + float(spread.counts @ (outside * outside))) / total
+def _noise(spread: Spread, ends: Array, bits: int) -> Array:
+    """Return the mean square error that a format adds which spreads its integers over a range, for each of (n, 2)."""
+    steps = (ends[:, 1] - ends[:, 0]) / ((1 << bits) - 1)
+    filled = np.flatnonzero(spread.counts)
+    centres, counts = spread.centres[filled], spread.counts[filled]
+    outside = np.maximum(np.maximum(ends[:, :1] - centres, centres - ends[:, 1:]), 0.0)
+    inside = (outside == 0) @ counts
+    result: Array = (inside * steps * steps / 12 + (outside * outside) @ counts) / int(counts.sum())
+    return result
