@@ -172,6 +172,9 @@ class _Quantization:
     def is_constant(self, name: str) -> bool:
         return self.source.tensor(name).is_constant
 
+    def is_integer(self, name: str) -> bool:
+        return self.source.tensor(name).type is DType.INT64
+
     def real(self, name: str) -> Array:
         data = self.source.tensor(name).data
         assert data is not None
@@ -398,7 +401,8 @@ class _Quantization:
             common /= 1 << self.precise_bits
         for name in constants:
             real = self.real(name)
-            if scales or not np.all(real == np.floor(real)):  # whole numbers alone stay what they are
+            alone = not scales and np.all(real == np.floor(real))
+            if not (alone or self.is_integer(name)):  # whole numbers stay what they are
                 common = min(common, self.step(float(np.abs(real).max(initial=0.0))))
         aligned = {name: self.constant(name, self.real(name), common) for name in constants}
         for name, raw in raws.items():

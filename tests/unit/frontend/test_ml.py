@@ -183,3 +183,27 @@ def test_labels_of_labels(kit: Any) -> None:
     proto.opset_import[1].version = 2
     proto.graph.initializer.append(numpy_helper.from_array(np.array([b"a", b"b", b"c"], dtype=object), "names"))
     assert kit.assert_like_onnxruntime(proto, samples=10).class_names == ()
+
+
+def test_entries_of_tables_at_one_place(kit: Any) -> None:
+    """A slope between two entries of tables is an entry of a table: what it is divided by is known beforehand."""
+    node = helper.make_node
+    nodes = [
+        node("ArgMax", ["x"], ["i"], axis=1, keepdims=0),
+        node("Add", ["i", "one"], ["j"]),
+        *(node("Gather", [table, index], [f"{table}{index}"]) for table in "pq" for index in "ij"),
+        node("Sub", ["pj", "pi"], ["dp"]),
+        node("Sub", ["qj", "qi"], ["dq"]),
+        node("Div", ["dp", "dq"], ["y"]),
+    ]
+    constants = {"p": np.array([1.0, 2.5, -3.0, 4.0]), "q": np.array([1.0, 2.0, 4.0, 4.5]), "one": np.array([1])}
+    graph = kit.assert_like_onnxruntime(kit.model(nodes, {"x": [1, 3]}, ["y"], constants), samples=10)
+    assert [n.op_type for n in graph if n.output == "y"] == ["TableLookup"]
+
+
+def test_a_root_keeps_the_order(kit: Any) -> None:
+    nodes = [helper.make_node("Abs", ["x"], ["a"]), helper.make_node("Sqrt", ["a"], ["s"])]
+    nodes.append(helper.make_node("TopK", ["s", "k"], ["v", "y"], largest=0))
+    constants = {"k": np.array([2], dtype=np.int64)}
+    proto = kit.model(nodes, {"x": [1, 4]}, ["y"], constants, output_type=TensorProto.INT64)
+    assert "Sqrt" not in {n.op_type for n in kit.assert_like_onnxruntime(proto)}
