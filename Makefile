@@ -11,16 +11,19 @@ SLITHER_VENV := .venv-slither
 PACKAGE_DIRS := src frontend ir passes backends runtime
 SOURCES := $(shell find $(PACKAGE_DIRS) -type f -not -name '*.pyc')
 
-.PHONY: help demo test bench lint slither format clean
+.PHONY: help demo test test-all bench lint slither format clean
 
 help:  ## List the targets
-	@sed -n 's/^\([a-z]*\):.*##/  make \1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*##/  make \1\t/p' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo-stamp  ## Compile a PyTorch-trained classifier, deploy it on an embedded EVM, check it (no torch needed)
 	@$(VENV)/bin/python examples/demo.py
 
 test: $(VENV)/.dev-stamp  ## Run the tests (PYTEST_ARGS='-k name', WORKERS=4)
 	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+
+test-all: $(VENV)/.dev-stamp  ## Run those too that cost much and repeat others (CONTRIBUTING.md lists them)
+	$(VENV)/bin/python -m pytest --all -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 bench: $(VENV)/.bench-stamp  ## Measure gas, times and memory: writes benchmarks/results.md and others (PAGES='results growth')
 	$(VENV)/bin/python -m benchmarks --workers $(WORKERS) $(PAGES)

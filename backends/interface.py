@@ -13,6 +13,7 @@ from .base import DATA_CONTRACT_LIMIT, EmitOptions
 _ERRORS = {
     "InputLength": {"expected": "uint256", "actual": "uint256"},
     "InputOutOfRange": {"index": "uint256", "value": "int256"},
+    "MalformedInput": {"index": "uint256"},
     "WeightsMissing": {"index": "uint256", "account": "address"},
 }
 
@@ -70,6 +71,27 @@ ERRORS = {name: tuple(fields.values()) for name, fields in {**_ERRORS, **_UPDATE
 """Custom errors and the types of their arguments."""
 
 
+def packed_texts(program: Program, *, strict: bool) -> dict[str, str]:
+    """Return what a contract's comments say of its inputs: `packed_size`, `packed_note`, `range_note`."""
+    form = program.input
+    if form.coded:
+        return {
+            "packed_size": "a thermometer code",
+            "packed_note": f"The {form.count} inputs as a thermometer code: the edges each exceeds (see the manifest)",
+            "range_note": "",
+        }
+    each = f"{form.width} byte{'s' if form.width > 1 else ''} each{', ' + _TWOS if form.signed else ''}"
+    outside = "reverts" if strict else "is taken as the nearest in it"
+    return {
+        "packed_size": f"{form.count} elements of {form.width}",
+        "packed_note": f"The {form.count} inputs' integers q, big-endian, {each}",
+        "range_note": f"; one out of range {outside}",
+    }
+
+
+_TWOS = "two's complement"
+
+
 def contract_abi(program: Program, options: EmitOptions) -> list[dict[str, Any]]:
     """Return the ABI as solc reports it, so that it is known before anything is compiled."""
     n, m = f"int256[{program.input.count}]", f"int256[{program.outputs}]"
@@ -86,7 +108,8 @@ def contract_abi(program: Program, options: EmitOptions) -> list[dict[str, Any]]
         abi.append({"inputs": [_value(FACTORY, "address")], "stateMutability": "nonpayable", "type": "constructor"})
     names = [
         "InputLength",
-        *(["InputOutOfRange"] if options.strict_input else []),
+        *(["InputOutOfRange"] if options.strict_input and not program.input.coded else []),
+        *(["MalformedInput"] if program.input.coded else []),
         *(["WeightsMissing"] if count else []),
     ]
     if program.updatable:

@@ -10,31 +10,30 @@ from pathlib import Path
 
 from ml2sc.errors import Ml2scError
 
-from . import compile_time, growth, headline, per_mac, per_parameter
+from . import compile_time, growth, headline, per_mac, per_parameter, scale, tabular
 from .jobs import Job, measure_all
 from .measure import Figures
 from .paper_way import PRB_MATH, PaperWay
 from .text import table
 
 PAGES = {"results": headline, "growth": growth, "per-mac": per_mac, "per-parameter": per_parameter}
-TIMES = "times"
+ALONE = {"tabular": tabular, "times": compile_time, "scale": scale}
+"""Pages that measure no contract's gas in `jobs`; the last two depend on the machine."""
 LIBRARIES = ("py-evm", "pyrevm", "onnx", "onnxruntime", "numpy", "matplotlib")
 
 
 def main() -> None:
     """Run the benchmarks."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument(
-        "pages", nargs="*", choices=[*PAGES, TIMES], metavar="PAGE", help=f"{', '.join(PAGES)}, {TIMES}"
-    )
+    parser.add_argument("pages", nargs="*", choices=[*PAGES, *ALONE], metavar="PAGE", help=", ".join([*PAGES, *ALONE]))
     parser.add_argument("-o", "--output", type=Path, default=Path(__file__).parent, help="folder to write to")
     parser.add_argument("--workers", type=int, default=2, help="contracts measured at the same time (default: 2)")
     args = parser.parse_args()
-    wanted = args.pages or [*PAGES, TIMES]
+    wanted = args.pages or [*PAGES, *ALONE]
     args.output.mkdir(parents=True, exist_ok=True)
     try:
-        if TIMES in wanted:
-            (args.output / f"{TIMES}.md").write_text(compile_time.report(), encoding="utf-8")
+        for name in filter(ALONE.__contains__, wanted):
+            (args.output / f"{name}.md").write_text(ALONE[name].report(), encoding="utf-8")
         measured = [page for name, page in PAGES.items() if name in wanted]
         figures = measure_all((job for page in measured for job in page.jobs()), args.workers)
     except Ml2scError as error:

@@ -61,10 +61,10 @@ def compile_once(network: Network, kind: str) -> Timing:
         ml2sc.compile(model, "solidity", precision, name="Network", input_ranges=((float(x.min()), float(x.max())),))
     else:
         ml2sc.compile(model, "solidity", precision, calibration, name="Network")
-    return Timing(time.perf_counter() - clock, time.process_time() - cpu, _peak_megabytes())
+    return Timing(time.perf_counter() - clock, time.process_time() - cpu, peak_megabytes())
 
 
-def _peak_megabytes() -> float:
+def peak_megabytes() -> float:
     """Return this process's peak memory; Linux's rusage would count what its parent had when it started it."""
     status = Path("/proc/self/status")
     if status.is_file() and (match := re.search(r"VmHWM:\s*(\d+) kB", status.read_text())):

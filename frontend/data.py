@@ -63,6 +63,11 @@ class Samples(Sequence[Sample]):
     def __len__(self) -> int:
         return len(next(iter(self.arrays.values()), ()))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickled, what is in a file is but the place: whoever asks for samples reads them there."""
+        rows = {name: part_of(array, self.file, 0, len(self)) for name, array in self.arrays.items()}
+        return {**vars(self), "arrays": rows, "labels": None if self.labels is None else self.labels[:]}
+
     @overload
     def __getitem__(self, index: int) -> Sample: ...
     @overload
@@ -70,6 +75,12 @@ class Samples(Sequence[Sample]):
     def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
         chosen = range(len(self))[index]
         return self._sample(chosen) if isinstance(chosen, int) else [self._sample(i) for i in chosen]
+
+    def names_of(self, name: str) -> tuple[str, ...]:
+        """Return the names of one input's elements; empty if they have none."""
+        sizes = {other: math.prod(shape) for other, shape in self.shapes.items()}
+        first = sum(sizes[other] for other in list(sizes)[: list(sizes).index(name)])
+        return self.names[first : first + sizes[name]]
 
     def part(self, first: int, last: int) -> Samples:
         """Return the samples from number `first` up to `last`, exclusive; ranges stay those of all."""
@@ -191,6 +202,7 @@ def _samples(table: Mapping[str, Rows], graph: Graph, source: str) -> Samples:
     arrays: dict[str, Rows] = {}
     counts: dict[str, int] = {}
     columns = {}
+    names, first = _names(table, graph, source), 0
     for position, name in enumerate(graph.inputs):
         short = f"x{position}" if position else "x"
         key = name if name in table else short
@@ -202,7 +214,10 @@ def _samples(table: Mapping[str, Rows], graph: Graph, source: str) -> Samples:
                 f"{source} lacks the key {wanted}; it holds {found}", tensor=_text(graph.tensor(name)), hint=_HINT
             )
         arrays[name] = table[key]
-        columns[name] = _fit(arrays[name], graph.tensor(name), f"{source}, key {key!r}")
+        own = names[first : first + graph.tensor(name).size]
+        first += graph.tensor(name).size
+        where = f"{source}, key {key!r}"
+        columns[name] = _fit(arrays[name], graph.tensor(name), where, own, missing=name in graph.ladders)
         counts[key] = len(arrays[name])
     if len(set(counts.values())) > 1:
         raise DataError(f"{source} has different numbers of samples: {counts}")
@@ -210,18 +225,18 @@ def _samples(table: Mapping[str, Rows], graph: Graph, source: str) -> Samples:
     if "y" in table and "y" not in graph.inputs:
         labels = _labels(table["y"], next(iter(counts.values()), 0), f"{source}, key 'y'", graph.class_names)
     ranges = {name: (float(lo.min()), float(hi.max())) for name, (lo, hi) in columns.items()}
-    count = sum(graph.tensor(n).size for n in graph.inputs)
-    names: tuple[str, ...] = ()
-    if isinstance(table, ParquetTable):
-        names = table.features if len(table.features) == count else ()
-    elif "columns" in table and "columns" not in graph.inputs:
-        names = _names(table["columns"], count, f"{source}, key 'columns'")
     shapes = {name: graph.tensor(name).shape for name in graph.inputs}
     return Samples(arrays, ranges, columns, labels, shapes, names)
 
 
-def _names(rows: Rows, count: int, where: str) -> tuple[str, ...]:
-    """Return names of columns."""
+def _names(table: Mapping[str, Rows], graph: Graph, source: str) -> tuple[str, ...]:
+    """Return the names of the elements of all inputs; nothing where they have none."""
+    count = sum(graph.tensor(n).size for n in graph.inputs)
+    if isinstance(table, ParquetTable):
+        return table.features if len(table.features) == count else ()
+    if "columns" not in table or "columns" in graph.inputs:
+        return ()
+    rows, where = table["columns"], f"{source}, key 'columns'"
     if rows.dtype.kind != "U" or rows.shape != (count,):
         raise DataError(f"{where}: it holds no {count} names of columns", hint="an array of as many strings")
     names = tuple(map(str, rows[:].tolist()))
@@ -230,8 +245,16 @@ def _names(rows: Rows, count: int, where: str) -> tuple[str, ...]:
     return names
 
 
-def _fit(rows: Rows, tensor: Tensor, where: str) -> tuple[Array, Array]:
-    """Check one input's samples; return the least and the greatest value of each element."""
+def _fit(rows: Rows, tensor: Tensor, where: str, names: Sequence[str], *, missing: bool = False) -> tuple[Array, Array]:
+    """Check one input's samples; return the least and the greatest value of each element.
+
+    Args:
+        rows: The samples.
+        tensor: The input.
+        where: What to call them in messages.
+        names: Of the input's elements; empty if they have none.
+        missing: Whether elements may be missing (NaN).
+    """
     _numbers(rows, where)
     shape = tensor.shape[1:] if tensor.shape[:1] == (1,) else tensor.shape
     fits = rows.ndim > 0 and (rows.shape[1:] in (shape, tensor.shape, (tensor.size,)))
@@ -242,22 +265,30 @@ def _fit(rows: Rows, tensor: Tensor, where: str) -> tuple[Array, Array]:
     lo, hi = np.full(tensor.size, math.inf), np.full(tensor.size, -math.inf)
     for first, block in _blocks(rows):
         for wrong, what in (
-            (~np.isfinite(block), "NaN or infinite values"),
+            (np.isinf(block) if missing else ~np.isfinite(block), "infinite values" if missing else _NOT_FINITE),
             (np.abs(block) >= _MOST, f"values that no contract's input can: it ends at {_MOST:.2g}"),
         ):
             if wrong.any():
                 at = first + int(np.flatnonzero(wrong.any(axis=1))[0])
-                raise DataError(f"{where}: sample {at} holds {what} ({_place(wrong)})", tensor=_text(tensor))
-        lo, hi = np.minimum(lo, block.min(axis=0)), np.maximum(hi, block.max(axis=0))
+                raise DataError(f"{where}: sample {at} holds {what} ({_place(wrong, names)})", tensor=_text(tensor))
+        least, greatest = (np.fmin, np.fmax) if missing else (np.minimum, np.maximum)
+        lo, hi = least(lo, least.reduce(block, axis=0)), greatest(hi, greatest.reduce(block, axis=0))
+    if missing:  # of an element that is missing in every sample nothing is known
+        lo, hi = (np.where(np.isfinite(end), end, 0.0) for end in (lo, hi))
     return lo.reshape(tensor.shape), hi.reshape(tensor.shape)
 
 
-def _place(wrong: Array) -> str:
+def _place(wrong: Array, names: Sequence[str]) -> str:
     """Name the columns, counted from 0, in which the first wrong row of a block is wrong."""
     row = int(np.flatnonzero(wrong.any(axis=1))[0])
     columns = np.flatnonzero(wrong[row])
-    shown = ", ".join(map(str, columns[:_NAMED].tolist())) + (", …" if columns.size > _NAMED else "")
-    return f"column{'s' if columns.size > 1 else ''} {shown}"
+    return f"column{'s' if columns.size > 1 else ''} {numbered(columns.tolist(), names)}"
+
+
+def numbered(columns: Sequence[int], names: Sequence[str] = ()) -> str:
+    """Return columns in words, by number and, if they have one, by name: the first few of many."""
+    words = (f"{column} ({names[column]!r:.60})" if names else str(column) for column in columns[:_NAMED])
+    return ", ".join(words) + (", …" if len(columns) > _NAMED else "")
 
 
 _NAMED = 8
@@ -299,6 +330,9 @@ def _numbered(names: Sequence[object], where: str, classes: Sequence[str]) -> Ar
             hint=f"the classes are {known}{', …' if len(classes) > _NAMED else ''}",
         )
     return np.array([numbers[name] for name in names], dtype=np.int64)
+
+
+_NOT_FINITE = "NaN or infinite values"
 
 
 def _numbers(array: Rows, where: str) -> None:

@@ -134,6 +134,10 @@ class Emitter:
         """Tensors that ONNX has as integers and the graph as what they stand for."""
         self.grids: dict[str, Grid] = {}
         """Constants that came quantised."""
+        self.labels = "onnxruntime"
+        """Whose label is a model's where onnxruntime's and its own scores contradict each other; or `scores`."""
+        self.doubles: set[str] = set()
+        """Graph inputs of float64."""
         self.integers: dict[str, Integers] = {}
         """Graph inputs that are integers, and what only moves their elements."""
         self.whole: dict[str, str] = {}
@@ -160,6 +164,20 @@ class Emitter:
                 tensor=f"%{name}",
             )
         return self.graph.tensor(name)
+
+    def is_double(self, name: str) -> bool:
+        """Whether a tensor holds float64 that come from the model's inputs as they are."""
+        todo, doubles = [name], []
+        while todo:
+            at = todo.pop()
+            maker = self.graph.producer(at)
+            if maker is None:
+                doubles += [at in self.doubles] if not self.tensor(at).is_constant else []
+            elif self.element_types.get(at) == TensorProto.FLOAT:
+                doubles.append(False)
+            else:
+                todo += [slot for slot in maker.inputs if slot]
+        return bool(doubles) and all(doubles)
 
     def fresh(self, suffix: str) -> str:
         """Return a name for a tensor that the current node's import makes."""

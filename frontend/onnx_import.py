@@ -50,8 +50,12 @@ def supported_operators() -> list[str]:
     return sorted(ours | {f"{domain}.{name}" if domain else name for domain, name in RULES})
 
 
-def import_graph(model: OnnxModel) -> Graph:
+def import_graph(model: OnnxModel, *, labels: str = "onnxruntime") -> Graph:
     """Turn an ONNX model into a Graph.
+
+    Args:
+        model: The model.
+        labels: Whose label is the model's where onnxruntime's contradicts the scores it gives: `onnxruntime`, `scores`.
 
     Every tensor has its static shape and type; what does not depend on the model's input is constant. Each node's
     `origin` is the ONNX node it came from.
@@ -71,6 +75,7 @@ def import_graph(model: OnnxModel) -> Graph:
     _check_supported(proto, nodes)
     reserved = {t for node in proto.graph.node for t in (*node.input, *node.output)}
     emitter = Emitter(model.name, reserved)
+    emitter.labels = labels
     _add_constants(emitter, proto.graph, nodes)
     _add_inputs(emitter, proto.graph)
     for node in nodes:
@@ -306,6 +311,8 @@ def _add_inputs(emitter: Emitter, graph: onnx.GraphProto) -> None:
             emitter.add_whole_input(value.name, shape)
         else:
             emitter.graph.add_tensor(Tensor(value.name, shape, DType.FLOAT))
+        if kind == TensorProto.DOUBLE:
+            emitter.doubles.add(value.name)
         emitter.graph.inputs.append(value.name)
     if not emitter.graph.inputs:
         raise UnsupportedModelError("the model has no input")

@@ -19,6 +19,7 @@ from ml2sc.ir.types import Array
 
 from .emitter import FLOATS, INTEGER_INPUTS, Code, Emitter, Grid, OnnxNode, plain_attributes
 from .rules import RULES, Rule, emit_plain, import_rule
+from .vision import conv_attributes
 
 _MICROSOFT = "com.microsoft"
 
@@ -200,8 +201,8 @@ def _dequantized(
     zeros = _zero_points(emitter, node, zero, scale, None if not zero else kind)
     by_element = np.array(_along(node, scales, tensor.shape, axis, scale))
     integers = tensor.data - _along(node, zeros, tensor.shape, axis, scale)
-    name = emitter.constant(integers * by_element, "dequantized", output)
-    emitter.grids[name] = Grid(integers, by_element, WIDTHS[kind][0])
+    name = emitter.constant(np.asarray(integers * by_element), "dequantized", output)
+    emitter.grids[name] = Grid(np.asarray(integers), by_element, WIDTHS[kind][0])
     return name
 
 
@@ -243,7 +244,8 @@ def _dequantize_linear(emitter: Emitter, node: OnnxNode) -> None:
     _dequantized(emitter, node, node.inputs[0], node.inputs[1], _slot(node, 2), _axis(node), node.outputs[0])
 
 
-_plain_clip, _plain_cast = RULES["", "Clip"], RULES["", "Cast"]
+_plain_clip, _plain_cast, _plain_pad = RULES["", "Clip"], RULES["", "Cast"], RULES["", "Pad"]
+_plain_max_pool = RULES["", "MaxPool"]
 
 
 @import_rule("Cast")
@@ -271,6 +273,24 @@ def _clip(emitter: Emitter, node: OnnxNode) -> None:
         real = None if data is None else np.array((data.astype(np.float64) - code.zero_point) * code.scale)
         bounds.append("" if real is None else emitter.constant(real))
     emitter.codes[emitter.emit_coded("Clip", [node.inputs[0], *bounds], node.outputs)] = code
+
+
+@import_rule("Pad")
+def _pad(emitter: Emitter, node: OnnxNode) -> None:
+    """Pad integers by what their value stands for."""
+    code = emitter.codes.get(node.inputs[0])
+    if code is None:
+        _plain_pad(emitter, node)
+        return
+    inputs = [emitter.real(node.inputs[0], None), *node.inputs[1:]]
+    value = _slot(node, 2)
+    data = emitter.tensor(value).data if value else np.zeros(())
+    if data is None:
+        _refuse(node, "the value of a Pad must be constant", value)
+    real = emitter.constant(np.array((data.astype(np.float64) - code.zero_point) * code.scale).reshape(()), "value")
+    inputs = [*inputs[:2], real, *inputs[3:]]
+    _plain_pad(emitter, replace(node, inputs=tuple(inputs)))
+    emitter.codes[node.outputs[0]] = code
 
 
 # -- layers ------------------------------------------------------------------------------------------------------------
@@ -374,6 +394,48 @@ def _matmul_of(emitter: Emitter, node: OnnxNode, a: str, b: str, outputs: Sequen
     return emitter.emit("MatMul", [a, b], outputs)
 
 
+@import_rule("Conv")
+def _conv(emitter: Emitter, node: OnnxNode) -> None:
+    grid = emitter.grids.get(node.inputs[1])
+    if grid is None:
+        x, attrs = conv_attributes(emitter, node)
+        emitter.emit("Conv", [x, *node.inputs[1:]], node.outputs, attrs)
+    else:
+        _conv_of(emitter, node, grid, node.outputs)
+
+
+def _conv_of(emitter: Emitter, node: OnnxNode, grid: Grid, outputs: Sequence[str] | None) -> str:
+    """Add a convolution whose weights are on a grid: one scale, or one for each output channel.
+
+    Raises:
+        UnsupportedModelError: the weights of one output channel have several scales, or the bias is not constant.
+    """
+    x, attrs = conv_attributes(emitter, node)
+    by_output = grid.scales.reshape(len(grid.scales), -1)
+    if np.any(by_output != by_output[:, :1]):
+        node.fail("the weights' scales differ within an output channel", "one scale a tensor or an output is supported")
+    scales = by_output[:, 0]
+    scales = scales[:1] if np.all(scales == scales[0]) else scales
+    bias = _slot(node, 2)
+    if bias and emitter.tensor(bias).data is None:
+        _refuse(node, "the bias of a quantised layer must be constant", bias)
+    names = [x, emitter.constant(grid.integers, "integers"), emitter.constant(np.array(scales), "scales")]
+    names += [bias] if bias else []
+    return emitter.emit("ScaledConv", names, outputs, {**attrs, "weight_bits": grid.bits})
+
+
+@import_rule("MaxPool")
+def _max_pool(emitter: Emitter, node: OnnxNode) -> None:
+    """The greatest of integers stand for the greatest of what they stand for."""
+    code = emitter.codes.get(node.inputs[0])
+    if code is None:
+        _plain_max_pool(emitter, node)
+        return
+    real = emitter.real(node.inputs[0], None)
+    _plain_max_pool(emitter, replace(node, inputs=(real,), outputs=node.outputs[:1]))
+    emitter.codes[node.outputs[0]] = code
+
+
 @import_rule("MatMul")
 def _matmul(emitter: Emitter, node: OnnxNode) -> None:
     _matmul_of(emitter, node, node.inputs[0], node.inputs[1], node.outputs)
@@ -390,6 +452,43 @@ def _qlinear_matmul(emitter: Emitter, node: OnnxNode) -> None:
     right = _dequantized(emitter, node, b, b_scale, b_zero, max(len(emitter.tensor(b).shape) - 1, 0))
     y = _matmul_of(emitter, node, left, right, None)
     _quantized(emitter, node, y, _code(emitter, node, y_scale, y_zero, None), node.outputs[0])
+
+
+@import_rule("QLinearConv")
+def _qlinear_conv(emitter: Emitter, node: OnnxNode) -> None:
+    x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero = node.inputs[:8]
+    real = _dequantized(emitter, node, x, x_scale, x_zero, 0)
+    weights = _dequantized(emitter, node, w, w_scale, w_zero, 0)
+    grid, bias = emitter.grids.get(weights), _slot(node, 8)
+    if grid is None:
+        _refuse(node, "QLinearConv by weights that are not constant is not supported", w)
+    if bias:
+        data = emitter.tensor(bias).data
+        if data is None:
+            _refuse(node, "the bias of a quantised layer must be constant", bias)
+        scales = _scales(emitter, node, x_scale) * _scales(emitter, node, w_scale)
+        bias = emitter.constant(data * scales.reshape(-1), "bias")
+    float_op = replace(node, op_type="Conv", inputs=(real, weights, *([bias] if bias else [])))
+    y = _conv_of(emitter, float_op, grid, None)
+    _quantized(emitter, node, y, _code(emitter, node, y_scale, y_zero, None), node.outputs[0])
+
+
+@import_rule("QLinearGlobalAveragePool", "QLinearAveragePool", domain=_MICROSOFT)
+def _qlinear_pool(emitter: Emitter, node: OnnxNode) -> None:
+    x, x_scale, x_zero, y_scale = node.inputs[:4]
+    real = _dequantized(emitter, node, x, x_scale, x_zero, 0)
+    rank = len(emitter.tensor(real).shape)
+    last = int(node.attrs.get("channels_last", 0))
+    if last:
+        real = emitter.emit("Transpose", [real], None, {"perm": (0, rank - 1, *range(1, rank - 1))})
+    pooled = emitter.fresh("pooled")
+    attrs = _without(node.attrs, "channels_last")
+    name = node.op_type.removeprefix("QLinear")
+    pool = replace(node, op_type=name, domain="", inputs=(real,), outputs=(pooled,), attrs=attrs)
+    RULES["", name](emitter, pool)
+    if last:
+        pooled = emitter.emit("Transpose", [pooled], None, {"perm": (0, *range(2, rank), 1)})
+    _quantized(emitter, node, pooled, _code(emitter, node, y_scale, _slot(node, 4), None), node.outputs[0])
 
 
 @import_rule("QGemm", domain=_MICROSOFT)

@@ -16,6 +16,7 @@ from ml2sc.ir.graph import AttrValue
 from ml2sc.ir.types import Array, DType
 
 from .emitter import STRING_HINT, Emitter, OnnxNode, plain_attributes, read_tensor, rounded_to
+from .trees import TREE_RULES
 
 logger = logging.getLogger(__name__)
 
@@ -280,6 +281,10 @@ def _scaled(emitter: Emitter, node: OnnxNode, op_type: str, factor: float) -> No
         return
     scale = emitter.constant(np.array(factor), "alpha")
     emitter.emit("Div", [emitter.emit(op_type, [emitter.emit("Mul", [node.inputs[0], scale])]), scale], node.outputs)
+
+
+for _name, _rule in TREE_RULES.items():
+    import_rule(_name, domain=_ML)(_rule)
 
 
 # -- ai.onnx.ml --------------------------------------------------------------------------------------------------------

@@ -114,8 +114,8 @@ class _Flattening:
                 return dataclasses.replace(statement, offset=self._expr(offset, before))
             case Fail(error, args):
                 return Fail(error, tuple(self._expr(arg, before) for arg in args))
-            case If(condition, body):
-                return If(self._expr(condition, before), self.body(body))
+            case If(condition, body, otherwise):
+                return If(self._expr(condition, before), self.body(body), self.body(otherwise))
             case For(inductions, times, body):
                 starts = (dataclasses.replace(i, start=self._expr(i.start, before)) for i in inductions)
                 return For(tuple(starts), times, self.body(body))

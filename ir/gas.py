@@ -37,6 +37,7 @@ from .program import (
     StoreInput,
     Var,
     WadInput,
+    bodies,
     expressions,
     subexpressions,
     summands,
@@ -192,6 +193,7 @@ class Sizes:
         address: A place in memory at a known index.
         index: What more an index that varies takes.
         branch: An `If` without its condition and body.
+        otherwise: What more one with another way takes.
         loop: A `For` without its variables' steps and its body.
         copy: A copy from a data contract.
         updates: What replaces weights, in a contract where they can be.
@@ -204,6 +206,7 @@ class Sizes:
     address: int = 5
     index: int = 4
     branch: int = 12
+    otherwise: int = 3
     loop: int = 20
     copy: int = 30
     updates: int = 3_500
@@ -380,8 +383,22 @@ class Costs:
         body = self.body(branch.body)
         if any(isinstance(s, Fail) for s in branch.body):
             share = 0.0  # who is refused pays less than who is served
+        if branch.otherwise:
+            return self.either(branch, share, body, self.body(branch.otherwise))
         body += SWAP * self.settling(branch) + JUMPDEST + PUSH + JUMP
         return self.condition(branch.condition) + PUSH + JUMPI + JUMPDEST + share * body
+
+    def either(self, branch: If, share: float, body: float, otherwise: float) -> float:
+        """Return the gas of an `If` with two ways, of which the one that does not jump ends with a jump over the other.
+
+        Args:
+            branch: The statement.
+            share: How often its condition holds.
+            body: Gas of the one way.
+            otherwise: Gas of the other.
+        """
+        fork = self.condition(branch.condition) + PUSH + JUMPI + JUMPDEST
+        return fork + share * body + (1 - share) * (otherwise + PUSH + JUMP + JUMPDEST)
 
     def settling(self, branch: If) -> int:
         """Return the SWAPs that put what a branch changes where the other way has it.
@@ -483,8 +500,8 @@ def changed(body: Iterable[Statement]) -> set[str]:
                 declared.add(name)
             case Assign(name) if name not in declared:
                 names.add(name)
-            case For(_, _, inner) | If(_, inner) | Block(inner):
-                names |= changed(inner) - declared
+            case For() | If() | Block():
+                names |= {name for inner in bodies(statement) for name in changed(inner)} - declared
     return names
 
 
@@ -518,8 +535,8 @@ def _statement_bytes(program: Program, statement: Statement, sizes: Sizes) -> in
             if segment.storage is Storage.DATA:
                 return own + sizes.copy
             return sum(_literal_bytes(w) + 5 for w in segment.words)
-        case If():
-            return own + sizes.branch
+        case If(otherwise=otherwise):
+            return own + sizes.branch + (sizes.otherwise if otherwise else 0)
         case For(inductions):
             return own + sizes.loop + len(inductions) * (2 * sizes.variable + sizes.assign + 3)
         case Fail():

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 import numpy as np
@@ -18,6 +18,9 @@ import numpy as np
 from ml2sc.errors import VerifyError
 
 from .types import Array, DType, FixedPoint, Interval, Reserve, Scaling, TensorType
+
+if TYPE_CHECKING:
+    from .thermometer import Ladder
 
 AttrValue = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
 
@@ -141,6 +144,8 @@ class Graph:
         """Declared real range of each input; that of u, 0 to 1, where its elements have ranges of their own."""
         self.scalings: dict[str, Scaling] = {}
         """What the elements of such inputs stand for."""
+        self.ladders: dict[str, Ladder] = {}
+        """What the elements of the inputs are compared with, where nothing but tree ensembles reads any of them."""
         self.observed: dict[str, tuple[float, float]] = {}
         """Least and greatest real value of a tensor over the calibration samples."""
         self.errors: dict[str, float] = {}
@@ -336,7 +341,7 @@ class Graph:
         self.inputs = [new if n == old else n for n in self.inputs]
         self.outputs = [new if n == old else n for n in self.outputs]
         self.decision = new if self.decision == old else self.decision
-        tables: tuple[dict[str, Any], ...] = (self.input_ranges, self.observed, self.scalings)
+        tables: tuple[dict[str, Any], ...] = (self.input_ranges, self.observed, self.scalings, self.ladders)
         for table in tables:
             if old in table:
                 table[new] = table.pop(old)
@@ -370,7 +375,8 @@ class Graph:
             new.add(node.op_type, node.inputs, node.outputs, node.attrs, name=node.name, origin=node.origin)
         new.inputs, new.outputs, new.decision = list(self.inputs), list(self.outputs), self.decision
         new.input_ranges, new.observed = dict(self.input_ranges), dict(self.observed)
-        new.scalings, new.class_names = dict(self.scalings), self.class_names
+        new.scalings, new.ladders = dict(self.scalings), dict(self.ladders)
+        new.class_names = self.class_names
         new.errors, new.unsaturated_errors = dict(self.errors), dict(self.unsaturated_errors)
         new.reserves = dict(self.reserves)
         return new

@@ -73,8 +73,7 @@ class Profiler:
         """
         if not self._decides:
             return Outcome(self._count(self._interpreter.predict, packed), None)
-        decision = self._count(self._interpreter.decide, packed)
-        return Outcome(self._interpreter.predict(packed), decision)
+        return self._count(self._interpreter.run, packed)
 
     def _count(self, call: Callable[[bytes], Answer], packed: bytes) -> Answer:
         opened = self._interpreter.opened
@@ -93,6 +92,15 @@ class Profiler:
             reached.update({(section, number): times for number, times in enumerate(counts.reached)})
             taken.update({(section, number): times for number, times in enumerate(counts.taken)})
         return Profile(self._runs, self._zeros, reached, taken, Counter(self._opened))
+
+    def take(self) -> Profile:
+        """Return the counts, and begin again from nothing."""
+        found = self.profile
+        for counts in self._interpreter.counts.values():
+            counts.reached[:], counts.taken[:] = [0] * len(counts.reached), [0] * len(counts.taken)
+        self._runs = self._zeros = 0
+        self._opened.clear()
+        return found
 
 
 def profile(program: Program, packed: Iterable[bytes]) -> Profile:
@@ -138,8 +146,18 @@ class Interpreter:
         Raises:
             ProgramError: the program reverts.
         """
-        outputs = self.predict(packed)
-        return Outcome(outputs, self.decide(packed) if self.program.has_decision else None)
+        program = self.program
+        if not program.has_decision:
+            return Outcome(self.predict(packed), None)
+        deciding, predicting = ([s for s in program.layers if s.classify], [s for s in program.layers if s.predict])
+        if deciding[: len(predicting)] != predicting:
+            decision = self.decide(packed)
+            return Outcome(self.predict(packed), decision)
+        machine = Machine(program, packed)  # what both begin with is run once
+        self._call(deciding, machine, counted=True)
+        decision = machine.buffers["label"][0]
+        self._call([program.dequantize], machine, counted=False)
+        return Outcome(self._outputs(machine), decision)
 
     def predict(self, packed: bytes) -> tuple[int, ...]:
         """Return the outputs (WAD) for a packed input.
@@ -150,6 +168,9 @@ class Interpreter:
         machine, program = Machine(self.program, packed), self.program
         sections = [*(s for s in program.layers if s.predict), program.dequantize]
         self._call(sections, machine, counted=not program.has_decision)
+        return self._outputs(machine)
+
+    def _outputs(self, machine: Machine) -> tuple[int, ...]:
         return tuple(to_signed(w) for w in machine.buffers["wad"][: self.program.outputs])
 
     def decide(self, packed: bytes) -> int:

@@ -13,6 +13,7 @@ import numpy as np
 from ml2sc.errors import VerifyError
 
 from .graph import AttrValue, Graph, Tensor
+from .thermometer import find_ladders
 from .tokens import STRING, Reader, Token, fail, unquote
 from .types import Array, DType, FixedPoint, Interval, Scaling, TensorType, integer_array
 
@@ -77,6 +78,7 @@ class _Parser(Reader):
                 fail(token, str(error.args[0]))
         for name, token in self._without_data.items():
             fail(token, f"constant %{name} has no data")
+        self._graph.ladders = find_ladders(self._graph)
         return self._graph
 
     # -- statements ------------------------------------------------------------------------------------------------

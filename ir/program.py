@@ -173,10 +173,11 @@ class For:
 
 @dataclass(frozen=True, slots=True)
 class If:
-    """Run `body` if `condition` is not zero."""
+    """Run `body` if `condition` is not zero, else `otherwise`."""
 
     condition: Expr
     body: tuple[Statement, ...]
+    otherwise: tuple[Statement, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,17 +332,19 @@ class InputFormat:
         width: Bytes of one element.
         signed: Whether elements are two's complement.
         wad_range: Least and greatest WAD value of each element that does not saturate.
+        coded: Bytes of the packed input where it is no elements but a code of them (`ml2sc.ir.thermometer`); 0 else.
     """
 
     count: int
     width: int
     signed: bool
     wad_range: tuple[tuple[int, int], ...]
+    coded: int = 0
 
     @property
     def length(self) -> int:
         """Bytes of the packed input."""
-        return self.count * self.width
+        return self.coded or self.count * self.width
 
 
 @dataclass(frozen=True, slots=True)
@@ -557,12 +560,19 @@ def loop(
     return For((Induction(name, const(start), step), *also), count, tuple(body))
 
 
+def bodies(statement: Statement) -> tuple[tuple[Statement, ...], ...]:
+    """Return the runs of statements inside a statement, in the order they are written."""
+    if isinstance(statement, If):
+        return (statement.body, statement.otherwise) if statement.otherwise else (statement.body,)
+    return (statement.body,) if isinstance(statement, For | Block) else ()
+
+
 def walk(body: Iterable[Statement]) -> Iterator[Statement]:
     """Iterate over all statements, outer before inner."""
     for statement in body:
         yield statement
-        if isinstance(statement, For | If | Block):
-            yield from walk(statement.body)
+        for body in bodies(statement):
+            yield from walk(body)
 
 
 def expressions(statement: Statement) -> Iterator[Expr]:

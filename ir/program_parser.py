@@ -75,7 +75,7 @@ class _Parser(Reader):
             "pack": self._pack,
             "copy": self._copy,
             "for": self._for,
-            "if": lambda: If(self._expression(), self._body()),
+            "if": lambda: If(self._expression(), self._body(), self._body() if self.accept("else") else ()),
             "block": lambda: Block(self._body()),
             "fail": lambda: Fail(self.word(), tuple(self.bracketed(self._expression, "(", ")"))),
         }
@@ -129,12 +129,13 @@ class _Parser(Reader):
         width = self._int()
         self.expect("bytes")
         signed = self._either("signed", "unsigned") == "signed"
+        coded = self._int() if self.accept("coded") else 0
         ranges: list[tuple[int, int]] = []
         while self.accept("wad"):
             bounds = self._bounds()
             self.expect("times")
             ranges += [bounds] * self._int()
-        return InputFormat(count, width, signed, tuple(ranges))
+        return InputFormat(count, width, signed, tuple(ranges), coded)
 
     def _buffer(self) -> None:
         token = self.peek()

@@ -83,7 +83,8 @@ def _kinds(program: Program) -> Iterator[tuple[str, Section]]:
 def _declarations(program: Program) -> Iterator[str]:
     form = program.input
     yield "program"
-    yield f"input {form.count} elements of {form.width} bytes {'signed' if form.signed else 'unsigned'}"
+    coded = f" coded {form.coded}" if form.coded else ""
+    yield f"input {form.count} elements of {form.width} bytes {'signed' if form.signed else 'unsigned'}{coded}"
     for (lo, hi), same in groupby(form.wad_range):
         yield f"wad [{lo}, {hi}] times {len(list(same))}"
     yield f"outputs {program.outputs}"
@@ -138,8 +139,10 @@ def _statement(statement: Statement) -> Iterator[str]:
         case For(inductions, count, body):
             variables = (f"{_name(i.name)} = {expression_text(i.start)} step {i.step}" for i in inductions)
             yield from _braced(f"for {', '.join(variables)} times {count}", body)
-        case If(condition, body):
-            yield from _braced(f"if {expression_text(condition)}", body)
+        case If(condition, body, otherwise):
+            *lines, end = _braced(f"if {expression_text(condition)}", body)
+            yield from lines
+            yield from _braced(f"{end} else", otherwise) if otherwise else [end]
         case Block(body):
             yield from _braced("block", body)
         case Fail(error, args):

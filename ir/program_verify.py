@@ -346,8 +346,10 @@ class _Walk:
                 self._copy(statement)
             case Block(body):
                 return self._body(body)
-            case If(condition, body):
+            case If(condition, body, ()):
                 self._if(condition, body)
+            case If(condition, body, otherwise):
+                return self._either(condition, body, otherwise)
             case For():
                 self._for(statement)
             case Fail(_, args):
@@ -457,6 +459,32 @@ class _Walk:
             if new is not holds.get(name, old):
                 merged[name] = self._merged(fails.get(name, old), new, zero if name not in fails else frozenset())
         self._variables = merged
+
+    def _either(self, condition: Expr, body: Sequence[Statement], otherwise: Sequence[Statement]) -> bool:
+        """Walk both ways of a branch, each from what was before it; return whether one of them comes to its end."""
+        self._value(condition)
+        before, copied = dict(self._variables), dict(self._copied)
+        ways = []
+        for truth, statements in ((True, body), (False, otherwise)):
+            narrowed = {} if isinstance(condition, Var) and truth else self._narrowed(condition, truth=truth)
+            self._variables, self._copied = {**before, **(narrowed or {})}, dict(copied)
+            self._layers.append(_Layer())
+            ends = self._body(statements)
+            branch = self._layers.pop()
+            for buffer, entries in branch.content.items():
+                self._layers[-1].content.setdefault(buffer, []).extend(entries)
+            if ends:
+                ways.append((self._variables, narrowed or {}, self._copied))
+        if not ways:
+            self._variables = before
+            return False
+        merged = dict(before)
+        for name, old in before.items():
+            news = [old if way[name] is narrowed.get(name, old) else way[name] for way, narrowed, _ in ways]
+            merged[name] = news[0] if all(new is news[0] for new in news) else self._joined(news[0], news[1])
+        self._variables = merged
+        self._copied = {b: c for b, c in copied.items() if all(kept.get(b) == c for _, _, kept in ways)}
+        return True
 
     def _merged(self, old: Word, new: Word, zero: frozenset[Atom]) -> Word:
         """Return what a variable is after a branch; where that was not taken, some atoms are 0."""

@@ -234,7 +234,7 @@ class _Function:
                 self._copy(statement)
             case Block(body):
                 self._body(body)
-            case If(condition, body):
+            case If(condition, body, otherwise):
                 number = self._ifs  # before those of its body, as `walk` goes
                 self._ifs += 1
                 if self._counts is not None:
@@ -243,6 +243,9 @@ class _Function:
                     self._line(f"reached[{number}] += 1")
                 self._line(f"if {self._word(condition)}:")
                 self._inner(body, "pass" if self._counts is None else f"taken[{number}] += 1")
+                if otherwise:
+                    self._line("else:")
+                    self._inner(otherwise, "pass")
             case Fail(error, args):
                 self._line(f"raise ProgramError({', '.join([repr(error), *map(self._word, args)])})")
             case For():

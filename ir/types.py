@@ -28,6 +28,7 @@ NUMPY_TYPES = {DType.FLOAT: np.float64, DType.INT64: np.int64, DType.BOOL: np.bo
 
 _TINY = Fraction(1, 1 << 1000)
 """Scales below it, or above its reciprocal, are no float64 that can be relied on."""
+_INT64_BYTES = 8
 _SMALL_BITS = 40
 _SMALL = 2.0**_SMALL_BITS
 _CLEAR = 2.0**-10
@@ -229,6 +230,20 @@ def integer_array(values: list[int], shape: tuple[int, ...]) -> Array:
     out = np.empty(len(values), dtype=np.int64 if narrow else object)
     out[:] = values
     return out.reshape(shape)
+
+
+def big_endian(values: Array, width: int, *, signed: bool) -> bytes:
+    """Return integers as so many bytes each.
+
+    Raises:
+        OverflowError: one does not fit.
+    """
+    if width >= _INT64_BYTES or not values.size:
+        return b"".join(int(v).to_bytes(width, "big", signed=signed) for v in values)
+    narrow, end = values.astype(np.int64), 1 << (8 * width - signed)
+    if narrow.min() < (-end if signed else 0) or narrow.max() >= end:
+        raise OverflowError(f"a value does not fit {width} bytes")
+    return bytes(narrow.astype(">i8").view(np.uint8).reshape(-1, _INT64_BYTES)[:, -width:].tobytes())
 
 
 def as_python_ints(q: Array) -> Array:

@@ -18,12 +18,12 @@ from ml2sc.errors import RangeError
 from .analysis import evaluate_exact
 from .graph import Graph, Tensor
 from .program import MASK, rational_multiplier
-from .types import Array, FixedPoint, Interval, Scaling, integer_array, round_half_up
+from .thermometer import graph_code, packed
+from .types import Array, FixedPoint, Interval, Scaling, big_endian, integer_array, round_half_up
 
 WAD = 10**18
 _WORD_BITS = 255
 _MULTIPLIER_BITS = 120
-_INT64_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +176,7 @@ def input_rescale(tensor: Tensor) -> Rescale:
     format_, interval = _proved(tensor)
     ratio = 1 / (format_.scale * WAD)
     lo, hi = (round_half_up(Fraction(q - format_.zero_point) / ratio) for q in (interval.lo, interval.hi))
-    return _rescale(tensor, ratio, lo, hi)
+    return _rescale(tensor.name, ratio, lo, hi)
 
 
 def output_rescale(tensor: Tensor) -> Rescale:
@@ -187,19 +187,20 @@ def output_rescale(tensor: Tensor) -> Rescale:
     """
     format_, interval = _proved(tensor)
     zero = format_.zero_point
-    return _rescale(tensor, format_.scale * WAD, interval.lo - zero, interval.hi - zero)
+    return _rescale(tensor.name, format_.scale * WAD, interval.lo - zero, interval.hi - zero)
 
 
-def _rescale(tensor: Tensor, ratio: Fraction, lo: int, hi: int) -> Rescale:
+@lru_cache(maxsize=64)
+def _rescale(name: str, ratio: Fraction, lo: int, hi: int) -> Rescale:
     magnitude = max(abs(lo), abs(hi), 1)
     bits = max(_WORD_BITS - 2 - magnitude.bit_length(), 16)
     multiplier, shift = rational_multiplier(ratio, min(bits, _MULTIPLIER_BITS))
     rescale = Rescale(multiplier, min(shift, _WORD_BITS), lo, hi)
     if magnitude * multiplier + ((1 << rescale.shift) >> 1) >> _WORD_BITS:
         raise RangeError(
-            f"{tensor.name!r} as WAD (real · 10^18) cannot be computed in 2^{_WORD_BITS}: "
+            f"{name!r} as WAD (real · 10^18) cannot be computed in 2^{_WORD_BITS}: "
             f"|q| can be 2^{magnitude.bit_length()}",
-            tensor=f"%{tensor.name}",
+            tensor=f"%{name}",
             hint="narrow the input range (--input-range), or choose a narrower --precision",
         )
     return rescale
@@ -257,6 +258,11 @@ def quantize_samples(graph: Graph, samples: Sequence[Mapping[str, Array]]) -> li
         format_, interval = _proved(graph.tensor(name))
         shape = len(samples), *graph.tensor(name).shape
         real = np.array([np.ravel(inputs[name]) for inputs in samples], dtype=np.float64).reshape(shape)
+        if name in graph.ladders:
+            ranks = graph.ladders[name].ranks(real.reshape(len(samples), -1)).reshape(shape)
+            for sample, values in zip(result, ranks, strict=True):
+                sample[name] = values
+            continue
         scaling = graph.scalings.get(name)
         q = format_.quantize(real) if scaling is None else scaling.quantize(format_, real)
         if q.dtype == np.int64 and interval.signed_bits < 63:
@@ -270,25 +276,17 @@ def quantize_samples(graph: Graph, samples: Sequence[Mapping[str, Array]]) -> li
 
 
 def pack(graph: Graph, inputs: Mapping[str, Array]) -> bytes:
-    """Return the packed input: every q big-endian in `element_width` bytes, signed formats in two's complement."""
+    """Return the packed input: every q big-endian in `element_width` bytes, signed formats in two's complement.
+
+    What only trees read is a thermometer code instead (`ml2sc.ir.thermometer`).
+    """
+    code = graph_code(graph)
+    if code is not None:
+        return packed(graph, code, inputs)
     width = element_width(graph)
     return b"".join(
-        _big_endian(inputs[name].ravel(), width, signed=graph.tensor(name).format.signed) for name in graph.inputs
+        big_endian(inputs[name].ravel(), width, signed=graph.tensor(name).format.signed) for name in graph.inputs
     )
-
-
-def _big_endian(values: Array, width: int, *, signed: bool) -> bytes:
-    """Return integers as so many bytes each.
-
-    Raises:
-        OverflowError: one does not fit.
-    """
-    if width >= _INT64_BYTES or not values.size:
-        return b"".join(int(v).to_bytes(width, "big", signed=signed) for v in values)
-    narrow, end = values.astype(np.int64), 1 << (8 * width - signed)
-    if narrow.min() < (-end if signed else 0) or narrow.max() >= end:
-        raise OverflowError(f"a value does not fit {width} bytes")
-    return bytes(narrow.astype(">i8").view(np.uint8).reshape(-1, _INT64_BYTES)[:, -width:].tobytes())
 
 
 def to_wad(inputs: Sequence[float]) -> list[int]:
@@ -303,7 +301,10 @@ def inputs_from_wad(graph: Graph, wads: Sequence[int]) -> dict[str, Array]:
         tensor = graph.tensor(name)
         format_, interval = _proved(tensor)
         values = wads[position : position + tensor.size]
-        if name in graph.scalings:
+        if name in graph.ladders:
+            edges = graph.ladders[name].wads()
+            q = [sum(v > edge for edge in own) for v, own in zip(values, edges, strict=True)]
+        elif name in graph.scalings:
             by_element = element_rescale(tensor, graph.scalings[name])
             q = [by_element.apply(i, v) for i, v in enumerate(values)]
         else:

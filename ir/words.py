@@ -324,6 +324,10 @@ class _Apart(NamedTuple):
         return found
 
 
+_FEW = 2
+"""Terms of a sum of products whose bounds are looked at even where nothing is to be proved of lanes."""
+
+
 class Words:
     """Arithmetic on words.
 
@@ -508,7 +512,8 @@ class Words:
             data = data.then("shr", shift) if shift else data
             return of_atom(ONE, {data if mask == MASK >> shift else data.then("and", mask): 1})
         if not self._proves and _is_sum_of_products(word):
-            return fresh(0, mask)
+            ends = self.unsigned(word) if len(word.flat) <= _FEW and mask == MASK >> shift else None
+            return fresh(0, mask) if ends is None else fresh(ends[0] >> shift, ends[1] >> shift)
         fields = self.fields(word) if word.known == BITS else None
         try:
             if fields is not None and len(fields) > 1 and not _is_sum_of_products(word):

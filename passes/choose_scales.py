@@ -20,7 +20,7 @@ from ml2sc.ir.types import Array, Scaling
 from .calibrate import Calibrate, Spread
 from .clip_ranges import clipped
 from .formats import Formats
-from .measure import Measured, Sample, answers, measure, spread_out, together
+from .measure import Measured, Sample, answers, is_halved, measure, spread_out, together
 from .precision import Integer, Layered
 from .quantize import quantize, steady
 from .scale_inputs import ScaleInputs, scalable
@@ -117,7 +117,7 @@ def _alike(ends: Ends) -> bool:
 
 
 def _is_better(found: Measured, best: Measured) -> bool:
-    return found.kept >= best.kept and 4 * steady(found.square) <= steady(best.square)
+    return found.kept >= best.kept and is_halved(steady(found.square), steady(best.square))
 
 
 def _judged(

@@ -10,8 +10,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -20,11 +19,10 @@ import numpy as np
 from ml2sc.errors import UsageError
 from ml2sc.ir.analysis import prove_intervals, real_bounds
 from ml2sc.ir.graph import Graph
-from ml2sc.ir.ops.base import op_of
 from ml2sc.ir.types import Array
 
 from .calibrate import Spread
-from .formats import LINEAR, Formats
+from .formats import Formats, reads_activations
 from .manager import Pass, register_pass
 from .measure import Sample, answers, measure
 from .precision import Binary, parse_precision
@@ -95,9 +93,7 @@ class ClipRanges(Pass):
 def _read(graph: Graph) -> Iterable[str]:
     """Return the tensors that layers and tables read."""
     return dict.fromkeys(
-        node.inputs[0]
-        for node in graph
-        if (node.op_type in LINEAR or op_of(node).tabulated) and not graph.tensor(node.inputs[0]).is_constant
+        node.inputs[0] for node in graph if reads_activations(node) and not graph.tensor(node.inputs[0]).is_constant
     )
 
 
@@ -109,34 +105,41 @@ def clipped(spread: Spread, bits: int, method: str) -> tuple[float, float]:
         bits: Width of the format.
         method: One of METHODS.
     """
+    lows, highs = _candidates(spread, method)
     # 0 has an integer of its own in every format
-    candidates = np.array([(min(lo, 0.0), max(hi, 0.0)) for lo, hi in _candidates(spread, method)])
-    lo, hi = candidates[np.argmin(_noise(spread, candidates, bits))].tolist()
-    return max(lo, spread.lo), min(hi, spread.hi)
+    lows, highs = np.minimum(lows, 0.0), np.maximum(highs, 0.0)
+    best = int(_noise(spread, lows, highs, bits).argmin())
+    return max(float(lows[best]), spread.lo), min(float(highs[best]), spread.hi)
 
 
-def _candidates(spread: Spread, method: str) -> Iterator[tuple[float, float]]:
-    if method == "minmax":
-        yield spread.lo, spread.hi
+def _candidates(spread: Spread, method: str) -> tuple[Array, Array]:
+    """Return the lower and the upper ends of the ranges that a method has to choose from."""
     if method == "percentile":
         below = np.cumsum(spread.counts)
-        for tail in _TAILS:
-            outside = math.floor(tail * int(below[-1]))
-            first = int(np.searchsorted(below, outside, side="right"))
-            last = int(np.searchsorted(below, below[-1] - outside, side="left"))
-            edges = spread.centres[[first, last]] + np.array([-0.5, 0.5]) * spread.width
-            yield max(float(edges[0]), spread.lo), min(float(edges[1]), spread.hi)
-    if method == "mse":
-        shares = [1 - 0.75 * cut / _CUTS for cut in range(_CUTS + 1)]
-        yield from ((spread.lo * below, spread.hi * above) for below in shares for above in shares)
+        outside = np.floor(np.array(_TAILS) * int(below[-1]))
+        first = np.searchsorted(below, outside, side="right")
+        last = np.searchsorted(below, below[-1] - outside, side="left")
+        centres, half = spread.centres, 0.5 * spread.width
+        return np.maximum(centres[first] - half, spread.lo), np.minimum(centres[last] + half, spread.hi)
+    shares = 1 - 0.75 * np.arange(_CUTS + 1) / _CUTS if method == "mse" else np.ones(1)
+    return np.repeat(spread.lo * shares, shares.size), np.tile(spread.hi * shares, shares.size)
 
 
-def _noise(spread: Spread, ends: Array, bits: int) -> Array:
-    """Return the mean square error that a format adds which spreads its integers over a range, for each of (n, 2)."""
-    steps = (ends[:, 1] - ends[:, 0]) / ((1 << bits) - 1)
-    filled = np.flatnonzero(spread.counts)
-    centres, counts = spread.centres[filled], spread.counts[filled]
-    outside = np.maximum(np.maximum(ends[:, :1] - centres, centres - ends[:, 1:]), 0.0)
-    inside = (outside == 0) @ counts
-    result: Array = (inside * steps * steps / 12 + (outside * outside) @ counts) / int(counts.sum())
-    return result
+def _noise(spread: Spread, lows: Array, highs: Array, bits: int) -> Array:
+    """Return the mean square error that a format adds which spreads its integers over each of some ranges."""
+    held = np.flatnonzero(spread.counts)  # of the columns of a table, few bins are
+    counts, centres = spread.counts[held], spread.centres[held]
+    below, low = _beyond(lows, lambda ends: ends - centres, counts)
+    above, high = _beyond(highs, lambda ends: centres - ends, counts)
+    steps = (highs - lows) / ((1 << bits) - 1)
+    total = int(counts.sum())
+    inside = total - below[0][low] - above[0][high]
+    noise: Array = (inside * steps * steps / 12 + below[1][low] + above[1][high]) / total
+    return noise
+
+
+def _beyond(ends: Array, distance: Callable[[Array], Array], counts: Array) -> tuple[tuple[Array, Array], Array]:
+    """Return how many values lie beyond each end and the sum of their square distances, and each end's place there."""
+    distinct, place = np.unique(ends, return_inverse=True)
+    away = np.maximum(distance(distinct[:, None]), 0.0)
+    return ((away > 0) @ counts, (away * away) @ counts), place

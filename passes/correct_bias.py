@@ -21,6 +21,8 @@ from ml2sc.ir import wad
 from ml2sc.ir.analysis import evaluate_samples, real_bounds
 from ml2sc.ir.evaluate import evaluate_float
 from ml2sc.ir.graph import Graph, Node
+from ml2sc.ir.ops.base import op_of
+from ml2sc.ir.ops.linear import LinearOp
 from ml2sc.ir.types import Array
 
 from .formats import layers_of
@@ -73,9 +75,10 @@ def _correction(
     node: Node, quantized: Graph, samples: Sequence[Mapping[str, Array]], means: Mapping[str, Array]
 ) -> tuple[float, ...] | None:
     """Return the mean of the model's sums less that of the integers', by output; None where it is not defined."""
-    if not quantized.has_node(node.name) or quantized.node(node.name).op_type not in {"Gemm", "FusedGemm"}:
+    layer = quantized.node(node.name) if quantized.has_node(node.name) else None
+    op = None if layer is None else op_of(layer)
+    if layer is None or not isinstance(op, LinearOp):
         return None
-    layer = quantized.node(node.name)
     x, w = (quantized.tensor(name) for name in layer.inputs[:2])
     exact = means[node.inputs[0]]
     assert w.data is not None and w.real is not None
@@ -84,12 +87,13 @@ def _correction(
     values = evaluate_samples(quantized, wad.quantize_samples(quantized, samples), last=x.name)
     zero, scale = x.format.zero_point, float(x.format.scale) / len(samples)
     rounded = sum((v[x.name] - zero for v in values), np.zeros(x.shape, dtype=object)).astype(np.float64) * scale
-    difference = exact @ w.real - rounded @ w.format.dequantize(w.data)
+    difference = op.product(layer, exact, w.real) - op.product(layer, rounded, op.weights(layer, w))
     if len(layer.inputs) > 2:
         c = quantized.tensor(layer.inputs[2])
         assert c.data is not None and c.real is not None
         if c.data.ndim > 1:
             return None
         # what an earlier correction has put there is part of the integers
-        difference = difference + (c.real - c.format.dequantize(c.data))
-    return tuple(steady(v) for v in difference.reshape(-1, difference.shape[-1]).mean(axis=0).tolist())
+        difference = difference + op.addend(c.real - op.bias(layer, c), difference.ndim)
+    by_output = np.moveaxis(difference, op.channel_axis, -1)
+    return tuple(steady(v) for v in by_output.reshape(-1, by_output.shape[-1]).mean(axis=0).tolist())

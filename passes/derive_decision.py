@@ -28,6 +28,7 @@ import numpy as np
 from ml2sc.errors import UnsupportedModelError
 from ml2sc.ir.graph import Graph, Node, Tensor
 from ml2sc.ir.ops.base import attr_int
+from ml2sc.ir.ops.trees import EXCEEDS
 from ml2sc.ir.printer import tensor_name, type_text
 from ml2sc.ir.shapes import add_inferred
 from ml2sc.ir.types import Array, DType
@@ -97,7 +98,7 @@ def _decider(graph: Graph, label: str) -> Node | None:
     todo = deque([label])
     while todo:
         maker = graph.producer(todo.popleft())
-        if maker is not None and maker.op_type in {"ArgMax", "GreaterOrEqual"}:
+        if maker is not None and maker.op_type in {"ArgMax", "GreaterOrEqual", EXCEEDS}:
             return maker
         todo.extend(() if maker is None else filter(None, maker.inputs))
     return None

@@ -6,7 +6,10 @@
 2. k is such that the largest weights of column and row become alike, to the nearest power of two: what one large weight
    costs all others in a format for the whole tensor is shared (Nagel et al., "Data-free quantization", 2019).
 3. The tensors between get new names: they no longer hold the model's values.
-4. A channel without weights on one side, layers whose weights are not constant and transposed inputs stay as they are.
+4. Convolutions likewise, of one another: their output channels are columns, their input channels rows; between them
+   there may be pools, Pad by 0 and PRelu, too.
+5. A channel without weights on one side, layers whose weights are not constant, transposed inputs, groups that are not
+   single channels and a convolution beside a Gemm stay as they are.
 """
 
 from __future__ import annotations
@@ -18,13 +21,14 @@ from typing import ClassVar
 import numpy as np
 
 from ml2sc.ir.graph import Graph, Node, Tensor
-from ml2sc.ir.ops.base import attr_float, attr_int
+from ml2sc.ir.ops.base import attr_float, attr_int, op_of
 from ml2sc.ir.types import Array
 
-from .formats import LINEAR, layers_of
+from .formats import layers_of
 from .manager import Pass, register_pass
 
 _HOMOGENEOUS = frozenset({"Relu", "LeakyRelu"})
+_HOMOGENEOUS_MAPS = frozenset({"AveragePool", "MaxPool", "PRelu", "Pad"})
 _MOST = 16
 """Greatest |k|."""
 
@@ -44,15 +48,13 @@ class Equalize(Pass):
             between, second = _follower(graph, first)
             if second is None or not (_is_plain(graph, first) and _is_plain(graph, second)):
                 continue
-            columns, rows = (
-                _magnitudes(graph, first, _out_axis(first)),
-                _magnitudes(graph, second, 1 - _out_axis(second)),
-            )
+            columns = _magnitudes(graph, first, _out_axis(first))
+            rows = _magnitudes(graph, second, _in_axis(second))
             shifts = np.array([_shift(c, r) for c, r in zip(columns.tolist(), rows.tolist(), strict=True)])
             if not shifts.any():
                 continue
             _scale(graph, first, 1, shifts, _out_axis(first))
-            _scale(graph, second, 1, -shifts, 1 - _out_axis(second))
+            _scale(graph, second, 1, -shifts, _in_axis(second))
             if len(first.inputs) > 2 and first.inputs[2]:
                 _scale(graph, first, 2, shifts, -1)
             if "slack" in first.attrs:
@@ -68,24 +70,40 @@ class Equalize(Pass):
 
 def _follower(graph: Graph, layer: Node) -> tuple[list[str], Node | None]:
     """Return the layer that alone reads a layer's output, and the tensors between."""
-    between = [layer.output]
-    while (use := graph.only_use(between[-1])) is not None and use.op_type in _HOMOGENEOUS:
+    between, convolves = [layer.output], layer.op_type == "Conv"
+    while (use := graph.only_use(between[-1])) is not None and (
+        use.op_type in _HOMOGENEOUS or (convolves and use.op_type in _HOMOGENEOUS_MAPS and _is_homogeneous(graph, use))
+    ):
         between.append(use.output)
-    return between, use if use is not None and use.op_type in LINEAR and use.inputs[0] == between[-1] else None
+    alike = use is not None and op_of(use).linear and (use.op_type == "Conv") == convolves
+    return between, use if use is not None and alike and use.inputs[0] == between[-1] else None
+
+
+def _is_homogeneous(graph: Graph, node: Node) -> bool:
+    """Whether channels times positive numbers come out times the same."""
+    return attr_float(node, "value", 0.0) == 0.0 and all(graph.tensor(i).is_constant for i in node.inputs[1:] if i)
 
 
 def _is_plain(graph: Graph, layer: Node) -> bool:
     constants = [graph.tensor(i) for i in layer.inputs[1:] if i]
+    # of a depthwise convolution each output channel has one input channel: both are the weights' first axis
+    grouped = attr_int(layer, "group", 1)
+    shape = constants[0].shape
+    fits = grouped == 1 or grouped == shape[0] if layer.op_type == "Conv" else len(shape) == 2
     return (
-        not attr_int(layer, "transA", 0)
+        fits
+        and not attr_int(layer, "transA", 0)
         and not graph.tensor(layer.inputs[0]).is_constant
         and all(t.is_constant for t in constants)
-        and len(constants[0].shape) == 2
     )
 
 
 def _out_axis(layer: Node) -> int:
-    return 0 if attr_int(layer, "transB", 0) else 1
+    return 0 if layer.op_type == "Conv" or attr_int(layer, "transB", 0) else 1
+
+
+def _in_axis(layer: Node) -> int:
+    return 0 if attr_int(layer, "group", 1) > 1 else 1 - _out_axis(layer)
 
 
 def _data(tensor: Tensor) -> Array:
@@ -95,7 +113,8 @@ def _data(tensor: Tensor) -> Array:
 
 def _magnitudes(graph: Graph, layer: Node, axis: int) -> Array:
     """Return the largest |weight| of each channel along an axis."""
-    largest: Array = np.abs(_data(graph.tensor(layer.inputs[1]))).max(axis=1 - axis)
+    weights = np.abs(_data(graph.tensor(layer.inputs[1])))
+    largest: Array = weights.max(axis=tuple(i for i in range(weights.ndim) if i != axis))
     return largest
 
 
@@ -113,7 +132,8 @@ def _scale(graph: Graph, layer: Node, slot: int, shifts: Array, axis: int) -> No
     data = _data(tensor)
     if slot == 2 and (not data.ndim or data.shape[-1] != len(shifts)):
         data = np.broadcast_to(data, (*data.shape[:-1], len(shifts)))
-    scaled = np.ldexp(data, np.expand_dims(shifts, 1) if axis == 0 and data.ndim == 2 else shifts)
+    where = axis % data.ndim if data.ndim else 0
+    scaled = np.ldexp(data, shifts.reshape(-1, *[1] * (data.ndim - 1 - where)))
     new = graph.add_tensor(Tensor(graph.fresh(f"{tensor.name}.equalized"), scaled.shape, tensor.type, scaled))
     inputs = list(layer.inputs)
     inputs[slot] = new.name

@@ -8,10 +8,8 @@ import numpy as np
 
 from ml2sc.ir.graph import Graph, Node, Tensor
 from ml2sc.ir.ops.base import Bounds, ErrorContext, op_of
-from ml2sc.ir.ops.linear import linear_interval
+from ml2sc.ir.ops.linear import LinearOp
 from ml2sc.ir.types import Array, DType
-
-_LINEAR = frozenset({"Gemm", "FusedGemm"})
 
 
 class ErrorAnalysis:
@@ -66,7 +64,7 @@ class ErrorAnalysis:
         for slot, (tensor, error) in enumerate(zip(outputs, results, strict=True)):
             self.error[tensor.name] = error
             source = stands_for[slot] if slot < len(stands_for) else None
-            if source is not None and (self.saturates or not (op.moves or node.op_type in _LINEAR)):
+            if source is not None and (self.saturates or not (op.moves or isinstance(op, LinearOp))):
                 self.real[tensor.name] = self.bounds[source]
             elif op.moves or node.op_type == "Requantize":
                 self.real[tensor.name] = op.interval(node, reals)[slot]
@@ -107,13 +105,10 @@ class ErrorAnalysis:
 
     def _linear_real(self, node: Node) -> Bounds:
         x, w, *c = (self.target.tensor(name) for name in node.inputs)
-        assert w.real is not None
-        bias = c[0].real if c else None
-        y = linear_interval(self.real[x.name], w.real, np.zeros(()) if bias is None else bias)
-        shape = self.target.tensor(node.output).shape  # of a product by a vector it is one dimension less
-        y = Bounds(y.lo.reshape(shape), y.hi.reshape(shape))
-        relu = node.attrs.get("activation") == "Relu"
-        return Bounds(np.maximum(y.lo, 0), np.maximum(y.hi, 0)) if relu else y
+        op = op_of(node)
+        assert w.real is not None and isinstance(op, LinearOp)
+        shape = self.target.tensor(node.output).shape
+        return op.real_interval(node, self.real[x.name], w.real, c[0].real if c else None, shape)
 
     def _real_of(self, tensor: Tensor) -> Bounds:
         if tensor.type is DType.INT64:

@@ -6,8 +6,10 @@ With f = scale / sqrt(var + epsilon) and o = bias − mean·f, a BatchNormalizat
 2. Before a Gemm: f scales the rows of W, o·W is added to C.
 3. The tensor between the two must have no other use. If the Gemm has a single row, operators that only reshape
    (Flatten) may lie between.
-4. Anywhere else it becomes `Add(Mul(x, f), o)`.
-5. Constants that other nodes use too are not overwritten.
+4. Likewise beside a Conv: after it f scales the output channels, before it the input channels; there o must be 0 where
+   the convolution has padding, which is 0 whatever o is.
+5. Anywhere else it becomes `Add(Mul(x, f), o)`.
+6. Constants that other nodes use too are not overwritten.
 """
 
 from __future__ import annotations
@@ -19,14 +21,15 @@ from ml2sc.errors import NonFiniteError
 from ml2sc.ir.graph import Graph, Node, Tensor
 from ml2sc.ir.types import Array, DType
 
-from .gemm import affine_of, fold_affine
+from .convs import fold_maps
+from .gemm import affine_of
 from .manager import Pass, register_pass
 
 
 @register_pass
 @dataclass(frozen=True)
 class FoldBatchNorm(Pass):
-    """Folds BatchNormalization into neighbouring Gemms, or into Mul and Add."""
+    """Folds BatchNormalization into neighbouring layers, or into Mul and Add."""
 
     name: ClassVar[str] = "fold_batch_norm"
     after: ClassVar[tuple[str, ...]] = ("fold_constants", "matmul_add_to_gemm")
@@ -37,7 +40,7 @@ class FoldBatchNorm(Pass):
         Raises:
             NonFiniteError: a variance is negative, or a factor overflows.
         """
-        changed = fold_affine(graph, {"BatchNormalization"})
+        changed = fold_maps(graph, {"BatchNormalization"})
         left = [node for node in graph if node.op_type == "BatchNormalization"]
         for node in left:
             _split(graph, node)

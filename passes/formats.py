@@ -8,13 +8,19 @@ from ml2sc.ir.ops.base import op_of
 
 from .precision import Integer, Layered
 
-LINEAR = frozenset({"Gemm", "FusedGemm", "MatMul"})
-"""Operators that read activations, not accumulators."""
+MATRICES = frozenset({"Gemm", "FusedGemm", "MatMul"})
+"""Layers whose weights are one matrix that their input's last axis meets."""
 
 
 def layers_of(graph: Graph) -> list[Node]:
     """Return a float graph's layers whose formats are ours to choose, in the order in which they are computed."""
-    return [node for node in graph if node.op_type in LINEAR]
+    return [node for node in graph if op_of(node).linear]
+
+
+def reads_activations(node: Node) -> bool:
+    """Whether an operator of a float graph reads activations, not accumulators: as a layer, or as a table's index."""
+    op = op_of(node)
+    return op.reads_activations or op.tabulated
 
 
 def readers(graph: Graph, name: str) -> list[Node]:
@@ -57,6 +63,6 @@ class Formats:
         asked = [
             self._layers.get(node.output, self.widest).activation_bits
             for node in readers(self._graph, name)
-            if node.op_type in LINEAR or op_of(node).tabulated
+            if reads_activations(node)
         ]
         return max(asked, default=self.widest.activation_bits)

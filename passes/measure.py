@@ -59,6 +59,11 @@ class Measured:
         return self.samples - self.kept, steady(self.square)
 
 
+def is_halved(square: float, other: float) -> bool:
+    """Whether the root of a mean square error is at most half of another's; of none there is no half."""
+    return square < other and 4 * square <= other
+
+
 class Part(Sequence[T]):
     """Some of a sequence's elements, fetched when they are asked for.
 

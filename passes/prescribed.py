@@ -9,8 +9,8 @@ from ml2sc.ir.ops.prequantized import prescribed_format
 
 from .precision import AUTO, Integer, parse_precision
 
-_FLOAT_LAYERS = frozenset({"Gemm", "FusedGemm", "MatMul"})
-_KEEPS_GRID = frozenset({"Relu", "Clip"})
+_SCALED = frozenset({"ScaledConv", "ScaledGemm"})
+"""Layers whose weights the model has rounded."""
 
 
 def prescription(graph: Graph, name: str) -> Node | None:
@@ -23,7 +23,7 @@ def prescription(graph: Graph, name: str) -> Node | None:
     found: list[Node] = []
     for use in graph.uses(name):
         node = use.node
-        if node.op_type == "Relu" or (op_of(node).moves and len(node.outputs) == 1):
+        if op_of(node).keeps_format or (op_of(node).moves and len(node.outputs) == 1):
             follower = prescription(graph, node.output)
         else:
             follower = node if node.op_type == "FakeQuantize" else None
@@ -62,13 +62,13 @@ def is_integer(graph: Graph, name: str) -> bool:
 
 def is_prequantized(graph: Graph) -> bool:
     """Whether some of a float graph's formats are prescribed."""
-    return any(node.op_type in {"FakeQuantize", "ScaledGemm"} for node in graph)
+    return any(node.op_type in {"FakeQuantize", *_SCALED} for node in graph)
 
 
 def is_complete(graph: Graph) -> bool:
     """Whether no format of a layer is left to choose: all weights are given, and all inputs of layers."""
-    layers = [node for node in graph if node.op_type in {"ScaledGemm", *_FLOAT_LAYERS}]
-    return not any(node.op_type in _FLOAT_LAYERS or not on_grid(graph, node.inputs[0]) for node in layers)
+    layers = [node for node in graph if op_of(node).linear or node.op_type in _SCALED]
+    return not any(op_of(node).linear or not on_grid(graph, node.inputs[0]) for node in layers)
 
 
 def on_grid(graph: Graph, name: str) -> bool:
@@ -76,16 +76,16 @@ def on_grid(graph: Graph, name: str) -> bool:
     maker = graph.producer(name)
     if maker is not None and maker.op_type == "FakeQuantize":
         return True
-    if maker is None or maker.op_type == "ScaledGemm":
+    if maker is None or maker.op_type in _SCALED:
         return prescription(graph, name) is not None
-    return (op_of(maker).moves or maker.op_type in _KEEPS_GRID) and all(
+    return (op_of(maker).moves or op_of(maker).keeps_format or maker.op_type == "Clip") and all(
         graph.tensor(i).is_constant or on_grid(graph, i) for i in maker.inputs if i
     )
 
 
 def model_precision(graph: Graph) -> Integer:
     """Return the precision that a quantised model's formats amount to: its widest weights and activations."""
-    weights = [attr_int(node, "weight_bits", 8) for node in graph if node.op_type == "ScaledGemm"]
+    weights = [attr_int(node, "weight_bits", 8) for node in graph if node.op_type in _SCALED]
     activations = [prescribed_format(node).bits for node in graph if node.op_type == "FakeQuantize"]
     return Integer(max(weights, default=8), max(activations, default=8))
 

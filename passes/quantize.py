@@ -17,14 +17,17 @@ from ml2sc.ir.graph import AttrValue, Graph, Node, Tensor
 from ml2sc.ir.ops.base import Bounds, op_of
 from ml2sc.ir.ops.prequantized import prescribed_format, unsigned
 from ml2sc.ir.program import word_multiplier
+from ml2sc.ir.thermometer import Ladder
 from ml2sc.ir.types import Array, DType, FixedPoint, Interval, integer_array, round_half_up
 
 from .error_bounds import ErrorAnalysis, span_of
-from .formats import LINEAR, Formats, readers
+from .formats import Formats, readers
 from .manager import Pass, register_pass
 from .precision import WIDEST, Binary, Precision, parse_precision
 from .prescribed import is_integer, is_prequantized, is_whole, on_grid, prescription
 
+_LEAST_LEAF_BITS = 16
+"""Width of a leaf's value beside the others of its tree: they cost next to nothing, and errors of all trees add up."""
 _ROOMY = 200
 """Bits that a scalar computation may use of a word before its operands are requantised."""
 _LONG = 128
@@ -156,7 +159,8 @@ class _Quantization:
         self.target.outputs = [self._output(name) for name in self.source.outputs]
         self.target.decision = self.source.decision and self._output(self.source.decision)
         self.target.input_ranges, self.target.observed = dict(self.source.input_ranges), dict(self.source.observed)
-        self.target.scalings, self.target.class_names = dict(self.source.scalings), self.source.class_names
+        self.target.scalings, self.target.ladders = dict(self.source.scalings), dict(self.source.ladders)
+        self.target.class_names = self.source.class_names
         self.target.errors = self._always.greatest()
         self.target.unsaturated_errors = self._analyses[-1].greatest()
         self.target.prune()
@@ -257,7 +261,7 @@ class _Quantization:
         if not self._tabulated(node):
             return None
         assert self.widths is not None
-        narrow = all(use.op_type in LINEAR or self._tabulated(use) for use in readers(self.source, node.output))
+        narrow = all(op_of(use).reads_activations or self._tabulated(use) for use in readers(self.source, node.output))
         bits = self.widths.activation(node.output) if narrow else _TABLE_RESULT_BITS
         extent = self._range(node.output)
         step = _span_step(extent, bits)
@@ -271,7 +275,7 @@ class _Quantization:
     def _precise(self, name: str) -> bool:
         """Whether a float tensor reaches an output or a decision without being requantised on the way."""
         if name not in self._precisely_read:
-            uses = [use.node for use in self.source.uses(name) if use.node.op_type not in LINEAR]
+            uses = [use.node for use in self.source.uses(name) if not op_of(use.node).reads_activations]
             self._precisely_read[name] = (
                 name in self.source.outputs
                 or name == self.source.decision
@@ -298,6 +302,15 @@ class _Quantization:
         shift = _ceil_log2(ratio) - 1
         finer = ratio / Fraction(2) ** shift
         return scale * finer if shift >= 0 and finer * finer <= 2 else scale
+
+    def ladder(self, name: str) -> Ladder | None:
+        return self.source.ladders.get(name)
+
+    def leaf_scale(self, spread: float, output: str) -> Fraction:
+        if self.widths is None:
+            return self._binary().scale
+        # two leaves, each rounded, are no farther apart than so many bits hold
+        return Fraction(spread) / max((1 << max(self.widths.weights(output), _LEAST_LEAF_BITS)) - 2, 1)
 
     def step(self, magnitude: float) -> Fraction:
         if self.widths is None:
@@ -332,8 +345,8 @@ class _Quantization:
         assert shape is not None
         type_ = fixed or FixedPoint(ACCUMULATOR_BITS, True, scale, zero_point)
         source = self.target.tensor(inputs[0])
-        if op_type in {"Relu", "Clip", "Transpose"} and source.name in self._narrow:
-            ends = [v for key, v in (attrs or {}).items() if key in {"lo", "hi"} and isinstance(v, int)]
+        if op_type in {"Relu", "Clip", "MaxPool", "Pad", "Transpose"} and source.name in self._narrow:
+            ends = [v for key, v in (attrs or {}).items() if key in {"lo", "hi", "fill"} and isinstance(v, int)]
             # a bound outside the format moves values out of it
             type_ = source.format if all(source.format.qmin <= v <= source.format.qmax for v in ends) else type_
         new_name = self._new_name(f"{node.output}.part") if output is None else self.target.fresh(output)
@@ -440,6 +453,9 @@ class _Quantization:
             analysis.add(node, stands_for)
 
     def _add_input(self, name: str) -> None:
+        if name in self.source.ladders:
+            self._add_ranks(name, self.source.ladders[name].top)
+            return
         lo, hi = self.source.input_ranges[name]
         quantized = self.prescribed(name)
         format_ = self._input_format(name, lo, hi) if quantized is None else unsigned(prescribed_format(quantized))
@@ -468,6 +484,15 @@ class _Quantization:
         rounded = None if quantized is None else np.full(tensor.shape, tie)
         for analysis in self._analyses:
             analysis.add_input(name, error, rounded)
+
+    def _add_ranks(self, name: str, top: int) -> None:
+        """Add an input that only trees read: its integers are ranks, which are exact."""
+        format_ = FixedPoint(max(top.bit_length(), 1), False, Fraction(1))
+        self.target.add_tensor(Tensor(name, self.shape(name), format_, interval=Interval(0, top)))
+        self._raw[name] = name
+        self._narrow.add(name)
+        for analysis in self._analyses:
+            analysis.add_input(name, np.zeros(self.shape(name)), None)
 
     def _input_format(self, name: str, lo: float, hi: float) -> FixedPoint:
         if self.widths is None:
@@ -505,15 +530,15 @@ class _Quantization:
         That tensor comes after the Relu, Clip, constant Add or movement that follows the layer.
         """
         while (use := self.source.only_use(name)) is not None:
-            if use.op_type in LINEAR or self._tabulated(use):
+            if op_of(use).reads_activations or self._tabulated(use):
                 return name
-            passes = use.op_type in {"Relu", "Clip"} or op_of(use).moves
+            passes = op_of(use).keeps_format or use.op_type == "Clip" or op_of(use).moves
             adds = use.op_type in {"Add", "Sub"} and any(self.is_constant(i) for i in use.inputs)
             if not (passes or adds) or len(use.outputs) != 1:
                 return None
             name = use.output
         uses = self.source.uses(name)
-        return name if any(u.node.op_type in LINEAR or self._tabulated(u.node) for u in uses) else None
+        return name if any(op_of(u.node).reads_activations or self._tabulated(u.node) for u in uses) else None
 
 
 def quantize_constant(real: Array, scale: Fraction) -> Array:

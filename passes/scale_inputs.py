@@ -23,7 +23,7 @@ from ml2sc.ir.ops.linear import is_folded
 from ml2sc.ir.ops.operands import FOLD_ERROR
 from ml2sc.ir.types import Array, DType, Scaling
 
-from .formats import LINEAR, readers
+from .formats import MATRICES, readers
 from .gemm import GemmParts, layer_parts, set_gemm
 from .manager import Pass, register_pass
 
@@ -97,7 +97,7 @@ def _is_layer(graph: Graph, node: Node, slot: int) -> bool:
         other = graph.tensor(node.inputs[1 - slot])
         matrices = len(other.shape) == 2 and len(graph.tensor(node.inputs[slot]).shape) == 2
         return other.is_constant and (matrices or (slot == 0 and len(other.shape) in {1, 2}))
-    return node.op_type in LINEAR and slot == 0 and all(graph.tensor(i).is_constant for i in node.inputs[1:] if i)
+    return node.op_type in MATRICES and slot == 0 and all(graph.tensor(i).is_constant for i in node.inputs[1:] if i)
 
 
 def _layers(graph: Graph, names: Iterable[str]) -> list[Node]:

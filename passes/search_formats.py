@@ -17,8 +17,11 @@ from __future__ import annotations
 
 import contextlib
 import heapq
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from ml2sc.errors import Ml2scError, RangeError
 from ml2sc.ir.graph import Graph
@@ -43,6 +46,8 @@ _SHOWN = 12
 """Formats, the cheapest first, that a choice comes with."""
 _USUAL = Integer(8, 8)
 """The format that others are compared with: it is always shown."""
+_SHORT = 0.2
+"""Seconds: where a format is priced sooner, processes would take longer to start than they save."""
 _BEST_BOUNDS = (1e-6, 1e-9, 1e-12, 1e-15)
 """Proved bounds of the binary formats that are looked at to say what can be reached."""
 
@@ -81,6 +86,58 @@ class Choice:
     candidates: tuple[Candidate, ...] = ()
 
 
+class Descended(NamedTuple):
+    """How far one of the numbers goes down while the others stay.
+
+    Attributes:
+        knob: Which one.
+        steps: Its widths, as `Search` wants them.
+        gas: The gas of what was priced on the way.
+        good: What reaches the goal, of what was measured on the way.
+        tried: What was quantised on the way.
+        said: What was said.
+    """
+
+    knob: int
+    steps: list[tuple[int, int]]
+    gas: dict[Precision, int | None]
+    good: dict[Precision, bool]
+    tried: set[tuple[Precision, bool]]
+    said: list[str]
+
+
+@dataclass(frozen=True)
+class Descent:
+    """The first step of a search as work for others: every number goes down by itself.
+
+    Attributes:
+        search: The search, as far as it has come.
+        start: The numbers to go down from.
+    """
+
+    search: Search
+    start: tuple[int, ...]
+
+    @contextmanager
+    def open(self) -> Iterator[Callable[[int], Descended]]:
+        """Yield what lowers one number."""
+        yield self._descend
+
+    def _descend(self, knob: int) -> Descended:
+        said: list[str] = []
+        search = replace(self.search, say=said.append, _gas=dict(self.search._gas), _good={}, _tried=set())
+        steps = search._steps(self.start, knob)
+        return Descended(knob, steps, search._gas, search._good, search._tried, said)
+
+
+Share = Callable[[Descent, Sequence[int]], Iterable[Descended]]
+"""Does such work for some of the numbers, in any order."""
+
+
+def _nobody(*_: object) -> None:
+    """Hear what is said, and know nothing."""
+
+
 @dataclass
 class Search:
     """The search for a precision.
@@ -97,19 +154,21 @@ class Search:
         judges: Judge what the search finds, each on samples of its own.
         whole: Graph and all samples, whatever they are for; None: those of `bench`.
         accuracy: Finds the share of a quantised graph's decisions that are the labels, if these are known.
+        share: Has others do what can be done side by side; None: all is done here. The result is the same.
     """
 
     bench: Workbench
     goal: Goal
     gas: Gas
     say: Say
-    progress: Callable[[int], None] = lambda count: None
+    progress: Callable[[int], None] = _nobody
     plain: bool = False
     detailed: bool = False
     margin: float = MARGIN
     judges: Sequence[Judge] = ()
     whole: Workbench | None = None
-    accuracy: Callable[[Graph], float | None] = lambda graph: None
+    accuracy: Callable[[Graph], float | None] = _nobody
+    share: Share | None = None
     _tried: set[tuple[Precision, bool]] = field(default_factory=set)
     _last: tuple[tuple[Precision, bool], Graph | None] | None = None
     _gas: dict[Precision, int | None] = field(default_factory=dict)
@@ -245,7 +304,7 @@ class Search:
             return base
         start = tuple([base.weight_bits, base.activation_bits] * layers)
         knobs = [k for k in range(len(start)) if k % 2 == 0 or not self._reads_input(k // 2)]
-        steps = [self._steps(start, knob) for knob in knobs]
+        steps = self._all_steps(start, knobs)
         best = start
         for combination in _cheapest_first([[saved for _, saved in s] for s in steps], _TRIES):
             bits = list(start)
@@ -256,6 +315,27 @@ class Search:
                 break
         best = self._polish(best, knobs)
         return _precision(best)
+
+    def _all_steps(self, start: tuple[int, ...], knobs: Sequence[int]) -> list[list[tuple[int, int]]]:
+        """Return for each of some numbers what `_steps` finds."""
+        begin = time.perf_counter()
+        self._price(_precision(start))
+        if self.share is None or len(knobs) < 2 or time.perf_counter() - begin < _SHORT:
+            return [self._steps(start, knob) for knob in knobs]
+        alone = replace(
+            self, say=_nobody, progress=_nobody, accuracy=_nobody, share=None, judges=(), whole=None, _last=None
+        )
+        found = {}
+        for one in self.share(Descent(alone, start), knobs):
+            found[one.knob] = one
+            self._tried |= one.tried
+            self.progress(len(self._tried))
+        for knob in knobs:  # in the order in which one process would have gone
+            self._gas |= found[knob].gas
+            self._good |= found[knob].good
+            for line in found[knob].said:
+                self.say(line)
+        return [found[knob].steps for knob in knobs]
 
     def _reads_input(self, layer: int) -> bool:
         return layers_of(self.bench.graph)[layer].inputs[0] in self.bench.graph.inputs

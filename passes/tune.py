@@ -22,7 +22,7 @@ from .clip_ranges import ClipRanges
 from .correct_bias import CorrectBias
 from .equalize import Equalize
 from .manager import Pass, run_pipeline
-from .measure import Answer, Measured, Sample, answer, answers, measure, pick, spread_out, stride
+from .measure import Answer, Measured, Sample, answer, answers, is_halved, measure, pick, spread_out, stride
 from .precision import Binary, Precision
 from .quantize import quantize
 
@@ -181,7 +181,7 @@ class Workbench:
             quantized = self.quantized(precision, tuning)
             found = measure(quantized, self._probe).badness
             # a small gain may be these samples' alone
-            helps = found[0] < least[0] or (found[0] == least[0] and 4 * found[1] <= least[1])
+            helps = found[0] < least[0] or (found[0] == least[0] and is_halved(found[1], least[1]))
             if helps and accept(quantized):
                 best, least = tuning, found
         return best

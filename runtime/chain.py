@@ -205,6 +205,7 @@ class _LocalChain(ABC):
         self.call_gas = call_gas
         self.account = _SENDER
         self.time = _GENESIS_TIME
+        self._asked: tuple[tuple[Any, ...], _Outcome] | None = None  # the last call that changed nothing
 
     @abstractmethod
     def code(self, address: str) -> bytes:
@@ -262,7 +263,10 @@ class _LocalChain(ABC):
         return TxReceipt(outcome.gas_used)
 
     def _ask(self, address: str | None, calldata: bytes) -> _Outcome:
-        outcome = self._execute(address, calldata, self.call_gas, commit=False)
+        question = address, calldata, self.account, self.time, self.call_gas
+        if self._asked is None or self._asked[0] != question:  # who asks for the gas of a call has just made it
+            self._asked = question, self._execute(address, calldata, self.call_gas, commit=False)
+        outcome = self._asked[1]
         if outcome.failure:
             raise self._failed(outcome, address, calldata, self.call_gas)
         return outcome
@@ -270,6 +274,8 @@ class _LocalChain(ABC):
     def _execute(self, to: str | None, data: bytes, gas: int, *, commit: bool) -> _Outcome:
         if gas < max(intrinsic_gas(data, create=to is None)):
             return _Outcome("out of gas", b"", gas, "")
+        if commit:
+            self._asked = None
         return self._run(to, data, gas, commit=commit)
 
     def _failed(self, outcome: _Outcome, to: str | None, data: bytes, gas: int) -> Ml2scError:

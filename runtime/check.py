@@ -194,6 +194,8 @@ def _called(tally: Tally) -> Called | None:
 def random_samples(graph: Graph, count: int = _RANDOM_SAMPLES, seed: int = 0, whole: Container[str] = ()) -> Samples:
     """Return inputs drawn evenly from the declared range of each, the first two its lower and upper end.
 
+    What trees read is drawn from the edges they compare it with, and the floats next to those; some of it is missing.
+
     Args:
         graph: A graph with declared ranges.
         count: How many samples.
@@ -203,6 +205,9 @@ def random_samples(graph: Graph, count: int = _RANDOM_SAMPLES, seed: int = 0, wh
     random = np.random.default_rng(seed)
     inputs = {}
     for name in graph.inputs:
+        if name in graph.ladders:
+            inputs[name] = graph.ladders[name].samples(random, count).reshape(count, *graph.tensor(name).shape)
+            continue
         lo, hi = graph.range_of(name)
         drawn = random.uniform(lo, hi, (count, *graph.tensor(name).shape))
         drawn[0], drawn[1:2] = lo, hi

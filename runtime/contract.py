@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from eth_abi.abi import decode, encode
@@ -149,10 +150,12 @@ def encode_call(abi: Sequence[Mapping[str, Any]], name: str, *args: Any) -> byte
     Raises:
         ArtifactError: the contract has no such function.
     """
-    functions = {entry["name"]: entry for entry in abi if entry["type"] == "function"}
-    if name not in functions:
-        raise ArtifactError(f"the contract has no function {name}", hint=f"it has {', '.join(functions)}")
-    return _selector(functions[name]) + encode(_types(functions[name]), args)
+    functions = [entry for entry in abi if entry["type"] == "function"]
+    wanted = next((entry for entry in functions if entry["name"] == name), None)
+    if wanted is None:
+        has = ", ".join(entry["name"] for entry in functions)
+        raise ArtifactError(f"the contract has no function {name}", hint=f"it has {has}")
+    return _selector(wanted) + encode(_types(wanted), args)
 
 
 def decode_revert(error: Reverted, abi: Sequence[Mapping[str, Any]]) -> Reverted:
@@ -179,4 +182,9 @@ def _types(entry: Mapping[str, Any]) -> list[str]:
 
 
 def _selector(entry: Mapping[str, Any]) -> bytes:
-    return keccak(text=f"{entry['name']}({','.join(_types(entry))})")[:4]
+    return _selector_of(f"{entry['name']}({','.join(_types(entry))})")
+
+
+@lru_cache(maxsize=256)
+def _selector_of(signature: str) -> bytes:
+    return keccak(text=signature)[:4]

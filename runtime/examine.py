@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from .float_model import FloatModel, open_onnxruntime
 from .oracle import Answer, Expected, Oracle, Revert, show_difference
 from .prove import Proof, prove
 from .report import Differing
-from .tally import Tally
+from .tally import Spread, Tally
 
 _LARGE_INPUT = 200  # elements; WAD calls of a larger model cost so much that only some samples make them
 _WAD_SAMPLES = 25
@@ -113,13 +114,14 @@ class Examination:
                 )
 
             runtime, missing = (oracle.float64_answer, found) if isinstance(found, str) else (found, None)
+            profiler = Profiler(oracle.program)
 
             def examine(part: Part) -> Found:
                 places = [place]
                 if part.first >= _REFERENCE_SAMPLES or self.chain != "embedded" or not revm_is_installed():
-                    return _examine(oracle, runtime, places, part, missing)
+                    return _examine(oracle, runtime, profiler, places, part, missing)
                 with _place(self.artifact, "py-evm", None) as reference:
-                    return _examine(oracle, runtime, [*places, reference], part, missing)
+                    return _examine(oracle, runtime, profiler, [*places, reference], part, missing)
 
             yield examine
 
@@ -154,8 +156,15 @@ def _ask(contract: Contract, function: str, argument: Any) -> Answer:
     return int(answer) if isinstance(answer, int) else tuple(answer)
 
 
-def _examine(oracle: Oracle, runtime: FloatModel, places: Sequence[_Place], part: Part, missing: str | None) -> Found:
-    work = _Comparison(oracle, runtime, [place.contract for place in places])
+def _examine(
+    oracle: Oracle,
+    runtime: FloatModel,
+    profiler: Profiler,
+    places: Sequence[_Place],
+    part: Part,
+    missing: str | None,
+) -> Found:
+    work = _Comparison(oracle, runtime, profiler, [place.contract for place in places])
     for first in range(0, len(part.samples), _TOGETHER):
         last = first + _TOGETHER
         work.add(part.first + first, part.samples.part(first, last), part.truth.part(first, last))
@@ -171,18 +180,23 @@ class _Comparison:
     Args:
         oracle: Knows the right answers.
         runtime: onnxruntime, or who decides in its place.
+        profiler: Runs the Program; what it counted before is gone.
         contracts: The first one's gas and answers count, others must equal them on the first samples.
     """
 
-    def __init__(self, oracle: Oracle, runtime: FloatModel, contracts: Sequence[Contract]) -> None:
-        self.oracle, self.runtime, self.contracts = oracle, runtime, contracts
-        self.profiler = Profiler(oracle.program)
+    def __init__(self, oracle: Oracle, runtime: FloatModel, profiler: Profiler, contracts: Sequence[Contract]) -> None:
+        self.oracle, self.runtime, self.contracts, self.profiler = oracle, runtime, contracts, profiler
+        profiler.take()  # what a part that failed has counted
         self.large = oracle.program.input.count > _LARGE_INPUT
         self.tally = Tally()
+        self._distances: defaultdict[str, list[Array]] = defaultdict(list)
 
     def finish(self) -> Tally:
         """Return what was found."""
-        self.tally.profile.merge(self.profiler.profile)
+        for name, distances in self._distances.items():  # added up together: that costs little more than one of them
+            spread: Spread = getattr(self.tally, name)
+            spread.add(np.concatenate(distances))
+        self.tally.profile.merge(self.profiler.take())
         return self.tally
 
     def add(self, first: int, samples: Samples, truth: Truth) -> None:
@@ -196,10 +210,10 @@ class _Comparison:
         inputs = list(samples)
         with_wad = min(max(_WAD_SAMPLES - first, 0), len(inputs)) if self.large else len(inputs)
         self.tally.samples += len(inputs)
-        self.tally.wad_samples += with_wad
         expected = self.oracle.expect(inputs, self.profiler, with_wad=with_wad)
         for offset, (x, right) in enumerate(zip(inputs, expected, strict=True)):
-            self._add(first + offset, x, right, truth.part(offset, offset + 1), with_wad=offset < with_wad)
+            self.tally.wad_samples += bool(right.wads)
+            self._add(first + offset, x, right, truth.part(offset, offset + 1), with_wad=bool(right.wads))
 
     def _add(self, index: int, x: Mapping[str, Array], expected: Expected, truth: Truth, *, with_wad: bool) -> None:
         difference, answers, gas_there = expected.disagreement, [], 0
@@ -241,7 +255,8 @@ class _Comparison:
             predicts = function.startswith("predict")
             want: Answer | None = right if isinstance(right, Revert) else right.outputs if predicts else right.decision
             got = _ask(contract, function, argument)
-            if predicts and isinstance(got, tuple) and not isinstance(got, Revert):
+            other = expected.moved and function == "predict"
+            if predicts and isinstance(got, tuple) and not isinstance(got, Revert) and not other:
                 outputs.append(np.array([v / WAD for v in got]))
             if got != want:
                 difference = difference or f"{function} on {contract.chain.name}: {show_difference(want, got)}"
@@ -267,13 +282,13 @@ class _Comparison:
                 raise InternalError(sizes)
             distances = np.abs(real - exact)
             if outside:
-                tally.outside_errors.add(distances)
+                self._distances["outside_errors"].append(distances)
                 continue
-            tally.errors.add(distances)
+            self._distances["errors"].append(distances)
             if runtime.outputs.size:
-                tally.runtime_errors.add(np.abs(real - runtime.outputs))
+                self._distances["runtime_errors"].append(np.abs(real - runtime.outputs))
             if not expected.saturated:
-                tally.unsaturated_errors.add(distances)
+                self._distances["unsaturated_errors"].append(distances)
             tally.within_bound &= bool((distances <= bound + rounding).all())
         self._estimate(expected.outcome, exact, truth.target(0), outside=outside)
         if decision is None:

@@ -105,6 +105,7 @@ def _session(path: Path) -> Any:
     def load(exact: str) -> Any:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
+        options.intra_op_num_threads = 1  # a worker has one core; and sums do not depend on how many there are
         options.add_session_config_entry("session.x64quantprecision", exact)
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 

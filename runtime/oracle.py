@@ -46,6 +46,8 @@ class Expected(NamedTuple):
         wad_outcome: Its outputs and decision, or the revert.
         disagreement: How the two interpreters differ, if they do.
         saturated: Whether a value is clamped to its format on either road.
+        moved: Whether rounding it to WAD took an element of the sample to the other side of what trees compare it with:
+            then `predict` answers for another sample.
     """
 
     packed: bytes
@@ -54,6 +56,7 @@ class Expected(NamedTuple):
     wad_outcome: Outcome | Revert
     disagreement: str | None
     saturated: bool
+    moved: bool = False
 
 
 class Oracle:
@@ -74,6 +77,9 @@ class Oracle:
         self.unsaturated_bound = float(artifact.manifest["error_bound_unsaturated"])
         self.ranges = {name: self.graph.range_of(name) for name in self.graph.inputs}
         self.model_hash = artifact.model_hash
+        tensors = self.reference.tensors.values()
+        constants = {t.name: t.data for t in tensors if t.data is not None and t.type is DType.FLOAT}
+        self._constants, self._largest = constants.keys(), max(map(_magnitude, constants.values()), default=0.0)
         self._float_outputs = [n for n in self.reference.outputs if self.reference.tensor(n).type is not DType.INT64]
 
     def expect(
@@ -84,7 +90,7 @@ class Oracle:
         Args:
             samples: The samples; layers are computed for all of them at once.
             profiler: Runs the Program, and counts the branches it takes.
-            with_wad: So many of them, the first ones, take the WAD road.
+            with_wad: So many of them, the first ones, take the WAD road, unless an element is missing (NaN).
         """
         quantized = quantize_samples(self.graph, samples)
         for index, values in enumerate(evaluate_samples(self.graph, quantized)):
@@ -92,7 +98,9 @@ class Oracle:
             disagreement = _differs("the Program interpreter", profiler.answer(packed), outcome)
             clamped = bool(saturated(self.graph, values))
             expected = Expected(packed, outcome, [], outcome, disagreement, clamped)
-            yield self._with_wad(samples[index], expected) if index < with_wad else expected
+            x = samples[index]
+            known = index < with_wad and not any(np.isnan(values).any() for values in x.values())
+            yield self._with_wad(x, expected) if known else expected
 
     def _with_wad(self, x: Mapping[str, Array], expected: Expected) -> Expected:
         disagreement, packed = expected.disagreement, expected.packed
@@ -105,7 +113,8 @@ class Oracle:
             elif isinstance(wad_outcome, Outcome) and isinstance(answer, bytes) and answer != packed:
                 disagreement = _differs("the Program interpreter (WAD)", self.interpreter.run(answer), wad_outcome)
         saturates = expected.saturated or wad_saturates
-        return Expected(packed, expected.outcome, wads, wad_outcome, disagreement, saturates)
+        moved = bool(self.graph.ladders) and wad_packed != packed
+        return Expected(packed, expected.outcome, wads, wad_outcome, disagreement, saturates, moved)
 
     def _run(self, q: Mapping[str, Array]) -> tuple[Outcome, bool]:
         """Return the graph interpreter's answer, and whether a value was clamped on the way."""
@@ -158,11 +167,9 @@ class Oracle:
     def exact_outputs(self, x: Mapping[str, Array]) -> tuple[Array, float]:
         """Return the model's float outputs in float64, flattened, and a bound on the evaluation's own rounding."""
         values = evaluate_float(self.reference, x)
-        largest = max(
-            float(np.abs(v).max(initial=0.0))
-            for name, v in values.items()
-            if self.reference.tensor(name).type is DType.FLOAT
-        )
+        computed = values.keys() - self._constants
+        found = (_magnitude(values[n]) for n in computed if self.reference.tensor(n).type is DType.FLOAT)
+        largest = max(self._largest, *found)
         flat = [values[name].ravel() for name in self._float_outputs]
         return np.concatenate([np.zeros(0), *flat]), largest * _FLOAT64_ROUNDING
 
@@ -178,6 +185,10 @@ class Oracle:
         """Return which values of a sample lie outside their declared range, by input; nothing where none does."""
         beyond = {name: (v < self.ranges[name][0]) | (v > self.ranges[name][1]) for name, v in x.items()}
         return {name: found for name, found in beyond.items() if found.any()}
+
+
+def _magnitude(values: Array) -> float:
+    return float(np.abs(values).max(initial=0.0))
 
 
 def _differs(who: str, got: Outcome, expected: Outcome) -> str | None:

@@ -28,13 +28,17 @@ settings.load_profile("ml2sc")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all", action="store_true", help="run the tests marked heavy, too (make test-all)")
     parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden/ with what is emitted now")
     parser.addoption(
         "--update-gas", action="store_true", help="rewrite tests/gas/snapshot.json with what is measured now"
     )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--all"):
+        config.hook.pytest_deselected(items=[item for item in items if "heavy" in item.keywords])
+        items[:] = [item for item in items if "heavy" not in item.keywords]
     wanted = {marker for item in items for marker in ("torch", "anvil", "slither") if marker in item.keywords}
     missing = {
         "torch": None if importlib.util.find_spec("torch") else "PyTorch is not installed",

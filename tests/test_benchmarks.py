@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from benchmarks import compile_time, growth, per_mac
+from benchmarks import compile_time, growth, per_mac, scale, tabular
 from benchmarks.__main__ import PAGES, write_page
 from benchmarks.goals import Goal
 from benchmarks.jobs import Job
@@ -20,6 +21,8 @@ from benchmarks.networks import Network, RandomMlp, macs, parameters, title
 from benchmarks.paper_way import PaperWay, compiled, dense_layers, upload
 from ml2sc.ir.wad import to_wad
 from ml2sc.runtime.chain import EmbeddedChain, RevmChain, revm_is_installed
+from ml2sc.runtime.examine import Found, Setting
+from ml2sc.runtime.tally import Tally
 
 TINY = RandomMlp((5, 3, 2, 1))
 
@@ -140,3 +143,62 @@ def test_times() -> None:
     assert f"| {title(TINY)} | 23 | int8 | 1.50 | 1.00 | 80 |" in text
     assert "- int8: 1.00 + 1.0 · million weights, R² = 1.000" in text
     assert compile_time.compile_once(TINY, "int8").megabytes > 10
+
+
+def test_tables_of_raw_columns_keep_their_decisions() -> None:
+    """Three of the benchmark's sets: with 200 rows that calibrate, with 400, of which half judge, and with 266."""
+    pytest.importorskip("sklearn")
+    results = list(tabular.found([11, 14, 29], "auto"))
+    assert [r.calibration for r in results] == [200, 400, 266]
+    assert tabular.unmet(results) == []
+    assert sum(r.asked for r in results) == 434
+    assert all(r.scaled and r.gas < 24_000 for r in results)
+
+
+def test_demands_that_are_not_met_are_named() -> None:
+    def kept(*shares: tuple[int, int]) -> list[tabular.Result]:
+        return [
+            tabular.Result(f"set {number}", "", 3, rows, 100, "int8", True, 22_000, share)
+            for number, (rows, share) in enumerate(shares)
+        ]
+
+    assert tabular.unmet(kept((199, 50), (200, 98), (200, 100), (300, 100), (10, 100))) == []
+    assert tabular.unmet(kept((200, 97), (200, 100), (199, 100))) == ["set 0 keeps 97 of 100, and 98% is asked for"]
+    assert tabular.unmet(kept((100, 99), (100, 99), (100, 100))) == ["the median is 99.00%, and 100% is asked for"]
+    page = tabular.report(kept((200, 97), (200, 100), (199, 100)))
+    assert "- Not met: set 0 keeps 97 of 100" in page
+    assert "| set 1 |" in page
+
+
+def test_the_page_of_tables_says_that_its_demands_are_met() -> None:
+    page = (Path(tabular.__file__).parent / "tabular.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| ")][2:]
+    assert len(rows) == tabular.COUNT
+    shares = [int(row[-2].replace(",", "")) / int(row[4].replace(",", "")) for row in rows]
+    many = [share for row, share in zip(rows, shares, strict=True) if int(row[3].replace(",", "")) >= tabular.MANY]
+    assert statistics.median(shares) >= tabular.MEDIAN
+    assert min(many) >= tabular.LEAST
+    assert "- Both are met." in page
+
+
+def test_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples are the same each time; what is simulated is shared and collected like a check; the page states it."""
+    for name in ("a.npy", "b.npy"):
+        scale.write_samples(tmp_path / name, 50)
+    assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
+    x = np.load(tmp_path / "a.npy")
+    assert x.shape == (50, 784)
+    assert 0 <= x.min() < x.max() <= 1
+
+    one = Found(0, Tally(samples=scale.PART), Setting("revm", 1, None, None, None))
+    like = scale.Run(1, 1000, 2.1, 0.1, 0.0001, (90.0, 80.0), one)
+    assert like.rate == pytest.approx(450)
+    monkeypatch.setattr(scale, "PARTS", 3)
+    found = scale.simulate(like, 1)
+    assert found.samples == 3 * scale.PART
+    assert 0 < found.first < found.seconds
+    text = scale.page([like, dataclasses.replace(like, workers=2, seconds=1.1)], [like], [like])
+    assert "| 1 | 1,000 | 0.1 s | 2.1 | 450 | 100% | 0.10 |" in text
+    assert "| 2 | 1,000 | 0.1 s | 1.1 | 800 | 89% | 0.10 |" in text
+    assert "| 1,000 | 2 | 90 | 80 |" in text
+    assert "Simulated: workers that sleep" in text

@@ -37,18 +37,24 @@ class SolidityCosts(Costs):
     """Variables on the stack; buffers at known addresses; see `printer`.
 
     Where more variables live at once than the stack's reach, solc computes those that are cheap again at each use.
+
+    Args:
+        program: The program.
+        as_written: Whether solc's own functions, too, stay as they are: then the frame costs more.
     """
 
     tolerance = 0.02
-    frame = 460
+    frame, frame_as_written = 460, 1_160
     answer, answer_element = 250, 93
     """The loop that encodes an array: a comparison, JUMPI, MLOAD, MSTORE and the steps of three variables a round."""
     fixed_address = PUSH
     slot = 150
     """Measured: the call of `_weightsTable`, the check that weights are in use, and what stays on the stack for it."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, *, as_written: bool = False) -> None:
         super().__init__(program)
+        if as_written:
+            self.frame = self.frame_as_written
         self.memory = memory_map(program)
         self._pointers: dict[str, Pointer] = {}
         self._again: dict[str, Expr] = {}
@@ -134,6 +140,8 @@ class SolidityCosts(Costs):
         return gas
 
     def let(self, let: Let) -> float:
+        if isinstance(let.value, Var) and let.value.name in self._pointers:
+            self._pointers[let.name] = self._pointers[let.value.name]
         return 0 if let.name in self._again else super().let(let)
 
     def variable(self, name: str) -> float:

@@ -120,6 +120,9 @@ class Printer:
         match statement:
             case Note(text):
                 return [f"// {line}" for line in textwrap.wrap(text, _WIDTH - 20)]
+            case Let(name, Var(other)) if other in self._pointers:
+                self._pointers[name] = self._pointers[other]
+                return [f"let {name} := {other}"]
             case Let(name, value):
                 return [f"let {name} := {self._expr(value)}"]
             case Assign(name, value):
@@ -130,8 +133,11 @@ class Printer:
                 return self._store_input(offset, width, value)
             case CopySegment():
                 return self._copy(statement)
-            case If(condition, body):
+            case If(condition, body, ()):
                 return self._nested(f"if {self._expr(condition)}", body)
+            case If(condition, body, otherwise):
+                ways = [*self._nested("case 0", otherwise), *self._nested("default", body)]
+                return [f"switch {self._expr(condition)}", *ways]
             case Block(body):
                 return self._nested("", body)
             case Fail(error, args):
@@ -179,6 +185,8 @@ class Printer:
         lines = self._nested(f"for {{ {lets} }} lt({head.name}, {end}) {{ {steps} }}", statement.body)
         for induction in statement.inductions:
             self._pointers.pop(induction.name, None)
+        for copy in (s.name for s in statement.body if isinstance(s, Let)):
+            self._pointers.pop(copy, None)
         return lines
 
     def _start(self, induction: Induction) -> str:
@@ -245,6 +253,9 @@ def _pointer(name: str, body: tuple[Statement, ...]) -> Pointer | None:
     found: set[Pointer | None] = set()
     for statement in walk(body):
         match statement:
+            case Let(alias, Var(other)) if other == name:  # a copy points where its own uses say
+                found.add(_pointer(alias, body))
+                continue
             case Store(buffer, index):
                 found |= _uses(name, index, Pointer(buffer, 32))
             case StoreInput(offset):

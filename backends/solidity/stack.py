@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from ml2sc.ir.gas import uses
 from ml2sc.ir.program import (
+    Apply,
     Assign,
     Block,
     Const,
@@ -17,12 +18,14 @@ from ml2sc.ir.program import (
     Let,
     Load,
     LoadInput,
+    OpCode,
     Program,
     Statement,
     Store,
     StoreInput,
     Var,
     WadInput,
+    bodies,
     expressions,
     subexpressions,
     walk,
@@ -36,6 +39,7 @@ _GATHERED, _IN_SCOPE = 19, 22
 """Values of sums that solc still handles well; and values, of more than REACH, with all that is in scope around them.
 Found by trial on 200 networks: where there are more, it is cheaper if the sums stay in place."""
 _MORE_SPILLS = 8
+_PRODUCTS = 4
 _HOISTED, _REPEATED = 3, 6
 """Words read again and again that solc may keep on the stack: beside a loop's variables, and in straight code."""
 
@@ -54,8 +58,8 @@ def _visible(body: Iterable[Statement]) -> int:
                 declared += 1
             case For(inductions, _, inner):
                 most = max(most, declared + len(inductions) + _visible(inner))
-            case If(_, inner) | Block(inner):
-                most = max(most, declared + _visible(inner))
+            case If() | Block():
+                most = max(most, declared + max(map(_visible, bodies(statement))))
     return max(most, declared)
 
 
@@ -116,6 +120,20 @@ def hoisted(program: Program) -> bool:
     return any(len(set().union(*_known_reads(body))) > _HOISTED for body in still)
 
 
+def settled(program: Program) -> bool:
+    """Return whether a round of a loop has many products by literals: rows of pixels times rows of taps.
+
+    Such code is written so that all it holds is in reach wherever it is used; solc's own steps can but add variables.
+    """
+    loops = (s for section in program.sections() for s in walk(section.body) if isinstance(s, For))
+    return any(_literal_products(s.body) >= _PRODUCTS for s in loops)
+
+
+def _literal_products(body: Iterable[Statement]) -> int:
+    parts = (p for s in walk(body) for e in expressions(s) for p in subexpressions(e))
+    return sum(isinstance(p, Apply) and p.op is OpCode.MUL and isinstance(p.args[0], Const) for p in parts)
+
+
 def repeated(program: Program) -> bool:
     """Return whether a section reads more words in known places several times than can be kept in reach.
 
@@ -137,8 +155,9 @@ def _known_reads(body: Iterable[Statement]) -> Iterator[set[Load]]:
             case For(body=inner):
                 written = {s.buffer for s in walk(inner) if isinstance(s, Store | CopySegment)}
                 yield from ({w for w in words if w.buffer not in written} for words in _known_reads(inner))
-            case If(body=inner) | Block(inner):
-                yield from _known_reads(inner)
+            case If() | Block():
+                for inner in bodies(statement):
+                    yield from _known_reads(inner)
 
 
 def _straight(body: Iterable[Statement]) -> list[tuple[list[Let | Assign], frozenset[str]]]:
@@ -153,10 +172,11 @@ def _straight(body: Iterable[Statement]) -> list[tuple[list[Let | Assign], froze
                     scope |= {statement.name}
                 case Block(inner):
                     visit(inner, scope)
-                case For(body=inner) | If(body=inner):
+                case For() | If():
                     own = {i.name for i in statement.inductions} if isinstance(statement, For) else set()
-                    found.append(([], scope | own))
-                    visit(inner, scope | own)
+                    for inner in bodies(statement):
+                        found.append(([], scope | own))
+                        visit(inner, scope | own)
                     found.append(([], scope))
 
     visit(body, frozenset())
@@ -176,7 +196,7 @@ def peak(body: tuple[Statement, ...]) -> int:
     """Return how many variables of a body, at most, are live at once."""
     last: dict[str, int] = {}
     for position, statement in enumerate(body):
-        inner = (statement, *walk(getattr(statement, "body", ())))
+        inner = tuple(walk([statement]))
         for part in (p for s in inner for e in expressions(s) for p in subexpressions(e) if isinstance(p, Var)):
             last[part.name] = position
         for name in (s.name for s in inner if isinstance(s, Assign)):
@@ -197,8 +217,8 @@ def peak(body: tuple[Statement, ...]) -> int:
                 live.add(name)
             case For(inductions, _, inner_body):
                 own = len(inductions) + peak(inner_body)
-            case If(_, inner_body) | Block(inner_body):
-                own = peak(inner_body)
+            case If() | Block():
+                own = max(map(peak, bodies(statement)))
         most = max(most, len(live) + own)
         live |= constant & _assigned(ending)
         constant -= live

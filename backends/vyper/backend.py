@@ -14,7 +14,16 @@ from ml2sc.ir.flatten import flattened_program
 from ml2sc.ir.program import CopySegment, Program, Section, Storage, walk
 
 from ..base import BACKENDS, DATA_CONTRACT_LIMIT, Artifact, Bytecode, EmitOptions, Toolchain, with_settings
-from ..interface import ERRORS, chunk_runs, contract_abi, data_contract_init, keccak, stated_place, storage_place
+from ..interface import (
+    ERRORS,
+    chunk_runs,
+    contract_abi,
+    data_contract_init,
+    keccak,
+    packed_texts,
+    stated_place,
+    storage_place,
+)
 from .dataflow import Signature, signatures
 from .gas import VyperCosts
 from .printer import DEEPEST, PACKED, WADS, Printer, packed_words, plain, raise_error
@@ -154,17 +163,12 @@ class _Frame:
 
     def render(self) -> str:
         program, options = self.program, self.options
-        width = program.input.width
         printed = [self._section(s) for s in self.sections]
-        elements = f"{width} byte{'s' if width > 1 else ''} each"
         text = _template().render(
             name=options.name,
             description=textwrap.wrap(f"@notice {plain(options.description)}", 112, subsequent_indent=" " * 8),
             layers=self._summary(),
-            range_note="; one out of range reverts"
-            if options.strict_input
-            else "; one out of range is taken as the nearest in it",
-            packed_note=elements + (", two's complement" if program.input.signed else ""),
+            **packed_texts(program, strict=options.strict_input),
             model_hash=f"0x{options.model_hash.hex()}",
             updatable=program.updatable,
             timelock=options.timelock,

@@ -13,6 +13,7 @@ from ml2sc.ir.program import (
     Section,
     Statement,
     Store,
+    bodies,
     expressions,
     subexpressions,
     walk,
@@ -91,7 +92,6 @@ def _covered(body: Iterable[Statement], buffer: str, size: int, *, visible: bool
             used = True
         if used and not visible:
             return False
-        inner = getattr(statement, "body", ())
-        if not _covered(inner, buffer, size, visible=visible):
+        if not all(_covered(inner, buffer, size, visible=visible) for inner in bodies(statement)):
             return False
     return True

@@ -162,8 +162,8 @@ class VyperCosts(Costs):
                     inner = self._temporary(type_, value)
                 case ast.For(body=block):
                     inner = 1 + self._space(block)
-                case ast.If(body=block):
-                    inner = self._space(block)
+                case ast.If(body=block, orelse=other):
+                    inner = max(self._space(block), self._space(other))
             most = max(most, now + inner)
         return most
 
@@ -237,6 +237,9 @@ class VyperCosts(Costs):
         if isinstance(node.body[-1], ast.Expr):  # it reverts: who is refused pays less than who is served
             share = 0.0
         test = self._test(node.test) + PUSH + JUMPI + JUMPDEST
+        if node.orelse:
+            body = self._run(node.body)
+            return test + share * (body + PUSH + JUMP + JUMPDEST) + (1 - share) * self._run(node.orelse)
         return test + share * (self._run(node.body) + self._taken(node.body)) + (1 - share) * self._passed_by(node.body)
 
     def _passed_by(self, body: list[ast.stmt]) -> int:

@@ -52,7 +52,7 @@ from ml2sc.ir.program import (
     walk,
 )
 
-from .dataflow import Signature, declared_by_copy
+from .dataflow import Signature, declared_by_copy, used_buffers
 from .kinds import SIGNED_OPERANDS, Kind, infer_kinds, is_test, truth_values
 
 PACKED = "packed"
@@ -123,8 +123,11 @@ class Printer:
 
     def quantize(self) -> list[str]:
         """Return the body of the function from `wads` to `packed`."""
-        body = _Body(self, self.program.quantize, {})
+        section, sizes = self.program.quantize, self.program.buffers
+        body = _Body(self, section, {})
         lines = [f"{PACKED}: uint256[{self.words}] = empty(uint256[{self.words}])"]
+        own = [name for name in used_buffers(section) if not declared_by_copy(section.body, name, sizes[name])]
+        lines += [body.declare(name) for name in own]
         return [*lines, *body.lines(), f"return {PACKED}"]
 
     def section(self, section: Section, signature: Signature) -> tuple[list[str], dict[str, str]]:
@@ -268,8 +271,9 @@ class _Body:
                 return self._store_input(offset, width, value)
             case CopySegment():
                 return self._copy(statement)
-            case If(condition, body):
-                return self._nested(f"if {self._test(condition)}:", body)
+            case If(condition, body, otherwise):
+                lines = self._nested(f"if {self._test(condition)}:", body)
+                return [*lines, *(self._nested("else:", otherwise) if otherwise else ())]
             case Block(body):
                 return self._body(body)  # its variables may come again: then they are assigned
             case Fail(error, args):

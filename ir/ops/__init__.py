@@ -2,6 +2,7 @@
 
 from . import (
     activations,
+    convolution,
     elementwise,
     folding,
     functions,
@@ -10,10 +11,13 @@ from . import (
     logic,
     movement,
     normalization,
+    padding,
     piecewise,
+    pooling,
     prequantized,
     reductions,
     rounding,
+    trees,
 )
 from .base import OPS, Bounds, ErrorContext, MovementOp, OpDef, Signature, op_of, register_op
 
@@ -25,6 +29,7 @@ __all__ = [
     "OpDef",
     "Signature",
     "activations",
+    "convolution",
     "elementwise",
     "folding",
     "functions",
@@ -34,9 +39,12 @@ __all__ = [
     "movement",
     "normalization",
     "op_of",
+    "padding",
     "piecewise",
+    "pooling",
     "prequantized",
     "reductions",
     "register_op",
     "rounding",
+    "trees",
 ]

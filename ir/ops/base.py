@@ -52,6 +52,9 @@ class OpDef:
         max_inputs: Most inputs.
         moves: True if every output element is a copy of an input element.
         tabulated: True if it is a function of one variable that narrow formats look up in a table.
+        linear: True if it is a layer: y = x · W + C with constant weights, its second input.
+        reads_activations: True if in a quantised graph it reads activations, not accumulators.
+        keeps_format: True if its integers are some of its input's, in the same format.
         onnx: False for operators of our own that no ONNX file names.
     """
 
@@ -60,6 +63,9 @@ class OpDef:
     max_inputs: ClassVar[int] = 1
     moves: ClassVar[bool] = False
     tabulated: ClassVar[bool] = False
+    linear: ClassVar[bool] = False
+    reads_activations: ClassVar[bool] = False
+    keeps_format: ClassVar[bool] = False
     onnx: ClassVar[bool] = True
 
     def verify(self, node: Node, inputs: Inputs) -> None:

@@ -235,6 +235,7 @@ class Relu(UnaryOp):
     """max(X, 0). In a quantised graph: max(x, z), in the format of x."""
 
     op_type = "Relu"
+    keeps_format = True
 
     def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
         return [np.maximum(value_at(inputs, 0), 0)]

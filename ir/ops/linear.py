@@ -1,9 +1,10 @@
-"""Gemm and MatMul by constant weights: the layers."""
+"""Layers: products by constant weights. Gemm and MatMul; convolutions are in `convolution.py`."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -48,6 +49,14 @@ def exact_matmul(x: Array, w: Array) -> Array:
     return product
 
 
+def _exact_product(x: Array, w: Array) -> Array:
+    """Return `exact_matmul` of x with any number of axes before its last."""
+    return exact_matmul(x.reshape(-1, len(w)), w).reshape(*x.shape[:-1], w.shape[1])
+
+
+Multiply = Callable[[Array, Array], Array]
+
+
 def _matmul(x: Array, w: Array) -> Array:
     """Return x @ w where no partial sum leaves int64."""
     return as_python_ints(x.astype(np.int64) @ w.astype(np.int64))
@@ -69,7 +78,34 @@ class LinearOp(OpDef):
 
     In a quantised graph: x is (…, k) in activation format, W (k, n) and C ((n) or (rows, n)) integers, and y the exact
     accumulator (x − z)·W + C at scale s_x · s_w.
+
+    What x · W is, `product` says; all else follows from it.
     """
+
+    linear = True
+    reads_activations = True
+    channel_axis: ClassVar[int] = -1
+    """The output's axis along which W has a column, and C an element, for each entry."""
+
+    def product(self, node: Node, x: Array, w: Array, multiply: Multiply = np.matmul) -> Array:
+        """Return x · W.
+
+        Args:
+            node: The operator.
+            x: The layer's input; there may be further axes before its own.
+            w: The weights.
+            multiply: Multiplies matrices of x's and w's element types: (…, k) by (k, n).
+        """
+        return multiply(x, w)
+
+    def addend(self, c: Array, rank: int) -> Array:
+        """Return C so that it broadcasts against a result of `rank` axes."""
+        return c
+
+    def apply(self, node: Node, x: Array, w: Array, c: Array | None) -> Array:
+        """Return the layer's real outputs, its activation included."""
+        y = self.product(node, x, w)
+        return activate(node, y if c is None else y + self.addend(c, y.ndim))
 
     def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
         return self.evaluate_samples(node, inputs, [values], outputs)[0]
@@ -78,22 +114,51 @@ class LinearOp(OpDef):
         self, node: Node, inputs: Inputs, values: Sequence[Arrays], outputs: Sequence[Tensor]
     ) -> list[list[Array]]:
         zero, shape = tensor_at(inputs, 0).format.zero_point, outputs[0].shape
-        x, w, bias = np.stack([value_at(v, 0) for v in values]), value_at(values[0], 1), _bias(values[0])
-        sums = exact_matmul(x.reshape(-1, len(w)) - zero, w).reshape(len(values), *shape)
-        return [[activate(node, y + bias)] for y in sums]
+        x, w = np.stack([value_at(v, 0).reshape(tensor_at(inputs, 0).shape) for v in values]), value_at(values[0], 1)
+        sums = self.product(node, x - zero, w, _exact_product).reshape(len(values), *shape)
+        bias = self.addend(_bias(values[0]), len(shape))
+        return [[self.finish(node, y + bias)] for y in sums]
 
     def interval_exact(
         self, node: Node, inputs: Inputs, bounds: Sequence[Bounds | None], outputs: Sequence[Tensor]
     ) -> list[Bounds]:
         x, w = bounds[0], bounds[1]
         assert x is not None and w is not None
-        zero = tensor_at(inputs, 0).format.zero_point
+        zero, shape = tensor_at(inputs, 0).format.zero_point, outputs[0].shape
         plus, minus = np.maximum(w.lo, 0), np.minimum(w.lo, 0)
-        bias = 0 if len(bounds) < 3 or bounds[2] is None else as_python_ints(bounds[2].lo)
+        bias = self.addend(_bias([b if b is None else b.lo for b in bounds]), len(shape))
         ends = np.stack([x.lo, x.hi]) - zero
-        above, below = exact_matmul(ends, plus), exact_matmul(ends, minus)
+        above, below = (self.product(node, ends, part, _exact_product).reshape(2, *shape) for part in (plus, minus))
         lo, hi = above[0] + below[1] + bias, above[1] + below[0] + bias
-        return [Bounds(activate(node, lo).reshape(outputs[0].shape), activate(node, hi).reshape(outputs[0].shape))]
+        return [Bounds(self.finish(node, lo), self.finish(node, hi))]
+
+    def finish(self, node: Node, sums: Array) -> Array:
+        """Return the results' integers, given the sums with their C; it grows with them."""
+        return activate(node, sums)
+
+    def weights(self, node: Node, w: Tensor) -> Array:
+        """Return the reals that a quantised layer's weights stand for."""
+        return w.format.dequantize(_data(w))
+
+    def bias(self, node: Node, c: Tensor) -> Array:
+        """Return the reals that a quantised layer's C stands for."""
+        return c.format.dequantize(_data(c))
+
+    def real_interval(self, node: Node, x: Bounds, w: Array, c: Array | None, shape: tuple[int, ...]) -> Bounds:
+        """Return sound bounds of the real outputs, of a shape, given those of x and the real W and C."""
+        y = self._affine(node, x, w, None if c is None else self.addend(c, len(shape)), shape)
+        return Bounds(activate(node, y.lo), activate(node, y.hi))
+
+    def _affine(self, node: Node, x: Bounds, w: Array, bias: Array | None, shape: tuple[int, ...]) -> Bounds:
+        plus, minus = np.maximum(w, 0), np.minimum(w, 0)
+
+        def times(a: Array, b: Array) -> Array:
+            return self.product(node, a, b).reshape(shape)
+
+        bias = np.zeros(()) if bias is None else bias
+        size = times(np.maximum(np.abs(x.lo), np.abs(x.hi)), np.abs(w)) + np.abs(bias)
+        lo, hi = times(x.lo, plus) + times(x.hi, minus) + bias, times(x.hi, plus) + times(x.lo, minus) + bias
+        return widened(Bounds(lo, hi), size)
 
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
         """|x̂·ŵ + ĉ − x·w − c| <= |ŵ|·e_x + |x·(ŵ − w) + ĉ − c|, summed; Relu moves no two values apart.
@@ -102,18 +167,18 @@ class LinearOp(OpDef):
         """
         x_error, x = context.errors[0], context.real[0]
         assert x_error is not None and x is not None
-        w = tensor_at(inputs, 1)
-        weights = w.format.dequantize(_data(w))
-        total = x_error @ np.abs(weights)
-        total = total + np.maximum(np.abs(x.lo), np.abs(x.hi)) @ _constant_rounding(w, folded=is_folded(node))
-        wrong: Array = np.zeros(())
+        w, shape = tensor_at(inputs, 1), context.outputs[0].shape
+        weights, folded = self.weights(node, w), is_folded(node)
+        total = self.product(node, x_error, np.abs(weights))
+        size = np.maximum(np.abs(x.lo), np.abs(x.hi))
+        total = (total + self.product(node, size, _constant_rounding(w, folded=folded))).reshape(shape)
+        wrong: Array | None = None
         if len(inputs) > 2 and inputs[2] is not None:
             c = inputs[2]
-            wrong = c.format.dequantize(_data(c)) - _real(c)
-            total = total + _constant_rounding(c, folded=is_folded(node))
-        moved = linear_interval(x, weights - _real(w), wrong)
-        total = total + np.maximum(np.abs(moved.lo), np.abs(moved.hi)) + attr_float(node, "slack", 0.0)
-        return [total.reshape(context.outputs[0].shape)]
+            wrong = self.addend(self.bias(node, c) - _real(c), len(shape))
+            total = total + self.addend(_constant_rounding(c, folded=folded), len(shape))
+        moved = self._affine(node, x, weights - _real(w), wrong, shape)
+        return [total + np.maximum(np.abs(moved.lo), np.abs(moved.hi)) + attr_float(node, "slack", 0.0)]
 
 
 def is_folded(node: Node) -> bool:
@@ -135,8 +200,8 @@ def _constant_rounding(c: Tensor, *, folded: bool) -> Array:
     return error
 
 
-def _bias(values: Arrays) -> Array | int:
-    return 0 if len(values) < 3 or values[2] is None else as_python_ints(values[2])
+def _bias(values: Arrays) -> Array:
+    return np.zeros(1, dtype=object) if len(values) < 3 or values[2] is None else as_python_ints(values[2])
 
 
 def _data(tensor: Tensor) -> Array:

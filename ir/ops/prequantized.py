@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from ..graph import AttrValue, Node, Tensor
 from ..program import word_multiplier
 from ..types import Array, DType, FixedPoint
 from .base import Arrays, Bounds, ErrorContext, Inputs, OpDef, Signature, attr_float, attr_int, register_op
+from .convolution import GEOMETRY, Conv
 from .linear import linear_interval
 from .operands import bounds_at, input_error, int_of, magnitude, tensor_at, value_at
 from .quantizer import Quantizer
@@ -54,7 +55,7 @@ class FakeQuantize(OpDef):
     """X rounded to what the integers of the model's own format stand for: QuantizeLinear, dequantised.
 
     In a quantised graph: clamp(floor(((x − z_x)·m + 2^(shift−1)) / 2^shift) + z_y, qmin, qmax). The second input, m, is
-    one multiplier or one for each element of the last axis: then it carries the scales of a layer's weights, too. The
+    one multiplier or one for each channel: then it carries the scales of a layer's weights, too. The
     attribute `ties` says that some input may lie halfway between two integers: it goes to the even one, as in ONNX.
     """
 
@@ -120,7 +121,7 @@ def emit_fake_quantize(
         node: The float node it comes from.
         x: Tensor of the quantised graph.
         to: The format prescribed.
-        gains: Real factors, float64: of shape (1,), or one for each element of the last axis.
+        gains: Real factors, float64: of shape (1,), or one for each channel, broadcastable to x.
         output: The float tensor the result stands for.
         attrs: The FakeQuantize's attributes.
 
@@ -142,7 +143,7 @@ def emit_fake_quantize(
         shift += max(min(bits - multiplier.bit_length(), _WORD_BITS - q.bits(tensor) - multiplier.bit_length()), 0)
     unit = to.scale / (tensor.format.scale * (1 << shift))
     multipliers = q.constant(f"{output}.multiplier", gains, unit)
-    if shift and any((Fraction(float(gain)) / unit).denominator == 1 for gain in gains):
+    if shift and any((Fraction(float(gain)) / unit).denominator == 1 for gain in gains.ravel()):
         attrs = {**attrs, "ties": "even"}  # a multiplier that is rounded makes ties only where there are none
     return q.emit(
         node, "FakeQuantize", [x, multipliers.name], to.scale, output=output, fixed=to, attrs={**attrs, "shift": shift}
@@ -158,6 +159,8 @@ class ScaledGemm(OpDef):
     """
 
     op_type = "ScaledGemm"
+    layer: ClassVar[str] = "Gemm"
+    """The operator of a quantised graph that it becomes."""
     min_inputs = 3
     max_inputs = 4
     onnx = False
@@ -194,11 +197,8 @@ class ScaledGemm(OpDef):
 
     def quantize(self, node: Node, q: Quantizer) -> None:
         x, integers, scales = q.activation(node.inputs[0]), q.real(node.inputs[1]), q.real(node.inputs[2])
-        shape = (*x.shape[:-1], integers.shape[1])
-        bias = q.real(node.inputs[3]) if len(node.inputs) > 3 else None
-        if bias is not None:
-            rows = np.broadcast_to(bias, shape).reshape(-1, shape[-1])
-            bias = np.array(rows[0] if (rows == rows[0]).all() else rows.reshape(shape))
+        shape = q.shape(node.output)
+        bias = self._bias(q.real(node.inputs[3]), shape) if len(node.inputs) > 3 else None
         follower = q.prescribed(node.output)
         to = None if follower is None else prescribed_format(follower)
         fine = 0
@@ -211,25 +211,70 @@ class ScaledGemm(OpDef):
         # sums at the scale of the input; the outputs' own scales come after them
         own = None if bias is None else bias / scales
         sums = self._emit(node, q, x.name, integers, own, Fraction(1, 1 << fine), None)
+        gains = self.by_channel(scales, len(shape))
         if to is not None and follower is not None:
             attrs = dict(follower.attrs)
-            q.rounded_early(emit_fake_quantize(q, node, sums.name, to, scales, node.output, attrs), node.output)
+            q.rounded_early(emit_fake_quantize(q, node, sums.name, to, gains, node.output, attrs), node.output)
         else:
-            factors = q.constant(f"{node.name}.scales", scales, q.step(float(scales.max())))
+            factors = q.constant(f"{node.name}.scales", gains, q.step(float(scales.max())))
             q.emit(node, "Mul", [sums.name, factors.name], sums.format.scale * factors.format.scale, output=node.output)
+
+    def by_channel(self, values: Array, rank: int) -> Array:
+        """Return what is given by output so that it broadcasts against a result of `rank` axes."""
+        return values
+
+    def _bias(self, bias: Array, shape: tuple[int, ...]) -> Array:
+        """Return C by output, or as it is where it differs from row to row."""
+        full = np.broadcast_to(bias, shape)
+        rows = full.reshape(-1, shape[-1])
+        return np.array(rows[0] if (rows == rows[0]).all() else full)
 
     def _emit(
         self, node: Node, q: Quantizer, x: str, weights: Array, bias: Array | None, scale: Fraction, output: str | None
     ) -> Tensor:
-        """Add the Gemm of real weights that are multiples of `scale`."""
+        """Add the layer of real weights that are multiples of `scale`."""
         tensor = q.tensor(x)
         inputs = [x, q.constant(f"{node.name}.weight", weights, scale).name]
         if bias is not None:
             inputs.append(q.constant(f"{node.name}.bias", bias, tensor.format.scale * scale).name)
         # float64 has rounded the quotients of the bias and the scales: what `slack` says of folded layers
         attrs: dict[str, AttrValue] = {} if output else {"slack": 0.0}
-        shape = (*tensor.shape[:-1], weights.shape[1])
-        return q.emit(node, "Gemm", inputs, tensor.format.scale * scale, output=output, shape=shape, attrs=attrs)
+        attrs |= {key: node.attrs[key] for key in GEOMETRY if key in node.attrs}
+        shape = q.shape(node.output)
+        return q.emit(node, self.layer, inputs, tensor.format.scale * scale, output=output, shape=shape, attrs=attrs)
+
+
+@register_op
+class ScaledConv(ScaledGemm):
+    """Y = Conv(X, B) · scale + C for integers B: a convolution whose weights came quantised.
+
+    Inputs as those of ScaledGemm, B (outputs, channels / group, *kernel), C (outputs); attributes those of Conv.
+    """
+
+    op_type = "ScaledConv"
+    layer = "Conv"
+    _conv: ClassVar[Conv] = Conv()
+
+    def infer(self, node: Node, inputs: Inputs) -> list[Signature]:
+        return self._conv.infer(node, [*inputs[:2], inputs[3] if len(inputs) > 3 else None])
+
+    def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
+        y = self._conv.product(node, value_at(inputs, 0), value_at(inputs, 1).astype(np.float64))
+        y = y * self.by_channel(value_at(inputs, 2), y.ndim)
+        return [y if len(inputs) < 4 or inputs[3] is None else y + self.by_channel(inputs[3], y.ndim)]
+
+    def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:
+        integers, scales = bounds_at(inputs, 1).lo.astype(np.float64), bounds_at(inputs, 2).lo
+        weights = integers * scales.reshape(-1, *[1] * (integers.ndim - 1))
+        bias = inputs[3] if len(inputs) > 3 else None
+        shape = self.evaluate(node, [b if b is None else b.lo for b in inputs])[0].shape
+        return [self._conv.real_interval(node, bounds_at(inputs, 0), weights, None if bias is None else bias.lo, shape)]
+
+    def by_channel(self, values: Array, rank: int) -> Array:
+        return self._conv.addend(values, rank)
+
+    def _bias(self, bias: Array, shape: tuple[int, ...]) -> Array:
+        return bias
 
 
 def _bias_bits(bias: Array, scales: Array, x: FixedPoint, to: FixedPoint) -> int:

@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Protocol
 
 from ..graph import AttrValue, Node, Tensor
+from ..thermometer import Ladder
 from ..types import Array, FixedPoint
 
 
@@ -87,6 +88,17 @@ class Quantizer(Protocol):
             weights: The real weights.
             x: Format of the layer's input.
             output: The float tensor the layer makes.
+        """
+
+    def ladder(self, name: str) -> Ladder | None:
+        """Return what a graph input's elements are compared with, if nothing but trees reads the model's inputs."""
+
+    def leaf_scale(self, spread: float, output: str) -> Fraction:
+        """Return the scale for leaves of trees.
+
+        Args:
+            spread: The greatest distance of two leaves of one tree.
+            output: The float tensor that they make.
         """
 
     def step(self, magnitude: float) -> Fraction:

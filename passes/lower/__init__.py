@@ -36,7 +36,8 @@ from ml2sc.ir.program import (
     slt,
     sub,
 )
-from ml2sc.ir.types import FixedPoint, Scaling
+from ml2sc.ir.thermometer import graph_code
+from ml2sc.ir.types import Scaling
 from ml2sc.ir.wad import (
     WAD,
     ElementRescale,
@@ -47,13 +48,27 @@ from ml2sc.ir.wad import (
     output_rescale,
 )
 
-from . import elementwise, functions, heads, linear, logic, movement, piecewise, reductions
+from . import (
+    elementwise,
+    functions,
+    heads,
+    kernels,
+    linear,
+    logic,
+    movement,
+    piecewise,
+    reductions,
+    trees,
+    windows,
+)
 from .context import LOWERINGS, DraftSection, Lowering, lower_node, lowering
 from .elementwise import at_least, at_most
 from .epilogue import Epilogue
-from .inputs import in_range, refuse
+from .inputs import place_input, refuse
+from .kernels import rows as _rows  # noqa: F401  files itself
 from .plan import Activity, PlanOptions
-from .values import Packed, Value
+from .thermo import quantize_code
+from .values import Packed
 
 __all__ = [
     "LOWERINGS",
@@ -70,6 +85,8 @@ __all__ = [
     "movement",
     "piecewise",
     "reductions",
+    "trees",
+    "windows",
 ]
 
 
@@ -115,9 +132,16 @@ def _lower(graph: Graph, options: PlanOptions, epilogues: dict[str, Epilogue]) -
     quantize = DraftSection(
         "quantize", "WAD values to the integers of the packed input", [], predict=True, classify=True
     )
-    _lower_inputs(context)
+    inputs = {} if graph.ladders else _packed_inputs(graph)  # trees read the code's bits themselves
+    ways = kernels.chosen(graph, inputs, options, epilogues)
+    taken = {name for _, way in ways.values() for name in way.packed}
+    for name, packed in inputs.items():
+        if name not in taken:  # only a kernel reads those, which sees to their range itself
+            place_input(context, name, packed)
     for node in graph:
-        if node.name not in context.done:
+        if node.name in ways:
+            kernels.lower_way(context, *ways[node.name], inputs)
+        elif node.name not in context.done:
             lower_node(context, node)
     formats = _quantize_inputs(context, quantize)
     outputs = sum(graph.tensor(name).size for name in graph.outputs)
@@ -137,26 +161,22 @@ def _lower(graph: Graph, options: PlanOptions, epilogues: dict[str, Epilogue]) -
     )
 
 
-def _lower_inputs(context: Lowering) -> None:
-    """Say where the inputs' elements are: packed, and brought into their intervals where need be."""
-    graph = context.graph
-    width, position = element_width(graph), 0
+def _packed_inputs(graph: Graph) -> dict[str, Packed]:
+    """Return where the inputs' elements are in the packed input."""
+    width, position, found = element_width(graph), 0, {}
     for name in graph.inputs:
         tensor = graph.tensor(name)
-        format_, interval = tensor.format, tensor.interval
-        assert interval is not None
-        packed = Packed(position * width, width, format_.signed, tensor.size)
-        representable = FixedPoint(8 * width, format_.signed, format_.scale)
-        if (interval.lo, interval.hi) == (representable.qmin, representable.qmax):
-            context.values[name] = Value.of(packed)
-        else:
-            context.values[name] = in_range(context, name, packed, interval)
+        found[name] = Packed(position * width, width, tensor.format.signed, tensor.size)
         position += tensor.size
+    return found
 
 
 def _quantize_inputs(context: Lowering, quantize: DraftSection) -> InputFormat:
     """Emit what turns WAD values into the packed input."""
     graph = context.graph
+    code = graph_code(graph)
+    if code is not None:
+        return quantize_code(context, quantize, code)
     width = element_width(graph)
     position, ranges = 0, []
     for name in graph.inputs:

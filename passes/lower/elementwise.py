@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
+from functools import wraps
 
 import numpy as np
 
@@ -32,9 +34,13 @@ from ml2sc.ir.program import (
 from ml2sc.ir.types import Array, as_python_ints
 
 from .context import DraftSection, Lowering, lowering
-from .values import Scalars, Value
+from .nests import emit_nests
+from .values import Scalars, Value, runs
 
 Compute = Callable[[list[Expr]], tuple[list[Statement], Expr]]
+
+_MANY_RUNS = 8
+"""Runs of neighbouring elements from which on they are loops within loops."""
 
 
 def lower_map(context: Lowering, node: Node, compute: Compute, *, note: str = "") -> None:
@@ -55,20 +61,33 @@ def lower_map(context: Lowering, node: Node, compute: Compute, *, note: str = ""
     dynamic = list({t.name: t for t in tensors if t.data is None}.values())  # what is there twice is read once
     constants = [t for t in tensors if t.data is not None]
     values = [context.scalars(_broadcast(context.values[t.name], t, output), draft) for t in dynamic]
-    arrays = [np.broadcast_to(as_python_ints(t.data), output.shape).ravel() for t in constants if t.data is not None]
     order = [(*dynamic, *constants).index(t) for t in tensors]
 
     def in_slot_order(operands: list[Expr]) -> tuple[list[Statement], Expr]:
         return compute([operands[i] for i in order])
 
     result = result_of(context, node, draft)
-    context.emit_map(draft, values, arrays, result.buffer, in_slot_order)
+    if sum(1 for _ in itertools.islice(runs(values, output.size), _MANY_RUNS + 1)) > _MANY_RUNS:
+        values += [_broadcast(_in_table(context, draft, t), t, output) for t in constants]
+        draft.body += emit_nests(values, np.arange(output.size), result.buffer, in_slot_order)
+    else:
+        arrays = [
+            np.broadcast_to(as_python_ints(t.data), output.shape).ravel() for t in constants if t.data is not None
+        ]
+        context.emit_map(draft, values, arrays, result.buffer, in_slot_order)
     draft.facts = {
         "operator": node.op_type,
         "bits": output.interval.signed_bits if output.interval else 256,
         "lanes": 1,
     }
     context.values[node.output] = Value.of(result)
+
+
+def _in_table(context: Lowering, draft: DraftSection, tensor: Tensor) -> Value:
+    """Return a constant's elements in a table of the contract's code."""
+    assert tensor.data is not None
+    words = [int(v) for v in tensor.data.ravel()]
+    return Value.of(Scalars(context.table(draft, f"{draft.name}_constants", words), len(words)))
 
 
 def result_of(context: Lowering, node: Node, draft: DraftSection) -> Scalars:
@@ -133,15 +152,36 @@ def lower_neg(context: Lowering, node: Node) -> None:
     lower_map(context, node, lambda operands: ([], sub(_zero(context, node, 0), operands[0])))
 
 
-@lowering("Relu")
-def lower_relu(context: Lowering, node: Node) -> None:
+Step = Callable[[Lowering, Node], Compute]
+STEPS: dict[str, Step] = {}
+"""Operators of one value each that other lowerings may end with, by what they compute."""
+
+
+def step(op_type: str) -> Callable[[Step], Step]:
+    """Function decorator: file what an operator computes of one value; that is its lowering, too."""
+
+    def file(function: Step) -> Step:
+        STEPS[op_type] = function
+
+        @wraps(function)
+        def lower(context: Lowering, node: Node) -> None:
+            lower_map(context, node, function(context, node))
+
+        lowering(op_type)(lower)
+        return function
+
+    return file
+
+
+@step("Relu")
+def lower_relu(context: Lowering, node: Node) -> Compute:
     """max(x, z)."""
     zero = _zero(context, node, 0)
-    lower_map(context, node, lambda operands: ([Let("y", operands[0]), at_least("y", zero)], Var("y")))
+    return lambda operands: ([Let("y", operands[0]), at_least("y", zero)], Var("y"))
 
 
-@lowering("Clip")
-def lower_clip(context: Lowering, node: Node) -> None:
+@step("Clip")
+def lower_clip(context: Lowering, node: Node) -> Compute:
     """min(max(x, lo), hi)."""
 
     def compute(operands: list[Expr]) -> tuple[list[Statement], Expr]:
@@ -152,7 +192,7 @@ def lower_clip(context: Lowering, node: Node) -> None:
             body.append(at_most("y", const(_int(node, "hi"))))
         return body, Var("y")
 
-    lower_map(context, node, compute)
+    return compute
 
 
 @lowering("LeakyRelu")
@@ -168,8 +208,8 @@ def lower_leaky_relu(context: Lowering, node: Node) -> None:
     lower_map(context, node, compute)
 
 
-@lowering("Requantize")
-def lower_requantize(context: Lowering, node: Node) -> None:
+@step("Requantize")
+def lower_requantize(context: Lowering, node: Node) -> Compute:
     """clamp(floor(((x − z_x)·multiplier + 2^(shift−1)) / 2^shift) + z_y, qmin, qmax)."""
     graph = context.graph
     x, y = graph.tensor(node.inputs[0]), graph.tensor(node.output)
@@ -190,7 +230,7 @@ def lower_requantize(context: Lowering, node: Node) -> None:
             body.append(at_most("y", const(y.format.qmax)))
         return body, Var("y")
 
-    lower_map(context, node, compute)
+    return compute
 
 
 @lowering("FakeQuantize")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -138,8 +139,15 @@ class Epilogue:
         return max((~lo if lo < 0 else 0).bit_length(), max(hi, 0).bit_length(), least)
 
 
-def find_epilogue(graph: Graph, node: Node) -> Epilogue:
-    """Follow a layer's output through the Relu, Clip, order-preserving movement and Requantize that only it feeds."""
+def find_epilogue(graph: Graph, node: Node, takes: Callable[[Node], bool] = lambda node: False) -> Epilogue:
+    """Follow a layer's output through the Relu, Clip, order-preserving movement and Requantize that only it feeds.
+
+    Args:
+        graph: The graph.
+        node: The layer.
+        takes: Whether the layer's kernel does an operator, too, that commutes with all functions that do not fall: it
+            chooses between elements.
+    """
     raw = exact_bounds(graph, node.name, raw=True)[0]
     accumulator = Interval(int(raw.lo.min()), int(raw.hi.max()))
     nodes, tensor, shift, zero_point = [node], graph.tensor(node.output), 0, 0
@@ -159,7 +167,7 @@ def find_epilogue(graph: Graph, node: Node) -> Epilogue:
             requantized = True
             shift = int(use.attrs["shift"])  # type: ignore[arg-type]
             zero_point = graph.tensor(use.output).format.zero_point
-        elif not (use.op_type in {"Relu", "Clip"} or (op_of(use).moves and _keeps_order(graph, use))):
+        elif not (use.op_type in {"Relu", "Clip"} or takes(use) or (op_of(use).moves and _keeps_order(graph, use))):
             break
         nodes.append(use)
         tensor = graph.tensor(use.output)

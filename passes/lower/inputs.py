@@ -44,6 +44,22 @@ _xor = binary(OpCode.XOR)
 _WORD = 256
 
 
+def place_input(context: Lowering, name: str, packed: Packed) -> None:
+    """Say where a graph input's elements are: packed, and brought into their interval where need be.
+
+    Args:
+        context: The lowering of the graph.
+        name: The graph input.
+        packed: Where its elements are packed.
+    """
+    interval = context.graph.tensor(name).interval
+    assert interval is not None
+    if (interval.lo, interval.hi) == (packed.qmin, packed.qmax):
+        context.values[name] = Value.of(packed)
+    else:
+        context.values[name] = in_range(context, name, packed, interval)
+
+
 def in_range(context: Lowering, name: str, packed: Packed, interval: Interval) -> Value:
     """Emit the section that brings packed elements into the proved interval (or refuses them).
 

@@ -28,6 +28,16 @@ class Packed:
     count: int
     offset: int = 0
 
+    @property
+    def qmin(self) -> int:
+        """Least integer that its bytes can be."""
+        return -(1 << (8 * self.width - 1)) if self.signed else 0
+
+    @property
+    def qmax(self) -> int:
+        """Greatest integer that its bytes can be."""
+        return self.qmin + (1 << 8 * self.width) - 1
+
     def read(self, position: Expr) -> Expr:
         """Return the element at a position, as q."""
         return self.read_at(add(mul(position, const(self.width)), const(self.start)))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .folder import load_folder, write_folder
     from .frontend.sklearn_export import export_sklearn
     from .frontend.torch_export import export_torch
+    from .packing import Packer, pack, unpack
     from .runtime.check import check
     from .runtime.report import Report
     from .runtime.toolchain import Toolchain
@@ -29,6 +30,7 @@ _HOMES = {
     "Artifact": "ml2sc.backends.base",
     "Ml2scWarning": "ml2sc.errors",
     "Options": "ml2sc.compiler",
+    "Packer": "ml2sc.packing",
     "Report": "ml2sc.runtime.report",
     "Toolchain": "ml2sc.runtime.toolchain",
     "build": "ml2sc.compiler",
@@ -37,6 +39,8 @@ _HOMES = {
     "export_sklearn": "ml2sc.frontend.sklearn_export",
     "export_torch": "ml2sc.frontend.torch_export",
     "load_folder": "ml2sc.folder",
+    "pack": "ml2sc.packing",
+    "unpack": "ml2sc.packing",
     "update": "ml2sc.updating",
     "write_folder": "ml2sc.folder",
 }
@@ -45,6 +49,7 @@ __all__ = [
     "Artifact",
     "Ml2scWarning",
     "Options",
+    "Packer",
     "Report",
     "Toolchain",
     "__version__",
@@ -55,6 +60,8 @@ __all__ = [
     "export_sklearn",
     "export_torch",
     "load_folder",
+    "pack",
+    "unpack",
     "update",
     "write_folder",
 ]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,13 +25,16 @@ from ml2sc.passes.measure import Part, Sample
 from ml2sc.passes.precision import AUTO, Binary, Integer, Precision, parse_precision
 from ml2sc.passes.prescribed import is_prequantized, precision_beside
 from ml2sc.passes.scale_inputs import ScaleInputs, scalable
-from ml2sc.passes.search_formats import MARGIN, Candidate, Search
+from ml2sc.passes.search_formats import MARGIN, Candidate, Descended, Descent, Search
 from ml2sc.passes.tune import Goal, Judge, Tuning, Workbench
+from ml2sc.runtime.workers import local_workers
 
 log = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
 
+_LEAVES = Integer(16, 16)
+"""Precision of a model of trees."""
 _HALVED = 400
 """Samples from which on `auto` chooses on one half of them and judges on the other; of fewer it judges on each part
 what the others give."""
@@ -134,6 +138,7 @@ def choose_formats(
     detailed: bool = False,
     margin: float = MARGIN,
     accuracy: Callable[[Graph], float | None] = lambda graph: None,
+    workers: int = 1,
 ) -> Formats:
     """Choose precision and passes for a float graph.
 
@@ -151,6 +156,7 @@ def choose_formats(
         detailed: Measure the runners-up in full.
         margin: Share of the gas that `auto` spends on accuracy.
         accuracy: With it, the share of a quantised graph's decisions that are the labels, if these are known.
+        workers: How many processes search, where the search is long; what is chosen does not depend on it.
 
     Raises:
         UsageError: a precision is asked for that the model contradicts.
@@ -162,6 +168,9 @@ def choose_formats(
             log.info("the model is quantised: its own formats are used; what it leaves open is %s", beside)
             return Formats(beside, [] if samples is None else [Calibrate(samples)])
     chosen = parse_precision(precision)
+    if graph.ladders and not isinstance(chosen, Binary):
+        # only what leaves are rounded to is open: nothing is to be searched for
+        return Formats(str(chosen or _LEAVES), [] if samples is None else [Calibrate(samples)])
     if isinstance(chosen, Binary):
         _warn_of_saturation(graph, chosen)
     if samples is None and chosen is None:
@@ -197,9 +206,14 @@ def choose_formats(
         judges=judges,
         whole=whole,
         accuracy=accuracy,
+        share=partial(_shared, workers) if workers > 1 else None,
     )
     found = search.run()
     return _formats(whole, found.precision, found.tuning, before, found.candidates)
+
+
+def _shared(workers: int, descent: Descent, knobs: Sequence[int]) -> Iterator[Descended]:
+    yield from local_workers(min(workers, len(knobs))).run(descent, knobs)
 
 
 def _judges(whole: Workbench, samples: Sequence[Sample]) -> tuple[Workbench, list[Judge]]:

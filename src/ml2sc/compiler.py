@@ -41,8 +41,9 @@ from ml2sc.errors import (
 from ml2sc.fidelity import accuracy_on, assess
 from ml2sc.fitting import too_large
 from ml2sc.forecast import as_facts, forecast
-from ml2sc.frontend.data import Samples, as_samples, by_column, columns_text
+from ml2sc.frontend.data import Samples, as_samples, by_column, columns_text, numbered
 from ml2sc.frontend.model_file import OnnxModel, contract_name, load_onnx
+from ml2sc.frontend.names import check_names
 from ml2sc.frontend.onnx_import import import_graph
 from ml2sc.frontend.ranges import ColumnRange, apply_ranges, column_names
 from ml2sc.frontend.sklearn_export import export_sklearn, is_estimator
@@ -57,8 +58,10 @@ from ml2sc.ir.limits import shown
 from ml2sc.ir.program import MODEL_HASH, Program, Segment, Storage
 from ml2sc.ir.program_verify import verify_program
 from ml2sc.ir.shapes import infer_shapes, remove_constant_nodes
+from ml2sc.ir.thermometer import RankCode, graph_code
 from ml2sc.ir.types import Array, DType, FixedPoint, Scaling
 from ml2sc.passes import LEVELS, DumpIr, Instrument, Pass, parse_pipeline, run_pipeline
+from ml2sc.passes.bind_trees import bind_trees
 from ml2sc.passes.choose_scales import constant_elements, element_ranges
 from ml2sc.passes.derive_decision import keep_scores
 from ml2sc.passes.lower import Activity, PlanOptions, lower
@@ -72,18 +75,19 @@ from ml2sc.passes.search_formats import MARGIN, Candidate
 from ml2sc.passes.tune import Goal
 from ml2sc.passes.updatable import Deployed, ReserveRanges
 from ml2sc.progress import bar
+from ml2sc.remedy import Remedies
 from ml2sc.smallness import coarse, largest_output, lost, relative_bound
 
 log = logging.getLogger(__name__)
 
+ANY_FLOAT = (-float(np.finfo(np.float32).max), float(np.finfo(np.float32).max))
+"""Range of an input that only trees read: they take any number for what it is."""
 ASSUMED_RANGE = (-65_536.0, 65_536.0)
 """Range of an input that nobody declares."""
 
 PROFILED_SAMPLES = 64
 """Samples of the calibration data that the gas prediction looks at."""
 
-_NAMED = 8
-"""Columns that a note names."""
 MOST_CALLS = 10**15
 """Inferences, or updates, that a deployment's cost is spread over."""
 MOST_HEADROOM = 64
@@ -141,6 +145,8 @@ class Options:
             themselves. Passes that change the model (`Pass.changes_model`) come first.
         name: Name of the contract; None: from the model's file, or the module's class.
         strict_input: Revert on an input out of range instead of saturating.
+        labels: Whose label is the model's, of a classifier whose label contradicts its own scores: `onnxruntime` or
+            `scores`.
         updatable: The contract's owner may replace the weights by those of another model of the same architecture.
         headroom: With `updatable`, bits by which weights, and the sums they make, may be wider than this model's later.
         timelock: With `updatable`, seconds that lie at least between the staging of weights and their activation.
@@ -154,6 +160,7 @@ class Options:
     input_ranges: tuple[InputRange, ...] = ()
     column_ranges: tuple[ColumnRange, ...] = ()
     column_names: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
     weights: str = "auto"
     optimize: str = "inference"
     expected_calls: int | None = None
@@ -163,6 +170,7 @@ class Options:
     passes: str | tuple[Pass, ...] | None = None
     name: str | None = None
     strict_input: bool = False
+    labels: str = "onnxruntime"
     updatable: bool = False
     headroom: int = 1
     timelock: int = 0
@@ -179,6 +187,7 @@ class Options:
             ("weights", self.weights, ("auto", "code", "data")),
             ("optimize", self.optimize, ("inference", "balanced", "deploy")),
             ("fork", self.fork, FORKS),
+            ("labels", self.labels, ("onnxruntime", "scores")),
             ("level", self.level, tuple(range(len(LEVELS)))),
         ):
             if value not in known:
@@ -200,6 +209,7 @@ class Options:
                 raise UsageError(f"the input range {shown} is not a range: LO must be below HI, both finite")
         for range_ in self.column_ranges:
             range_.check()
+        check_names(self.class_names, "class")
         if self.expected_calls is not None and not 1 <= self.expected_calls <= MOST_CALLS:
             raise UsageError(f"{self.expected_calls!s:.30} expected calls: a model is called 1 to {MOST_CALLS:,} times")
         if self.expected_updates is not None and not 0 <= self.expected_updates <= MOST_CALLS:
@@ -229,6 +239,7 @@ def compile(  # noqa: A001  the library's verb
     explain: Callable[[str], None] | None = None,
     progress: Callable[[int], None] | None = None,
     runners_up: Callable[[Sequence[Candidate]], None] | None = None,
+    workers: int = 1,
     **more: Any,
 ) -> Artifact:
     """Compile a model to a contract's source.
@@ -249,6 +260,7 @@ def compile(  # noqa: A001  the library's verb
         progress: Called after every format that `auto` tried, with their number; None: what takes long is shown on a
             terminal or in a notebook.
         runners_up: Receives the formats `auto` chose between, measured on all samples, its choice among them.
+        workers: How many processes look for `auto`'s formats where that takes long; the result does not depend on it.
         **more: Fields of `Options`, overriding `options`.
 
     Returns:
@@ -274,6 +286,7 @@ def compile(  # noqa: A001  the library's verb
             progress=progress or (lambda count: following.say(f"choosing formats: {count} tried")),
             step=following.step,
             runners_up=runners_up,
+            workers=workers,
             **more,
         )
 
@@ -294,6 +307,7 @@ def _compile(
     progress: Callable[[int], None],
     step: Callable[[str], None],
     runners_up: Callable[[Sequence[Candidate]], None] | None,
+    workers: int,
     **more: Any,
 ) -> Artifact:
     """Go the road; see `compile`."""
@@ -307,12 +321,19 @@ def _compile(
         )
     say = explain or _quiet
     step("reading the model")
+    if not options.column_names and is_estimator(model):
+        options = dataclasses.replace(options, column_names=tuple(map(str, getattr(model, "feature_names_in_", ()))))
     source = _load(model, example_input)
-    reference = import_graph(source)
+    reference = import_graph(source, labels=options.labels)
     infer_shapes(reference, fold=True)
     remove_constant_nodes(reference)
     reference.prune()
     keep_scores(reference)
+    bind_trees(reference)
+    if reference.ladders and options.updatable:
+        raise UnsupportedModelError(
+            "trees are the contract's code: they cannot be updated", hint="leave --updatable out, and deploy anew"
+        )
     samples = None if calibration is None else as_samples(calibration, reference)
     declared, columns = _declare_ranges(reference, options, samples)
     _check_ranges(reference, declared, samples)
@@ -349,21 +370,39 @@ def _compile(
     formats, before = None, graph
     if options.updatable:
         _require_updatable(graph, quantize)
+    remedies = None
     if quantize is None:
-        formats = choose_formats(
-            graph,
-            options.precision,
-            samples,
-            Goal(1.0 if options.min_agreement is None else options.min_agreement, options.tolerance),
-            _predicted(plan, options, samples),
-            say,
-            progress,
+        priced = _predicted(plan, options, samples)
+        choose = partial(
+            choose_formats,
+            samples=samples,
+            gas=priced,
+            say=say,
+            progress=progress,
             declared=declared,
             columns=columns,
             margin=MARGIN if options.margin is None else options.margin,
             plain=options.updatable,
+        )
+        if not (options.precision == AUTO or is_prequantized(graph)):
+            remedies = Remedies(
+                graph.copy(),
+                reference,
+                samples,
+                options.precision,
+                choose,
+                priced,
+                options.min_agreement,
+                options.tolerance,
+                ranged=bool(options.input_ranges),
+            )
+        formats = choose(
+            graph,
+            options.precision,
+            goal=Goal(1.0 if options.min_agreement is None else options.min_agreement, options.tolerance),
             detailed=runners_up is not None,
             accuracy=partial(accuracy_on, samples),
+            workers=workers,
         )
         shown = [_Renumbered(i, len(front)) for i in instruments]
         run_pipeline(graph, formats.passes, shown)
@@ -396,11 +435,13 @@ def _compile(
     if missing:
         raise UnsupportedModelError(f"target {options.target!r} cannot express this model: {'; '.join(missing)}")
     name = contract_name(options.name or source.name)
+    _check_classes(reference, graph, options.class_names)
+    columns_of = _column_names(reference, options, samples)
     emit = EmitOptions(
         name=name,
         fork=options.fork,
         model_hash=source.hash,
-        description=_description(graph),
+        description=_description(graph, columns_of, options.class_names),
         precision=quantize.precision,
         strict_input=options.strict_input,
         decision=_decision(reference, graph),
@@ -412,7 +453,7 @@ def _compile(
         name=name,
         input_ranges=tuple(_recorded_range(reference, graph, n) for n in reference.inputs),
         column_ranges=(),
-        column_names=_column_names(reference, options, samples),
+        column_names=columns_of,
         passes=_as_text(options.passes),
         min_agreement=None,
         margin=None,
@@ -445,12 +486,17 @@ def _compile(
         reference=reference,
         profile=None if samples is None else _profile(graph, program, spread_out(samples, PROFILED_SAMPLES)),
     )
-    _judge(artifact, options)
+    _judge(artifact, options, str if remedies is None else remedies.text)
     return _with_forecast(artifact)
 
 
-def _judge(artifact: Artifact, options: Options) -> None:
+def _judge(artifact: Artifact, options: Options, tried: Callable[[], str]) -> None:
     """Say whether the calibration data's answers are the model's.
+
+    Args:
+        artifact: The artifact.
+        options: What is asked for.
+        tried: Tries what may help, and says what came of it; empty where formats are not to be chosen.
 
     Raises:
         CheckError: fewer of them are than was asked for, or they are farther from it.
@@ -462,7 +508,7 @@ def _judge(artifact: Artifact, options: Options) -> None:
     if options.precision != AUTO and asked is not None and error > asked:
         raise CheckError(
             f"{options.precision} {what} {error:.3g}, and the tolerance is {asked:g}",
-            hint="choose a wider --precision, or leave it out: auto finds the narrowest that is good enough",
+            hint=tried() or None,
         )
     verdict = verdict_of(artifact.manifest)
     if verdict is None:
@@ -473,11 +519,14 @@ def _judge(artifact: Artifact, options: Options) -> None:
         raise CheckError(
             f"{artifact.name} in {artifact.manifest['precision']} does not keep its model: on the calibration data "
             f"{verdict.figures}, and at least {least:g} is asked for",
-            hint=f"{advice or 'try a wider --precision'}; --min-agreement takes less",
+            hint="; ".join(filter(None, [tried(), advice, "--min-agreement takes less"])),
         )
     if advice is not None or (verdict.poor and options.precision != AUTO):
         figures = f": on the calibration data {verdict.figures}" if verdict.figures else ""
-        warn(f"{artifact.name} keeps its model poorly{figures}{f'; {advice}' if advice else ''}", PoorResultWarning)
+        auto = "" if options.precision == AUTO else "; without --precision auto looks for the cheapest that keeps it"
+        warn(
+            f"{artifact.name} keeps its model poorly{figures}{f'; {advice}' if advice else ''}{auto}", PoorResultWarning
+        )
 
 
 def build(artifact: Artifact, toolchain: Toolchain) -> Artifact:
@@ -675,6 +724,9 @@ def _declare_ranges(
         The ranges of single elements, by input: those declared; and what data say of inputs without a declared range.
     """
     ranges, names = options.input_ranges, graph.inputs
+    if graph.ladders:
+        graph.input_ranges = dict.fromkeys(names, ANY_FLOAT)
+        return {}, {}
     if ranges and len(ranges) != len(names):
         raise UsageError(
             f"{len(ranges)} input ranges for {len(names)} inputs", hint="--input-range LO,HI once for each input"
@@ -727,7 +779,7 @@ def _declare_ranges(
                 constant.size,
                 graph.tensor(name).size,
                 name,
-                ", ".join(map(str, constant[:_NAMED].tolist())) + (", …" if constant.size > _NAMED else ""),
+                numbered(constant.tolist(), samples.names_of(name)),
             )
         if lo < hi:
             log.info("the range of input %r is that of the calibration data: %g to %g", name, lo, hi)
@@ -780,18 +832,32 @@ def _recorded_range(reference: Graph, graph: Graph, name: str) -> InputRange:
     return tuple(zip(scaling.lo.ravel().tolist(), scaling.hi.ravel().tolist(), strict=True))
 
 
-def _predicted(plan: PlanOptions, options: Options, samples: Samples | None) -> Callable[[Graph], int]:
-    """Return what predicts the gas of an inference from a quantised graph."""
-    planned = None if samples is None else spread_out(samples, PLANNED_SAMPLES)
-    priced = None if samples is None else spread_out(samples, _PRICED_SAMPLES)
+@dataclass(frozen=True)
+class _Predicted:
+    """Predicts the gas of an inference from a quantised graph.
 
-    def predict(graph: Graph) -> int:
-        observed = {} if planned is None else _layer_inputs(graph, planned)
-        program = lower(graph, dataclasses.replace(plan, updatable=False, observed=observed))
-        counted = None if priced is None else _profile(graph, program, priced)
-        return estimate(costs_of(_PRICED_TARGET, program, {}), FORKS[options.fork], Shares(counted)).total
+    Attributes:
+        plan: What the contract is planned with.
+        fork: The fork whose prices count.
+        samples: Calibration samples, if there are any: those to plan with, those to count branches on.
+    """
 
-    return predict
+    plan: PlanOptions
+    fork: str
+    samples: tuple[Sequence[Mapping[str, Array]], Sequence[Mapping[str, Array]]] | None
+
+    def __call__(self, graph: Graph) -> int:
+        observed = {} if self.samples is None else _layer_inputs(graph, self.samples[0])
+        program = lower(graph, dataclasses.replace(self.plan, updatable=False, observed=observed))
+        counted = None if self.samples is None else _profile(graph, program, self.samples[1])
+        return estimate(costs_of(_PRICED_TARGET, program, {}), FORKS[self.fork], Shares(counted)).total
+
+
+def _predicted(plan: PlanOptions, options: Options, samples: Samples | None) -> _Predicted:
+    some = None
+    if samples is not None:
+        some = spread_out(samples, PLANNED_SAMPLES), spread_out(samples, _PRICED_SAMPLES)
+    return _Predicted(plan, options.fork, some)
 
 
 def _check_ranges(graph: Graph, declared: Mapping[str, Scaling], samples: Samples | None) -> None:
@@ -801,6 +867,8 @@ def _check_ranges(graph: Graph, declared: Mapping[str, Scaling], samples: Sample
         RangeError: all inputs would be 0 as WAD.
     """
     names = graph.inputs
+    if graph.ladders:
+        return
     for name in names:
         lo, hi = graph.input_ranges[name]
         if max(abs(lo), abs(hi)) < 1 / wad.WAD:
@@ -838,10 +906,33 @@ def _warn_of_smallness(graph: Graph, bound: float, largest: float | None, option
 # -- what the contract and the manifest say ----------------------------------------------------------------------------
 
 
-def _description(graph: Graph) -> str:
+def _description(graph: Graph, columns: Sequence[str], classes: Sequence[str]) -> str:
     inputs = ", ".join(f"{shown(n)!r} {list(graph.tensor(n).shape)}" for n in graph.inputs)
     outputs = ", ".join(f"{shown(n)!r} {list(graph.tensor(n).shape)}" for n in graph.outputs)
-    return f"Inference of an ONNX model: inputs {inputs}; outputs {outputs}."
+    named = "".join(
+        f" {what}: {', '.join(f'{number} {shown(name)}' for number, name in enumerate(names))}."
+        for what, names in (("Columns", columns), ("Decisions", classes))
+        if names
+    )
+    return f"Inference of an ONNX model: inputs {inputs}; outputs {outputs}.{named}"
+
+
+def _check_classes(reference: Graph, graph: Graph, names: Sequence[str]) -> None:
+    """Refuse names of classes where there are none, or others than the model decides between.
+
+    Raises:
+        UsageError: there are more or fewer.
+    """
+    if not names:
+        return
+    if graph.decision is None:
+        raise UsageError("the model makes no decision: there are no classes to name", hint="leave --labels out")
+    if graph.decision in reference.tensors and reference.tensor(graph.decision).type is not DType.BOOL:
+        return  # labels of the model's own, which need not be 0, 1, …
+    scores = sum(graph.tensor(n).size for n in graph.outputs)
+    count = max(scores, 2)
+    if len(names) != count:
+        raise UsageError(f"{len(names)} names for the {count} decisions of the model", hint="a name each, in order")
 
 
 _SHOWN_CLASSES = 32
@@ -896,7 +987,34 @@ def _manifest(
         "data_contracts": [{"bytes": len(d)} for d in artifact.data],
         "toolchain": {},
         **(_update_facts(artifact, graph) if options.updatable else {}),
+        **_code_facts(graph),
     }
+
+
+def _code_facts(graph: Graph) -> dict[str, Any]:
+    """Return what packers must know of a thermometer code; a null edge is one that only a missing element exceeds."""
+    code = graph_code(graph)
+    if code is None:
+        return {}
+    edges = [own for name in graph.inputs for own in graph.ladders[name].edges]
+    kind = "float64" if any(ladder.double for ladder in graph.ladders.values()) else "float32"
+    if isinstance(code, RankCode):
+        ranks = [
+            {"element": element, "byte": code.width * place, "edges": [_finite(edge) for edge in edges[element]]}
+            for place, element in enumerate(code.elements)
+        ]
+        return {"code": {"bytes": code.length, "float": kind, "rank_bytes": code.width, "ranks": ranks}}
+    fields = [
+        {
+            "element": field.element,
+            "word": field.word,
+            "bit": field.bit,
+            "missing": int(field.up),
+            "edges": [_finite(edges[field.element][rank]) for rank in field.ranks],
+        }
+        for field in code.fields
+    ]
+    return {"code": {"bytes": code.length, "float": kind, "fields": fields}}
 
 
 def _update_facts(artifact: Artifact, graph: Graph) -> dict[str, Any]:

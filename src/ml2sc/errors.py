@@ -150,9 +150,9 @@ class UnknownNameError(UsageError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
-        near = difflib.get_close_matches(name, names, n=2, cutoff=0.5)
+        near = difflib.get_close_matches(name[:_LONGEST], names, n=2, cutoff=0.5)
         hint = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else f"known: {', '.join(names)}"
-        super().__init__(f"unknown {kind} {name!r}", hint=hint)
+        super().__init__(f"unknown {kind} {_cut(name)!r}", hint=hint)
 
 
 class PluginError(UsageError):

@@ -18,7 +18,8 @@ from ml2sc.ir.confidence import lower_confidence
 from ml2sc.ir.evaluate import evaluate_float
 from ml2sc.ir.fit import Fit
 from ml2sc.ir.graph import Graph, Node
-from ml2sc.ir.ops.base import Bounds
+from ml2sc.ir.ops.base import OPS, Bounds, op_of
+from ml2sc.ir.ops.linear import LinearOp
 from ml2sc.ir.program import MASK, to_signed
 from ml2sc.ir.types import Array, DType
 from ml2sc.passes.measure import Answer, Measured, Sample, answers, measure, spread_out
@@ -246,12 +247,12 @@ def _alone(quantized: Graph, node: Node, stands_for: Any) -> Array:
     result: Array = stands_for(node.output)
     if node.op_type == "Requantize":
         return np.asarray(result - stands_for(node.inputs[0]))
-    if node.op_type not in {"Gemm", "FusedGemm"}:
+    op = op_of(node)
+    if not isinstance(op, LinearOp):
         return np.zeros(result.shape)
-    constants = [quantized.tensor(name).real for name in node.inputs[1:]]
-    assert constants[0] is not None
-    sums = stands_for(node.inputs[0]) @ constants[0] + (constants[1] if len(constants) > 1 else 0.0)
-    return np.asarray(result - (np.maximum(sums, 0) if node.attrs.get("activation") == "Relu" else sums))
+    weights, *bias = (quantized.tensor(name).real for name in node.inputs[1:])
+    assert weights is not None
+    return np.asarray(result - op.apply(node, stands_for(node.inputs[0]), weights, bias[0] if bias else None))
 
 
 def _layers(quantized: Graph, powers: Mapping[str, _Power], methods: Mapping[str, str]) -> Iterator[dict[str, Any]]:
@@ -350,7 +351,8 @@ def _advice(
     """Say where a poor result comes from, and what to try."""
     for name, spread in inputs.items():
         lo, hi = quantized.range_of(name)
-        if name not in quantized.scalings and ((spread.lo < lo) | (spread.hi > hi)).any():
+        half = float(quantized.tensor(name).format.scale) / 2  # less beyond the range is rounded away
+        if name not in quantized.scalings and ((spread.lo < lo - half) | (spread.hi > hi + half)).any():
             values = f"{float(spread.lo.min()):g} to {float(spread.hi.max()):g}"
             return f"input {name!r} goes from {values} in the samples: declare that range (--input-range)"
     tries = [] if remedy is None else [remedy.text]
@@ -379,7 +381,7 @@ def _advice(
 
 
 def _is_linear(layer: Mapping[str, Any]) -> bool:
-    return layer["operator"] in {"Gemm", "FusedGemm"}
+    return layer["operator"] in OPS and OPS.get(layer["operator"]).linear
 
 
 def _unlike(name: str, spread: Bounds, step: float) -> str | None:

@@ -21,6 +21,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ml2sc.backends.base import Artifact, Bytecode, as_compiled
+from ml2sc.caller import INTERFACE, VECTORS, interface_of, vectors_of
 from ml2sc.errors import ArtifactError, Ml2scError, OutputError
 from ml2sc.files import MOST_BYTES, inner_name, inside, read_inside
 from ml2sc.frontend.model_file import OnnxModel, parse_onnx
@@ -43,7 +44,7 @@ MOST_MANIFEST = 1 << 28
 
 
 def write_folder(artifact: Artifact, directory: str | os.PathLike[str]) -> list[Path]:
-    """Write an artifact's files: source, ABI, bytecode, compiler input, weights, model and manifest.
+    """Write an artifact's files: source, ABI, bytecode, compiler input, what callers need, weights, model and manifest.
 
     Of source that is no contract there are only source, model and manifest. External data of the model go into the
     folder `external`, under the names that the model has for them.
@@ -111,6 +112,8 @@ def _contents(artifact: Artifact) -> dict[str, bytes]:
             f"{artifact.name}.bin": _hexadecimal(artifact.bytecode.creation),
             f"{artifact.name}.standard.json": _json(artifact.compiler_input),
         }
+        if artifact.graph is not None:
+            files |= {INTERFACE: _json(interface_of(artifact)), VECTORS: _json(vectors_of(artifact))}
     files |= {**({WEIGHTS: b"".join(artifact.data)} if artifact.data else {}), MODEL: artifact.model}
     files |= {f"{EXTERNAL}/{inner_name(name)}": content for name, content in artifact.external.items()}
     manifest = {

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from pydantic_core import from_json
 
 from ml2sc.calibration import Calibrated
+from ml2sc.caller import INTERFACE, VECTORS
 from ml2sc.compiler import Options
 from ml2sc.errors import ArtifactError
 from ml2sc.files import inner_name
@@ -27,6 +28,8 @@ from ml2sc.passes.updatable import Deployed
 MODEL = "model.onnx"
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.bin"
+_OURS = frozenset({MODEL, WEIGHTS, INTERFACE, VECTORS})
+"""Files that have the same name in every folder."""
 EXTERNAL = "external"
 """Folder of the model's external data files: a model names them, so they are kept apart from ours."""
 
@@ -65,6 +68,7 @@ class _Options(_Entry):
     input_ranges: tuple[_Ranges, ...]
     column_ranges: tuple[()]
     column_names: tuple[str, ...]
+    class_names: tuple[str, ...]
     weights: str
     optimize: str
     expected_calls: int | None
@@ -74,6 +78,7 @@ class _Options(_Entry):
     passes: str | None
     name: _Name
     strict_input: bool
+    labels: str = "onnxruntime"
     updatable: bool
     headroom: int
     timelock: int
@@ -102,6 +107,34 @@ class _Input(_Integers):
 
 class _Bounded(_Tensor):
     error_bound: _Real
+
+
+class _Field(_Entry):
+    """A field of a thermometer code: bit n of it is set if the element is greater than edge n."""
+
+    element: _Count
+    word: _Count
+    bit: _Count
+    missing: int
+    edges: tuple[_Real, ...]
+
+
+class _Rank(_Entry):
+    """How many edges an element is greater than; one more than there are if it is missing."""
+
+    element: _Count
+    byte: _Count
+    edges: tuple[_Real, ...]
+
+
+class _Code(_Entry):
+    """A packed input that is no elements: words of fields, or ranks (`ml2sc.ir.thermometer`)."""
+
+    bytes: _Count
+    float: str
+    fields: tuple[_Field, ...] | None = None
+    rank_bytes: int | None = None
+    ranks: tuple[_Rank, ...] | None = None
 
 
 class _Layer(_Entry):
@@ -232,6 +265,7 @@ class Manifest(_Entry):
     element_bytes: int
     input_elements: int
     inputs: tuple[_Input, ...]
+    code: _Code | None = None
     outputs: tuple[_Tensor, ...]
     decision: bool
     classes: tuple[str, ...] | None = None
@@ -301,7 +335,7 @@ def is_ours(file: str, name: str) -> bool:
     except OSError:
         return False
     top, *below = file.split("/")
-    return shortest == file and (top == EXTERNAL if below else file in {MODEL, WEIGHTS} or file.startswith(f"{name}."))
+    return shortest == file and (top == EXTERNAL if below else file in _OURS or file.startswith(f"{name}."))
 
 
 def read_manifest(content: bytes, path: Path) -> tuple[Manifest, dict[str, Any]]:

@@ -40,5 +40,5 @@ class Prices:
 
 def _figures(value: float) -> str:
     """Return an amount with three significant figures, cents at the least."""
-    digits = max(2, 2 - math.floor(math.log10(value)))
+    digits = max(2, 2 - math.floor(math.log10(value))) if value else 0
     return f"{value:,.{digits}f}"

@@ -14,7 +14,7 @@ from ml2sc.errors import RangeError
 from ml2sc.ir.analysis import real_bounds
 from ml2sc.ir.graph import Graph, Tensor
 
-_FACTORS = {"Gemm": (1,), "FusedGemm": (1,), "Mul": (0, 1)}
+_FACTORS = {"Conv": (1,), "Gemm": (1,), "FusedGemm": (1,), "Mul": (0, 1)}
 """By operator: the inputs whose constants, all 0, would leave nothing of the others."""
 _COARSE = 0.01
 """Share of the largest output from which on a bound that nobody asked for is called coarse."""

@@ -14,7 +14,7 @@ SAMPLES = 25
 
 
 @pytest.mark.anvil
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_lifecycle(examples: Path, tmp_path: Path) -> None:
     with np.load(examples / "mnist" / "samples.npz") as archive:
         np.savez(tmp_path / "few.npz", x=archive["x"][:SAMPLES], y=archive["y"][:SAMPLES])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -87,6 +88,24 @@ def test_nobody_to_ask(node: str, run: Deploy, folder: Path) -> None:
     assert "give --yes" in err
     assert nonce(node) == before
     assert not (folder / "deployment.json").exists()
+
+
+def test_prices_turn_gas_into_money(node: str, run: Deploy, folder: Path) -> None:
+    before = nonce(node)
+    for wrong in (("--gas-price", "-1"), ("--eth-price", "3000")):
+        status, out, err = run("--unlocked", "--yes", *wrong)
+        assert (status, out) == (2, "")
+        assert "price" in err
+    assert nonce(node) == before
+    prices = ("--gas-price", "5", "--eth-price", "3000")
+    money = r"the total at --gas-price 5: ([\d,]+) \(([\d.]+) ether, \$([\d.,]+)\)"
+    assert "--gas-price" not in run("--unlocked", "--dry-run")[1]
+    quoted = re.search(money, run("--unlocked", "--dry-run", *prices)[1])
+    assert quoted is not None
+    assert float(quoted[2]) == pytest.approx(5e-9 * int(quoted[1].replace(",", "")), rel=0.01)
+    for _ in range(2):  # the second sends nothing, and tells what was paid
+        _, out, _ = run("--unlocked", "--yes", *prices)
+        assert f"  gas          {quoted[1]} ({quoted[2]} ether, ${quoted[3]})" in out
 
 
 def test_another_run_is_at_work(node: str, run: Deploy, folder: Path) -> None:

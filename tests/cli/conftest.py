@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from ml2sc.cli import check, compile  # noqa: A004
+from ml2sc.cli import check, compile, pack  # noqa: A004
 from ml2sc.errors import ToolchainError
 from ml2sc.runtime.toolchain import Toolchain
 
@@ -44,6 +44,11 @@ def compile_model(capsys: pytest.CaptureFixture[str]) -> Run:
 @pytest.fixture
 def check_folder(capsys: pytest.CaptureFixture[str]) -> Run:
     return _runner(check.main, capsys)
+
+
+@pytest.fixture
+def run_pack(capsys: pytest.CaptureFixture[str]) -> Run:
+    return _runner(pack.main, capsys)
 
 
 @pytest.fixture(scope="session")

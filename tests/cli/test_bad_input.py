@@ -148,6 +148,7 @@ def test_misspelt_name(rejected: Rejected, make_model: MakeModel, option: str, v
         ("--input-range", "1,-1"),
         ("--input-range", "0,inf"),
         ("--input-range", "-1,1", "--input-range", "-1,1"),
+        ("--workers", "0"),
         ("-O3",),
         ("--colour",),
     ],

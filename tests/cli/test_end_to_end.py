@@ -13,9 +13,10 @@ import numpy as np
 import onnx
 import pytest
 
-from ml2sc.cli import compile  # noqa: A004
+from ml2sc.cli import compile, deploy  # noqa: A004
+from ml2sc.money import Prices
 
-from .conftest import MakeModel, Run
+from .conftest import MakeModel, Run, _runner
 
 pytestmark = pytest.mark.usefixtures("solc")
 
@@ -130,6 +131,7 @@ def test_dump_ir_and_explain(compile_model: Run, make_model: MakeModel, tmp_path
     assert (tmp_path / "ir" / "000_import.ir").is_file()
     assert "quantize{" in result.err
     assert "quantize{" not in result.out
+    assert re.search(r"^  column +name +range .*\n  0–3 +x +-1 to 1 ", result.out, re.MULTILINE)
 
 
 def test_check_table(check_folder: Run, folder: Path, samples: Path) -> None:
@@ -211,6 +213,21 @@ def test_gas_in_money(check_folder: Run, folder: Path, samples: Path) -> None:
         assert re.search(rf"{line} +[\d,]+ [^(]*\([\d.]+ ether, \$[\d.]+\)", result.out), line
     assert check_folder(folder, "--eth-price", "3000").status == 2
     assert check_folder(folder, "--gas-price", "0").status == 2
+
+
+def test_deployment_in_money(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The rehearsal's figures are those of `Prices`, as the other commands' are."""
+    deploy_folder = _runner(deploy.main, capsys)
+    assert not re.search(r"ether|\$", deploy_folder(folder).out)
+    result = deploy_folder(folder, "--gas-price", "2", "--eth-price", "3000")
+    assert result.status == 0
+    (line,) = re.findall(r"^  gas +([\d,]+)( .*)$", result.out, re.MULTILINE)
+    gas = int(line[0].replace(",", ""))
+    assert gas > 1_000_000
+    assert line[1] == Prices(2, 3_000).of(gas)
+    for wrong in (("--eth-price", "3000"), ("--gas-price", "0"), ("--gas-price", "2", "--eth-price", "nan")):
+        result = deploy_folder(folder, *wrong)
+        assert (result.status, result.out) == (2, "")
 
 
 def test_int8_that_does_not_keep_its_model(

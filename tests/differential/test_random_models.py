@@ -1,8 +1,9 @@
 """Random models on both targets: graph interpreter == Program interpreter == Solidity == Vyper, answers and reverts.
 
-`ML2SC_FUZZ=2000 python -m pytest -n 2 tests/differential/test_random_models.py` tries that many models instead of the
-hundred of every run, `ML2SC_FUZZ=100:2000` those from number 100 on. A model's number is its seed. A failure shrinks,
-and its report ends with the small model.
+Every run tries a hundred models by the interpreters, and of these the first forty on both targets; `--all` all of them.
+`ML2SC_FUZZ=2000 python -m pytest -n 2 tests/differential/test_random_models.py` tries that many instead,
+`ML2SC_FUZZ=100:2000` those from number 100 on. A model's number is its seed. A failure shrinks, and its report ends
+with the small model.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ from ml2sc.ir.ops.folding import folds_only
 from ml2sc.ir.parser import parse_graph
 from ml2sc.ir.printer import print_graph
 
-SEEDS = range(*map(int, os.environ.get("ML2SC_FUZZ", "100").split(":")))
+FUZZ = os.environ.get("ML2SC_FUZZ")
+SEEDS = range(*map(int, (FUZZ or "100").split(":")))
+ON_THE_EVM = len(SEEDS) if FUZZ else 40
+"""So many models go to both targets in every run: the compilers take three quarters of the time."""
 REFUSED = (RangeError, UnsupportedModelError, ContractLimitError)
 FAILURES = (AssertionError, Ml2scError, ArithmeticError, LookupError, TypeError, ValueError)
 GENERATORS = tuple(PIPELINES)
@@ -50,7 +54,9 @@ ELSEWHERE = {
 Swish, which only opset 24 has."""
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(
+    "seed", [*SEEDS[:ON_THE_EVM], *(pytest.param(seed, marks=pytest.mark.heavy) for seed in SEEDS[ON_THE_EVM:])]
+)
 def test_random_models(seed: int, toolchain: ml2sc.Toolchain) -> None:
     def check(case: Case) -> None:
         solidity, vyper = check_off_chain(case)
@@ -60,6 +66,11 @@ def test_random_models(seed: int, toolchain: ml2sc.Toolchain) -> None:
             check_contract(deployed(artifact, toolchain), artifact, packed, [*wads, *case.wads])
 
     check_seed(seed, check)
+
+
+@pytest.mark.parametrize("seed", SEEDS[ON_THE_EVM:])
+def test_random_models_without_a_chain(seed: int) -> None:
+    check_seed(seed, check_off_chain)
 
 
 @pytest.mark.parametrize("seed", [1156, 1374])

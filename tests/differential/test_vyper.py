@@ -14,7 +14,7 @@ TARGETS = ("solidity", "vyper")
 
 @pytest.mark.parametrize(
     ("name", "limit"),
-    [("breast_cancer", 1.5), pytest.param("mnist", 2.5, marks=pytest.mark.slow)],
+    [("breast_cancer", 1.5), pytest.param("mnist", 2.5, marks=pytest.mark.heavy)],
 )
 def test_auto_with_data(examples: Path, toolchain: ml2sc.Toolchain, name: str, limit: float) -> None:
     """Bit-exact, and gas not far above Solidity's; of int8, and of auto without data, tests/gas says so."""

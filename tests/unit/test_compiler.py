@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import ml2sc
+from ml2sc import calibration
 from ml2sc.backends.base import Artifact, CompilerRun
 from ml2sc.calibration import Calibrated
 from ml2sc.compiler import Options, build
@@ -24,7 +26,9 @@ from ml2sc.ir import wad
 from ml2sc.ir.analysis import evaluate_exact
 from ml2sc.ir.evaluate import evaluate_float
 from ml2sc.ir.program_parser import parse_program
+from ml2sc.passes import search_formats
 from ml2sc.runtime.toolchain import Toolchain
+from ml2sc.runtime.workers import Workers, local_workers
 
 EXAMPLES = ("breast_cancer", "digits", "mnist")
 
@@ -278,6 +282,25 @@ def test_levels_decide_alike(examples: Path, name: str, precision: str) -> None:
     x = samples(examples, name)[:60]
     answers = [decisions(example(examples, name, precision, level=level), x) for level in (0, 1, 2)]
     assert answers[0] == answers[1] == answers[2]
+
+
+def test_as_many_processes_as_one_likes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `auto` finds does not depend on who looks for it."""
+    asked: list[int] = []
+
+    def workers(count: int) -> Workers:
+        asked.append(count)
+        return local_workers(count)
+
+    monkeypatch.setattr(search_formats, "_SHORT", 0.0)
+    monkeypatch.setattr(calibration, "local_workers", workers)
+    data, made = np.random.default_rng(0).uniform(-1, 1, (120, 4)), list[tuple[Any, ...]]()
+    for count in (1, 2):
+        said: list[str] = []
+        artifact = ml2sc.compile(tiny(), calibration=data, tolerance=0.05, workers=count, explain=said.append)
+        made.append((product(artifact), [re.sub(r"\(\d+ ms\)", "", line) for line in said]))
+    assert asked == [2]
+    assert made[0] == made[1]
 
 
 # -- with solc ---------------------------------------------------------------------------------

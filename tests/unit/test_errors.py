@@ -43,3 +43,7 @@ def test_bugs_are_apart() -> None:
     assert not issubclass(InternalError, Ml2scError)
     assert InternalError.exit_code == 70
     assert "please report it" in str(InternalError("oops"))
+
+
+def test_a_name_from_outside_is_cut() -> None:
+    assert len(str(UnknownNameError("weights", "a" * 5_000, ["auto"]))) < 1_000

@@ -10,6 +10,7 @@ def test_what_gas_costs() -> None:
     assert Prices().of(28_410) == ""
     assert Prices(2).of(28_410) == " (0.0000568 ether)"
     assert Prices(2, 3_000).of(28_410) == " (0.0000568 ether, $0.170)"
+    assert Prices(2, 3_000).of(0) == " (0 ether, $0)"  # what was deployed before costs nothing now
     assert Prices(50, 4_000).of(17_700_000) == " (0.885 ether, $3,540.00)"
 
 

@@ -13,7 +13,14 @@ from ml2sc.passes.lower import LOWERINGS
 
 PAGE = Path(__file__).parents[2] / "docs" / "operators.md"
 
-BECOMES = {"BatchNormalization": "Gemm", "Div": "Mul", "MatMul": "Gemm", "ScaledGemm": "Gemm", "Sub": "Add"}
+BECOMES = {
+    "BatchNormalization": "Gemm",
+    "Div": "Mul",
+    "MatMul": "Gemm",
+    "ScaledConv": "Conv",
+    "ScaledGemm": "Gemm",
+    "Sub": "Add",
+}
 """Operators that are gone once a graph is quantised, and what stands for them then."""
 
 HEAD = """# Operators

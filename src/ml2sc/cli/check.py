@@ -11,11 +11,13 @@ from ml2sc.errors import CheckError, UsageError
 from ml2sc.jsontext import json_text
 from ml2sc.verdict import LEAST
 
-from .common import add_prices, checked_address, make_parser, noted, prices_of, print_sheet, run
+from .common import add_prices, checked_address, make_parser, noted, prices_of, print_sheet, process_count, run
 from .comparing import SOLC_HELP
 
 if TYPE_CHECKING:
     from ml2sc.runtime.workers import Workers
+
+_ADVICE = "compile it without --precision, and calibrate with samples like these: auto keeps all of their decisions"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -88,7 +90,7 @@ def _run(arguments: argparse.Namespace) -> None:
         raise CheckError(
             f"the contract is exact, but does not keep its model: {report.kept.figures}, and at least {least:g} is "
             "asked for",
-            hint=f"{advice or 'compile it with a wider --precision'}; --min-agreement takes less",
+            hint=f"{advice or _ADVICE}; --min-agreement takes less",
         )
 
 
@@ -109,12 +111,8 @@ def _least(arguments: argparse.Namespace) -> float:
 
 def _workers(arguments: argparse.Namespace) -> Workers | int:
     """Return who shares the samples; a node is asked by one process unless the user says otherwise."""
-    if arguments.workers is not None and arguments.workers < 1:
-        raise UsageError(f"--workers {arguments.workers}: one or more")
     if arguments.scheduler is None:
-        from ml2sc.runtime.workers import default_workers
-
-        return arguments.workers or (default_workers() if arguments.chain == "embedded" else 1)
+        return 1 if arguments.workers is None and arguments.chain != "embedded" else process_count(arguments)
     if arguments.workers is not None:
         raise UsageError("--workers are processes of this machine, --scheduler names others", hint="leave one out")
     if "://" not in arguments.scheduler:

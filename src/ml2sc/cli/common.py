@@ -235,6 +235,21 @@ def one_of(kind: str, value: str, known: Sequence[str]) -> str:
     return value
 
 
+def process_count(arguments: argparse.Namespace) -> int:
+    """Return how many processes `--workers` asks for; left out, as many as suit this machine.
+
+    Raises:
+        UsageError: fewer than one.
+    """
+    from ml2sc.runtime.workers import default_workers
+
+    if arguments.workers is None:
+        return default_workers()
+    if arguments.workers < 1:
+        raise UsageError(f"--workers {arguments.workers}: one or more")
+    return int(arguments.workers)
+
+
 def checked_address(text: str) -> str:
     """Return an address with its checksum.
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from ml2sc.errors import CheckError, UsageError
 from ml2sc.jsontext import json_text
 
-from .common import checked_address, heading, make_parser, run
+from .common import checked_address, heading, make_parser, prices_of, run
 from .comparing import SOLC_HELP, compare_folder
-from .sending import Sending, add_payment_options, open_node, said_sent, totals
+from .sending import Sending, add_payment_options, open_node, priced, said_sent, totals
 
 if TYPE_CHECKING:
     from ml2sc.backends.base import Artifact
@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
 def _run(arguments: argparse.Namespace) -> None:
     from ml2sc.folder import load_folder
 
+    prices_of(arguments)  # wrong ones are told before anything is sent
     artifact = load_folder(arguments.directory)
     if not artifact.on_chain:
         raise UsageError(f"{artifact.name} was compiled for {artifact.target!r}, which makes no contract")
@@ -130,7 +131,7 @@ def _print_result(
         ("chain", costs["chain"]),
         ("address", proof.address),
         *((f"weights {index}", address) for index, address in enumerate(proof.data_addresses)),
-        ("gas", f"{costs['gas']:,}"),
+        ("gas", priced(costs["gas"], arguments)),
         *([("paid", ether(costs["fee"])), ("sent", said_sent(costs["sent"]))] if "fee" in costs else []),
         *([] if proof.update is None else proof.update.rows()),
         ("bytecode", bytecode.summary),

@@ -19,7 +19,7 @@ from ml2sc.foreign import looks_secret
 from ml2sc.jsontext import json_text
 from ml2sc.sheet import table
 
-from .common import heading, hide
+from .common import add_prices, heading, hide, prices_of
 
 if TYPE_CHECKING:
     from ml2sc.runtime.journal import Journal
@@ -68,6 +68,7 @@ def add_payment_options(parser: argparse.ArgumentParser) -> None:
     add("--max-fee", type=_gwei, metavar="GWEI", help=_MAX_FEE)
     add("--tip", type=_gwei, metavar="GWEI", help=_TIP)
     add("--wait", type=float, default=600.0, metavar="SECONDS", help="how long to wait for each transaction (600)")
+    add_prices(parser)
 
 
 def _gwei(text: str) -> int:
@@ -184,6 +185,11 @@ def totals(journal: Journal) -> dict[str, Any]:
     }
 
 
+def priced(gas: int, arguments: argparse.Namespace) -> str:
+    """Return so much gas in words, with what it costs at the prices that the user names."""
+    return f"{gas:,}{prices_of(arguments).of(gas)}"
+
+
 def said_sent(count: int) -> str:
     """Return how many transactions a run has sent, in words: none must not look like some."""
     return f"{count:,} transaction{'s' if count > 1 else ''} now" if count else "nothing now: all was done before"
@@ -290,6 +296,8 @@ def print_quote(costs: Quote, chain: str, sender: str, arguments: argparse.Names
     print(f"  at {price}; the account has {ether(costs.balance)}", file=stream)
     if prices.note:
         print(f"  {prices.note}", file=stream)
+    if arguments.gas_price is not None:
+        print(f"  the total at --gas-price {arguments.gas_price:g}: {priced(costs.gas, arguments)}", file=stream)
 
 
 def confirm(yes: bool) -> None:

@@ -14,9 +14,9 @@ from ml2sc.errors import UsageError
 from ml2sc.jsontext import json_text
 from ml2sc.sheet import table
 
-from .common import checked_address, heading, make_parser, noted, run
+from .common import checked_address, heading, make_parser, noted, prices_of, run
 from .comparing import SOLC_HELP, compare_folder
-from .sending import Sending, add_payment_options, open_node, said_sent, totals
+from .sending import Sending, add_payment_options, open_node, priced, said_sent, totals
 
 if TYPE_CHECKING:
     from ml2sc.backends.base import Artifact
@@ -65,6 +65,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from ml2sc.runtime.prove import prove
     from ml2sc.updating import update
 
+    prices_of(arguments)  # wrong ones are told before anything is sent
     directory = Path(arguments.directory)
     artifact = load_folder(directory)
     if not artifact.updatable:
@@ -229,7 +230,7 @@ def _print_result(result: dict[str, Any], proof: Proof, arguments: argparse.Name
         ("chain", result["chain"]),
         ("address", proof.address),
         *proof.update.rows(),
-        *([("gas", f"{result['gas']:,}"), ("paid", ether(result["fee"]))] if "gas" in result else []),
+        *([("gas", priced(result["gas"], arguments)), ("paid", ether(result["fee"]))] if "gas" in result else []),
         ("compared", proof.summary),
         ("sent", said_sent(result["sent"])),
         *([("folder", result["folder"])] if "folder" in result else []),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,25 @@ def test_what_does_not_fit(tmp_path: Path, arrays: Any, match: str) -> None:
     with pytest.raises(DataError, match=match) as caught:
         load_samples(path, ONE)
     assert str(path) in str(caught.value)
+
+
+def test_columns_that_hold_nan_are_named(tmp_path: Path) -> None:
+    x, names = np.zeros((4, 6)), np.array(["age", "bmi", "bp", "s1", "s2", "s3"])
+    x[2, [1, 4]] = np.nan
+    for more, said in (({}, "columns 1, 4"), ({"columns": names}, "columns 1 ('bmi'), 4 ('s2')")):
+        with pytest.raises(DataError, match=re.escape(f"sample 2 holds NaN or infinite values ({said})")):
+            load_samples(save(tmp_path, x=x, **more), ONE)
+    second = np.zeros((3, 2))
+    second[1, 0] = np.inf
+    with pytest.raises(DataError, match=r"key 'x1': sample 1 .* \(column 0 \('c'\)\)"):
+        samples_from_arrays({"x": np.zeros((3, 2)), "x1": second, "columns": np.array(list("abcd"))}, TWO)
+
+
+def test_every_input_has_its_own_names() -> None:
+    arrays = {"x": np.zeros((3, 2)), "x1": np.zeros((3, 2))}
+    samples = samples_from_arrays(arrays | {"columns": np.array(list("abcd"))}, TWO)
+    assert [samples.names_of(name) for name in ("a", "b")] == [("a", "b"), ("c", "d")]
+    assert samples_from_arrays(arrays, TWO).names_of("b") == ()
 
 
 def test_different_numbers_of_samples(tmp_path: Path) -> None:

@@ -95,6 +95,17 @@ def test_a_part_travels_as_its_place(write: Callable[[Path], None], tmp_path: Pa
 
 
 @pytest.mark.parametrize("write", KINDS)
+def test_all_of_them_travel_as_their_place(write: Callable[[Path], None], tmp_path: Path) -> None:
+    write(tmp_path / "data")
+    samples = load_samples(tmp_path / "data", ONE)
+    there = pickle.loads(pickle.dumps(samples))
+    assert isinstance(there.arrays["pixels"], FileRows)
+    assert [s["pixels"].tolist() for s in there] == [s["pixels"].tolist() for s in samples]
+    assert (there.ranges, there.shapes) == (samples.ranges, samples.shapes)
+    assert (there.labels is None) == (samples.labels is None)
+
+
+@pytest.mark.parametrize("write", KINDS)
 @pytest.mark.parametrize("change", ["touched", "cut", "gone"])
 def test_a_file_that_changes_meanwhile_is_refused(write: Callable[[Path], None], change: str, tmp_path: Path) -> None:
     path = tmp_path / "data"

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml2sc.errors import InternalError
-from ml2sc.ir.interpret import Interpreter, ProgramError
+from ml2sc.ir.interpret import Interpreter, Profiler, ProgramError
 from ml2sc.ir.program import (
     MASK,
     Apply,
@@ -248,3 +248,28 @@ def test_predict_and_classify_run_their_own_sections() -> None:
     program = program_of(buffers={"h": 1, "label": 1}, layers=layers, has_decision=True)
     answer = Interpreter(program).run(b"")
     assert (answer.outputs, answer.decision) == ((6,), 7)
+
+
+def test_what_both_begin_with_is_run_once_and_counted_once() -> None:
+    """The branches of a decision are counted; what is counted can be taken away, again and again."""
+    layers = (
+        Section("shared", "", (If(LoadInput(const(0)), (Store("h", const(0), const(6)),)),)),
+        Section("decision", "", (Store("label", const(0), Load("h", const(0))),), predict=False),
+    )
+    program = program_of(
+        buffers={"h": 1, "label": 1},
+        layers=layers,
+        dequantize=Section("out", "", (Store("wad", const(0), Load("h", const(0))),)),
+        count=1,
+        has_decision=True,
+    )
+    profiler = Profiler(program)
+    for _ in range(2):
+        for x in (b"\x01", b"\x02", b"\x00"):
+            answer = profiler.answer(x)
+            apart = Interpreter(program)
+            assert (answer.outputs, answer.decision) == (apart.predict(x), apart.decide(x))
+        taken = profiler.take()
+        assert (taken.runs, taken.zeros) == (3, 1)
+        assert (taken.reached["shared", 0], taken.taken["shared", 0]) == (3, 2)
+    assert profiler.profile.runs == 0

@@ -63,3 +63,22 @@ def test_methods() -> None:
         assert 0.9 < hi < 2
     with pytest.raises(UsageError, match="needs a precision"):
         ClipRanges("auto").run(parse_graph(TEXT))
+
+
+@pytest.mark.parametrize("bits", [2, 8])
+def test_least_error_by_the_definition(bits: int) -> None:
+    """What `mse` takes is the first of its ranges with the least error, by a sum over all bins."""
+    rng = np.random.default_rng(0)
+    for values in (rng.normal(size=300), np.abs(rng.normal(size=50)), rng.integers(-2, 9, 40).astype(np.float64)):
+        spread = Spread()
+        spread.add(values)
+
+        def error(lo: float, hi: float, spread: Spread = spread) -> float:
+            away = np.maximum(np.maximum(lo - spread.centres, spread.centres - hi), 0.0)
+            step = (hi - lo) / (2**bits - 1)
+            return float(spread.counts @ np.where(away > 0, away * away, step * step / 12))
+
+        shares = [1 - 0.75 * cut / 16 for cut in range(17)]
+        ranges = [(min(spread.lo * a, 0.0), max(spread.hi * b, 0.0)) for a in shares for b in shares]
+        lo, hi = min(ranges, key=lambda ends: error(*ends))
+        assert clipped(spread, bits, "mse") == (max(lo, spread.lo), min(hi, spread.hi))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import pickle
 import weakref
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -11,10 +13,12 @@ import pytest
 from ml2sc.errors import RangeError, UsageError
 from ml2sc.ir.graph import Graph
 from ml2sc.ir.parser import parse_graph
+from ml2sc.passes import search_formats
 from ml2sc.passes.formats import Formats
-from ml2sc.passes.precision import Binary, Integer, Layered, layered, parse_precision
-from ml2sc.passes.search_formats import Choice, Search, _cheapest_first
-from ml2sc.passes.tune import Goal, Tuning, Workbench
+from ml2sc.passes.measure import Measured
+from ml2sc.passes.precision import Binary, Integer, Layered, Precision, layered, parse_precision
+from ml2sc.passes.search_formats import Choice, Descended, Descent, Search, Share, _cheapest_first
+from ml2sc.passes.tune import Goal, Judge, Tuning, Workbench
 
 SCORES = """
 graph "m"
@@ -62,6 +66,29 @@ def test_runners_up_are_measured_if_somebody_asks() -> None:
     quick, full = (Search(bench, Goal(), bits, lambda _: None, detailed=d).run() for d in (False, True))
     assert (quick.precision, quick.tuning, quick.candidates) == (full.precision, full.tuning, ())
     assert {(c.good, c.measured.kept == 40) for c in full.candidates if c.measured} == {(True, True), (False, False)}
+
+
+def test_what_others_do_side_by_side_is_what_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The numbers go down elsewhere, in any order: the choice, and what is told of it, are the same."""
+    monkeypatch.setattr(search_formats, "_SHORT", 0.0)
+    shared: list[int] = []
+
+    def share(job: Descent, knobs: Sequence[int]) -> Iterator[Descended]:
+        for knob in reversed(knobs):  # each by a worker of its own
+            shared.append(knob)
+            with pickle.loads(pickle.dumps(job)).open() as work:
+                yield pickle.loads(pickle.dumps(work(knob)))
+
+    def search(share: Share | None) -> tuple[Choice, list[str], int]:
+        samples = [{"x": np.array([s])} for s in np.random.default_rng(0).uniform(-1, 1, (40, 2))]
+        told, tried = list[str](), list[int]()
+        bench = Workbench(parse_graph(SCORES.format(second=0.2)), samples)
+        return Search(bench, Goal(), bits, told.append, tried.append, share=share).run(), told, tried[-1]
+
+    alone = search(None)
+    assert not shared
+    assert search(share) == alone
+    assert len(shared) > 1
 
 
 def test_graphs_of_formats_that_were_tried_are_let_go() -> None:
@@ -129,6 +156,122 @@ def test_cheapest_combinations_come_first() -> None:
     assert sums == sorted(sums, reverse=True)
     assert len(set(order)) == len(order) == 6
     assert len(list(_cheapest_first(saved, 2))) == 2
+
+
+# -- judges, and the margin --------------------------------------------------------------------------------------------
+
+CLOSE, EASY = [1.0, 0.0], [-1.0, 1.0]
+"""A sample whose scores are hardly apart where `second` is 1.0001, and one whose scores are far apart."""
+
+
+def rows(samples: list[list[float]]) -> list[dict[str, np.ndarray]]:
+    return [{"x": np.array([s])} for s in samples]
+
+
+def judged(
+    judges: list[list[list[float]]],
+    *,
+    goal: Goal | None = None,
+    margin: float = 0.0,
+    said: list[str] | None = None,
+    whole: list[list[float]] | None = None,
+) -> Choice:
+    """Search on easy samples only, and judge on others."""
+    graph = parse_graph(SCORES.format(second=1.0001))
+    bench = Workbench(graph, rows([EASY, [1.0, -1.0]] * 10))
+    return Search(
+        bench,
+        goal or Goal(),
+        bits,
+        (lambda _: None) if said is None else said.append,
+        margin=margin,
+        judges=[Judge(bench, rows(samples)) for samples in judges],
+        whole=None if whole is None else Workbench(graph, rows(whole)),
+    ).run()
+
+
+def keeps_close_decisions(choice: Choice) -> bool:
+    graph = parse_graph(SCORES.format(second=1.0001))
+    bench = Workbench(graph, rows([CLOSE, [-1.0, 0.0], EASY]))
+    return bench.meets(bench.quantized(choice.precision, choice.tuning), Goal())
+
+
+def test_what_loses_decisions_of_the_judges_is_not_taken() -> None:
+    said: list[str] = []
+    assert not keeps_close_decisions(judged([]))
+    assert not keeps_close_decisions(judged([[EASY] * 5]))
+    assert keeps_close_decisions(judged([[EASY] * 5 + [CLOSE]], said=said))
+    assert any(line.endswith("loses 1 of 6 decisions that it was not chosen on") for line in said)
+
+
+def test_every_judge_counts_and_they_count_together() -> None:
+    easy, hard = [EASY] * 9, [EASY] * 9 + [CLOSE]
+    for judges in ([easy, hard], [hard, easy]):
+        assert keeps_close_decisions(judged(judges))
+    assert not keeps_close_decisions(judged([easy, hard], goal=Goal(agreement=0.94))), "one of nineteen may be lost"
+    assert keeps_close_decisions(judged([easy, hard], goal=Goal(agreement=0.95)))
+    assert not keeps_close_decisions(judged([hard, easy, easy], goal=Goal(agreement=0.96)))
+    assert keeps_close_decisions(judged([hard, hard], goal=Goal(agreement=0.95))), "two of twenty may not"
+    assert not keeps_close_decisions(judged([hard, hard], goal=Goal(agreement=0.9)))
+
+
+class Strict(Judge):
+    """Finds every format of 8 bits or fewer off by one, and all others without fault."""
+
+    def measure(self, precision: Precision, tuning: Tuning, goal: Goal | None = None) -> Measured:
+        return Measured(len(self.samples), len(self.samples), float(is_narrow(precision)), 0.0)
+
+
+def is_narrow(precision: Precision) -> bool:
+    each = precision.layers if isinstance(precision, Layered) else [precision]
+    return all(isinstance(p, Integer) and max(p.weight_bits, p.activation_bits) <= 8 for p in each)
+
+
+@pytest.mark.parametrize(("tolerance", "narrow"), [(0.5, False), (1.0, True), (None, True)])
+def test_a_tolerance_is_asked_of_the_judges_too(tolerance: float | None, narrow: bool) -> None:
+    graph = parse_graph(SCORES.format(second=0.2))
+    bench = Workbench(graph, rows([EASY, [1.0, -1.0]] * 10))
+    judges = [Strict(bench, rows([EASY])), Judge(bench, rows([EASY]))]
+    found = Search(bench, Goal(tolerance=tolerance), bits, lambda _: None, judges=judges).run()
+    assert is_narrow(found.precision) == narrow
+
+
+def test_the_choice_must_do_on_all_samples_calibrated_with_them() -> None:
+    assert keeps_close_decisions(judged([[EASY]], whole=[EASY, CLOSE]))
+    assert not keeps_close_decisions(judged([[EASY]], whole=[EASY, EASY]))
+
+
+def test_judges_that_nothing_satisfies() -> None:
+    with pytest.raises(RangeError, match=r"no format gives errors of at most 1e-30 .* and every decision; the best is"):
+        judged([[CLOSE]], goal=Goal(tolerance=1e-30))
+
+
+def taken(margin: float, gas: Callable[[Graph], int] = bits) -> tuple[Precision, int, float]:
+    """Return what is chosen with a margin, its gas, and its mean square error."""
+    samples = rows(np.random.default_rng(0).uniform(-1, 1, (40, 2)).tolist())
+    bench = Workbench(parse_graph(SCORES.format(second=0.2)), samples)
+    choice = Search(bench, Goal(), gas, lambda _: None, margin=margin, plain=True).run()
+    graph = bench.quantized(choice.precision, choice.tuning)
+    return choice.precision, gas(graph), bench.measure(graph).square
+
+
+def test_a_margin_of_the_gas_is_spent_on_smaller_errors() -> None:
+    (_, least, worst), *others = [taken(margin) for margin in (0.0, 0.05, 0.2, 0.5)]
+    last = worst
+    for margin, (_, gas, error) in zip((0.05, 0.2, 0.5), others, strict=True):
+        assert gas <= least * (1 + margin)
+        assert error <= last
+        last = error
+    assert last < worst / 8
+
+
+def test_of_formats_that_cost_the_same_the_smallest_error_is_taken() -> None:
+    precision, _, error = taken(0.0, lambda graph: 1000)
+    assert precision == Integer(8, 8)
+    samples = rows(np.random.default_rng(0).uniform(-1, 1, (40, 2)).tolist())
+    bench = Workbench(parse_graph(SCORES.format(second=0.2)), samples)
+    for other in (Integer(8, 7), Integer(7, 8), Integer(4, 8)):
+        assert bench.measure(bench.quantized(other, Tuning())).square > error
 
 
 def test_layers_have_bits_of_their_own() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -98,6 +99,32 @@ def test_only_transactions_change_the_state(chain: Chain) -> None:
     chain.transact(store, word(7))
     assert chain.call(store, word(0)) == word(7)
     assert chain.call(store, word(0)) == word(7)
+
+
+def test_the_gas_of_a_call_just_made_is_known(
+    chain: EmbeddedChain | RevmChain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not made again, unless a transaction came between, or the time is another."""
+    store, data = chain.deploy(init(STORE)).address, word(7)
+    runs: list[bytes] = []
+    run = type(chain)._run
+
+    def count(self: Chain, to: str | None, data: bytes, gas: int, **more: Any) -> Any:
+        runs.append(data)
+        return run(self, to, data, gas, **more)
+
+    monkeypatch.setattr(type(chain), "_run", count)
+    assert chain.call(store, data) == word(0)
+    before = chain.gas(store, data)
+    assert len(runs) == 1
+    chain.transact(store, data)
+    assert chain.call(store, data) == data
+    assert chain.gas(store, data) < before
+    assert len(runs) == 3
+    chain.gas(store, word(8))
+    chain.time += 1
+    chain.gas(store, word(8))
+    assert len(runs) == 5
 
 
 def test_transient_storage_ends_with_the_transaction(chain: Chain) -> None:

@@ -1,0 +1,59 @@
+"""Names of classes and columns: given one after the other, or in a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ml2sc.errors import UsageError
+from ml2sc.files import read_file
+from ml2sc.foreign import parse_json, shown
+
+LONGEST = 100
+"""Characters of a name."""
+_MOST_BYTES = 1 << 24
+
+
+def read_names(text: str, option: str) -> tuple[str, ...]:
+    """Return the names that an option gives: `A,B,C`, a file `.txt` with one a line, or `.json` with a list of them.
+
+    Args:
+        text: The option's value.
+        option: The option, for messages.
+
+    Raises:
+        UsageError: the file cannot be read, or holds something else.
+    """
+    if not text.lower().endswith((".txt", ".json")):
+        return tuple(name.strip() for name in text.split(","))
+    path = Path(text)
+    try:
+        content = read_file(path, _MOST_BYTES, follow=True)
+        names = parse_json(content) if path.suffix.lower() == ".json" else content.decode().splitlines()
+    except OSError as error:
+        raise UsageError(f"{option}: cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise UsageError(f"{option}: {path} holds no names: {error}", hint="UTF-8, a name a line, or JSON") from error
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UsageError(f"{option}: {path} holds no list of names", hint='for instance ["cat", "dog"]')
+    return tuple(name.strip() for name in names)
+
+
+def check_names(names: tuple[str, ...], what: str) -> None:
+    """Refuse names that cannot stand in a comment or a file.
+
+    Args:
+        names: Names of classes, or of columns.
+        what: Which, for messages.
+
+    Raises:
+        UsageError: one is empty, too long, twice there, or has characters that cannot be shown.
+    """
+    seen: set[str] = set()
+    for name in names:
+        if not name or len(name) > LONGEST or not name.isprintable():
+            raise UsageError(
+                f"the name of a {what}, {shown(name, 80)!r}, is none: 1 to {LONGEST} characters that can be shown"
+            )
+        if name in seen:
+            raise UsageError(f"two of the names are {name!r}", hint=f"a name for each {what}")
+        seen.add(name)

@@ -1,0 +1,56 @@
+"""Lets trees look at the graph's inputs themselves, wherever movements take their elements, and finds the ladders.
+
+Not a pass of a pipeline: what a model's inputs are follows from it, before their ranges are asked for.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ml2sc.ir.graph import Graph
+from ml2sc.ir.ops.base import op_of
+from ml2sc.ir.thermometer import TREES, find_ladders
+from ml2sc.ir.trees import Ensemble
+from ml2sc.ir.types import Array, DType
+
+
+def bind_trees(graph: Graph) -> None:
+    """Rewrite the tree ensembles of a float graph, and set its `ladders`."""
+    sources = _sources(graph)
+    owners = [name for name in graph.inputs for _ in range(graph.tensor(name).size)]
+    for node in list(graph):
+        if node.op_type != TREES or not all(name in sources for name in node.inputs):
+            continue
+        elements = [int(e) for name in node.inputs for e in sources[name].ravel().tolist()]
+        used = {owners[element] for element in elements}
+        kept = [element for element, owner in enumerate(owners) if owner in used]
+        place = {element: position for position, element in enumerate(kept)}
+        bound = Ensemble.of(node).with_features([place[element] for element in elements], len(kept))
+        inputs = tuple(name for name in graph.inputs if name in used)
+        graph.replace_node(node, inputs=inputs, attrs=bound.attributes())
+    graph.prune()
+    graph.ladders = find_ladders(graph)
+
+
+def _sources(graph: Graph) -> dict[str, Array]:
+    """Return, for tensors that hold nothing but elements of inputs, which: numbers of elements among all inputs'."""
+    found: dict[str, Array] = {}
+    first = 0
+    for name in graph.inputs:
+        tensor = graph.tensor(name)
+        if tensor.type is DType.FLOAT:
+            found[name] = np.arange(first, first + tensor.size, dtype=np.float64).reshape(tensor.shape)
+        first += tensor.size
+    for node in graph:
+        if not op_of(node).moves:
+            continue
+        operands: list[Array | None] = []
+        for name in node.inputs:
+            known = graph.tensor(name) if name else None
+            whole = known is not None and known.type is DType.INT64
+            operands.append(known.data if known is not None and whole else found.get(name))
+        if any(operand is None and name for operand, name in zip(operands, node.inputs, strict=True)):
+            continue
+        results = op_of(node).evaluate(node, operands)
+        found.update((name, np.asarray(r)) for name, r in zip(node.outputs, results, strict=False) if name)
+    return found

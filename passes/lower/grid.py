@@ -1,0 +1,282 @@
+"""Shallow trees, as many at once as a word has room for.
+
+A lane of 2^d bits is a tree of depth d (shallower ones repeat leaves): bit n of it is the question of the n-th fork, as
+they come from left to right. The code's bits are brought there by a few shifts and a network that permutes a word. Then
+every tree's leaf is chosen at once: a question, spread over its lane, chooses between two words that hold a leaf of
+each tree, as many bits of it as a lane has; these choices are a tree themselves. Last, the lanes are added up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ml2sc.ir.program import (
+    Assign,
+    Block,
+    Expr,
+    Let,
+    OpCode,
+    Statement,
+    Var,
+    add,
+    and_,
+    binary,
+    const,
+    mul,
+    or_,
+    shl,
+    shr,
+)
+from ml2sc.ir.trees import Ensemble, Leaf
+
+from .network import Place, completed, gathered, routed
+
+_xor = binary(OpCode.XOR)
+_WORD = 256
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How trees are dealt out to words.
+
+    Attributes:
+        depth: Of every tree.
+        words: By word and lane: a tree's number; None where the lane is empty.
+        groups: By target where each tree adds to one: its first lane, and how many lanes it has in every word; empty
+            where all lanes are added up for each target.
+    """
+
+    depth: int
+    words: tuple[tuple[int | None, ...], ...]
+    groups: tuple[tuple[int, int], ...]
+
+    @property
+    def width(self) -> int:
+        """Bits of a lane."""
+        return 1 << self.depth
+
+    @property
+    def lanes(self) -> int:
+        """Lanes of a word."""
+        return _WORD // self.width
+
+
+def shape_of(ensemble: Ensemble, values: Sequence[Sequence[Sequence[int]]]) -> Shape | None:
+    """Return how an ensemble's trees are dealt out; None if they ask too much at once.
+
+    Args:
+        ensemble: The ensemble.
+        values: By tree, leaf and target: what it adds.
+    """
+    depth = max(max(ensemble.depth(root) for root in ensemble.roots), 1)
+    lanes, trees = _WORD >> depth, len(values)
+    targets = [{t for leaf in tree for t, value in enumerate(leaf) if value} for tree in values]
+    if ensemble.targets > 1 and all(len(own) <= 1 for own in targets):
+        return _grouped(depth, lanes, [min(own, default=0) for own in targets], ensemble.targets)
+    words = tuple(
+        tuple(tree if tree < trees else None for tree in range(first, first + lanes))
+        for first in range(0, trees, lanes)
+    )
+    return _fitting(Shape(depth, words, ()))
+
+
+def _grouped(depth: int, lanes: int, classes: Sequence[int], targets: int) -> Shape | None:
+    """Give each target lanes of its own, an even number of them, the same in every word."""
+    members = [[tree for tree, own in enumerate(classes) if own == target] for target in range(targets)]
+    for count in range(1, len(classes) + 1):
+        sizes = [2 * -(-len(own) // (2 * count)) for own in members]
+        if sum(sizes) <= lanes:
+            break
+    else:
+        return None
+    firsts = [sum(sizes[:target]) for target in range(targets)]
+    words = []
+    for word in range(count):
+        slots: list[int | None] = [None] * lanes
+        for own, first, size in zip(members, firsts, sizes, strict=True):
+            part = own[word * size : (word + 1) * size]
+            slots[first : first + len(part)] = part
+        words.append(tuple(slots))
+    return _fitting(Shape(depth, tuple(words), tuple(zip(firsts, sizes, strict=True))))
+
+
+def _fitting(shape: Shape) -> Shape | None:
+    """Return a shape if two lanes of all its words can be added up in the room of two."""
+    most = 2 * len(shape.words) * ((1 << shape.width) - 1)
+    return shape if most < 1 << 2 * shape.width else None
+
+
+class Grid:
+    """Writes an ensemble out.
+
+    Args:
+        ensemble: Trees of depth up to 4.
+        shape: How they are dealt out.
+        leaves: By tree, leaf (of the `perfect` tree) and target: what it adds.
+        places: By tree and place of a fork: where in the code its question is.
+        code: The words of the code.
+    """
+
+    def __init__(
+        self,
+        ensemble: Ensemble,
+        shape: Shape,
+        leaves: Sequence[Sequence[Sequence[int]]],
+        places: Sequence[dict[int, Place]],
+        code: Sequence[Expr],
+    ) -> None:
+        self._ensemble, self._shape, self._leaves, self._places, self._code = ensemble, shape, leaves, places, code
+        most = max((value for tree in leaves for leaf in tree for value in leaf), default=0)
+        self._planes = max(-(-most.bit_length() // shape.width), 1)
+        targets = 1 if shape.groups else ensemble.targets
+        self._sums = [(target, plane) for target in range(targets) for plane in range(self._planes)]
+        self._count = 0
+
+    def statements(self) -> list[Statement]:
+        """Return what adds up the leaves of all trees, and leaves the targets' sums to `targets`."""
+        body: list[Statement] = [Let(self._sum(key), const(0)) for key in self._sums]
+        body += [Block(tuple(self._word(slots))) for slots in self._shape.words]
+        return body
+
+    def targets(self, body: list[Statement]) -> list[Expr]:
+        """Return the targets, given what `statements` has left; what is to be done for that goes to `body`."""
+        shape = self._shape
+        width, lanes = 2 * shape.width, shape.lanes // 2
+        most = 2 * len(shape.words) * ((1 << shape.width) - 1)
+        if not shape.groups:
+            return [
+                self._total([self._narrow(self._sum((t, p)), width, most, lanes, lanes, body) for p in self._all()])
+                for t in range(self._ensemble.targets)
+            ]
+        found = []
+        for target, (first, size) in enumerate(shape.groups):
+            parts = []
+            for plane in self._all():
+                name = f"class{target}_{plane}"
+                own = sum(((1 << width) - 1) << width * lane for lane in range(first // 2, (first + size) // 2))
+                body.append(Let(name, and_(Var(self._sum((0, plane))), const(own))))
+                parts.append(self._narrow(name, width, most, lanes, size // 2, body))
+            found.append(self._total(parts))
+        return found
+
+    def _all(self) -> range:
+        return range(self._planes)
+
+    def _sum(self, key: tuple[int, int]) -> str:
+        return f"lanes{key[0]}_{key[1]}"
+
+    def _total(self, planes: Sequence[Expr]) -> Expr:
+        total = planes[0]
+        for plane, part in enumerate(planes[1:], 1):
+            total = add(shl(self._shape.width * plane, part), total)
+        return total
+
+    def _narrow(self, name: str, width: int, most: int, lanes: int, used: int, body: list[Statement]) -> Expr:
+        """Return the sum of a word's lanes; they are made wider until it fits one."""
+        while lanes > 1 and most * used >= 1 << width:
+            even = sum(((1 << width) - 1) << 2 * width * lane for lane in range(lanes // 2))
+            halves = and_(Var(name), const(even)), and_(shr(width, Var(name)), const(even))
+            body.append(Assign(name, add(*halves)))
+            width, most, lanes = 2 * width, 2 * most, lanes // 2
+        if lanes == 1:
+            return Var(name)
+        return shr(_WORD - width, mul(Var(name), const(_ones(width, lanes))))
+
+    # -- a word ----------------------------------------------------------------------------------------------------
+
+    def _word(self, slots: Sequence[int | None]) -> Iterator[Statement]:
+        shape = self._shape
+        wanted = {
+            shape.width * lane + position: place
+            for lane, tree in enumerate(slots)
+            if tree is not None
+            for position, place in self._places[tree].items()
+        }
+        terms, found = gathered(wanted)
+        bits: Expr | None = None
+        for term in terms:
+            source = self._code[term.word]
+            moved = shl(term.shift, source) if term.shift >= 0 else shr(-term.shift, source)
+            part = and_(moved, const(term.mask))
+            bits = part if bits is None else or_(part, bits)
+        yield Let("asked", bits or const(0))
+        for stage in routed(completed(found)):
+            moving = and_(_xor(Var("asked"), shr(stage.distance, Var("asked"))), const(stage.mask))
+            moved = mul(moving, const(1 + (1 << stage.distance)))
+            yield Assign("asked", _xor(Var("asked"), moved))
+        names = [f"chosen{t}_{p}" for t, p in self._sums]
+        yield from (Let(name, const(0)) for name in names)
+        yield from self._choice(slots, 0, shape.width, names)
+        half = sum(((1 << shape.width) - 1) << 2 * shape.width * lane for lane in range(shape.lanes // 2))
+        for key, name in zip(self._sums, names, strict=True):
+            pairs = add(and_(Var(name), const(half)), and_(shr(shape.width, Var(name)), const(half)))
+            yield Assign(self._sum(key), add(pairs, Var(self._sum(key))))
+
+    def _choice(self, slots: Sequence[int | None], first: int, count: int, names: Sequence[str]) -> Iterator[Statement]:
+        """Yield statements that give variables, one for each sum, the chosen of some leaves of every tree."""
+        left, right = first, first + count // 2
+        self._count += 1
+        chooser = f"chooser{self._count}"
+        question = Let(chooser, self._spread(first + count // 2 - 1))
+        if count == 2:
+            pairs = [(self._plane(slots, left, key), self._plane(slots, right, key)) for key in self._sums]
+            yield question
+            for name, (a, b) in zip(names, pairs, strict=True):
+                yield Assign(name, _xor(and_(Var(chooser), const(a ^ b)), const(a)) if a != b else const(a))
+            return
+        yield from self._choice(slots, left, count // 2, names)
+        others = [f"other{self._count}_{number}" for number in range(len(names))]
+        inner: list[Statement] = [Let(other, const(0)) for other in others]
+        inner += self._choice(slots, right, count // 2, others)
+        inner.append(question)
+        for name, other in zip(names, others, strict=True):
+            inner.append(Assign(name, _xor(and_(Var(chooser), _xor(Var(name), Var(other))), Var(name))))
+        yield Block(tuple(inner))
+
+    def _spread(self, position: int) -> Expr:
+        """Return a word in each lane of which all bits are a fork's question."""
+        shape = self._shape
+        bit = and_(shr(position, Var("asked")), const(_ones(shape.width, shape.lanes)))
+        return mul(bit, const((1 << shape.width) - 1))
+
+    def _plane(self, slots: Sequence[int | None], leaf: int, key: tuple[int, int]) -> int:
+        """Return a word that holds, by lane, bits of what a leaf of each tree adds."""
+        target, plane = key
+        width, found = self._shape.width, 0
+        for lane, tree in enumerate(slots):
+            if tree is not None:
+                values = self._leaves[tree][leaf]
+                value = max(values) if self._shape.groups else values[target]
+                found |= (value >> width * plane & ((1 << width) - 1)) << width * lane
+        return found
+
+
+def perfect(ensemble: Ensemble, root: int, depth: int) -> tuple[dict[int, int], list[int]]:
+    """Return a tree as one of a given depth: its forks by their place from left to right, and its leaves.
+
+    Args:
+        ensemble: The ensemble.
+        root: The tree's first node.
+        depth: At least the tree's own.
+
+    Returns:
+        Numbers of nodes. Places whose fork the tree does not have are left out: there both ways lead to one leaf.
+    """
+    forks: dict[int, int] = {}
+    leaves = [root] * (1 << depth)
+    todo = [(root, 0, 1 << depth)]
+    while todo:
+        number, first, count = todo.pop()
+        node = ensemble.nodes[number]
+        if isinstance(node, Leaf):
+            leaves[first : first + count] = [number] * count
+            continue
+        middle = first + count // 2
+        forks[middle - 1] = number
+        todo += [(node.even, first, count // 2), (node.odd, middle, count // 2)]
+    return forks, leaves
+
+
+def _ones(width: int, lanes: int) -> int:
+    return sum(1 << width * lane for lane in range(lanes))

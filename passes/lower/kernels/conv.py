@@ -1,0 +1,319 @@
+"""Convolutions as rows of taps times rows of pixels.
+
+Lanes of a product are coefficients of a product of polynomials: with pixels of a row in lanes, and the taps of a row of
+the kernel in lanes the other way round, one MUL gives every pixel's sum over those taps. Products of all channels and
+kernel rows are added as words. Lanes at the ends, which lack a pixel, are not kept; lanes may borrow from each other on
+the way, for all is linear mod 2^256, and only final sums must fit. A stride, or a pool behind it, takes the pixels in
+phases (see `maps`), and so costs no lane.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ml2sc.ir.program import (
+    Apply,
+    Assign,
+    Block,
+    Expr,
+    Induction,
+    Let,
+    Load,
+    Note,
+    OpCode,
+    Statement,
+    Store,
+    Var,
+    add,
+    const,
+    loop,
+    shr,
+    sub,
+)
+from ml2sc.ir.types import Array, Interval
+
+from ..epilogue import Epilogue
+from ..lane_steps import Ending, greater, spread
+from .maps import Maps
+
+HELD = 12
+"""Words of pixels that are held in variables for all output channels."""
+
+
+@dataclass(frozen=True, eq=False)
+class Convolution:
+    """The numbers of a convolution, what ends its sums, and the pool behind it.
+
+    Attributes:
+        weights: Integers, (outputs, inputs of a group, kernel height, kernel width).
+        bias: By output channel.
+        strides, dilations, pads: By axis (rows, columns); pads are those before the first row and column.
+        groups: Groups of channels.
+        height, width: Of the input.
+        out_height, out_width: Of the result, before the pool.
+        epilogue: What happens to the sums.
+        pool: Rows and columns of which a maximum is taken, without overlap.
+        zero: The u of the result that stands for zero.
+    """
+
+    weights: Array
+    bias: Array
+    strides: tuple[int, int]
+    dilations: tuple[int, int]
+    pads: tuple[int, int]
+    groups: int
+    height: int
+    width: int
+    out_height: int
+    out_width: int
+    epilogue: Epilogue
+    pool: tuple[int, int] = (1, 1)
+    zero: int = 0
+
+    @property
+    def outputs(self) -> int:
+        """Output channels."""
+        return len(self.weights)
+
+    @property
+    def macs(self) -> int:
+        """Products, those with padding counted."""
+        return int(self.weights.size) * self.out_height * self.out_width
+
+    def inputs_of(self, output: int) -> range:
+        """Return the input channels of an output channel."""
+        each = self.weights.shape[1]
+        first = output // (self.outputs // self.groups) * each
+        return range(first, first + each)
+
+    @cached_property
+    def begin(self) -> int:
+        """Padding before the first pixel as lanes count: from the end of the row."""
+        reach = (int(self.weights.shape[3]) - 1) * self.dilations[1]
+        used = self.out_width // self.pool[1] * self.pool[1]
+        return self.strides[1] * (used - 1) + reach + 1 - self.width - self.pads[1]
+
+    def taps(self, phase: int, phases: int) -> Iterator[tuple[int, int, int]]:
+        """Iterate over (tap, phase of the input, lanes to the input's pixel) of the results' phase, of so many.
+
+        Args:
+            phase: Of the results.
+            phases: Of the results; the input has as many times the stride.
+        """
+        width = self.weights.shape[3]
+        for tap in range(width):
+            at = self.strides[1] * phase - self.begin + tap * self.dilations[1]
+            lanes, of = divmod(at, self.strides[1] * phases)
+            yield width - 1 - tap, of, lanes
+
+    def reach(self, phases: int) -> tuple[int, int]:
+        """Return how many lanes the nearest and the farthest pixel of a sum are from it, over all phases."""
+        lanes = [lane for phase in range(phases) for _, _, lane in self.taps(phase, phases)]
+        return min(lanes), max(lanes)
+
+    def bounds(self, top: int, zero: int) -> Interval:
+        """Return an interval of all sums of products of pixels u in [0, top] and taps, whichever taps lack a pixel.
+
+        The bias is in it, and what `zero`, the u that stands for 0, brings in.
+        """
+        flat = self.weights.reshape(self.outputs, -1).astype(object)
+        start = self.bias - zero * flat.sum(axis=1)
+        lo = start + top * np.minimum(flat, 0).sum(axis=1)
+        hi = start + top * np.maximum(flat, 0).sum(axis=1)
+        return Interval(int(lo.min()), int(hi.max()))
+
+    def ended(self, top: int, zero: int) -> Epilogue:
+        """Return the epilogue of sums in these bounds."""
+        return dataclasses.replace(self.epilogue, accumulator=self.bounds(top, zero))
+
+    def lane_bits(self, top: int, zero: int) -> int:
+        """Return the bits a lane must have."""
+        bounds, ended = self.bounds(top, zero), self.ended(top, zero)
+        pooled = (bounds.hi - bounds.lo).bit_length() + 1 if self.pool != (1, 1) else 0
+        return max(ended.proved_bits, pooled, ended.top.bit_length())
+
+    @property
+    def rows_before(self) -> int:
+        """Rows of zeros that are read before the first of the input."""
+        return max(self.pads[0], 0)
+
+    @property
+    def rows_after(self) -> int:
+        """Likewise after the last."""
+        last = (
+            (self.out_height - 1) * self.strides[0]
+            + (int(self.weights.shape[2]) - 1) * self.dilations[0]
+            - self.pads[0]
+        )
+        return max(last - self.height + 1, 0)
+
+
+class RowsOfTaps:
+    """Emits a convolution.
+
+    Args:
+        conv: The convolution.
+        source: Where its input is.
+        target: Where its result goes. Its pitch is the source's, or wider by the pool's columns: then their maximum is
+            taken of neighbouring lanes, and the lanes between results are lost.
+    """
+
+    def __init__(self, conv: Convolution, source: Maps, target: Maps) -> None:
+        self.conv, self.source, self.target = conv, source, target
+        self.gap = target.pitch // source.pitch
+        self.columns = 1 if self.gap > 1 else conv.pool[1]
+        self.phases = target.phases * self.columns
+        """Of the sums."""
+        self.ended = conv.ended(source.top, source.zero)
+        self.farthest = conv.reach(self.phases)[1]
+        self.every = range(source.lanes)
+
+    @staticmethod
+    def fits(conv: Convolution, source: Maps, target: Maps) -> bool:
+        """Return whether the maps have what the convolution reads, and room for its sums."""
+        gap = target.pitch // source.pitch
+        phases = target.phases * (1 if gap > 1 else conv.pool[1])
+        alike = source.phases == conv.strides[1] * phases and target.pitch == gap * source.pitch
+        if not alike or gap not in {1, conv.pool[1]}:
+            return False
+        nearest, farthest = conv.reach(phases)
+        return (
+            conv.lane_bits(source.top, source.zero) <= source.pitch
+            and source.before >= -nearest
+            and source.after >= farthest
+            and source.before + source.useful + source.after <= source.lanes
+            and source.before + source.useful + farthest <= source.lanes
+            and (source.words == 1 or max(source.before, source.after) <= source.useful)
+            and source.rim >= max(conv.rows_before, conv.rows_after)
+            and source.useful == target.useful * gap
+            and (gap == 1 or target.phases == 1)
+            and target.before + target.useful + target.after <= target.lanes
+            and target.words <= source.words
+        )
+
+    def claim(self) -> str:
+        """Return what is proved, in words."""
+        acc = self.ended.accumulator
+        low, high = acc.lo + self.ended.constant, acc.hi + self.ended.constant
+        return (
+            f"Proved for all inputs: {acc.lo} <= sum <= {acc.hi}, also of sums that lack pixels; with what is added "
+            f"{low} <= sum <= {high}: {self.source.lanes} lanes of {self.source.pitch} bits a word. A product of words "
+            f"is {self.conv.weights.shape[3]} taps of {self.source.useful} pixels."
+        )
+
+    def emit(self) -> list[Statement]:
+        """Return the statements."""
+        conv, source, target = self.conv, self.source, self.target
+        body: list[Statement] = [Note(self.claim()), *target.rim_rows()]
+        rows = target.height
+        step = conv.strides[0] * conv.pool[0] * source.row_words
+        start = source.word(0, -conv.pads[0])
+        assert start >= 0
+        inner = self._row()
+        if source.words == 1:
+            also = [Induction("o", const(target.word(0, 0)), target.row_words)]
+            return [*body, loop("p", rows, inner, start=start, step=step, also=also)]
+        along = [Induction("p", Var("row"), 1), Induction("o", Var("result"), 1)]
+        words = loop("j", target.words, inner, also=along)
+        also = [Induction("result", const(target.word(0, 0)), target.row_words)]
+        return [*body, loop("row", rows, [words], start=start, step=step, also=also), *target.joined()]
+
+    # -- one word of every channel and phase -------------------------------------------------------------------------
+
+    def _row(self) -> list[Statement]:
+        body: list[Statement] = []
+        for group in range(self.conv.groups):
+            each = self.conv.outputs // self.conv.groups
+            outputs = range(group * each, (group + 1) * each)
+            names = self._held(outputs)
+            inside: list[Statement] = [Let(name, self._load(*key)) for key, name in names.items()]
+            if names:  # within reach, above the words that are held
+                inside.append(Let("at", Var("o")))
+            every = itertools.product(outputs, range(self.target.phases))
+            inside += [Block(tuple(self._result(output, phase, names))) for output, phase in every]
+            body += [Block(tuple(inside))] if self.conv.groups > 1 else inside
+        return body
+
+    def _held(self, outputs: range) -> dict[tuple[int, int, int], str]:
+        """Return names for the words of pixels that these channels read most often; the others are read where used."""
+        uses = Counter(key for o in outputs for terms in self._all_terms(o) for key, _ in terms)
+        most = [key for key, number in uses.most_common(HELD) if number > 1]
+        return {key: f"x{number}" for number, key in enumerate(sorted(most))}
+
+    def _load(self, channel: int, row: int, phase: int) -> Expr:
+        source = self.source
+        offset = source.word(channel, row, phase) - source.word(0, 0)
+        return Load(source.buffer, add(Var("p"), const(offset)))
+
+    def _all_terms(self, output: int) -> Iterator[list[tuple[tuple[int, int, int], int]]]:
+        for row, phase in itertools.product(range(self.conv.pool[0]), range(self.phases)):
+            yield list(self._terms(output, row, phase))
+
+    def _terms(self, output: int, row: int, phase: int) -> Iterator[tuple[tuple[int, int, int], int]]:
+        """Iterate over the products of one sum: which word of pixels, and the word of taps."""
+        conv, pitch = self.conv, self.source.pitch
+        for i, channel in enumerate(conv.inputs_of(output)):
+            for ky in range(conv.weights.shape[2]):
+                words: dict[int, int] = {}
+                for tap, of, lanes in conv.taps(phase, self.phases):
+                    weight = int(conv.weights[output, i, ky, tap])
+                    words[of] = words.get(of, 0) + (weight << pitch * (self.farthest - lanes))
+                for of, word in words.items():
+                    if word:
+                        yield (channel, conv.strides[0] * row + ky * conv.dilations[0], of), word
+
+    def _sum(self, output: int, row: int, phase: int, names: dict[tuple[int, int, int], str], start: int) -> Expr:
+        """Return start + the products of a sum, those by negative words of taps apart: literals are shorter so.
+
+        Operands are computed from the right: of each product the pixels first, so that the fewest words lie above those
+        that are held.
+        """
+        rises: Expr = const(start)
+        falls: Expr | None = None
+        for key, taps in self._terms(output, row, phase):
+            pixels = Var(names[key]) if key in names else self._load(*key)
+            product = Apply(OpCode.MUL, (const(abs(taps)), pixels))
+            if taps > 0:
+                rises = add(product, rises)
+            else:
+                falls = product if falls is None else add(product, falls)
+        return rises if falls is None else sub(rises, falls)
+
+    def _result(self, output: int, phase: int, names: dict[tuple[int, int, int], str]) -> list[Statement]:
+        """Return the statements for one word of results: sums, their maximum, and what ends them."""
+        conv, source, target = self.conv, self.source, self.target
+        ending = self._ending(phase)
+        bias = int(conv.bias[output]) - source.zero * int(conv.weights[output].astype(object).sum())
+        start = spread(bias + self.ended.constant + ending.half, source.pitch, self.every)
+        parts = list(itertools.product(range(conv.pool[0]), range(self.columns)))
+        sums = [(row, phase * self.columns + column) for row, column in parts]
+        first = 0 if len(sums) > 1 else start
+        body: list[Statement] = [Let("v", self._sum(output, *sums[0], names, first))]
+        body += [greater("v", self._sum(output, *each, names, 0), source.pitch, self.every) for each in sums[1:]]
+        if len(sums) > 1:
+            body.append(Assign("v", add(Var("v"), const(start))))
+        # the lanes of `v` are not negative from here on, so that a shift borrows nothing
+        if self.gap > 2:
+            body.append(Let("each", Var("v")))
+        each = Var("each" if self.gap > 2 else "v")
+        body += [greater("v", shr(source.pitch * step, each), source.pitch, self.every) for step in range(1, self.gap)]
+        statements, word = ending.word("v")
+        place = target.word(output, 0, phase) - target.word(0, 0)
+        return [*body, *statements, Store(target.buffer, add(Var("at" if names else "o"), const(place)), word)]
+
+    def _ending(self, phase: int) -> Ending:
+        """Return what ends the sums of a phase: of all lanes those that the result keeps."""
+        source, target, gap = self.source, self.target, self.gap
+        if target.words == 1:
+            valid, filled = target.valid(phase, 0), target.filled(phase, 0)
+        else:  # the last word of a row has its own ends, which `joined` sees to
+            valid, filled = [target.before + i for i in range(target.useful)], []
+        down = source.before + self.farthest - gap * target.before
+        return Ending(self.ended, source.pitch, [gap * t for t in valid], target.zero, [gap * t for t in filled], down)

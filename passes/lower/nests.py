@@ -1,0 +1,150 @@
+"""Loop nests over elements that lie anywhere: positions are taken apart into loops within loops.
+
+A feature map that is transposed, sliced, padded or broadcast is still a few loops: neighbouring runs of the same shape
+become one loop over runs, those one over them, and so on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ml2sc.ir.program import Block, Const, Expr, For, Induction, Let, Statement, Store, Var, add, const
+from ml2sc.ir.types import Array
+
+from .values import Laned, Packed, Value
+
+_DEEPEST = 5
+"""Loops within each other."""
+
+Body = Callable[[list[Expr]], tuple[list[Statement], Expr]]
+
+
+@dataclass(frozen=True, slots=True)
+class Nest:
+    """Positions start + Σ index · step, in several columns, for all indices of its loops.
+
+    Attributes:
+        start: By column.
+        counts: Rounds of each loop, outermost first; none is 1.
+        steps: By loop, by column.
+        first: The number of its first row.
+    """
+
+    start: tuple[int, ...]
+    counts: tuple[int, ...]
+    steps: tuple[tuple[int, ...], ...]
+    first: int
+
+
+def nests_of(columns: Array, kinds: Array) -> list[Nest]:
+    """Take rows of positions apart into nests, greedily from the left.
+
+    Args:
+        columns: int64 (rows, columns).
+        kinds: int64 (rows): rows of different kinds are in different nests.
+    """
+    items = [Nest(tuple(row), (), (), first) for first, row in enumerate(columns.tolist())]
+    shapes = kinds
+    for _ in range(_DEEPEST):
+        merged = list(_runs(items, shapes))
+        if len(merged) == len(items):
+            break
+        known: dict[tuple[object, ...], int] = {}
+        keys = [(n.counts, n.steps, int(kinds[n.first])) for n in merged]
+        items, shapes = merged, np.array([known.setdefault(key, len(known)) for key in keys])
+    return items
+
+
+def _runs(items: Sequence[Nest], shapes: Array) -> list[Nest]:
+    """Merge neighbouring nests of one shape whose starts are arithmetic progressions."""
+    starts = np.array([item.start for item in items], dtype=np.int64).reshape(len(items), -1)
+    steps = np.diff(starts, axis=0)
+    together = shapes[1:] == shapes[:-1]
+    ends = [len(items) - 1]
+    if len(items) > 2:  # and where the step to the next item is not that from the last one
+        turns = (steps[1:] != steps[:-1]).any(axis=1) | ~together[1:]
+        ends = [*(np.flatnonzero(turns) + 1).tolist(), *ends]
+    merged, first, turn = [], 0, 0
+    while first < len(items):
+        while turn < len(ends) and ends[turn] <= first:
+            turn += 1
+        last = ends[turn] if turn < len(ends) and first + 1 < len(items) and together[first] else first
+        item = items[first]
+        if last > first:
+            step = tuple(steps[first].tolist())
+            item = Nest(item.start, (last - first + 1, *item.counts), (step, *item.steps), item.first)
+        merged.append(item)
+        first = last + 1
+    return merged
+
+
+def emit_nests(operands: Sequence[Value], places: Array, result: str, compute: Body) -> list[Statement]:
+    """Return statements that store compute(operands…) of each element at its place in buffer `result`.
+
+    Args:
+        operands: Equally long values without laned sources.
+        places: int64, the word of the buffer for each element.
+        result: The buffer.
+        compute: As for `Lowering.emit_map`.
+    """
+    columns = np.stack([places, *(_positions(value) for value in operands)], axis=1).astype(np.int64)
+    kinds = np.zeros(len(places), dtype=np.int64)
+    for value in operands:
+        kinds = kinds * len(value.sources) + value.which
+    body: list[Statement] = []
+    for nest in nests_of(columns, kinds):
+        sources = [value.sources[value.which[nest.first]] for value in operands]
+
+        def innermost(at: Sequence[Expr], sources: Sequence[object] = sources) -> list[Statement]:
+            reads = [_read(source, position) for source, position in zip(sources, at[1:], strict=True)]
+            lets: list[Statement] = [Let(f"x{k}", read) for k, read in enumerate(reads)]
+            statements, value = compute([Var(f"x{k}") for k in range(len(reads))])
+            return [*lets, *statements, Store(result, at[0], value)]
+
+        body.append(emit_nest(nest, innermost))
+    return body
+
+
+def emit_nest(nest: Nest, innermost: Callable[[Sequence[Expr]], list[Statement]]) -> Statement:
+    """Return the loops of a nest around what `innermost` makes of each column's position."""
+    at: list[Expr] = [const(v) for v in nest.start]
+    headers: list[tuple[tuple[Induction, ...], int]] = []
+    for depth, (count, steps) in enumerate(zip(nest.counts, nest.steps, strict=True)):
+        inductions = []
+        for column, step in enumerate(steps):
+            if step:
+                name = f"p{depth}_{column}"
+                inductions.append(Induction(name, at[column], step))
+                at[column] = Var(name)
+        # the first starts at a constant
+        inductions.sort(key=lambda i: not isinstance(i.start, Const))
+        if not inductions or not isinstance(inductions[0].start, Const):
+            inductions.insert(0, Induction(f"n{depth}", const(0), 1))
+        headers.append((tuple(inductions), count))
+    statements: Statement = Block(tuple(innermost(at)))
+    for inductions_, count in reversed(headers):
+        statements = For(inductions_, count, statements.body if isinstance(statements, Block) else (statements,))
+    return statements
+
+
+def _positions(value: Value) -> Array:
+    """Return where each element is, in what its source counts: bytes of the packed input, or words."""
+    positions = value.where.astype(np.int64)
+    for number, source in enumerate(value.sources):
+        if isinstance(source, Packed):
+            here = value.which == number
+            positions = np.where(here, source.start + positions * source.width, positions)
+    return positions
+
+
+def _read(source: object, position: Expr) -> Expr:
+    assert not isinstance(source, Laned)
+    return source.read_at(position) if isinstance(source, Packed) else source.read(position)  # type: ignore[attr-defined]
+
+
+def moved(at: Expr, offset: int) -> Expr:
+    """Return a position that far on."""
+    return add(at, const(offset))

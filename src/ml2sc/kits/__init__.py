@@ -1,0 +1,1 @@
+"""Projects around a compiled contract, for the tools that its users have."""

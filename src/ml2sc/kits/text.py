@@ -1,0 +1,35 @@
+"""Templates of the kits' files, and text that can stand in them."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from ml2sc.jsontext import json_text
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+def rendered(template: str, **values: Any) -> str:
+    """Return a template's text, ending in one newline.
+
+    Args:
+        template: Name of a file in `templates/`, without `.j2`.
+        **values: What it shows.
+    """
+    return _environment().get_template(f"{template}.j2").render(**values).strip() + "\n"
+
+
+def packing_code(*, types: bool) -> str:
+    """Return the packer in TypeScript, or without types in JavaScript."""
+    return rendered("packing.ts", types=types)
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(loader=PackageLoader("ml2sc.kits"), undefined=StrictUndefined, autoescape=False)
+    environment.filters["json"] = lambda value, indent=2: json_text(value, indent=indent)
+    return environment

@@ -1,0 +1,40 @@
+"""Convolutional networks whose rows are in lanes: contract == interpreter, and the gas is what was stated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from support.checking import check_interpreters, compiled
+from support.contracts import check_contract, deployed, packed_and_wads
+from support.prediction import check_stated
+from support.small_cnns import digits_like
+
+import ml2sc
+
+NETWORKS: dict[str, tuple[dict[str, Any], str]] = {
+    "a word a row, pools in columns and in lanes": ({"size": 12, "channels": (1, 2, 3)}, "int8"),
+    "words with their neighbours' pixels": ({"size": 17, "channels": (1, 2, 1), "pool": False}, "int8"),
+}
+
+
+@pytest.mark.parametrize("target", ["solidity", "vyper"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks(name: str, target: str, toolchain: ml2sc.Toolchain) -> None:
+    shape, precision = NETWORKS[name]
+    model = digits_like(**shape, outputs=3)
+    side, channels = shape["size"], shape["channels"][0]
+    images = np.random.default_rng(3).random(size=(6, channels, side, side))
+    artifact = compiled(model, {"x": images}, target=target, precision=precision)
+    samples = [{"x": image[None]} for image in images[:2]]
+    packed, wads = packed_and_wads(artifact, samples)
+    check_interpreters(artifact, samples, wads[:1])
+    assert artifact.program is not None
+    rows = [s for s in artifact.program.layers if s.facts.get("kernel") == "rows"]
+    assert len(rows) == len(shape["channels"]) - 1
+    built = ml2sc.build(artifact, toolchain)
+    contract = deployed(built, toolchain)
+    check_contract(contract, built, packed, wads[:1])
+    for x in packed:
+        check_stated(contract, built, x)

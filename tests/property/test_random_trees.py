@@ -1,0 +1,63 @@
+"""Random ensembles: interpreters agree in every integer, decisions and scores are onnxruntime's, on every threshold."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import onnxruntime
+import pytest
+from support.forests import random_attributes, threshold_rows, tree_model
+
+import ml2sc
+from ml2sc.ir import wad
+from ml2sc.ir.interpret import Interpreter
+
+COUNT = int(os.environ.get("ML2SC_FUZZ_TREES", "12"))
+ROWS = 40
+
+
+@pytest.mark.parametrize("seed", range(COUNT))
+@pytest.mark.filterwarnings("ignore:.*onnxruntime's label")
+def test_random_ensemble(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    features, depth = int(random.integers(1, 13)), int(random.integers(1, 6))
+    trees, targets = int(random.integers(1, 13)), int(random.integers(1, 5))
+    classifier = seed % 2 == 0
+    prefix = "class" if classifier else "target"
+    attrs = random_attributes(random, features=features, trees=trees, depth=depth, targets=targets, prefix=prefix)
+    if classifier:
+        attrs["classlabels_int64s"] = list(range(max(targets, 2)))
+        attrs["post_transform"] = str(random.choice(["NONE", "LOGISTIC"]))
+    else:
+        attrs["n_targets"] = targets
+        attrs["aggregate_function"] = str(random.choice(["SUM", "AVERAGE", "MIN", "MAX"]))
+        attrs["base_values"] = random.normal(size=targets).tolist()
+    model = tree_model("TreeEnsembleClassifier" if classifier else "TreeEnsembleRegressor", features, attrs)
+    artifact = ml2sc.compile(model)
+    assert artifact.graph is not None
+    assert artifact.program is not None
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    interpreter = Interpreter(artifact.program)
+    bound = artifact.manifest["error_bound"]
+    scores = [output.name for output in session.get_outputs()][-1]
+    for row in threshold_rows(random, model, ROWS):
+        answers = dict(zip([o.name for o in session.get_outputs()], session.run(None, {"x": row[None]}), strict=True))
+        q = wad.quantize_inputs(artifact.graph, {"x": row[None].astype(np.float64)})
+        outcome = interpreter.run(wad.pack(artifact.graph, q))
+        assert outcome == wad.run_graph(artifact.graph, q)
+        theirs = np.asarray(answers[scores], dtype=np.float64).ravel()
+        ours = np.array(outcome.outputs) / wad.WAD
+        assert np.abs(ours - theirs).max() <= bound + 1e-5  # onnxruntime adds in float32
+        clear = targets == 1 or np.diff(np.sort(theirs))[-1] > 1e-4
+        if classifier and clear and np.abs(theirs - 0.5).min() > 1e-4 and np.abs(theirs).min() > 1e-4:
+            assert outcome.decision == int(answers["label"][0])
+        if np.isnan(row).any():
+            continue
+        # what predict makes of WAD: the float next to it decides
+        wads = wad.to_wad(row.astype(np.float64).tolist())
+        packed = interpreter.quantize(wads)
+        rounded = np.array([float(np.float32(w / wad.WAD)) for w in wads])
+        again = wad.quantize_inputs(artifact.graph, {"x": rounded[None]})
+        assert packed == wad.pack(artifact.graph, wad.inputs_from_wad(artifact.graph, wads))
+        assert packed == wad.pack(artifact.graph, again)

@@ -1,0 +1,261 @@
+"""What is no ensemble, or one that onnxruntime answers nonsense to, is refused; what is folded means the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx.numpy_helper import from_array
+from support.forests import tree_model
+
+import ml2sc
+from ml2sc.errors import Ml2scError, PoorResultWarning
+from ml2sc.frontend.model_file import load_onnx
+from ml2sc.frontend.onnx_import import import_graph
+from ml2sc.ir import wad
+from ml2sc.ir.thermometer import TREES
+from ml2sc.ir.trees import Ensemble, Fork
+
+Attrs = dict[str, Any]
+
+
+def stump(**changes: Any) -> Attrs:
+    return {
+        "nodes_treeids": [0, 0, 0],
+        "nodes_nodeids": [0, 1, 2],
+        "nodes_featureids": [0, 0, 0],
+        "nodes_modes": ["BRANCH_LEQ", "LEAF", "LEAF"],
+        "nodes_values": [1.0, 0.0, 0.0],
+        "nodes_truenodeids": [1, 0, 0],
+        "nodes_falsenodeids": [2, 0, 0],
+        "target_treeids": [0, 0],
+        "target_nodeids": [1, 2],
+        "target_ids": [0, 0],
+        "target_weights": [1.0, 2.0],
+        "n_targets": 1,
+    } | changes
+
+
+def classifier(weights: list[float], ids: list[int], labels: list[int], **changes: Any) -> Attrs:
+    nodes = {key: value for key, value in stump().items() if key.startswith("nodes")}
+    half = len(weights) // 2
+    return {
+        **nodes,
+        "class_treeids": [0] * len(weights),
+        "class_nodeids": [1] * half + [2] * half,
+        "class_ids": ids,
+        "class_weights": weights,
+        "classlabels_int64s": labels,
+    } | changes
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"nodes_truenodeids": [0, 0, 0]}, "a cycle through node 0"),
+        ({"nodes_falsenodeids": [1, 0, 0]}, "node 2 of the ensemble belongs to no tree"),
+        ({"nodes_featureids": [7, 0, 0]}, "node 0 looks at feature 7, and the input has 2"),
+        ({"nodes_values": [float("nan"), 0.0, 0.0]}, "attribute nodes_values of TreeEnsembleRegressor is not finite"),
+        ({"nodes_modes": ["BRANCH_NEAR", "LEAF", "LEAF"]}, "mode BRANCH_NEAR of node 0 of tree 0 is unknown"),
+        ({"nodes_falsenodeids": [5, 0, 0]}, "node 0 of tree 0 leads to node 5, which there is not"),
+        ({"nodes_values": [1.0, 0.0]}, "differ in length"),
+        ({"nodes_nodeids": [0, 1, 1]}, "two nodes of a tree have the same id"),
+        ({"target_nodeids": [1, 1]}, "has two weights for target 0"),
+        ({"target_nodeids": [1, 0]}, "names node 0 of tree 0, which is no leaf"),
+        ({"target_weights": [1.0, float("inf")]}, "attribute target_weights of TreeEnsembleRegressor is not finite"),
+        ({"base_values": [1.0, 2.0]}, "2 base values for 1 targets"),
+        ({"base_values": [float("nan")]}, "attribute base_values of TreeEnsembleRegressor is not finite"),
+        ({"aggregate_function": "MEDIAN"}, "aggregate_function MEDIAN is unknown"),
+        ({"post_transform": "PROBIT"}, "post_transform PROBIT is not supported"),
+        ({"target_ids": [0, 3]}, "adds to a target beyond 1"),
+    ],
+)
+def test_no_ensemble(changes: Attrs, message: str) -> None:
+    with pytest.raises(Ml2scError, match=message):
+        ml2sc.compile(tree_model("TreeEnsembleRegressor", 2, stump(**changes)))
+
+
+def test_too_many_nodes() -> None:
+    count = 200_001
+    columns = {key: [0] * count for key in ("featureids", "truenodeids", "falsenodeids")}
+    attrs = {f"nodes_{key}": column for key, column in columns.items()} | {
+        "nodes_treeids": list(range(count)),
+        "nodes_nodeids": [0] * count,
+        "nodes_modes": ["LEAF"] * count,
+        "nodes_values": [0.0] * count,
+    }
+    with pytest.raises(Ml2scError, match="200,001 nodes; 200,000 is the most"):
+        import_graph(load_onnx(tree_model("TreeEnsembleRegressor", 2, stump(**attrs))))
+
+
+@pytest.mark.parametrize(
+    ("attrs", "message"),
+    [
+        (classifier([0.4, 0.6], [1, 1], [0, 1]), "only the second has weights"),
+        (classifier([0.4, 0.6], [0, 0], [3]), "with 1 class labels"),
+        (classifier([0.4, 0.6], [0, 0], [0, 1], base_values=[0.1, 0.2]), "two base values for one score"),
+        (classifier([0.4, 0.6, 0.1, 0.9], [0, 1, 0, 1], [0, 1], base_values=[0.1, 0.2]), "scores of their own"),
+        (classifier([0.4, 0.6], [0, 1], [0, 1, 2]), "class 0 has no weight in some leaf"),
+        (classifier([0.4, 0.6], [0, 0], [0, 1], post_transform="PROBIT"), "PROBIT"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*onnxruntime's label")
+def test_refused_classifiers(attrs: Attrs, message: str) -> None:
+    with pytest.raises(Ml2scError, match=message):
+        ml2sc.compile(tree_model("TreeEnsembleClassifier", 2, attrs))
+
+
+def test_trees_behind_other_operators_are_refused() -> None:
+    model = tree_model("TreeEnsembleRegressor", 2, stump())
+    model.graph.node[0].input[0] = "scaled"
+    model.graph.node.insert(0, onnx.helper.make_node("Mul", ["x", "two"], ["scaled"]))
+    model.graph.initializer.append(from_array(np.array([2.0], dtype=np.float32), "two"))
+    with pytest.raises(Ml2scError, match="trees are supported whose features are the model's inputs"):
+        ml2sc.compile(model, precision="int8", input_ranges=((-1.0, 1.0),))
+
+
+def answers(model: onnx.ModelProto, rows: Any, **options: Any) -> tuple[list[Any], list[Any]]:
+    """Return outputs and decisions of the interpreter, and what onnxruntime answers."""
+    artifact = ml2sc.compile(model, **options)
+    assert artifact.graph is not None
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    ours, theirs = [], []
+    for row in rows:
+        kind = np.float64 if session.get_inputs()[0].type == "tensor(double)" else np.float32
+        x = np.array([row], dtype=kind)
+        q = wad.quantize_inputs(artifact.graph, {"x": x.astype(np.float64)})
+        outcome = wad.run_graph(artifact.graph, q)
+        ours.append(([value / wad.WAD for value in outcome.outputs], outcome.decision))
+        answer = session.run(None, {"x": x})
+        label = None if len(answer) == 1 else int(answer[0][0])
+        theirs.append((np.asarray(answer[-1], dtype=np.float64).ravel().tolist(), label))
+    return ours, theirs
+
+
+def assert_same(ours: list[Any], theirs: list[Any]) -> None:
+    for (scores, decision), (wanted, label) in zip(ours, theirs, strict=True):
+        assert scores == pytest.approx(wanted, abs=2e-5)
+        assert decision == label
+
+
+BINARY: Mapping[str, Attrs] = {
+    "half": classifier([0.5, 0.50000006], [0, 0], [0, 1]),
+    "labels": classifier([0.4, 0.6], [0, 0], [5, 3]),
+    "sign": classifier([-0.4, 0.6], [0, 0], [0, 1]),
+    "zero": classifier([0.0, -1.0], [0, 0], [0, 1], post_transform="LOGISTIC"),
+    "base": classifier([0.4, 0.6], [0, 0], [0, 1], base_values=[-0.05]),
+    "logistic": classifier([0.4, 0.6], [0, 0], [0, 1], post_transform="LOGISTIC"),
+    "softmax": classifier([-0.4, 0.6], [0, 0], [0, 1], post_transform="SOFTMAX"),
+    "two": classifier([0.7, 0.3, 1.0, 0.0], [0, 1, 0, 1], [0, 1]),
+    "three": classifier([0.4, 0.4, 0.2, 0.0, 0.0, 0.0], [0, 1, 2, 0, 1, 2], [7, 8, 9]),
+    "three, based": classifier([0.4, 0.4, 0.2, 0.0], [0, 1, 1, 2], [7, 8, 9], base_values=[0.0, 0.5, 0.1]),
+}
+
+
+@pytest.mark.parametrize("name", BINARY)
+@pytest.mark.filterwarnings("ignore:.*onnxruntime's label")
+def test_labels_are_onnxruntimes(name: str) -> None:
+    assert_same(*answers(tree_model("TreeEnsembleClassifier", 2, BINARY[name]), [[0.0, 0.0], [2.0, 0.0]]))
+
+
+@pytest.mark.parametrize("name", ["logistic", "two"])
+def test_contradicting_labels_are_said_and_can_be_the_scores(name: str) -> None:
+    model = tree_model("TreeEnsembleClassifier", 2, BINARY[name])
+    with pytest.warns(PoorResultWarning, match="onnxruntime's label is not always what its own scores say"):
+        runtime, _ = answers(model, [[0.0, 0.0]])
+    scores, theirs = answers(model, [[0.0, 0.0]], labels="scores")
+    assert runtime[0][1] == theirs[0][1] != scores[0][1]
+    assert scores[0][1] == int(np.argmax(theirs[0][0]))
+
+
+@pytest.mark.parametrize("mode", ["BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ"])
+@pytest.mark.parametrize("missing", [0, 1])
+@pytest.mark.parametrize("threshold", [1.0, 0.0, -0.0, 1e-40, 3.4028234663852886e38])
+def test_every_comparison(mode: str, missing: int, threshold: float) -> None:
+    changes = {"nodes_modes": [mode, "LEAF", "LEAF"], "nodes_missing_value_tracks_true": [missing, 0, 0]}
+    model = tree_model("TreeEnsembleRegressor", 1, stump(**changes, nodes_values=[threshold, 0.0, 0.0]))
+    values = [-1.0, -0.0, 0.0, 1.0, 2.0, np.nan, np.float32(1e-40), np.finfo(np.float32).max]
+    with np.errstate(over="ignore"):
+        near = [float(np.nextafter(np.float32(threshold), np.float32(side))) for side in (-np.inf, np.inf)]
+    rows = [[value] for value in [*values, *near] if not np.isinf(value)]
+    assert_same(*answers(model, rows))
+
+
+def test_doubles_are_compared_as_doubles() -> None:
+    model = tree_model("TreeEnsembleRegressor", 1, stump(nodes_values=[0.1, 0.0, 0.0]), double=True)
+    edge = float(np.float32(0.1))
+    rows = [[0.1], [edge], [np.nextafter(edge, 1.0)], [np.nextafter(edge, 0.0)], [np.nan]]
+    assert_same(*answers(model, rows))
+
+
+def listed(mode: int, split: float, member: list[float] | None = None, **changes: Any) -> Attrs:
+    attrs = {
+        "n_targets": 1,
+        "tree_roots": [0],
+        "nodes_modes": from_array(np.array([mode], np.uint8)),
+        "nodes_featureids": [0],
+        "nodes_splits": from_array(np.array([split], np.float32)),
+        "nodes_truenodeids": [0],
+        "nodes_trueleafs": [1],
+        "nodes_falsenodeids": [1],
+        "nodes_falseleafs": [1],
+        "leaf_targetids": [0, 0],
+        "leaf_weights": from_array(np.array([1, 2], np.float32)),
+    } | changes
+    return attrs if member is None else attrs | {"membership_values": from_array(np.array(member, np.float32))}
+
+
+@pytest.mark.parametrize("mode", range(6))
+def test_operator_set_five(mode: int) -> None:
+    model = tree_model("TreeEnsemble", 1, listed(mode, 1.0))
+    assert_same(*answers(model, [[0.0], [1.0], [np.nextafter(np.float32(1), np.float32(2))], [np.nan]]))
+
+
+def test_membership() -> None:
+    model = tree_model("TreeEnsemble", 1, listed(6, 0.0, [1.0, 3.0, np.nan]))
+    assert_same(*answers(model, [[1.0], [2.0], [3.0], [4.0], [np.nan]]))
+
+
+@pytest.mark.parametrize(
+    ("attrs", "message"),
+    [
+        (listed(9, 1.0), "mode 9 of node 0 is unknown"),
+        (listed(6, 1.0), "no set in membership_values for node 0"),
+        (listed(0, 1.0, nodes_truenodeids=[4]), "a node leads to leaf 4, which there is not"),
+        (listed(0, 1.0, tree_roots=[3]), "tree_roots names a node that there is not"),
+        (listed(0, 1.0, aggregate_function=8), "aggregate_function 8"),
+    ],
+)
+def test_no_ensemble_of_operator_set_five(attrs: Attrs, message: str) -> None:
+    with pytest.raises(Ml2scError, match=message):
+        ml2sc.compile(tree_model("TreeEnsemble", 1, attrs))
+
+
+def chain(values: list[float]) -> Attrs:
+    """Return a chain of equalities, as LightGBM's categories are written."""
+    count = len(values)
+    yes, no = count, count + 1
+    attrs = {
+        "nodes_nodeids": [*range(count), yes, no],
+        "nodes_modes": ["BRANCH_EQ"] * count + ["LEAF"] * 2,
+        "nodes_values": [*values, 0.0, 0.0],
+        "nodes_truenodeids": [yes] * count + [0, 0],
+        "nodes_falsenodeids": [*range(1, count), no, 0, 0],
+        "nodes_featureids": [0] * (count + 2),
+        "nodes_treeids": [0] * (count + 2),
+        "target_nodeids": [yes, no],
+    }
+    return stump(**attrs)
+
+
+def test_chains_of_categories_are_one_comparison() -> None:
+    model = tree_model("TreeEnsembleRegressor", 1, chain([1.0, 2.0, 5.0, 9.0]))
+    graph = import_graph(load_onnx(model))
+    (node,) = [node for node in graph if node.op_type == TREES]
+    forks = [fork for fork in Ensemble.of(node).nodes if isinstance(fork, Fork)]
+    assert [len(fork.edges) for fork in forks] == [8]
+    assert_same(*answers(model, [[float(v)] for v in range(11)] + [[np.nan], [1.5]]))

@@ -1,0 +1,212 @@
+"""Convolutions by rows: random chains, in every layout that fits, against sums written out.
+
+`ML2SC_FUZZ=2000 python -m pytest tests/unit/passes/lower/test_rows.py` tries more.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from ml2sc.ir.flatten import flattened
+from ml2sc.ir.interpret import Interpreter
+from ml2sc.ir.program import (
+    InputFormat,
+    Load,
+    Program,
+    Section,
+    Statement,
+    Store,
+    StoreInput,
+    Var,
+    WadInput,
+    add,
+    and_,
+    const,
+    loop,
+    shr,
+)
+from ml2sc.ir.program_verify import verify_program
+from ml2sc.ir.types import Interval
+from ml2sc.passes.lower.epilogue import Epilogue
+from ml2sc.passes.lower.kernels.choice import choices
+from ml2sc.passes.lower.kernels.conv import Convolution, RowsOfTaps
+from ml2sc.passes.lower.kernels.maps import Maps
+from ml2sc.passes.lower.kernels.pixels import Pixels
+from ml2sc.passes.lower.values import Laned, Packed
+
+Array = npt.NDArray[Any]
+
+CASES = int(os.environ.get("ML2SC_FUZZ", "24"))
+
+
+NOTHING = Interval(0, 0)
+
+
+def epilogue(shift: int, lo: int, hi: int, accumulator: Interval = NOTHING) -> Epilogue:
+    return Epilogue(None, (), shift, 0, Interval(lo, hi), accumulator)  # type: ignore[arg-type]  # no one asks for it
+
+
+def program_of(length: int, steps: Sequence[Sequence[Statement]], maps: Sequence[Maps]) -> Program:
+    """Return a program that does some steps on maps, and gives every element of the last."""
+    value = maps[-1].value()
+    source = value.sources[0]
+    assert isinstance(source, Laned)
+    body = []
+    for element, place in enumerate(value.where.tolist()):
+        word, lane = divmod(place, source.lanes)
+        u = and_(shr(source.stride * lane, Load(source.buffer, const(word))), const((1 << source.bits) - 1))
+        body.append(Store("wad", const(element), add(u, const(source.offset))))
+    quantize = loop("i", length, [StoreInput(Var("i"), 1, WadInput(Var("i")))])
+    return Program(
+        InputFormat(length, 1, False, ((0, 255),) * length),
+        len(body),
+        {**{m.buffer: m.size for m in maps}, "wad": len(body)},
+        {},
+        Section("quantize", "", (quantize,)),
+        tuple(Section(f"step{i}", "", flattened(step)) for i, step in enumerate(steps)),
+        Section("dequantize", "", tuple(body)),
+        has_decision=False,
+    )
+
+
+def computed(x: Array, conv: Convolution) -> Array:
+    """Return what a convolution and its pool give, sum by sum: (channels, height, width)."""
+    top, left = conv.pads
+    reach = [(size - 1) * d for size, d in zip(conv.weights.shape[2:], conv.dilations, strict=True)]
+    wide = np.zeros((len(x), conv.height + 2 * top + reach[0] + 9, conv.width + 2 * left + reach[1] + 9), dtype=object)
+    wide[:, top : top + conv.height, left : left + conv.width] = x
+    sums = np.zeros((conv.outputs, conv.out_height, conv.out_width), dtype=object)
+    for o, y, column in np.ndindex(sums.shape):
+        first, second = y * conv.strides[0], column * conv.strides[1]
+        window = wide[
+            list(conv.inputs_of(o)),
+            first : first + reach[0] + 1 : conv.dilations[0],
+            second : second + reach[1] + 1 : conv.dilations[1],
+        ]
+        sums[o, y, column] = int((window * conv.weights[o]).sum()) + int(conv.bias[o])
+    high, wide_by = conv.pool
+    rows, columns = conv.out_height // high, conv.out_width // wide_by
+    tiles = sums[:, : rows * high, : columns * wide_by].reshape(conv.outputs, rows, high, columns, wide_by)
+    e = conv.epilogue
+    scaled = (tiles.max(axis=(2, 4)) + ((1 << e.shift) >> 1)) >> e.shift
+    result: Array = np.clip(scaled, e.interval.lo, e.interval.hi)
+    return result
+
+
+def random_convolution(rng: np.random.Generator, inputs: int, height: int, width: int) -> Convolution | None:
+    groups = inputs if rng.random() < 0.25 else 1
+    outputs = groups * int(rng.integers(1, 4 if groups == 1 else 3))
+    kernel = tuple(int(v) for v in (rng.integers(1, 4), rng.integers(1, 6)))
+    strides, dilations = (tuple(int(v) for v in rng.integers(1, 3, size=2)) for _ in range(2))
+    pads, ends = (tuple(int(v) for v in rng.integers(0, 3, size=2)) for _ in range(2))
+    sizes = [
+        (size + a + b - (k - 1) * d - 1) // s + 1
+        for size, a, b, k, d, s in zip((height, width), pads, ends, kernel, dilations, strides, strict=True)
+    ]
+    if min(sizes) < 1:
+        return None
+    pool = tuple(int(rng.integers(1, min(size, 3) + 1)) if rng.random() < 0.5 else 1 for size in sizes)
+    lo = int(rng.choice([0, 0, -10, -128]))
+    hi = max(lo + int(rng.choice([15, 63, 100, 255])), 0)
+    return Convolution(
+        rng.integers(-20, 21, (outputs, inputs // groups, *kernel)),
+        np.array(rng.integers(-200, 200, outputs).tolist(), dtype=object),
+        (strides[0], strides[1]),
+        (dilations[0], dilations[1]),
+        (pads[0], pads[1]),
+        groups,
+        height,
+        width,
+        sizes[0],
+        sizes[1],
+        epilogue(int(rng.integers(0, 6)), lo, hi),
+        (pool[0], pool[1]),
+        zero=-lo,
+    )
+
+
+def random_chain(rng: np.random.Generator) -> list[Convolution]:
+    chain: list[Convolution] = []
+    inputs, height, width = (int(rng.integers(1, high)) for high in (4, 9, 34))
+    while len(chain) < 1 + rng.integers(0, 3):
+        conv = random_convolution(rng, inputs, height, width)
+        if conv is None:
+            break
+        chain.append(conv)
+        inputs, height, width = conv.outputs, conv.out_height // conv.pool[0], conv.out_width // conv.pool[1]
+    return chain
+
+
+@pytest.mark.parametrize("seed", range(CASES))
+def test_chains_in_every_layout(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    chain: list[Convolution] = []
+    while not chain:
+        chain = random_chain(rng)
+    first = chain[0]
+    shape = (first.weights.shape[1] * first.groups, first.height, first.width)
+    lo, hi = (0, 255) if rng.random() < 0.5 else sorted(rng.integers(0, 256, size=2).tolist())
+    signed = bool(rng.random() < 0.3)
+    lo, hi = (min(lo - 128, 0), max(hi - 128, 0)) if signed else (0, hi)
+    raw = rng.integers(0, 256, size=int(np.prod(shape)))
+    given = np.where(raw > 127, raw - 256, raw) if signed else raw
+    expected = np.clip(given, lo, hi).reshape(shape)
+    for conv in chain:
+        expected = computed(expected, conv)
+    packed = Packed(0, 1, signed, raw.size)
+    by = 128 if signed else 0
+    clamped = None
+    if signed or (lo, hi) != (0, 255):
+        clamped = epilogue(0, lo + by, hi + by, Interval(0, 255))
+    for choice in choices(chain, hi - lo, lo, -lo):
+        maps = [dataclasses.replace(m, buffer=f"maps{i}") for i, m in enumerate(choice.maps)]
+        steps = list(zip(chain, maps, maps[1:], strict=False))
+        assert all(RowsOfTaps.fits(*step) for step in steps)
+        if not Pixels.fits(packed, maps[0], clamped):
+            continue
+        bodies = [Pixels(packed, maps[0], clamped).emit(), *(RowsOfTaps(*step).emit() for step in steps)]
+        program = program_of(raw.size, bodies, maps)
+        verify_program(program)
+        found = np.array(Interpreter(program).predict(bytes(raw.tolist()))).reshape(expected.shape)
+        np.testing.assert_array_equal(found, expected, err_msg=str(choice))
+
+
+def test_the_end_of_a_row_is_where_a_pool_drops_columns() -> None:
+    """Lanes count from the end: of an odd number of columns the pool leaves out the last, not the first."""
+    conv = Convolution(
+        np.ones((1, 1, 1, 1), dtype=int),
+        np.zeros(1, dtype=object),
+        *[(1, 1)] * 2,
+        (0, 0),
+        1,
+        1,
+        5,
+        1,
+        5,
+        epilogue(0, 0, 255),
+        (1, 2),
+    )
+    image = [1, 9, 3, 4, 200]
+    for choice in choices([conv], 255, 0, 0):
+        maps = [dataclasses.replace(m, buffer=f"maps{i}") for i, m in enumerate(choice.maps)]
+        packed = Packed(0, 1, False, len(image))
+        steps = [Pixels(packed, maps[0], None).emit(), RowsOfTaps(conv, maps[0], maps[1]).emit()]
+        assert Interpreter(program_of(len(image), steps, maps)).predict(bytes(image)) == (9, 4)
+
+
+def test_layouts_are_what_maps_say() -> None:
+    """The same places, said of the tensor's axes and of its rows."""
+    maps = Maps("x", 3, 5, 23, 20, phases=2, useful=6, words=2, before=1, after=2, rim=1, top=255)
+    for channel, row, column in np.ndindex(3, 5, 23):
+        lanes, phase = divmod(22 - column, 2)
+        j, lane = divmod(lanes, 6)
+        assert maps.layout.place((channel, row, column)) == (maps.word(channel, row, phase, j), lane + 1)
+    words, _ = maps.layout.places()
+    assert words.max() < maps.size
