@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ml2sc.errors import ArtifactError
@@ -227,7 +228,8 @@ class Backend(Protocol):
         """Return the program as source text.
 
         A backend may also have a method `costs(program, settings)`: what its compiler makes of a Program, in gas
-        (`ml2sc.ir.gas.Costs`; the settings are `Bytecode.settings`, empty before it is compiled). See `costs_of`.
+        (`ml2sc.ir.gas.Costs`; the settings are `Bytecode.settings`, empty before it is compiled). See `costs_of`. If it
+        has several code generators, an attribute `generators` has the settings of each.
         """
 
     def compile(self, artifact: Artifact, toolchain: Toolchain) -> Bytecode:
@@ -255,6 +257,16 @@ def _adapt(name: str, item: Any) -> Backend:
 
 BACKENDS: Registry[Backend] = Registry("target", "ml2sc.backends", _adapt)
 """All backends; plugins add theirs through the entry-point group `ml2sc.backends`."""
+
+
+def generators_of(target: str) -> tuple[Callable[[Program], Costs], ...]:
+    """Return what each of a target's code generators makes of a Program: those of its `generators`, or the one it has.
+
+    Args:
+        target: Name of the backend.
+    """
+    every: Sequence[Mapping[str, Any]] = getattr(BACKENDS.get(target), "generators", ({},))
+    return tuple(partial(costs_of, target, settings=settings) for settings in every)
 
 
 def costs_of(target: str, program: Program, settings: Mapping[str, Any]) -> Costs:

@@ -34,7 +34,7 @@ from .text import table
 FOLDER = Path(__file__).parent.parent / "examples" / "mnist"
 MEASURED = (1, 2)
 SIMULATED = (1, 2, 4, 8)
-SAMPLES = 4_000
+SAMPLES = 2_000
 """Samples of the runs whose speed is compared."""
 PARTS = 40
 """Parts for each simulated worker."""
@@ -44,23 +44,36 @@ _BLOCK = 10_000
 
 
 @dataclass
+class Worker:
+    """What came from one process.
+
+    Attributes:
+        first: When its first result came, and its seconds of the processor until then.
+        last: The same of its last one.
+        parts: How many came.
+        megabytes: The most memory it had.
+    """
+
+    first: tuple[float, float]
+    last: tuple[float, float]
+    parts: int
+    megabytes: float
+
+
+@dataclass
 class Watched:
     """Workers, and what they need.
 
     Attributes:
         workers: Who works.
         started: When.
-        first: Seconds until the first result came.
-        cpu: Seconds of the processor, by process.
-        megabytes: The most memory, by process.
+        by_process: What came from each process.
         found: The first result.
     """
 
     workers: Workers
     started: float = field(default_factory=time.perf_counter)
-    first: float = 0.0
-    cpu: dict[int, float] = field(default_factory=dict)
-    megabytes: dict[int, float] = field(default_factory=dict)
+    by_process: dict[int, Worker] = field(default_factory=dict)
     found: Any = None
 
     @property
@@ -72,10 +85,26 @@ class Watched:
         """Yield the tasks' results."""
         self.started = time.perf_counter()
         for result, process, cpu, megabytes in self.workers.run(_Watching(job), tasks):
-            self.first = self.first or time.perf_counter() - self.started
+            now = time.perf_counter() - self.started, cpu
+            one = self.by_process.setdefault(process, Worker(now, now, 0, megabytes))
+            one.last, one.parts, one.megabytes = now, one.parts + 1, megabytes
             self.found = self.found or result
-            self.cpu[process], self.megabytes[process] = cpu, megabytes
             yield result
+
+    def steady(self) -> tuple[float, float]:
+        """Return samples a second, and seconds of the processor a sample: each worker's from its first result on."""
+        rate = cpu = samples = 0.0
+        for one in self.by_process.values():
+            done = PART * (one.parts - 1)
+            if done:
+                rate += done / (one.last[0] - one.first[0])
+                cpu, samples = cpu + one.last[1] - one.first[1], samples + done
+        return rate, cpu / max(samples, 1)
+
+    @property
+    def first(self) -> float:
+        """Seconds until each worker had done its first part."""
+        return max(one.first[0] for one in self.by_process.values())
 
 
 @dataclass(frozen=True)
@@ -122,8 +151,9 @@ class Run:
         workers: How many worked.
         samples: How many samples they took.
         seconds: On the clock, from the workers' start to the last result.
-        first: Of them, until the first part was done: processes start.
-        cpu: The workers' seconds of the processor, a sample.
+        first: Of them, until each worker had done its first part: processes start.
+        rate: Samples a second, of each worker from its first part on.
+        cpu: The workers' seconds of the processor, a sample, likewise.
         megabytes: The most memory of the process that collects, and of each worker.
         found: What was found on the first part.
     """
@@ -132,14 +162,10 @@ class Run:
     samples: int
     seconds: float
     first: float
+    rate: float
     cpu: float
     megabytes: tuple[float, float]
     found: Found
-
-    @property
-    def rate(self) -> float:
-        """Samples a second, once the workers have started: the first part of each is not counted."""
-        return (self.samples - PART * self.workers) / (self.seconds - self.first)
 
 
 def write_samples(path: Path, count: int) -> None:
@@ -161,9 +187,8 @@ def measure(artifact: Artifact, samples: Path, workers: int, limit: int | None =
     report = ml2sc.check(artifact, samples, workers=watched, limit=limit)
     seconds = time.perf_counter() - watched.started
     assert report.bit_exact, report.failure
-    cpu = sum(watched.cpu.values()) / report.samples
-    most = peak_megabytes(), max(watched.megabytes.values())
-    return Run(workers, report.samples, seconds, watched.first, cpu, most, watched.found)
+    most = peak_megabytes(), max(one.megabytes for one in watched.by_process.values())
+    return Run(workers, report.samples, seconds, watched.first, *watched.steady(), most, watched.found)
 
 
 def simulate(like: Run, workers: int) -> Run:
@@ -173,7 +198,8 @@ def simulate(like: Run, workers: int) -> Run:
     for found in watched.run(Sleeping(like.found, like.cpu), parts):
         tally.merge(found.tally)
     seconds = time.perf_counter() - watched.started
-    return replace(like, workers=workers, samples=tally.samples, seconds=seconds, first=watched.first)
+    rate, _ = watched.steady()
+    return replace(like, workers=workers, samples=tally.samples, seconds=seconds, first=watched.first, rate=rate)
 
 
 def runs(most: int) -> tuple[list[Run], list[Run], list[Run]]:
@@ -197,12 +223,14 @@ def runs(most: int) -> tuple[list[Run], list[Run], list[Run]]:
 
 def report(most: int = MOST) -> str:
     """Return the page."""
-    return page(*runs(most))
+    before = os.getloadavg()[0]
+    found = runs(most)
+    return page(*found, f"{before:.1f} when it began, {os.getloadavg()[0]:.1f} at its end")
 
 
-def page(measured: Sequence[Run], simulated: Sequence[Run], grown: Sequence[Run]) -> str:
+def page(measured: Sequence[Run], simulated: Sequence[Run], grown: Sequence[Run], load: str) -> str:
     """Return the page for these runs."""
-    head = ["workers", "samples", "first part after", "seconds", "samples/s", "of linear", "CPU ms a sample"]
+    head = ["workers", "samples", "at work after", "seconds", "samples/s", "of linear", "CPU ms a sample"]
 
     def rows(some: Sequence[Run]) -> Iterator[list[str]]:
         for run in some:
@@ -216,11 +244,12 @@ def page(measured: Sequence[Run], simulated: Sequence[Run], grown: Sequence[Run]
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     return f"""# Scale
 
-Written by `make bench`, on {machine}. Like times.md it depends on the machine, and on what else runs there.
+Written by `make bench`, on {machine}. Like times.md it depends on the machine, and on what else runs there: the load
+average was {load}.
 
 `ml2sc.check` of MNIST in int8 (784-32-10, Solidity): graph interpreter, Program interpreter, contract on revm, float64
 model and onnxruntime on every sample. Samples are made from those of examples/mnist, in an .npy file that the workers
-read. Rates count from the first part on; until then processes start and put the contract on a chain of their own.
+read. A worker's rate counts from its first part on; until then it starts and puts the contract on a chain of its own.
 
 Measured:
 

@@ -115,7 +115,10 @@ class _Flattening:
             case Fail(error, args):
                 return Fail(error, tuple(self._expr(arg, before) for arg in args))
             case If(condition, body, otherwise):
-                return If(self._expr(condition, before), self.body(body), self.body(otherwise))
+                condition = self._expr(condition, before)
+                return dataclasses.replace(
+                    statement, condition=condition, body=self.body(body), otherwise=self.body(otherwise)
+                )
             case For(inductions, times, body):
                 starts = (dataclasses.replace(i, start=self._expr(i.start, before)) for i in inductions)
                 return For(tuple(starts), times, self.body(body))

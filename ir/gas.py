@@ -249,6 +249,10 @@ class Costs:
 
     # -- the whole -------------------------------------------------------------------------------------------------
 
+    def compiles(self) -> bool:
+        """Return whether the compiler is expected to get through it."""
+        return True
+
     def memory_words(self, sections: Iterable[Section]) -> int:
         """Return how many words of memory a call of some sections touches."""
         return sum(self.program.buffers.values()) + self.input_words

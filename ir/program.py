@@ -173,11 +173,19 @@ class For:
 
 @dataclass(frozen=True, slots=True)
 class If:
-    """Run `body` if `condition` is not zero, else `otherwise`."""
+    """Run `body` if `condition` is not zero, else `otherwise`.
+
+    Attributes:
+        condition: What is tested.
+        body: The statements.
+        otherwise: The other ones.
+        share: How often `body` is, once it is come to, if the planner knows: nothing that a Program does or says.
+    """
 
     condition: Expr
     body: tuple[Statement, ...]
     otherwise: tuple[Statement, ...] = ()
+    share: float | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,11 +273,13 @@ class Segment:
         words: The data.
         storage: In the contract's code, or in data contracts.
         per_contract: Words in each data contract but the last (a multiple of what one `CopySegment` reads).
+        opened: The share of inputs for which each of its data contracts is read, if the planner knows; as `If.share`.
     """
 
     words: Sequence[int]
     storage: Storage = Storage.CODE
     per_contract: int = 0
+    opened: tuple[float, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def contracts(self) -> int:
@@ -593,6 +603,17 @@ def expressions(statement: Statement) -> Iterator[Expr]:
             yield from args
         case Note() | Block():
             pass
+
+
+def used_buffers(section: Section) -> list[str]:
+    """Return the names of all buffers a section reads or writes, in order of appearance."""
+    names: dict[str, None] = {}
+    for statement in walk(section.body):
+        for expression in expressions(statement):
+            names |= dict.fromkeys(p.buffer for p in subexpressions(expression) if isinstance(p, Load))
+        if isinstance(statement, Store | CopySegment):
+            names[statement.buffer] = None
+    return list(names)
 
 
 def operands(expr: Expr) -> tuple[Expr, ...]:

@@ -46,8 +46,8 @@ _SHOWN = 12
 """Formats, the cheapest first, that a choice comes with."""
 _USUAL = Integer(8, 8)
 """The format that others are compared with: it is always shown."""
-_SHORT = 0.2
-"""Seconds: where a format is priced sooner, processes would take longer to start than they save."""
+_SHORT = 0.5
+"""Seconds of the processor: where a format is priced in less, processes take longer to start than they save."""
 _BEST_BOUNDS = (1e-6, 1e-9, 1e-12, 1e-15)
 """Proved bounds of the binary formats that are looked at to say what can be reached."""
 
@@ -318,9 +318,9 @@ class Search:
 
     def _all_steps(self, start: tuple[int, ...], knobs: Sequence[int]) -> list[list[tuple[int, int]]]:
         """Return for each of some numbers what `_steps` finds."""
-        begin = time.perf_counter()
+        begin = time.process_time()
         self._price(_precision(start))
-        if self.share is None or len(knobs) < 2 or time.perf_counter() - begin < _SHORT:
+        if self.share is None or len(knobs) < 2 or time.process_time() - begin < _SHORT:
             return [self._steps(start, knob) for knob in knobs]
         alone = replace(
             self, say=_nobody, progress=_nobody, accuracy=_nobody, share=None, judges=(), whole=None, _last=None

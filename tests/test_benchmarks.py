@@ -145,6 +145,30 @@ def test_times() -> None:
     assert compile_time.compile_once(TINY, "int8").megabytes > 10
 
 
+def test_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples are the same each time; what is simulated is shared and collected like a check; the page states it."""
+    for name in ("a.npy", "b.npy"):
+        scale.write_samples(tmp_path / name, 50)
+    assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
+    x = np.load(tmp_path / "a.npy")
+    assert x.shape == (50, 784)
+    assert 0 <= x.min() < x.max() <= 1
+
+    one = Found(0, Tally(samples=scale.PART), Setting("revm", 1, None, None, None))
+    like = scale.Run(1, 1000, 2.1, 0.1, 450.0, 0.0001, (90.0, 80.0), one)
+    monkeypatch.setattr(scale, "PARTS", 3)
+    found = scale.simulate(like, 1)
+    assert found.samples == 3 * scale.PART
+    assert 0 < found.first < found.seconds
+    assert 0 < found.rate < 10_500
+    text = scale.page([like, dataclasses.replace(like, workers=2, seconds=1.1, rate=801.0)], [like], [like], "1.0")
+    assert "| 1 | 1,000 | 0.1 s | 2.1 | 450 | 100% | 0.10 |" in text
+    assert "| 2 | 1,000 | 0.1 s | 1.1 | 801 | 89% | 0.10 |" in text
+    assert "| 1,000 | 2 | 90 | 80 |" in text
+    assert "load\naverage was 1.0" in text
+    assert "Simulated: workers that sleep" in text
+
+
 def test_tables_of_raw_columns_keep_their_decisions() -> None:
     """Three of the benchmark's sets: with 200 rows that calibrate, with 400, of which half judge, and with 266."""
     pytest.importorskip("sklearn")
@@ -179,26 +203,3 @@ def test_the_page_of_tables_says_that_its_demands_are_met() -> None:
     assert statistics.median(shares) >= tabular.MEDIAN
     assert min(many) >= tabular.LEAST
     assert "- Both are met." in page
-
-
-def test_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Samples are the same each time; what is simulated is shared and collected like a check; the page states it."""
-    for name in ("a.npy", "b.npy"):
-        scale.write_samples(tmp_path / name, 50)
-    assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
-    x = np.load(tmp_path / "a.npy")
-    assert x.shape == (50, 784)
-    assert 0 <= x.min() < x.max() <= 1
-
-    one = Found(0, Tally(samples=scale.PART), Setting("revm", 1, None, None, None))
-    like = scale.Run(1, 1000, 2.1, 0.1, 0.0001, (90.0, 80.0), one)
-    assert like.rate == pytest.approx(450)
-    monkeypatch.setattr(scale, "PARTS", 3)
-    found = scale.simulate(like, 1)
-    assert found.samples == 3 * scale.PART
-    assert 0 < found.first < found.seconds
-    text = scale.page([like, dataclasses.replace(like, workers=2, seconds=1.1)], [like], [like])
-    assert "| 1 | 1,000 | 0.1 s | 2.1 | 450 | 100% | 0.10 |" in text
-    assert "| 2 | 1,000 | 0.1 s | 1.1 | 800 | 89% | 0.10 |" in text
-    assert "| 1,000 | 2 | 90 | 80 |" in text
-    assert "Simulated: workers that sleep" in text

@@ -25,7 +25,7 @@ from ..interface import (
     storage_place,
 )
 from .dataflow import Signature, signatures
-from .gas import VyperCosts
+from .gas import VyperCosts, too_deep
 from .printer import DEEPEST, PACKED, WADS, Printer, packed_words, plain, raise_error
 
 if TYPE_CHECKING:
@@ -69,8 +69,14 @@ class VyperBackend:
         )
 
     def costs(self, program: Program, settings: Mapping[str, Any]) -> VyperCosts:
-        """Return what Vyper makes of a program, in gas; before it is compiled, by its classic code generator."""
-        return VyperCosts(program, LONGER_INPUTS, venom=bool(settings.get("experimentalCodegen")))
+        """Return what Vyper makes of a program, in gas; before it is compiled, by the generator that it will be."""
+        venom = bool(settings.get("experimentalCodegen", not too_deep(program)))
+        return VyperCosts(program, LONGER_INPUTS, venom=venom)
+
+    @property
+    def generators(self) -> list[dict[str, bool]]:
+        """The settings of each code generator."""
+        return [{"experimentalCodegen": experimental} for experimental in PIPELINES.values()]
 
     def compile(self, artifact: Artifact, toolchain: Toolchain) -> Bytecode:
         """Compile an artifact's source by each of Vyper's code generators, and take the smaller code."""
@@ -110,7 +116,7 @@ class VyperBackend:
 
     def notes(self, artifact: Artifact, settings: Mapping[str, Any], edits: Mapping[str, str]) -> bool:
         """Return whether `compile` may have noted these settings and edits."""
-        return not edits and settings in [{"experimentalCodegen": experimental} for experimental in PIPELINES.values()]
+        return not edits and settings in self.generators
 
 
 BACKENDS.register("vyper")(VyperBackend())

@@ -16,6 +16,7 @@ from ml2sc.ir.program import (
     bodies,
     expressions,
     subexpressions,
+    used_buffers,
     walk,
 )
 
@@ -51,17 +52,6 @@ def signatures(program: Program) -> dict[str, Signature]:
         own = tuple(name for name in uses[i] if name not in takes and name not in gives)
         found[section.name] = Signature(reads_input(section), takes, gives, own)
     return found
-
-
-def used_buffers(section: Section) -> list[str]:
-    """Return the names of all buffers a section reads or writes, in order of appearance."""
-    names: dict[str, None] = {}
-    for statement in walk(section.body):
-        for expression in expressions(statement):
-            names |= dict.fromkeys(p.buffer for p in subexpressions(expression) if isinstance(p, Load))
-        if isinstance(statement, Store | CopySegment):
-            names[statement.buffer] = None
-    return list(names)
 
 
 def written_buffers(section: Section) -> list[str]:

@@ -33,7 +33,19 @@ from ml2sc.ir.gas import (
     Sizes,
     memory_gas,
 )
-from ml2sc.ir.program import OpCode, Program, Section
+from ml2sc.ir.program import (
+    Apply,
+    Block,
+    For,
+    If,
+    OpCode,
+    Program,
+    Section,
+    Statement,
+    bodies,
+    expressions,
+    subexpressions,
+)
 
 from ..interface import ERRORS
 from .dataflow import Signature, signatures
@@ -53,6 +65,33 @@ _CALLS = {
     "unsafe_mul": OpCode.MUL,
     "unsafe_div": OpCode.DIV,
 }
+
+
+DEEPEST_PRODUCTS = 50
+"""Products between two jumps that venom finds room for on the stack: 48 compiled, 60 did not (StackTooDeep)."""
+
+
+def too_deep(program: Program) -> bool:
+    """Return whether venom, which fetches all factors of straight code before it multiplies, runs out of the stack."""
+    return any(_straight_products(s.body)[1] > DEEPEST_PRODUCTS for s in program.layers)
+
+
+def _straight_products(body: Iterable[Statement], run: int = 0) -> tuple[int, int]:
+    """Return the products since the last jump, after some before the body, and the most between two jumps."""
+    most = run
+    for statement in body:
+        match statement:
+            case For() | If() as jump:
+                most = max(most, *(_straight_products(inner)[1] for inner in bodies(jump)))
+                run = 0
+            case Block(inner):
+                run, inner_most = _straight_products(inner, run)
+                most = max(most, inner_most)
+            case _:
+                parts = (p for e in expressions(statement) for p in subexpressions(e))
+                run += sum(isinstance(p, Apply) and p.op is OpCode.MUL for p in parts)
+                most = max(most, run)
+    return run, most
 
 
 class VyperCosts(Costs):
@@ -88,6 +127,9 @@ class VyperCosts(Costs):
         self._printed: dict[str, list[ast.stmt]] = {}  # by section: printing it is the dear part
 
     # -- the whole -------------------------------------------------------------------------------------------------
+
+    def compiles(self) -> bool:
+        return not (self.venom and too_deep(self.program))
 
     def memory_words(self, sections: Iterable[Section]) -> int:
         packed = packed_words(self.program)

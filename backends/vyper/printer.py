@@ -49,10 +49,11 @@ from ml2sc.ir.program import (
     subexpressions,
     summands,
     to_signed,
+    used_buffers,
     walk,
 )
 
-from .dataflow import Signature, declared_by_copy, used_buffers
+from .dataflow import Signature, declared_by_copy
 from .kinds import SIGNED_OPERANDS, Kind, infer_kinds, is_test, truth_values
 
 PACKED = "packed"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterator
 
 from ml2sc.errors import UnsupportedModelError
@@ -69,6 +70,7 @@ from .kernels import rows as _rows  # noqa: F401  files itself
 from .plan import Activity, PlanOptions
 from .thermo import quantize_code
 from .values import Packed
+from .walked import price
 
 __all__ = [
     "LOWERINGS",
@@ -94,7 +96,8 @@ def lower(graph: Graph, options: PlanOptions | None = None) -> Program:
     """Lower a quantised graph whose ranges are proved.
 
     A layer's plan does not know the others': if they come out too large together, all are planned again with a price on
-    each byte of code, and if that does not help the smallest program is taken.
+    each byte of code, and if that does not help the smallest program is taken. That is done by the formulas; then what
+    each of the target's code generators makes of the ways to compute the layers decides.
 
     Args:
         graph: The graph.
@@ -105,26 +108,44 @@ def lower(graph: Graph, options: PlanOptions | None = None) -> Program:
         UnsupportedOperatorError: an operator has no lowering.
     """
     options = options or PlanOptions()
-    limit = (options.code_limit - (SIZES.updates if options.updatable else 0)) * _CODE_MARGIN
     epilogues: dict[str, Epilogue] = {}
+    plain, code_price = _fitting(graph, dataclasses.replace(options, generators=()), epilogues)
+    limit = _limit(options)
+    best, least = plain, math.inf
+    for generator in options.generators:
+        chosen = _lower(graph, dataclasses.replace(options, generators=(generator,), code_price=code_price), epilogues)
+        programs = [plain, chosen] if code_bytes(chosen, SIZES) <= limit else [plain]
+        for program in programs:
+            if (total := price(generator(program), options)) < least:
+                best, least = program, total
+    return best
+
+
+def _fitting(graph: Graph, options: PlanOptions, epilogues: dict[str, Epilogue]) -> tuple[Program, float]:
+    """Return the program that the formulas give, and the price of a byte of code with which it fits a contract."""
+    limit = _limit(options)
     cheapest = _lower(graph, options, epilogues)
     if (size := code_bytes(cheapest, SIZES)) <= limit:
-        return cheapest
+        return cheapest, options.code_price
     smallest = _lower(graph, dataclasses.replace(options, code_price=_CODE_PRICES[-1]), epilogues)
     if (least := code_bytes(smallest, SIZES)) > limit:  # no price helps
-        return cheapest if size < least else smallest
-    for price in _CODE_PRICES[:-1]:
-        program = _lower(graph, dataclasses.replace(options, code_price=price), epilogues)
+        return (cheapest, options.code_price) if size < least else (smallest, _CODE_PRICES[-1])
+    for code_price in _CODE_PRICES[:-1]:
+        program = _lower(graph, dataclasses.replace(options, code_price=code_price), epilogues)
         if code_bytes(program, SIZES) <= limit:
-            return program
-    return smallest
+            return program, code_price
+    return smallest, _CODE_PRICES[-1]
+
+
+def _limit(options: PlanOptions) -> float:
+    return (options.code_limit - (SIZES.updates if options.updatable else 0)) * _CODE_MARGIN
 
 
 _CODE_PRICES = (0.5, 2.0, 8.0, 32.0)
 _CODE_MARGIN = 0.85
 """Estimates of code are not exact."""
 SIZES = Sizes(section=30, variable=3, assign=2, index=15, copy=90, loop=30)
-"""Between what the compilers make of a program: all targets get the same one."""
+"""Between what the compilers make of a program."""
 
 
 def _lower(graph: Graph, options: PlanOptions, epilogues: dict[str, Epilogue]) -> Program:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -94,6 +95,15 @@ class Lowering:
         self._unpacked: dict[Laned, tuple[Scalars, DraftSection]] = {}
         self._for_outputs = _needed(graph, graph.outputs)
         self._for_decision = _needed(graph, [graph.decision] if graph.decision else [])
+
+    def trial(self) -> Lowering:
+        """Return a lowering that goes on from here, and of which this one sees nothing."""
+        other = copy.copy(self)
+        other.buffers, other.holds, other.segments = dict(self.buffers), dict(self.holds), dict(self.segments)
+        other.sections, other.values, other.done = list(self.sections), dict(self.values), set(self.done)
+        other._names = {kind: set(names) for kind, names in self._names.items()}
+        other._tables, other._unpacked = dict(self._tables), dict(self._unpacked)
+        return other
 
     def section(self, node: Node, title: str) -> DraftSection:
         """Start the section of a node."""

@@ -49,7 +49,7 @@ from ml2sc.ir.types import Array, as_python_ints
 
 from .epilogue import ChannelScaling
 from .finish import Finish
-from .plan import BYTES, LanePlan
+from .plan import BYTES, Activity, LanePlan
 from .product import Product, Rows
 from .values import Laned, Packed, Source, Value
 
@@ -111,6 +111,22 @@ class _Loads:
 _Weights = _Literals | _Loads
 
 
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """How often what skips zeros finds none, where it stands within what skips more."""
+
+    word: float
+    part: float
+    element: float
+
+    @classmethod
+    def of(cls, plan: LanePlan, activity: Activity) -> _Taken:
+        word = activity.word if plan.skip_words else 1.0
+        part = min(activity.parts[plan.part], word) if plan.skip_parts else word
+        element = min(activity.element, part)
+        return cls(word, part / word if word else 1.0, element / part if part else 1.0)
+
+
 class Kernel:
     """The lowering of one vector times a matrix.
 
@@ -127,6 +143,7 @@ class Kernel:
         self.finish = Finish(self.context, self.draft, plan, self.epilogue, product.bias)
         self.accumulators = self.finish.accumulators
         self.sums_words = plan.masked and all(map(_adds_up, self.groups))
+        self._shares = _Taken.of(plan, product.activity)
 
     def emit(self) -> Value:
         """Add the section's statements and return where the results are."""
@@ -232,11 +249,26 @@ class Kernel:
 
         words = LaterWords(size, made) if in_data else tuple(made())
         per_contract = CONTRACT_WORDS // chunk * chunk if in_data else 0
-        name = self.context.segment(f"{self.draft.name}_weights", Segment(words, plan.storage, per_contract))
+        opened = self._opened(rows // round_rows, per_contract // chunk) if in_data else ()
+        segment = Segment(words, plan.storage, per_contract, opened)
+        name = self.context.segment(f"{self.draft.name}_weights", segment)
         buffer = self.context.buffer(f"{name}_round" if in_data else f"{name}_table", chunk if in_data else size)
         if not in_data:
             self.draft.body.append(CopySegment(name, const(0), size, buffer))
         return _Table(name, buffer, block_words, chunk)
+
+    def _opened(self, rounds: int, per_contract: int) -> tuple[float, ...]:
+        """Return in which share of inferences each data contract is read.
+
+        Args:
+            rounds: Rounds of a block of outputs.
+            per_contract: Rounds in a data contract.
+        """
+        activity = self.product.activity
+        if not self.plan.skip_words or not activity.spans:
+            return ()
+        shares = [activity.read_share(r / rounds, (r + 1) / rounds) for r in range(rounds)] * self.plan.blocks
+        return tuple(max(shares[start : start + per_contract]) for start in range(0, len(shares), per_contract))
 
     def _round_rows(self, group: Rows) -> int:
         """Return the inputs of a round: whole words of the group's own source."""
@@ -343,10 +375,13 @@ class Kernel:
                 part = [k for k in used if start <= k < start + plan.part]
                 if part:
                     inputs = self._inputs(_elements(source, part), weights)
-                    inner += [If(and_(Var("word"), _ones_at(source, part)), inputs)] if plan.skip_parts else inputs
+                    tested = and_(Var("word"), _ones_at(source, part))
+                    inner += [If(tested, inputs, share=self._shares.part)] if plan.skip_parts else inputs
         else:
             inner += self._inputs(_elements(source, used), weights)
-        return [Block((Let("word", load), *([If(Var("word"), tuple(inner))] if plan.skip_words else inner)))]
+        if plan.skip_words:
+            inner = [If(Var("word"), tuple(inner), share=self._shares.word)]
+        return [Block((Let("word", load), *inner))]
 
     def _parts_loop(self, count: int, weights: _Loads) -> list[Statement]:
         """Loop over the parts of a word of bytes, the next one always at its top."""
@@ -364,14 +399,17 @@ class Kernel:
     def _top_part(self, size: int, weights: _Loads) -> list[Statement]:
         inputs = self._inputs({k: byte(const(BYTES - size + k), Var("part")) for k in range(size)}, weights)
         let = Let("part", shr(256 - 8 * size, Var("word")))
-        return [Block((let, *([If(Var("part"), tuple(inputs))] if self.plan.skip_parts else inputs)))]
+        if self.plan.skip_parts:
+            inputs = (If(Var("part"), inputs, share=self._shares.part),)
+        return [Block((let, *inputs))]
 
     def _inputs(self, inputs: Mapping[int, Expr], weights: _Weights) -> tuple[Statement, ...]:
         """Add the products of inputs of a word, by their number in it, to the accumulators."""
         plan, body = self.plan, list[Statement]()
         if plan.skip_elements:
             for k, x in inputs.items():
-                body.append(Block((Let(f"x{k}", x), If(Var(f"x{k}"), self._products(k, weights)))))
+                products = If(Var(f"x{k}"), self._products(k, weights), share=self._shares.element)
+                body.append(Block((Let(f"x{k}", x), products)))
             return tuple(body)
         numbers, size = list(inputs), self._together
         for start in range(0, len(numbers), size):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -13,9 +14,10 @@ from .context import Lowering, lowering
 from .dots import DotKernel, dot_forms
 from .epilogue import Epilogue, find_epilogue
 from .kernel import Kernel
-from .plan import DENSE, DotPlan, Layer, plan_linear
+from .plan import DENSE, DotPlan, Layer, Plan, plan_linear, shortlist
 from .product import Product, Rows
 from .values import Laned, Source, Value
+from .walked import alone, price
 
 
 @lowering("Gemm", "FusedGemm")
@@ -71,9 +73,29 @@ def _emit(context: Lowering, node: Node, epilogue: Epilogue, groups: list[Rows],
     )
     key = repr(layer)  # the rows of a matrix are alike: they are planned once
     if key not in context.plans:
-        context.plans[key] = plan_linear(layer, context.options)
-    plan = context.plans[key]
+        context.plans[key] = _planned(layer, product)
+    return _computed(product, context.plans[key])
+
+
+def _computed(product: Product, plan: Plan) -> Value:
+    """Emit a layer as planned."""
     return (DotKernel(product, plan) if isinstance(plan, DotPlan) else Kernel(product, plan)).emit()
+
+
+def _planned(layer: Layer, product: Product) -> Plan:
+    """Return the plan that costs least: by what would be emitted, where the target says what that costs."""
+    options = product.context.options
+    if not options.generators:
+        return plan_linear(layer, options)
+    (generator,) = options.generators
+
+    def walked(plan: Plan) -> float:
+        context = product.context.trial()
+        draft = dataclasses.replace(product.draft, body=[], facts={})
+        value = _computed(dataclasses.replace(product, context=context, draft=draft), plan)
+        return price(generator(alone(context, product.context, draft.finish(), value)), options)
+
+    return min(shortlist(layer, options), key=walked)
 
 
 def _gather_rows(

@@ -7,14 +7,16 @@ spread over the inferences that `--optimize` assumes.
 from __future__ import annotations
 
 import functools
+import heapq
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ml2sc.errors import RangeError
+from ml2sc.ir.gas import Costs
 from ml2sc.ir.graph import Node
-from ml2sc.ir.program import CONTRACT_WORDS, Storage
+from ml2sc.ir.program import CONTRACT_WORDS, Program, Storage
 from ml2sc.ir.types import Array
 
 WORD_BITS = 256
@@ -41,6 +43,10 @@ BYTES = 32
 """Inputs of a word of the packed input whose elements are bytes."""
 PART_SIZES = (4, 8)
 """Bytes of a word that can be skipped together."""
+SPANS = 16
+"""Parts of a layer's inputs of which it is known how often all of them are zero: those of a data contract may be."""
+SHORTLIST = 20
+"""Ways to compute a layer that are walked: the best was always among the formulas' first twenty."""
 
 _PUSH = _DUP = _SWAP = _MEMORY = 3
 _MULTIPLY_ADD = 5 + 3
@@ -62,7 +68,8 @@ _COPY_WORD = 3
 _WRITE_WORD = 9  # PUSH32, PUSH2, MSTORE
 _COLD_ACCOUNT = 2_600
 
-_DEPOSIT = 216  # a byte of code: deposited, and in calldata
+DEPOSIT = 216
+"""Gas of a byte of code: deposited, and in calldata."""
 _CODE_WORD = 5  # bytes of code that write a word to memory, without the word's own
 _CODE_LITERAL = 5  # that multiply by a literal word, likewise
 _CODE_LOADED = 8
@@ -72,7 +79,8 @@ _CODE_END = 170
 _CODE_SUMS, _CODE_SUMS_OF_BYTES = 150, 600  # what weights without a sign add too much, counted and taken away
 _CODE_ELEMENT = 5
 _CODE_TEST = 12
-_CONTRACT = 54_000 + 200 * 150  # creating a data contract; checking it
+CONTRACT = 54_000 + 200 * 150
+"""Gas of creating a data contract, and of checking it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,17 +91,23 @@ class Activity:
         element: Of single inputs.
         parts: Of aligned groups of inputs in a word, by their size.
         word: Of words.
+        spans: For each sixteenth of the inputs, the share of samples that have one there; nothing if that is not known.
     """
 
     element: float
     parts: Mapping[int, float] = field(hash=False)
     word: float
+    spans: tuple[float, ...] = ()
 
     def __str__(self) -> str:
         """Return the shares as text, for a manifest."""
-        return " ".join(
-            str(share) for share in (self.element, *(self.parts.get(s, 1.0) for s in PART_SIZES), self.word)
-        )
+        parts = (self.parts.get(s, 1.0) for s in PART_SIZES)
+        return " ".join(str(share) for share in (self.element, *parts, self.word, *self.spans))
+
+    def read_share(self, first: float, last: float) -> float:
+        """Return in which share of inferences a run of inputs, between two fractions of them, is not all zero."""
+        count = len(self.spans)
+        return max(self.spans[math.floor(first * count) : math.ceil(last * count)], default=1.0)
 
     @classmethod
     def read(cls, text: str) -> Activity:
@@ -102,10 +116,14 @@ class Activity:
         Raises:
             ValueError: the text is none of shares from 0 to 1, of so many.
         """
-        element, *parts, word = shares = [float(share) for share in text.split()]
+        shares = [float(share) for share in text.split()]
         if not all(0 <= share <= 1 for share in shares):
             raise ValueError(f"a share of the inputs is not between 0 and 1: {text!r:.100}")
-        return cls(element, dict(zip(PART_SIZES, parts, strict=True)), word)
+        count = len(PART_SIZES)
+        if len(shares) not in {count + 2, count + 2 + SPANS}:
+            raise ValueError(f"{len(shares)} shares of the inputs: {text!r:.100}")
+        element, parts, word = shares[0], shares[1 : count + 1], shares[count + 1]
+        return cls(element, dict(zip(PART_SIZES, parts, strict=True)), word, tuple(shares[count + 2 :]))
 
 
 DENSE = Activity(1.0, dict.fromkeys(PART_SIZES, 1.0), 1.0)
@@ -132,6 +150,8 @@ class PlanOptions:
         code_limit: Bytes of code a contract may have.
         code_price: Gas an inference may cost more to save a byte of code: raised until the contract is small enough.
         force: By layer (a node's name, or its first origin's), attributes of `LanePlan` that its plan must have.
+        generators: What each of the target's code generators makes of a Program: the ways to compute a layer that the
+            formulas find best are emitted and walked with it. None: the formulas decide.
     """
 
     weights: str = "auto"
@@ -147,6 +167,7 @@ class PlanOptions:
     observed: Mapping[str, Array] = field(default_factory=dict, compare=False)
     activity: Mapping[str, Activity] = field(default_factory=dict)
     force: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    generators: tuple[Callable[[Program], Costs], ...] = field(default=(), compare=False)
 
     def forced(self, node: Node) -> Mapping[str, object]:
         """Return what is settled of a node's plan."""
@@ -365,11 +386,25 @@ Plan = LanePlan | DotPlan
 
 
 def plan_linear(layer: Layer, options: PlanOptions) -> Plan:
-    """Choose the plan that costs least.
+    """Return the plan that costs least by the formulas.
 
     Args:
         layer: The layer.
         options: What the planner is told.
+
+    Raises:
+        RangeError: an accumulator does not fit a word.
+    """
+    return shortlist(layer, options, 1)[0]
+
+
+def shortlist(layer: Layer, options: PlanOptions, count: int = SHORTLIST) -> list[Plan]:
+    """Return the plans that cost least by the formulas, the cheapest first.
+
+    Args:
+        layer: The layer.
+        options: What the planner is told.
+        count: How many, at most.
 
     Raises:
         RangeError: an accumulator does not fit a word.
@@ -380,18 +415,16 @@ def plan_linear(layer: Layer, options: PlanOptions) -> Plan:
             node=layer.name,
             hint="narrow the input range (--input-range), or choose a narrower --precision",
         )
-    best: Plan | None = None
-    least = math.inf
-    for inference, plan in _priced(layer, options.weights, options.unroll, options.literals, options.updatable):
-        if inference < least:  # what else it costs comes on top
-            deployment = deployment_gas(plan, layer) + options.updates * weights_gas(plan, layer)
-            price = inference + deployment / options.calls
-            price += options.code_price * code_bytes(plan, layer)
-            if price < least:
-                best, least = plan, price
-    if best is None:
+
+    def total(priced: tuple[float, Plan]) -> float:
+        inference, plan = priced
+        deployment = deployment_gas(plan, layer) + options.updates * weights_gas(plan, layer)
+        return inference + deployment / options.calls + options.code_price * code_bytes(plan, layer)
+
+    ways = _priced(layer, options.weights, options.unroll, options.literals, options.updatable)
+    if not ways:
         raise RangeError(f"no plan has {dict(layer.force)}", node=layer.name)
-    return best
+    return [plan for _, plan in heapq.nsmallest(count, ways, key=total)]
 
 
 @functools.lru_cache(maxsize=64)
@@ -429,7 +462,8 @@ def _with_fields(layer: Layer, options: PlanOptions, round_rows: int, fields: in
         if fields > needed:
             continue
         row_words = -(-needed // fields)
-        for immediate, storage in _places(layer.rows * row_words, together, blocks, options):
+        straight = blocks == 1 and layer.rows < 2 * round_rows
+        for immediate, storage in _places(layer.rows * row_words, together, blocks, options, looped=not straight):
             crowded = immediate or fields > 1
             every_skip = _skips(layer, word_rows, immediate=immediate, crowded=crowded)
             for skips, loop_ends in itertools.product(every_skip, (False, True) if needed > 2 else (False,)):
@@ -499,14 +533,21 @@ def _word_rows(layer: Layer, round_rows: int) -> Iterator[int]:
     return (n for n in range(1, min(size, layer.rows, MAX_WORD_ROWS) + 1) if size % n == 0)
 
 
-def _places(words: int, together: int, blocks: int, options: PlanOptions) -> Iterator[tuple[bool, Storage]]:
-    """Iterate over (are the weights literals, where their table lives otherwise)."""
+def _places(
+    words: int, together: int, blocks: int, options: PlanOptions, *, looped: bool = True
+) -> Iterator[tuple[bool, Storage]]:
+    """Iterate over (are the weights literals, where their table lives otherwise).
+
+    solc writes the words of a table in the code that no loop reads a second time where they are read: those are
+    literals that cost more.
+    """
     if options.updatable:
         yield False, Storage.DATA
         return
-    if options.literals and options.weights != "data" and together == 1 and blocks == 1 and words <= LITERAL_WORDS:
+    literals = options.literals and words <= LITERAL_WORDS
+    if options.weights != "data" and literals and together == 1 and blocks == 1:
         yield True, Storage.CODE
-    if options.weights != "data":
+    if options.weights != "data" and (looped or not literals):
         yield False, Storage.CODE
     if options.weights != "code":
         yield False, Storage.DATA
@@ -613,7 +654,7 @@ def _element(plan: LanePlan, accumulators: int, rounds: int) -> float:
 
 def deployment_gas(plan: Plan, layer: Layer) -> float:
     """Return the gas of deploying a layer's weights and code."""
-    return float(code_bytes(plan, layer)) * _DEPOSIT + weights_gas(plan, layer)
+    return float(code_bytes(plan, layer)) * DEPOSIT + weights_gas(plan, layer)
 
 
 def weights_gas(plan: Plan, layer: Layer) -> float:
@@ -621,7 +662,7 @@ def weights_gas(plan: Plan, layer: Layer) -> float:
     if plan.immediate or plan.storage is Storage.CODE:
         return 0.0
     words = plan.table_words if isinstance(plan, DotPlan) else plan.table_words(layer.rows)
-    return float(_DEPOSIT * 32 * words + _CONTRACT * _contracts(plan, layer))
+    return float(DEPOSIT * 32 * words + CONTRACT * _contracts(plan, layer))
 
 
 def code_bytes(plan: Plan, layer: Layer) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from ml2sc.ir.types import Array
 
 from .context import DraftSection, Lowering
 from .epilogue import Epilogue
-from .plan import ASSUMED, BYTES, DENSE, PART_SIZES, Activity
+from .plan import ASSUMED, BYTES, DENSE, PART_SIZES, SPANS, Activity
 from .values import Laned, Packed, Source
 
 
@@ -51,7 +52,9 @@ class Rows:
             return round(float(padded.reshape(len(padded), -1, size).any(axis=2).mean()), 3)
 
         parts = {size: share(size) if self.unit % size == 0 else 1.0 for size in PART_SIZES}
-        return Activity(round(float(self.live.mean()), 3), parts, share(self.unit))
+        cuts = [count * span // SPANS for span in range(SPANS + 1)]
+        spans = tuple(round(float(padded[:, a:b].any(axis=1).mean()), 3) for a, b in itertools.pairwise(cuts))
+        return Activity(round(float(self.live.mean()), 3), parts, share(self.unit), spans)
 
 
 def unit_of(source: Source) -> int:

@@ -22,7 +22,7 @@ import numpy as np
 import onnx
 
 from ml2sc.backends import BACKENDS, Artifact, EmitOptions, Toolchain, with_edits, with_settings
-from ml2sc.backends.base import costs_of
+from ml2sc.backends.base import costs_of, generators_of
 from ml2sc.backends.interface import weights_hash
 from ml2sc.backends.summary import verdict_of
 from ml2sc.calibration import Calibrated, choose_formats
@@ -423,7 +423,7 @@ def _compile(
     if samples is not None:
         plan = dataclasses.replace(plan, observed=_layer_inputs(graph, spread_out(samples, PLANNED_SAMPLES)))
     step("planning the contract")
-    program = lower(graph, plan)
+    program = lower(graph, dataclasses.replace(plan, generators=generators_of(options.target)))
     if options.updatable:
         stated = Segment((int.from_bytes(source.hash, "big"),), Storage.DATA, 1)
         program = dataclasses.replace(program, segments={MODEL_HASH: stated, **program.segments})

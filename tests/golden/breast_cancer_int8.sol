@@ -189,9 +189,7 @@ contract BreastCancer {
             let acc0 := 0x80202027684b92141c
             {
                 let word := mload(add(_MEMORY, 0x0040))
-                if word {
-                    acc0 := add(mul(shr(60, word), 0x1fc0034fff8bffbb), add(mul(and(shr(40, word), 255), 0x16c0072ffea3ffba), add(mul(and(shr(20, word), 255), 0x1280037ffe47ffab), add(mul(and(word, 255), 0x19c000bffeffff97), acc0))))
-                }
+                acc0 := add(mul(shr(60, word), 0x1fc0034fff8bffbb), add(mul(and(shr(40, word), 255), 0x16c0072ffea3ffba), add(mul(and(shr(20, word), 255), 0x1280037ffe47ffab), add(mul(and(word, 255), 0x19c000bffeffff97), acc0))))
             }
             // Every lane at once: negative lanes become 0, acc >> 8, at most 255, stored.
             let keep0 := and(shr(17, acc0), 0x40001000040001)

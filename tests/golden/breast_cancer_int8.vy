@@ -202,8 +202,7 @@ def _node_linear_1(node_linear_out: uint256[1]) -> uint256[1]:
     # acc <= 100853 < 2^17: 4 lanes of 18 bits a word.
     acc0: uint256 = convert(0x80202027684b92141c, uint256)
     word: uint256 = node_linear_out[0]
-    if word != 0:
-        acc0 = unsafe_add(unsafe_mul(word >> 60, convert(0x1fc0034fff8bffbb, uint256)), unsafe_add(unsafe_mul((word >> 40) & 255, convert(0x16c0072ffea3ffba, uint256)), unsafe_add(unsafe_mul((word >> 20) & 255, convert(0x1280037ffe47ffab, uint256)), unsafe_add(unsafe_mul(word & 255, convert(0x19c000bffeffff97, uint256)), acc0))))
+    acc0 = unsafe_add(unsafe_mul(word >> 60, convert(0x1fc0034fff8bffbb, uint256)), unsafe_add(unsafe_mul((word >> 40) & 255, convert(0x16c0072ffea3ffba, uint256)), unsafe_add(unsafe_mul((word >> 20) & 255, convert(0x1280037ffe47ffab, uint256)), unsafe_add(unsafe_mul(word & 255, convert(0x19c000bffeffff97, uint256)), acc0))))
     # Every lane at once: negative lanes become 0, acc >> 8, at most 255, stored.
     keep0: uint256 = (acc0 >> 17) & convert(0x40001000040001, uint256)
     acc0 = acc0 & unsafe_sub(keep0 << 17, keep0)

@@ -80,7 +80,7 @@ def test_data_contracts(golden: Golden, target: str, suffix: str) -> None:
     assert len(artifact.data) >= 1
     golden(f"tiny_data.{suffix}", artifact.source)
     words = [data[i : i + 32].hex() for data in artifact.data for i in range(0, len(data), 32)]
-    golden("tiny_data.weights.txt", "\n".join(words) + "\n")
+    golden(f"tiny_data.{suffix}.weights.txt", "\n".join(words) + "\n")
 
 
 @pytest.mark.parametrize(("target", "suffix"), TARGETS)

@@ -200,9 +200,7 @@ contract TinyAuto {
             let acc0 := 0x1eae000000003d5c00000000
             {
                 let word := mload(_MEMORY)
-                if word {
-                    acc0 := add(mul(shr(141, word), 0x187ffffffffffc0000), add(mul(and(shr(94, word), 16777215), 0x3fffffe38000000000130000), add(mul(and(shr(47, word), 16777215), 0x3fffffef00000000002a0000), add(mul(and(word, 16777215), 0x3ffffffa7fffffffffc00000), acc0))))
-                }
+                acc0 := add(mul(shr(141, word), 0x187ffffffffffc0000), add(mul(and(shr(94, word), 16777215), 0x3fffffe38000000000130000), add(mul(and(shr(47, word), 16777215), 0x3fffffef00000000002a0000), add(mul(and(word, 16777215), 0x3ffffffa7fffffffffc00000), acc0))))
             }
             // Every lane at once: stored, 0 standing for -67465346285568.
             mstore(add(_MEMORY, 0x0020), and(acc0, 0x3fffffffffffffffffffffff))

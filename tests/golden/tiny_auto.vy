@@ -216,8 +216,7 @@ def _fc2_gemm(fc1_gemm_out: uint256[1]) -> uint256[1]:
     # start 0 <= acc <= 107812269064192 < 2^47: 2 lanes of 47 bits a word.
     acc0: uint256 = convert(0x1eae000000003d5c00000000, uint256)
     word: uint256 = fc1_gemm_out[0]
-    if word != 0:
-        acc0 = unsafe_add(unsafe_mul(word >> 141, convert(0x187ffffffffffc0000, uint256)), unsafe_add(unsafe_mul((word >> 94) & 16_777_215, convert(0x3fffffe38000000000130000, uint256)), unsafe_add(unsafe_mul((word >> 47) & 16_777_215, convert(0x3fffffef00000000002a0000, uint256)), unsafe_add(unsafe_mul(word & 16_777_215, convert(0x3ffffffa7fffffffffc00000, uint256)), acc0))))
+    acc0 = unsafe_add(unsafe_mul(word >> 141, convert(0x187ffffffffffc0000, uint256)), unsafe_add(unsafe_mul((word >> 94) & 16_777_215, convert(0x3fffffe38000000000130000, uint256)), unsafe_add(unsafe_mul((word >> 47) & 16_777_215, convert(0x3fffffef00000000002a0000, uint256)), unsafe_add(unsafe_mul(word & 16_777_215, convert(0x3ffffffa7fffffffffc00000, uint256)), acc0))))
     # Every lane at once: stored, 0 standing for -67465346285568.
     fc2_gemm_out[0] = acc0 & convert(0x3fffffffffffffffffffffff, uint256)
     return fc2_gemm_out

@@ -23,8 +23,12 @@ _MAX_LENGTH: constant(uint256) = 1088
 
 # @dev Masks and factors that layers use again and again: LAYER_number, in the order of their use.
 _FC1_GEMM_0: constant(bytes32) = 0x0000804008040080400804008040080400804008040080400804008040080400
-_FC1_GEMM_1: constant(bytes32) = 0x0000000010000100001000010000100001000010000100001000010000100001
-_FC1_GEMM_2: constant(bytes32) = 0x0000000ff000ff000ff000ff000ff000ff000ff000ff000ff000ff000ff000ff
+_FC1_GEMM_1: constant(bytes32) = 0x0000000ff000ff000ff000ff000ff000ff000ff000ff000ff000ff000ff000ff
+_FC1_GEMM_2: constant(bytes32) = 0x00000ff000ff000ff000ff000ff000ff000ff000ff000ff000ff000ff000ff00
+_FC1_GEMM_3: constant(bytes32) = 0x0000000800008000080000800008000080000800008000080000800008000080
+_FC1_GEMM_4: constant(bytes32) = 0x0000080000800008000080000800008000080000800008000080000800008000
+_FC1_GEMM_5: constant(bytes32) = 0x0000000010000100001000010000100001000010000100001000010000100001
+_FC1_GEMM_6: constant(bytes32) = 0x0000001000010000100001000010000100001000010000100001000010000100
 _FC2_GEMM_0: constant(bytes32) = 0x000049c5f49c5f49c5f49c5f49c5f49c5f49c5f49c5f49c5f49c5f49c5f49c5f
 _FC2_GEMM_1: constant(bytes32) = 0x00004c7344c7344c7344c7344c7344c7344c7344c7344c7344c7344c7344c734
 _DEQUANTIZE_0: constant(bytes32) = 0x0000000000000000000000000000000000f5bbc51fc669b03d578bf4c669b03d
@@ -40,8 +44,8 @@ def __init__(factory: address):
            addresses follows from the hashes of their init code: the very bytes this model was compiled with.
     """
     _WEIGHTS = [
-        # 12,864 bytes of weights
-        self._data_contract(0, factory, 0x1367df18cb5843f5b4f238cd980b6d0e8b08b98f021646b625a5f91e9f4be51c),
+        # 6,720 bytes of weights
+        self._data_contract(0, factory, 0x7295fecd5da500f3c9bde5deec5147bdcec23dd51feefc9e0ac54e68ce172fa8),
     ]
 
 
@@ -199,127 +203,138 @@ def _fc1_gemm(packed: uint256[3]) -> uint256[6]:
     # Proved for all inputs: -522240 <= sum <= 522240; with what is added from the start -521216
     # <= acc <= 523264 < 2^19: 12 lanes of 20 bits a word.
     acc0: uint256 = convert(_FC1_GEMM_0, uint256)
-    acc1: uint256 = convert(_FC1_GEMM_0, uint256)
+    acc1: uint256 = convert(0x80400804008040080400804008040080400804008040080400804008040000, uint256)
     acc2: uint256 = convert(_FC1_GEMM_0, uint256)
-    acc3: uint256 = convert(_FC1_GEMM_0, uint256)
+    acc3: uint256 = convert(0x80400804008040080400804008040080400804008040080400804008040000, uint256)
     acc4: uint256 = convert(_FC1_GEMM_0, uint256)
-    acc5: uint256 = convert(0x80400804008040080400804008040080400804008040080400, uint256)
+    acc5: uint256 = convert(0x8040080400804008040080400804008040080400804008040000, uint256)
+    total: uint256 = 0
+    pairs: uint256 = 0
     i: uint256 = 0
     r: uint256 = 0
     for i_round: uint256 in range(2):
         word: uint256 = packed[i >> 5]
         if word != 0:
-            fc1_gemm_weights_round_data: Bytes[6144] = slice(_WEIGHTS[0].code, unsafe_add(1, r << 5), 6144)
-            fc1_gemm_weights_round: uint256[192] = abi_decode(fc1_gemm_weights_round_data, uint256[192])
+            fc1_gemm_weights_round_data: Bytes[3072] = slice(_WEIGHTS[0].code, unsafe_add(1, r << 5), 3072)
+            fc1_gemm_weights_round: uint256[96] = abi_decode(fc1_gemm_weights_round_data, uint256[96])
+            pairs = unsafe_add(pairs, unsafe_add((word >> 8) & convert(0xff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff, uint256), word & convert(0xff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff, uint256)))
             if (word & convert(0xffffffff00000000000000000000000000000000000000000000000000000000, uint256)) != 0:
                 x0: uint256 = word >> 248
                 x1: uint256 = (word >> 240) & 255
                 x2: uint256 = (word >> 232) & 255
                 x3: uint256 = (word >> 224) & 255
-                acc0 = unsafe_add(unsafe_mul(x3, fc1_gemm_weights_round[18]), unsafe_add(unsafe_mul(x2, fc1_gemm_weights_round[12]), unsafe_add(unsafe_mul(x1, fc1_gemm_weights_round[6]), unsafe_add(unsafe_mul(x0, fc1_gemm_weights_round[0]), acc0))))
-                acc1 = unsafe_add(unsafe_mul(x3, fc1_gemm_weights_round[19]), unsafe_add(unsafe_mul(x2, fc1_gemm_weights_round[13]), unsafe_add(unsafe_mul(x1, fc1_gemm_weights_round[7]), unsafe_add(unsafe_mul(x0, fc1_gemm_weights_round[1]), acc1))))
-                acc2 = unsafe_add(unsafe_mul(x3, fc1_gemm_weights_round[20]), unsafe_add(unsafe_mul(x2, fc1_gemm_weights_round[14]), unsafe_add(unsafe_mul(x1, fc1_gemm_weights_round[8]), unsafe_add(unsafe_mul(x0, fc1_gemm_weights_round[2]), acc2))))
-                acc3 = unsafe_add(unsafe_mul(x3, fc1_gemm_weights_round[21]), unsafe_add(unsafe_mul(x2, fc1_gemm_weights_round[15]), unsafe_add(unsafe_mul(x1, fc1_gemm_weights_round[9]), unsafe_add(unsafe_mul(x0, fc1_gemm_weights_round[3]), acc3))))
-                acc4 = unsafe_add(unsafe_mul(x3, fc1_gemm_weights_round[22]), unsafe_add(unsafe_mul(x2, fc1_gemm_weights_round[16]), unsafe_add(unsafe_mul(x1, fc1_gemm_weights_round[10]), unsafe_add(unsafe_mul(x0, fc1_gemm_weights_round[4]), acc4))))
-                acc5 = unsafe_add(unsafe_mul(x3, fc1_gemm_weights_round[23]), unsafe_add(unsafe_mul(x2, fc1_gemm_weights_round[17]), unsafe_add(unsafe_mul(x1, fc1_gemm_weights_round[11]), unsafe_add(unsafe_mul(x0, fc1_gemm_weights_round[5]), acc5))))
+                acc0 = unsafe_add(unsafe_mul(x3, fc1_gemm_weights_round[9] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x2, fc1_gemm_weights_round[6] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x1, fc1_gemm_weights_round[3] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x0, fc1_gemm_weights_round[0] & convert(_FC1_GEMM_1, uint256)), acc0))))
+                acc1 = unsafe_add(unsafe_mul(x3, fc1_gemm_weights_round[9] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x2, fc1_gemm_weights_round[6] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x1, fc1_gemm_weights_round[3] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x0, fc1_gemm_weights_round[0] & convert(_FC1_GEMM_2, uint256)), acc1))))
+                acc2 = unsafe_add(unsafe_mul(x3, fc1_gemm_weights_round[10] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x2, fc1_gemm_weights_round[7] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x1, fc1_gemm_weights_round[4] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x0, fc1_gemm_weights_round[1] & convert(_FC1_GEMM_1, uint256)), acc2))))
+                acc3 = unsafe_add(unsafe_mul(x3, fc1_gemm_weights_round[10] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x2, fc1_gemm_weights_round[7] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x1, fc1_gemm_weights_round[4] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x0, fc1_gemm_weights_round[1] & convert(_FC1_GEMM_2, uint256)), acc3))))
+                acc4 = unsafe_add(unsafe_mul(x3, fc1_gemm_weights_round[11] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x2, fc1_gemm_weights_round[8] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x1, fc1_gemm_weights_round[5] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x0, fc1_gemm_weights_round[2] & convert(_FC1_GEMM_1, uint256)), acc4))))
+                acc5 = unsafe_add(unsafe_mul(x3, fc1_gemm_weights_round[11] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x2, fc1_gemm_weights_round[8] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x1, fc1_gemm_weights_round[5] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x0, fc1_gemm_weights_round[2] & convert(_FC1_GEMM_2, uint256)), acc5))))
             if (word & convert(0xffffffff000000000000000000000000000000000000000000000000, uint256)) != 0:
                 x4: uint256 = (word >> 216) & 255
                 x5: uint256 = (word >> 208) & 255
                 x6: uint256 = (word >> 200) & 255
                 x7: uint256 = (word >> 192) & 255
-                acc0 = unsafe_add(unsafe_mul(x7, fc1_gemm_weights_round[42]), unsafe_add(unsafe_mul(x6, fc1_gemm_weights_round[36]), unsafe_add(unsafe_mul(x5, fc1_gemm_weights_round[30]), unsafe_add(unsafe_mul(x4, fc1_gemm_weights_round[24]), acc0))))
-                acc1 = unsafe_add(unsafe_mul(x7, fc1_gemm_weights_round[43]), unsafe_add(unsafe_mul(x6, fc1_gemm_weights_round[37]), unsafe_add(unsafe_mul(x5, fc1_gemm_weights_round[31]), unsafe_add(unsafe_mul(x4, fc1_gemm_weights_round[25]), acc1))))
-                acc2 = unsafe_add(unsafe_mul(x7, fc1_gemm_weights_round[44]), unsafe_add(unsafe_mul(x6, fc1_gemm_weights_round[38]), unsafe_add(unsafe_mul(x5, fc1_gemm_weights_round[32]), unsafe_add(unsafe_mul(x4, fc1_gemm_weights_round[26]), acc2))))
-                acc3 = unsafe_add(unsafe_mul(x7, fc1_gemm_weights_round[45]), unsafe_add(unsafe_mul(x6, fc1_gemm_weights_round[39]), unsafe_add(unsafe_mul(x5, fc1_gemm_weights_round[33]), unsafe_add(unsafe_mul(x4, fc1_gemm_weights_round[27]), acc3))))
-                acc4 = unsafe_add(unsafe_mul(x7, fc1_gemm_weights_round[46]), unsafe_add(unsafe_mul(x6, fc1_gemm_weights_round[40]), unsafe_add(unsafe_mul(x5, fc1_gemm_weights_round[34]), unsafe_add(unsafe_mul(x4, fc1_gemm_weights_round[28]), acc4))))
-                acc5 = unsafe_add(unsafe_mul(x7, fc1_gemm_weights_round[47]), unsafe_add(unsafe_mul(x6, fc1_gemm_weights_round[41]), unsafe_add(unsafe_mul(x5, fc1_gemm_weights_round[35]), unsafe_add(unsafe_mul(x4, fc1_gemm_weights_round[29]), acc5))))
+                acc0 = unsafe_add(unsafe_mul(x7, fc1_gemm_weights_round[21] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x6, fc1_gemm_weights_round[18] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x5, fc1_gemm_weights_round[15] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x4, fc1_gemm_weights_round[12] & convert(_FC1_GEMM_1, uint256)), acc0))))
+                acc1 = unsafe_add(unsafe_mul(x7, fc1_gemm_weights_round[21] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x6, fc1_gemm_weights_round[18] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x5, fc1_gemm_weights_round[15] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x4, fc1_gemm_weights_round[12] & convert(_FC1_GEMM_2, uint256)), acc1))))
+                acc2 = unsafe_add(unsafe_mul(x7, fc1_gemm_weights_round[22] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x6, fc1_gemm_weights_round[19] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x5, fc1_gemm_weights_round[16] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x4, fc1_gemm_weights_round[13] & convert(_FC1_GEMM_1, uint256)), acc2))))
+                acc3 = unsafe_add(unsafe_mul(x7, fc1_gemm_weights_round[22] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x6, fc1_gemm_weights_round[19] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x5, fc1_gemm_weights_round[16] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x4, fc1_gemm_weights_round[13] & convert(_FC1_GEMM_2, uint256)), acc3))))
+                acc4 = unsafe_add(unsafe_mul(x7, fc1_gemm_weights_round[23] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x6, fc1_gemm_weights_round[20] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x5, fc1_gemm_weights_round[17] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x4, fc1_gemm_weights_round[14] & convert(_FC1_GEMM_1, uint256)), acc4))))
+                acc5 = unsafe_add(unsafe_mul(x7, fc1_gemm_weights_round[23] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x6, fc1_gemm_weights_round[20] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x5, fc1_gemm_weights_round[17] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x4, fc1_gemm_weights_round[14] & convert(_FC1_GEMM_2, uint256)), acc5))))
             if (word & convert(0xffffffff0000000000000000000000000000000000000000, uint256)) != 0:
                 x8: uint256 = (word >> 184) & 255
                 x9: uint256 = (word >> 176) & 255
                 x10: uint256 = (word >> 168) & 255
                 x11: uint256 = (word >> 160) & 255
-                acc0 = unsafe_add(unsafe_mul(x11, fc1_gemm_weights_round[66]), unsafe_add(unsafe_mul(x10, fc1_gemm_weights_round[60]), unsafe_add(unsafe_mul(x9, fc1_gemm_weights_round[54]), unsafe_add(unsafe_mul(x8, fc1_gemm_weights_round[48]), acc0))))
-                acc1 = unsafe_add(unsafe_mul(x11, fc1_gemm_weights_round[67]), unsafe_add(unsafe_mul(x10, fc1_gemm_weights_round[61]), unsafe_add(unsafe_mul(x9, fc1_gemm_weights_round[55]), unsafe_add(unsafe_mul(x8, fc1_gemm_weights_round[49]), acc1))))
-                acc2 = unsafe_add(unsafe_mul(x11, fc1_gemm_weights_round[68]), unsafe_add(unsafe_mul(x10, fc1_gemm_weights_round[62]), unsafe_add(unsafe_mul(x9, fc1_gemm_weights_round[56]), unsafe_add(unsafe_mul(x8, fc1_gemm_weights_round[50]), acc2))))
-                acc3 = unsafe_add(unsafe_mul(x11, fc1_gemm_weights_round[69]), unsafe_add(unsafe_mul(x10, fc1_gemm_weights_round[63]), unsafe_add(unsafe_mul(x9, fc1_gemm_weights_round[57]), unsafe_add(unsafe_mul(x8, fc1_gemm_weights_round[51]), acc3))))
-                acc4 = unsafe_add(unsafe_mul(x11, fc1_gemm_weights_round[70]), unsafe_add(unsafe_mul(x10, fc1_gemm_weights_round[64]), unsafe_add(unsafe_mul(x9, fc1_gemm_weights_round[58]), unsafe_add(unsafe_mul(x8, fc1_gemm_weights_round[52]), acc4))))
-                acc5 = unsafe_add(unsafe_mul(x11, fc1_gemm_weights_round[71]), unsafe_add(unsafe_mul(x10, fc1_gemm_weights_round[65]), unsafe_add(unsafe_mul(x9, fc1_gemm_weights_round[59]), unsafe_add(unsafe_mul(x8, fc1_gemm_weights_round[53]), acc5))))
+                acc0 = unsafe_add(unsafe_mul(x11, fc1_gemm_weights_round[33] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x10, fc1_gemm_weights_round[30] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x9, fc1_gemm_weights_round[27] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x8, fc1_gemm_weights_round[24] & convert(_FC1_GEMM_1, uint256)), acc0))))
+                acc1 = unsafe_add(unsafe_mul(x11, fc1_gemm_weights_round[33] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x10, fc1_gemm_weights_round[30] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x9, fc1_gemm_weights_round[27] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x8, fc1_gemm_weights_round[24] & convert(_FC1_GEMM_2, uint256)), acc1))))
+                acc2 = unsafe_add(unsafe_mul(x11, fc1_gemm_weights_round[34] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x10, fc1_gemm_weights_round[31] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x9, fc1_gemm_weights_round[28] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x8, fc1_gemm_weights_round[25] & convert(_FC1_GEMM_1, uint256)), acc2))))
+                acc3 = unsafe_add(unsafe_mul(x11, fc1_gemm_weights_round[34] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x10, fc1_gemm_weights_round[31] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x9, fc1_gemm_weights_round[28] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x8, fc1_gemm_weights_round[25] & convert(_FC1_GEMM_2, uint256)), acc3))))
+                acc4 = unsafe_add(unsafe_mul(x11, fc1_gemm_weights_round[35] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x10, fc1_gemm_weights_round[32] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x9, fc1_gemm_weights_round[29] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x8, fc1_gemm_weights_round[26] & convert(_FC1_GEMM_1, uint256)), acc4))))
+                acc5 = unsafe_add(unsafe_mul(x11, fc1_gemm_weights_round[35] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x10, fc1_gemm_weights_round[32] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x9, fc1_gemm_weights_round[29] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x8, fc1_gemm_weights_round[26] & convert(_FC1_GEMM_2, uint256)), acc5))))
             if (word & convert(0x00ffffffff00000000000000000000000000000000, uint256)) != 0:
                 x12: uint256 = (word >> 152) & 255
                 x13: uint256 = (word >> 144) & 255
                 x14: uint256 = (word >> 136) & 255
                 x15: uint256 = (word >> 128) & 255
-                acc0 = unsafe_add(unsafe_mul(x15, fc1_gemm_weights_round[90]), unsafe_add(unsafe_mul(x14, fc1_gemm_weights_round[84]), unsafe_add(unsafe_mul(x13, fc1_gemm_weights_round[78]), unsafe_add(unsafe_mul(x12, fc1_gemm_weights_round[72]), acc0))))
-                acc1 = unsafe_add(unsafe_mul(x15, fc1_gemm_weights_round[91]), unsafe_add(unsafe_mul(x14, fc1_gemm_weights_round[85]), unsafe_add(unsafe_mul(x13, fc1_gemm_weights_round[79]), unsafe_add(unsafe_mul(x12, fc1_gemm_weights_round[73]), acc1))))
-                acc2 = unsafe_add(unsafe_mul(x15, fc1_gemm_weights_round[92]), unsafe_add(unsafe_mul(x14, fc1_gemm_weights_round[86]), unsafe_add(unsafe_mul(x13, fc1_gemm_weights_round[80]), unsafe_add(unsafe_mul(x12, fc1_gemm_weights_round[74]), acc2))))
-                acc3 = unsafe_add(unsafe_mul(x15, fc1_gemm_weights_round[93]), unsafe_add(unsafe_mul(x14, fc1_gemm_weights_round[87]), unsafe_add(unsafe_mul(x13, fc1_gemm_weights_round[81]), unsafe_add(unsafe_mul(x12, fc1_gemm_weights_round[75]), acc3))))
-                acc4 = unsafe_add(unsafe_mul(x15, fc1_gemm_weights_round[94]), unsafe_add(unsafe_mul(x14, fc1_gemm_weights_round[88]), unsafe_add(unsafe_mul(x13, fc1_gemm_weights_round[82]), unsafe_add(unsafe_mul(x12, fc1_gemm_weights_round[76]), acc4))))
-                acc5 = unsafe_add(unsafe_mul(x15, fc1_gemm_weights_round[95]), unsafe_add(unsafe_mul(x14, fc1_gemm_weights_round[89]), unsafe_add(unsafe_mul(x13, fc1_gemm_weights_round[83]), unsafe_add(unsafe_mul(x12, fc1_gemm_weights_round[77]), acc5))))
+                acc0 = unsafe_add(unsafe_mul(x15, fc1_gemm_weights_round[45] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x14, fc1_gemm_weights_round[42] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x13, fc1_gemm_weights_round[39] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x12, fc1_gemm_weights_round[36] & convert(_FC1_GEMM_1, uint256)), acc0))))
+                acc1 = unsafe_add(unsafe_mul(x15, fc1_gemm_weights_round[45] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x14, fc1_gemm_weights_round[42] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x13, fc1_gemm_weights_round[39] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x12, fc1_gemm_weights_round[36] & convert(_FC1_GEMM_2, uint256)), acc1))))
+                acc2 = unsafe_add(unsafe_mul(x15, fc1_gemm_weights_round[46] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x14, fc1_gemm_weights_round[43] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x13, fc1_gemm_weights_round[40] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x12, fc1_gemm_weights_round[37] & convert(_FC1_GEMM_1, uint256)), acc2))))
+                acc3 = unsafe_add(unsafe_mul(x15, fc1_gemm_weights_round[46] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x14, fc1_gemm_weights_round[43] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x13, fc1_gemm_weights_round[40] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x12, fc1_gemm_weights_round[37] & convert(_FC1_GEMM_2, uint256)), acc3))))
+                acc4 = unsafe_add(unsafe_mul(x15, fc1_gemm_weights_round[47] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x14, fc1_gemm_weights_round[44] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x13, fc1_gemm_weights_round[41] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x12, fc1_gemm_weights_round[38] & convert(_FC1_GEMM_1, uint256)), acc4))))
+                acc5 = unsafe_add(unsafe_mul(x15, fc1_gemm_weights_round[47] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x14, fc1_gemm_weights_round[44] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x13, fc1_gemm_weights_round[41] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x12, fc1_gemm_weights_round[38] & convert(_FC1_GEMM_2, uint256)), acc5))))
             if (word & convert(0xffffffff000000000000000000000000, uint256)) != 0:
                 x16: uint256 = (word >> 120) & 255
                 x17: uint256 = (word >> 112) & 255
                 x18: uint256 = (word >> 104) & 255
                 x19: uint256 = (word >> 96) & 255
-                acc0 = unsafe_add(unsafe_mul(x19, fc1_gemm_weights_round[114]), unsafe_add(unsafe_mul(x18, fc1_gemm_weights_round[108]), unsafe_add(unsafe_mul(x17, fc1_gemm_weights_round[102]), unsafe_add(unsafe_mul(x16, fc1_gemm_weights_round[96]), acc0))))
-                acc1 = unsafe_add(unsafe_mul(x19, fc1_gemm_weights_round[115]), unsafe_add(unsafe_mul(x18, fc1_gemm_weights_round[109]), unsafe_add(unsafe_mul(x17, fc1_gemm_weights_round[103]), unsafe_add(unsafe_mul(x16, fc1_gemm_weights_round[97]), acc1))))
-                acc2 = unsafe_add(unsafe_mul(x19, fc1_gemm_weights_round[116]), unsafe_add(unsafe_mul(x18, fc1_gemm_weights_round[110]), unsafe_add(unsafe_mul(x17, fc1_gemm_weights_round[104]), unsafe_add(unsafe_mul(x16, fc1_gemm_weights_round[98]), acc2))))
-                acc3 = unsafe_add(unsafe_mul(x19, fc1_gemm_weights_round[117]), unsafe_add(unsafe_mul(x18, fc1_gemm_weights_round[111]), unsafe_add(unsafe_mul(x17, fc1_gemm_weights_round[105]), unsafe_add(unsafe_mul(x16, fc1_gemm_weights_round[99]), acc3))))
-                acc4 = unsafe_add(unsafe_mul(x19, fc1_gemm_weights_round[118]), unsafe_add(unsafe_mul(x18, fc1_gemm_weights_round[112]), unsafe_add(unsafe_mul(x17, fc1_gemm_weights_round[106]), unsafe_add(unsafe_mul(x16, fc1_gemm_weights_round[100]), acc4))))
-                acc5 = unsafe_add(unsafe_mul(x19, fc1_gemm_weights_round[119]), unsafe_add(unsafe_mul(x18, fc1_gemm_weights_round[113]), unsafe_add(unsafe_mul(x17, fc1_gemm_weights_round[107]), unsafe_add(unsafe_mul(x16, fc1_gemm_weights_round[101]), acc5))))
+                acc0 = unsafe_add(unsafe_mul(x19, fc1_gemm_weights_round[57] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x18, fc1_gemm_weights_round[54] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x17, fc1_gemm_weights_round[51] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x16, fc1_gemm_weights_round[48] & convert(_FC1_GEMM_1, uint256)), acc0))))
+                acc1 = unsafe_add(unsafe_mul(x19, fc1_gemm_weights_round[57] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x18, fc1_gemm_weights_round[54] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x17, fc1_gemm_weights_round[51] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x16, fc1_gemm_weights_round[48] & convert(_FC1_GEMM_2, uint256)), acc1))))
+                acc2 = unsafe_add(unsafe_mul(x19, fc1_gemm_weights_round[58] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x18, fc1_gemm_weights_round[55] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x17, fc1_gemm_weights_round[52] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x16, fc1_gemm_weights_round[49] & convert(_FC1_GEMM_1, uint256)), acc2))))
+                acc3 = unsafe_add(unsafe_mul(x19, fc1_gemm_weights_round[58] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x18, fc1_gemm_weights_round[55] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x17, fc1_gemm_weights_round[52] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x16, fc1_gemm_weights_round[49] & convert(_FC1_GEMM_2, uint256)), acc3))))
+                acc4 = unsafe_add(unsafe_mul(x19, fc1_gemm_weights_round[59] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x18, fc1_gemm_weights_round[56] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x17, fc1_gemm_weights_round[53] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x16, fc1_gemm_weights_round[50] & convert(_FC1_GEMM_1, uint256)), acc4))))
+                acc5 = unsafe_add(unsafe_mul(x19, fc1_gemm_weights_round[59] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x18, fc1_gemm_weights_round[56] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x17, fc1_gemm_weights_round[53] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x16, fc1_gemm_weights_round[50] & convert(_FC1_GEMM_2, uint256)), acc5))))
             if (word & convert(0xffffffff0000000000000000, uint256)) != 0:
                 x20: uint256 = (word >> 88) & 255
                 x21: uint256 = (word >> 80) & 255
                 x22: uint256 = (word >> 72) & 255
                 x23: uint256 = (word >> 64) & 255
-                acc0 = unsafe_add(unsafe_mul(x23, fc1_gemm_weights_round[138]), unsafe_add(unsafe_mul(x22, fc1_gemm_weights_round[132]), unsafe_add(unsafe_mul(x21, fc1_gemm_weights_round[126]), unsafe_add(unsafe_mul(x20, fc1_gemm_weights_round[120]), acc0))))
-                acc1 = unsafe_add(unsafe_mul(x23, fc1_gemm_weights_round[139]), unsafe_add(unsafe_mul(x22, fc1_gemm_weights_round[133]), unsafe_add(unsafe_mul(x21, fc1_gemm_weights_round[127]), unsafe_add(unsafe_mul(x20, fc1_gemm_weights_round[121]), acc1))))
-                acc2 = unsafe_add(unsafe_mul(x23, fc1_gemm_weights_round[140]), unsafe_add(unsafe_mul(x22, fc1_gemm_weights_round[134]), unsafe_add(unsafe_mul(x21, fc1_gemm_weights_round[128]), unsafe_add(unsafe_mul(x20, fc1_gemm_weights_round[122]), acc2))))
-                acc3 = unsafe_add(unsafe_mul(x23, fc1_gemm_weights_round[141]), unsafe_add(unsafe_mul(x22, fc1_gemm_weights_round[135]), unsafe_add(unsafe_mul(x21, fc1_gemm_weights_round[129]), unsafe_add(unsafe_mul(x20, fc1_gemm_weights_round[123]), acc3))))
-                acc4 = unsafe_add(unsafe_mul(x23, fc1_gemm_weights_round[142]), unsafe_add(unsafe_mul(x22, fc1_gemm_weights_round[136]), unsafe_add(unsafe_mul(x21, fc1_gemm_weights_round[130]), unsafe_add(unsafe_mul(x20, fc1_gemm_weights_round[124]), acc4))))
-                acc5 = unsafe_add(unsafe_mul(x23, fc1_gemm_weights_round[143]), unsafe_add(unsafe_mul(x22, fc1_gemm_weights_round[137]), unsafe_add(unsafe_mul(x21, fc1_gemm_weights_round[131]), unsafe_add(unsafe_mul(x20, fc1_gemm_weights_round[125]), acc5))))
+                acc0 = unsafe_add(unsafe_mul(x23, fc1_gemm_weights_round[69] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x22, fc1_gemm_weights_round[66] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x21, fc1_gemm_weights_round[63] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x20, fc1_gemm_weights_round[60] & convert(_FC1_GEMM_1, uint256)), acc0))))
+                acc1 = unsafe_add(unsafe_mul(x23, fc1_gemm_weights_round[69] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x22, fc1_gemm_weights_round[66] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x21, fc1_gemm_weights_round[63] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x20, fc1_gemm_weights_round[60] & convert(_FC1_GEMM_2, uint256)), acc1))))
+                acc2 = unsafe_add(unsafe_mul(x23, fc1_gemm_weights_round[70] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x22, fc1_gemm_weights_round[67] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x21, fc1_gemm_weights_round[64] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x20, fc1_gemm_weights_round[61] & convert(_FC1_GEMM_1, uint256)), acc2))))
+                acc3 = unsafe_add(unsafe_mul(x23, fc1_gemm_weights_round[70] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x22, fc1_gemm_weights_round[67] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x21, fc1_gemm_weights_round[64] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x20, fc1_gemm_weights_round[61] & convert(_FC1_GEMM_2, uint256)), acc3))))
+                acc4 = unsafe_add(unsafe_mul(x23, fc1_gemm_weights_round[71] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x22, fc1_gemm_weights_round[68] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x21, fc1_gemm_weights_round[65] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x20, fc1_gemm_weights_round[62] & convert(_FC1_GEMM_1, uint256)), acc4))))
+                acc5 = unsafe_add(unsafe_mul(x23, fc1_gemm_weights_round[71] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x22, fc1_gemm_weights_round[68] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x21, fc1_gemm_weights_round[65] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x20, fc1_gemm_weights_round[62] & convert(_FC1_GEMM_2, uint256)), acc5))))
             if (word & convert(0xffffffff00000000, uint256)) != 0:
                 x24: uint256 = (word >> 56) & 255
                 x25: uint256 = (word >> 48) & 255
                 x26: uint256 = (word >> 40) & 255
                 x27: uint256 = (word >> 32) & 255
-                acc0 = unsafe_add(unsafe_mul(x27, fc1_gemm_weights_round[162]), unsafe_add(unsafe_mul(x26, fc1_gemm_weights_round[156]), unsafe_add(unsafe_mul(x25, fc1_gemm_weights_round[150]), unsafe_add(unsafe_mul(x24, fc1_gemm_weights_round[144]), acc0))))
-                acc1 = unsafe_add(unsafe_mul(x27, fc1_gemm_weights_round[163]), unsafe_add(unsafe_mul(x26, fc1_gemm_weights_round[157]), unsafe_add(unsafe_mul(x25, fc1_gemm_weights_round[151]), unsafe_add(unsafe_mul(x24, fc1_gemm_weights_round[145]), acc1))))
-                acc2 = unsafe_add(unsafe_mul(x27, fc1_gemm_weights_round[164]), unsafe_add(unsafe_mul(x26, fc1_gemm_weights_round[158]), unsafe_add(unsafe_mul(x25, fc1_gemm_weights_round[152]), unsafe_add(unsafe_mul(x24, fc1_gemm_weights_round[146]), acc2))))
-                acc3 = unsafe_add(unsafe_mul(x27, fc1_gemm_weights_round[165]), unsafe_add(unsafe_mul(x26, fc1_gemm_weights_round[159]), unsafe_add(unsafe_mul(x25, fc1_gemm_weights_round[153]), unsafe_add(unsafe_mul(x24, fc1_gemm_weights_round[147]), acc3))))
-                acc4 = unsafe_add(unsafe_mul(x27, fc1_gemm_weights_round[166]), unsafe_add(unsafe_mul(x26, fc1_gemm_weights_round[160]), unsafe_add(unsafe_mul(x25, fc1_gemm_weights_round[154]), unsafe_add(unsafe_mul(x24, fc1_gemm_weights_round[148]), acc4))))
-                acc5 = unsafe_add(unsafe_mul(x27, fc1_gemm_weights_round[167]), unsafe_add(unsafe_mul(x26, fc1_gemm_weights_round[161]), unsafe_add(unsafe_mul(x25, fc1_gemm_weights_round[155]), unsafe_add(unsafe_mul(x24, fc1_gemm_weights_round[149]), acc5))))
+                acc0 = unsafe_add(unsafe_mul(x27, fc1_gemm_weights_round[81] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x26, fc1_gemm_weights_round[78] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x25, fc1_gemm_weights_round[75] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x24, fc1_gemm_weights_round[72] & convert(_FC1_GEMM_1, uint256)), acc0))))
+                acc1 = unsafe_add(unsafe_mul(x27, fc1_gemm_weights_round[81] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x26, fc1_gemm_weights_round[78] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x25, fc1_gemm_weights_round[75] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x24, fc1_gemm_weights_round[72] & convert(_FC1_GEMM_2, uint256)), acc1))))
+                acc2 = unsafe_add(unsafe_mul(x27, fc1_gemm_weights_round[82] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x26, fc1_gemm_weights_round[79] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x25, fc1_gemm_weights_round[76] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x24, fc1_gemm_weights_round[73] & convert(_FC1_GEMM_1, uint256)), acc2))))
+                acc3 = unsafe_add(unsafe_mul(x27, fc1_gemm_weights_round[82] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x26, fc1_gemm_weights_round[79] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x25, fc1_gemm_weights_round[76] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x24, fc1_gemm_weights_round[73] & convert(_FC1_GEMM_2, uint256)), acc3))))
+                acc4 = unsafe_add(unsafe_mul(x27, fc1_gemm_weights_round[83] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x26, fc1_gemm_weights_round[80] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x25, fc1_gemm_weights_round[77] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x24, fc1_gemm_weights_round[74] & convert(_FC1_GEMM_1, uint256)), acc4))))
+                acc5 = unsafe_add(unsafe_mul(x27, fc1_gemm_weights_round[83] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x26, fc1_gemm_weights_round[80] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x25, fc1_gemm_weights_round[77] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x24, fc1_gemm_weights_round[74] & convert(_FC1_GEMM_2, uint256)), acc5))))
             if (word & 4_294_967_295) != 0:
                 x28: uint256 = (word >> 24) & 255
                 x29: uint256 = (word >> 16) & 255
                 x30: uint256 = (word >> 8) & 255
                 x31: uint256 = word & 255
-                acc0 = unsafe_add(unsafe_mul(x31, fc1_gemm_weights_round[186]), unsafe_add(unsafe_mul(x30, fc1_gemm_weights_round[180]), unsafe_add(unsafe_mul(x29, fc1_gemm_weights_round[174]), unsafe_add(unsafe_mul(x28, fc1_gemm_weights_round[168]), acc0))))
-                acc1 = unsafe_add(unsafe_mul(x31, fc1_gemm_weights_round[187]), unsafe_add(unsafe_mul(x30, fc1_gemm_weights_round[181]), unsafe_add(unsafe_mul(x29, fc1_gemm_weights_round[175]), unsafe_add(unsafe_mul(x28, fc1_gemm_weights_round[169]), acc1))))
-                acc2 = unsafe_add(unsafe_mul(x31, fc1_gemm_weights_round[188]), unsafe_add(unsafe_mul(x30, fc1_gemm_weights_round[182]), unsafe_add(unsafe_mul(x29, fc1_gemm_weights_round[176]), unsafe_add(unsafe_mul(x28, fc1_gemm_weights_round[170]), acc2))))
-                acc3 = unsafe_add(unsafe_mul(x31, fc1_gemm_weights_round[189]), unsafe_add(unsafe_mul(x30, fc1_gemm_weights_round[183]), unsafe_add(unsafe_mul(x29, fc1_gemm_weights_round[177]), unsafe_add(unsafe_mul(x28, fc1_gemm_weights_round[171]), acc3))))
-                acc4 = unsafe_add(unsafe_mul(x31, fc1_gemm_weights_round[190]), unsafe_add(unsafe_mul(x30, fc1_gemm_weights_round[184]), unsafe_add(unsafe_mul(x29, fc1_gemm_weights_round[178]), unsafe_add(unsafe_mul(x28, fc1_gemm_weights_round[172]), acc4))))
-                acc5 = unsafe_add(unsafe_mul(x31, fc1_gemm_weights_round[191]), unsafe_add(unsafe_mul(x30, fc1_gemm_weights_round[185]), unsafe_add(unsafe_mul(x29, fc1_gemm_weights_round[179]), unsafe_add(unsafe_mul(x28, fc1_gemm_weights_round[173]), acc5))))
+                acc0 = unsafe_add(unsafe_mul(x31, fc1_gemm_weights_round[93] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x30, fc1_gemm_weights_round[90] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x29, fc1_gemm_weights_round[87] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x28, fc1_gemm_weights_round[84] & convert(_FC1_GEMM_1, uint256)), acc0))))
+                acc1 = unsafe_add(unsafe_mul(x31, fc1_gemm_weights_round[93] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x30, fc1_gemm_weights_round[90] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x29, fc1_gemm_weights_round[87] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x28, fc1_gemm_weights_round[84] & convert(_FC1_GEMM_2, uint256)), acc1))))
+                acc2 = unsafe_add(unsafe_mul(x31, fc1_gemm_weights_round[94] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x30, fc1_gemm_weights_round[91] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x29, fc1_gemm_weights_round[88] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x28, fc1_gemm_weights_round[85] & convert(_FC1_GEMM_1, uint256)), acc2))))
+                acc3 = unsafe_add(unsafe_mul(x31, fc1_gemm_weights_round[94] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x30, fc1_gemm_weights_round[91] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x29, fc1_gemm_weights_round[88] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x28, fc1_gemm_weights_round[85] & convert(_FC1_GEMM_2, uint256)), acc3))))
+                acc4 = unsafe_add(unsafe_mul(x31, fc1_gemm_weights_round[95] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x30, fc1_gemm_weights_round[92] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x29, fc1_gemm_weights_round[89] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(x28, fc1_gemm_weights_round[86] & convert(_FC1_GEMM_1, uint256)), acc4))))
+                acc5 = unsafe_add(unsafe_mul(x31, fc1_gemm_weights_round[95] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x30, fc1_gemm_weights_round[92] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x29, fc1_gemm_weights_round[89] & convert(_FC1_GEMM_2, uint256)), unsafe_add(unsafe_mul(x28, fc1_gemm_weights_round[86] & convert(_FC1_GEMM_2, uint256)), acc5))))
         i = unsafe_add(i, 32)
-        r = unsafe_add(r, 192)
+        r = unsafe_add(r, 96)
+    total = unsafe_add(total, unsafe_mul(unsafe_add((pairs >> 16) & convert(0xffff0000ffff0000ffff0000ffff0000ffff0000ffff0000ffff0000ffff, uint256), pairs & convert(0xffff0000ffff0000ffff0000ffff0000ffff0000ffff0000ffff0000ffff, uint256)), convert(0x0100000001000000010000000100000001000000010000000100000001, uint256)) >> 224)
+    # Weights are stored as w + 128: take that times the sum of the inputs away.
+    acc0 = unsafe_sub(acc0, unsafe_mul(total, convert(_FC1_GEMM_3, uint256)))
+    acc1 = unsafe_sub(acc1, unsafe_mul(total, convert(_FC1_GEMM_4, uint256)))
+    acc2 = unsafe_sub(acc2, unsafe_mul(total, convert(_FC1_GEMM_3, uint256)))
+    acc3 = unsafe_sub(acc3, unsafe_mul(total, convert(_FC1_GEMM_4, uint256)))
+    acc4 = unsafe_sub(acc4, unsafe_mul(total, convert(_FC1_GEMM_3, uint256)))
+    acc5 = unsafe_sub(acc5, unsafe_mul(total, convert(_FC1_GEMM_4, uint256)))
     # Every lane at once: negative lanes become 0, acc >> 11, stored.
-    keep0: uint256 = (acc0 >> 19) & convert(_FC1_GEMM_1, uint256)
+    keep0: uint256 = (acc0 >> 19) & convert(_FC1_GEMM_5, uint256)
     acc0 = acc0 & unsafe_sub(keep0 << 19, keep0)
-    fc1_gemm_out[0] = (acc0 >> 11) & convert(_FC1_GEMM_2, uint256)
-    keep1: uint256 = (acc1 >> 19) & convert(_FC1_GEMM_1, uint256)
+    fc1_gemm_out[0] = (acc0 >> 11) & convert(_FC1_GEMM_1, uint256)
+    keep1: uint256 = (acc1 >> 19) & convert(_FC1_GEMM_6, uint256)
     acc1 = acc1 & unsafe_sub(keep1 << 19, keep1)
-    fc1_gemm_out[1] = (acc1 >> 11) & convert(_FC1_GEMM_2, uint256)
-    keep2: uint256 = (acc2 >> 19) & convert(_FC1_GEMM_1, uint256)
+    fc1_gemm_out[1] = (acc1 >> 19) & convert(_FC1_GEMM_1, uint256)
+    keep2: uint256 = (acc2 >> 19) & convert(_FC1_GEMM_5, uint256)
     acc2 = acc2 & unsafe_sub(keep2 << 19, keep2)
-    fc1_gemm_out[2] = (acc2 >> 11) & convert(_FC1_GEMM_2, uint256)
-    keep3: uint256 = (acc3 >> 19) & convert(_FC1_GEMM_1, uint256)
+    fc1_gemm_out[2] = (acc2 >> 11) & convert(_FC1_GEMM_1, uint256)
+    keep3: uint256 = (acc3 >> 19) & convert(_FC1_GEMM_6, uint256)
     acc3 = acc3 & unsafe_sub(keep3 << 19, keep3)
-    fc1_gemm_out[3] = (acc3 >> 11) & convert(_FC1_GEMM_2, uint256)
-    keep4: uint256 = (acc4 >> 19) & convert(_FC1_GEMM_1, uint256)
+    fc1_gemm_out[3] = (acc3 >> 19) & convert(_FC1_GEMM_1, uint256)
+    keep4: uint256 = (acc4 >> 19) & convert(_FC1_GEMM_5, uint256)
     acc4 = acc4 & unsafe_sub(keep4 << 19, keep4)
-    fc1_gemm_out[4] = (acc4 >> 11) & convert(_FC1_GEMM_2, uint256)
-    keep5: uint256 = (acc5 >> 19) & convert(_FC1_GEMM_1, uint256)
+    fc1_gemm_out[4] = (acc4 >> 11) & convert(_FC1_GEMM_1, uint256)
+    keep5: uint256 = (acc5 >> 19) & convert(_FC1_GEMM_6, uint256)
     acc5 = acc5 & unsafe_sub(keep5 << 19, keep5)
-    fc1_gemm_out[5] = (acc5 >> 11) & convert(_FC1_GEMM_2, uint256)
+    fc1_gemm_out[5] = (acc5 >> 19) & convert(_FC1_GEMM_1, uint256)
     return fc1_gemm_out
 
 
@@ -333,7 +348,7 @@ def _fc2_gemm(fc1_gemm_out: uint256[6]) -> uint256[1]:
     # Proved for all inputs: -615315 <= sum <= 588795; a multiplication adds up 12 products, in
     # bits 220 to 240, where 615315 is added to them; what is below does not reach 20 bits a lane.
     acc0: uint256 = 0
-    fc2_gemm_weights_round_data: Bytes[576] = slice(_WEIGHTS[0].code, 12289, 576)
+    fc2_gemm_weights_round_data: Bytes[576] = slice(_WEIGHTS[0].code, 6145, 576)
     fc2_gemm_weights_round: uint256[18] = abi_decode(fc2_gemm_weights_round_data, uint256[18])
     acc0 = unsafe_add(acc0 << 21, unsafe_add((unsafe_add(unsafe_mul(fc1_gemm_out[5], fc2_gemm_weights_round[5]), unsafe_add(unsafe_mul(fc1_gemm_out[4], fc2_gemm_weights_round[4]), unsafe_add(unsafe_mul(fc1_gemm_out[3], fc2_gemm_weights_round[3]), convert(_FC2_GEMM_0, uint256)))) >> 220) & 1_048_575, (unsafe_add(unsafe_mul(fc1_gemm_out[2], fc2_gemm_weights_round[2]), unsafe_add(unsafe_mul(fc1_gemm_out[1], fc2_gemm_weights_round[1]), unsafe_add(unsafe_mul(fc1_gemm_out[0], fc2_gemm_weights_round[0]), convert(_FC2_GEMM_1, uint256)))) >> 220) & 1_048_575))
     acc0 = unsafe_add(acc0 << 21, unsafe_add((unsafe_add(unsafe_mul(fc1_gemm_out[5], fc2_gemm_weights_round[11]), unsafe_add(unsafe_mul(fc1_gemm_out[4], fc2_gemm_weights_round[10]), unsafe_add(unsafe_mul(fc1_gemm_out[3], fc2_gemm_weights_round[9]), convert(_FC2_GEMM_0, uint256)))) >> 220) & 1_048_575, (unsafe_add(unsafe_mul(fc1_gemm_out[2], fc2_gemm_weights_round[8]), unsafe_add(unsafe_mul(fc1_gemm_out[1], fc2_gemm_weights_round[7]), unsafe_add(unsafe_mul(fc1_gemm_out[0], fc2_gemm_weights_round[6]), convert(_FC2_GEMM_1, uint256)))) >> 220) & 1_048_575))

@@ -190,9 +190,7 @@ contract TinyStrict {
             let acc0 := 0x1eae0003d5c000
             {
                 let word := mload(_MEMORY)
-                if word {
-                    acc0 := add(mul(shr(81, word), 0x61ffffff00), add(mul(and(shr(54, word), 16383), 0x3fff8e000004c0), add(mul(and(shr(27, word), 16383), 0x3fffbc00000a80), add(mul(and(word, 16383), 0x3fffe9fffff000), acc0))))
-                }
+                acc0 := add(mul(shr(81, word), 0x61ffffff00), add(mul(and(shr(54, word), 16383), 0x3fff8e000004c0), add(mul(and(shr(27, word), 16383), 0x3fffbc00000a80), add(mul(and(word, 16383), 0x3fffe9fffff000), acc0))))
             }
             // Every lane at once: stored, 0 standing for -64339968.
             mstore(add(_MEMORY, 0x0020), and(acc0, 0x3fffffffffffff))

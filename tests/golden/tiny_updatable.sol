@@ -102,7 +102,10 @@ contract TinyUpdatable {
     uint256 private constant _MEMORY = 512;
 
     /// @dev Bytes of it.
-    uint256 private constant _MEMORY_SIZE = 1184;
+    uint256 private constant _MEMORY_SIZE = 672;
+
+    // Masks and factors that layers use again and again: LAYER_number, in the order of their use.
+    uint256 private constant _FC1_GEMM_0 = 0xffffff0000000000000000000000000000000000000000000000000000000000;
 
     /// @param owner_ Who may replace the weights.
     constructor(address owner_) {
@@ -315,7 +318,7 @@ contract TinyUpdatable {
 
     /// @dev Returns how many bytes a chunk has.
     function _chunkLength(uint256 index) private pure returns (uint256) {
-        if (index < 1) return 1152;
+        if (index < 1) return 640;
         revert ChunkIndex(index);
     }
 
@@ -429,15 +432,25 @@ contract TinyUpdatable {
         assembly ("memory-safe") {
             // Proved for all inputs: -50490 <= sum <= 50490; with what is added from the start -50458 <= acc
             // <= 50522 < 2^16: 4 lanes of 17 bits a word.
-            extcodecopy(mload(add(_MEMORY, 0x0040)), add(_MEMORY, 0x0480), 0x0421, 0x20)
-            let acc0 := mload(add(_MEMORY, 0x0480))
+            extcodecopy(mload(add(_MEMORY, 0x0040)), add(_MEMORY, 0x0280), 0x0221, 0x20)
+            let acc0 := mload(add(_MEMORY, 0x0280))
+            let total := 0
             {
-                let word := mload(_MEMORY)
-                if word {
-                    extcodecopy(mload(add(_MEMORY, 0x0040)), add(_MEMORY, 0x0080), 0x21, 0x60)
-                    acc0 := add(mul(byte(2, word), mload(add(_MEMORY, 0x00c0))), add(mul(byte(1, word), mload(add(_MEMORY, 0x00a0))), add(mul(byte(0, word), mload(add(_MEMORY, 0x0080))), acc0)))
+                let pairs := 0
+                {
+                    let word := mload(_MEMORY)
+                    if word {
+                        extcodecopy(mload(add(_MEMORY, 0x0040)), add(_MEMORY, 0x0080), 0x21, 0x40)
+                        pairs := add(pairs, add(and(shr(8, and(word, _FC1_GEMM_0)), 0xff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff), and(and(word, _FC1_GEMM_0), 0xff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff)))
+                        if and(word, _FC1_GEMM_0) {
+                            acc0 := add(mul(byte(2, word), and(mload(add(_MEMORY, 0x00a0)), 0x07f803fc01fe00ff)), add(mul(byte(1, word), and(shr(8, mload(add(_MEMORY, 0x0080))), 0x07f803fc01fe00ff)), add(mul(byte(0, word), and(mload(add(_MEMORY, 0x0080)), 0x07f803fc01fe00ff)), acc0)))
+                        }
+                    }
                 }
+                total := add(total, shr(224, mul(add(and(shr(16, pairs), 0xffff0000ffff0000ffff0000ffff0000ffff0000ffff0000ffff0000ffff), and(pairs, 0xffff0000ffff0000ffff0000ffff0000ffff0000ffff0000ffff0000ffff)), 0x0100000001000000010000000100000001000000010000000100000001)))
             }
+            // Weights are stored as w + 128: take that times the sum of the inputs away.
+            acc0 := sub(acc0, mul(total, 0x0400020001000080))
             // Every lane at once: negative lanes become 0, acc >> 6, at most 255, stored.
             let keep0 := and(shr(16, acc0), 0x08000400020001)
             acc0 := and(acc0, sub(shl(16, keep0), keep0))
@@ -452,12 +465,12 @@ contract TinyUpdatable {
         assembly ("memory-safe") {
             // Proved for all inputs: -52020 <= sum <= 52020; with what is added from the start 0 <= acc <=
             // 104040 < 2^17: 2 lanes of 32 bits a word.
-            extcodecopy(mload(add(_MEMORY, 0x0040)), add(_MEMORY, 0x0080), 0x0461, 0x20)
+            extcodecopy(mload(add(_MEMORY, 0x0040)), add(_MEMORY, 0x0080), 0x0261, 0x20)
             let acc0 := mload(add(_MEMORY, 0x0080))
             let total := 0
             {
                 let pairs := 0
-                extcodecopy(mload(add(_MEMORY, 0x0040)), add(_MEMORY, 0x0020), 0x0441, 0x20)
+                extcodecopy(mload(add(_MEMORY, 0x0040)), add(_MEMORY, 0x0020), 0x0241, 0x20)
                 {
                     let word := mload(add(_MEMORY, 0x0060))
                     if word {

@@ -23,6 +23,8 @@ _PACKED_LENGTH: constant(uint256) = 3
 _MAX_LENGTH: constant(uint256) = 1027
 
 # @dev Masks and factors that layers use again and again: LAYER_number, in the order of their use.
+_FC1_GEMM_0: constant(bytes32) = 0xffffff0000000000000000000000000000000000000000000000000000000000
+_FC1_GEMM_1: constant(bytes32) = 0x00000000000000000000000000000000000000000000000007f803fc01fe00ff
 _FC2_GEMM_0: constant(bytes32) = 0x000000000000000000000000000000000000000000000000000000ff000000ff
 
 # @dev A chunk of new weights is there, not in use yet; codehash is keccak256 of a zero byte and the chunk.
@@ -69,7 +71,7 @@ event OwnershipTransferred:
 _CHUNKS: constant(uint256) = 1
 
 # @dev Bytes that a chunk may be given with; longer ones are refused without an error of their own.
-_MAX_CHUNK: constant(uint256) = 2176
+_MAX_CHUNK: constant(uint256) = 1664
 
 # @dev Seconds between the staging of weights and their activation, but for the first.
 timelock: public(constant(uint256)) = 86400
@@ -424,7 +426,7 @@ def _chunk_length(index: uint256) -> uint256:
     @dev Returns how many bytes a chunk has.
     """
     self._require_chunk(index)
-    return 1152
+    return 640
 
 
 @internal
@@ -527,23 +529,30 @@ def _fc1_gemm(packed: uint256[2]) -> uint256[1]:
     @dev Gemm + Relu + Requantize, 3 -> 4.
     """
     fc1_gemm_out: uint256[1] = empty(uint256[1])
-    fc1_gemm_weights_round: uint256[32] = empty(uint256[32])
+    fc1_gemm_weights_round: uint256[16] = empty(uint256[16])
     # Proved for all inputs: -50490 <= sum <= 50490; with what is added from the start -50458 <=
     # acc <= 50522 < 2^16: 4 lanes of 17 bits a word.
-    fc1_gemm_bias_chunk_data: Bytes[32] = slice(self._active[0].code, 1057, 32)
+    fc1_gemm_bias_chunk_data: Bytes[32] = slice(self._active[0].code, 545, 32)
     fc1_gemm_bias_chunk: uint256[1] = abi_decode(fc1_gemm_bias_chunk_data, uint256[1])
     acc0: uint256 = fc1_gemm_bias_chunk[0]
+    total: uint256 = 0
+    pairs: uint256 = 0
     word: uint256 = packed[0]
     if word != 0:
-        fc1_gemm_weights_round_data: Bytes[1024] = slice(self._active[0].code, 33, 1024)
-        fc1_gemm_weights_round = abi_decode(fc1_gemm_weights_round_data, uint256[32])
-        acc0 = unsafe_add(unsafe_mul((word >> 232) & 255, fc1_gemm_weights_round[2]), unsafe_add(unsafe_mul((word >> 240) & 255, fc1_gemm_weights_round[1]), unsafe_add(unsafe_mul(word >> 248, fc1_gemm_weights_round[0]), acc0)))
+        fc1_gemm_weights_round_data: Bytes[512] = slice(self._active[0].code, 33, 512)
+        fc1_gemm_weights_round = abi_decode(fc1_gemm_weights_round_data, uint256[16])
+        pairs = unsafe_add(pairs, unsafe_add(((word & convert(_FC1_GEMM_0, uint256)) >> 8) & convert(0xff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff, uint256), (word & convert(_FC1_GEMM_0, uint256)) & convert(0xff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff, uint256)))
+        if (word & convert(_FC1_GEMM_0, uint256)) != 0:
+            acc0 = unsafe_add(unsafe_mul((word >> 232) & 255, fc1_gemm_weights_round[1] & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul((word >> 240) & 255, (fc1_gemm_weights_round[0] >> 8) & convert(_FC1_GEMM_1, uint256)), unsafe_add(unsafe_mul(word >> 248, fc1_gemm_weights_round[0] & convert(_FC1_GEMM_1, uint256)), acc0)))
+    total = unsafe_add(total, unsafe_mul(unsafe_add((pairs >> 16) & convert(0xffff0000ffff0000ffff0000ffff0000ffff0000ffff0000ffff0000ffff, uint256), pairs & convert(0xffff0000ffff0000ffff0000ffff0000ffff0000ffff0000ffff0000ffff, uint256)), convert(0x0100000001000000010000000100000001000000010000000100000001, uint256)) >> 224)
+    # Weights are stored as w + 128: take that times the sum of the inputs away.
+    acc0 = unsafe_sub(acc0, unsafe_mul(total, convert(0x0400020001000080, uint256)))
     # Every lane at once: negative lanes become 0, acc >> 6, at most 255, stored.
     keep0: uint256 = (acc0 >> 16) & convert(0x08000400020001, uint256)
     acc0 = acc0 & unsafe_sub(keep0 << 16, keep0)
     acc0 = (acc0 >> 6) & convert(0x1ff80ffc07fe03ff, uint256)
     over0: uint256 = (unsafe_add(acc0, convert(0x18000c0006000300, uint256)) >> 10) & convert(0x08000400020001, uint256)
-    fc1_gemm_out[0] = (acc0 | unsafe_sub(over0 << 8, over0)) & convert(0x07f803fc01fe00ff, uint256)
+    fc1_gemm_out[0] = (acc0 | unsafe_sub(over0 << 8, over0)) & convert(_FC1_GEMM_1, uint256)
     return fc1_gemm_out
 
 
@@ -556,17 +565,16 @@ def _fc2_gemm(fc1_gemm_out: uint256[1]) -> uint256[1]:
     fc2_gemm_out: uint256[1] = empty(uint256[1])
     # Proved for all inputs: -52020 <= sum <= 52020; with what is added from the start 0 <= acc <=
     # 104040 < 2^17: 2 lanes of 32 bits a word.
-    fc2_gemm_bias_chunk_data: Bytes[32] = slice(self._active[0].code, 1121, 32)
+    fc2_gemm_bias_chunk_data: Bytes[32] = slice(self._active[0].code, 609, 32)
     fc2_gemm_bias_chunk: uint256[1] = abi_decode(fc2_gemm_bias_chunk_data, uint256[1])
     acc0: uint256 = fc2_gemm_bias_chunk[0]
     total: uint256 = 0
     pairs: uint256 = 0
-    fc2_gemm_weights_round_data: Bytes[32] = slice(self._active[0].code, 1089, 32)
+    fc2_gemm_weights_round_data: Bytes[32] = slice(self._active[0].code, 577, 32)
     fc2_gemm_weights_round: uint256[1] = abi_decode(fc2_gemm_weights_round_data, uint256[1])
     word: uint256 = fc1_gemm_out[0]
-    if word != 0:
-        pairs = unsafe_add(pairs, word)
-        acc0 = unsafe_add(unsafe_mul(word >> 51, (fc2_gemm_weights_round[0] >> 24) & convert(_FC2_GEMM_0, uint256)), unsafe_add(unsafe_mul((word >> 34) & 255, (fc2_gemm_weights_round[0] >> 16) & convert(_FC2_GEMM_0, uint256)), unsafe_add(unsafe_mul((word >> 17) & 255, (fc2_gemm_weights_round[0] >> 8) & convert(_FC2_GEMM_0, uint256)), unsafe_add(unsafe_mul(word & 255, fc2_gemm_weights_round[0] & convert(_FC2_GEMM_0, uint256)), acc0))))
+    pairs = unsafe_add(pairs, word)
+    acc0 = unsafe_add(unsafe_mul(word >> 51, (fc2_gemm_weights_round[0] >> 24) & convert(_FC2_GEMM_0, uint256)), unsafe_add(unsafe_mul((word >> 34) & 255, (fc2_gemm_weights_round[0] >> 16) & convert(_FC2_GEMM_0, uint256)), unsafe_add(unsafe_mul((word >> 17) & 255, (fc2_gemm_weights_round[0] >> 8) & convert(_FC2_GEMM_0, uint256)), unsafe_add(unsafe_mul(word & 255, fc2_gemm_weights_round[0] & convert(_FC2_GEMM_0, uint256)), acc0))))
     total = unsafe_add(total, (unsafe_mul(pairs, convert(0x08000400020001, uint256)) >> 51) & 131_071)
     # Weights are stored as w + 128: take that times the sum of the inputs away.
     acc0 = unsafe_sub(acc0, unsafe_mul(total, 549_755_814_016))

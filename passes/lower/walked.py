@@ -1,0 +1,107 @@
+"""What a Program costs on a target, planned but not run: of a layer alone, emitted on trial, or of the whole.
+
+The planner's own formulas (`plan`) are one list for all targets; they find the ways that are worth being walked.
+"""
+
+from __future__ import annotations
+
+import math
+
+from ml2sc.ir.gas import Costs, Shares, executed, memory_gas, section_bytes
+from ml2sc.ir.program import (
+    MODEL_HASH,
+    If,
+    InputFormat,
+    Let,
+    Load,
+    Program,
+    Section,
+    Segment,
+    Storage,
+    const,
+    used_buffers,
+    walk,
+)
+from ml2sc.ir.wad import element_width
+
+from .context import Lowering
+from .plan import CONTRACT, DEPOSIT, PlanOptions
+from .values import Laned, Value
+
+
+class PlannedShares(Shares):
+    """How often branches are taken, and data contracts are read, as far as who wrote them knows.
+
+    Args:
+        program: The program.
+    """
+
+    def __init__(self, program: Program) -> None:
+        super().__init__()
+        self._taken = {
+            section.name: [s.share for s in walk(section.body) if isinstance(s, If)] for section in executed(program)
+        }
+        self._opened: dict[int, float] = {}
+        for name, place in program.places.items():
+            for number, share in enumerate(program.segments[name].opened):
+                contract = place.first + number
+                self._opened[contract] = max(share, self._opened.get(contract, 0.0))
+
+    def taken(self, section: str, number: int) -> float:
+        """Return the share of the times that a branch of a section is taken."""
+        share = self._taken[section][number]
+        return super().taken(section, number) if share is None else share
+
+    def opened(self, contract: int) -> float:
+        """Return the share of inferences that read a data contract."""
+        return self._opened.get(contract, 1.0)
+
+
+def price(costs: Costs, options: PlanOptions) -> float:
+    """Return the gas of an inference, deployment spread over the inferences; infinity if it is not compiled.
+
+    Args:
+        costs: The program, as a target's compiler translates it.
+        options: What the planner is told.
+    """
+    if not costs.compiles():
+        return math.inf
+    program = costs.program
+    sections, shares = executed(program), PlannedShares(program)
+    gas = costs.frame_gas() + memory_gas(costs.memory_words(sections))
+    gas += sum(costs.section(s, shares) for s in sections) + sum(costs.cold_accounts(sections, shares).values())
+    size = sum(section_bytes(program, costs.sizes).values())
+    words = sum(len(segment.words) for segment in program.segments.values() if segment.storage is Storage.DATA)
+    contracts = max((p.first + program.segments[name].contracts for name, p in program.places.items()), default=0)
+    weights = 32 * words * DEPOSIT + CONTRACT * contracts
+    deployment = size * DEPOSIT + (1 + options.updates) * weights
+    return gas + deployment / options.calls + options.code_price * size
+
+
+def alone(context: Lowering, before: Lowering, section: Section, value: Value) -> Program:
+    """Return a program of one section, whose results are read after it.
+
+    Args:
+        context: A trial, with what the section has added.
+        before: The lowering without it.
+        section: The section.
+        value: Where its results are.
+    """
+    buffers = {name: context.buffers[name] for name in used_buffers(section)}
+    segments = {name: segment for name, segment in context.segments.items() if name not in before.segments}
+    if context.options.updatable:
+        segments[MODEL_HASH] = Segment((0,), Storage.DATA, 1)
+    results = [s.buffer for s in value.sources if isinstance(s, Laned)]
+    reads = tuple(Let(f"x{i}", Load(name, const(0))) for i, name in enumerate(results))
+    width = element_width(context.graph)
+    count = sum(context.graph.tensor(name).size for name in context.graph.inputs)
+    return Program(
+        input=InputFormat(count, width, signed=False, wad_range=((0, 0),) * count),
+        outputs=1,
+        buffers=buffers | {"wad": 1},
+        segments=segments,
+        quantize=Section("quantize", "", ()),
+        layers=(section,),
+        dequantize=Section("dequantize", "", reads),
+        has_decision=False,
+    )

@@ -1,0 +1,119 @@
+"""Plans are priced by what is emitted, with the costs of a target's code generators."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from support.networks import dense
+
+import ml2sc
+from ml2sc.backends.base import costs_of, generators_of
+from ml2sc.ir.gas import Costs
+from ml2sc.ir.graph import Graph
+from ml2sc.ir.program import OpCode, Program, Section, Storage
+from ml2sc.passes.lower import PlanOptions, lower
+from ml2sc.passes.lower.plan import SPANS, Activity
+from ml2sc.passes.lower.walked import PlannedShares, price
+
+ZERO_TAIL = Activity(0.5, {4: 0.6, 8: 0.7}, 0.8, (1.0,) * (SPANS // 2) + (0.25,) * (SPANS // 2))
+
+
+@pytest.fixture(scope="module")
+def graph() -> Graph:
+    """Return a layer with data contracts of its own, and a small one, in int8."""
+    x = np.random.default_rng(0).normal(size=(40, 400)) * (np.arange(400) < 200)
+    found = ml2sc.compile(dense(400, 24, 3), precision="int8", calibration={"x": x}).graph
+    assert found is not None
+    return found
+
+
+class _NoJumps(Costs):
+    """A target where a branch is dear."""
+
+    def condition(self, condition: object) -> float:
+        return 5_000
+
+
+class _DearProducts(Costs):
+    def apply(self, op: OpCode, args: tuple[object, ...]) -> float:
+        return super().apply(op, args) + (1_000 if op is OpCode.MUL else 0)  # type: ignore[arg-type]
+
+
+class _Gives(Costs):
+    """A generator that gives everything up."""
+
+    def compiles(self) -> bool:
+        return False
+
+
+def branches(program: Program) -> int:
+    return sum(section.facts.get("live") is not None and str(section.body).count("If(") for section in program.layers)
+
+
+def test_the_generator_decides(graph: Graph) -> None:
+    options = PlanOptions(weights="data", activity={"gemm_0": ZERO_TAIL})
+    plain = lower(graph, options)
+    assert branches(plain), "zeros are skipped where half of the inputs are"
+    assert not branches(lower(graph, dataclasses.replace(options, generators=(_NoJumps,))))
+
+
+@pytest.mark.parametrize("target", ["solidity", "vyper"])
+def test_what_is_chosen_is_never_dearer_than_the_formulas_choice(graph: Graph, target: str) -> None:
+    options = PlanOptions(generators=generators_of(target))
+    plain, chosen = lower(graph, PlanOptions()), lower(graph, options)
+
+    def cheapest(program: Program) -> float:
+        return min(price(generator(program), options) for generator in options.generators)
+
+    assert cheapest(chosen) <= cheapest(plain)
+
+
+def test_of_several_generators_the_cheaper_one_is_planned_for(graph: Graph) -> None:
+    alone = lower(graph, PlanOptions(generators=(Costs,)))
+    assert lower(graph, PlanOptions(generators=(_DearProducts, Costs))) == alone
+
+
+def test_what_no_generator_compiles_is_planned_by_the_formulas(graph: Graph) -> None:
+    assert lower(graph, PlanOptions(generators=(_Gives,))) == lower(graph, PlanOptions())
+
+
+def test_data_contracts_of_zeros_are_not_opened(graph: Graph) -> None:
+    force = {"gemm_0": {"skip_words": True, "fields": 1, "word_rows": 1}}
+    program = lower(graph, PlanOptions(weights="data", activity={"gemm_0": ZERO_TAIL}, force=force))
+    (segment,) = (s for name, s in program.segments.items() if name.startswith("gemm_0_weights"))
+    assert segment.storage is Storage.DATA
+    assert len(segment.opened) == segment.contracts > 1
+    assert segment.opened[0] == 1.0
+    assert segment.opened[-1] == 0.25
+    shares = PlannedShares(program)
+    first = next(p.first for name, p in program.places.items() if program.segments[name] is segment)
+    assert [shares.opened(first + number) for number in range(segment.contracts)] == list(segment.opened)
+
+
+def test_the_same_plan_from_what_the_manifest_says(graph: Graph) -> None:
+    assert Activity.read(str(ZERO_TAIL)) == ZERO_TAIL
+    for text in ("0.5 0.6 0.7", "0.5 0.6 0.7 0.8 1.0", "0.5 0.6 0.7 1.5"):
+        with pytest.raises(ValueError, match="share"):
+            Activity.read(text)
+    activity = {"gemm_0": ZERO_TAIL}
+    read = {"gemm_0": Activity.read(str(ZERO_TAIL))}
+    generators = generators_of("solidity")
+    assert lower(graph, PlanOptions(activity=activity, generators=generators)) == lower(
+        graph, PlanOptions(activity=read, generators=generators)
+    )
+
+
+def test_a_backend_without_generators_has_the_one_it_is() -> None:
+    program = lower_nothing()
+    (generator,) = generators_of("solidity")
+    assert type(generator(program)) is type(costs_of("solidity", program, {}))
+    assert [g(program).venom for g in generators_of("vyper")] == [True, False]  # type: ignore[attr-defined]
+
+
+def lower_nothing() -> Program:
+    artifact = ml2sc.compile(dense(2, 2, 2), precision="int8", input_ranges=((-1.0, 1.0),))
+    assert artifact.program is not None
+    assert isinstance(artifact.program.layers[0], Section)
+    return artifact.program
