@@ -223,7 +223,7 @@ def _samples(table: Mapping[str, Rows], graph: Graph, source: str) -> Samples:
         raise DataError(f"{source} has different numbers of samples: {counts}")
     labels = None
     if "y" in table and "y" not in graph.inputs:
-        labels = _labels(table["y"], next(iter(counts.values()), 0), f"{source}, key 'y'")
+        labels = _labels(table["y"], next(iter(counts.values()), 0), f"{source}, key 'y'", graph.class_names)
     ranges = {name: (float(lo.min()), float(hi.max())) for name, (lo, hi) in columns.items()}
     shapes = {name: graph.tensor(name).shape for name in graph.inputs}
     return Samples(arrays, ranges, columns, labels, shapes, names)
@@ -305,16 +305,31 @@ def _blocks(rows: Rows) -> Iterator[tuple[int, Array]]:
         yield first, reals
 
 
-def _labels(rows: Rows, count: int, where: str) -> Rows:
-    """Return labels: read, if there is one for each sample."""
+def _labels(rows: Rows, count: int, where: str, classes: Sequence[str]) -> Rows:
+    """Return labels: read, if there is one for each sample; those that are strings as the numbers of their classes."""
     if rows.ndim == 0 or len(rows) != count:
         raise DataError(f"{where}: shape {list(rows.shape)!s:.200}, but there are {count} samples")
+    if classes and rows.dtype.kind in "UO" and rows.shape == (count,):
+        return _numbered(rows[:].tolist(), where, classes)
     _numbers(rows, where)
     for first, block in _blocks(rows):
         wrong = ~np.isfinite(block).all(axis=1)
         if wrong.any():
             raise DataError(f"{where}: the label of sample {first + int(np.flatnonzero(wrong)[0])} is NaN or infinite")
     return rows[:].ravel() if math.prod(rows.shape) == count else rows
+
+
+def _numbered(names: Sequence[object], where: str, classes: Sequence[str]) -> Array:
+    """Return the numbers of classes that are named."""
+    numbers: dict[object, int] = {name: number for number, name in enumerate(classes)}
+    strange = next((index for index, name in enumerate(names) if name not in numbers), None)
+    if strange is not None:
+        known = ", ".join(f"{name!r:.40}" for name in classes[:_NAMED])
+        raise DataError(
+            f"{where}: the label of sample {strange}, {names[strange]!r:.100}, is none of the model's classes",
+            hint=f"the classes are {known}{', …' if len(classes) > _NAMED else ''}",
+        )
+    return np.array([numbers[name] for name in names], dtype=np.int64)
 
 
 _NOT_FINITE = "NaN or infinite values"

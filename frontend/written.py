@@ -176,10 +176,52 @@ def _sub(emitter: Emitter, node: OnnxNode) -> None:
         return
     axis = _vector_axis(emitter.tensor(a))
     fits = len(emitter.tensor(b).shape) <= len(emitter.tensor(a).shape)
+    entries = _entries_together(emitter, a, b)
     if axis is not None and fits and _is(emitter, b, "ReduceLogSumExp", a):
         emitter.emit("LogSoftmax", [a], node.outputs, {"axis": axis})
+    elif entries is not None:
+        _look_up(emitter, entries[0] - entries[1], b, node)
     else:
         emit_plain(emitter, node)
+
+
+def _entries_together(emitter: Emitter, a: str, b: str) -> tuple[Array, Array] | None:
+    """Return the entries that a and b are, by b's index, where both are looked up at one place or a fixed distance."""
+    first, second = emitter.graph.producer(a), emitter.graph.producer(b)
+    if first is None or second is None or (first.op_type, second.op_type) != ("TableLookup", "TableLookup"):
+        return None
+    tables = [emitter.tensor(maker.inputs[0]).data for maker in (first, second)]
+    places = [_unclamped(emitter, maker.inputs[1]) for maker in (first, second)]
+    x, y = tables
+    apart = _distance(emitter, *places)
+    if x is None or y is None or x.size != y.size or x.dtype.kind != "f" or y.dtype.kind != "f" or apart is None:
+        return None
+    return x[np.clip(np.arange(x.size) + apart, 0, x.size - 1)], y
+
+
+def _unclamped(emitter: Emitter, index: str) -> str:
+    maker = emitter.graph.producer(index)
+    return maker.inputs[0] if maker is not None and maker.op_type == "Clip" else index
+
+
+def _distance(emitter: Emitter, index: str, other: str) -> int | None:
+    """Return how much an index is above another, if that is known."""
+    maker = emitter.graph.producer(index)
+    if index == other:
+        return 0
+    if maker is None or maker.op_type != "Add" or other not in maker.inputs:
+        return None
+    data = emitter.tensor(maker.inputs[maker.inputs[0] == other]).data
+    same = data is not None and emitter.tensor(index).shape == emitter.tensor(other).shape and np.ptp(data) == 0
+    return int(data.ravel()[0]) if same and data is not None else None
+
+
+def _look_up(emitter: Emitter, table: Array, like: str, node: OnnxNode) -> None:
+    """Emit the entries of a table at the index of another lookup; 0 for what is not finite, which no model uses."""
+    maker = emitter.graph.producer(like)
+    assert maker is not None
+    entries = emitter.constant(np.where(np.isfinite(table), table, 0.0), "entries")
+    emitter.emit("TableLookup", [entries, maker.inputs[1]], node.outputs)
 
 
 @import_rule("Exp")
@@ -246,6 +288,18 @@ def _add(emitter: Emitter, node: OnnxNode) -> None:
     emit_plain(emitter, node)
 
 
+@import_rule("Mul")
+def _mul(emitter: Emitter, node: OnnxNode) -> None:
+    """An integer times 0, which is how exporters make zeros for a batch, is 0."""
+    operands = [emitter.tensor(name) for name in node.inputs]
+    zeros = any(t.data is not None and t.size and not t.data.any() for t in operands)
+    if zeros and all(t.type is DType.INT64 for t in operands) and not all(t.is_constant for t in operands):
+        shape = np.broadcast_shapes(*(t.shape for t in operands))
+        emitter.constant(np.zeros(shape, dtype=np.int64), name=node.outputs[0])
+    else:
+        emit_plain(emitter, node)
+
+
 _plain_div = RULES["", "Div"]
 
 
@@ -266,7 +320,11 @@ def _div(emitter: Emitter, node: OnnxNode) -> None:
     axis = _vector_axis(x)
     one = x.data is not None and x.size == 1 and float(x.data.ravel()[0]) == 1.0
     power = _exponent_beside_one(emitter, b) if one and len(x.shape) <= len(total.shape) else None
-    if power is not None:
+    entries = _entries_together(emitter, a, b)
+    if entries is not None:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            _look_up(emitter, entries[0] / entries[1], b, node)
+    elif power is not None:
         emitter.emit("Sigmoid", [emitter.emit("Neg", [power])], node.outputs)
     elif axis is None or len(total.shape) > len(x.shape) or not _is_sum(emitter, b, a):
         _plain_div(emitter, node)
@@ -422,14 +480,16 @@ def _top_k(emitter: Emitter, node: OnnxNode) -> None:
         k = int(data.ravel()[0])
     attrs: dict[str, AttrValue] = {"k": int(k), "axis": int(node.attrs.get("axis", -1))}
     largest = int(node.attrs.get("largest", 1))
-    source = x.name if largest else emitter.emit("Neg", [x.name])
     values, indices = (*node.outputs, "")[:2]
-    if values:
-        top = emitter.emit("TopValues", [source], [values] if largest else None, attrs)
-        if not largest:
-            emitter.emit("Neg", [top], [values])
+    if values and largest:
+        emitter.emit("TopValues", [x.name], [values], attrs)
+    elif values:
+        emitter.emit("Neg", [emitter.emit("TopValues", [emitter.emit("Neg", [x.name])], attrs=attrs)], [values])
     if indices:
-        emitter.emit("TopIndices", [source], [indices], attrs)
+        root = emitter.graph.producer(x.name)
+        # a root has the order of what it is taken of
+        source = root.inputs[0] if root is not None and root.op_type == "Sqrt" else x.name
+        emitter.emit("TopIndices", [source if largest else emitter.emit("Neg", [source])], [indices], attrs)
 
 
 @import_rule("CumSum")
@@ -573,6 +633,6 @@ def _scan_step(emitter: Emitter, scan: OnnxNode, inner: onnx.NodeProto, names: d
     if inner.op_type == "Identity":
         names[inner.output[0]] = inputs[0]
         return
-    made = names[inner.output[0]] = emitter.fresh(inner.output[0])
+    made = names[inner.output[0]] = emitter.fresh(f"step.{inner.output[0]}")
     step = OnnxNode(scan.name, inner.op_type, "", scan.version, inputs, (made,), attrs)
     RULES.get(("", inner.op_type), emit_plain)(emitter, step)

@@ -160,6 +160,7 @@ class _Quantization:
         self.target.decision = self.source.decision and self._output(self.source.decision)
         self.target.input_ranges, self.target.observed = dict(self.source.input_ranges), dict(self.source.observed)
         self.target.scalings, self.target.ladders = dict(self.source.scalings), dict(self.source.ladders)
+        self.target.class_names = self.source.class_names
         self.target.errors = self._always.greatest()
         self.target.unsaturated_errors = self._analyses[-1].greatest()
         self.target.prune()
@@ -174,6 +175,9 @@ class _Quantization:
 
     def is_constant(self, name: str) -> bool:
         return self.source.tensor(name).is_constant
+
+    def is_integer(self, name: str) -> bool:
+        return self.source.tensor(name).type is DType.INT64
 
     def real(self, name: str) -> Array:
         data = self.source.tensor(name).data
@@ -410,7 +414,8 @@ class _Quantization:
             common /= 1 << self.precise_bits
         for name in constants:
             real = self.real(name)
-            if scales or not np.all(real == np.floor(real)):  # whole numbers alone stay what they are
+            alone = not scales and np.all(real == np.floor(real))
+            if not (alone or self.is_integer(name)):  # whole numbers stay what they are
                 common = min(common, self.step(float(np.abs(real).max(initial=0.0))))
         aligned = {name: self.constant(name, self.real(name), common) for name in constants}
         for name, raw in raws.items():

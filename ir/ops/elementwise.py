@@ -75,7 +75,7 @@ class Add(_Broadcasting):
         scales = [t.format.scale for t in dynamic.values()]
         common = min(scales)
         for slot in range(2):
-            if slot not in dynamic:  # fine enough for the constant, too
+            if slot not in dynamic and not q.is_integer(node.inputs[slot]):  # fine enough for the constant, too
                 want = q.step(float(np.abs(q.real(node.inputs[slot])).max(initial=0.0)))
                 while common > want:
                     common /= 2

@@ -107,6 +107,8 @@ class Comparison(Add):
 
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
         """Where the difference may be on the other side the answer may be the other one; elsewhere it is exact."""
+        if all(_is_whole(inputs, context, slot) for slot in range(len(inputs))):
+            return [np.zeros(context.outputs[0].shape)]
         a, error = bounds_at(context.real, 0), value_at(context.errors, 0)
         lo, hi = a.lo, a.hi
         if "multipliers" in node.attrs:
@@ -119,6 +121,15 @@ class Comparison(Add):
             lo, hi = a.lo - b.hi, a.hi - b.lo
         either = self.spans(node, lo - error, hi + error)
         return [np.broadcast_to(np.where(either, 1.0, 0.0), context.outputs[0].shape)]
+
+
+def _is_whole(inputs: Inputs, context: ErrorContext, slot: int) -> bool:
+    """Whether an operand is whole numbers, exactly: then so is a difference, and less than 1 is 0."""
+    tensor = tensor_at(inputs, slot)
+    if tensor.data is not None:
+        assert tensor.real is not None
+        return bool(np.all(tensor.real == np.floor(tensor.real)) and (1 / tensor.format.scale).denominator == 1)
+    return tensor.format.scale == 1 and not value_at(context.errors, slot).any()
 
 
 @register_op

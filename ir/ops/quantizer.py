@@ -25,6 +25,9 @@ class Quantizer(Protocol):
     def is_constant(self, name: str) -> bool:
         """Whether a float tensor is constant."""
 
+    def is_integer(self, name: str) -> bool:
+        """Whether a float tensor holds labels, indices or other integers: they need no finer steps than 1."""
+
     def real(self, name: str) -> Array:
         """Return a constant float tensor's elements (float64)."""
 

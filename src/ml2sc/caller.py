@@ -39,7 +39,7 @@ def interface_of(artifact: Artifact) -> dict[str, Any]:
     inputs = [_picked(entry, _INPUT) for entry in manifest["inputs"]]
     packing = {"element_bytes": manifest["element_bytes"], "inputs": inputs, **_picked(manifest, ("code",))}
     outputs = [_picked(entry, ("name", "shape")) for entry in manifest["outputs"]]
-    classes = list(manifest.get("classes") or ())
+    classes = list(manifest["options"]["class_names"] or manifest.get("classes") or ())
     return {
         "interface": FORMAT,
         "name": artifact.name,

@@ -12,6 +12,7 @@ from support.contracts import check_contract, deployed, packed_and_wads
 
 import ml2sc
 
+SWEEP = bool(os.environ.get("ML2SC_SWEEP"))
 CONSTANTS = (
     "float[4] c = {0.5, -0.25, 1, 0}, float z = {0}, int64[1] one = {1}, int64[2] square = {2, 2}, int64[1] k = {2}, "
     "float[2,4] w = {1, -2, 0.5, 0.25, 1.5, -1, 2, 0}"
@@ -74,7 +75,7 @@ MODELS = {
         ),
     ),
 }
-PRECISIONS = ["int8", "w3a5", "w16a16", "q8.20"]
+PRECISIONS = ["int8", "w3a5", "w16a16", "q8.20"] if SWEEP else ["int8", "q8.20"]
 
 
 def model_of(name: str) -> onnx.ModelProto:
@@ -113,8 +114,7 @@ def test_without_a_chain(name: str, precision: str) -> None:
     check_bounds(artifact, 2, samples)
 
 
-EVERYWHERE = bool(os.environ.get("ML2SC_SWEEP"))
-VYPER = list(MODELS) if EVERYWHERE else ["comparisons", "reductions", "the first of several"]
+VYPER = list(MODELS) if SWEEP else ["comparisons", "reductions"]
 """Vyper's compiler takes long: the others only where ML2SC_SWEEP asks for them."""
 
 

@@ -14,6 +14,7 @@ from sklearn import (
     cluster,
     compose,
     covariance,
+    cross_decomposition,
     decomposition,
     discriminant_analysis,
     ensemble,
@@ -314,7 +315,5 @@ CASES: dict[str, Case] = {
     "KMeans as features": Case(
         lambda: _chain(cluster.KMeans(3, n_init=1, random_state=0), _logistic()), NUMBERS, THREE
     ),
-    "PLSRegression": Case(
-        lambda: __import__("sklearn.cross_decomposition", fromlist=["x"]).PLSRegression(2), NUMBERS, _SCORE
-    ),
+    "PLSRegression": Case(lambda: cross_decomposition.PLSRegression(2), NUMBERS, _SCORE),
 }

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
+from support.checking import check_bounds, check_interpreters
 
 import ml2sc
-from ml2sc.errors import ToolchainError, UnsupportedModelError, UsageError
+from ml2sc.errors import DataError, ToolchainError, UnsupportedModelError, UsageError
 from ml2sc.frontend.onnx_import import import_graph, load_onnx
 from ml2sc.frontend.sklearn_export import export_sklearn
 from ml2sc.ir.evaluate import evaluate_float
@@ -18,11 +19,16 @@ from ml2sc.ir.types import DType
 
 pytest.importorskip("skl2onnx")
 from skl2onnx import to_onnx
+from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, Int64TensorType
+from sklearn.base import is_classifier
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import VotingClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor, NearestCentroid
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
-from sklearn.svm import LinearSVC
+from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, OneHotEncoder, RobustScaler, StandardScaler
+from sklearn.svm import SVC, SVR, LinearSVC
 
 pytestmark = pytest.mark.filterwarnings("ignore:::sklearn", "ignore:::skl2onnx")
 
@@ -168,6 +174,14 @@ def test_a_fitted_regressor_is_compiled_as_it_is(name: str) -> None:
     assert found["accuracy"] is None
 
 
+def test_estimators_that_need_other_options() -> None:
+    """skl2onnx has no ZipMap to leave out of a LinearSVC, and takes no vote with flatten_transform."""
+    compiled(LinearSVC(), THREE)
+    vote = VotingClassifier([("a", LogisticRegression()), ("b", LogisticRegression(C=0.1))], voting="soft")
+    compiled(make_pipeline(StandardScaler(), vote), THREE)
+    assert vote.flatten_transform
+
+
 def test_estimators_that_cannot_be_exported(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="the LinearSVC is not fitted"):
         ml2sc.compile(LinearSVC())
@@ -183,3 +197,77 @@ class Own(LinearRegression):  # type: ignore[misc]
     """What skl2onnx does not know."""
 
     n_features_in_ = 4
+
+
+CODES = np.random.default_rng(4).integers(0, 3, size=(60, 4)).astype(np.float32)
+MIXED = np.c_[CODES[:, 0], X[:60, 1], CODES[:, 2], X[:60, 3]].astype(np.float32)
+ALIKE = (CODES[:, 0] == CODES[:, 2]).astype(int)
+
+
+def test_whole_numbers_are_given_exactly() -> None:
+    """Their format has steps of 1: comparing them with categories is exact."""
+    estimator = make_pipeline(OneHotEncoder(), LogisticRegression()).fit(CODES.astype(np.int64), ALIKE)
+    proto = to_onnx(estimator, initial_types=[("x", Int64TensorType([None, 4]))], options={"zipmap": False})
+    artifact = ml2sc.compile(proto, precision="int8", input_ranges=((0.0, 2.0),))
+    (x,) = artifact.manifest["inputs"]
+    assert (x["format"], x["scale"], x["zero_point"]) == ("uint8", "1", 0)
+    samples = [{"x": row[None].astype(np.float64)} for row in CODES[:8]]
+    check_interpreters(artifact, samples, [])
+    check_bounds(artifact, 2, samples)
+    assert artifact.manifest["error_bound"] < 0.01
+    wide = ml2sc.compile(proto, precision="int8", input_ranges=((-300.0, 2000.0),)).manifest["inputs"][0]
+    assert (wide["format"], wide["scale"], wide["zero_point"]) == ("uint12", "1", 300)
+
+
+def test_several_inputs_and_doubles() -> None:
+    columns = ColumnTransformer([("codes", OneHotEncoder(), [0, 2]), ("numbers", StandardScaler(), [1, 3])])
+    estimator = make_pipeline(columns, LogisticRegression()).fit(MIXED, ALIKE)
+    kinds = (Int64TensorType, DoubleTensorType, Int64TensorType, FloatTensorType)
+    types = [(name, kind([None, 1])) for name, kind in zip("abcd", kinds, strict=True)]
+    for initial_types in (types, [("x", FloatTensorType([None, 4]))], [("x", DoubleTensorType([None, 4]))]):
+        proto = to_onnx(estimator, initial_types=initial_types, options={"zipmap": False})
+        names = [name for name, _ in initial_types]
+        split = dict(zip(names, np.split(MIXED, len(names), axis=1), strict=True))
+        found = ml2sc.compile(proto, precision="int8", calibration={**split, "y": ALIKE}).manifest["calibration"]
+        assert found["decision_agreement"] == 1.0
+        assert found["accuracy"] == np.mean(estimator.predict(MIXED) == ALIKE)
+
+
+def test_labels_may_be_names_in_the_data() -> None:
+    names = np.array(["a", "b", "c"])[THREE]
+    estimator = LogisticRegression().fit(X, names)
+    found = ml2sc.compile(estimator, precision="w16a16", calibration={"x": X, "y": names}).manifest["calibration"]
+    assert found["accuracy"] == np.mean(estimator.predict(X) == names)
+    with pytest.raises(DataError, match="the label of sample 2, 'd', is none") as caught:
+        ml2sc.compile(estimator, precision="int8", calibration={"x": X[:3], "y": np.array(["a", "b", "d"])})
+    assert caught.value.hint == "the classes are 'a', 'b', 'c'"
+
+
+def test_the_nearest_of_some_centroids() -> None:
+    """docs/scikit-learn.md: |x − c|² is least where 2·c·x − |c|² is greatest."""
+    nearest = NearestCentroid().fit(X, THREE)
+    linear = LogisticRegression()
+    linear.classes_, linear.n_features_in_ = nearest.classes_, X.shape[1]
+    linear.coef_, linear.intercept_ = 2 * nearest.centroids_, -(nearest.centroids_**2).sum(axis=1)
+    found = ml2sc.compile(linear, precision="w16a16", calibration={"x": X, "y": nearest.predict(X)})
+    assert found.manifest["calibration"]["accuracy"] >= 0.99
+
+
+def test_a_distance_is_one_to_each_row_of_a_matrix(kit: Any) -> None:
+    """Neighbours of onnxruntime, by their distances, and by all that comes of them."""
+    for estimator in (KNeighborsClassifier(3), KNeighborsRegressor(2, weights="uniform", metric="manhattan")):
+        proto = to_onnx(
+            estimator.fit(X[:25], THREE[:25]), X[:1], options={"zipmap": False} if is_classifier(estimator) else None
+        )
+        kit.assert_like_onnxruntime(proto, samples=10)
+
+
+@pytest.mark.parametrize("kernel", ["linear", "poly", "rbf", "sigmoid"])
+@pytest.mark.parametrize("labels", [TWO, THREE, np.array([4, 9])[TWO], np.array(["a", "b", "c"])[THREE]])
+def test_support_vectors(kit: Any, kernel: str, labels: Any) -> None:
+    proto = to_onnx(SVC(kernel=kernel).fit(X[:60], labels[:60]), X[:1], options={"zipmap": False})
+    if labels.dtype.kind == "U":
+        assert kit.to_graph(proto).class_names == ("a", "b", "c")
+    else:
+        kit.assert_like_onnxruntime(proto, samples=10)
+    kit.assert_like_onnxruntime(to_onnx(SVR(kernel=kernel).fit(X[:60], X[:60, 0]), X[:1]), samples=3)
