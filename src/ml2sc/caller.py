@@ -37,6 +37,7 @@ def interface_of(artifact: Artifact) -> dict[str, Any]:
     manifest = artifact.manifest
     inputs = [_picked(entry, _INPUT) for entry in manifest["inputs"]]
     packing = {"element_bytes": manifest["element_bytes"], "inputs": inputs}
+    packing |= {"code": manifest["code"]} if "code" in manifest else {}
     outputs = [_picked(entry, ("name", "shape")) for entry in manifest["outputs"]]
     classes = list(manifest["options"]["class_names"])
     return {

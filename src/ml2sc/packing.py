@@ -131,6 +131,61 @@ class _Input(_Tensor):
     kind: Kind
 
 
+class Coded:
+    """The bytes of a packed input that is no elements: what trees ask of them (`ml2sc.ir.thermometer`).
+
+    Args:
+        entry: What a manifest says under `code`.
+        size: Elements of all inputs.
+
+    Raises:
+        ValueError: it means nothing.
+    """
+
+    def __init__(self, entry: Mapping[str, Any], size: int) -> None:
+        self.length = _whole(entry.get("bytes"), _MOST_BYTES)
+        self._single = entry.get("float") == "float32"
+        self._width = _whole(entry.get("rank_bytes") or 0, _WIDEST)
+        parts = _objects(entry, "ranks" if self._width else "fields")
+        self._fields = [
+            (
+                _whole(part.get("element"), size - 1),
+                _whole(part.get("byte" if self._width else "word"), self.length),
+                _whole(part.get("bit", 0), 255),
+                bool(part.get("missing", 1)),
+                np.array([math.inf if edge is None else float(edge) for edge in part["edges"]]),
+            )
+            for part in parts
+        ]
+
+    def pack(self, x: Array) -> bytes:
+        """Return the packed input for the elements of all inputs (float64; NaN where one is missing)."""
+        with np.errstate(over="ignore"):
+            values = x.astype(np.float32).astype(np.float64) if self._single else x
+        packed = 0
+        for element, place, bit, missing, edges in self._fields:
+            value = values[element]
+            count = len(edges) * missing if np.isnan(value) else int(np.searchsorted(edges, value))
+            if self._width:
+                rank = len(edges) + 1 if np.isnan(value) else count
+                packed |= rank << 8 * (self.length - place - self._width)
+            else:
+                end = 8 * max(self.length - 32 * (place + 1), 0)
+                packed |= ((1 << count) - 1) << (bit + end)
+        return packed.to_bytes(self.length, "big")
+
+
+def _whole(value: Any, most: int) -> int:
+    """Return a whole number from 0 on.
+
+    Raises:
+        ValueError: it is none, or too great.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+        raise ValueError(f"{value!s:.40} is no number from 0 to {most}")
+    return value
+
+
 class Packer:
     """What `pack` and `unpack` do, for many inputs of one contract.
 
@@ -147,13 +202,15 @@ class Packer:
         try:
             self.inputs = tuple(_inputs(packing))
             self.outputs = tuple(_Tensor(*_named(entry)) for entry in _objects(entries, "outputs"))
+            code = packing.get("code")
+            self._code = None if code is None else Coded(code, self.size)
         except (ValueError, UnknownNameError) as error:
             raise ArtifactError(f"{where} does not say how its inputs are packed: {error}", hint=_OTHER) from error
 
     @property
     def length(self) -> int:
         """Bytes of a packed input."""
-        return sum(entry.kind.length for entry in self.inputs)
+        return self._code.length if self._code is not None else sum(entry.kind.length for entry in self.inputs)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -167,6 +224,8 @@ class Packer:
 
     def pack(self, x: Any) -> bytes:
         """Return the packed input for reals; see `pack`."""
+        if self._code is not None:
+            return self._code.pack(np.concatenate(self._elements(x)))
         parts = zip(self.inputs, self._elements(x), strict=True)
         return b"".join(entry.kind.pack(values) for entry, values in parts)
 
@@ -186,12 +245,17 @@ class Packer:
     def _inputs_of(self, data: bytes) -> dict[str, Array]:
         if len(data) != self.length:
             raise DataError(f"a packed input of {len(data):,} bytes: it has {self.length:,}")
+        if self._code is not None:
+            raise DataError("what trees are given does not say the numbers, only which thresholds they exceed")
         reals: list[float] = []
         position = 0
         for entry in self.inputs:
             reals += entry.kind.unpack(data[position : position + entry.kind.length])
             position += entry.kind.length
         return _shaped(self.inputs, reals)
+
+    def _checked(self, x: Any, name: str, size: int) -> Array:
+        return _checked(x, name, size, missing=self._code is not None)
 
     def _elements(self, x: Any) -> list[Array]:
         """Return the elements of each input (float64, one axis)."""
@@ -201,11 +265,11 @@ class Packer:
             if missing or foreign:
                 wrong = f"no input {missing[0]!r}" if missing else f"an input {shown(foreign[0], 80)!r} too many"
                 raise DataError(wrong, hint=f"the inputs are {', '.join(self.names)}")
-            return [_checked(x[entry.name], entry.name, entry.size) for entry in self.inputs]
+            return [self._checked(x[entry.name], entry.name, entry.size) for entry in self.inputs]
         several = len(self.inputs) > 1 and isinstance(x, list | tuple) and len(x) == len(self.inputs)
         if several and [np.size(part) for part in x] == [entry.size for entry in self.inputs]:
-            return [_checked(part, entry.name, entry.size) for part, entry in zip(x, self.inputs, strict=True)]
-        flat = _checked(x, ", ".join(self.names), self.size)
+            return [self._checked(part, entry.name, entry.size) for part, entry in zip(x, self.inputs, strict=True)]
+        flat = self._checked(x, ", ".join(self.names), self.size)
         ends = np.cumsum([entry.size for entry in self.inputs])[:-1]
         return list(np.split(flat, ends))
 
@@ -339,7 +403,7 @@ def _as_float(scale: Fraction) -> float:
     return float(scale) if _TINY < scale < 1 / _TINY else math.nan
 
 
-def _checked(x: Any, name: str, size: int) -> Array:
+def _checked(x: Any, name: str, size: int, *, missing: bool = False) -> Array:
     """Return elements as float64 on one axis.
 
     Raises:
@@ -351,7 +415,7 @@ def _checked(x: Any, name: str, size: int) -> Array:
         raise DataError(f"the values of {shown(name, 80)} are no numbers", hint="an array of reals") from error
     if values.size != size:
         raise DataError(f"{values.size:,} values for the {size:,} elements of {shown(name, 80)}")
-    wrong = np.flatnonzero(~np.isfinite(values))
+    wrong = np.flatnonzero(np.isinf(values) if missing else ~np.isfinite(values))
     if wrong.size:
         raise DataError(f"element {wrong[0]} of {shown(name, 80)} is {values[wrong[0]]}, no finite number")
     return values
