@@ -12,6 +12,7 @@ from support.forests import random_attributes, threshold_rows, tree_model
 import ml2sc
 from ml2sc.ir import wad
 from ml2sc.ir.interpret import Interpreter
+from ml2sc.packing import Packer
 
 COUNT = int(os.environ.get("ML2SC_FUZZ_TREES", "12"))
 ROWS = 40
@@ -38,7 +39,7 @@ def test_random_ensemble(seed: int) -> None:
     assert artifact.graph is not None
     assert artifact.program is not None
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    interpreter = Interpreter(artifact.program)
+    interpreter, packer = Interpreter(artifact.program), Packer(artifact)
     bound = artifact.manifest["error_bound"]
     scores = [output.name for output in session.get_outputs()][-1]
     for row in threshold_rows(random, model, ROWS):
@@ -46,6 +47,7 @@ def test_random_ensemble(seed: int) -> None:
         q = wad.quantize_inputs(artifact.graph, {"x": row[None].astype(np.float64)})
         outcome = interpreter.run(wad.pack(artifact.graph, q))
         assert outcome == wad.run_graph(artifact.graph, q)
+        assert packer.pack(row) == wad.pack(artifact.graph, q)
         theirs = np.asarray(answers[scores], dtype=np.float64).ravel()
         ours = np.array(outcome.outputs) / wad.WAD
         assert np.abs(ours - theirs).max() <= bound + 1e-5  # onnxruntime adds in float32
