@@ -74,12 +74,14 @@ def test_what_the_readme_shows(
 
 def test_what_it_costs() -> None:
     """The table's figures are those of the gas snapshot, which is measured."""
-    rows = re.findall(
-        r"^\| .*? \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \| .*\|$", README.read_text(encoding="utf-8"), re.MULTILINE
-    )
+    text = README.read_text(encoding="utf-8")
+    rows = re.findall(r"^\| .*? \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \| .*\|$", text, re.MULTILINE)
     columns = ("solidity int8", "vyper int8", "solidity auto")
     wanted = [
         tuple(f"{SNAPSHOT['gas'][f'{example} {column}']['classifyPacked mean']:,}" for column in columns)
         for example in ("breast_cancer", "digits", "mnist20", "mnist")
     ]
     assert rows == wanted
+    (cnn,) = re.findall(r"^\| MNIST, two convolutions .*? `(.*?)` \| ([\d,]+) \| ([\d,]+) \|", text, re.MULTILINE)
+    figures = (SNAPSHOT["gas"][f"mnist_cnn {target} {cnn[0]}"]["classifyPacked mean"] for target in ("solidity", "vyper"))
+    assert cnn[1:] == tuple(f"{figure:,}" for figure in figures)

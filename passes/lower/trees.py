@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ml2sc.errors import InternalError
-from ml2sc.ir.gas import Costs, Shares, Sizes, memory_gas, section_bytes
 from ml2sc.ir.graph import Node
 from ml2sc.ir.ops.base import attr_int
 from ml2sc.ir.ops.trees import EXCEEDS
@@ -20,12 +19,9 @@ from ml2sc.ir.program import (
     Assign,
     Expr,
     If,
-    InputFormat,
     Let,
     Note,
     OpCode,
-    Program,
-    Section,
     Segment,
     Statement,
     Store,
@@ -43,14 +39,14 @@ from ml2sc.ir.program import (
 from ml2sc.ir.thermometer import TREES, Code, few_questions, graph_code, shallow
 from ml2sc.ir.trees import Ensemble, Fork, Leaf
 
-from .context import Lowering, lowering
+from .context import DraftSection, Lowering, lowering
 from .elementwise import lower_map, result_of
 from .grid import Grid, perfect, shape_of
 from .lookup import Lookup, answers
-from .plan import PlanOptions
 from .records import Records, forks_of
 from .thermo import Bits, Questions, Ranks, element_ladders
 from .values import Value
+from .walked import least_price, of_sections
 
 _xor = binary(OpCode.XOR)
 _WORD = 256
@@ -183,17 +179,27 @@ def lower_trees(context: Lowering, node: Node) -> None:
     draft = context.section(node, f"{len(ensemble.roots)} trees, {forks} comparisons, {ensemble.targets} sums")
     kernel = context.options.forced(node).get("kernel")
     ways = [way for way in _ways(trees) if kernel in {None, way.kernel}]
-    start = trees.input.start()
-    way = min(ways, key=lambda way: _price(context.options, start, way))
+
+    def walked(way: Way) -> float:
+        tried, trial = context.trial(), dataclasses.replace(draft, body=[], facts={})
+        _emit(tried, node, trial, trees, way)
+        return least_price(of_sections([trial.finish()], tried, way.segments), context.options)
+
+    way = min(ways, key=walked) if len(ways) > 1 else ways[0]
+    context.values[node.output] = _emit(context, node, draft, trees, way)
+    draft.facts = {"operator": TREES, "kernel": way.kernel, "trees": len(ensemble.roots), "comparisons": forks}
+
+
+def _emit(context: Lowering, node: Node, draft: DraftSection, trees: Trees, way: Way) -> Value:
+    """Add a way's statements, and return where the targets are then."""
     context.segments |= way.segments
     context.buffers |= way.buffers
     if isinstance(trees.input, Ranks):
         context.buffers[trees.input.buffer] = 1 << trees.input.bits
     result = result_of(context, node, draft)
-    draft.body += [*start, *way.body]
+    draft.body += [*trees.input.start(), *way.body]
     draft.body += [Store(result.buffer, const(target), value) for target, value in enumerate(way.values)]
-    draft.facts = {"operator": TREES, "kernel": way.kernel, "trees": len(ensemble.roots), "comparisons": forks}
-    context.values[node.output] = Value.of(result)
+    return Value.of(result)
 
 
 def _ways(trees: Trees) -> Iterator[Way]:
@@ -204,32 +210,6 @@ def _ways(trees: Trees) -> Iterator[Way]:
     for way in (all_at_once(trees), by_lookup(trees), by_records(trees)):
         if way is not None:
             yield way
-
-
-def _price(options: PlanOptions, start: Sequence[Statement], way: Way) -> float:
-    """Return what a way costs an inference, with its share of the deployment."""
-    section = Section("trees", "", (*start, *way.body))
-    program = dataclasses.replace(_EMPTY, layers=(section,), segments=way.segments, buffers=way.buffers)
-    costs, shares = Costs(program), Shares()
-    gas = costs.section(section, shares) + costs.cold_accounts([section], shares)[section.name]
-    gas += memory_gas(sum(way.buffers.values()))
-    data = program.data_contracts()
-    size = section_bytes(program, SIZES)[section.name]
-    if size > options.code_limit:
-        gas += _HOPELESS
-    deploy = _DEPOSIT * (size + sum(map(len, data))) + _CONTRACT * len(data)
-    return gas + deploy / options.calls + options.code_price * size
-
-
-_HOPELESS = 1e9
-"""What does not fit a contract is taken only if nothing does."""
-_CONTRACT = 36_000
-"""Gas of creating a data contract, apart from its bytes."""
-_DEPOSIT = 200
-"""Gas of deploying a byte of code."""
-SIZES = Sizes(section=0, variable=1, assign=1, index=4, loop=20)
-_NOTHING = Section("nothing", "", ())
-_EMPTY = Program(InputFormat(0, _WORD // 8, False, (), 1), 0, {}, {}, _NOTHING, (), _NOTHING, False)
 
 
 # -- all at once -----------------------------------------------------------------------------------------------------

@@ -59,7 +59,7 @@ class PlannedShares(Shares):
 
 
 def price(costs: Costs, options: PlanOptions) -> float:
-    """Return the gas of an inference, deployment spread over the inferences; infinity if it is not compiled.
+    """Return the gas of an inference, deployment spread over the inferences; infinity if it does not get on a chain.
 
     Args:
         costs: The program, as a target's compiler translates it.
@@ -71,7 +71,10 @@ def price(costs: Costs, options: PlanOptions) -> float:
     sections, shares = executed(program), PlannedShares(program)
     gas = costs.frame_gas() + memory_gas(costs.memory_words(sections))
     gas += sum(costs.section(s, shares) for s in sections) + sum(costs.cold_accounts(sections, shares).values())
-    size = sum(section_bytes(program, costs.sizes).values())
+    sizes = section_bytes(program, costs.sizes)
+    if max(sizes.values()) > options.code_limit:  # a section is not cut
+        return math.inf
+    size = sum(sizes.values())
     words = sum(len(segment.words) for segment in program.segments.values() if segment.storage is Storage.DATA)
     contracts = max((p.first + program.segments[name].contracts for name, p in program.places.items()), default=0)
     weights = 32 * words * DEPOSIT + CONTRACT * contracts

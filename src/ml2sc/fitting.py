@@ -23,6 +23,8 @@ from ml2sc.passes.prescribed import is_prequantized
 from ml2sc.passes.prove_ranges import ProveRanges
 from ml2sc.passes.quantize import Quantize
 
+_SURE = 0.9
+"""Code estimated at so much of what a contract may have is not cut: no estimate is below that share of the truth."""
 _LAYERS = 5
 """Layers that are named, the largest first."""
 _NARROWER = ("int8", "w4a8", "w4a4", "w2a2")
@@ -47,7 +49,8 @@ def fitted(program: Program, target: str, fork: Fork, byte_price: float) -> Prog
     if getattr(backend, "procedures", False):
         program = cheapest(program, measure, room, byte_price)
     costs = costs_of(target, program, {})
-    if not getattr(backend, "divides", False) or code_bytes(costs.program, costs.sizes) <= room:
+    size = code_bytes(costs.program, costs.sizes)
+    if not getattr(backend, "divides", False) or size <= _SURE * fork.code_limit:
         return program
     frame = costs.sizes.frame + (costs.sizes.updates if program.updatable else 0)
     rooms = Room(room - frame, room - costs.sizes.part, costs.sizes.stub)
