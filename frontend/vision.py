@@ -327,6 +327,10 @@ def _depth_to_space(emitter: Emitter, node: OnnxNode) -> None:
     """Channels become neighbouring pixels, or the other way: a Transpose between two Reshapes."""
     x, block = emitter.tensor(node.inputs[0]), int(node.attrs["blocksize"])
     to_space = node.op_type == "DepthToSpace"
+    mode = str(node.attrs.get("mode", "DCR"))
+    if mode not in {"DCR", "CRD"}:
+        node.fail(f"{node.op_type}: mode {mode!r} is neither DCR nor CRD")
+    first = mode == "DCR"
     if len(x.shape) != 4 or block < 1:
         node.fail(f"{node.op_type} by {block} of a tensor of shape {list(x.shape)} is not supported")
     n, c, h, w = x.shape
@@ -334,12 +338,12 @@ def _depth_to_space(emitter: Emitter, node: OnnxNode) -> None:
         node.fail(f"{node.op_type}: {list(x.shape)} is not divided by blocks of {block}")
     if to_space:
         deep = c // (block * block)
-        first = str(node.attrs.get("mode", "DCR")) == "DCR"
         apart = (n, block, block, deep, h, w) if first else (n, deep, block, block, h, w)
         perm = (0, 3, 4, 1, 5, 2) if first else (0, 1, 4, 2, 5, 3)
         result = (n, deep, h * block, w * block)
     else:
-        apart, perm = (n, c, h // block, block, w // block, block), (0, 3, 5, 1, 2, 4)
+        apart = (n, c, h // block, block, w // block, block)
+        perm = (0, 3, 5, 1, 2, 4) if first else (0, 1, 3, 5, 2, 4)
         result = (n, c * block * block, h // block, w // block)
     split = emitter.emit("Reshape", [x.name, emitter.constant(apart, "apart")])
     turned = emitter.emit("Transpose", [split], None, {"perm": perm})
