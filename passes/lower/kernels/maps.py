@@ -123,8 +123,9 @@ class Maps:
     def value(self) -> Value:
         """Return the same as a value of the lowering, whose elements come in the tensor's order."""
         words, lanes = self.layout.places()
-        # lanes above all pixels, which hold nothing, need no weights where the pixels have some
-        used = int(lanes.max()) + 1 if self.after == 0 else self.lanes
+        # lanes above all that hold anything, pixels or what stands for zero, need no weights
+        filled = self.before + self.useful if self.zero else 0
+        used = max(int(lanes.max()) + 1, filled) if self.after == 0 else self.lanes
         source = Laned(self.buffer, used, self.pitch, max(self.top.bit_length(), 1), self.offset, self.size * used)
         return Value.of(source).take(words * used + lanes)
 
