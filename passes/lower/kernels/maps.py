@@ -116,16 +116,22 @@ class Maps:
         )
 
     @property
+    def used(self) -> int:
+        """Lanes of a word, from the lowest on, that may hold anything, pixels or what stands for zero."""
+        if self.after:
+            return self.lanes
+        filled = self.before + self.useful if self.zero else 0
+        return max(self.before + min(self.useful, self.count(0)), filled)
+
+    @property
     def holds(self) -> Lanes:
         """What is true of every word."""
-        return Lanes(self.lanes, self.pitch, 0, self.top)
+        return Lanes(self.used, self.pitch, 0, self.top)
 
     def value(self) -> Value:
         """Return the same as a value of the lowering, whose elements come in the tensor's order."""
         words, lanes = self.layout.places()
-        # lanes above all that hold anything, pixels or what stands for zero, need no weights
-        filled = self.before + self.useful if self.zero else 0
-        used = max(int(lanes.max()) + 1, filled) if self.after == 0 else self.lanes
+        used = self.used
         source = Laned(self.buffer, used, self.pitch, max(self.top.bit_length(), 1), self.offset, self.size * used)
         return Value.of(source).take(words * used + lanes)
 
