@@ -330,7 +330,7 @@ class DotKernel:
             total = add(lane, total)
         if self.plan.dense:
             total = sub(total, Var("less"))
-        elif len(self.chunks) > 1:
+        if len(self.chunks) > 1:  # nothing is above it, and with the least of each chunk added it may need more bits
             return body, total
         return body, and_(total, const((1 << form.raw_bits) - 1))
 

@@ -231,6 +231,29 @@ def test_every_plan_computes_the_same(layer: Layer, seed: int, weights: str) -> 
         layer.check(PlanOptions(weights=weights), samples=4)
 
 
+def test_dots_in_chunks_whose_least_sums_are_of_different_outputs() -> None:
+    """What is added to each chunk's sum is the least of any output there: together more than any output's own least."""
+    weights = np.zeros((17, 30), dtype=np.int64)
+    weights[9, 0], weights[11, 1], weights[0, 2], weights[14, 3] = -3885, -4088, 3193, 3193
+    layer = Layer(
+        x=FixedPoint(15, False, Fraction(1), 1),
+        weights=tuple(tuple(int(v) for v in row) for row in weights),
+        bias=(0,) * 30,
+        shift=0,
+        y=out(17),
+    )
+    tried = []
+
+    def dense(planned: planning.Layer, options: PlanOptions) -> planning.Plan:
+        found = [p for p in planning.candidates(planned, options) if isinstance(p, planning.DotPlan) and p.dense]
+        tried.append(next(p for p in found if p.chunk < p.form.units))
+        return tried[-1]
+
+    with patch.object(linear, "plan_linear", dense):
+        layer.check(PlanOptions(), samples=8)
+    assert tried
+
+
 # -- several layers, sources and blocks ----------------------------------------------------------------------------
 
 
