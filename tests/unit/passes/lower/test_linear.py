@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -242,17 +243,17 @@ def test_dots_in_chunks_whose_least_sums_are_of_different_outputs() -> None:
         shift=0,
         y=out(17),
     )
-    found = []
+    found: list[planning.Plan] = []
 
-    def dense(planned: planning.Layer, options: PlanOptions) -> planning.Plan:
+    def dense(number: int, planned: planning.Layer, options: PlanOptions) -> planning.Plan:
         plans = (p for p in planning.candidates(planned, options) if isinstance(p, planning.DotPlan) and p.dense)
         found[:] = [p for p in plans if p.chunk < p.form.units]
         return found[number]
 
     for number in range(4):
-        with patch.object(linear, "plan_linear", dense):
+        with patch.object(linear, "plan_linear", functools.partial(dense, number)):
             layer.check(PlanOptions(), samples=8)
-    assert number < len(found)
+    assert len(found) > 3
 
 
 # -- several layers, sources and blocks ----------------------------------------------------------------------------
