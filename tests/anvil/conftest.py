@@ -58,7 +58,7 @@ Build = Callable[[str], ml2sc.Artifact]
 @pytest.fixture(scope="session")
 def build(model: onnx.ModelProto, toolchain: ml2sc.Toolchain) -> Build:
     """Return a function that compiles the model for a target, once."""
-    options = {"name": "Data", "precision": "int8", "weights": "data", "input_ranges": ((-1.0, 1.0),)}
+    options = {"name": "Data", "precision": "w8a16", "weights": "data", "input_ranges": ((-1.0, 1.0),)}
     return functools.cache(lambda target: ml2sc.build(ml2sc.compile(model, target=target, **options), toolchain))
 
 

@@ -96,7 +96,7 @@ def test_create2_elsewhere(
     """Another machine that compiles the same model, another chain, account and nonce: the same addresses."""
     ml2sc.write_folder(artifact, tmp_path / "here")
     onnx.save(model, tmp_path / "model.onnx")
-    options = ["--target", "vyper", "--precision", "int8", "--weights", "data", "--input-range", "-1,1"]
+    options = ["--target", "vyper", "--precision", "w8a16", "--weights", "data", "--input-range", "-1,1"]
     compile_there = [sys.executable, "-m", "ml2sc.cli.compile", "model.onnx", *options, "--name", "Data", "-o", "there"]
     subprocess.run(compile_there, cwd=tmp_path, check=True, env=os.environ | {"PYTHONHASHSEED": "5"})
 
@@ -136,7 +136,7 @@ def test_who_has_only_the_model(
     assert deploy.main([str(tmp_path / "theirs"), *deployment]) == 0
     address = json.loads(capsys.readouterr().out)["proof"]["address"]
     onnx.save(model, tmp_path / "model.onnx")
-    options = ["--target", artifact.target, "--precision", "int8", "--weights", "data", "--input-range", "-1,1"]
+    options = ["--target", artifact.target, "--precision", "w8a16", "--weights", "data", "--input-range", "-1,1"]
     rebuilt = [str(tmp_path / "model.onnx"), *options, "--name", "Data", "-o", str(tmp_path / "mine")]
     assert compile.main(rebuilt) == 0
     capsys.readouterr()
@@ -178,7 +178,7 @@ def test_node_that_lies(artifact: ml2sc.Artifact, tmp_path: Path, capsys: pytest
             "no code": "there is no contract at",
             "weights": "does not hold this artifact's weights: 1 of",
         }[lie] in said.err
-        assert "proved" not in json.loads((tmp_path / "deployment.json").read_text())["result"]
+        assert "proved" not in json.loads((tmp_path / "deployments" / "31337.json").read_text())["result"]
         assert asked
         lying.hook = forward
         assert deploy.main(arguments) == 0

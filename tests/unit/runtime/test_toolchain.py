@@ -228,6 +228,7 @@ else:
 def test_what_was_compiled_before_is_in_the_cache(
     program: Put, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("ML2SC_CACHE", str(tmp_path / "cache"))
     file, asked = program("solc", COUNTING_SOLC), tmp_path / "asked"
     first = Toolchain().solc(INPUT)
     assert Toolchain().solc(INPUT) == first
@@ -236,7 +237,7 @@ def test_what_was_compiled_before_is_in_the_cache(
     monkeypatch.setenv("ML2SC_CACHE", "off")
     Toolchain().solc(INPUT)
     assert asked.read_text() == "xxx"
-    monkeypatch.delenv("ML2SC_CACHE")
+    monkeypatch.setenv("ML2SC_CACHE", str(tmp_path / "cache"))
     file.write_text(file.read_text() + "# another build that says the same version\n")
     Toolchain().solc(INPUT)
     Toolchain().solc({**INPUT, "settings": {}})
