@@ -269,8 +269,10 @@ def noted(directory: str, rpc: Rpc) -> str | None:
     Raises:
         JournalError: the note is none, or of another chain.
     """
-    from ml2sc.runtime.journal import noted_address
+    from ml2sc.runtime.journal import noted_address, noted_addresses
 
+    if not noted_addresses(Path(directory)):
+        return None
     note = noted_address(Path(directory), rpc.chain_id)
     if note is None:
         return None
