@@ -111,7 +111,8 @@ def test_zero_size(rejected: Rejected, make_model: MakeModel) -> None:
 
 
 def test_string_input(rejected: Rejected, make_model: MakeModel) -> None:
-    assert "error[ML111]: graph inputs must be tensors of floats, or of signed integers, not string" in rejected(1, make_model(type_=TensorProto.STRING))
+    text = rejected(1, make_model(type_=TensorProto.STRING))
+    assert "error[ML111]: graph inputs must be tensors of floats, or of signed integers, not string" in text
 
 
 def test_calibration_of_the_wrong_shape(rejected: Rejected, make_model: MakeModel, tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def chosen(names: Sequence[str], artifact: Artifact) -> list[Kit]:
     for name in names:
         if name not in KITS:
             raise UnknownNameError("kit", name, KITS)
-    if not artifact.on_chain:
+    if names and not artifact.on_chain:
         raise UsageError(
             f"{artifact.name} was compiled for {artifact.target!r}, which makes no contract: no kit is for it"
         )

@@ -182,8 +182,9 @@ def _statement(statement: Statement) -> list[str]:
         case CopySegment(segment, offset, words, buffer):
             start = _expr(offset)
             return [f"buffers[{buffer!r}][:{words}] = _{segment.upper()}[{start} : {start} + {words}]"]
-        case If(condition, body):
-            return [f"if {_expr(condition)}:", *_block(body)]
+        case If(condition, body, otherwise):
+            other = ["else:", *_block(otherwise)] if otherwise else []
+            return [f"if {_expr(condition)}:", *_block(body), *other]
         case Block(body):
             return [line for inner in body for line in _statement(inner)]
         case Fail(error, (index, value)):
