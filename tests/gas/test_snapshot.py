@@ -51,6 +51,9 @@ CASES += [
 ]
 
 
+LONG = {("mnist", "vyper", "auto"), ("mnist20", "vyper", "auto")}
+
+
 def compiled(folder: Path, target: str, precision: str) -> Artifact:
     """Return the example compiled: `auto` without data, all else with its calibration data, perhaps updatable."""
     precision, _, updatable = precision.partition(" ")
@@ -144,7 +147,10 @@ def test_vyper_is_not_much_dearer(example: str, limit: float) -> None:
     assert of["vyper"] <= limit * of["solidity"]
 
 
-@pytest.mark.parametrize(("example", "target", "precision"), CASES)
+@pytest.mark.parametrize(
+    ("example", "target", "precision"),
+    [pytest.param(*case, marks=pytest.mark.heavy) if case in LONG else case for case in CASES],
+)
 def test_gas(example: str, target: str, precision: str, examples: Path, request: pytest.FixtureRequest) -> None:
     artifact = compiled(examples / example, target, precision)
     key = f"{example} {target} {precision}"
