@@ -27,9 +27,9 @@ from ml2sc.runtime.contract import Contract
 from ml2sc.runtime.deploy import deploy, deployment_plan
 from ml2sc.runtime.prove import prove
 
-LIMITS = {("solidity", False): 2_300, ("vyper", False): 2_700, ("solidity", True): 7_000}
+LIMITS = {("solidity", False): 2_300, ("vyper", False): 2_700, ("solidity", True): 6_600}
 if os.environ.get("ML2SC_SWEEP"):
-    LIMITS |= {("vyper", True): 7_000}
+    LIMITS |= {("vyper", True): 6_600}
 
 
 @pytest.fixture(scope="module", params=LIMITS, ids=lambda p: f"{p[0]}{'-updatable' if p[1] else ''}")

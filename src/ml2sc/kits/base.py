@@ -157,6 +157,8 @@ def write_kits(
         OutputError: a folder cannot be written, or holds edited files.
     """
     kits = chosen(names, artifact)
+    if not kits:
+        return []
     if artifact.bytecode is None or artifact.graph is None:
         raise ArtifactError(f"{artifact.name} is not compiled", hint="call ml2sc.build(artifact, toolchain) first")
     model = Model(artifact, addresses)
