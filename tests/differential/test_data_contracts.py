@@ -91,7 +91,7 @@ def built(toolchain: ml2sc.Toolchain) -> dict[str, Artifact]:
 
     @cache
     def build(target: str) -> Artifact:
-        options = {"precision": "int8", "weights": "data", "input_ranges": ((-1.0, 1.0),)}
+        options = {"precision": "w8a16", "weights": "data", "input_ranges": ((-1.0, 1.0),)}
         return ml2sc.build(ml2sc.compile(dense(40, 150, 3), target, **options), toolchain)
 
     return {target: build(target) for target in TARGETS}
