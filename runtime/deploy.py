@@ -16,7 +16,7 @@ from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 
 from ml2sc.backends.base import Artifact
-from ml2sc.backends.interface import FACTORY, code_init, data_contract_init
+from ml2sc.backends.interface import FACTORY, code_init
 from ml2sc.errors import ArtifactError, InternalError
 
 from .chain import CREATE2_PROXY, PROXY_CODE, Chain, EmbeddedChain, RevmChain, intrinsic_gas, revm_is_installed
@@ -106,11 +106,6 @@ def weights_step(index: int) -> str:
 def holder(index: int, code: bytes, factory: str = CREATE2_PROXY) -> Call:
     """Return the call that creates a contract of some code where the constructor looks for it."""
     return create2(index.to_bytes(32, "big"), code_init(code), factory)
-
-
-def data_contract(index: int, data: bytes, factory: str = CREATE2_PROXY) -> Call:
-    """Return the call that creates a data contract where the constructor looks for it: the salt is its number."""
-    return create2(index.to_bytes(32, "big"), data_contract_init(data), factory)
 
 
 def parse_salt(text: str) -> bytes:

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from eth_abi.abi import encode
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 
@@ -33,11 +32,6 @@ ACTIVATE = "activate"
 def stage_step(index: int) -> str:
     """Return the name of the step that stages a chunk."""
     return f"stage {index}"
-
-
-def owner_argument(owner: str) -> bytes:
-    """Return the constructor's argument of an updatable contract."""
-    return encode(["address"], [owner])
 
 
 def update_calls(artifact: Artifact, *, at_once: bool = True) -> Iterator[tuple[str, bytes]]:

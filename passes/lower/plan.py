@@ -151,7 +151,7 @@ class PlanOptions:
         code_price: Gas an inference may cost more to save a byte of code: raised until the contract is small enough.
         force: By layer (a node's name, or its first origin's), attributes of `LanePlan` that its plan must have.
         generators: What each of the target's code generators makes of a Program: the ways to compute a layer that the
-            formulas find best are emitted and walked with it. None: the formulas decide.
+            formulas find best are emitted and walked with it. Empty: the formulas decide.
     """
 
     weights: str = "auto"

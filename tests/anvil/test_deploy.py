@@ -23,7 +23,7 @@ from ml2sc.backends.interface import data_contract_init
 from ml2sc.cli import check, compile, deploy  # noqa: A004
 from ml2sc.errors import CheckError
 from ml2sc.runtime.chain import CREATE2_PROXY, PROXY_CODE, EmbeddedChain
-from ml2sc.runtime.deploy import code_init, data_contract, deployment_plan
+from ml2sc.runtime.deploy import code_init, deployment_plan, holder
 from ml2sc.runtime.node import RpcChain, anvil, to_hex
 from ml2sc.runtime.prove import prove
 from ml2sc.runtime.rpc import Rpc
@@ -227,7 +227,7 @@ def test_somebody_was_first(tmp_path: Path, artifact: ml2sc.Artifact, capsys: py
         rpc = Rpc(url)
         me, stranger = rpc.request("eth_accounts")[:2]
         for index, data in enumerate(artifact.data):
-            call = data_contract(index, data)
+            call = holder(index, b"\x00" + data)
             gas = hex(10_000_000)
             rpc.request("eth_sendTransaction", {"from": stranger, "to": call.to, "data": to_hex(call.data), "gas": gas})
         assert deploy.main([str(tmp_path), "--chain", url, "--unlocked", me, "--yes", "--json"]) == 0

@@ -13,7 +13,7 @@ from ml2sc.backends.base import Artifact
 from ml2sc.backends.interface import data_contract_init
 from ml2sc.runtime.chain import CREATE2_PROXY, PROXY_CODE, EmbeddedChain, Reverted
 from ml2sc.runtime.contract import Contract
-from ml2sc.runtime.deploy import code_init, data_contract
+from ml2sc.runtime.deploy import code_init, holder
 
 TARGETS = ("solidity", "vyper")
 
@@ -116,7 +116,7 @@ def test_a_data_contract_is_missing(target: str, built: dict[str, Artifact]) -> 
     assert len(artifact.data) == 2
     init_code = creation(artifact) + encode(["address"], [CREATE2_PROXY])
     for index, data in enumerate(artifact.data):
-        call = data_contract(index, data)
+        call = holder(index, b"\x00" + data)
         with pytest.raises(Reverted) as caught:
             chain.deploy(init_code)
         assert caught.value.data == missing(index, str(call.creates))
@@ -133,10 +133,10 @@ def test_other_weights_are_elsewhere(target: str, built: dict[str, Artifact]) ->
     proxy = chain.deploy(code_init(PROXY_CODE)).address
     evil = bytes([first[0] ^ 1]) + first[1:]
     for index, data in ((0, evil), (0, second), (1, first), (0, first[:-1])):
-        chain.transact(proxy, data_contract(index, data, proxy).data)
+        chain.transact(proxy, holder(index, b"\x00" + data, proxy).data)
     with pytest.raises(Reverted) as caught:
         chain.deploy(creation(artifact) + encode(["address"], [proxy]))
-    assert caught.value.data == missing(0, str(data_contract(0, first, proxy).creates))
+    assert caught.value.data == missing(0, str(holder(0, b"\x00" + first, proxy).creates))
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -158,7 +158,7 @@ def test_a_holder_that_is_gone_after_the_transaction(
     assert chain.code(holder) == b""
     chain.transact(factory, contract.calldata("replace", evil))
     assert chain.code(holder) == evil
-    assert contract.call("refusal") == missing(0, str(data_contract(0, artifact.data[0], factory).creates))
+    assert contract.call("refusal") == missing(0, str(holder(0, b"\x00" + artifact.data[0], factory).creates))
 
 
 def test_what_creates_a_data_contract_is_fixed() -> None:

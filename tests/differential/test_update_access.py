@@ -13,9 +13,10 @@ from ml2sc.backends import Artifact
 from ml2sc.backends.interface import weights_hash
 from ml2sc.ir import wad
 from ml2sc.ir.interpret import Interpreter
-from ml2sc.runtime.chain import Reverted
+from ml2sc.runtime.chain import CREATE2_PROXY, Reverted
 from ml2sc.runtime.contract import Contract, ContractError, decode_revert
-from ml2sc.runtime.update import owner_argument, update_calls
+from ml2sc.runtime.deploy import constructor_arguments
+from ml2sc.runtime.update import update_calls
 
 OWNER, HEIR, STRANGER = ("0x" + digit * 40 for digit in "123")
 ROLES = {"owner": OWNER, "heir": HEIR, "stranger": STRANGER}
@@ -107,7 +108,9 @@ def test_before_the_first_weights(versions: tuple[Artifact, Artifact]) -> None:
     assert artifact.bytecode is not None
     assert graph is not None
     chain = new_chain()
-    address = chain.deploy(artifact.bytecode.creation + owner_argument(chain.account)).address
+    address = chain.deploy(
+        artifact.bytecode.creation + constructor_arguments(artifact, CREATE2_PROXY, chain.account)
+    ).address
     contract = Contract(chain, address, artifact.abi)
     x = wad.pack(graph, wad.quantize_inputs(graph, {"x": samples(3, (3, 2))[:1]}))
     for call in (contract.classify_packed, contract.predict_packed):
