@@ -373,7 +373,7 @@ def test_the_list_of_operators() -> None:
 
 
 _ROUNDED = {"test_averagepool_2d_ceil_last_window_starts_on_pad"}
-"""Cases whose answers are written down with four digits."""
+"""Cases whose answers are written down with four digits, the last of them one off."""
 
 
 @pytest.mark.slow
@@ -419,9 +419,8 @@ def test_onnx_own_node_tests() -> None:
         narrow = "FLOAT16" in case.name.upper()  # a cast to it rounds; we stay in float64
         for name, want in zip(graph.outputs, arrays[1], strict=False):
             got = values[name]
-            if got.shape != want.shape or not np.allclose(
-                got, want.astype(got.dtype), atol=1e-2 if narrow else 1e-5, equal_nan=True
-            ):
+            atol = 1e-2 if narrow else 1e-4 if case.name in _ROUNDED else 1e-5
+            if got.shape != want.shape or not np.allclose(got, want.astype(got.dtype), atol=atol, equal_nan=True):
                 wrong.append(case.name)
         passed += 1
     assert not wrong
