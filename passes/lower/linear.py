@@ -7,17 +7,19 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from ml2sc.ir.gas import Costs
 from ml2sc.ir.graph import Node, Tensor
+from ml2sc.ir.program import Program
 from ml2sc.ir.types import Array, Interval, as_python_ints
 
 from .context import Lowering, lowering
 from .dots import DotKernel, dot_forms
 from .epilogue import ChannelScaling, Epilogue, find_epilogue
 from .kernel import Kernel
-from .plan import DENSE, DotPlan, Layer, Plan, plan_linear, shortlist
+from .plan import DENSE, FINALISTS, DotPlan, Layer, Plan, plan_linear, shortlist
 from .product import Product, Rows
 from .values import Laned, Source, Value
-from .walked import least_price, of_sections
+from .walked import least_price, of_sections, price
 
 
 @lowering("Gemm", "FusedGemm")
@@ -127,15 +129,18 @@ def _planned(layer: Layer, product: Product) -> Plan:
         return plan_linear(layer, options)
     before = product.context.segments
 
-    def walked(plan: Plan) -> float:
+    def alone(plan: Plan) -> Program:
         context = product.context.trial()
         draft = dataclasses.replace(product.draft, body=[], facts={})
         value = _computed(dataclasses.replace(product, context=context, draft=draft), plan)
         new = {name: segment for name, segment in context.segments.items() if name not in before}
         reads = [source.buffer for source in value.sources if isinstance(source, Laned)]
-        return least_price(of_sections([draft.finish()], context, new, reads), options)
+        return of_sections([draft.finish()], context, new, reads)
 
-    return min(shortlist(layer, options), key=walked)
+    found = [(plan, alone(plan)) for plan in shortlist(layer, options)]
+    if len(found) > FINALISTS:  # walking what a target's printer makes of them takes ten times as long
+        found.sort(key=lambda way: price(Costs(way[1]), options))
+    return min(found[:FINALISTS], key=lambda way: least_price(way[1], options))[0]
 
 
 def _gather_rows(
