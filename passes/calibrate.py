@@ -9,11 +9,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from ml2sc.ir.evaluate import evaluate_float
 from ml2sc.ir.graph import Graph
 from ml2sc.ir.types import Array, DType
 
 from .manager import Pass, register_pass
+from .samples import real_values
 
 _HALF = 4096
 """Bins of a histogram on each side of 0."""
@@ -38,7 +38,7 @@ class Spread:
     counts: Array = field(default_factory=lambda: np.zeros(2 * _HALF, dtype=np.int64))
 
     def add(self, values: Array) -> None:
-        """Count the elements of one sample, at least one."""
+        """Count the elements of one sample, at least one, all of them finite."""
         self.lo, self.hi = min(self.lo, float(values.min())), max(self.hi, float(values.max()))
         largest = max(-self.lo, self.hi)
         if not largest:
@@ -80,7 +80,7 @@ class Calibrate(Pass):
         self.spreads.clear()
         self.spreads.update(self.known or {})
         for sample in self.samples if self.known is None else ():
-            for name, value in evaluate_float(graph, dict(sample)).items():
+            for name, value in real_values(graph, sample).items():
                 tensor = graph.tensor(name)
                 if tensor.type is DType.FLOAT and not tensor.is_constant and value.size:
                     self.spreads.setdefault(name, Spread()).add(value)

@@ -11,12 +11,12 @@ import numpy as np
 
 from ml2sc.ir import wad
 from ml2sc.ir.analysis import evaluate_samples
-from ml2sc.ir.evaluate import evaluate_float
 from ml2sc.ir.graph import Graph
 from ml2sc.ir.program import MASK
 from ml2sc.ir.types import Array
 
 from .quantize import steady
+from .samples import real_values
 
 T = TypeVar("T")
 Sample = Mapping[str, Array]
@@ -111,7 +111,7 @@ def answers(graph: Graph, samples: Iterable[Sample], outputs: Sequence[str] | No
 def answer(graph: Graph, sample: Sample, outputs: Sequence[str] | None = None) -> Answer:
     """Return a float graph's answer to one sample."""
     names = graph.outputs if outputs is None else outputs
-    values = evaluate_float(graph, dict(sample))
+    values = real_values(graph, sample)
     flat = np.concatenate([np.zeros(0), *(values[name].ravel() for name in names)])
     label = None if graph.decision is None else int(values[graph.decision].ravel()[0]) & MASK
     return Answer(flat, label)

@@ -12,7 +12,6 @@ import numpy as np
 
 from ml2sc.ir import wad
 from ml2sc.ir.analysis import prove_intervals, real_bounds
-from ml2sc.ir.evaluate import evaluate_float
 from ml2sc.ir.graph import Graph
 from ml2sc.ir.ops.base import Bounds
 from ml2sc.ir.types import Array
@@ -25,6 +24,7 @@ from .manager import Pass, run_pipeline
 from .measure import Answer, Measured, Sample, answer, answers, is_halved, measure, pick, spread_out, stride
 from .precision import Binary, Precision
 from .quantize import quantize
+from .samples import real_values
 
 HELD = 1000
 """Samples that are held in memory while formats are compared."""
@@ -237,7 +237,7 @@ def _margin(graph: Graph, sample: Sample) -> float:
     """Return how far the model's scores are from another decision; 0 where that is not known."""
     if graph.decision is None:
         return 0.0
-    values = evaluate_float(graph, dict(sample))
+    values = real_values(graph, sample)
     node = graph.producer(graph.decision)
     while node is not None and node.op_type not in {"ArgMax", "GreaterOrEqual"}:
         node = next((graph.producer(i) for i in node.inputs if i and not graph.tensor(i).is_constant), None)

@@ -76,6 +76,7 @@ from ml2sc.passes.tune import Goal
 from ml2sc.passes.updatable import Deployed, ReserveRanges
 from ml2sc.progress import bar
 from ml2sc.remedy import Remedies
+from ml2sc.runtime.workers import require_workers
 from ml2sc.smallness import coarse, largest_output, lost, relative_bound
 
 log = logging.getLogger(__name__)
@@ -314,6 +315,7 @@ def _compile(
     chosen = {k: v for k, v in {"target": target, "precision": precision, **more}.items() if v is not None}
     options = dataclasses.replace(options or Options(), **chosen)
     options.check()
+    require_workers(workers)
     if calibration is None and (options.min_agreement is not None or options.margin is not None):
         raise UsageError(
             "decisions to be kept, and gas to be spent on them, mean nothing without calibration data",
