@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar, overload
 
@@ -16,10 +16,9 @@ from ml2sc.ir.program import MASK
 from ml2sc.ir.types import Array
 
 from .quantize import steady
-from .samples import real_values
+from .samples import Sample, real_values
 
 T = TypeVar("T")
-Sample = Mapping[str, Array]
 
 PROBED = 64
 """Samples that choices are made on which need no more."""

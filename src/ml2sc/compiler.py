@@ -264,7 +264,8 @@ def compile(  # noqa: A001  the library's verb
         progress: Called after every format that `auto` tried, with their number; None: what takes long is shown on a
             terminal or in a notebook.
         runners_up: Receives the formats `auto` chose between, measured on all samples, its choice among them.
-        workers: How many processes look for `auto`'s formats where that takes long; the result does not depend on it.
+        workers: How many processes look at many samples, and for `auto`'s formats where that takes long; what comes out
+            does not depend on it.
         **more: Fields of `Options`, overriding `options`.
 
     Returns:
