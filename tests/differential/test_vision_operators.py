@@ -42,7 +42,10 @@ MODELS = {
     "blocks": (
         "float[1,4,2,4] x",
         "float[1,1,4,8] a, float[1,1,4,8] b, float[1,16,1,2] d",
-        'a = DepthToSpace<blocksize = 2>(x) b = DepthToSpace<blocksize = 2, mode = "CRD">(x) d = SpaceToDepth<blocksize = 2>(x)',
+        (
+            'a = DepthToSpace<blocksize = 2>(x) b = DepthToSpace<blocksize = 2, mode = "CRD">(x) '
+            "d = SpaceToDepth<blocksize = 2>(x)"
+        ),
     ),
     "sizes": (
         IMAGE,
