@@ -148,7 +148,7 @@ class VyperCosts(Costs):
         """Return the same as another generator's costs: what is printed is there once."""
         other = copy.copy(self)
         other.venom, other._places = venom, set()
-        other.parts = [part.by(venom=venom) for part in self.parts]
+        other.parts = [part.by(venom=venom) for part in self.parts if isinstance(part, VyperCosts)]
         return other
 
     # -- the whole -------------------------------------------------------------------------------------------------
