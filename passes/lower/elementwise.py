@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 
 import numpy as np
@@ -13,6 +13,7 @@ from ml2sc.ir.graph import Node, Tensor
 from ml2sc.ir.program import (
     Apply,
     Assign,
+    Block,
     Expr,
     If,
     Lanes,
@@ -53,9 +54,11 @@ def lower_map(context: Lowering, node: Node, compute: Compute, *, note: str = ""
         note: A comment for the section.
     """
     graph = context.graph
-    output = graph.tensor(node.output)
+    chain = followers(context, node)
+    last = chain[-1] if chain else node
+    output = graph.tensor(last.output)
     tensors = [graph.tensor(name) for name in node.inputs if name]
-    draft = context.section(node, f"{node.op_type}, {output.size} values")
+    draft = context.section(node, f"{title_of(node, chain)}, {output.size} values")
     if note:
         draft.body.append(Note(note))
     dynamic = list({t.name: t for t in tensors if t.data is None}.values())  # what is there twice is read once
@@ -64,9 +67,13 @@ def lower_map(context: Lowering, node: Node, compute: Compute, *, note: str = ""
     order = [(*dynamic, *constants).index(t) for t in tensors]
 
     def in_slot_order(operands: list[Expr]) -> tuple[list[Statement], Expr]:
-        return compute([operands[i] for i in order])
+        body, value = compute([operands[i] for i in order])
+        if not chain:
+            return body, value
+        whole: list[Statement] = [Let("last", const(0)), Block((*body, Assign("last", value)))]
+        return [*whole, *_taken(context, chain, "last")], Var("last")
 
-    result = result_of(context, node, draft)
+    result = result_of(context, last, draft)
     if sum(1 for _ in itertools.islice(runs(values, output.size), _MANY_RUNS + 1)) > _MANY_RUNS:
         values += [_broadcast(_in_table(context, draft, t), t, output) for t in constants]
         draft.body += emit_nests(values, np.arange(output.size), result.buffer, in_slot_order)
@@ -76,11 +83,12 @@ def lower_map(context: Lowering, node: Node, compute: Compute, *, note: str = ""
         ]
         context.emit_map(draft, values, arrays, result.buffer, in_slot_order)
     draft.facts = {
-        "operator": node.op_type,
+        "operator": title_of(node, chain),
         "bits": output.interval.signed_bits if output.interval else 256,
         "lanes": 1,
     }
-    context.values[node.output] = Value.of(result)
+    context.values[last.output] = Value.of(result)
+    context.done.update(n.name for n in chain)
 
 
 def _in_table(context: Lowering, draft: DraftSection, tensor: Tensor) -> Value:
@@ -171,6 +179,33 @@ def step(op_type: str) -> Callable[[Step], Step]:
         return function
 
     return file
+
+
+def followers(context: Lowering, node: Node) -> list[Node]:
+    """Return the operators on single values that alone read a result, one after the other."""
+    found: list[Node] = []
+    name = node.output
+    while (use := context.graph.only_use(name)) is not None and use.op_type in STEPS and len(use.inputs) == 1:
+        found.append(use)
+        name = use.output
+    return found
+
+
+def finished(context: Lowering, chain: Sequence[Node], value: Expr) -> list[Statement]:
+    """Return statements that declare `v`: a value, taken through the operators that follow."""
+    return [Let("v", value), *_taken(context, chain, "v")]
+
+
+def _taken(context: Lowering, chain: Sequence[Node], name: str) -> Iterator[Statement]:
+    """Yield statements that take a variable through some operators."""
+    for node in chain:
+        statements, result = STEPS[node.op_type](context, node)([Var(name)])
+        yield Block((*statements, Assign(name, result))) if statements else Assign(name, result)
+
+
+def title_of(node: Node, chain: Sequence[Node]) -> str:
+    """Return the operators of a node and what follows it."""
+    return " + ".join(n.op_type for n in (node, *chain))
 
 
 @step("Relu")
