@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from functools import wraps
 
@@ -33,14 +32,13 @@ from ml2sc.ir.program import (
 )
 from ml2sc.ir.types import Array, as_python_ints
 
+from . import epilogue
 from .context import DraftSection, Lowering, lowering
-from .nests import emit_nests
-from .values import Scalars, Value, runs
+from .nests import emit_nests, scattered
+from .on_lanes import lower_on_lanes
+from .values import Scalars, Value
 
 Compute = Callable[[list[Expr]], tuple[list[Statement], Expr]]
-
-_MANY_RUNS = 8
-"""Runs of neighbouring elements from which on they are loops within loops."""
 
 
 def lower_map(context: Lowering, node: Node, compute: Compute, *, note: str = "") -> None:
@@ -67,7 +65,7 @@ def lower_map(context: Lowering, node: Node, compute: Compute, *, note: str = ""
         return compute([operands[i] for i in order])
 
     result = result_of(context, node, draft)
-    if sum(1 for _ in itertools.islice(runs(values, output.size), _MANY_RUNS + 1)) > _MANY_RUNS:
+    if scattered(values):
         values += [_broadcast(_in_table(context, draft, t), t, output) for t in constants]
         draft.body += emit_nests(values, np.arange(output.size), result.buffer, in_slot_order)
     else:
@@ -132,7 +130,8 @@ def lower_add(context: Lowering, node: Node) -> None:
         a, b = (sub(x, _zero(context, node, slot)) for slot, x in enumerate(operands))
         return [], add(mul(a, const(first)), mul(b, const(second)))
 
-    lower_map(context, node, compute)
+    if not lower_on_lanes(context, node):
+        lower_map(context, node, compute)
 
 
 @lowering("Mul")
@@ -165,7 +164,8 @@ def step(op_type: str) -> Callable[[Step], Step]:
 
         @wraps(function)
         def lower(context: Lowering, node: Node) -> None:
-            lower_map(context, node, function(context, node))
+            if op_type not in epilogue.STEPS or not lower_on_lanes(context, node):
+                lower_map(context, node, function(context, node))
 
         lowering(op_type)(lower)
         return function
