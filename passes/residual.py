@@ -67,10 +67,12 @@ def _alike(graph: Graph, node: Node) -> bool:
 
 
 def of_layers(graph: Graph, name: str) -> bool:
-    """Return whether a float tensor is a layer's result, after operators that leave lanes what they are."""
+    """Return whether a float tensor is a layer's result, or a sum of such, after operators that leave it in lanes."""
     node = graph.producer(name)
     while node is not None and (op_of(node).keeps_format or op_of(node).moves or node.op_type == "Clip"):
         node = graph.producer(node.inputs[0])
+    if node is not None and node.op_type in SUMS and _alike(graph, node):
+        return all(graph.producer(operand) is None or of_layers(graph, operand) for operand in node.inputs)
     return node is not None and op_of(node).linear
 
 
