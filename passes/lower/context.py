@@ -38,6 +38,7 @@ from ml2sc.ir.program import (
 from ml2sc.ir.types import Array
 from ml2sc.registry import Registry
 
+from .choices import Choices
 from .epilogue import STEPS, Epilogue, find_epilogue
 from .nests import emit_nests, scattered
 from .plan import Plan, PlanOptions
@@ -70,19 +71,35 @@ class DraftSection:
         return Section(self.name, self.title, flattened(self.body), self.predict, self.classify, self.facts, self.maker)
 
 
+@dataclass
+class Known:
+    """What is found out once for all lowerings of a graph.
+
+    Attributes:
+        epilogues: By layer, what happens to its sums.
+        widths: Of results that are added to each other, by tensor: bits of the widest lane among them.
+        walked: By a layer's section, and what was chosen before it: plans that were walked, with their prices by each
+            code generator.
+    """
+
+    epilogues: dict[str, Epilogue] = field(default_factory=dict)
+    widths: dict[str, int] | None = None
+    walked: dict[tuple[object, ...], list[tuple[Plan, tuple[float, ...]]]] = field(default_factory=dict)
+
+
 class Lowering:
     """The state of a lowering.
 
     Args:
         graph: A quantised graph with proved intervals.
         options: What the planner is told.
-        epilogues: By layer, what happens to its sums: found once for all lowerings of the graph.
+        known: What was found out by other lowerings of the graph.
     """
 
-    def __init__(self, graph: Graph, options: PlanOptions, epilogues: dict[str, Epilogue]) -> None:
+    def __init__(self, graph: Graph, options: PlanOptions, known: Known) -> None:
         self.graph = graph
         self.options = options
-        self.epilogues = epilogues
+        self.known = known
         self.buffers: dict[str, int] = {}
         self.holds: dict[str, Lanes] = {}
         self.segments: dict[str, Segment] = {}
@@ -90,6 +107,7 @@ class Lowering:
         self.values: dict[str, Value] = {}
         self.plans: dict[str, Plan] = {}
         """Those of layers planned so far, by what they were planned for."""
+        self.choices = Choices(options.choices)
         self.maker = OURS
         """Who wrote the lowering that is running."""
         self.done: set[str] = set()
@@ -97,7 +115,6 @@ class Lowering:
         self._names: dict[str, set[str]] = {"section": set(), "buffer": set(), "segment": set()}
         self._tables: dict[tuple[int, ...], tuple[str, DraftSection]] = {}
         self._unpacked: dict[Laned, tuple[Scalars, DraftSection]] = {}
-        self._widths: dict[str, int] | None = None
         self._for_outputs = _needed(graph, graph.outputs)
         self._for_decision = _needed(graph, [graph.decision] if graph.decision else [])
 
@@ -107,6 +124,7 @@ class Lowering:
         other.buffers, other.holds, other.segments = dict(self.buffers), dict(self.holds), dict(self.segments)
         other.sections, other.values, other.done = list(self.sections), dict(self.values), set(self.done)
         other._names = {kind: set(names) for kind, names in self._names.items()}
+        other.choices = Choices(self.choices.settled)
         other._tables, other._unpacked = dict(self._tables), dict(self._unpacked)
         return other
 
@@ -161,9 +179,10 @@ class Lowering:
 
     def epilogue(self, node: Node) -> Epilogue:
         """Return what happens to a layer's sums, or to a sum of activations."""
-        if node.name not in self.epilogues:
-            self.epilogues[node.name] = find_epilogue(self.graph, node)
-        return self.epilogues[node.name]
+        epilogues = self.known.epilogues
+        if node.name not in epilogues:
+            epilogues[node.name] = find_epilogue(self.graph, node)
+        return epilogues[node.name]
 
     def lane_bits(self, epilogue: Epilogue, outputs: int) -> int:
         """Return the bits for a lane of sums: those of others that they are added to, if that takes no more words.
@@ -171,9 +190,9 @@ class Lowering:
         Lanes as wide as the operand's are added to it as they are.
         """
         bits = epilogue.proved_bits
-        if self._widths is None:
-            self._widths = self._joint_widths()
-        joint = max(self._widths.get(epilogue.output.name, bits), bits)
+        if self.known.widths is None:
+            self.known.widths = self._joint_widths()
+        joint = max(self.known.widths.get(epilogue.output.name, bits), bits)
         return joint if joint <= _WORD and -(-outputs // (_WORD // joint)) == -(-outputs // (_WORD // bits)) else bits
 
     def _joint_widths(self) -> dict[str, int]:
