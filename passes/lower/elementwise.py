@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import wraps
 
 import numpy as np
@@ -13,7 +12,6 @@ from ml2sc.ir.graph import Node, Tensor
 from ml2sc.ir.program import (
     Apply,
     Assign,
-    Block,
     Expr,
     If,
     Lanes,
@@ -34,14 +32,13 @@ from ml2sc.ir.program import (
 )
 from ml2sc.ir.types import Array, as_python_ints
 
+from . import epilogue
 from .context import DraftSection, Lowering, lowering
-from .nests import emit_nests
-from .values import Scalars, Value, runs
+from .nests import emit_nests, scattered
+from .on_lanes import lower_on_lanes
+from .values import Scalars, Value
 
 Compute = Callable[[list[Expr]], tuple[list[Statement], Expr]]
-
-_MANY_RUNS = 8
-"""Runs of neighbouring elements from which on they are loops within loops."""
 
 
 def lower_map(context: Lowering, node: Node, compute: Compute, *, note: str = "") -> None:
@@ -68,13 +65,10 @@ def lower_map(context: Lowering, node: Node, compute: Compute, *, note: str = ""
 
     def in_slot_order(operands: list[Expr]) -> tuple[list[Statement], Expr]:
         body, value = compute([operands[i] for i in order])
-        if not chain:
-            return body, value
-        whole: list[Statement] = [Let("last", const(0)), Block((*body, Assign("last", value)))]
-        return [*whole, *_taken(context, chain, "last")], Var("last")
+        return ended(context, chain, body, value)
 
     result = result_of(context, last, draft)
-    if sum(1 for _ in itertools.islice(runs(values, output.size), _MANY_RUNS + 1)) > _MANY_RUNS:
+    if scattered(values):
         values += [_broadcast(_in_table(context, draft, t), t, output) for t in constants]
         draft.body += emit_nests(values, np.arange(output.size), result.buffer, in_slot_order)
     else:
@@ -140,7 +134,8 @@ def lower_add(context: Lowering, node: Node) -> None:
         a, b = (sub(x, _zero(context, node, slot)) for slot, x in enumerate(operands))
         return [], add(mul(a, const(first)), mul(b, const(second)))
 
-    lower_map(context, node, compute)
+    if not lower_on_lanes(context, node):
+        lower_map(context, node, compute)
 
 
 @lowering("Mul")
@@ -160,7 +155,7 @@ def lower_neg(context: Lowering, node: Node) -> None:
     lower_map(context, node, lambda operands: ([], sub(_zero(context, node, 0), operands[0])))
 
 
-Step = Callable[[Lowering, Node], Compute]
+Step = Callable[[Lowering, Node, str], Compute]
 STEPS: dict[str, Step] = {}
 """Operators of one value each that other lowerings may end with, by what they compute."""
 
@@ -173,7 +168,8 @@ def step(op_type: str) -> Callable[[Step], Step]:
 
         @wraps(function)
         def lower(context: Lowering, node: Node) -> None:
-            lower_map(context, node, function(context, node))
+            if op_type not in epilogue.STEPS or not lower_on_lanes(context, node):
+                lower_map(context, node, function(context, node, "y"))
 
         lowering(op_type)(lower)
         return function
@@ -191,16 +187,15 @@ def followers(context: Lowering, node: Node) -> list[Node]:
     return found
 
 
-def finished(context: Lowering, chain: Sequence[Node], value: Expr) -> list[Statement]:
-    """Return statements that declare `v`: a value, taken through the operators that follow."""
-    return [Let("v", value), *_taken(context, chain, "v")]
-
-
-def _taken(context: Lowering, chain: Sequence[Node], name: str) -> Iterator[Statement]:
-    """Yield statements that take a variable through some operators."""
-    for node in chain:
-        statements, result = STEPS[node.op_type](context, node)([Var(name)])
-        yield Block((*statements, Assign(name, result))) if statements else Assign(name, result)
+def ended(
+    context: Lowering, chain: Sequence[Node], body: Sequence[Statement], value: Expr
+) -> tuple[list[Statement], Expr]:
+    """Return statements, and what a value that is known after them is when some operators have taken it."""
+    whole = list(body)
+    for number, node in enumerate(chain):
+        statements, value = STEPS[node.op_type](context, node, f"end{number}")([value])
+        whole += statements
+    return whole, value
 
 
 def title_of(node: Node, chain: Sequence[Node]) -> str:
@@ -209,23 +204,23 @@ def title_of(node: Node, chain: Sequence[Node]) -> str:
 
 
 @step("Relu")
-def lower_relu(context: Lowering, node: Node) -> Compute:
+def lower_relu(context: Lowering, node: Node, result: str) -> Compute:
     """max(x, z)."""
     zero = _zero(context, node, 0)
-    return lambda operands: ([Let("y", operands[0]), at_least("y", zero)], Var("y"))
+    return lambda operands: ([Let(result, operands[0]), at_least(result, zero)], Var(result))
 
 
 @step("Clip")
-def lower_clip(context: Lowering, node: Node) -> Compute:
+def lower_clip(context: Lowering, node: Node, result: str) -> Compute:
     """min(max(x, lo), hi)."""
 
     def compute(operands: list[Expr]) -> tuple[list[Statement], Expr]:
-        body: list[Statement] = [Let("y", operands[0])]
+        body: list[Statement] = [Let(result, operands[0])]
         if "lo" in node.attrs:
-            body.append(at_least("y", const(_int(node, "lo"))))
+            body.append(at_least(result, const(_int(node, "lo"))))
         if "hi" in node.attrs:
-            body.append(at_most("y", const(_int(node, "hi"))))
-        return body, Var("y")
+            body.append(at_most(result, const(_int(node, "hi"))))
+        return body, Var(result)
 
     return compute
 
@@ -244,7 +239,7 @@ def lower_leaky_relu(context: Lowering, node: Node) -> None:
 
 
 @step("Requantize")
-def lower_requantize(context: Lowering, node: Node) -> Compute:
+def lower_requantize(context: Lowering, node: Node, result: str) -> Compute:
     """clamp(floor(((x − z_x)·multiplier + 2^(shift−1)) / 2^shift) + z_y, qmin, qmax)."""
     graph = context.graph
     x, y = graph.tensor(node.inputs[0]), graph.tensor(node.output)
@@ -258,12 +253,12 @@ def lower_requantize(context: Lowering, node: Node) -> Compute:
     def compute(operands: list[Expr]) -> tuple[list[Statement], Expr]:
         product = mul(sub(operands[0], const(x.format.zero_point)), const(multiplier))
         rounded = sar(shift, add(product, const((1 << shift) >> 1)))
-        body: list[Statement] = [Let("y", add(rounded, const(y.format.zero_point)))]
+        body: list[Statement] = [Let(result, add(rounded, const(y.format.zero_point)))]
         if lowest < y.format.qmin:
-            body.append(at_least("y", const(y.format.qmin)))
+            body.append(at_least(result, const(y.format.qmin)))
         if highest > y.format.qmax:
-            body.append(at_most("y", const(y.format.qmax)))
-        return body, Var("y")
+            body.append(at_most(result, const(y.format.qmax)))
+        return body, Var(result)
 
     return compute
 

@@ -15,7 +15,7 @@ from ml2sc.ir.types import Array, Interval, as_python_ints
 from .choices import RUNNERS_UP
 from .context import Lowering, lowering
 from .dots import DotKernel, dot_forms
-from .epilogue import ChannelScaling, Epilogue, find_epilogue
+from .epilogue import ChannelScaling, Epilogue
 from .kernel import Kernel
 from .plan import (
     DENSE,
@@ -37,10 +37,8 @@ from .walked import of_sections, price
 def lower_gemm(context: Lowering, node: Node) -> None:
     """Emit one section a row of the layer's input (one, as a rule), or one for all rows where they lie alike."""
     graph = context.graph
-    epilogues = context.known.epilogues
-    if node.name not in epilogues:
-        epilogues[node.name] = find_epilogue(graph, node)
-    epilogue = epilogues[node.name]
+    epilogue = context.epilogue(node)
+    addends = [context.values[a.tensor.name] for a in epilogue.addends]
     x, w = graph.tensor(node.inputs[0]), graph.tensor(node.inputs[1])
     c = graph.tensor(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
     assert w.data is not None and x.interval is not None
@@ -53,7 +51,8 @@ def lower_gemm(context: Lowering, node: Node) -> None:
         groups = list(_gather_rows(value.take(np.arange(k)), weights, x.format.zero_point, x.interval, seen))
         if len(groups) == 1:
             bias = _bias(c, 0, n) + groups[0].correction + epilogue.constant + np.array(epilogue.offsets, dtype=object)
-            context.values[epilogue.output.name] = _emit(context, node, epilogue, groups, bias, x.size // k, apart)
+            whole = _emit(context, node, epilogue, groups, bias, addends, x.size // k, apart)
+            context.values[epilogue.output.name] = whole
             context.done.update(n.name for n in epilogue.nodes)
             return
     results = []
@@ -63,7 +62,8 @@ def lower_gemm(context: Lowering, node: Node) -> None:
         groups = list(_gather_rows(value.take(elements), weights, x.format.zero_point, x.interval, seen))
         bias = _bias(c, row, n) + sum(g.correction for g in groups)
         bias = bias + epilogue.constant + np.array(epilogue.offsets, dtype=object)
-        results.append(_emit(context, node, epilogue, groups, bias))
+        own = [value.take(np.arange(row * n, (row + 1) * n)) for value in addends]
+        results.append(_emit(context, node, epilogue, groups, bias, own))
     sources, which, where = Value.joined(results)
     context.values[epilogue.output.name] = Value(sources, which, where)
     context.done.update(n.name for n in epilogue.nodes)
@@ -98,6 +98,7 @@ def _emit(
     epilogue: Epilogue,
     groups: list[Rows],
     bias: Array,
+    addends: Sequence[Value],
     across: int = 1,
     apart: int = 0,
 ) -> Value:
@@ -108,14 +109,14 @@ def _emit(
     rows = "" if across == 1 else f"{across} rows of "
     draft = context.section(node, f"{operator}, {rows}{inputs} -> {len(bias)}")
     activity = context.options.activity.get(draft.name) or (largest.activity() if largest else DENSE)
-    product = Product(context, draft, epilogue, groups, bias, operator, inputs, activity, across, apart)
+    product = Product(context, draft, epilogue, groups, bias, operator, inputs, activity, tuple(addends), across, apart)
     widest = max((Interval(int(g.weights.min()), int(g.weights.max())).signed_bits for g in groups), default=1)
     reserved = context.graph.reserves.get(node.name)
     layer = Layer(
         str(node),
         product.rows,
         len(bias),
-        epilogue.proved_bits,
+        context.lane_bits(epilogue, len(bias)),
         widest if reserved is None else reserved.weight_bits,
         largest.unit if largest else 1,
         len({g.unit for g in groups}) > 1,

@@ -52,7 +52,7 @@ from ml2sc.ir.program import (
 from ml2sc.ir.types import Array, as_python_ints
 
 from .context import DraftSection, Lowering, lowering
-from .elementwise import finished, followers, result_of, title_of
+from .elementwise import ended, followers, result_of, title_of
 from .nests import emit_nests
 from .values import Scalars, Value
 
@@ -261,9 +261,9 @@ class _Convolution:
             for chunk in chunks:
                 body += chunk.emit(source, at["i"], at["w"])
             for lane in range(self.lanes):
-                stores = finished(context, chain, self._lane(lane))
+                steps, value = ended(context, chain, (), self._lane(lane))
                 place = add(at["o"], const(lane * self.points))
-                body.append(Block((*stores, Store(result.buffer, place, Var("v")))))
+                body.append(Block((*steps, Store(result.buffer, place, value))))
             return body
 
         if not in_data:  # all of them at once, from where each block reads its own
@@ -475,9 +475,9 @@ def _lower_pool(
         value: Expr = Var("acc")
         if factor is not None:
             value = mul(value, Load(factor, at["f"]))
-        stores = finished(context, chain, value)
+        steps, value = ended(context, chain, (), value)
         inner = _over(loops, {"i": at["i"], "w": const(0)}, window)
-        return [Let("acc", start), *inner, *stores, Store(result.buffer, at["o"], Var("v"))]
+        return [Let("acc", start), *inner, *steps, Store(result.buffer, at["o"], value)]
 
     outputs = _outputs(source)
     starts: dict[str, Expr] = {"i": const(0), "o": const(0)}
