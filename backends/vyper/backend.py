@@ -17,7 +17,6 @@ from ml2sc.ir.program import Procedure, Program, Section, Storage, calls_of
 
 from ..base import (
     BACKENDS,
-    DATA_CONTRACT_LIMIT,
     Artifact,
     Bytecode,
     CompilerRun,
@@ -31,8 +30,8 @@ from ..interface import (
     chunk_runs,
     code_hashes,
     contract_abi,
-    data_contract_init,
-    keccak,
+    data_init_hash,
+    oversized,
     packed_texts,
     part_names,
     stated_place,
@@ -64,11 +63,7 @@ class VyperBackend:
     divides = True
 
     def unsupported(self, program: Program) -> list[str]:
-        return [
-            f"a data contract of {len(data):,} bytes: a contract holds {DATA_CONTRACT_LIMIT:,}"
-            for data in program.data_contracts()
-            if len(data) > DATA_CONTRACT_LIMIT
-        ]
+        return oversized(program)
 
     def emit(self, program: Program, options: EmitOptions) -> Artifact:
         flat = flattened_program(program, DEEPEST)
@@ -258,9 +253,7 @@ class _Frame:
             outputs=program.outputs,
             packed=PACKED,
             wads=WADS,
-            data=[
-                {"length": f"{len(d):,}", "init_hash": f"0x{keccak(data_contract_init(d)).hex()}"} for d in self.data
-            ],
+            data=[{"length": f"{len(d):,}", "init_hash": data_init_hash(d)} for d in self.data],
             codes=[
                 {"number": p.contract, "salt": self._first_code + p.contract - 1, "head": self._head(p)}
                 for p in self.elsewhere.values()
