@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
+from operator import xor
 from typing import Any
 
 from ml2sc.errors import ContractLimitError, InternalError
@@ -119,6 +121,8 @@ def contract_abi(program: Program, options: EmitOptions) -> list[dict[str, Any]]
         abi += _update_abi([_value("owner_", "address"), *([_value(FACTORY, "address")] if count else [])])
     for name in names:
         abi.append({"inputs": _values(_ERRORS[name]), "name": name, "type": "error"})
+    if options.erc165:
+        functions.append(("supportsInterface", "interfaceId", "bytes4", "", "bool"))
     for name, argument, given, result, returned in sorted(functions):
         abi.append(
             {
@@ -130,6 +134,23 @@ def contract_abi(program: Program, options: EmitOptions) -> list[dict[str, Any]]
             }
         )
     return abi
+
+
+ERC165 = "0x01ffc9a7"
+"""ERC-165's own identifier."""
+
+
+def interface_id(program: Program) -> str:
+    """Return the ERC-165 identifier of what every model's contract has: packed inputs, and the model's hash."""
+    names = ["predictPacked(bytes)", "modelHash()", *(["classifyPacked(bytes)"] if program.has_decision else [])]
+    selectors = (int.from_bytes(keccak(name.encode())[:4], "big") for name in names)
+    return f"0x{reduce(xor, selectors):08x}"
+
+
+def state_slot(name: str) -> str:
+    """Return the slot where a contract's state begins by ERC-7201, for the namespace `ml2sc.NAME`."""
+    inner = int.from_bytes(keccak(f"ml2sc.{name}".encode()), "big") - 1
+    return f"0x{keccak(inner.to_bytes(32, 'big')).hex()[:-2]}00"
 
 
 def _update_abi(constructor: list[dict[str, str]]) -> list[dict[str, Any]]:

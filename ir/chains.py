@@ -183,7 +183,6 @@ PROFILES: Mapping[str, ChainProfile] = {
             state_apart=True,
             new_slot_state=17_100,
             chain_ids=(4_326, 6_343),
-            data_fee=True,
         ),
     )
 }

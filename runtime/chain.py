@@ -18,8 +18,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 from eth_utils.address import to_canonical_address, to_checksum_address
 from eth_utils.crypto import keccak
 
-from ml2sc.errors import ContractLimitError, InternalError, Ml2scError, ToolchainError, UnknownNameError
-from ml2sc.ir.chains import ChainProfile
+from ml2sc.errors import (
+    ContractLimitError,
+    InternalError,
+    Ml2scError,
+    ToolchainError,
+    UnknownNameError,
+    UsageError,
+)
+from ml2sc.ir.chains import PROFILES, ChainProfile
 from ml2sc.ir.forks import FORKS, Fork
 
 if TYPE_CHECKING:
@@ -504,6 +511,26 @@ def local_chain(limits: Fork = LIMITS) -> RevmChain | EmbeddedChain:
     return RevmChain(limits=limits) if revm_is_installed() else EmbeddedChain(limits=limits)
 
 
+_PUBLIC = re.compile(
+    r"mainnet|sepolia|holesky|hoodi|optimism|arbitrum-one|bsc|polygon|gnosis|avalanche|linea|scroll|zksync"
+    r"|[a-z]+-(main|test)net|[a-z]+-sepolia|[0-9]+"
+)
+"""Names of chains, and numbers, that are taken for a node's URL."""
+
+
+def refuse_name(chain: str) -> None:
+    """Refuse a public chain's name, or a number, where a node's URL is asked for.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if chain.lower() in PROFILES or _PUBLIC.fullmatch(chain.lower()):
+        raise UsageError(
+            f"{chain:.40} is a chain, and a node of it is named by its URL",
+            hint="for instance --chain https://..., which whoever runs the node tells (docs/deploy-to-a-testnet.md)",
+        )
+
+
 @contextmanager
 def open_chain(spec: str, fork: str = "prague", limits: Fork = LIMITS) -> Iterator[Chain]:
     """Open a chain, and close it at the end of the block.
@@ -530,6 +557,7 @@ def open_chain(spec: str, fork: str = "prague", limits: Fork = LIMITS) -> Iterat
         chains = {"py-evm": EmbeddedChain, "revm": RevmChain}
         chains["embedded"] = RevmChain if revm_is_installed() else EmbeddedChain
         if spec not in chains:
+            refuse_name(spec)
             raise UnknownNameError("chain", spec, [*chains, "anvil", "URL of a node"])
         if fork != "prague":
             logger.info("the embedded chain follows Prague's rules, not %s's", fork)

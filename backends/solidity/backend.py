@@ -15,15 +15,18 @@ from ml2sc.ir.program import Call, CopySegment, Procedure, Program, Section, Sto
 
 from ..base import BACKENDS, Artifact, Bytecode, EmitOptions, Toolchain, with_edits, with_settings
 from ..interface import (
+    ERC165,
     ERRORS,
     chunk_runs,
     code_hashes,
     contract_abi,
     data_init_hash,
+    interface_id,
     keccak,
     oversized,
     packed_texts,
     part_names,
+    state_slot,
     stated_place,
     storage_place,
     without_hashes,
@@ -271,6 +274,8 @@ class _Frame:
         if self.part is not None:
             return self._part(self.part, printed)
         text = _template("contract.sol.j2").render(
+            interface_ids=(ERC165, interface_id(program)) if options.erc165 else (),
+            state_slot=state_slot(options.name) if options.erc7201 and program.updatable else "",
             name=options.name,
             description=[*_wrapped("@notice", options.description)],
             layers=self._summary(),

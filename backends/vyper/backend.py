@@ -26,11 +26,13 @@ from ..base import (
     with_settings,
 )
 from ..interface import (
+    ERC165,
     ERRORS,
     chunk_runs,
     code_hashes,
     contract_abi,
     data_init_hash,
+    interface_id,
     oversized,
     packed_texts,
     part_names,
@@ -235,6 +237,7 @@ class _Frame:
         if self.part is not None:
             return self._part(self.part.procedure, printed)
         text = _template("contract.vy.j2").render(
+            interface_ids=(ERC165, interface_id(program)) if options.erc165 else (),
             name=options.name,
             description=textwrap.wrap(f"@notice {plain(options.description)}", 112, subsequent_indent=" " * 8),
             layers=self._summary(),

@@ -154,6 +154,8 @@ class Options:
         updatable: The contract's owner may replace the weights by those of another model of the same architecture.
         headroom: With `updatable`, bits by which weights, and the sums they make, may be wider than this model's later.
         timelock: With `updatable`, seconds that lie at least between the staging of weights and their activation.
+        erc165: The contract says which functions it has (`supportsInterface`).
+        erc7201: With `updatable`, in Solidity: its state begins at the slot that ERC-7201 gives `ml2sc.NAME`.
     """
 
     target: str = "solidity"
@@ -179,6 +181,8 @@ class Options:
     updatable: bool = False
     headroom: int = 1
     timelock: int = 0
+    erc165: bool = False
+    erc7201: bool = False
 
     @property
     def rules(self) -> Fork:
@@ -233,6 +237,13 @@ class Options:
             )
         if self.updatable and self.weights == "code":
             raise UsageError("weights in the code cannot be updated", hint="leave --weights code or --updatable out")
+        if self.erc7201 and not self.updatable:
+            raise UsageError("a contract of fixed weights has no state", hint="leave --erc7201 out, or add --updatable")
+        if self.erc7201 and self.target != "solidity":
+            raise UsageError(
+                f"in {self.target} a contract cannot say where its state begins",
+                hint="leave --erc7201 out, or --target",
+            )
         if not 0 <= self.headroom <= MOST_HEADROOM:
             raise UsageError(f"a headroom of {self.headroom!s:.30} bits: it is 0 to {MOST_HEADROOM}")
         if not 0 <= self.timelock <= LONGEST_TIMELOCK:
@@ -465,6 +476,8 @@ def _compile(
         strict_input=options.strict_input,
         decision=_decision(reference, graph),
         timelock=options.timelock,
+        erc165=options.erc165,
+        erc7201=options.erc7201,
     )
     artifact = backend.emit(program, emit)
     recorded = dataclasses.replace(

@@ -37,10 +37,10 @@ class Forecast:
         deploy: The transaction that creates the contract.
         weights: The transactions that create its data contracts (and put the first weights in use), together.
         largest: The most a creating transaction takes of what the fork lets a transaction use.
-        memory: Bytes of memory that an inference takes.
         code_bytes: Bytes of the contract's code, or of the largest of its code contracts'.
         init_bytes: Bytes of its init code with the constructor's arguments.
         compiled: Whether the code is known; else its size is estimated from the Program.
+        memory: Bytes of memory that an inference takes.
     """
 
     fork: Fork
@@ -51,10 +51,10 @@ class Forecast:
     deploy: int
     weights: int
     largest: int
-    memory: int
     code_bytes: int
     init_bytes: int
     compiled: bool
+    memory: int = 0
 
     def obstacles(self) -> list[str]:
         """Return why the contract cannot be deployed; empty if it can."""

@@ -85,6 +85,8 @@ class _Options(_Entry):
     updatable: bool
     headroom: int
     timelock: int
+    erc165: bool = False
+    erc7201: bool = False
 
 
 class _Integers(_Entry):

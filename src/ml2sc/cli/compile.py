@@ -108,6 +108,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--expected-updates", type=int, metavar="N", help="with --updatable: updates in that time (a hundredth of it)")
     add("--headroom", type=int, metavar="BITS", help="with --updatable: bits that weights may be wider later (1)")
     add("--timelock", type=int, metavar="SECONDS", help="with --updatable: notice before new weights are in use (0)")
+    add("--erc165", action="store_true", help="let the contract say which functions it has (supportsInterface)")
+    add("--erc7201", action="store_true", help="with --updatable, in Solidity: state from the slot of ml2sc.NAME on")
     add("--workers", type=int, metavar="N", help="processes that look for auto's formats (default: one a core)")
     add("--solc", metavar="PATH", help="the solc to use (default: ML2SC_SOLC, PATH, py-solc-x, the npm package)")
     add("--no-cache", action="store_true", help="run the compiler even if it compiled this very source before")
@@ -116,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME",
-        help="a project around it in DIR/kits: foundry, hardhat, python, ts",
+        help="a project around it in DIR/kits: foundry, hardhat, python, ts; or an adapter: erc7007, erc7992, erc8004",
     )
     add("--json", action="store_true", help="print a summary as JSON")
     add_prices(parser)
@@ -179,6 +181,8 @@ def _run(arguments: argparse.Namespace) -> None:
         strict_input=arguments.strict_input,
         labels=arguments.labels if arguments.labels in _WHOSE else _WHOSE[0],
         updatable=arguments.updatable,
+        erc165=arguments.erc165,
+        erc7201=arguments.erc7201,
         **update,
     )
     candidates: list[Candidate] = []
