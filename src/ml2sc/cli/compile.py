@@ -110,7 +110,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--timelock", type=int, metavar="SECONDS", help="with --updatable: notice before new weights are in use (0)")
     add("--erc165", action="store_true", help="let the contract say which functions it has (supportsInterface)")
     add("--erc7201", action="store_true", help="with --updatable, in Solidity: state from the slot of ml2sc.NAME on")
-    add("--workers", type=int, metavar="N", help="processes that look for auto's formats (default: one a core)")
+    add(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes for many samples and auto's formats (default: one a core)",
+    )
     add("--solc", metavar="PATH", help="the solc to use (default: ML2SC_SOLC, PATH, py-solc-x, the npm package)")
     add("--no-cache", action="store_true", help="run the compiler even if it compiled this very source before")
     add(
