@@ -21,10 +21,10 @@ from .clip_ranges import ClipRanges
 from .correct_bias import CorrectBias
 from .equalize import Equalize
 from .manager import Pass, run_pipeline
-from .measure import Answer, Measured, Sample, answer, answers, is_halved, measure, pick, spread_out, stride
+from .measure import Answer, Measured, answer, answers, is_halved, measure, pick, spread_out, stride
 from .precision import Binary, Precision
 from .quantize import quantize
-from .samples import Share, look, real_values
+from .samples import Sample, Share, look, real_values
 
 HELD = 1000
 """Samples that are held in memory while formats are compared."""

@@ -21,10 +21,10 @@ from ml2sc.passes.choose_scales import Ends, choose_scales
 from ml2sc.passes.clip_ranges import ClipRanges
 from ml2sc.passes.equalize import Equalize
 from ml2sc.passes.manager import Pass, run_pipeline
-from ml2sc.passes.measure import Part, Sample
+from ml2sc.passes.measure import Part
 from ml2sc.passes.precision import AUTO, Binary, Integer, Precision, parse_precision
 from ml2sc.passes.prescribed import is_prequantized, precision_beside
-from ml2sc.passes.samples import Look
+from ml2sc.passes.samples import Look, Sample
 from ml2sc.passes.scale_inputs import ScaleInputs, scalable
 from ml2sc.passes.search_formats import MARGIN, Candidate, Descended, Descent, Search
 from ml2sc.passes.tune import Goal, Judge, Tuning, Workbench

@@ -67,11 +67,12 @@ from ml2sc.passes.bind_trees import bind_trees
 from ml2sc.passes.choose_scales import constant_elements, element_ranges
 from ml2sc.passes.derive_decision import keep_scores
 from ml2sc.passes.lower import PRAGUE, Activity, PlanOptions, lower
-from ml2sc.passes.measure import Sample, spread_out
+from ml2sc.passes.measure import spread_out
 from ml2sc.passes.precision import AUTO, Binary, parse_precision
 from ml2sc.passes.prescribed import input_range, is_prequantized
 from ml2sc.passes.prove_ranges import ProveRanges
 from ml2sc.passes.quantize import Quantize
+from ml2sc.passes.samples import Sample
 from ml2sc.passes.scale_inputs import ScaleInputs
 from ml2sc.passes.search_formats import MARGIN, Candidate
 from ml2sc.passes.tune import Goal
