@@ -54,14 +54,16 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(arguments: argparse.Namespace) -> None:
     from ml2sc.folder import load_folder
+    from ml2sc.runtime.chain import refuse_name
 
     prices_of(arguments)  # wrong ones are told before anything is sent
+    safe = safe_address(arguments)
+    refuse_name(arguments.chain)
     artifact = load_folder(arguments.directory)
     if not artifact.on_chain:
         raise UsageError(f"{artifact.name} was compiled for {artifact.target!r}, which makes no contract")
     if arguments.owner is not None and not artifact.updatable:
         raise UsageError(f"nobody owns {artifact.name}: its weights are fixed", hint="leave --owner out")
-    safe = safe_address(arguments)
     bytecode = compare_folder(artifact, arguments)
     artifact = _for_chain(artifact, arguments.chain_profile)
     if arguments.safe is not None:
