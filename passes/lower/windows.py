@@ -22,7 +22,6 @@ from ml2sc.ir.ops.padding import Pad
 from ml2sc.ir.ops.pooling import AveragePool, MaxPool
 from ml2sc.ir.ops.windows import Window
 from ml2sc.ir.program import (
-    CONTRACT_WORDS,
     MASK,
     Assign,
     Block,
@@ -331,14 +330,15 @@ class _Convolution:
         assert self.w.data is not None
         weights = self._shifted(as_python_ints(self.w.data))
         kernel = [(0, self.channels), *((0, window.kernel) for window in self.windows)]
-        for box in _boxes(kernel, CONTRACT_WORDS):
+        room = self.context.options.contract_words
+        for box in _boxes(kernel, room):
             part = weights[(slice(None), *(slice(*ends) for ends in box))].reshape(len(weights), -1)
             words = np.array([self._in_lanes(column) for column in part.T], dtype=object).T.ravel()
             size = part.shape[1]
             segment = Segment(
                 tuple(int(w) for w in words),
                 Storage.DATA if in_data else Storage.CODE,
-                CONTRACT_WORDS // size * size if in_data else 0,
+                room // size * size if in_data else 0,
             )
             name = self.context.segment(f"{draft.name}_weights", segment)
             buffer = self.context.buffer(f"{name}_chunk", size if in_data else len(words))
