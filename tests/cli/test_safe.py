@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,9 @@ from support.updates import built, network, samples
 
 import ml2sc
 from ml2sc.cli import deploy, update
+from ml2sc.cli.sending import warn_of_chain
 from ml2sc.folder import write_folder
+from ml2sc.ir.chains import PROFILES
 from ml2sc.runtime import safe
 from ml2sc.runtime.chain import CREATE2_PROXY, RevmChain, revm_is_installed
 from ml2sc.runtime.safe import read_batch
@@ -73,8 +77,6 @@ def test_a_deployment(fixed: Path, command: Command, tmp_path: Path) -> None:
     chain = RevmChain()
     carried_out(out, chain)
     assert chain.code(address)
-    status, text, _ = command(deploy.main, fixed, "--safe", out, "--chain-id", 1)
-    assert status == 2, "what is there is not replaced"
 
 
 def test_what_means_nothing(fixed: Path, owned: Path, command: Command, tmp_path: Path) -> None:
@@ -146,3 +148,27 @@ def test_a_life(
     assert status == 2
     assert f"the contract's owner is {SAFE}" in err
     assert KEY not in err
+
+
+def test_another_chain_than_it_is_for(fixed: Path, command: Command, tmp_path: Path) -> None:
+    """Whoever deploys for one chain on another is warned; development chains are any chain's rehearsal."""
+    arguments = ("--safe", tmp_path / "batch.json", "--chain-profile", "monad")
+    status, _, err = command(deploy.main, fixed, *arguments, "--chain-id", 1)
+    assert status == 0
+    assert "Net is for monad, and this is chain 1, which is ethereum's: its limits and prices may be others" in err
+    artifact = ml2sc.load_folder(fixed)
+
+    def warned(profile: dict[str, Any], chain_id: int) -> bool:
+        options = {**artifact.manifest["options"], "chain_profile": profile}
+        other = dataclasses.replace(artifact, manifest={**artifact.manifest, "options": options})
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            warn_of_chain(other, chain_id)
+        return bool(found)
+
+    monad, mine = PROFILES["monad"].to_json(), {**PROFILES["base"].to_json(), "name": "mine", "chain_ids": []}
+    cases = [(monad, 143), (monad, 10_143), (monad, 31_337), (monad, 999), (monad, 1), (mine, 999), (mine, 1)]
+    assert [warned(*case) for case in cases] == [False, False, False, True, True, False, True]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_chain(artifact, 143)
