@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,13 +19,15 @@ from ml2sc.ir.ops.windows import Window, attr_ints
 from ml2sc.ir.program import Note
 from ml2sc.ir.types import Array, Interval, as_python_ints
 
-from ..context import Lowering
+from ..context import DraftSection, Lowering
 from ..epilogue import Epilogue, find_epilogue
 from ..plan import PlanOptions
 from ..values import Packed, Value
+from ..walked import least_price, of_sections
 from . import KERNELS
 from .choice import Choice, choices
 from .conv import Convolution, RowsOfTaps
+from .looped import LoopedRows, Loops, Workspace
 from .maps import Maps
 from .pixels import Gathered, Pixels
 
@@ -49,6 +52,7 @@ class RowsWay:
         source: The tensor it reads.
         stages: The convolutions.
         choice: Their layouts.
+        loops: By convolution, how the loops over its output channels lie; None: all of them are written out.
         clamped: What brings the input's bytes into its interval, if that is narrower.
         takes_packed: Whether it reads an input of the graph as it is packed; else its elements a value a word.
     """
@@ -56,6 +60,7 @@ class RowsWay:
     source: Tensor
     stages: tuple[_Stage, ...]
     choice: Choice
+    loops: tuple[Loops | None, ...]
     clamped: Epilogue | None
     takes_packed: bool
 
@@ -95,33 +100,54 @@ class RowsWay:
         else:
             value = context.scalars(context.values[name], draft)
             draft.body += Gathered(Gathered.in_order(context, draft, value), source).emit()
-        for stage, given in zip(self.stages, self.choice.maps[1:], strict=True):
-            source = self._stage(context, stage, source, given)
+        for stage, given, loops in zip(self.stages, self.choice.maps[1:], self.loops, strict=True):
+            source = _emit(context, stage, source, given, loops)
         return {self.stages[-1].epilogue.output.name: source.value()}
 
-    def _stage(self, context: Lowering, stage: _Stage, source: Maps, given: Maps) -> Maps:
-        conv, nodes = stage.convolution, stage.epilogue.nodes
-        operator = " + ".join(node.op_type for node in nodes)
-        kernel = "x".join(map(str, conv.weights.shape[2:]))
-        shape = f"{source.channels} x {source.height} x {source.width}"
-        result = f"{given.channels} x {given.height} x {given.width}"
-        draft = context.section(stage.node, f"{operator}, {kernel}, {shape} -> {result}")
-        target = dataclasses.replace(given, buffer=context.buffer(f"{draft.name}_out", given.size, given.holds))
-        rows = RowsOfTaps(conv, source, target)
-        draft.body += rows.emit()
-        draft.facts = {
-            "kernel": "rows",
-            "operator": operator,
-            **({"macs": conv.macs} if stage.node.op_type == "Conv" else {}),
-            "bits": rows.ended.proved_bits,
-            "lanes": source.lanes,
-            "stride": source.pitch,
-            "fields": 1,
-            "word_rows": 1,
-            "storage": "literals",
-            "bytes": 0,
-        }
-        return target
+
+def _emit(context: Lowering, stage: _Stage, source: Maps, given: Maps, loops: Loops | None) -> Maps:
+    """Add the section of a convolution, and return where its result is."""
+    conv, nodes = stage.convolution, stage.epilogue.nodes
+    operator = " + ".join(node.op_type for node in nodes)
+    kernel = "x".join(map(str, conv.weights.shape[2:]))
+    shape = f"{source.channels} x {source.height} x {source.width}"
+    result = f"{given.channels} x {given.height} x {given.width}"
+    draft = context.section(stage.node, f"{operator}, {kernel}, {shape} -> {result}")
+    target = dataclasses.replace(given, buffer=context.buffer(f"{draft.name}_out", given.size, given.holds))
+    rows = RowsOfTaps(conv, source, target) if loops is None else _looped(context, draft, conv, source, target, loops)
+    draft.body += rows.emit()
+    storage = rows.storage
+    draft.facts = {
+        "kernel": "rows",
+        "operator": operator,
+        **({"macs": conv.macs} if stage.node.op_type == "Conv" else {}),
+        "bits": rows.ended.proved_bits,
+        "lanes": source.lanes,
+        "stride": source.pitch,
+        "fields": rows.fields,
+        "word_rows": 1,
+        "storage": "literals" if storage is None else storage.value,
+        "bytes": 32 * rows.size,
+    }
+    return target
+
+
+def _looped(
+    context: Lowering, draft: DraftSection, conv: Convolution, source: Maps, target: Maps, loops: Loops
+) -> LoopedRows:
+    """Return a convolution in loops, with what it needs added to the lowering."""
+    name, options = draft.name, context.options
+    in_data = options.weights == "data" or not options.literals
+    plain = LoopedRows(conv, source, target, loops, in_data=in_data)
+    sizes = plain.buffers()
+    names = Workspace(
+        context.segment(f"{name}_weights", plain.segment()),
+        *(
+            context.buffer(f"{name}_{kind}", sizes[kind]) if kind in sizes else kind
+            for kind in (plain.names.record, plain.names.taps, plain.names.window)
+        ),
+    )
+    return LoopedRows(conv, source, target, loops, names, in_data=in_data)
 
 
 class Rows:
@@ -144,16 +170,76 @@ class Rows:
             clamped = _into(x, packed, interval) if packed.signed or not whole else None
             if options.strict_input and not whole:
                 packed = None  # what an element out of range is answered with, the section says that checks them
-        for length in range(len(stages), 0, -1):  # literals of all may be too much code
+        cheapest = _Cheapest(graph, options)
+        for length in range(len(stages), 0, -1):  # the code of all may be too much
+            if length < len(stages) and not all(map(_is_short, stages[:length])):
+                continue
             chain = [stage.convolution for stage in stages[:length]]
             for choice in choices(chain, interval.hi - interval.lo, interval.lo, zero - interval.lo):
+                loops = cheapest.loops(stages[:length], choice)
+                if loops is None:
+                    continue
                 if packed is not None and Pixels.fits(packed, choice.maps[0], clamped):
-                    yield RowsWay(x, stages[:length], choice, clamped, takes_packed=True)
+                    yield RowsWay(x, stages[:length], choice, loops, clamped, takes_packed=True)
                 else:
-                    yield RowsWay(x, stages[:length], choice, None, takes_packed=False)
+                    yield RowsWay(x, stages[:length], choice, loops, None, takes_packed=False)
 
 
 KERNELS.register("rows")(Rows())
+
+
+class _Cheapest:
+    """Finds the loops of convolutions, one by one: what each costs does not depend on the others'.
+
+    Args:
+        graph: The graph.
+        options: What the planner is told.
+    """
+
+    def __init__(self, graph: Graph, options: PlanOptions) -> None:
+        self.graph, self.options = graph, options
+        self._known: dict[tuple[str, Maps, Maps], tuple[float, Loops | None]] = {}
+
+    def loops(self, stages: Sequence[_Stage], choice: Choice) -> tuple[Loops | None, ...] | None:
+        """Return the loops of each convolution of a chain; None if one cannot be done in these layouts."""
+        found = []
+        for stage, source, target in zip(stages, choice.maps, choice.maps[1:], strict=False):
+            key = stage.node.name, source, target
+            if key not in self._known:
+                self._known[key] = self._best(stage, source, target)
+            price, loops = self._known[key]
+            if math.isinf(price):
+                return None
+            found.append(loops)
+        return tuple(found)
+
+    def _best(self, stage: _Stage, source: Maps, target: Maps) -> tuple[float, Loops | None]:
+        ways: list[Loops | None] = [*LoopedRows.every(stage.convolution, source, target)]
+        if _is_short(stage):
+            ways.insert(0, None)
+        if len(ways) == 1:
+            return 0.0, ways[0]
+        prices = [(self._price(stage, source, target, way), number) for number, way in enumerate(ways)]
+        price, number = min(prices, default=(math.inf, 0))
+        return price, (ways[number] if ways else None)
+
+    def _price(self, stage: _Stage, source: Maps, target: Maps, loops: Loops | None) -> float:
+        scratch = Lowering(self.graph, self.options, {})
+        given = dataclasses.replace(source, buffer=scratch.buffer("given", source.size))
+        _emit(scratch, stage, given, target, loops)
+        sections = [draft.finish() for draft in scratch.sections]
+        return least_price(of_sections(sections, scratch, scratch.segments), self.options)
+
+
+_LITERALS = 3_000
+"""Words of taps that a contract's code has room for."""
+
+
+def _is_short(stage: _Stage) -> bool:
+    """Return whether a convolution can be written out, all its taps literals."""
+    conv = stage.convolution
+    rows = conv.weights.size // conv.weights.shape[3]
+    return int(rows) * conv.pool[0] * conv.pool[1] <= _LITERALS
 
 
 def _into(x: Tensor, packed: Packed, interval: Interval) -> Epilogue:

@@ -38,6 +38,7 @@ from ml2sc.ir.types import Interval
 from ml2sc.passes.lower.epilogue import Epilogue
 from ml2sc.passes.lower.kernels.choice import choices
 from ml2sc.passes.lower.kernels.conv import Convolution, RowsOfTaps
+from ml2sc.passes.lower.kernels.looped import LoopedRows, Workspace
 from ml2sc.passes.lower.kernels.maps import Maps
 from ml2sc.passes.lower.kernels.pixels import Gathered, Pixels
 from ml2sc.passes.lower.values import Laned, Packed, Scalars
@@ -145,6 +146,25 @@ def random_chain(rng: np.random.Generator) -> list[Convolution]:
     return chain
 
 
+def looped_at_random(
+    rng: np.random.Generator, conv: Convolution, source: Maps, target: Maps, suffix: str
+) -> LoopedRows | None:
+    """Return one of the ways to do a convolution in a loop over its output channels."""
+    ways = list(LoopedRows.every(conv, source, target))
+    names = Workspace(*(f"{name}{suffix}" for name in ("records", "record", "taps", "window")))
+    way = ways[int(rng.integers(len(ways)))]
+    return LoopedRows(conv, source, target, way, names, in_data=bool(rng.random() < 0.5))
+
+
+def with_records(program: Program, ways: Sequence[LoopedRows | None]) -> Program:
+    buffers, segments = dict(program.buffers), dict(program.segments)
+    for way in ways:
+        if way is not None:
+            buffers |= way.buffers()
+            segments[way.names.segment] = way.segment()
+    return dataclasses.replace(program, buffers=buffers, segments=segments)
+
+
 @pytest.mark.parametrize("seed", range(CASES))
 def test_chains_in_every_layout(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -181,6 +201,12 @@ def test_chains_in_every_layout(seed: int) -> None:
             other = dataclasses.replace(other, buffers={**other.buffers, "each": raw.size})
             verify_program(other)
             assert Interpreter(other).predict(bytes(raw.tolist())) == tuple(expected.ravel().tolist())
+            looped = [looped_at_random(rng, *step, f"{i}") for i, step in enumerate(steps)]
+            steps_of = [[each], gathered, *(bodies[1 + i] if way is None else way.emit() for i, way in enumerate(looped))]
+            third = with_records(program_of(raw.size, steps_of, maps), looped)
+            third = dataclasses.replace(third, buffers={**third.buffers, "each": raw.size})
+            verify_program(third)
+            assert Interpreter(third).predict(bytes(raw.tolist())) == tuple(expected.ravel().tolist()), looped
         verify_program(program)
         found = np.array(Interpreter(program).predict(bytes(raw.tolist()))).reshape(expected.shape)
         np.testing.assert_array_equal(found, expected, err_msg=str(choice))
