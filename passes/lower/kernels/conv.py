@@ -47,6 +47,9 @@ from .maps import Maps
 HELD = 12
 """Words of pixels that are held in variables for all output channels."""
 
+_PRODUCT, _PRODUCT_BYTES = 16, 6
+"""Gas and bytes of code of a product by a literal, about, but for the literal."""
+
 
 @dataclass(frozen=True, eq=False)
 class Convolution:
@@ -224,6 +227,14 @@ class RowsOfTaps:
             and target.before + target.useful + target.after <= target.lanes
             and target.words <= source.words
         )
+
+    def about(self) -> tuple[float, int, int]:
+        """Return roughly what an inference costs, bytes of code, and of data: to find what is worth walking."""
+        conv, target = self.conv, self.target
+        phases = [{of for _, of, _ in conv.taps(phase, self.phases, self.stride)} for phase in range(self.phases)]
+        products = int(conv.weights[..., 0].size) * conv.pool[0] * sum(map(len, phases))
+        literal = int(conv.weights.shape[3]) * self.source.pitch // 8
+        return products * target.height * target.words * _PRODUCT, products * (literal + _PRODUCT_BYTES), 0
 
     def claim(self) -> str:
         """Return what is proved, in words."""

@@ -1,8 +1,8 @@
 """Convolutions by rows whose output channels are a loop: words of taps are data, the code of a channel is there once.
 
 A channel has a record of words: what its sums start with, and its words of taps, one after the other or several in one
-(`Loops.dense`). Either the loop over channels goes around that over the rows, and pixels are read where they are; or the
-pixels that some rows read are first copied to a window, at places that are known, and the channels are within.
+(`Loops.dense`). Either the loop over channels goes around that over the rows, and pixels are read where they are; or
+the pixels that some rows read are first copied to a window, at places that are known, and the channels are within.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from ml2sc.ir.program import (
     Block,
     CopySegment,
     Expr,
+    LaterWords,
     Let,
     Load,
     Note,
@@ -45,6 +46,9 @@ _WRITTEN = 800
 _ROWS = 8
 """Rows of results that are written out, at most."""
 _ALL = (1 << WORD) - 1
+_COPY, _COPY_WORD, _UNPACK, _MOVE, _WINDOW, _POINTER = 150, 3, 38, 25, 20, 26
+_PRODUCT_BYTES, _UNPACK_BYTES = 11, 50
+"""Gas and bytes of code, about: see `LoopedRows.about`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +153,31 @@ class LoopedRows(RowsOfTaps):
     @property
     def possible(self) -> bool:
         """Whether a record fits a data contract, and the code is not too much."""
-        sums = self.loops.rows * self.target.phases * len(self.parts(0))
-        products = sums * max(map(len, self._keys), default=0)
         if self.loops.dense and (self._packing.each < 2 or len(self._taps) < 2):
             return False
-        return products <= _WRITTEN and self.record_words <= CONTRACT_WORDS
+        return self._written <= _WRITTEN and self.record_words <= CONTRACT_WORDS
+
+    @property
+    def _written(self) -> int:
+        """Products in the code."""
+        return self.loops.rows * len(self.parts(0)) * sum(map(len, self._keys[:: self.columns]))
+
+    def about(self) -> tuple[float, int, int]:
+        """Return roughly what an inference costs, bytes of code, and bytes of data: to find what is worth walking."""
+        loops, conv, words = self.loops, self.conv, self.target.words
+        bands = self.target.height // loops.rows
+        visits = bands * words if loops.window else 1
+        taps = len(self._taps)
+        read = (_COPY + _COPY_WORD * self.record_words if self.in_data else 0) + (_UNPACK * taps if loops.dense else 0)
+        each = _WINDOW if loops.window else _POINTER
+        if not (self.in_data or loops.dense):
+            each += _POINTER - _WINDOW
+        gas = conv.outputs * (visits * read + bands * words * self._written * each)
+        if loops.window:
+            pixels = self.channels * len(self._window_rows) * self.source.phases
+            gas += conv.groups * bands * words * pixels * _MOVE
+        code = self._written * _PRODUCT_BYTES + (self._packing.each * _UNPACK_BYTES if loops.dense else 0)
+        return gas, code, 32 * self.size if self.in_data else 0
 
     # -- words of taps -----------------------------------------------------------------------------------------------
 
@@ -228,9 +252,10 @@ class LoopedRows(RowsOfTaps):
 
     def segment(self) -> Segment:
         """Return the records as a segment."""
+        words = LaterWords(self.size, self.records)
         if not self.in_data:
-            return Segment(self.records())
-        return Segment(self.records(), Storage.DATA, CONTRACT_WORDS // self.record_words * self.record_words)
+            return Segment(words)
+        return Segment(words, Storage.DATA, CONTRACT_WORDS // self.record_words * self.record_words)
 
     def buffers(self) -> dict[str, int]:
         """Return the words of the buffers that are needed, by their names."""
@@ -349,18 +374,14 @@ class LoopedRows(RowsOfTaps):
         """Return the statements for the results of a band, of one output channel."""
         target = self.target
         return [
-            Block(tuple(self._one(at, row, phase)))
-            for row in range(self.loops.rows)
-            for phase in range(target.phases)
+            Block(tuple(self._one(at, row, phase))) for row in range(self.loops.rows) for phase in range(target.phases)
         ]
 
     def _one(self, at: dict[str, Expr], number: int, phase: int) -> list[Statement]:
         record = const(0) if self.in_data else at["w"]
         start = Load(self.names.record, record)
         parts = self.parts(phase)
-        sums = [
-            self._looped_sum(at, record, number, row, of, start if len(parts) == 1 else None) for row, of in parts
-        ]
+        sums = [self._looped_sum(at, record, number, row, of, start if len(parts) == 1 else None) for row, of in parts]
         place = number * self.target.row_words + phase * self.target.words
         return self.ended_word(phase, sums, start, add(at["o"], const(place)))
 
@@ -384,4 +405,3 @@ class LoopedRows(RowsOfTaps):
             total = product if total is None else add(product, total)
         assert total is not None
         return total
-

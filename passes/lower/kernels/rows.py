@@ -21,7 +21,7 @@ from ml2sc.ir.types import Array, Interval, as_python_ints
 
 from ..context import DraftSection, Lowering
 from ..epilogue import Epilogue, find_epilogue
-from ..plan import PlanOptions
+from ..plan import DEPOSIT, PlanOptions
 from ..values import Packed, Value
 from ..walked import least_price, of_sections
 from . import KERNELS
@@ -171,14 +171,16 @@ class Rows:
             if options.strict_input and not whole:
                 packed = None  # what an element out of range is answered with, the section says that checks them
         cheapest = _Cheapest(graph, options)
+        found = False
         for length in range(len(stages), 0, -1):  # the code of all may be too much
-            if length < len(stages) and not all(map(_is_short, stages[:length])):
+            if found and length >= _SHORT:
                 continue
             chain = [stage.convolution for stage in stages[:length]]
             for choice in choices(chain, interval.hi - interval.lo, interval.lo, zero - interval.lo):
                 loops = cheapest.loops(stages[:length], choice)
                 if loops is None:
                     continue
+                found = True
                 if packed is not None and Pixels.fits(packed, choice.maps[0], clamped):
                     yield RowsWay(x, stages[:length], choice, loops, clamped, takes_packed=True)
                 else:
@@ -214,14 +216,22 @@ class _Cheapest:
         return tuple(found)
 
     def _best(self, stage: _Stage, source: Maps, target: Maps) -> tuple[float, Loops | None]:
-        ways: list[Loops | None] = [*LoopedRows.every(stage.convolution, source, target)]
-        if _is_short(stage):
-            ways.insert(0, None)
-        if len(ways) == 1:
-            return 0.0, ways[0]
-        prices = [(self._price(stage, source, target, way), number) for number, way in enumerate(ways)]
-        price, number = min(prices, default=(math.inf, 0))
-        return price, (ways[number] if ways else None)
+        """Return the cheapest loops of those that the formulas find best, all of them walked, with their price."""
+        conv, about = stage.convolution, list[tuple[float, int]]()
+        ways: list[Loops | None] = [None, *LoopedRows.every(conv, source, target)]
+        for number, way in enumerate(ways):
+            rows = RowsOfTaps(conv, source, target) if way is None else LoopedRows(conv, source, target, way)
+            gas, code, data = rows.about()
+            if code <= self.options.code_limit:
+                about.append((gas + self.options.byte_price * code + DEPOSIT / self.options.calls * data, number))
+        finalists = [ways[number] for _, number in sorted(about)[:_FINALISTS]]
+        if not finalists:
+            return math.inf, None
+        if not self.options.generators:
+            return min(about)[0], finalists[0]
+        prices = [(self._price(stage, source, target, way), number) for number, way in enumerate(finalists)]
+        price, number = min(prices)
+        return price, finalists[number]
 
     def _price(self, stage: _Stage, source: Maps, target: Maps, loops: Loops | None) -> float:
         scratch = Lowering(self.graph, self.options, {})
@@ -231,15 +241,10 @@ class _Cheapest:
         return least_price(of_sections(sections, scratch, scratch.segments), self.options)
 
 
-_LITERALS = 3_000
-"""Words of taps that a contract's code has room for."""
-
-
-def _is_short(stage: _Stage) -> bool:
-    """Return whether a convolution can be written out, all its taps literals."""
-    conv = stage.convolution
-    rows = conv.weights.size // conv.weights.shape[3]
-    return int(rows) * conv.pool[0] * conv.pool[1] <= _LITERALS
+_SHORT = 3
+"""Convolutions of a chain from which on it is not cut: their layouts are too many to try."""
+_FINALISTS = 3
+"""Loops that are walked."""
 
 
 def _into(x: Tensor, packed: Packed, interval: Interval) -> Epilogue:

@@ -148,7 +148,7 @@ def random_chain(rng: np.random.Generator) -> list[Convolution]:
 
 def looped_at_random(
     rng: np.random.Generator, conv: Convolution, source: Maps, target: Maps, suffix: str
-) -> LoopedRows | None:
+) -> LoopedRows:
     """Return one of the ways to do a convolution in a loop over its output channels."""
     ways = list(LoopedRows.every(conv, source, target))
     names = Workspace(*(f"{name}{suffix}" for name in ("records", "record", "taps", "window")))
@@ -156,12 +156,11 @@ def looped_at_random(
     return LoopedRows(conv, source, target, way, names, in_data=bool(rng.random() < 0.5))
 
 
-def with_records(program: Program, ways: Sequence[LoopedRows | None]) -> Program:
+def with_records(program: Program, ways: Sequence[LoopedRows]) -> Program:
     buffers, segments = dict(program.buffers), dict(program.segments)
     for way in ways:
-        if way is not None:
-            buffers |= way.buffers()
-            segments[way.names.segment] = way.segment()
+        buffers |= way.buffers()
+        segments[way.names.segment] = way.segment()
     return dataclasses.replace(program, buffers=buffers, segments=segments)
 
 
@@ -202,8 +201,8 @@ def test_chains_in_every_layout(seed: int) -> None:
             verify_program(other)
             assert Interpreter(other).predict(bytes(raw.tolist())) == tuple(expected.ravel().tolist())
             looped = [looped_at_random(rng, *step, f"{i}") for i, step in enumerate(steps)]
-            steps_of = [[each], gathered, *(bodies[1 + i] if way is None else way.emit() for i, way in enumerate(looped))]
-            third = with_records(program_of(raw.size, steps_of, maps), looped)
+            third = program_of(raw.size, [[each], gathered, *(way.emit() for way in looped)], maps)
+            third = with_records(third, looped)
             third = dataclasses.replace(third, buffers={**third.buffers, "each": raw.size})
             verify_program(third)
             assert Interpreter(third).predict(bytes(raw.tolist())) == tuple(expected.ravel().tolist()), looped
