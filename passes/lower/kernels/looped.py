@@ -118,7 +118,7 @@ class LoopedRows(RowsOfTaps):
         target: Where its result goes.
         loops: How the loops lie.
         names: Of what they need.
-        in_data: Whether records are in data contracts whatever their number.
+        in_data: Whether records are in data contracts; None: if there are many.
     """
 
     def __init__(
@@ -129,14 +129,14 @@ class LoopedRows(RowsOfTaps):
         loops: Loops,
         names: Workspace | None = None,
         *,
-        in_data: bool = False,
+        in_data: bool | None = None,
     ) -> None:
         super().__init__(conv, source, target)
         self.loops, self.names = loops, names or Workspace()
         self.nearest = conv.reach(self.phases, self.stride)[0]
         self.channels = int(conv.weights.shape[1])
         self.size = conv.outputs * self.record_words
-        self.in_data = in_data or self.size > _IN_CODE
+        self.in_data = self.size > _IN_CODE if in_data is None else in_data
         self.storage = Storage.DATA if self.in_data else Storage.CODE
         self.fields = self._packing.fields if loops.dense else 1
 

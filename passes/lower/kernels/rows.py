@@ -136,8 +136,7 @@ def _looped(
     context: Lowering, draft: DraftSection, conv: Convolution, source: Maps, target: Maps, loops: Loops
 ) -> LoopedRows:
     """Return a convolution in loops, with what it needs added to the lowering."""
-    name, options = draft.name, context.options
-    in_data = options.weights == "data" or not options.literals
+    name, in_data = draft.name, {"code": False, "data": True}.get(context.options.weights)
     plain = LoopedRows(conv, source, target, loops, in_data=in_data)
     sizes = plain.buffers()
     names = Workspace(
@@ -218,7 +217,9 @@ class _Cheapest:
     def _best(self, stage: _Stage, source: Maps, target: Maps) -> tuple[float, Loops | None]:
         """Return the cheapest loops of those that the formulas find best, all of them walked, with their price."""
         conv, about = stage.convolution, list[tuple[float, int]]()
-        ways: list[Loops | None] = [None, *LoopedRows.every(conv, source, target)]
+        ways: list[Loops | None] = [*LoopedRows.every(conv, source, target)]
+        if self.options.literals and self.options.weights != "data":
+            ways.insert(0, None)
         for number, way in enumerate(ways):
             rows = RowsOfTaps(conv, source, target) if way is None else LoopedRows(conv, source, target, way)
             gas, code, data = rows.about()
