@@ -148,8 +148,10 @@ def find_epilogue(graph: Graph, node: Node, takes: Callable[[Node], bool] = lamb
         takes: Whether the layer's kernel does an operator, too, that commutes with all functions that do not fall: it
             chooses between elements.
     """
-    raw = exact_bounds(graph, node.name, raw=True)[0]
-    accumulator = Interval(int(raw.lo.min()), int(raw.hi.max()))
+    accumulator = graph.tensor(node.output).interval
+    if accumulator is None or "activation" in node.attrs:
+        raw = exact_bounds(graph, node.name, raw=True)[0]
+        accumulator = Interval(int(raw.lo.min()), int(raw.hi.max()))
     nodes, tensor, shift, zero_point = [node], graph.tensor(node.output), 0, 0
     requantized, multipliers = False, np.ones(1, dtype=object)
     while (use := graph.only_use(tensor.name)) is not None:
@@ -173,6 +175,7 @@ def find_epilogue(graph: Graph, node: Node, takes: Callable[[Node], bool] = lamb
         tensor = graph.tensor(use.output)
     assert tensor.interval is not None
     if multipliers.size > 1:
+        raw = exact_bounds(graph, node.name, raw=True)[0]
         return _scaled_by_channel(tensor, tuple(nodes), multipliers, shift, zero_point, raw)
     if multipliers[0] > 1:
         return _scaled(tensor, tuple(nodes), int(multipliers[0]), shift, zero_point, accumulator)

@@ -14,7 +14,6 @@ from math import prod
 
 import numpy as np
 
-from ml2sc.ir.analysis import exact_bounds
 from ml2sc.ir.graph import Node, Tensor
 from ml2sc.ir.ops.base import attr_int, op_of
 from ml2sc.ir.ops.convolution import Conv, shifts_of
@@ -221,8 +220,9 @@ class _Convolution:
         self.groups = attr_int(node, "group", 1)
         self.outputs, self.channels = self.w.shape[0] // self.groups, self.w.shape[1]
         self.taps, self.points = prod(self.w.shape[2:]), prod(window.out for window in self.windows)
-        (bounds,) = exact_bounds(graph, node.name)
-        self.low, high = int(bounds.lo.min()), int(bounds.hi.max())
+        interval = graph.tensor(node.output).interval
+        assert interval is not None
+        self.low, high = interval.lo, interval.hi
         bits = max((high - self.low).bit_length(), 1)
         self.blocks = -(-self.outputs // max(_WORD // bits, 1))
         self.lanes = -(-self.outputs // self.blocks)

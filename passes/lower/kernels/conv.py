@@ -337,7 +337,7 @@ class RowsOfTaps:
     def start(self, output: int) -> int:
         """Return what the sums of a channel start with, in every lane: its bias, and what its epilogue adds."""
         bias = int(self.conv.bias[output]) - self.source.zero * int(self.conv.weights[output].astype(object).sum())
-        return spread(bias + self.ended.constant + self._ending(0).half, self.source.pitch, self.every)
+        return spread(bias + self.ended.constant + self.ending(0).half, self.source.pitch, self.every)
 
     def parts(self, phase: int) -> list[tuple[int, int]]:
         """Return (row, phase) of the sums of which a word of results, of a phase, is the maximum."""
@@ -354,7 +354,7 @@ class RowsOfTaps:
             place: The word of the target's buffer.
         """
         conv, source = self.conv, self.source
-        ending = self._ending(phase)
+        ending = self.ending(phase)
         body: list[Statement] = [Let("v", sums[0])]
         body += [greater("v", each, source.pitch, self.every) for each in sums[1:]]
         if len(sums) > 1:
@@ -366,9 +366,13 @@ class RowsOfTaps:
         each = Var("each" if beside > 2 else "v")
         body += [greater("v", shr(source.pitch * step, each), source.pitch, self.every) for step in range(1, beside)]
         statements, word = ending.word("v")
-        return [*body, *statements, Store(self.target.buffer, place, word)]
+        return [*body, *statements, *self.stored(phase, place, word)]
 
-    def _ending(self, phase: int) -> Ending:
+    def stored(self, phase: int, place: Expr, word: Expr) -> list[Statement]:
+        """Return the statements that store a word of results, its lanes where the ending leaves them."""
+        return [Store(self.target.buffer, place, word)]
+
+    def ending(self, phase: int) -> Ending:
         """Return what ends the sums of a phase: of all lanes those that the result keeps."""
         source, target, gap = self.source, self.target, self.gap
         if target.words == 1:

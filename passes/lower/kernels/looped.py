@@ -7,8 +7,9 @@ the pixels that some rows read are first copied to a window, at places that are 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from ml2sc.ir.program import (
@@ -30,11 +31,13 @@ from ml2sc.ir.program import (
     add,
     and_,
     const,
+    or_,
+    shl,
     shr,
     sub,
 )
 
-from ..lane_steps import spread
+from ..lane_steps import Ending, spread
 from ..nests import over
 from .conv import Convolution, RowsOfTaps
 from .maps import WORD, Maps
@@ -45,8 +48,10 @@ _WRITTEN = 800
 """Products that are written out, at most."""
 _ROWS = 8
 """Rows of results that are written out, at most."""
+_MORE_ROWS = 3
+"""Rows of results that may be computed twice, so that they come out even."""
 _ALL = (1 << WORD) - 1
-_COPY, _COPY_WORD, _UNPACK, _MOVE, _WINDOW, _POINTER = 150, 3, 38, 25, 20, 26
+_COPY, _COPY_WORD, _UNPACK, _MOVE, _WINDOW, _POINTER, _ENDING = 150, 3, 38, 25, 20, 26, 160
 _PRODUCT_BYTES, _UNPACK_BYTES = 11, 50
 """Gas and bytes of code, about: see `LoopedRows.about`."""
 
@@ -59,15 +64,20 @@ class Loops:
         rows: Rows of results that are written out.
         window: Whether pixels are copied to known places, and output channels are the innermost loop.
         dense: Whether a word of a record holds several words of taps.
+        fold: How many rows of pixels are put into one word of the window.
+        apart: Rows of results from one of them to the next.
     """
 
     rows: int
     window: bool
     dense: bool
+    fold: int = 1
+    apart: int = 0
 
     def __str__(self) -> str:
         order = "bands of rows, then output channels" if self.window else "output channels, then rows"
-        return f"{order}, {self.rows} at a time"
+        folded = f", {self.fold} rows to a word, {self.apart} apart" if self.fold > 1 else ""
+        return f"{order}, {self.rows} at a time{folded}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +145,8 @@ class LoopedRows(RowsOfTaps):
         self.loops, self.names = loops, names or Workspace()
         self.nearest = conv.reach(self.phases, self.stride)[0]
         self.channels = int(conv.weights.shape[1])
-        self.size = conv.outputs * self.record_words
+        self.alike = not (conv.weights != conv.weights[:1]).any() and not (conv.bias != conv.bias[:1]).any()
+        self.size = (1 if self.alike else conv.outputs) * self.record_words
         self.in_data = self.size > _IN_CODE if in_data is None else in_data
         self.storage = Storage.DATA if self.in_data else Storage.CODE
         self.fields = self._packing.fields if loops.dense else 1
@@ -143,12 +154,40 @@ class LoopedRows(RowsOfTaps):
     @classmethod
     def every(cls, conv: Convolution, source: Maps, target: Maps) -> Iterator[Loops]:
         """Iterate over the ways in which the loops can lie."""
-        for rows in range(1, min(target.height, _ROWS) + 1):
-            for window in (False, True):
-                for dense in (False, True):
-                    loops = Loops(rows, window, dense)
-                    if target.height % rows == 0 and cls(conv, source, target, loops).possible:
+        for fold, apart in cls._folds(conv, source, target):
+            height = target.height - (fold - 1) * apart
+            for rows in (n for n in range(1, min(height, _ROWS) + 1) if height % n == 0):
+                for window, dense in itertools.product((False, True) if fold == 1 else (True,), (False, True)):
+                    loops = Loops(rows, window, dense, fold, apart)
+                    if cls(conv, source, target, loops).possible:
                         yield loops
+
+    @classmethod
+    def _folds(cls, conv: Convolution, source: Maps, target: Maps) -> Iterator[tuple[int, int]]:
+        """Iterate over how many rows a word of the window has room for, and how far apart those can be.
+
+        Rows that two of them come to are computed twice, which gives the same.
+        """
+        yield 1, 0
+        plain = cls(conv, source, target, Loops(1, window=True, dense=False))
+        if source.words > 1 or source.zero or plain.gap > 1:
+            return
+        room = source.lanes - source.before - source.useful - plain.farthest
+        for fold in range(2, 1 + room // plain.step + 1):
+            for apart in range(target.height // fold, 0, -1):
+                height = target.height - (fold - 1) * apart
+                if apart <= height <= -(-target.height // fold) + _MORE_ROWS:
+                    yield fold, apart
+
+    @property
+    def step(self) -> int:
+        """Lanes from a row in a word of the window to the next: no sum that is kept reads pixels of two."""
+        return self.source.useful + max(self.farthest, -self.nearest, 0)
+
+    @property
+    def height(self) -> int:
+        """Rows of results that are computed, those in one word being one."""
+        return self.target.height - (self.loops.fold - 1) * self.loops.apart
 
     @property
     def possible(self) -> bool:
@@ -165,17 +204,19 @@ class LoopedRows(RowsOfTaps):
     def about(self) -> tuple[float, int, int]:
         """Return roughly what an inference costs, bytes of code, and bytes of data: to find what is worth walking."""
         loops, conv, words = self.loops, self.conv, self.target.words
-        bands = self.target.height // loops.rows
-        visits = bands * words if loops.window else 1
+        bands = self.height // loops.rows
+        visits = (bands * words if loops.window else 1) if not self.alike else 1 / conv.outputs
         taps = len(self._taps)
         read = (_COPY + _COPY_WORD * self.record_words if self.in_data else 0) + (_UNPACK * taps if loops.dense else 0)
         each = _WINDOW if loops.window else _POINTER
         if not (self.in_data or loops.dense):
             each += _POINTER - _WINDOW
-        gas = conv.outputs * (visits * read + bands * words * self._written * each)
+        results = self.height * words * self.target.phases
+        ending = _ENDING * len(self.parts(0)) + _MOVE * (loops.fold - 1)
+        gas = conv.outputs * (visits * read + bands * words * self._written * each + results * ending)
         if loops.window:
             pixels = self.channels * len(self._window_rows) * self.source.phases
-            gas += conv.groups * bands * words * pixels * _MOVE
+            gas += conv.groups * bands * words * pixels * _MOVE * loops.fold
         code = self._written * _PRODUCT_BYTES + (self._packing.each * _UNPACK_BYTES if loops.dense else 0)
         return gas, code, 32 * self.size if self.in_data else 0
 
@@ -229,9 +270,9 @@ class LoopedRows(RowsOfTaps):
         return words
 
     def records(self) -> tuple[int, ...]:
-        """Return the words of all records, channel by channel."""
+        """Return the words of all records, channel by channel; of channels that are alike, one."""
         pitch, found = self.source.pitch, list[int]()
-        for output in range(self.conv.outputs):
+        for output in range(self.size // self.record_words):
             found.append(self.start(output) & _ALL)
             lanes = self._lanes_of(output)
             if not self.loops.dense:
@@ -275,24 +316,28 @@ class LoopedRows(RowsOfTaps):
             body.append(CopySegment(self.names.segment, const(0), self.size, self.names.record))
         outputs = conv.outputs // conv.groups
         step = conv.strides[0] * conv.pool[0] * source.row_words * loops.rows
-        rows = ("y", target.height // loops.rows, {"p": step, "o": loops.rows * target.row_words})
+        rows = ("y", self.height // loops.rows, {"p": step, "o": loops.rows * target.row_words})
         words = ("j", target.words, {"p": 1, "o": 1})
         inputs = self.channels * source.channel_words
-        w, o = self.record_words, target.channel_words
+        w, o = 0 if self.alike else self.record_words, target.channel_words
         group = ("g", conv.groups, {"p": inputs, "o": outputs * o, "w": outputs * w})
         channel = ("c", outputs, {"o": o, "w": w})
         starts: dict[str, Expr] = {"p": const(self._first), "o": const(target.word(0, 0)), "w": const(0)}
+        if self.alike:  # a mean, say: one record, read once
+            body += self._read(const(0))
+
+        def once(at: dict[str, Expr]) -> list[Statement]:
+            return [] if self.alike else self._read(at["w"])
+
         if not loops.window:
-            nest = over(
-                [group, channel], starts, lambda at: [*self._read(at["w"]), *over([rows, words], at, self._results)]
-            )
+            nest = over([group, channel], starts, lambda at: [*once(at), *over([rows, words], at, self._results)])
         else:
             nest = over(
                 [rows, words, group],
                 starts,
                 lambda at: [
                     *self._windowed(at["p"]),
-                    *over([channel], at, lambda at: [*self._read(at["w"]), *self._results(at)]),
+                    *over([channel], at, lambda at: [*once(at), *self._results(at)]),
                 ],
             )
         return [*body, *nest, *target.joined()]
@@ -329,12 +374,21 @@ class LoopedRows(RowsOfTaps):
         phases = self.source.phases
         each = len(self._window_rows) * phases
 
+        def pixels(at: Expr, row: int, phase: int) -> Expr:
+            conv = self.conv
+            word: Expr = Load(self.source.buffer, add(at, const(self._place(0, row, phase))))
+            for number in range(1, self.loops.fold):
+                line = row + number * self.loops.apart * conv.strides[0] * conv.pool[0]
+                other = Load(self.source.buffer, add(at, const(self._place(0, line, phase))))
+                word = or_(shl(number * self.step * self.source.pitch, other), word)
+            return word
+
         def channel(place: dict[str, Expr]) -> list[Statement]:
             return [
                 Store(
                     self.names.window,
                     add(place["n"], const(number * phases + phase)),
-                    Load(self.source.buffer, add(place["p"], const(self._place(0, row, phase)))),
+                    pixels(place["p"], row, phase),
                 )
                 for row, number in self._window_rows.items()
                 for phase in range(phases)
@@ -405,3 +459,25 @@ class LoopedRows(RowsOfTaps):
             total = product if total is None else add(product, total)
         assert total is not None
         return total
+
+    def ending(self, phase: int) -> Ending:
+        plain, fold = super().ending(phase), self.loops.fold
+        if fold == 1:
+            return plain
+        lanes = [lane + number * self.step for number in range(fold) for lane in plain.lanes]
+        return replace(plain, lanes=lanes, rim=())
+
+    def stored(self, phase: int, place: Expr, word: Expr) -> list[Statement]:
+        if self.loops.fold == 1:
+            return super().stored(phase, place, word)
+        target, plain = self.target, super().ending(phase)
+        rim = const(spread(target.zero, target.pitch, plain.rim))
+        mask = const(spread((1 << target.pitch) - 1, target.pitch, plain.lanes))
+        body: list[Statement] = [Let("all", word)]
+        for number in range(self.loops.fold):
+            own: Expr = shr(number * self.step * target.pitch, Var("all"))
+            if number + 1 < self.loops.fold:
+                own = and_(own, mask)
+            row = add(place, const(number * self.loops.apart * target.row_words))
+            body.append(Store(target.buffer, row, add(own, rim)))
+        return body

@@ -211,6 +211,43 @@ def test_chains_in_every_layout(seed: int) -> None:
         np.testing.assert_array_equal(found, expected, err_msg=str(choice))
 
 
+@pytest.mark.parametrize("alike", [False, True])
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_loops_put_rows_of_narrow_maps_into_one_word(kernel: int, alike: bool) -> None:
+    """Every way to loop over output channels gives the same, those that fold rows among them."""
+    rng = np.random.default_rng(kernel)
+    height, width, pad = 7, 4, kernel // 2
+    weights = rng.integers(-9, 10, (3, 2, kernel, kernel))
+    conv = Convolution(
+        np.repeat(weights[:1], 3, axis=0) if alike else weights,
+        np.array([3] * 3 if alike else [3, -40, 500], dtype=object),
+        *[(1, 1)] * 2,
+        (pad, pad),
+        1,
+        height,
+        width,
+        height,
+        width,
+        epilogue(3, 0, 255),
+    )
+    image = rng.integers(0, 256, 2 * height * width)
+    expected = computed(image.reshape(2, height, width), conv)
+    folds = set()
+    for choice in choices([conv], 255, 0, 0):
+        maps = [dataclasses.replace(m, buffer=f"maps{i}") for i, m in enumerate(choice.maps)]
+        each = loop("i", image.size, [Store("each", Var("i"), shr(248, LoadInput(Var("i"))))])
+        gathered = Gathered(Scalars("each", image.size), maps[0]).emit()
+        for loops in LoopedRows.every(conv, *maps):
+            way = LoopedRows(conv, *maps, loops)
+            program = with_records(program_of(image.size, [[each], gathered, way.emit()], maps), [way])
+            program = dataclasses.replace(program, buffers={**program.buffers, "each": image.size})
+            verify_program(program)
+            found = Interpreter(program).predict(bytes(image.tolist()))
+            assert found == tuple(expected.ravel().tolist()), loops
+            folds.add(loops.fold)
+    assert max(folds) > 1
+
+
 def test_the_end_of_a_row_is_where_a_pool_drops_columns() -> None:
     """Lanes count from the end: of an odd number of columns the pool leaves out the last, not the first."""
     conv = Convolution(
