@@ -177,15 +177,12 @@ def find_epilogue(
         sums: Whether activations may be added.
     """
     nodes, addends = _summed(graph, node) if sums else ([node], ())
-    if nodes:
-        tensor = graph.tensor(nodes[-1].output)
-        raw = exact_bounds(graph, nodes[-1].name, raw=True)[0]
-    else:
-        tensor = graph.tensor(node.inputs[0])
-        assert tensor.interval is not None
-        zero = tensor.format.zero_point
-        raw = Bounds(*(np.full(tensor.shape, v - zero, dtype=object) for v in (tensor.interval.lo, tensor.interval.hi)))
-    accumulator = Interval(int(raw.lo.min()), int(raw.hi.max()))
+    tensor = graph.tensor(nodes[-1].output if nodes else node.inputs[0])
+    summed, is_layer = tensor, bool(nodes)
+    accumulator = tensor.interval  # of a layer alone that is what it can sum up
+    if addends or accumulator is None or "activation" in node.attrs:
+        raw = _raw_bounds(graph, summed, is_layer=is_layer)
+        accumulator = Interval(int(raw.lo.min()), int(raw.hi.max()))
     shift, zero_point, use = 0, tensor.format.zero_point, node if not nodes else graph.only_use(tensor.name)
     requantized, multipliers = False, np.ones(1, dtype=object)
     while use is not None:
@@ -210,12 +207,24 @@ def find_epilogue(
         use = graph.only_use(tensor.name)
     assert tensor.interval is not None
     if multipliers.size > 1:
+        raw = _raw_bounds(graph, summed, is_layer=is_layer)
         found = _scaled_by_channel(tensor, tuple(nodes), multipliers, shift, zero_point, raw)
     elif multipliers[0] > 1:
         found = _scaled(tensor, tuple(nodes), int(multipliers[0]), shift, zero_point, accumulator)
     else:
         found = Epilogue(tensor, tuple(nodes), shift, zero_point, tensor.interval, accumulator)
     return dataclasses.replace(found, addends=addends)
+
+
+def _raw_bounds(graph: Graph, tensor: Tensor, *, is_layer: bool) -> Bounds:
+    """Return the bounds of a tensor's elements, less its zero point: of what a layer sums up, or of an activation."""
+    if is_layer:
+        maker = graph.producer(tensor.name)
+        assert maker is not None
+        return exact_bounds(graph, maker.name, raw=True)[0]
+    assert tensor.interval is not None
+    lo, hi = (v - tensor.format.zero_point for v in (tensor.interval.lo, tensor.interval.hi))
+    return Bounds(*(np.full(tensor.shape, v, dtype=object) for v in (lo, hi)))
 
 
 def _summed(graph: Graph, node: Node) -> tuple[list[Node], tuple[Addend, ...]]:

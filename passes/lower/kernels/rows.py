@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,13 +18,15 @@ from ml2sc.ir.ops.windows import Window, attr_ints
 from ml2sc.ir.program import Note
 from ml2sc.ir.types import Array, Interval, as_python_ints
 
-from ..context import Lowering
+from ..context import DraftSection, Known, Lowering
 from ..epilogue import Epilogue, find_epilogue
 from ..plan import PlanOptions
 from ..values import Packed, Value
+from ..walked import least_price, of_sections
 from . import KERNELS
 from .choice import Choice, choices
 from .conv import Convolution, RowsOfTaps
+from .looped import LoopedRows, Loops, Workspace
 from .maps import Maps
 from .pixels import Gathered, Pixels
 
@@ -49,6 +51,7 @@ class RowsWay:
         source: The tensor it reads.
         stages: The convolutions.
         choice: Their layouts.
+        finder: Finds how each convolution's loops lie.
         clamped: What brings the input's bytes into its interval, if that is narrower.
         takes_packed: Whether it reads an input of the graph as it is packed; else its elements a value a word.
     """
@@ -56,6 +59,7 @@ class RowsWay:
     source: Tensor
     stages: tuple[_Stage, ...]
     choice: Choice
+    finder: LoopFinder
     clamped: Epilogue | None
     takes_packed: bool
 
@@ -96,32 +100,56 @@ class RowsWay:
             value = context.scalars(context.values[name], draft)
             draft.body += Gathered(Gathered.in_order(context, draft, value), source).emit()
         for stage, given in zip(self.stages, self.choice.maps[1:], strict=True):
-            source = self._stage(context, stage, source, given)
+            source = _emit(context, stage, source, given, self.finder.choose)
         return {self.stages[-1].epilogue.output.name: source.value()}
 
-    def _stage(self, context: Lowering, stage: _Stage, source: Maps, given: Maps) -> Maps:
-        conv, nodes = stage.convolution, stage.epilogue.nodes
-        operator = " + ".join(node.op_type for node in nodes)
-        kernel = "x".join(map(str, conv.weights.shape[2:]))
-        shape = f"{source.channels} x {source.height} x {source.width}"
-        result = f"{given.channels} x {given.height} x {given.width}"
-        draft = context.section(stage.node, f"{operator}, {kernel}, {shape} -> {result}")
-        target = dataclasses.replace(given, buffer=context.buffer(f"{draft.name}_out", given.size, given.holds))
-        rows = RowsOfTaps(conv, source, target)
-        draft.body += rows.emit()
-        draft.facts = {
-            "kernel": "rows",
-            "operator": operator,
-            **({"macs": conv.macs} if stage.node.op_type == "Conv" else {}),
-            "bits": rows.ended.proved_bits,
-            "lanes": source.lanes,
-            "stride": source.pitch,
-            "fields": 1,
-            "word_rows": 1,
-            "storage": "literals",
-            "bytes": 0,
-        }
-        return target
+
+Chooser = Callable[[Lowering, str, "_Stage", Maps, Maps], "Loops | None"]
+
+
+def _emit(context: Lowering, stage: _Stage, source: Maps, given: Maps, choose: Chooser) -> Maps:
+    """Add the section of a convolution, in the loops that are found or settled, and return where its result is."""
+    conv, nodes = stage.convolution, stage.epilogue.nodes
+    operator = " + ".join(node.op_type for node in nodes)
+    kernel = "x".join(map(str, conv.weights.shape[2:]))
+    shape = f"{source.channels} x {source.height} x {source.width}"
+    result = f"{given.channels} x {given.height} x {given.width}"
+    draft = context.section(stage.node, f"{operator}, {kernel}, {shape} -> {result}")
+    target = dataclasses.replace(given, buffer=context.buffer(f"{draft.name}_out", given.size, given.holds))
+    loops = choose(context, draft.name, stage, source, given)
+    rows = RowsOfTaps(conv, source, target) if loops is None else _looped(context, draft, conv, source, target, loops)
+    draft.body += rows.emit()
+    storage = rows.storage
+    draft.facts = {
+        "kernel": "rows",
+        "operator": operator,
+        **({"macs": conv.macs} if stage.node.op_type == "Conv" else {}),
+        "bits": rows.ended.proved_bits,
+        "lanes": source.lanes,
+        "stride": source.pitch,
+        "fields": rows.fields,
+        "word_rows": 1,
+        "storage": "literals" if storage is None else storage.value,
+        "bytes": 32 * rows.size,
+    }
+    return target
+
+
+def _looped(
+    context: Lowering, draft: DraftSection, conv: Convolution, source: Maps, target: Maps, loops: Loops
+) -> LoopedRows:
+    """Return a convolution in loops, with what it needs added to the lowering."""
+    name, in_data = draft.name, {"code": False, "data": True}.get(context.options.weights)
+    plain = LoopedRows(conv, source, target, loops, in_data=in_data)
+    sizes = plain.buffers()
+    names = Workspace(
+        context.segment(f"{name}_weights", plain.segment()),
+        *(
+            context.buffer(f"{name}_{kind}", sizes[kind]) if kind in sizes else kind
+            for kind in (plain.names.record, plain.names.taps, plain.names.window)
+        ),
+    )
+    return LoopedRows(conv, source, target, loops, names, in_data=in_data)
 
 
 class Rows:
@@ -144,16 +172,94 @@ class Rows:
             clamped = _into(x, packed, interval) if packed.signed or not whole else None
             if options.strict_input and not whole:
                 packed = None  # what an element out of range is answered with, the section says that checks them
-        for length in range(len(stages), 0, -1):  # literals of all may be too much code
+        finder = LoopFinder(graph, options)
+        found = False
+        for length in range(len(stages), 0, -1):  # the code of all may be too much
+            if found and length >= _SHORT:
+                continue
             chain = [stage.convolution for stage in stages[:length]]
             for choice in choices(chain, interval.hi - interval.lo, interval.lo, zero - interval.lo):
+                pairs = zip(stages, choice.maps, choice.maps[1:], strict=False)
+                if not all(finder.about(*each) for each in pairs):
+                    continue
+                found = True
                 if packed is not None and Pixels.fits(packed, choice.maps[0], clamped):
-                    yield RowsWay(x, stages[:length], choice, clamped, takes_packed=True)
+                    yield RowsWay(x, stages[:length], choice, finder, clamped, takes_packed=True)
                 else:
-                    yield RowsWay(x, stages[:length], choice, None, takes_packed=False)
+                    yield RowsWay(x, stages[:length], choice, finder, None, takes_packed=False)
 
 
 KERNELS.register("rows")(Rows())
+
+
+class LoopFinder:
+    """Finds the loops of convolutions, one by one: what each costs does not depend on the others'.
+
+    Args:
+        graph: The graph.
+        options: What the planner is told.
+    """
+
+    def __init__(self, graph: Graph, options: PlanOptions) -> None:
+        self.graph, self.options = graph, options
+        self._about: dict[tuple[str, Maps, Maps], dict[Loops | None, float]] = {}
+        self._prices: dict[tuple[str, Maps, Maps, Loops | None], float] = {}
+
+    def choose(self, context: Lowering, name: str, stage: _Stage, source: Maps, target: Maps) -> Loops | None:
+        """Return the loops of a convolution; None: all output channels are written out.
+
+        Of those that the formulas find best each is walked, if the target is known, and the cheapest is taken.
+
+        Args:
+            context: The lowering, in which the choice is noted.
+            name: Of the convolution's section.
+            stage: The convolution.
+            source: Where its input is.
+            target: Where its result goes.
+        """
+        source = dataclasses.replace(source, buffer="")
+
+        about = self.about(stage, source, target)
+
+        def price(loops: Loops | None) -> float:
+            return self._price(stage, source, target, loops) if self.options.generators else about[loops]
+
+        ways = list(about)
+        if name not in context.choices.settled:
+            ways = sorted(about, key=about.__getitem__)[:_FINALISTS]
+        return context.choices.make(name, ways, lambda way: "literals" if way is None else str(way), price)
+
+    def about(self, stage: _Stage, source: Maps, target: Maps) -> dict[Loops | None, float]:
+        """Return what the formulas say of all ways to do a convolution whose code a contract has room for."""
+        key = stage.node.name, source, target
+        if key not in self._about:
+            conv, options, found = stage.convolution, self.options, dict[Loops | None, float]()
+            ways: list[Loops | None] = [*LoopedRows.ways(conv, source, target)]
+            if options.literals and options.weights != "data":
+                ways.insert(0, None)
+            for way in ways:
+                rows = RowsOfTaps(conv, source, target) if way is None else LoopedRows(conv, source, target, way)
+                gas, code, data = rows.about()
+                if code <= options.code_limit:
+                    found[way] = gas + options.byte_price * code + options.rules.byte_price / options.calls * data
+            self._about[key] = found
+        return self._about[key]
+
+    def _price(self, stage: _Stage, source: Maps, target: Maps, loops: Loops | None) -> float:
+        key = stage.node.name, source, target, loops
+        if key not in self._prices:
+            scratch = Lowering(self.graph, dataclasses.replace(self.options, choices={}), Known())
+            given = dataclasses.replace(source, buffer=scratch.buffer("given", source.size))
+            _emit(scratch, stage, given, target, lambda *_: loops)
+            sections = [draft.finish() for draft in scratch.sections]
+            self._prices[key] = least_price(of_sections(sections, scratch, scratch.segments), self.options)
+        return self._prices[key]
+
+
+_SHORT = 3
+"""Convolutions of a chain from which on it is not cut: their layouts are too many to try."""
+_FINALISTS = 3
+"""Loops that are walked."""
 
 
 def _into(x: Tensor, packed: Packed, interval: Interval) -> Epilogue:

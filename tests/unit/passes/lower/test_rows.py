@@ -38,6 +38,7 @@ from ml2sc.ir.types import Interval
 from ml2sc.passes.lower.epilogue import Epilogue
 from ml2sc.passes.lower.kernels.choice import choices
 from ml2sc.passes.lower.kernels.conv import Convolution, RowsOfTaps
+from ml2sc.passes.lower.kernels.looped import LoopedRows, Workspace
 from ml2sc.passes.lower.kernels.maps import Maps
 from ml2sc.passes.lower.kernels.pixels import Gathered, Pixels
 from ml2sc.passes.lower.values import Laned, Packed, Scalars
@@ -145,6 +146,24 @@ def random_chain(rng: np.random.Generator) -> list[Convolution]:
     return chain
 
 
+def looped_at_random(
+    rng: np.random.Generator, conv: Convolution, source: Maps, target: Maps, suffix: str
+) -> LoopedRows:
+    """Return one of the ways to do a convolution in a loop over its output channels."""
+    ways = list(LoopedRows.ways(conv, source, target))
+    names = Workspace(*(f"{name}{suffix}" for name in ("records", "record", "taps", "window")))
+    way = ways[int(rng.integers(len(ways)))]
+    return LoopedRows(conv, source, target, way, names, in_data=bool(rng.random() < 0.5))
+
+
+def with_records(program: Program, ways: Sequence[LoopedRows]) -> Program:
+    buffers, segments = dict(program.buffers), dict(program.segments)
+    for way in ways:
+        buffers |= way.buffers()
+        segments[way.names.segment] = way.segment()
+    return dataclasses.replace(program, buffers=buffers, segments=segments)
+
+
 @pytest.mark.parametrize("seed", range(CASES))
 def test_chains_in_every_layout(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -181,9 +200,57 @@ def test_chains_in_every_layout(seed: int) -> None:
             other = dataclasses.replace(other, buffers={**other.buffers, "each": raw.size})
             verify_program(other)
             assert Interpreter(other).predict(bytes(raw.tolist())) == tuple(expected.ravel().tolist())
+            looped = [looped_at_random(rng, *step, f"{i}") for i, step in enumerate(steps)]
+            third = program_of(raw.size, [[each], gathered, *(way.emit() for way in looped)], maps)
+            third = with_records(third, looped)
+            third = dataclasses.replace(third, buffers={**third.buffers, "each": raw.size})
+            verify_program(third)
+            assert Interpreter(third).predict(bytes(raw.tolist())) == tuple(expected.ravel().tolist()), looped
         verify_program(program)
         found = np.array(Interpreter(program).predict(bytes(raw.tolist()))).reshape(expected.shape)
         np.testing.assert_array_equal(found, expected, err_msg=str(choice))
+
+
+@pytest.mark.parametrize("alike", [False, True])
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_loops_put_rows_of_narrow_maps_into_one_word(kernel: int, alike: bool) -> None:
+    """Every way to loop over output channels gives the same, those that fold rows among them."""
+    rng = np.random.default_rng(kernel)
+    height, width, pad = 7, 4, kernel // 2
+    weights = rng.integers(-9, 10, (3, 2, kernel, kernel))
+    conv = Convolution(
+        np.repeat(weights[:1], 3, axis=0) if alike else weights,
+        np.array([3] * 3 if alike else [3, -40, 500], dtype=object),
+        *[(1, 1)] * 2,
+        (pad, pad),
+        1,
+        height,
+        width,
+        height,
+        width,
+        epilogue(3, 0, 255),
+    )
+    sums = np.ones((1, 3, 3, 3), dtype=int)  # reads what lies beside the rows, too
+    after = Convolution(
+        sums, np.zeros(1, dtype=object), *[(1, 1)] * 3, 1, height, width, height, width, epilogue(2, 0, 1000)
+    )
+    image = rng.integers(0, 256, 2 * height * width)
+    expected = computed(computed(image.reshape(2, height, width), conv), after)
+    folds = set()
+    for choice in choices([conv, after], 255, 0, 0):
+        maps = [dataclasses.replace(m, buffer=f"maps{i}") for i, m in enumerate(choice.maps)]
+        each = loop("i", image.size, [Store("each", Var("i"), shr(248, LoadInput(Var("i"))))])
+        gathered = Gathered(Scalars("each", image.size), maps[0]).emit()
+        last = RowsOfTaps(after, *maps[1:]).emit()
+        for loops in LoopedRows.ways(conv, *maps[:2]):
+            way = LoopedRows(conv, *maps[:2], loops)
+            program = with_records(program_of(image.size, [[each], gathered, way.emit(), last], maps), [way])
+            program = dataclasses.replace(program, buffers={**program.buffers, "each": image.size})
+            verify_program(program)
+            found = Interpreter(program).predict(bytes(image.tolist()))
+            assert found == tuple(expected.ravel().tolist()), loops
+            folds.add(loops.fold)
+    assert max(folds) > 1
 
 
 def test_the_end_of_a_row_is_where_a_pool_drops_columns() -> None:
