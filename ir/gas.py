@@ -422,7 +422,7 @@ class Costs:
 
     def cold_accounts(self, sections: Iterable[Section], shares: Shares) -> dict[str, float]:
         """Return what a call's first reading of each data contract costs more than the others, by section."""
-        program, found, warm = self.program, dict[str, float](), set[int]()
+        program, found, warm = self.whole, dict[str, float](), set[int]()
         for section in sections:
             copied = {s.segment for s in program.touched(section) if isinstance(s, CopySegment)}
             read = {

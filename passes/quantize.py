@@ -25,6 +25,7 @@ from .formats import Formats, readers
 from .manager import Pass, register_pass
 from .precision import WIDEST, Binary, Precision, parse_precision
 from .prescribed import is_integer, is_prequantized, is_whole, on_grid, prescription
+from .residual import SUMS, fitted, of_layers, skips, whole
 
 _LEAST_LEAF_BITS = 16
 """Width of a leaf's value beside the others of its tree: they cost next to nothing, and errors of all trees add up."""
@@ -36,6 +37,10 @@ _TABLE_BITS = 10
 """Widest activations that index tables."""
 _TABLE_RESULT_BITS = 16
 """Width of a table's entries where not only layers and other tables read them."""
+_NARROW_BITS = 12
+"""Widest activations that are added as such: of wider ones few fit a word, their multipliers beside them."""
+_MISSED = 4
+"""What part of a step the multipliers of such activations may miss at most."""
 _WHOLE_BITS = 32
 """Widest format of an input of integers, which are given exactly."""
 _PRECISE_BESIDE_PRESCRIBED = 32
@@ -55,6 +60,10 @@ class Quantize(Pass):
     4. Graph outputs and decisions stay raw.
     5. Activation ranges are those observed in calibration, else the proved ones.
     6. Formats that the model itself prescribes (FakeQuantize, ScaledGemm) are used as they are.
+    7. What is added to a layer's sums (a residual connection) comes in activation form, times an integer that brings it
+       to the accumulators' scale: the layer's weight scale is chosen so that there is one. Results of layers that are
+       added to each other later likewise. Not where the sum is an output or a decision: what is added keeps its
+       precision there.
 
     Attributes:
         precision: `int8`, `wNaM` or `qI.F`.
@@ -149,11 +158,14 @@ class _Quantization:
         self._analyses += [] if tentative else [ErrorAnalysis(self.target, bounds, saturates=False)]
         self._always = self._analyses[0]
         self._precisely_read: dict[str, bool] = {}
+        self._skips = {} if is_prequantized(graph) else skips(graph)
 
     def run(self) -> Graph:
         for name in self.source.inputs:
             self._add_input(name)
         for node in self.source:
+            for name in node.outputs:
+                self._round_skipped(name)
             op_of(node).quantize(node, self)
         self.target.inputs = list(self.source.inputs)
         self.target.outputs = [self._output(name) for name in self.source.outputs]
@@ -236,6 +248,18 @@ class _Quantization:
             self._shortened[name] = self._requantize(raw, wide, f"{name}.shortened").name
         return self.target.tensor(self._shortened[name])
 
+    def addends(self, node: Node) -> tuple[Tensor, Tensor, Fraction] | None:
+        if node.op_type not in SUMS or any(self.is_constant(name) for name in node.inputs):
+            return None
+        skip = next((self._skips[name] for name in node.inputs if name in self._skips), None)
+        if skip is not None and skip.node.name == node.name:
+            layer, other = self.raw(skip.layer), self._skipped(skip.other, node)
+            if whole(other.format, layer.format.scale) is not None:
+                pair = (layer, other) if node.inputs[0] == skip.layer else (other, layer)
+                return *pair, layer.format.scale
+            return None
+        return self._rounded_addends(node)
+
     def bits(self, x: Tensor) -> int:
         lo, hi = span_of(self._always.real[x.name])
         magnitude = max(-lo, hi) + float(self._always.error[x.name].max(initial=0.0))
@@ -267,6 +291,32 @@ class _Quantization:
         step = _span_step(extent, bits)
         return self.activation(node.inputs[0]), self.formats.get(node.output) or _unsigned(extent, step, bits)
 
+    def _skipped(self, name: str, node: Node) -> Tensor:
+        """Return what is added to a layer's sums."""
+        return self.raw(name) if self._precise(node.output) else self.activation(name)
+
+    def _round_skipped(self, name: str) -> None:
+        """Round what a layer's sums take in, before the layer is computed: it is added to them as they are made."""
+        while name in self._skips:
+            skip = self._skips[name]
+            self._skipped(skip.other, skip.node)
+            name = skip.node.output
+
+    def _rounded_addends(self, node: Node) -> tuple[Tensor, Tensor, Fraction] | None:
+        """Return the activations that a sum adds up, and a scale that whole multipliers bring them to."""
+        names = node.inputs
+        if self.widths is None or is_prequantized(self.source) or self._precise(node.output):
+            return None
+        if not all(self.raw(name).name in self._narrow or of_layers(self.source, name) for name in names):
+            return None
+        a, b = (self.activation(name) for name in names)
+        if max(a.format.bits, b.format.bits) > _NARROW_BITS:
+            return None
+        scale = min(a.format.scale, b.format.scale)
+        while any(whole(x.format, scale, _MISSED) is None for x in (a, b)):
+            scale /= 2
+        return a, b, scale
+
     def _tabulated(self, node: Node) -> bool:
         """Whether an operator is looked up in a table."""
         bits = WIDEST if self.widths is None else self.widths.activation(node.inputs[0])
@@ -293,11 +343,18 @@ class _Quantization:
             return Fraction(1)
         scale = Fraction(top) * (1 << self.headroom) / ((1 << (self.widths.weights(output) - 1)) - 1)
         target = self._requantized(output)
-        if target is None:
-            return scale
+        if target is not None:
+            scale = self._stepped(scale, x, target, self.widths.activation(target))
+        if output in self._skips:
+            skip = self._skips[output]
+            scale = fitted(scale, x, self._skipped(skip.other, skip.node).format)
+        return scale
+
+    def _stepped(self, scale: Fraction, x: FixedPoint, target: str, bits: int) -> Fraction:
+        """Return the scale of weights with which activations, or accumulators, are a power of two of each other."""
         # The activations' scale must be the accumulators' times 2^S. Either they are rounded up to that (losing up to
         # a bit of the activations), or the weights' scale is (losing up to a bit of the weights): the lesser loss.
-        step = _span_step(self._range(target), self.widths.activation(target))
+        step = _span_step(self._range(target), bits)
         ratio = step / (x.scale * scale)
         shift = _ceil_log2(ratio) - 1
         finer = ratio / Fraction(2) ** shift
@@ -533,8 +590,11 @@ class _Quantization:
             if op_of(use).reads_activations or self._tabulated(use):
                 return name
             passes = op_of(use).keeps_format or use.op_type == "Clip" or op_of(use).moves
-            adds = use.op_type in {"Add", "Sub"} and any(self.is_constant(i) for i in use.inputs)
-            if not (passes or adds) or len(use.outputs) != 1:
+            adds = use.op_type in SUMS and any(self.is_constant(i) for i in use.inputs)
+            takes = name in self._skips
+            if use.op_type in SUMS and not (adds or takes) and not self._precise(use.output):
+                return name  # `addends` takes it in activation form
+            if not (passes or adds or takes) or len(use.outputs) != 1:
                 return None
             name = use.output
         uses = self.source.uses(name)

@@ -71,6 +71,11 @@ class Add(_Broadcasting):
 
     def terms(self, node: Node, q: Quantizer) -> tuple[list[str], list[int], Fraction]:
         """Return the operands, what each is multiplied by, and the scale that this brings them to."""
+        rounded = q.addends(node)
+        if rounded is not None:
+            *operands, common = rounded
+            factors = [s * round_half_up(t.format.scale / common) for s, t in zip(self.signs, operands, strict=True)]
+            return [t.name for t in operands], factors, common
         dynamic = {slot: q.addend(name) for slot, name in enumerate(node.inputs) if not q.is_constant(name)}
         scales = [t.format.scale for t in dynamic.values()]
         common = min(scales)

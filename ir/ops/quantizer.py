@@ -61,6 +61,13 @@ class Quantizer(Protocol):
     def addend(self, name: str) -> Tensor:
         """Return the raw form, without its last bits where a chain of sums at ever finer scales has made it long."""
 
+    def addends(self, node: Node) -> tuple[Tensor, Tensor, Fraction] | None:
+        """Return the operands of a sum on lanes, and the scale that whole multipliers bring them to.
+
+        That is a sum that a layer takes in, or one of activations; None where it is neither, or no integers are near
+        enough.
+        """
+
     def bits(self, x: Tensor) -> int:
         """Return the bits that hold |q − z| of a tensor of the quantised graph.
 

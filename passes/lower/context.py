@@ -8,9 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import networkx as nx
 import numpy as np
 
 from ml2sc.errors import UnsupportedOperatorError
+from ml2sc.ir.analysis import LINEAR
 from ml2sc.ir.flatten import flattened
 from ml2sc.ir.graph import Graph, Node
 from ml2sc.ir.limits import shown
@@ -37,12 +39,14 @@ from ml2sc.ir.types import Array
 from ml2sc.registry import Registry
 
 from .choices import Choices
-from .epilogue import Epilogue
+from .epilogue import STEPS, Epilogue, find_epilogue
+from .nests import emit_nests, scattered
 from .plan import Plan, PlanOptions
 from .values import Laned, Packed, Run, Scalars, Value, runs
 
 _STRAIGHT = 3
 """Runs of at most so many elements are written out instead of looped over."""
+_WORD = 256
 _TABLE_ROWS = 512
 """Longest run with a table of constants: one copy of it must lie in one data contract."""
 
@@ -67,19 +71,35 @@ class DraftSection:
         return Section(self.name, self.title, flattened(self.body), self.predict, self.classify, self.facts, self.maker)
 
 
+@dataclass
+class Known:
+    """What is found out once for all lowerings of a graph.
+
+    Attributes:
+        epilogues: By layer, what happens to its sums.
+        widths: Of results that are added to each other, by tensor: bits of the widest lane among them.
+        walked: By a layer's section, and what was chosen before it: plans that were walked, with their prices by each
+            code generator.
+    """
+
+    epilogues: dict[str, Epilogue] = field(default_factory=dict)
+    widths: dict[str, int] | None = None
+    walked: dict[tuple[object, ...], list[tuple[Plan, tuple[float, ...]]]] = field(default_factory=dict)
+
+
 class Lowering:
     """The state of a lowering.
 
     Args:
         graph: A quantised graph with proved intervals.
         options: What the planner is told.
-        epilogues: By layer, what happens to its sums: found once for all lowerings of the graph.
+        known: What was found out by other lowerings of the graph.
     """
 
-    def __init__(self, graph: Graph, options: PlanOptions, epilogues: dict[str, Epilogue]) -> None:
+    def __init__(self, graph: Graph, options: PlanOptions, known: Known) -> None:
         self.graph = graph
         self.options = options
-        self.epilogues = epilogues
+        self.known = known
         self.buffers: dict[str, int] = {}
         self.holds: dict[str, Lanes] = {}
         self.segments: dict[str, Segment] = {}
@@ -157,6 +177,48 @@ class Lowering:
         self.segments[name] = segment
         return name
 
+    def epilogue(self, node: Node) -> Epilogue:
+        """Return what happens to a layer's sums, or to a sum of activations."""
+        epilogues = self.known.epilogues
+        if node.name not in epilogues:
+            epilogues[node.name] = find_epilogue(self.graph, node)
+        return epilogues[node.name]
+
+    def lane_bits(self, epilogue: Epilogue, outputs: int) -> int:
+        """Return the bits for a lane of sums: those of others that they are added to, if that takes no more words.
+
+        Lanes as wide as the operand's are added to it as they are.
+        """
+        bits = epilogue.proved_bits
+        if self.known.widths is None:
+            self.known.widths = self._joint_widths()
+        joint = max(self.known.widths.get(epilogue.output.name, bits), bits)
+        return joint if joint <= _WORD and -(-outputs // (_WORD // joint)) == -(-outputs // (_WORD // bits)) else bits
+
+    def _joint_widths(self) -> dict[str, int]:
+        """Return the widest lane among all results that are added to each other, or only end later, by tensor."""
+        bits: dict[str, int] = {}
+        sums: nx.Graph[str] = nx.Graph()
+        taken = set[str]()
+        if not any(node.op_type == "Add" or node.op_type in STEPS for node in self.graph):
+            return {}
+        for node in sorted(self.graph, key=lambda n: n.op_type not in LINEAR):
+            if node.op_type not in LINEAR and (node.name in taken or not self._is_step(node)):
+                continue
+            epilogue = self.epilogue(node)
+            bits[epilogue.output.name] = max(epilogue.proved_bits, bits.get(epilogue.output.name, 0))
+            sums.add_edges_from((epilogue.output.name, addend.tensor.name) for addend in epilogue.addends)
+            taken.update(n.name for n in epilogue.nodes)
+        joint: dict[str, int] = {}
+        for group in nx.connected_components(sums):
+            joint.update(dict.fromkeys(group, max(bits.get(name, 0) for name in group)))
+        return joint
+
+    def _is_step(self, node: Node) -> bool:
+        tensors = [self.graph.tensor(name) for name in node.inputs]
+        alike = all(t.data is None and t.size == self.graph.tensor(node.output).size for t in tensors)
+        return (node.op_type == "Add" or node.op_type in STEPS) and alike
+
     def constant(self, name: str) -> None:
         """Make a constant tensor of the graph a value like any other."""
         if name not in self.values:
@@ -227,6 +289,10 @@ class Lowering:
             compute: Gives, for variables that hold an element of each operand and constant, statements and the result.
             first: Word of the buffer where the first element goes.
         """
+        if not constants and scattered(operands, _STRAIGHT + 1):
+            places = np.arange(first, first + operands[0].size)
+            draft.body += emit_nests(operands, places, result, compute)
+            return
         for run in runs(operands, _TABLE_ROWS):
             self._emit_run(draft, run, operands, constants, result, compute, first)
 

@@ -177,7 +177,7 @@ class DotKernel:
         self.lowest = sum(self._low(chunk) for chunk in self.chunks)
         """What is added to each sum, so that none is negative; it is taken from the biases."""
         bias = product.bias - self.lowest
-        self.finish = Finish(self.context, self.draft, plan.ends, product.epilogue, bias)
+        self.finish = Finish(self.context, self.draft, plan.ends, product.epilogue, bias, product.addends)
 
     def emit(self) -> Value:
         """Add the section's statements and return where the results are."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,9 +11,12 @@ import numpy as np
 from ml2sc.ir.analysis import exact_bounds
 from ml2sc.ir.graph import Graph, Node, Tensor
 from ml2sc.ir.ops.base import Bounds, op_of
+from ml2sc.ir.ops.elementwise import multipliers_of
 from ml2sc.ir.types import Array, Interval, as_python_ints
 
 _WORD = 256
+STEPS = frozenset({"Relu", "Clip", "Requantize"})
+"""What ends sums."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,23 @@ class ChannelScaling:
 
 
 @dataclass(frozen=True, slots=True)
+class Addend:
+    """What is added to sums: multiplier · (q − z) of a tensor of their shape, an element to each.
+
+    Attributes:
+        tensor: The tensor.
+        multiplier: Brings it to the scale of the sums; negative where it is taken away.
+    """
+
+    tensor: Tensor
+    multiplier: int
+
+    def correction(self, offset: int) -> int:
+        """Return what is to be added where u = q − offset is multiplied instead of q − z."""
+        return self.multiplier * (offset - self.tensor.format.zero_point)
+
+
+@dataclass(frozen=True, slots=True)
 class Epilogue:
     """What happens to an accumulator: u = clamp(floor((acc + rounding) / 2^shift) + zero_point, lo, hi) − lo.
 
@@ -85,6 +106,7 @@ class Epilogue:
         accumulator: Proved interval of the accumulator.
         scaling: What is done to u in the end, if the scale of the result is no power of two of the accumulator's.
         offsets: What the accumulators are shifted by (one, or by output) from the start, `accumulator` with them.
+        addends: What is added to them first, `accumulator` being a bound with that.
     """
 
     output: Tensor
@@ -95,6 +117,7 @@ class Epilogue:
     accumulator: Interval
     scaling: Scaling | ChannelScaling | None = None
     offsets: tuple[int, ...] = (0,)
+    addends: tuple[Addend, ...] = ()
 
     @property
     def constant(self) -> int:
@@ -139,20 +162,33 @@ class Epilogue:
         return max((~lo if lo < 0 else 0).bit_length(), max(hi, 0).bit_length(), least)
 
 
-def find_epilogue(graph: Graph, node: Node, takes: Callable[[Node], bool] = lambda node: False) -> Epilogue:
+def find_epilogue(
+    graph: Graph, node: Node, takes: Callable[[Node], bool] = lambda node: False, *, sums: bool = True
+) -> Epilogue:
     """Follow a layer's output through the Relu, Clip, order-preserving movement and Requantize that only it feeds.
+
+    Other activations may be added to it before; what they are must be computed before the layer is.
 
     Args:
         graph: The graph.
-        node: The layer.
+        node: The layer, a sum of activations, or a Relu, Clip or Requantize on its own.
         takes: Whether the layer's kernel does an operator, too, that commutes with all functions that do not fall: it
             chooses between elements.
+        sums: Whether activations may be added.
     """
-    raw = exact_bounds(graph, node.name, raw=True)[0]
+    nodes, addends = _summed(graph, node) if sums else ([node], ())
+    if nodes:
+        tensor = graph.tensor(nodes[-1].output)
+        raw = exact_bounds(graph, nodes[-1].name, raw=True)[0]
+    else:
+        tensor = graph.tensor(node.inputs[0])
+        assert tensor.interval is not None
+        zero = tensor.format.zero_point
+        raw = Bounds(*(np.full(tensor.shape, v - zero, dtype=object) for v in (tensor.interval.lo, tensor.interval.hi)))
     accumulator = Interval(int(raw.lo.min()), int(raw.hi.max()))
-    nodes, tensor, shift, zero_point = [node], graph.tensor(node.output), 0, 0
+    shift, zero_point, use = 0, tensor.format.zero_point, node if not nodes else graph.only_use(tensor.name)
     requantized, multipliers = False, np.ones(1, dtype=object)
-    while (use := graph.only_use(tensor.name)) is not None:
+    while use is not None:
         if use.op_type == "FakeQuantize":
             factors = graph.tensor(use.inputs[1]).data
             assert factors is not None
@@ -171,12 +207,43 @@ def find_epilogue(graph: Graph, node: Node, takes: Callable[[Node], bool] = lamb
             break
         nodes.append(use)
         tensor = graph.tensor(use.output)
+        use = graph.only_use(tensor.name)
     assert tensor.interval is not None
     if multipliers.size > 1:
-        return _scaled_by_channel(tensor, tuple(nodes), multipliers, shift, zero_point, raw)
-    if multipliers[0] > 1:
-        return _scaled(tensor, tuple(nodes), int(multipliers[0]), shift, zero_point, accumulator)
-    return Epilogue(tensor, tuple(nodes), shift, zero_point, tensor.interval, accumulator)
+        found = _scaled_by_channel(tensor, tuple(nodes), multipliers, shift, zero_point, raw)
+    elif multipliers[0] > 1:
+        found = _scaled(tensor, tuple(nodes), int(multipliers[0]), shift, zero_point, accumulator)
+    else:
+        found = Epilogue(tensor, tuple(nodes), shift, zero_point, tensor.interval, accumulator)
+    return dataclasses.replace(found, addends=addends)
+
+
+def _summed(graph: Graph, node: Node) -> tuple[list[Node], tuple[Addend, ...]]:
+    """Return a layer with the sums that it takes in, and what these add to its own.
+
+    Of a sum that is all its operands; of a step, which is no sum yet, its input.
+    """
+    if node.op_type == "Add":
+        both = zip(node.inputs, multipliers_of(node), strict=True)
+        return [node], tuple(Addend(graph.tensor(name), factor) for name, factor in both)
+    if node.op_type in STEPS:
+        return [], (Addend(graph.tensor(node.inputs[0]), 1),)
+    nodes, addends = [node], list[Addend]()
+    while (use := graph.only_use(nodes[-1].output)) is not None and use.op_type == "Add":
+        slot = use.inputs.index(nodes[-1].output)
+        other, factors = graph.tensor(use.inputs[1 - slot]), multipliers_of(use)
+        alike = other.data is None and other.shape == graph.tensor(use.output).shape
+        if "activation" in node.attrs or factors[slot] != 1 or not alike or not _is_before(graph, other.name, node):
+            break
+        nodes.append(use)
+        addends.append(Addend(other, factors[1 - slot]))
+    return nodes, tuple(addends)
+
+
+def _is_before(graph: Graph, tensor: str, node: Node) -> bool:
+    """Return whether a tensor is there when a node is computed."""
+    maker = graph.producer(tensor)
+    return maker is None or next(n for n in graph if n.name in {maker.name, node.name}) is maker
 
 
 def _scaled(

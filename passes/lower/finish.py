@@ -31,10 +31,11 @@ from ml2sc.ir.program import (
 )
 from ml2sc.ir.types import Array
 
+from .addends import Added, Lanewise, brought
 from .context import DraftSection, Lowering
 from .epilogue import ChannelScaling, Epilogue
 from .plan import LanePlan
-from .values import Laned
+from .values import Laned, Value
 
 _xor = binary(OpCode.XOR)
 _LITERAL_FACTORS = 4
@@ -51,14 +52,29 @@ class Finish:
         plan: Its lanes.
         epilogue: What happens to a finished sum.
         bias: What each output's sum starts at, without the offset that makes lanes non-negative.
+        addends: The values that the epilogue's addends are, of all rows.
+        across: Rows.
     """
 
-    def __init__(self, context: Lowering, draft: DraftSection, plan: LanePlan, epilogue: Epilogue, bias: Array) -> None:
-        self.context, self.draft, self.plan, self.epilogue, self.bias = context, draft, plan, epilogue, bias
+    def __init__(
+        self,
+        context: Lowering,
+        draft: DraftSection,
+        plan: LanePlan,
+        epilogue: Epilogue,
+        bias: Array,
+        addends: Sequence[Value] = (),
+        across: int = 1,
+    ) -> None:
+        self.context, self.draft, self.plan, self.epilogue = context, draft, plan, epilogue
         self.outputs = len(bias)
         used = -(-self.outputs // plan.lanes)
         self.accumulators = plan.accumulators if plan.blocks > 1 else used
         self.words = plan.blocks * plan.accumulators if plan.blocks > 1 else used
+        to = Lanewise(plan.lanes, plan.stride, self.outputs, self.words, across)
+        pairs = zip(addends, epilogue.addends, strict=True)
+        self.added: list[Added] = [brought(context, draft, value, addend, to) for value, addend in pairs]
+        self.bias = bias + sum(added.correction for added in self.added)
         in_tables = plan.loop_ends or plan.blocks > 1 or used > _LITERAL_FACTORS
         self.scales_afterwards = isinstance(epilogue.scaling, ChannelScaling) and in_tables
 
@@ -76,7 +92,10 @@ class Finish:
         )
 
     def initial(self) -> list[int]:
-        """Return the accumulators' first values: each lane's bias, and 2^(bits − 1) where lanes go negative."""
+        """Return the accumulators' first values: each lane's bias, and 2^(bits − 1) where lanes go negative.
+
+        Lanes without an output have what keeps them from going negative.
+        """
         plan = self.plan
         half = 1 << (plan.proved_bits - 1) if self.epilogue.clamps_below else 0
         words = []
@@ -84,6 +103,8 @@ class Finish:
             offset = self._offset(a % plan.accumulators)
             lanes = range(a * plan.lanes, min((a + 1) * plan.lanes, self.outputs))
             word = sum((int(self.bias[o]) + half) << (plan.stride * (o - a * plan.lanes) + offset) for o in lanes)
+            deepest = sum(added.deepest for added in self.added)
+            word += sum(deepest << (plan.stride * lane + offset) for lane in range(len(lanes), plan.lanes))
             words.append(const(word).value)
         return words
 
@@ -95,7 +116,8 @@ class Finish:
     def said(self) -> str:
         """Return what happens to the finished sums, in words."""
         e = self.epilogue
-        steps = ["negative lanes become 0"] if e.clamps_below else []
+        steps = [f"{a.buffer} * {a.multiplier} added" for a in self.added]
+        steps += ["negative lanes become 0"] if e.clamps_below else []
         steps += [f"acc >> {e.shift}"] if e.shift else []
         steps += [f"at most {e.top}"] if e.clamps_above else []
         if isinstance(e.scaling, ChannelScaling):
@@ -115,14 +137,27 @@ class Finish:
         body: list[Statement] = []
         if not self.plan.loop_ends:
             for a in range(self.accumulators):
+                body += self._added(f"acc{a}", self._offset(a), add(first, const(a)))
                 body += self._store(a, self._offset(a), laned, add(first, const(a)))
             return body
         for a in range(self.accumulators):
             body.append(Store(laned.buffer, add(first, const(a)), shr(self._offset(a), Var(f"acc{a}"))))
         place = Induction("o", first, 1)
         sums = Let("acc", Load(laned.buffer, Var("o")))
-        inner = Block((sums, *self._store("", 0, laned, Var("o"))))
+        inner = Block((sums, *self._added("acc", 0, Var("o")), *self._store("", 0, laned, Var("o"))))
         return [*body, loop("e", self.accumulators, [inner], also=[place])]
+
+    def word(self, laned: Laned, index: str) -> list[Statement]:
+        """Return the end of a word of sums that nothing but the epilogue's addends is in, and that all start alike."""
+        start = Let("acc", const(self.initial()[0]))
+        return [start, *self._added("acc", 0, Var(index)), *self._store("", 0, laned, Var(index))]
+
+    def _added(self, name: str, offset: int, index: Expr) -> list[Statement]:
+        """Add what the epilogue adds to the sums that a variable holds, `offset` bits up."""
+        total: Expr = Var(name)
+        for added in self.added:
+            total = added.to(total, index, offset)
+        return [Assign(name, total)] if self.added else []
 
     def _store(self, a: int | str, offset: int, laned: Laned, index: Expr) -> list[Statement]:
         """Clamp, shift and clamp all lanes of an accumulator at once, and store it; they are `offset` bits up."""

@@ -141,7 +141,7 @@ class Kernel:
         self.context, self.draft = product.context, product.draft
         self.epilogue, self.groups = product.epilogue, product.groups
         self.rows = product.rows
-        self.finish = Finish(self.context, self.draft, plan, self.epilogue, product.bias)
+        self.finish = Finish(self.context, self.draft, plan, self.epilogue, product.bias, product.addends, self.across)
         self.accumulators = self.finish.accumulators
         self.sums_words = plan.masked and all(map(_adds_up, self.groups))
         self._shares = _Taken.of(plan, product.activity)

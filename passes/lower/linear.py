@@ -15,7 +15,7 @@ from ml2sc.ir.types import Array, Interval, as_python_ints
 from .choices import RUNNERS_UP
 from .context import Lowering, lowering
 from .dots import DotKernel, dot_forms
-from .epilogue import ChannelScaling, Epilogue, find_epilogue
+from .epilogue import ChannelScaling, Epilogue
 from .kernel import Kernel
 from .plan import (
     DENSE,
@@ -30,16 +30,15 @@ from .plan import (
 )
 from .product import Product, Rows
 from .values import Laned, Source, Value
-from .walked import least_price, of_sections, price
+from .walked import of_sections, price
 
 
 @lowering("Gemm", "FusedGemm")
 def lower_gemm(context: Lowering, node: Node) -> None:
     """Emit one section a row of the layer's input (one, as a rule), or one for all rows where they lie alike."""
     graph = context.graph
-    if node.name not in context.epilogues:
-        context.epilogues[node.name] = find_epilogue(graph, node)
-    epilogue = context.epilogues[node.name]
+    epilogue = context.epilogue(node)
+    addends = [context.values[a.tensor.name] for a in epilogue.addends]
     x, w = graph.tensor(node.inputs[0]), graph.tensor(node.inputs[1])
     c = graph.tensor(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
     assert w.data is not None and x.interval is not None
@@ -52,7 +51,8 @@ def lower_gemm(context: Lowering, node: Node) -> None:
         groups = list(_gather_rows(value.take(np.arange(k)), weights, x.format.zero_point, x.interval, seen))
         if len(groups) == 1:
             bias = _bias(c, 0, n) + groups[0].correction + epilogue.constant + np.array(epilogue.offsets, dtype=object)
-            context.values[epilogue.output.name] = _emit(context, node, epilogue, groups, bias, x.size // k, apart)
+            whole = _emit(context, node, epilogue, groups, bias, addends, x.size // k, apart)
+            context.values[epilogue.output.name] = whole
             context.done.update(n.name for n in epilogue.nodes)
             return
     results = []
@@ -62,7 +62,8 @@ def lower_gemm(context: Lowering, node: Node) -> None:
         groups = list(_gather_rows(value.take(elements), weights, x.format.zero_point, x.interval, seen))
         bias = _bias(c, row, n) + sum(g.correction for g in groups)
         bias = bias + epilogue.constant + np.array(epilogue.offsets, dtype=object)
-        results.append(_emit(context, node, epilogue, groups, bias))
+        own = [value.take(np.arange(row * n, (row + 1) * n)) for value in addends]
+        results.append(_emit(context, node, epilogue, groups, bias, own))
     sources, which, where = Value.joined(results)
     context.values[epilogue.output.name] = Value(sources, which, where)
     context.done.update(n.name for n in epilogue.nodes)
@@ -97,6 +98,7 @@ def _emit(
     epilogue: Epilogue,
     groups: list[Rows],
     bias: Array,
+    addends: Sequence[Value],
     across: int = 1,
     apart: int = 0,
 ) -> Value:
@@ -109,14 +111,14 @@ def _emit(
     activity = context.options.activity.get(draft.name) or (largest.activity() if largest else DENSE)
     if context.options.rules.charges_limit:
         activity = DENSE  # nothing that is skipped is cheaper
-    product = Product(context, draft, epilogue, groups, bias, operator, inputs, activity, across, apart)
+    product = Product(context, draft, epilogue, groups, bias, operator, inputs, activity, tuple(addends), across, apart)
     widest = max((Interval(int(g.weights.min()), int(g.weights.max())).signed_bits for g in groups), default=1)
     reserved = context.graph.reserves.get(node.name)
     layer = Layer(
         str(node),
         product.rows,
         len(bias),
-        epilogue.proved_bits,
+        context.lane_bits(epilogue, len(bias)),
         widest if reserved is None else reserved.weight_bits,
         largest.unit if largest else 1,
         len({g.unit for g in groups}) > 1,
@@ -143,7 +145,18 @@ def _planned(layer: Layer, product: Product) -> Plan:
     if name in options.choices or not options.generators:
         plans = every_plan(layer, options) if name in options.choices else shortlist(layer, options, 1 + RUNNERS_UP)
         return make(name, plans, plan_name, lambda plan: formula_price(plan, layer, options))
-    before = product.context.segments
+    made = product.context.choices.made
+    before = (name, options.code_price, *((other, choice.way) for other, choice in made.items()))
+    walked = product.context.known.walked
+    if before not in walked:
+        walked[before] = list(_walked(layer, product))
+    price_of = (lambda way: min(way[1])) if options.decides is None else (lambda way: way[1][options.decides])
+    return make(name, walked[before], lambda way: plan_name(way[0]), price_of)[0]
+
+
+def _walked(layer: Layer, product: Product) -> Iterator[tuple[Plan, tuple[float, ...]]]:
+    """Yield the plans that may be the cheapest, with their prices by each code generator."""
+    options, before = product.context.options, product.context.segments
 
     def alone(plan: Plan) -> Program:
         context = product.context.trial()
@@ -156,8 +169,8 @@ def _planned(layer: Layer, product: Product) -> Plan:
     found = [(plan, alone(plan)) for plan in shortlist(layer, options)]
     if len(found) > FINALISTS:  # walking what a target's printer makes of them takes ten times as long
         found.sort(key=lambda way: price(Costs(way[1]), options))
-    best = make(name, found[:FINALISTS], lambda way: plan_name(way[0]), lambda way: least_price(way[1], options))
-    return best[0]
+    for plan, program in found[:FINALISTS]:
+        yield plan, tuple(price(generator(program), options) for generator in options.generators)
 
 
 def _gather_rows(

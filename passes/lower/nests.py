@@ -6,6 +6,7 @@ become one loop over runs, those one over them, and so on.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,10 +15,12 @@ import numpy as np
 from ml2sc.ir.program import Block, Const, Expr, For, Induction, Let, Statement, Store, Var, add, const
 from ml2sc.ir.types import Array
 
-from .values import Laned, Packed, Value
+from .values import Laned, Packed, Value, runs
 
 _DEEPEST = 5
 """Loops within each other."""
+_MANY_RUNS = 8
+"""Runs of neighbouring elements from which on they are loops within loops."""
 
 Body = Callable[[list[Expr]], tuple[list[Statement], Expr]]
 
@@ -37,6 +40,18 @@ class Nest:
     counts: tuple[int, ...]
     steps: tuple[tuple[int, ...], ...]
     first: int
+
+
+def scattered(operands: Sequence[Value], shortest: int = 1) -> bool:
+    """Return whether equally long values lie so that loops within loops do what many loops would.
+
+    Args:
+        operands: The values.
+        shortest: Elements of a run that is a loop.
+    """
+    size = operands[0].size if operands else 0
+    loops = (run for run in runs(operands, size) if run.count >= shortest)
+    return sum(1 for _ in itertools.islice(loops, _MANY_RUNS + 1)) > _MANY_RUNS
 
 
 def nests_of(columns: Array, kinds: Array) -> list[Nest]:

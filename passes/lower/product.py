@@ -12,7 +12,7 @@ from ml2sc.ir.types import Array
 from .context import DraftSection, Lowering
 from .epilogue import Epilogue
 from .plan import ASSUMED, BYTES, DENSE, PART_SIZES, SPANS, Activity
-from .values import Laned, Packed, Source
+from .values import Laned, Packed, Source, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,7 @@ class Product:
         operator: The operators it covers, for the report.
         inputs: Inputs of the layer.
         activity: What they look like.
+        addends: What is added to the sums, an element to each, row by row.
         across: Rows that are multiplied by the same code and weights.
         apart: Positions of the source from one row to the next (whole words of a laned source).
     """
@@ -89,6 +90,7 @@ class Product:
     operator: str
     inputs: int
     activity: Activity
+    addends: tuple[Value, ...] = ()
     across: int = 1
     apart: int = 0
 

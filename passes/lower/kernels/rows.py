@@ -198,7 +198,7 @@ def _stage(graph: Graph, node: Node) -> _Stage | None:
         pools.append(use)
         return True
 
-    epilogue = find_epilogue(graph, node, takes)
+    epilogue = find_epilogue(graph, node, takes, sums=False)
     zero_point = epilogue.output.format.zero_point
     if epilogue.scaling is not None or zero_point not in epilogue.interval:
         return None
