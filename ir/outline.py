@@ -14,6 +14,7 @@ from math import gcd
 
 from .procedures import buffers_of, written_by
 from .program import (
+    CONTRACT_WORDS,
     MODEL_HASH,
     Apply,
     Assign,
@@ -471,7 +472,9 @@ class _Outlining:
     def _segment(self, like: str, words: Sequence[int], unit: int) -> str:
         """Add a segment in data contracts, before the others of its kind."""
         name = _new(f"like_{like}", self._segments)
-        self._segments[name] = Segment(words, Storage.DATA, self._program.contract_room // unit * unit)
+        self._segments[name] = Segment(
+            words, Storage.DATA, (self._program.contract_words or CONTRACT_WORDS) // unit * unit
+        )
         return name
 
     def _move_tables(self, own: Mapping[str, str]) -> None:

@@ -24,6 +24,7 @@ from ml2sc.errors import InternalError, PluginError, VerifyError
 
 from .procedures import check_procedures, expanded
 from .program import (
+    CONTRACT_WORDS,
     MASK,
     OURS,
     WORD,
@@ -168,7 +169,9 @@ def _check_declarations(program: Program) -> None:
                 f"buffer {name} cannot hold {lanes.count} lanes of {lanes.stride} bits in [{lanes.lo}, {lanes.hi}]"
             )
     for name, segment in program.segments.items():
-        if segment.storage is Storage.DATA and not 0 < segment.per_contract <= program.contract_room:
+        if segment.storage is Storage.DATA and not 0 < segment.per_contract <= (
+            program.contract_words or CONTRACT_WORDS
+        ):
             raise VerifyError(f"segment {name} has {segment.per_contract} words in a data contract")
 
 

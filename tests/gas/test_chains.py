@@ -26,6 +26,8 @@ from ml2sc.ir.chains import PROFILES, ChainProfile
 from ml2sc.ir.forks import FORKS
 from ml2sc.ir.gas import Execution, Shares
 from ml2sc.ir.interpret import profile
+from ml2sc.ir.program_parser import parse_program
+from ml2sc.ir.program_printer import print_program
 from ml2sc.passes.lower import PlanOptions
 from ml2sc.runtime.chain import CREATE2_PROXY, EmbeddedChain, RevmChain, intrinsic_gas, limits_of, revm_is_installed
 from ml2sc.runtime.contract import Contract, encode_call
@@ -115,6 +117,8 @@ def test_one_large_data_contract(target: str, toolchain: ml2sc.Toolchain) -> Non
     options: dict[str, Any] = {"precision": "int8", "weights": "data", "calibration": {"x": x[2:]}, "target": target}
     one = ml2sc.build(ml2sc.compile(dense(*widths), **options, chain_profile="monad"), toolchain)
     assert [len(data) > 65_535 for data in one.data] == [True], "three or more elsewhere, of 24,544 bytes"
+    assert one.program is not None
+    assert parse_program(print_program(one.program)) == one.program
     packed, wads = packed_and_wads(one, [{"x": row[None]} for row in x[:2]])
     chains: list[Callable[..., Any]] = [EmbeddedChain, *([RevmChain] if revm_is_installed() else [])]
     for make in chains:
