@@ -83,22 +83,31 @@ def test_accuracy(examples: Path, example: Example) -> None:
     assert accuracy(folder / f"{example.name}.onnx", *load(folder / "samples.npz")) >= example.accuracy
 
 
-def test_the_convolutional_network_is_the_one_described(examples: Path) -> None:
-    model = onnx.load(examples / "mnist_cnn" / "mnist_cnn.onnx", load_external_data=False)
+NETWORKS = [
+    ("mnist_cnn", [(3, 1, 3, 3), (6, 3, 3, 3), (10, 294)], (28 * 28, 14 * 14, 1), 55_860),
+    ("lenet5", [(6, 1, 5, 5), (16, 6, 5, 5), (120, 400), (84, 120), (10, 84)], (28 * 28, 10 * 10, 1, 1, 1), 416_520),
+]
+
+
+@pytest.mark.parametrize(("name", "layers", "points", "products"), NETWORKS)
+def test_convolutional_networks_are_those_described(
+    examples: Path, name: str, layers: list[tuple[int, ...]], points: tuple[int, ...], products: int
+) -> None:
+    path = examples / name / f"{name}.onnx"
+    model = onnx.load(path, load_external_data=False)
     onnx.checker.check_model(model, full_check=True)
     weights = {i.name: onnx.numpy_helper.to_array(i) for i in model.graph.initializer}
-    layers = [weights[node.input[1]].shape for node in model.graph.node if node.op_type in {"Conv", "Gemm"}]
-    assert layers == [(3, 1, 3, 3), (6, 3, 3, 3), (10, 294)]
-    products = [outputs * int(np.prod(layers[i])) for i, outputs in enumerate((28 * 28, 14 * 14, 1))]
-    assert sum(products) == 55_860
-    assert b"site-packages" not in (examples / "mnist_cnn" / "mnist_cnn.onnx").read_bytes()
-    path = examples / "mnist_cnn" / "mnist_cnn.onnx"
-    assert accuracy(path, *load(examples / "mnist_cnn" / "samples.npz")) >= 0.975
+    found = [weights[node.input[1]].shape for node in model.graph.node if node.op_type in {"Conv", "Gemm"}]
+    assert found == layers
+    assert sum(outputs * int(np.prod(shape)) for outputs, shape in zip(points, layers, strict=True)) == products
+    assert b"site-packages" not in path.read_bytes()
+    assert accuracy(path, *load(examples / name / "samples.npz")) >= 0.975
 
 
+@pytest.mark.parametrize("name", ["lenet5", "mnist_cnn"])
 @pytest.mark.parametrize("file", ["samples.npz", "calibration.npz"])
-def test_the_convolutional_network_has_mnists_images(examples: Path, file: str) -> None:
-    (x, y), (images, labels) = load(examples / "mnist" / file), load(examples / "mnist_cnn" / file)
+def test_convolutional_networks_have_mnists_images(examples: Path, file: str, name: str) -> None:
+    (x, y), (images, labels) = load(examples / "mnist" / file), load(examples / name / file)
     assert np.array_equal(x.reshape(-1, 1, 28, 28), images)
     assert np.array_equal(y, labels)
 
