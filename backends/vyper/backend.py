@@ -17,6 +17,7 @@ from ml2sc.ir.program import Procedure, Program, Section, Storage, calls_of
 
 from ..base import (
     BACKENDS,
+    CONTRACT,
     DATA_CONTRACT_LIMIT,
     Artifact,
     Bytecode,
@@ -62,6 +63,7 @@ class VyperBackend:
     name = "vyper"
     procedures = True
     divides = True
+    forms: Mapping[str, bool] = {CONTRACT: True, "library": True}
 
     def unsupported(self, program: Program) -> list[str]:
         return [
@@ -84,6 +86,7 @@ class VyperBackend:
             abi=contract_abi(program, options),
             data=tuple(program.data_contracts()),
             program=program,
+            form=options.form,
             parts=tuple(self._part(part, options, flat) for part in whole.parts),
         )
 
@@ -100,12 +103,12 @@ class VyperBackend:
             program=part.program,
         )
 
-    def costs(self, program: Program, settings: Mapping[str, Any]) -> VyperCosts:
+    def costs(self, program: Program, settings: Mapping[str, Any], form: str = CONTRACT) -> VyperCosts:
         """Return what Vyper makes of a program, in gas; before it is compiled, by the generator that it will be."""
         venom = bool(settings.get("experimentalCodegen", not too_deep(program)))
         flat = flattened_program(program, DEEPEST)
         whole = divided(flat)
-        costs = VyperCosts(whole.main, LONGER_INPUTS, flat, venom=venom)
+        costs = VyperCosts(whole.main, LONGER_INPUTS, flat, venom=venom, module=form != CONTRACT)
         costs.parts = [VyperCosts(p.program, LONGER_INPUTS, flat, p, venom=venom) for p in whole.parts]
         return costs
 
@@ -241,6 +244,7 @@ class _Frame:
             return self._part(self.part.procedure, printed)
         text = _template("contract.vy.j2").render(
             name=options.name,
+            module=options.form != CONTRACT,
             description=textwrap.wrap(f"@notice {plain(options.description)}", 112, subsequent_indent=" " * 8),
             layers=self._summary(),
             **packed_texts(program, strict=options.strict_input),
@@ -272,6 +276,7 @@ class _Frame:
             predict_lines=self._road([s for s in self.sections if s.predict], "wad", whole=True),
             classify_lines=self._road([s for s in program.layers if s.classify], "label", whole=False),
             length_error=raise_error("InputLength", ERRORS["InputLength"], ["_PACKED_LENGTH", "length"]),
+            short_error=raise_error("InputLength", ERRORS["InputLength"], ["_PACKED_LENGTH", "len(x)"]),
             weights_error=raise_error("WeightsMissing", ERRORS["WeightsMissing"], ["index", "account"]),
             quantize={
                 "title": plain(program.quantize.title),

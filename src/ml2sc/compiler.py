@@ -22,7 +22,7 @@ import numpy as np
 import onnx
 
 from ml2sc.backends import BACKENDS, Artifact, EmitOptions, Toolchain
-from ml2sc.backends.base import costs_of, generators_of, with_notes
+from ml2sc.backends.base import CONTRACT, costs_of, forms_of, generators_of, with_notes
 from ml2sc.backends.interface import weights_hash
 from ml2sc.backends.summary import verdict_of
 from ml2sc.calibration import Calibrated, choose_formats
@@ -95,6 +95,7 @@ LONGEST_TIMELOCK = 10 * 366 * 24 * 3600
 """Seconds."""
 PLANNED_SAMPLES = 32
 """Samples that the planner looks at for zeros."""
+FORMS = (CONTRACT, "abstract", "library")
 _STEPS = 4
 """What `compile` tells of its progress: steps that take long."""
 _PRICED_SAMPLES = 8
@@ -150,6 +151,7 @@ class Options:
         updatable: The contract's owner may replace the weights by those of another model of the same architecture.
         headroom: With `updatable`, bits by which weights, and the sums they make, may be wider than this model's later.
         timelock: With `updatable`, seconds that lie at least between the staging of weights and their activation.
+        form: `contract`; or `abstract` or `library`, for internal functions within somebody else's contract.
     """
 
     target: str = "solidity"
@@ -174,6 +176,7 @@ class Options:
     updatable: bool = False
     headroom: int = 1
     timelock: int = 0
+    form: str = CONTRACT
 
     def check(self) -> None:
         """Check every option before anything is done.
@@ -189,6 +192,7 @@ class Options:
             ("fork", self.fork, FORKS),
             ("labels", self.labels, ("onnxruntime", "scores")),
             ("level", self.level, tuple(range(len(LEVELS)))),
+            ("form", self.form, FORMS),
         ):
             if value not in known:
                 raise UnknownNameError(what, str(value), map(str, known))
@@ -218,10 +222,40 @@ class Options:
             )
         if self.updatable and self.weights == "code":
             raise UsageError("weights in the code cannot be updated", hint="leave --weights code or --updatable out")
+        self._check_form()
         if not 0 <= self.headroom <= MOST_HEADROOM:
             raise UsageError(f"a headroom of {self.headroom!s:.30} bits: it is 0 to {MOST_HEADROOM}")
         if not 0 <= self.timelock <= LONGEST_TIMELOCK:
             raise UsageError(f"a timelock of {self.timelock!s:.30} s: it is 0 to {LONGEST_TIMELOCK:,} (ten years)")
+
+    @property
+    def has_constructor(self) -> bool:
+        """Whether what comes out can have a constructor and a state."""
+        return forms_of(self.target)[self.form]
+
+    def _check_form(self) -> None:
+        """Check that the target knows the form, and that the form can have what is asked for.
+
+        Raises:
+            UsageError: it does not, or cannot.
+        """
+        known = forms_of(self.target)
+        if self.form not in known:
+            raise UsageError(
+                f"target {self.target!r} makes no {self.form} of a model", hint=f"its forms are {', '.join(known)}"
+            )
+        if self.has_constructor:
+            return
+        others = " or ".join(name for name, constructed in known.items() if constructed)
+        if self.updatable:
+            raise UsageError(
+                f"form {self.form} has no state, and weights that can be replaced need one", hint=f"--form {others}"
+            )
+        if self.weights == "data":
+            raise UsageError(
+                f"form {self.form} has no constructor, which looks for the data contracts",
+                hint=f"--form {others}, or leave --weights data out: the weights are in the code then",
+            )
 
 
 def compile(  # noqa: A001  the library's verb
@@ -357,7 +391,7 @@ def _compile(
             hint="add 'prove_ranges' at the end, or leave 'quantize' out: then both are done as --precision says",
         )
     plan = PlanOptions(
-        weights=options.weights,
+        weights=options.weights if options.has_constructor else "code",
         optimize=options.optimize,
         expected_calls=options.expected_calls,
         expected_updates=options.expected_updates,
@@ -423,11 +457,18 @@ def _compile(
     if samples is not None:
         plan = dataclasses.replace(plan, observed=_layer_inputs(graph, spread_out(samples, PLANNED_SAMPLES)))
     step("planning the contract")
-    program = lower(graph, dataclasses.replace(plan, generators=generators_of(options.target)))
+    program = lower(graph, dataclasses.replace(plan, generators=generators_of(options.target, options.form)))
     if options.updatable:
         stated = Segment((int.from_bytes(source.hash, "big"),), Storage.DATA, 1)
         program = dataclasses.replace(program, segments={MODEL_HASH: stated, **program.segments})
-    program = fitted(program, options.target, FORKS[options.fork], plan.byte_price)
+    program = fitted(
+        program,
+        options.target,
+        FORKS[options.fork],
+        plan.byte_price,
+        form=options.form,
+        divides=options.has_constructor,
+    )
     verify_program(program)
     if dump is not None:
         dump.lowered(program)
@@ -447,6 +488,7 @@ def _compile(
         strict_input=options.strict_input,
         decision=_decision(reference, graph),
         timelock=options.timelock,
+        form=options.form,
     )
     artifact = backend.emit(program, emit)
     recorded = dataclasses.replace(

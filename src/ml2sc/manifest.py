@@ -15,6 +15,7 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from pydantic_core import from_json
 
+from ml2sc.backends.base import CONTRACT
 from ml2sc.calibration import Calibrated
 from ml2sc.caller import INTERFACE, VECTORS
 from ml2sc.compiler import Options
@@ -83,6 +84,7 @@ class _Options(_Entry):
     updatable: bool
     headroom: int
     timelock: int
+    form: str = CONTRACT
 
 
 class _Integers(_Entry):

@@ -159,7 +159,7 @@ def test_gas(example: str, target: str, precision: str, examples: Path, request:
         entries = {**snapshot["gas"], key: measured(artifact, examples / example)}
         ordered = {key: entries[key] for key in map(" ".join, CASES) if key in entries}
         heads = {**snapshot["heads"], target: head(artifact)}
-        SNAPSHOT.write_text(json.dumps({"heads": heads, "gas": ordered}, indent=2) + "\n")
+        SNAPSHOT.write_text(json.dumps({**snapshot, "heads": heads, "gas": ordered}, indent=2) + "\n")
         return
     want = snapshot["heads"][target]
     if head(artifact)["compiler"] != want["compiler"]:
@@ -170,6 +170,17 @@ def test_gas(example: str, target: str, precision: str, examples: Path, request:
     grown = any(gas > old.get(what, 0) for what, gas in new.items())
     verdict = "gas has GROWN: mend it, or say why and run" if grown else "gas has fallen: well done, now run"
     assert new == old, f"{key}: {verdict} 'pytest --update-gas'\n" + "\n".join(changes)
+
+
+def check_noted(request: pytest.FixtureRequest, name: str, gas: int, limit: int) -> None:
+    """Compare what a call of a model costs another contract, beyond what that costs itself, with the snapshot."""
+    assert gas <= limit
+    snapshot = json.loads(SNAPSHOT.read_text())
+    if request.config.getoption("--update-gas"):
+        beyond = dict(sorted({**snapshot.get("beyond the caller's own", {}), name: gas}.items()))
+        SNAPSHOT.write_text(json.dumps({**snapshot, "beyond the caller's own": beyond}, indent=2) + "\n")
+        return
+    assert snapshot["beyond the caller's own"][name] == gas, "gas has changed: say why, and run pytest --update-gas"
 
 
 def inference(example: str, target: str) -> int:
