@@ -108,9 +108,7 @@ class Printer:
     def passed(self, pairs: Iterable[tuple[str, str]], indent: int) -> list[str]:
         """Return the Yul lines that copy buffers, given as (from, to)."""
         place, sizes = self.memory.place, self.program.buffers
-        return [
-            f"{_INDENT * indent}mcopy({place(to)}, {place(from_)}, {_hex(32 * sizes[to])})" for from_, to in pairs
-        ]
+        return [f"{_INDENT * indent}mcopy({place(to)}, {place(from_)}, {_hex(32 * sizes[to])})" for from_, to in pairs]
 
     def argument(self, value: Expr) -> str:
         """Return an argument of a procedure, as Solidity and not Yul has it."""
