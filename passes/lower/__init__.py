@@ -63,6 +63,7 @@ from . import (
     trees,
     windows,
 )
+from .choices import require_used
 from .context import LOWERINGS, DraftSection, Lowering, lower_node, lowering
 from .elementwise import at_least, at_most
 from .epilogue import Epilogue
@@ -100,7 +101,7 @@ def lower(graph: Graph, options: PlanOptions | None = None) -> Program:
     A layer's plan does not know the others': if they come out too large together, even where those that are alike share
     a procedure, all are planned again with a price on each byte of code, and if that does not help the smallest program
     is taken. That is done by the formulas; then what each of the target's code generators makes of the ways to compute
-    the layers decides.
+    the layers decides. Where all choices are settled, nothing is priced.
 
     Args:
         graph: The graph.
@@ -113,6 +114,9 @@ def lower(graph: Graph, options: PlanOptions | None = None) -> Program:
     options = options or PlanOptions()
     epilogues: dict[str, Epilogue] = {}
     plain, code_price = _fitting(graph, dataclasses.replace(options, generators=()), epilogues)
+    require_used(options.choices, plain.choices)
+    if all(choice.price is None for choice in plain.choices.values()):  # it was all chosen before
+        return plain
     best, least = plain, math.inf
     for generator in options.generators:
         chosen = _lower(graph, dataclasses.replace(options, generators=(generator,), code_price=code_price), epilogues)
@@ -168,7 +172,7 @@ def _lower(graph: Graph, options: PlanOptions, epilogues: dict[str, Epilogue]) -
         "quantize", "WAD values to the integers of the packed input", [], predict=True, classify=True
     )
     inputs = {} if graph.ladders else _packed_inputs(graph)  # trees read the code's bits themselves
-    ways = kernels.chosen(graph, inputs, options, epilogues)
+    ways = kernels.chosen(context, inputs)
     taken = {name for _, way in ways.values() for name in way.packed}
     for name, packed in inputs.items():
         if name not in taken:  # only a kernel reads those, which sees to their range itself
@@ -193,6 +197,7 @@ def _lower(graph: Graph, options: PlanOptions, epilogues: dict[str, Epilogue]) -
         dequantize=dequantize.finish(),
         has_decision=graph.decision is not None,
         holds=context.holds,
+        choices=context.choices.made,
     )
 
 

@@ -36,6 +36,7 @@ from ml2sc.ir.program import (
 from ml2sc.ir.types import Array
 from ml2sc.registry import Registry
 
+from .choices import Choices
 from .epilogue import Epilogue
 from .plan import Plan, PlanOptions
 from .values import Laned, Packed, Run, Scalars, Value, runs
@@ -86,6 +87,7 @@ class Lowering:
         self.values: dict[str, Value] = {}
         self.plans: dict[str, Plan] = {}
         """Those of layers planned so far, by what they were planned for."""
+        self.choices = Choices(options.choices)
         self.maker = OURS
         """Who wrote the lowering that is running."""
         self.done: set[str] = set()
@@ -102,6 +104,7 @@ class Lowering:
         other.buffers, other.holds, other.segments = dict(self.buffers), dict(self.holds), dict(self.segments)
         other.sections, other.values, other.done = list(self.sections), dict(self.values), set(self.done)
         other._names = {kind: set(names) for kind, names in self._names.items()}
+        other.choices = Choices(self.choices.settled)
         other._tables, other._unpacked = dict(self._tables), dict(self._unpacked)
         return other
 

@@ -12,11 +12,22 @@ from ml2sc.ir.graph import Node, Tensor
 from ml2sc.ir.program import Program
 from ml2sc.ir.types import Array, Interval, as_python_ints
 
+from .choices import RUNNERS_UP
 from .context import Lowering, lowering
 from .dots import DotKernel, dot_forms
 from .epilogue import ChannelScaling, Epilogue, find_epilogue
 from .kernel import Kernel
-from .plan import DENSE, FINALISTS, DotPlan, Layer, Plan, plan_linear, shortlist
+from .plan import (
+    DENSE,
+    FINALISTS,
+    DotPlan,
+    Layer,
+    Plan,
+    every_plan,
+    formula_price,
+    plan_name,
+    shortlist,
+)
 from .product import Product, Rows
 from .values import Laned, Source, Value
 from .walked import least_price, of_sections, price
@@ -124,9 +135,10 @@ def _computed(product: Product, plan: Plan) -> Value:
 
 def _planned(layer: Layer, product: Product) -> Plan:
     """Return the plan that costs least: by what would be emitted, where the target says what that costs."""
-    options = product.context.options
-    if not options.generators:
-        return plan_linear(layer, options)
+    options, name, make = product.context.options, product.draft.name, product.context.choices.make
+    if name in options.choices or not options.generators:
+        plans = every_plan(layer, options) if name in options.choices else shortlist(layer, options, 1 + RUNNERS_UP)
+        return make(name, plans, plan_name, lambda plan: formula_price(plan, layer, options))
     before = product.context.segments
 
     def alone(plan: Plan) -> Program:
@@ -140,7 +152,8 @@ def _planned(layer: Layer, product: Product) -> Plan:
     found = [(plan, alone(plan)) for plan in shortlist(layer, options)]
     if len(found) > FINALISTS:  # walking what a target's printer makes of them takes ten times as long
         found.sort(key=lambda way: price(Costs(way[1]), options))
-    return min(found[:FINALISTS], key=lambda way: least_price(way[1], options))[0]
+    best = make(name, found[:FINALISTS], lambda way: plan_name(way[0]), lambda way: least_price(way[1], options))
+    return best[0]
 
 
 def _gather_rows(

@@ -178,14 +178,14 @@ def lower_trees(context: Lowering, node: Node) -> None:
     forks = sum(isinstance(ensemble.nodes[n], Fork) for root in ensemble.roots for n, _ in ensemble.walk(root))
     draft = context.section(node, f"{len(ensemble.roots)} trees, {forks} comparisons, {ensemble.targets} sums")
     kernel = context.options.forced(node).get("kernel")
-    ways = [way for way in _ways(trees) if kernel in {None, way.kernel}]
+    ways = (way for way in _ways(trees) if kernel in {None, way.kernel})
 
     def walked(way: Way) -> float:
         tried, trial = context.trial(), dataclasses.replace(draft, body=[], facts={})
         _emit(tried, node, trial, trees, way)
         return least_price(of_sections([trial.finish()], tried, way.segments), context.options)
 
-    way = min(ways, key=walked) if len(ways) > 1 else ways[0]
+    way = context.choices.make(draft.name, ways, lambda way: way.kernel, walked)
     context.values[node.output] = _emit(context, node, draft, trees, way)
     draft.facts = {"operator": TREES, "kernel": way.kernel, "trees": len(ensemble.roots), "comparisons": forks}
 
