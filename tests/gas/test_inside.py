@@ -13,14 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 from eth_abi import decode, encode
+from support.networks import dense
 
 import ml2sc
 from ml2sc.backends import Artifact
 from ml2sc.backends.interface import ERRORS, keccak
+from ml2sc.backends.solidity.backend import OPTIMIZER
 from ml2sc.ir import wad
 from ml2sc.ir.interpret import Interpreter
-from ml2sc.runtime.chain import Reverted, RevmChain, revm_is_installed
+from ml2sc.runtime.chain import CREATE2_PROXY, Chain, Reverted, RevmChain, revm_is_installed
 from ml2sc.runtime.contract import Contract
+from ml2sc.runtime.deploy import holder
 
 from .test_snapshot import check_noted
 
@@ -77,7 +80,14 @@ def compiled(examples: Path) -> Compiled:
     return compile_
 
 
-def made(toolchain: ml2sc.Toolchain, sources: dict[str, str], name: str, settings: dict[str, Any]) -> Contract:
+def made(
+    toolchain: ml2sc.Toolchain,
+    sources: dict[str, str],
+    name: str,
+    settings: dict[str, Any],
+    chain: Chain | None = None,
+    arguments: bytes = b"",
+) -> Contract:
     """Return a contract of a source, deployed; the compiler has nothing to complain of."""
     vyper, contract = name.endswith(".vy"), name.partition(".")[0]
     select = {name: {contract: ["abi", "evm.bytecode.object"]}} if not vyper else {name: ["abi", "evm.bytecode.object"]}
@@ -89,9 +99,9 @@ def made(toolchain: ml2sc.Toolchain, sources: dict[str, str], name: str, setting
     output = (toolchain.vyper if vyper else toolchain.solc)(question).output
     assert [m for m in output.get("errors", []) if m["severity"] in {"error", "warning"}] == []
     compiled = output["contracts"][name][contract]
-    chain = RevmChain()
+    chain = RevmChain() if chain is None else chain
     code = bytes.fromhex(compiled["evm"]["bytecode"]["object"].removeprefix("0x"))
-    return Contract(chain, chain.deploy(code).address, compiled["abi"])
+    return Contract(chain, chain.deploy(code + arguments).address, compiled["abi"])
 
 
 def encode_error(name: str, *values: int) -> bytes:
@@ -141,7 +151,7 @@ def test_inherited(
 
 def test_libraries(compiled: Compiled, examples: Path, toolchain: ml2sc.Toolchain) -> None:
     """Two in one contract, by solc's settings of old: without the intermediate representation."""
-    settings = {"optimizer": {"enabled": True, "runs": 200}}
+    settings = {"optimizer": {**OPTIMIZER, "runs": 200}}
     artifact, other = (compiled(name, "solidity", "library") for name in ("digits", "breast_cancer"))
     assert artifact.program is not None
     assert other.program is not None
@@ -187,3 +197,52 @@ def test_a_module(
         contract.call("read", b"123")
     assert refused.value.data == encode_error("InputLength", 64, 3)
     check_noted(request, "digits as a Vyper module", mean_beyond(contract, packed), BY_VYPER)
+
+
+BY_CONSTRUCTOR = {
+    "Owner.sol": HEAD
+    + """
+import {SmallModel} from "./Small.sol";
+
+contract Owner is SmallModel {
+    constructor(address factory) SmallModel(factory) {}
+    function read(bytes calldata x) external view returns (uint256) { return _classifyPackedCalldata(x); }
+}
+""",
+    "Owner.vy": """
+# pragma version ~=0.4.3
+import Small
+
+initializes: Small
+
+@deploy
+def __init__(factory: address):
+    Small.__init__(factory)
+
+@external
+@view
+def read(x: Bytes[64]) -> uint256:
+    return Small._classify_packed(x)
+""",
+}
+
+
+@pytest.mark.parametrize("name", BY_CONSTRUCTOR)
+def test_weights_in_data_contracts(name: str, toolchain: ml2sc.Toolchain) -> None:
+    """The constructor of whoever takes the model in hands on who created them."""
+    vyper = name.endswith(".vy")
+    target, form = ("vyper", "library") if vyper else ("solidity", "abstract")
+    options = {"name": "Small", "weights": "data", "input_ranges": ((0.0, 1.0),), "form": form}
+    artifact = ml2sc.compile(dense(64, 30, 3), target, "int8", **options)
+    assert artifact.program is not None
+    assert artifact.data
+    chain, interpreter = RevmChain(), Interpreter(artifact.program)
+    for index, code in enumerate(artifact.codes):
+        call = holder(index, code)
+        chain.transact(str(call.to), call.data)
+    settings = {"optimize": "gas"} if vyper else {"optimizer": {"enabled": True, "runs": 200}, "viaIR": True}
+    sources = {artifact.source_name: artifact.source, name: BY_CONSTRUCTOR[name]}
+    contract = made(toolchain, sources, name, settings, chain, bytes(12) + bytes.fromhex(CREATE2_PROXY[2:]))
+    draw = np.random.default_rng(0)
+    for packed in (draw.bytes(artifact.program.input.length) for _ in range(5)):
+        assert contract.call("read", packed) == interpreter.run(packed).decision

@@ -88,6 +88,7 @@ export const same: boolean = hash === modelHash;
 """
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [("", "", ""), ('"classifyPacked", args', '"classified", args', "TS2"), ("[pack([1, 2, 3])]", "[3n]", "TS2")],

