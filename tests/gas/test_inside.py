@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from eth_abi import decode, encode
 from support.networks import dense
+from support.snapshot import check_noted
 
 import ml2sc
 from ml2sc.backends import Artifact
@@ -24,8 +25,6 @@ from ml2sc.ir.interpret import Interpreter
 from ml2sc.runtime.chain import CREATE2_PROXY, Chain, Reverted, RevmChain, revm_is_installed
 from ml2sc.runtime.contract import Contract
 from ml2sc.runtime.deploy import holder
-
-from .test_snapshot import check_noted
 
 pytestmark = pytest.mark.skipif(not revm_is_installed(), reason="pyrevm is not installed")
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.prediction import TOLERANCE, stated
+from support.snapshot import SNAPSHOT
 
 import ml2sc
 from ml2sc.backends.base import Artifact
@@ -27,7 +28,6 @@ from ml2sc.runtime.deploy import deploy
 from ml2sc.runtime.toolchain import Toolchain
 from ml2sc.runtime.update import update_calls
 
-SNAPSHOT = Path(__file__).parent / "snapshot.json"
 DEPLOYMENT = 0.005
 CODE = (0.9, 1.35)
 """What the code's size is estimated at before it is compiled, in terms of what it is then. More than 1.03 only where
@@ -170,17 +170,6 @@ def test_gas(example: str, target: str, precision: str, examples: Path, request:
     grown = any(gas > old.get(what, 0) for what, gas in new.items())
     verdict = "gas has GROWN: mend it, or say why and run" if grown else "gas has fallen: well done, now run"
     assert new == old, f"{key}: {verdict} 'pytest --update-gas'\n" + "\n".join(changes)
-
-
-def check_noted(request: pytest.FixtureRequest, name: str, gas: int, limit: int) -> None:
-    """Compare what a call of a model costs another contract, beyond what that costs itself, with the snapshot."""
-    assert gas <= limit
-    snapshot = json.loads(SNAPSHOT.read_text())
-    if request.config.getoption("--update-gas"):
-        beyond = dict(sorted({**snapshot.get("beyond the caller's own", {}), name: gas}.items()))
-        SNAPSHOT.write_text(json.dumps({**snapshot, "beyond the caller's own": beyond}, indent=2) + "\n")
-        return
-    assert snapshot["beyond the caller's own"][name] == gas, "gas has changed: say why, and run pytest --update-gas"
 
 
 def inference(example: str, target: str) -> int:

@@ -69,7 +69,7 @@ def _files(model: Model) -> Files:
 
 _RUNS = 64
 """Inputs that forge tries."""
-_AROUND, _ENDED = 116, 1_031
+_AROUND, _ENDED = 125, 1_040
 """Gas that `forge snapshot` notes of the test of the model's gas, besides the model's; and of any other."""
 _MEASURED = 2
 """Number of the sample of which that is."""
