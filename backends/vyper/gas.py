@@ -8,6 +8,7 @@ printed, read back by Python's own parser, whose syntax Vyper shares.
 from __future__ import annotations
 
 import ast
+import copy
 import re
 from collections.abc import Iterable
 from itertools import count
@@ -109,7 +110,6 @@ class VyperCosts(Costs):
         whole: The whole program; None: that is it.
         part: Which code contract it is in; None: in the contract itself.
         venom: Whether venom generated the code.
-        module: Whether the functions are ones that another contract can import, too.
     """
 
     tolerance = 0.05
@@ -136,16 +136,27 @@ class VyperCosts(Costs):
         part: Part | None = None,
         *,
         venom: bool = False,
-        module: bool = False,
     ) -> None:
         super().__init__(program, "" if part is None else part.procedure.name)
         self.whole = program if whole is None else whole
-        self.longer, self.venom, self.part, self.module = longer, venom, part, module
+        self.longer, self.venom, self.part, self.module = longer, venom, part, False
         self.printer = Printer(program, ERRORS, whole, None if part is None else part.procedure)
         self.signatures = self.printer.signatures
         self.routines = {self.printer.functions.get(r.name, ""): r for r in program.routines()}
         self._places: set[tuple[frozenset[str], str, int]] = set()
         self._printed: dict[str, list[ast.stmt]] = {}  # by section: printing it is the dear part
+
+    def by(self, *, venom: bool, module: bool = False) -> VyperCosts:
+        """Return the same as another generator's costs: what is printed is there once.
+
+        Args:
+            venom: Whether venom generates the code.
+            module: Whether the functions are ones that another contract can import, too.
+        """
+        other = copy.copy(self)
+        other.venom, other.module, other._places = venom, module, set()
+        other.parts = [part.by(venom=venom) for part in self.parts if isinstance(part, VyperCosts)]
+        return other
 
     # -- the whole -------------------------------------------------------------------------------------------------
 

@@ -64,9 +64,8 @@ from . import (
     windows,
 )
 from .choices import require_used
-from .context import LOWERINGS, DraftSection, Lowering, lower_node, lowering
+from .context import LOWERINGS, DraftSection, Known, Lowering, lower_node, lowering
 from .elementwise import at_least, at_most
-from .epilogue import Epilogue
 from .inputs import place_input, refuse
 from .kernels import rows as _rows  # noqa: F401  files itself
 from .plan import Activity, PlanOptions
@@ -112,14 +111,14 @@ def lower(graph: Graph, options: PlanOptions | None = None) -> Program:
         UnsupportedOperatorError: an operator has no lowering.
     """
     options = options or PlanOptions()
-    epilogues: dict[str, Epilogue] = {}
-    plain, code_price = _fitting(graph, dataclasses.replace(options, generators=()), epilogues)
+    known = Known()
+    plain, code_price = _fitting(graph, dataclasses.replace(options, generators=()), known)
     require_used(options.choices, plain.choices)
     if all(choice.price is None for choice in plain.choices.values()):  # it was all chosen before
         return plain
     best, least = plain, math.inf
-    for generator in options.generators:
-        chosen = _lower(graph, dataclasses.replace(options, generators=(generator,), code_price=code_price), epilogues)
+    for number, generator in enumerate(options.generators):
+        chosen = _lower(graph, dataclasses.replace(options, decides=number, code_price=code_price), known)
         for program in [plain, chosen] if _fits(chosen, plain, options) else [plain]:
             if (total := price(generator(program), options)) < least:
                 best, least = program, total
@@ -134,17 +133,17 @@ def _fits(chosen: Program, plain: Program, options: PlanOptions) -> bool:
     return _least_bytes(chosen) <= max(limit, _least_bytes(plain))
 
 
-def _fitting(graph: Graph, options: PlanOptions, epilogues: dict[str, Epilogue]) -> tuple[Program, float]:
+def _fitting(graph: Graph, options: PlanOptions, known: Known) -> tuple[Program, float]:
     """Return the program that the formulas give, and the price of a byte of code with which it fits a contract."""
     limit = _limit(options)
-    cheapest = _lower(graph, options, epilogues)
+    cheapest = _lower(graph, options, known)
     if code_bytes(cheapest, SIZES) <= limit or (size := _least_bytes(cheapest)) <= limit:
         return cheapest, options.code_price
-    smallest = _lower(graph, dataclasses.replace(options, code_price=_CODE_PRICES[-1]), epilogues)
+    smallest = _lower(graph, dataclasses.replace(options, code_price=_CODE_PRICES[-1]), known)
     if (least := _least_bytes(smallest)) > limit:  # no price helps
         return (cheapest, options.code_price) if size < least else (smallest, _CODE_PRICES[-1])
     for code_price in _CODE_PRICES[:-1]:
-        program = _lower(graph, dataclasses.replace(options, code_price=code_price), epilogues)
+        program = _lower(graph, dataclasses.replace(options, code_price=code_price), known)
         if _least_bytes(program) <= limit:
             return program, code_price
     return smallest, _CODE_PRICES[-1]
@@ -166,8 +165,8 @@ SIZES = Sizes(section=30, variable=3, assign=2, index=15, copy=90, loop=30)
 """Between what the compilers make of a program."""
 
 
-def _lower(graph: Graph, options: PlanOptions, epilogues: dict[str, Epilogue]) -> Program:
-    context = Lowering(graph, options, epilogues)
+def _lower(graph: Graph, options: PlanOptions, known: Known) -> Program:
+    context = Lowering(graph, options, known)
     quantize = DraftSection(
         "quantize", "WAD values to the integers of the packed input", [], predict=True, classify=True
     )

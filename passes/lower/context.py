@@ -67,19 +67,33 @@ class DraftSection:
         return Section(self.name, self.title, flattened(self.body), self.predict, self.classify, self.facts, self.maker)
 
 
+@dataclass
+class Known:
+    """What is found out once for all lowerings of a graph.
+
+    Attributes:
+        epilogues: By layer, what happens to its sums.
+        walked: By a layer's section, and what was chosen before it: plans that were walked, with their prices by each
+            code generator.
+    """
+
+    epilogues: dict[str, Epilogue] = field(default_factory=dict)
+    walked: dict[tuple[object, ...], list[tuple[Plan, tuple[float, ...]]]] = field(default_factory=dict)
+
+
 class Lowering:
     """The state of a lowering.
 
     Args:
         graph: A quantised graph with proved intervals.
         options: What the planner is told.
-        epilogues: By layer, what happens to its sums: found once for all lowerings of the graph.
+        known: What was found out by other lowerings of the graph.
     """
 
-    def __init__(self, graph: Graph, options: PlanOptions, epilogues: dict[str, Epilogue]) -> None:
+    def __init__(self, graph: Graph, options: PlanOptions, known: Known) -> None:
         self.graph = graph
         self.options = options
-        self.epilogues = epilogues
+        self.known = known
         self.buffers: dict[str, int] = {}
         self.holds: dict[str, Lanes] = {}
         self.segments: dict[str, Segment] = {}

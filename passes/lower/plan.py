@@ -155,6 +155,7 @@ class PlanOptions:
         choices: By section, or by node after an @, the way to compute it: `Choice.way` of another lowering.
         generators: What each of the target's code generators makes of a Program: the ways to compute a layer that the
             formulas find best are emitted and walked with it. Empty: the formulas decide.
+        decides: Which of them decides; None: for each way the one that makes the best of it.
     """
 
     weights: str = "auto"
@@ -172,6 +173,7 @@ class PlanOptions:
     force: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     choices: Mapping[str, str] = field(default_factory=dict)
     generators: tuple[Callable[[Program], Costs], ...] = field(default=(), compare=False)
+    decides: int | None = field(default=None, compare=False)
 
     def forced(self, node: Node) -> Mapping[str, object]:
         """Return what is settled of a node's plan."""

@@ -18,6 +18,7 @@ from unittest.mock import patch
 import pytest
 from support.checking import check_bounds, check_interpreters, compiled
 from support.contracts import check_contract, deployed, packed_and_wads
+from support.operators import VISION
 from support.random_models import Case, RandomModel, Seeded, seeded_case, shrunk
 
 import ml2sc
@@ -40,6 +41,7 @@ GENERATORS = tuple(PIPELINES)
 """Vyper's code generators, by turns: of both only one's code would be run. Users use both."""
 
 ELSEWHERE = {
+    *VISION,
     "GatherElements",
     "IsInf",
     "IsNaN",
@@ -52,7 +54,7 @@ ELSEWHERE = {
     "Swish",
 }
 """Operators that these models do not draw: parts of others' patterns, quantised models (test_quantized_models.py), and
-Swish, which only opset 24 has."""
+Swish, which only opset 24 has; what computes images (test_vision_operators.py)."""
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from ml2sc.ir.layout import Layout
 from ml2sc.ir.program import OURS
 from ml2sc.registry import Registry
 
-from ..context import Lowering, lower_node
+from ..context import Known, Lowering, lower_node
 from ..inputs import place_input
 from ..plan import PlanOptions
 from ..values import Packed, Scalars, Value
@@ -157,7 +157,8 @@ def _tried(
     What they read besides the graph's inputs is taken to be there, a value a word.
     """
     graph = context.graph
-    scratch = Lowering(graph, dataclasses.replace(context.options, choices={}), context.epilogues)
+    known = Known(context.known.epilogues)  # what is walked there lies in another program
+    scratch = Lowering(graph, dataclasses.replace(context.options, choices={}), known)
     taken = () if way is None else way.packed
     made = {x for node in span for x in node.outputs}
     for x in dict.fromkeys(x for node in span for x in node.inputs if x and x not in made and x not in taken):
