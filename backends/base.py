@@ -27,6 +27,9 @@ DATA_CONTRACT_LIMIT = 24_575
 CODE_SIZE_LIMIT = 24_576
 """EIP-170: bytes of runtime code a contract may have (prague, osaka)."""
 
+CONTRACT = "contract"
+"""The form that every backend has: a contract of its own."""
+
 
 @dataclass(frozen=True)
 class EmitOptions:
@@ -43,6 +46,7 @@ class EmitOptions:
         decision: What `classify` returns, for its comment.
         erc165: Whether the contract says which functions it has (`supportsInterface`).
         erc7201: Whether an updatable contract's state begins at a slot of its own, and not at 0.
+        form: "contract", or how somebody else's contract takes the model in (`Backend.emit`).
     """
 
     name: str
@@ -55,6 +59,7 @@ class EmitOptions:
     decision: str = "the index of the greatest output, the first of equal ones"
     erc165: bool = False
     erc7201: bool = False
+    form: str = CONTRACT
 
 
 @dataclass(frozen=True, repr=False)
@@ -81,6 +86,8 @@ class Artifact:
         graph: The quantised graph the Program was lowered from, once the compiler has added it.
         reference: The float graph that is the model (for distances to it), once the compiler has added it.
         profile: How often the Program's branches are taken on the calibration data, where there is some.
+        form: "contract", or how somebody else's contract takes the model in: then the contract `name` shows its
+            functions, and everything that is said of a contract is said of that one.
     """
 
     name: str
@@ -100,6 +107,7 @@ class Artifact:
     graph: Graph | None = None
     reference: Graph | None = None
     profile: Profile | None = None
+    form: str = CONTRACT
 
     @property
     def model_hash(self) -> bytes:
@@ -257,7 +265,9 @@ class Backend(Protocol):
         A backend may also have a method `costs(program, settings)`: what its compiler makes of a Program, in gas
         (`ml2sc.ir.gas.Costs`; the settings are `Bytecode.settings`, empty before it is compiled). See `costs_of`. If it
         has several code generators, an attribute `generators` has the settings of each. One that prints procedures has
-        an attribute `procedures` that is true, one that can put code in several contracts `divides`.
+        an attribute `procedures` that is true, one that can put code in several contracts `divides`. One that prints
+        the model for somebody else's contract, too, has an attribute `forms`: the values of `EmitOptions.form` that it
+        knows, and whether each can have a constructor and a state; `costs` takes the form as its third argument then.
         """
 
     def compile(self, artifact: Artifact, toolchain: Toolchain) -> Bytecode:
@@ -287,24 +297,34 @@ BACKENDS: Registry[Backend] = Registry("target", "ml2sc.backends", _adapt)
 """All backends; plugins add theirs through the entry-point group `ml2sc.backends`."""
 
 
-def generators_of(target: str) -> tuple[Callable[[Program], Costs], ...]:
+def forms_of(target: str) -> Mapping[str, bool]:
+    """Return the forms that a target knows, and whether each can have a constructor and a state."""
+    forms: Mapping[str, bool] = getattr(BACKENDS.get(target), "forms", {CONTRACT: True})
+    return forms
+
+
+def generators_of(target: str, form: str = CONTRACT) -> tuple[Callable[[Program], Costs], ...]:
     """Return what each of a target's code generators makes of a Program: those of its `generators`, or the one it has.
 
     Args:
         target: Name of the backend.
+        form: What it prints.
     """
     every: Sequence[Mapping[str, Any]] = getattr(BACKENDS.get(target), "generators", ({},))
-    return tuple(partial(costs_of, target, settings=settings) for settings in every)
+    return tuple(partial(costs_of, target, settings=settings, form=form) for settings in every)
 
 
-def costs_of(target: str, program: Program, settings: Mapping[str, Any]) -> Costs:
+def costs_of(target: str, program: Program, settings: Mapping[str, Any], form: str = CONTRACT) -> Costs:
     """Return what a target's compiler makes of a Program; a good compiler's costs where the backend does not say.
 
     Args:
         target: Name of the backend.
         program: The program.
         settings: What was chosen while compiling (`Bytecode.settings`), if it is compiled.
+        form: What it prints.
     """
     own = getattr(BACKENDS.get(target), "costs", None)
-    costs: Costs = own(program, settings) if own is not None else Costs(program)
+    if own is None:
+        return Costs(program)
+    costs: Costs = own(program, settings) if form == CONTRACT else own(program, settings, form)
     return costs

@@ -218,6 +218,11 @@ def part_names(part: Part, name: str, suffix: str) -> tuple[str, str]:
     return f"{name}Code{number}", f"{name}.code{number}.{suffix}"
 
 
+def model_name(name: str) -> str:
+    """Return what the abstract contract, or the library, is called whose functions a contract of that name shows."""
+    return f"{name}Model"
+
+
 _HASH_LINE = re.compile(
     r"^( {4}bytes32 private constant _CODE_HASH[1-9][0-9]* = 0x|_CODE_HASH[1-9][0-9]*: constant\(bytes32\) = 0x)"
     r"([0-9a-f]{64})(;?)$",

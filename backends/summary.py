@@ -47,6 +47,7 @@ def sheet_of(artifact: Artifact, prices: Prices | None = None, *, explain: bool 
     header, rows = _plan(manifest.get("plan", ()), (gas or {}).get("predicted", 0), explain=explain)
     facts = [
         *_measured(manifest),
+        *_form(artifact),
         *([] if gas is None else _costs(gas, prices)),
         *_chain(manifest.get("options", {})),
         *_fits(manifest),
@@ -55,6 +56,14 @@ def sheet_of(artifact: Artifact, prices: Prices | None = None, *, explain: bool 
     ]
     title = f"{artifact.name}: {one_line(artifact)}"
     return Sheet(title, "", header, rows, _LEGEND if rows and gas is not None else (), facts)
+
+
+def _form(artifact: Artifact) -> list[tuple[str, str]]:
+    """Return what is said of the form, if it is another one than a contract."""
+    if artifact.form == "contract":
+        return []
+    around = f"internal functions for a contract of yours; what follows is the contract {artifact.name} around them"
+    return [("form", f"{artifact.form}: {around}")]
 
 
 def one_line(artifact: Artifact) -> str:

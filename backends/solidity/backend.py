@@ -13,7 +13,16 @@ from ml2sc.errors import InternalError, ToolchainError
 from ml2sc.ir.divide import ADDRESSES, INPUT, Part, divided, passed
 from ml2sc.ir.program import Call, CopySegment, Procedure, Program, Section, Storage, calls_of, walk
 
-from ..base import BACKENDS, Artifact, Bytecode, EmitOptions, Toolchain, with_edits, with_settings
+from ..base import (
+    BACKENDS,
+    CONTRACT,
+    Artifact,
+    Bytecode,
+    EmitOptions,
+    Toolchain,
+    with_edits,
+    with_settings,
+)
 from ..interface import (
     ERC165,
     ERRORS,
@@ -23,6 +32,7 @@ from ..interface import (
     data_init_hash,
     interface_id,
     keccak,
+    model_name,
     oversized,
     packed_texts,
     part_names,
@@ -32,7 +42,7 @@ from ..interface import (
     without_hashes,
 )
 from .gas import SolidityCosts
-from .memory import PASSED, MemoryMap, address, memory_map
+from .memory import PASSED, MemoryMap, memory_map
 from .printer import Printer
 from .stack import crowded, forwarded, hoisted, repeated, settled
 
@@ -85,6 +95,7 @@ class SolidityBackend:
     name = "solidity"
     procedures = True
     divides = True
+    forms: Mapping[str, bool] = {CONTRACT: True, "abstract": True, "library": False}
 
     def unsupported(self, program: Program) -> list[str]:
         return oversized(program)
@@ -102,6 +113,7 @@ class SolidityBackend:
             abi=contract_abi(program, options),
             data=tuple(program.data_contracts()),
             program=program,
+            form=options.form,
             parts=tuple(self._part(part, options) for part in whole.parts),
         )
 
@@ -119,10 +131,11 @@ class SolidityBackend:
             program=part.program,
         )
 
-    def costs(self, program: Program, settings: Mapping[str, Any]) -> SolidityCosts:
+    def costs(self, program: Program, settings: Mapping[str, Any], form: str = CONTRACT) -> SolidityCosts:
         """Return what solc makes of a program, in gas."""
         whole = divided(program)
-        costs = SolidityCosts(whole.main, as_written=settled(whole.main) and not settings)
+        as_written = settled(whole.main) and not settings
+        costs = SolidityCosts(whole.main, as_written=as_written, fixed=form == CONTRACT)
         costs.whole = program
         costs.parts = [SolidityCosts(part.program, part) for part in whole.parts]
         return costs
@@ -255,28 +268,36 @@ class _Frame:
 
     def __init__(self, program: Program, options: EmitOptions, part: Part | None = None) -> None:
         self.program, self.options, self.part = program, options, part
-        self.memory: MemoryMap = memory_map(program, part)
+        self.form = "" if options.form == CONTRACT or part else options.form
+        self.memory: MemoryMap = memory_map(program, part, fixed=not self.form)
+        self.given = "" if self.memory.fixed else self.memory.base
+        self.taken = f"uint256 {self.given}" if self.given else ""
         self.printer = Printer(program, self.memory, {name: _selector(name, types) for name, types in ERRORS.items()})
         self.data = program.data_contracts()
         self.sections = [*program.layers, *([] if part else [program.dequantize])]
         here = {name for name, procedure in program.procedures.items() if not procedure.contract}
         self.procedures = [routine for routine in program.routines() if routine.name in here]
         self.elsewhere = [procedure for procedure in program.procedures.values() if procedure.contract]
-        self.functions = _function_names([s.name for s in (*self.sections, *self.procedures)], _FRAME)
-        taken = (*_FRAME, *self.functions.values())
+        frame = (*_FRAME, *_FRAME_WITHIN) if self.form else _FRAME
+        self.functions = _function_names([s.name for s in (*self.sections, *self.procedures)], frame)
+        taken = (*frame, *self.functions.values())
         loaders = _function_names([f"load_{name}" for name in program.segments], taken)
         self.loaders = dict(zip(program.segments, loaders.values(), strict=True))
 
     def render(self) -> str:
-        program, options, offsets = self.program, self.options, self.memory.offsets
+        program, options = self.program, self.options
         sections, functions = self.sections, self.functions
         printed = [self._section(s, functions[s.name]) for s in (*sections, *self.procedures)]
         if self.part is not None:
             return self._part(self.part, printed)
-        text = _template("contract.sol.j2").render(
+        text = _template("model.sol.j2" if self.form else "contract.sol.j2").render(
             interface_ids=(ERC165, interface_id(program)) if options.erc165 else (),
             state_slot=state_slot(options.name) if options.erc7201 and program.updatable else "",
             name=options.name,
+            form=self.form,
+            model=model_name(options.name),
+            given=self.given,
+            taken=self.taken,
             description=[*_wrapped("@notice", options.description)],
             layers=self._summary(),
             strict=options.strict_input,
@@ -298,10 +319,10 @@ class _Frame:
             mutability="view" if self.data or self.elsewhere else "pure",
             predict_calls=[functions[s.name] for s in sections if s.predict],
             classify_calls=[functions[s.name] for s in program.layers if s.classify],
-            wad_address=address(offsets["wad"]),
-            label_address=address(offsets.get("label", 0)),
-            input_address=address(offsets[INPUT]),
-            input_end=address(offsets[INPUT] + program.input.length),
+            wad_address=self.memory.place("wad"),
+            label_address=self.memory.place("label") if program.has_decision else "",
+            input_address=self.memory.place(INPUT),
+            input_end=self.memory.place(INPUT, program.input.length),
             quantize={
                 "title": program.quantize.title,
                 "lines": self.printer.section(program.quantize, 3),
@@ -320,20 +341,22 @@ class _Frame:
 
     def _part(self, part: Part, printed: list[dict[str, Any]]) -> str:
         """Return the source of a code contract."""
-        at, takes, offsets = 0, [], self.memory.offsets
+        at, takes = 0, list[str]()
         for name, words in passed(self.program, part.procedure):
-            takes.append(f"calldatacopy({address(offsets[name])}, {at}, {32 * words})")
+            takes.append(f"calldatacopy({self.memory.place(name)}, {at}, {32 * words})")
             at += 32 * words
         gives, size = self._gathered([(name, self.program.buffers[name]) for name in part.procedure.gives])
         text = _template("part.sol.j2").render(
             name=self.options.name,
+            given=self.given,
+            taken=self.taken,
             title=part.procedure.title,
             memory_start=self.memory.start,
             memory=self.memory.total,
             takes=takes,
             calls=[self.functions[s.name] for s in self.sections],
             gives=gives,
-            passed=address(offsets[PASSED]),
+            passed=self.memory.place(PASSED),
             size=size,
             mutability="view" if part.procedure.weights else "pure",
             sections=printed,
@@ -344,22 +367,21 @@ class _Frame:
 
     def _gathered(self, buffers: Iterable[tuple[str, int]]) -> tuple[list[str], int]:
         """Return the lines that put buffers one after the other at PASSED, and the bytes of all."""
-        lines, at, offsets = [], 0, self.memory.offsets
+        lines, at, place = [], 0, self.memory.place
         for name, words in buffers:
-            lines.append(f"mcopy({address(offsets[PASSED] + at)}, {address(offsets[name])}, {32 * words})")
+            lines.append(f"mcopy({place(PASSED, at)}, {place(name)}, {32 * words})")
             at += 32 * words
         return lines, at
 
     def _elsewhere(self, procedure: Procedure) -> dict[str, Any]:
         """Return what calls a code contract."""
-        offsets = self.memory.offsets
         gathered, size = self._gathered(passed(self.program, procedure))
         scattered, at = [], 0
         for name in procedure.gives:
             size_of = 32 * self.program.buffers[name]
-            scattered.append(f"mcopy({address(offsets[name])}, {address(offsets[PASSED] + at)}, {size_of})")
+            scattered.append(f"mcopy({self.memory.place(name)}, {self.memory.place(PASSED, at)}, {size_of})")
             at += size_of
-        place = address(offsets[PASSED])
+        place = self.memory.place(PASSED)
         called = f"staticcall(gas(), code, {place}, {size}, {place}, {at})"
         lines = [*gathered, f"if iszero({called}) {{ revert(0, 0) }}", *scattered]
         return {"code": f"_CODE{procedure.contract}", "lines": ["            " + line for line in lines]}
@@ -378,16 +400,17 @@ class _Frame:
         return {
             "length": f"{len(data):,}",
             "init_hash": data_init_hash(data),
-            "table": address(self.memory.offsets[ADDRESSES] + 32 * index),
+            "table": self.memory.place(ADDRESSES, 32 * index),
         }
 
     def _section(self, section: Section, function: str) -> dict[str, Any]:
         constants = self.printer.constants(section, f"_{section.name.upper()}")
         procedure = self.program.procedures.get(section.name)
-        parameters = () if procedure is None else procedure.words
+        words = () if procedure is None else procedure.words
+        parameters = [*([self.taken] if self.taken else []), *(f"uint256 {name}" for name in words)]
         return {
             "title": section.title,
-            "parameters": ", ".join(f"uint256 {name}" for name in parameters),
+            "parameters": ", ".join(parameters),
             "calls": [self._call(section, call) for call in calls_of(section.body)],
             "elsewhere": [
                 self._elsewhere(called)
@@ -405,9 +428,9 @@ class _Frame:
         procedure = self.program.procedures[call.procedure]
         if procedure.contract:
             return {}
-        words = ", ".join(map(self.printer.argument, call.words))
+        words = [*([self.given] if self.given else []), *map(self.printer.argument, call.words)]
         return {
-            "text": f"{self.functions[call.procedure]}({words})",
+            "text": f"{self.functions[call.procedure]}({', '.join(words)})",
             "before": [
                 *self.printer.section(section, 3),
                 *self.printer.passed(zip(call.takes, procedure.takes, strict=True), 3),
@@ -453,6 +476,8 @@ _FRAME = (
     "_modelHash",
 )
 """Functions and variables of the frame."""
+_FRAME_WITHIN = ("_outputs", "_decision", "_allocated", "_quantized", "_unpacked", "_unpackedCalldata")
+"""Those of a model within somebody else's contract besides."""
 
 
 def _function_names(names: Iterable[str], taken: Iterable[str]) -> dict[str, str]:

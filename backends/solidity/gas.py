@@ -42,6 +42,7 @@ class SolidityCosts(Costs):
     Args:
         program: The program.
         as_written: Whether solc's own functions, too, stay as they are: then the frame costs more.
+        fixed: Whether the memory starts at a constant: else each address in it is a sum.
     """
 
     tolerance = 0.02
@@ -49,14 +50,19 @@ class SolidityCosts(Costs):
     answer, answer_element = 250, 93
     """The loop that encodes an array: a comparison, JUMPI, MLOAD, MSTORE and the steps of three variables a round."""
     fixed_address = PUSH
+    sum_address = DUP + PUSH + 3
     slot = 150
     """Measured: the call of `_weightsTable`, the check that weights are in use, and what stays on the stack for it."""
 
-    def __init__(self, program: Program, part: Part | None = None, *, as_written: bool = False) -> None:
+    def __init__(
+        self, program: Program, part: Part | None = None, *, as_written: bool = False, fixed: bool = True
+    ) -> None:
         super().__init__(program, "" if part is None else part.procedure.name)
         if as_written:
             self.frame = self.frame_as_written
-        self.memory = memory_map(program, part)
+        self.memory = memory_map(program, part, fixed=fixed)
+        if not fixed:
+            self.fixed_address = self.sum_address
         self._pointers: dict[str, Pointer] = {}
         self._again: dict[str, Expr] = {}
         self._reads: Counter[Expr] = Counter()

@@ -1,4 +1,8 @@
-"""The memory map of a contract: where each buffer lies, buffers that are never needed together sharing space."""
+"""The memory map of a contract: where each buffer lies, buffers that are never needed together sharing space.
+
+Here, and nowhere else, it is decided where that memory starts. A contract of ours has its own: at a constant, so that
+every address is one. A model within somebody else's contract takes what is free when it is called.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +27,8 @@ from ml2sc.ir.program_verify import check_places
 
 from .stack import spills
 
+FIXED, FREE = "_MEMORY", "memory_"
+"""What the start is called in the source: a constant; what each function is given that works in the memory."""
 PASSED = "passed"
 """What is passed to a code contract, and comes back, has its place in the map, too: one after the other."""
 _RESERVED = 0x80
@@ -32,32 +38,41 @@ _WORD = 32
 
 @dataclass(frozen=True, slots=True)
 class MemoryMap:
-    """Offsets from `_MEMORY`, a constant of the contract: addresses are known when it is compiled.
+    """Offsets from where the memory starts.
 
     Attributes:
         offsets: Byte offset of each buffer.
         sizes: Bytes of each buffer.
-        start: Value of `_MEMORY`: what is below is the compiler's. An estimate, mended if solc takes more.
+        start: Where it starts: what is below is the compiler's. An estimate, mended if solc takes more.
         total: Bytes of all.
+        fixed: Whether it starts at a constant; else at the free-memory pointer, which is at `start` if nothing was
+            allocated before.
     """
 
     offsets: Mapping[str, int]
     sizes: Mapping[str, int]
     start: int
     total: int
+    fixed: bool = True
+
+    @property
+    def base(self) -> str:
+        """What the start is called in the source."""
+        return FIXED if self.fixed else FREE
+
+    def place(self, buffer: str, offset: int = 0) -> str:
+        """Return the expression of an address, so many bytes from a buffer's start; solc adds constants up."""
+        total = self.offsets[buffer] + offset
+        return f"add({self.base}, {total:#06x})" if total else self.base
 
 
-def address(offset: int) -> str:
-    """Return the expression of an address; solc adds constants up."""
-    return f"add(_MEMORY, {offset:#06x})" if offset else "_MEMORY"
-
-
-def memory_map(program: Program, part: Part | None = None) -> MemoryMap:
+def memory_map(program: Program, part: Part | None = None, *, fixed: bool = True) -> MemoryMap:
     """Place every buffer first-fit, largest lifetimes as they come; deterministic.
 
     Args:
         program: What runs in one contract.
         part: Which code contract that is; None: the contract itself.
+        fixed: Whether the memory starts at a constant, or at the free-memory pointer.
     """
     contracts = len(program.data_contracts())
     # a word past the input's end is kept zero: the last read may run over it
@@ -82,8 +97,8 @@ def memory_map(program: Program, part: Part | None = None) -> MemoryMap:
         offsets[name] = place
     check_places(program, {name: (offset, sizes[name]) for name, offset in offsets.items()})
     total = max(offsets[name] + sizes[name] for name in offsets)
-    start = _RESERVED + _WORD * spills(program)
-    return MemoryMap(offsets, {name: sizes[name] for name in offsets}, start, total)
+    start = _RESERVED + (_WORD * spills(program) if fixed else 0)
+    return MemoryMap(offsets, {name: sizes[name] for name in offsets}, start, total, fixed)
 
 
 def _overlap(a: tuple[int, int], b: tuple[int, int]) -> bool:

@@ -44,7 +44,7 @@ from ml2sc.ir.program import (
     walk,
 )
 
-from .memory import MemoryMap, address
+from .memory import MemoryMap
 
 _INDENT = "    "
 _WIDTH = 116
@@ -107,11 +107,8 @@ class Printer:
 
     def passed(self, pairs: Iterable[tuple[str, str]], indent: int) -> list[str]:
         """Return the Yul lines that copy buffers, given as (from, to)."""
-        offsets, sizes = self.memory.offsets, self.program.buffers
-        return [
-            f"{_INDENT * indent}mcopy({address(offsets[to])}, {address(offsets[from_])}, {_hex(32 * sizes[to])})"
-            for from_, to in pairs
-        ]
+        place, sizes = self.memory.place, self.program.buffers
+        return [f"{_INDENT * indent}mcopy({place(to)}, {place(from_)}, {_hex(32 * sizes[to])})" for from_, to in pairs]
 
     def argument(self, value: Expr) -> str:
         """Return an argument of a procedure, as Solidity and not Yul has it."""
@@ -121,8 +118,8 @@ class Printer:
 
     def segment(self, segment: Segment, buffer: str) -> list[str]:
         """Return the Yul lines that write a segment's words to its buffer."""
-        base = self.memory.offsets[buffer]
-        return [f"mstore({address(base + 32 * i)}, 0x{word:064x})" for i, word in enumerate(segment.words)]
+        place = self.memory.place
+        return [f"mstore({place(buffer, 32 * i)}, 0x{word:064x})" for i, word in enumerate(segment.words)]
 
     # -- statements ------------------------------------------------------------------------------------------------
 
@@ -177,17 +174,21 @@ class Printer:
         if segment.storage is Storage.CODE:
             return []  # written by a function of its own before the block
         place, per = self.program.places[copy.segment], segment.per_contract
-        table, begin = self.memory.offsets[ADDRESSES] + 32 * place.first, 1 + 32 * place.word
+        begin = 1 + 32 * place.word
+
+        def holder(number: int) -> str:
+            return self.memory.place(ADDRESSES, 32 * (place.first + number))
+
         if isinstance(copy.offset, Const):
             number, word = divmod(copy.offset.value, per)
-            contract, start = f"mload({address(table + 32 * number)})", _hex(begin + 32 * word)
+            contract, start = f"mload({holder(number)})", _hex(begin + 32 * word)
         elif segment.contracts == 1:
-            contract, start = f"mload({address(table)})", f"add({begin}, shl(5, {self._expr(copy.offset)}))"
+            contract, start = f"mload({holder(0)})", f"add({begin}, shl(5, {self._expr(copy.offset)}))"
         else:
             offset = self._expr(copy.offset)
-            contract = f"mload(add({address(table)}, shl(5, div({offset}, {per}))))"
+            contract = f"mload(add({holder(0)}, shl(5, div({offset}, {per}))))"
             start = f"add(1, shl(5, mod({offset}, {per})))"
-        target = address(self.memory.offsets[copy.buffer])
+        target = self.memory.place(copy.buffer)
         return [f"extcodecopy({contract}, {target}, {start}, {_hex(32 * copy.words)})"]
 
     def _for(self, statement: For) -> list[str]:
@@ -231,7 +232,8 @@ class Printer:
             case LoadInput(offset):
                 return f"mload({self._address(INPUT, offset, 1)})"
             case WadInput(index):
-                return f"calldataload({self._address(_WAD, index, 32)})"
+                load = "calldataload" if self.memory.fixed else "mload"  # another contract has them in its memory
+                return f"{load}({self._address(_WAD, index, 32)})"
             case Apply() if (found := as_byte_of(expr)) is not None:
                 return f"byte(0, mload({self._address(*found, 1)}))"
             case Apply(OpCode.ADD):
@@ -249,7 +251,7 @@ class Printer:
         if region == _WAD:
             fixed = _WAD if constant == 0 else f"add({_WAD}, {_hex(constant * scale)})"
         else:
-            fixed = address(self.memory.offsets[region] + constant * scale)
+            fixed = self.memory.place(region, constant * scale)
         if variable is None:
             return fixed
         varying = self._expr(variable)

@@ -17,6 +17,7 @@ from ml2sc.ir.program import Procedure, Program, Section, Storage, calls_of
 
 from ..base import (
     BACKENDS,
+    CONTRACT,
     Artifact,
     Bytecode,
     CompilerRun,
@@ -63,6 +64,7 @@ class VyperBackend:
     name = "vyper"
     procedures = True
     divides = True
+    forms: Mapping[str, bool] = {CONTRACT: True, "library": True}
 
     def unsupported(self, program: Program) -> list[str]:
         return oversized(program)
@@ -81,6 +83,7 @@ class VyperBackend:
             abi=contract_abi(program, options),
             data=tuple(program.data_contracts()),
             program=program,
+            form=options.form,
             parts=tuple(self._part(part, options, flat) for part in whole.parts),
         )
 
@@ -97,7 +100,7 @@ class VyperBackend:
             program=part.program,
         )
 
-    def costs(self, program: Program, settings: Mapping[str, Any]) -> VyperCosts:
+    def costs(self, program: Program, settings: Mapping[str, Any], form: str = CONTRACT) -> VyperCosts:
         """Return what Vyper makes of a program, in gas; before it is compiled, by the generator that it will be."""
         venom = bool(settings.get("experimentalCodegen", not too_deep(program)))
         if self._printed is None or self._printed[0] is not program:
@@ -106,7 +109,7 @@ class VyperBackend:
             main = VyperCosts(whole.main, LONGER_INPUTS, flat)
             main.parts = [VyperCosts(p.program, LONGER_INPUTS, flat, p) for p in whole.parts]
             self._printed = program, main
-        return self._printed[1].by(venom=venom)
+        return self._printed[1].by(venom=venom, module=form != CONTRACT)
 
     _printed: tuple[Program, VyperCosts] | None = None
     """The program asked for last: the other generator's costs are asked for next, and printing it is the dear part."""
@@ -244,6 +247,7 @@ class _Frame:
         text = _template("contract.vy.j2").render(
             interface_ids=(ERC165, interface_id(program)) if options.erc165 else (),
             name=options.name,
+            module=options.form != CONTRACT,
             description=textwrap.wrap(f"@notice {plain(options.description)}", 112, subsequent_indent=" " * 8),
             layers=self._summary(),
             **packed_texts(program, strict=options.strict_input),
@@ -273,6 +277,7 @@ class _Frame:
             predict_lines=self._road([s for s in self.sections if s.predict], "wad", whole=True),
             classify_lines=self._road([s for s in program.layers if s.classify], "label", whole=False),
             length_error=raise_error("InputLength", ERRORS["InputLength"], ["_PACKED_LENGTH", "length"]),
+            short_error=raise_error("InputLength", ERRORS["InputLength"], ["_PACKED_LENGTH", "len(x)"]),
             weights_error=raise_error("WeightsMissing", ERRORS["WeightsMissing"], ["index", "account"]),
             quantize={
                 "title": plain(program.quantize.title),

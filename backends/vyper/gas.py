@@ -116,6 +116,8 @@ class VyperCosts(Costs):
     """Selector, CALLDATACOPY, checks of length and end, `slice`, `concat` and `abi_decode` of the argument, RETURN."""
     frame_venom = 160
     """What venom saves of that: lengths and places stay on the stack."""
+    frame_module = 75
+    """What a contract takes more that hands its argument on to a module's function."""
     constructor = 20
     constructor_account = COLD_ACCOUNT + 370
     constructor_owner = 23_090
@@ -136,17 +138,22 @@ class VyperCosts(Costs):
     ) -> None:
         super().__init__(program, "" if part is None else part.procedure.name)
         self.whole = program if whole is None else whole
-        self.longer, self.venom, self.part = longer, venom, part
+        self.longer, self.venom, self.part, self.module = longer, venom, part, False
         self.printer = Printer(program, ERRORS, whole, None if part is None else part.procedure)
         self.signatures = self.printer.signatures
         self.routines = {self.printer.functions.get(r.name, ""): r for r in program.routines()}
         self._places: set[tuple[frozenset[str], str, int]] = set()
         self._printed: dict[str, list[ast.stmt]] = {}  # by section: printing it is the dear part
 
-    def by(self, *, venom: bool) -> VyperCosts:
-        """Return the same as another generator's costs: what is printed is there once."""
+    def by(self, *, venom: bool, module: bool = False) -> VyperCosts:
+        """Return the same as another generator's costs: what is printed is there once.
+
+        Args:
+            venom: Whether venom generates the code.
+            module: Whether the functions are ones that another contract can import, too.
+        """
         other = copy.copy(self)
-        other.venom, other._places = venom, set()
+        other.venom, other.module, other._places = venom, module, set()
         other.parts = [part.by(venom=venom) for part in self.parts if isinstance(part, VyperCosts)]
         return other
 
@@ -195,7 +202,8 @@ class VyperCosts(Costs):
 
     def frame_gas(self) -> float:
         # CALLDATACOPY, `slice`, `concat`, into the variable, two of `abi_decode`
-        return self.frame - (self.frame_venom if self.venom else 0) + 6 * COPY_WORD * self.input_words + self.slots()
+        frame = self.frame - (self.frame_venom if self.venom else 0) + (self.frame_module if self.module else 0)
+        return frame + (7 if self.module else 6) * COPY_WORD * self.input_words + self.slots()
 
     def _lines(self, section: Section) -> list[str]:
         return self.printer.section(section, self.signatures[section.name])[0]

@@ -22,7 +22,7 @@ import numpy as np
 import onnx
 
 from ml2sc.backends import BACKENDS, Artifact, EmitOptions, Toolchain
-from ml2sc.backends.base import costs_of, generators_of, with_notes
+from ml2sc.backends.base import CONTRACT, costs_of, forms_of, generators_of, with_notes
 from ml2sc.backends.interface import weights_hash
 from ml2sc.backends.summary import verdict_of
 from ml2sc.calibration import Calibrated, choose_formats
@@ -101,6 +101,7 @@ PLANNED_SAMPLES = 32
 """Samples that the planner looks at for zeros."""
 _ON_REQUEST = ("chain_profile", "erc165", "erc7201")
 """Options that a manifest holds only where they are used."""
+FORMS = (CONTRACT, "abstract", "library")
 _STEPS = 4
 """What `compile` tells of its progress: steps that take long."""
 _PRICED_SAMPLES = 8
@@ -160,6 +161,7 @@ class Options:
         timelock: With `updatable`, seconds that lie at least between the staging of weights and their activation.
         erc165: The contract says which functions it has (`supportsInterface`).
         erc7201: With `updatable`, in Solidity: its state begins at the slot that ERC-7201 gives `ml2sc.NAME`.
+        form: `contract`; or `abstract` or `library`, for internal functions within somebody else's contract.
     """
 
     target: str = "solidity"
@@ -187,6 +189,7 @@ class Options:
     timelock: int = 0
     erc165: bool = False
     erc7201: bool = False
+    form: str = CONTRACT
 
     @property
     def rules(self) -> Fork:
@@ -207,6 +210,7 @@ class Options:
             ("fork", self.fork, FORKS),
             ("labels", self.labels, ("onnxruntime", "scores")),
             ("level", self.level, tuple(range(len(LEVELS)))),
+            ("form", self.form, FORMS),
         ):
             if value not in known:
                 raise UnknownNameError(what, str(value), map(str, known))
@@ -248,10 +252,45 @@ class Options:
                 f"in {self.target} a contract cannot say where its state begins",
                 hint="leave --erc7201 out, or --target",
             )
+        self._check_form()
         if not 0 <= self.headroom <= MOST_HEADROOM:
             raise UsageError(f"a headroom of {self.headroom!s:.30} bits: it is 0 to {MOST_HEADROOM}")
         if not 0 <= self.timelock <= LONGEST_TIMELOCK:
             raise UsageError(f"a timelock of {self.timelock!s:.30} s: it is 0 to {LONGEST_TIMELOCK:,} (ten years)")
+
+    @property
+    def has_constructor(self) -> bool:
+        """Whether what comes out can have a constructor and a state."""
+        return forms_of(self.target)[self.form]
+
+    def _check_form(self) -> None:
+        """Check that the target knows the form, and that the form can have what is asked for.
+
+        Raises:
+            UsageError: it does not, or cannot.
+        """
+        known = forms_of(self.target)
+        if self.form not in known:
+            raise UsageError(
+                f"target {self.target!r} makes no {self.form} of a model", hint=f"its forms are {', '.join(known)}"
+            )
+        if self.form != CONTRACT and (self.erc165 or self.erc7201):
+            raise UsageError(
+                f"form {self.form} leaves to the contract around it what it says of itself, and where its state is",
+                hint="leave --erc165 and --erc7201 out, or --form",
+            )
+        if self.has_constructor:
+            return
+        others = " or ".join(name for name, constructed in known.items() if constructed)
+        if self.updatable:
+            raise UsageError(
+                f"form {self.form} has no state, and weights that can be replaced need one", hint=f"--form {others}"
+            )
+        if self.weights == "data":
+            raise UsageError(
+                f"form {self.form} has no constructor, which looks for the data contracts",
+                hint=f"--form {others}, or leave --weights data out: the weights are in the code then",
+            )
 
 
 def compile(  # noqa: A001  the library's verb
@@ -396,7 +435,7 @@ def _compile(
             hint="add 'prove_ranges' at the end, or leave 'quantize' out: then both are done as --precision says",
         )
     plan = PlanOptions(
-        weights=options.weights,
+        weights=options.weights if options.has_constructor else "code",
         optimize=options.optimize,
         expected_calls=options.expected_calls,
         expected_updates=options.expected_updates,
@@ -463,14 +502,22 @@ def _compile(
     if samples is not None:
         plan = dataclasses.replace(plan, observed=_layer_inputs(graph, spread_out(samples, PLANNED_SAMPLES)))
     step("planning the contract")
-    program = lower(graph, dataclasses.replace(plan, generators=generators_of(options.target), choices=choices or {}))
+    generators = generators_of(options.target, options.form)
+    program = lower(graph, dataclasses.replace(plan, generators=generators, choices=choices or {}))
     for name, choice in program.choices.items():
         for text in _told(name, choice):
             say(text)
     if options.updatable:
         stated = Segment((int.from_bytes(source.hash, "big"),), Storage.DATA, 1)
         program = dataclasses.replace(program, segments={MODEL_HASH: stated, **program.segments})
-    program = fitted(program, options.target, options.rules, plan.byte_price)
+    program = fitted(
+        program,
+        options.target,
+        options.rules,
+        plan.byte_price,
+        form=options.form,
+        divides=options.has_constructor,
+    )
     verify_program(program)
     if dump is not None:
         dump.lowered(program)
@@ -492,6 +539,7 @@ def _compile(
         timelock=options.timelock,
         erc165=options.erc165,
         erc7201=options.erc7201,
+        form=options.form,
     )
     artifact = backend.emit(program, emit)
     recorded = dataclasses.replace(

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ml2sc.backends import BACKENDS, Artifact
-from ml2sc.backends.base import costs_of
+from ml2sc.backends.base import CONTRACT, costs_of, forms_of
 from ml2sc.errors import ContractLimitError, Ml2scError
 from ml2sc.ir.chains import rules_of
 from ml2sc.ir.divide import Room, spread
@@ -32,7 +32,9 @@ _NARROWER = ("int8", "w4a8", "w4a4", "w2a2")
 """Formats that are tried, the widest first: those before the one in use are no narrower."""
 
 
-def fitted(program: Program, target: str, fork: Fork, byte_price: float) -> Program:
+def fitted(
+    program: Program, target: str, fork: Fork, byte_price: float, *, form: str = CONTRACT, divides: bool = True
+) -> Program:
     """Return a program with the procedures and in the contracts that it is compiled with.
 
     Args:
@@ -40,18 +42,20 @@ def fitted(program: Program, target: str, fork: Fork, byte_price: float) -> Prog
         target: Name of the backend; it says whether it knows procedures and code contracts.
         fork: The fork it is for.
         byte_price: Gas of an inference that is worth a byte of code.
+        form: What the backend makes of it.
+        divides: Whether that has a constructor, which looks for code contracts.
     """
     backend, room = BACKENDS.get(target), round(CODE_MARGIN * fork.code_limit)
 
     def measure(candidate: Program) -> tuple[float, int]:
-        costs = costs_of(target, candidate, {})
+        costs = costs_of(target, candidate, {}, form)
         return Execution.of(costs, Shares()).gas, code_bytes(costs.program, costs.sizes)
 
     if getattr(backend, "procedures", False):
         program = cheapest(program, measure, room, byte_price)
-    costs = costs_of(target, program, {})
+    costs = costs_of(target, program, {}, form)
     size = code_bytes(costs.program, costs.sizes)
-    if not getattr(backend, "divides", False) or size <= _SURE * fork.code_limit:
+    if not divides or not getattr(backend, "divides", False) or size <= _SURE * fork.code_limit:
         return program
     frame = costs.sizes.frame + (costs.sizes.updates if program.updatable else 0)
     rooms = Room(room - frame, room - costs.sizes.part, costs.sizes.stub)
@@ -89,7 +93,7 @@ def too_large(artifact: Artifact, has: str, fork: Fork) -> ContractLimitError:
 def _layers(artifact: Artifact) -> list[str]:
     """Return the largest layers, a line each."""
     assert artifact.program is not None
-    costs = costs_of(artifact.target, artifact.program, {})
+    costs = costs_of(artifact.target, artifact.program, {}, artifact.form)
     sizes = section_bytes(costs.program, costs.sizes)
     titles = {section.name: section.title for section in costs.program.routines()}
     largest = sorted(sizes.items(), key=lambda item: -item[1])
@@ -101,7 +105,7 @@ def _layers(artifact: Artifact) -> list[str]:
 def _uncut(artifact: Artifact, fork: Fork) -> list[str]:
     """Return what cannot be cut into code contracts: layers that alone are more than one holds."""
     assert artifact.program is not None
-    costs = costs_of(artifact.target, artifact.program, {})
+    costs = costs_of(artifact.target, artifact.program, {}, artifact.form)
     sizes = section_bytes(costs.program, costs.sizes)
     room = fork.code_limit - costs.sizes.part
     over = {name: max(100 * room // size, 1) for name, size in sizes.items() if size > room}
@@ -114,7 +118,8 @@ def _remedies(artifact: Artifact) -> Iterator[tuple[str, int]]:
     graph = artifact.graph
     assert graph is not None
     changes: dict[str, dict[str, Any]] = {}
-    if options["weights"] != "data" and _has_tables(artifact):
+    constructed = forms_of(artifact.target)[artifact.form]
+    if options["weights"] != "data" and constructed and _has_tables(artifact):
         changes["--weights data"] = {"weights": "data"}
     if options["optimize"] != "deploy" or options["expected_calls"] not in {None, 1}:
         smaller = {"optimize": "deploy", "expected_calls": None}
@@ -162,8 +167,9 @@ def _quantised(artifact: Artifact, precision: str) -> Graph | None:
 def _size(artifact: Artifact, graph: Graph, options: Mapping[str, Any]) -> int | None:
     """Return the bytes of code of a quantised graph under options; None if it cannot be lowered so."""
     layers, rules = artifact.manifest["plan"], rules_of(options)
+    constructed = forms_of(artifact.target)[artifact.form]
     plan = PlanOptions(
-        weights=options["weights"],
+        weights=options["weights"] if constructed else "code",
         optimize=options["optimize"],
         expected_calls=options["expected_calls"],
         expected_updates=options["expected_updates"],
@@ -177,5 +183,5 @@ def _size(artifact: Artifact, graph: Graph, options: Mapping[str, Any]) -> int |
         program = lower(graph, plan)
     except Ml2scError:
         return None
-    program = fitted(program, artifact.target, rules, plan.byte_price)
-    return largest_code(costs_of(artifact.target, program, {}))
+    program = fitted(program, artifact.target, rules, plan.byte_price, form=artifact.form, divides=constructed)
+    return largest_code(costs_of(artifact.target, program, {}, artifact.form))

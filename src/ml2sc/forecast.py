@@ -166,7 +166,8 @@ def _forecast(artifact: Artifact, fork: Fork, costs: gas.Costs, mean: gas.Execut
 def target_costs(artifact: Artifact) -> gas.Costs:
     """Return what the target's compiler makes of an artifact's Program, the settings it chose taken into account."""
     assert artifact.program is not None
-    return costs_of(artifact.target, artifact.program, {} if artifact.bytecode is None else artifact.bytecode.settings)
+    settings = {} if artifact.bytecode is None else artifact.bytecode.settings
+    return costs_of(artifact.target, artifact.program, settings, artifact.form)
 
 
 def _holder(index: int, code: bytes, fork: Fork) -> int:

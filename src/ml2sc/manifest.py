@@ -15,6 +15,7 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from pydantic_core import from_json
 
+from ml2sc.backends.base import CONTRACT
 from ml2sc.calibration import Calibrated
 from ml2sc.caller import INTERFACE, VECTORS
 from ml2sc.compiler import Options
@@ -87,6 +88,7 @@ class _Options(_Entry):
     timelock: int
     erc165: bool = False
     erc7201: bool = False
+    form: str = CONTRACT
 
 
 class _Integers(_Entry):

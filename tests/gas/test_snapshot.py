@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.prediction import TOLERANCE, stated
+from support.snapshot import SNAPSHOT
 
 import ml2sc
 from ml2sc.backends.base import Artifact
@@ -27,7 +28,6 @@ from ml2sc.runtime.deploy import deploy
 from ml2sc.runtime.toolchain import Toolchain
 from ml2sc.runtime.update import update_calls
 
-SNAPSHOT = Path(__file__).parent / "snapshot.json"
 DEPLOYMENT = 0.005
 CODE = (0.9, 1.35)
 """What the code's size is estimated at before it is compiled, in terms of what it is then. More than 1.03 only where
@@ -159,7 +159,7 @@ def test_gas(example: str, target: str, precision: str, examples: Path, request:
         entries = {**snapshot["gas"], key: measured(artifact, examples / example)}
         ordered = {key: entries[key] for key in map(" ".join, CASES) if key in entries}
         heads = {**snapshot["heads"], target: head(artifact)}
-        SNAPSHOT.write_text(json.dumps({"heads": heads, "gas": ordered}, indent=2) + "\n")
+        SNAPSHOT.write_text(json.dumps({**snapshot, "heads": heads, "gas": ordered}, indent=2) + "\n")
         return
     want = snapshot["heads"][target]
     if head(artifact)["compiler"] != want["compiler"]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -14,10 +16,12 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from support.networks import dense
 from support.node import node, node_modules
 
 import ml2sc
 from ml2sc.folder import write_folder
+from ml2sc.ir.forks import FORKS
 from ml2sc.kits import write_kits
 
 Folder = Callable[[str], Path]
@@ -43,13 +47,16 @@ def small(seed: int = 1) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
 
 
-FORMS = {
+KINDS = {
     "solidity": {"target": "solidity", "class_names": ("low", "middle", "high")},
     "vyper": {"target": "vyper"},
     "data": {"target": "solidity", "weights": "data"},
     "updatable": {"target": "solidity", "updatable": True},
+    "codes": {"target": "solidity", "updatable": True},
 }
 """Kinds of contracts that kits are made of."""
+LITTLE = {"codes": 6_600}
+"""Bytes of code that such a contract may have: what is longer is cut."""
 
 
 @pytest.fixture(scope="session")
@@ -59,8 +66,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory, toolchain: ml2sc.Toolchain)
 
     def make(form: str) -> Path:
         if form not in made:
-            options = {"name": "Class", "precision": "int8", "input_ranges": ((-1.0, 1.0),), **FORMS[form]}
-            artifact = ml2sc.build(ml2sc.compile(small(), **options), toolchain)
+            options = {"name": "Class", "precision": "int8", "input_ranges": ((-1.0, 1.0),), **KINDS[form]}
+            model = dense(10, 12, 9, 12, 3) if form in LITTLE else small()
+            with pytest.MonkeyPatch.context() as patch:
+                for name, fork in FORKS.items() if form in LITTLE else ():
+                    patch.setitem(FORKS, name, replace(fork, code_limit=LITTLE[form]))
+                artifact = ml2sc.build(ml2sc.compile(model, **options), toolchain)
+            assert bool(artifact.parts) == (form in LITTLE)
             path = tmp_path_factory.mktemp(form) / "out"
             write_folder(artifact, path)
             kits = ["foundry", "python", "ts", *(["hardhat"] if artifact.target == "solidity" else [])]
@@ -97,3 +109,18 @@ def forge(tmp_path_factory: pytest.TempPathFactory) -> Forge:
         return subprocess.run(command, check=False, capture_output=True, text=True, env=environment, cwd=project)
 
     return run
+
+
+def halved(path: Path) -> None:
+    """Make samples of another scale: the packed inputs of a vectors.json are half of what they were."""
+    vectors = json.loads(path.read_text())
+    for sample in vectors["samples"]:
+        sample["packed"] = "0x" + bytes(b // 2 for b in bytes.fromhex(sample["packed"][2:])).hex()
+    path.write_text(json.dumps(vectors))
+
+
+def with_another_weight(path: Path) -> None:
+    """Change a digit of a weight in a contract's source."""
+    text = path.read_text()
+    place = text.index("0x", text.index("function _", text.index("// Layers"))) + 20
+    path.write_text(text[:place] + ("1" if text[place] != "1" else "2") + text[place + 1 :])

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Folder, Forge, without_metadata
+from .conftest import Folder, Forge, halved, with_another_weight, without_metadata
 
 HEAVY = pytest.mark.heavy
-FORMS = ["solidity", "vyper", pytest.param("data", marks=HEAVY), pytest.param("updatable", marks=HEAVY)]
+RARE = [pytest.param(form, marks=HEAVY) for form in ("updatable", "codes")]
+FORMS = ["solidity", "vyper", pytest.param("data", marks=HEAVY), *RARE]
 MISTAKES = [pytest.param("a changed weight", marks=HEAVY), "another scale", "an old ABI"]
 
 Project = Callable[[str], Path]
@@ -21,12 +22,12 @@ Project = Callable[[str], Path]
 
 @pytest.fixture(scope="module")
 def project(folder: Folder, forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """Return a function that returns a kit in which `forge test` has passed, once."""
+    """Return a function that returns a kit in which `forge snapshot --check` has passed once: it runs the tests."""
 
     @functools.cache
     def tested(form: str) -> Path:
         place = Path(shutil.copytree(folder(form) / "kits" / "foundry", tmp_path_factory.mktemp(form) / "project"))
-        done = forge(place, "test", "-v")
+        done = forge(place, "snapshot", "--check")
         assert done.returncode == 0, done.stdout + done.stderr
         assert "0 failed" in done.stdout
         assert "testFuzz_reference" in done.stdout
@@ -49,20 +50,25 @@ def test_passes_untouched(form: str, folder: Folder, project: Project) -> None:
 def plant(project: Path, mistake: str) -> None:
     """Make a mistake in a project, as somebody's hand, or another version of a model, might."""
     if mistake == "a changed weight":
-        path = project / "src" / "Class.sol"
-        text = path.read_text()
-        place = text.index("0x", text.index("function _", text.index("// Layers")))
-        digit = text[place + 20]
-        path.write_text(text[: place + 20] + ("1" if digit != "1" else "2") + text[place + 21 :])
+        with_another_weight(project / "src" / "Class.sol")
     elif mistake == "another scale":
-        path = project / "test" / "vectors.json"
-        vectors = json.loads(path.read_text())
-        for sample in vectors["samples"]:
-            sample["packed"] = "0x" + bytes(b // 2 for b in bytes.fromhex(sample["packed"][2:])).hex()
-        path.write_text(json.dumps(vectors))
+        halved(project / "test" / "vectors.json")
     else:
         path = project / "src" / "IClass.sol"
         path.write_text(path.read_text().replace("predictPacked(bytes calldata x)", "predictPacked(int256 x)"))
+
+
+@pytest.mark.slow
+def test_the_snapshot_is_the_models_gas(project: Project, forge: Forge, tmp_path: Path) -> None:
+    """A unit of gas more or less, of which nothing has to be compiled again, is told."""
+    spoilt = Path(shutil.copytree(project("vyper"), tmp_path / "project"))
+    notes = spoilt / ".gas-snapshot"
+    (line,) = (line for line in notes.read_text().splitlines() if "test_gas()" in line)
+    gas = int(line.rpartition(" ")[2].rstrip(")"))
+    notes.write_text(notes.read_text().replace(line, line.replace(str(gas), str(gas + 1))))
+    done = forge(spoilt, "snapshot", "--check", "--match-test", "test_gas")
+    assert done.returncode != 0
+    assert f'consumed "(gas: {gas})" gas, expected "(gas: {gas + 1})"' in done.stdout + done.stderr
 
 
 @pytest.mark.slow

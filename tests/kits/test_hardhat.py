@@ -15,10 +15,11 @@ from ml2sc.errors import UsageError
 from ml2sc.folder import load_folder
 from ml2sc.kits import write_kits
 
-from .conftest import Folder, without_metadata
+from .conftest import Folder, halved, with_another_weight, without_metadata
 
 HEAVY = pytest.mark.heavy
-FORMS = ["data", pytest.param("solidity", marks=HEAVY), pytest.param("updatable", marks=HEAVY)]
+RARE = [pytest.param(form, marks=HEAVY) for form in ("updatable", "codes")]
+FORMS = ["data", pytest.param("solidity", marks=HEAVY), *RARE]
 
 
 def run(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -51,15 +52,19 @@ def test_passes_untouched(form: str, folder: Folder, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.heavy
-def test_mistakes_are_found(folder: Folder, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mistake", ["a changed weight", "another scale", "an old ABI"])
+def test_mistakes_are_found(mistake: str, folder: Folder, tmp_path: Path) -> None:
     project = Path(shutil.copytree(folder("solidity") / "kits" / "hardhat", tmp_path / "project"))
-    vectors = json.loads((project / "vectors.json").read_text())
-    for sample in vectors["samples"]:
-        sample["packed"] = "0x" + bytes(b // 2 for b in bytes.fromhex(sample["packed"][2:])).hex()
-    (project / "vectors.json").write_text(json.dumps(vectors))
+    source = project / "contracts" / "Class.sol"
+    if mistake == "a changed weight":
+        with_another_weight(source)
+    elif mistake == "another scale":
+        halved(project / "vectors.json")
+    else:
+        source.write_text(source.read_text().replace("function predictPacked(", "function predictBytes("))
     done = run(project, "test")
     assert done.returncode != 0
-    assert "1 failing" in done.stdout + done.stderr
+    assert " failing" in done.stdout + done.stderr
 
 
 def test_vyper_is_refused(folder: Folder) -> None:

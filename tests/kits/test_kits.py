@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from ml2sc.cli import kit
 from ml2sc.errors import ArtifactError, OutputError, UnknownNameError, UsageError
 from ml2sc.folder import load_folder
 from ml2sc.kits import base, write_kits
-from ml2sc.kits.base import Kit
+from ml2sc.kits.base import KITS, Kit, Model
 
 from .conftest import Folder, small
 
@@ -62,11 +64,26 @@ def test_bad_input(
     with pytest.raises(ArtifactError, match="not compiled"):
         write_kits(["ts"], plain, out, {})
     assert kit.main([str(out)]) == 2
+    (out / "Class.bin").rename(tmp_path / "Class.bin")
+    assert kit.main([str(out), "--kit", "ts"]) == 1
+    assert "Class.bin" in capsys.readouterr().err
+    (tmp_path / "Class.bin").rename(out / "Class.bin")
     manifest = json.loads((out / "manifest.json").read_text())
     (out / "manifest.json").write_text(json.dumps({**manifest, "from": "another version"}))
     assert kit.main([str(out), "--kit", "ts"]) == 1
     assert "another version of ml2sc" in capsys.readouterr().err
     assert not (out / "kits").exists()
+
+
+@pytest.mark.parametrize("name", ["Example", "Vm", "Function", "Test"])
+def test_names_that_kits_use_themselves(name: str, folder: Folder) -> None:
+    """No two files of a kit have the same name, capitals or not; in Solidity nothing else is called like the model."""
+    artifact = replace(load_folder(folder("vyper")), name=name)
+    for made in (kit_.files(Model(artifact, {})) for kit_ in KITS.values() if kit_.name != "hardhat"):
+        assert len({file.lower() for file in made}) == len(made)
+        for text in (str(made[file]) for file in made if file.endswith(".sol")):
+            declared = re.findall(r"^(?:abstract contract|contract|interface|library) (\w+)", text, re.MULTILINE)
+            assert name not in declared
 
 
 def test_a_link_is_not_followed(folder: Folder, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.node import node, node_modules
+from support.node import node, node_modules, wagmi_modules
 
 from ml2sc.folder import load_folder
 from ml2sc.runtime.deploy import deployment_plan
@@ -54,13 +54,52 @@ def test_mistakes_in_javascript_are_found(old: str, new: str, folder: Folder, tm
     assert "# fail 1" in done.stdout
 
 
-def test_python(folder: Folder, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("", ""),
+        ('"scale": "', '"scale": "3'),
+        ('"name": "predictPacked"', '"name": "predicted"'),
+        ('"model_hash": "0x', '"model_hash": "0x0'),  # all that the kit has of the weights
+    ],
+)
+def test_python(old: str, new: str, folder: Folder, tmp_path: Path) -> None:
     project = kit(folder, "python", tmp_path)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    assert run(command, project).returncode == 0
-    interface = (project / "interface.json").read_text()
-    (project / "interface.json").write_text(interface.replace('"scale": "', '"scale": "3'))
-    assert run(command, project).returncode == 1
+    path = project / "interface.json"
+    path.write_text(path.read_text().replace(old, new))
+    done = run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"], project)
+    assert done.returncode == (1 if old else 0), done.stdout
+
+
+WAGMI = """\
+import { http } from "viem";
+import { mainnet } from "viem/chains";
+import { createConfig, readContract, type ReadContractParameters } from "@wagmi/core";
+import { abi, addresses, modelHash, pack } from "./Class.js";
+
+const config = createConfig({ chains: [mainnet], transports: { [mainnet.id]: http() } });
+const address = addresses[mainnet.id] ?? "0x0000000000000000000000000000000000000000";
+const asked = { address, abi, functionName: "classifyPacked", args: [pack([1, 2, 3])] } as const satisfies
+  ReadContractParameters<typeof abi, "classifyPacked">;
+export const decision: bigint = await readContract(config, asked);
+export const scores: readonly bigint[] = await readContract(config, { ...asked, functionName: "predictPacked" });
+export const hash: `0x${string}` = await readContract(config, { address, abi, functionName: "modelHash" });
+export const same: boolean = hash === modelHash;
+"""
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [("", "", ""), ('"classifyPacked", args', '"classified", args', "TS2"), ("[pack([1, 2, 3])]", "[3n]", "TS2")],
+)
+def test_wagmis_types(old: str, new: str, said: str, folder: Folder, tmp_path: Path) -> None:
+    project = kit(folder, "ts", tmp_path)
+    (project / "node_modules").symlink_to(wagmi_modules())
+    (project / "wagmi.ts").write_text(WAGMI.replace(old, new))
+    done = run([node(), str(node_modules() / "typescript" / "bin" / "tsc"), "--noEmit"], project)
+    assert (done.returncode == 0) == (not said), done.stdout
+    assert said in done.stdout
 
 
 @pytest.mark.anvil

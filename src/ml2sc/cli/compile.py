@@ -26,6 +26,7 @@ _WEIGHTS = ("auto", "code", "data")
 _OPTIMIZE = ("inference", "deploy", "balanced")
 _WHOSE = ("onnxruntime", "scores")
 _FORKS = ("prague", "osaka", "glamsterdam")
+_FORMS = ("contract", "abstract", "library")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -89,6 +90,12 @@ def _parser() -> argparse.ArgumentParser:
         help="inference (default), balanced or deploy: as if called 10,000 times, 100 times, once",
     )
     add("--expected-calls", type=int, metavar="N", help="inferences to spread the deployment's cost over, instead")
+    add(
+        "--form",
+        default="contract",
+        metavar="FORM",
+        help="contract (default); or internal functions for a contract of yours: abstract to inherit from, library",
+    )
     add("--fork", metavar="NAME", help="EVM version: prague (default), osaka, glamsterdam")
     add("--chain-profile", metavar="CHAIN", help=PROFILE_HELP)
     add("-O", dest="level", type=int, choices=(0, 1, 2), default=2, help="how much the graph is rewritten (default: 2)")
@@ -140,6 +147,7 @@ def _run(arguments: argparse.Namespace) -> None:
     one_of("goal", arguments.optimize, _OPTIMIZE)
     if arguments.fork is not None:
         one_of("fork", arguments.fork, _FORKS)
+    one_of("form", arguments.form, _FORMS)
     ranges = tuple(_range(text) for text in arguments.input_range if "=" not in text and not _is_file(text))
     columns = [column for text in arguments.input_range for column in _columns(text)]
     if arguments.output == "":
@@ -188,6 +196,7 @@ def _run(arguments: argparse.Namespace) -> None:
         updatable=arguments.updatable,
         erc165=arguments.erc165,
         erc7201=arguments.erc7201,
+        form=arguments.form,
         **update,
     )
     candidates: list[Candidate] = []

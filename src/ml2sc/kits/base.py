@@ -56,9 +56,22 @@ class Model:
         return self.artifact.bytecode.creation
 
     @property
-    def data_inits(self) -> list[bytes]:
-        """Init code of the data contracts, in order; none of an updatable contract, which makes its own."""
-        return [] if self.artifact.updatable else [code_init(b"\x00" + data) for data in self.artifact.data]
+    def holder_inits(self) -> list[bytes]:
+        """Init code of the contracts that must be there first: of data (an updatable one makes its own), of code."""
+        return [code_init(code) for code in self.artifact.codes]
+
+    @property
+    def held(self) -> dict[str, bytes]:
+        """Files that say what such contracts hold, and the first weights of an updatable one."""
+        assert self.artifact.bytecode is not None
+        codes = {f"data/code{number}.bin": part.runtime for number, part in enumerate(self.artifact.bytecode.parts, 1)}
+        return {f"data/weights{index}.bin": data for index, data in enumerate(self.artifact.data)} | codes
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many there are: chunks of weights, contracts with code, contracts that must be there first."""
+        artifact = self.artifact
+        return {"data": len(artifact.data), "codes": len(artifact.parts), "holders": len(artifact.codes)}
 
     @property
     def weights_hash(self) -> str:

@@ -18,7 +18,7 @@ def _files(model: Model) -> Files:
     facts: dict[str, Any] = {
         "name": model.name,
         "updatable": artifact.updatable,
-        "data": len(artifact.data),
+        **model.counts,
         "decides": interface["decision"] is not None,
         "length": interface["packing"]["bytes"],
         "model_hash": interface["model_hash"],
@@ -31,7 +31,7 @@ def _files(model: Model) -> Files:
     sources = {name: text for name, text in interface_files(artifact).items() if name.endswith(".sol")}
     files: dict[str, str | bytes] = {f"contracts/{name}": text for name, text in sources.items()}
     files[f"contracts/{artifact.source_name}"] = artifact.source
-    files |= {f"data/weights{index}.bin": data for index, data in enumerate(artifact.data)}
+    files |= model.held
     return files | {
         "hardhat.config.ts": rendered("hardhat.config.ts", **facts),
         f"ignition/modules/{model.name}.ts": rendered("ignition.ts", **facts),

@@ -23,17 +23,19 @@ def _files(model: Model) -> Files:
         "columns": [name for entry in interface["packing"]["inputs"] for name in entry.get("columns", [])],
         "model_hash": interface["model_hash"],
         "bytecode": f"0x{model.creation.hex()}",
-        "data": [f"0x{init.hex()}" for init in model.data_inits],
+        "data": [f"0x{init.hex()}" for init in model.holder_inits],
         "addresses": {str(chain): address for chain, address in sorted(model.addresses.items())},
         "decides": interface["decision"] is not None,
         "digest": hashlib.sha256(model.creation).hexdigest(),
         "sample": model.vectors["samples"][2]["x"],
+        # where file systems do not tell capitals from small letters, the model's own file may be called like it
+        "example": "example" if model.name.lower() != "example" else "ask",
     }
     return {
         f"{model.name}.ts": rendered("model.ts", **facts, types=True, packer=packing_code(types=True)),
         f"{model.name}.js": rendered("model.ts", **facts, types=False, packer=packing_code(types=False)),
         f"{model.name}.test.js": rendered("model.test.js", **facts),
-        "example.ts": rendered("example.ts", **facts),
+        f"{facts['example']}.ts": rendered("example.ts", **facts),
         "package.json": rendered("ts-package.json", **facts),
         "tsconfig.json": rendered("tsconfig.json"),
         "README.md": rendered("ts-readme.md", **facts),
