@@ -39,12 +39,14 @@ class MemoryMap:
         sizes: Bytes of each buffer.
         start: Value of `_MEMORY`: what is below is the compiler's. An estimate, mended if solc takes more.
         total: Bytes of all.
+        packed: Bytes of those that an inference on a packed input uses.
     """
 
     offsets: Mapping[str, int]
     sizes: Mapping[str, int]
     start: int
     total: int
+    packed: int
 
 
 def address(offset: int) -> str:
@@ -82,8 +84,9 @@ def memory_map(program: Program, part: Part | None = None) -> MemoryMap:
         offsets[name] = place
     check_places(program, {name: (offset, sizes[name]) for name, offset in offsets.items()})
     total = max(offsets[name] + sizes[name] for name in offsets)
+    packed = max(offsets[n] + sizes[n] for n in offsets if lives[n][1] > 0 or n in {INPUT, ADDRESSES} or part is not None)
     start = _RESERVED + _WORD * spills(program)
-    return MemoryMap(offsets, {name: sizes[name] for name in offsets}, start, total)
+    return MemoryMap(offsets, {name: sizes[name] for name in offsets}, start, total, packed)
 
 
 def _overlap(a: tuple[int, int], b: tuple[int, int]) -> bool:

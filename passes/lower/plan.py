@@ -149,6 +149,7 @@ class PlanOptions:
         activity: What the inputs of layers looked like to an earlier compilation, by section, instead.
         updatable: Weights are to be replaced by others later: nothing that depends on them may be in the code.
         code_limit: Bytes of code a contract may have.
+        divides: Whether the target can put sections into code contracts of their own.
         code_price: Gas an inference may cost more to save a byte of code: raised until the contract is small enough.
         force: By layer (a node's name, or its first origin's), attributes of `LanePlan` that its plan must have.
         generators: What each of the target's code generators makes of a Program: the ways to compute a layer that the
@@ -164,6 +165,7 @@ class PlanOptions:
     unroll: int = 16
     updatable: bool = False
     code_limit: int = 24_576
+    divides: bool = False
     code_price: float = 0.0
     observed: Mapping[str, Array] = field(default_factory=dict, compare=False)
     activity: Mapping[str, Activity] = field(default_factory=dict)

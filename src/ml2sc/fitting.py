@@ -168,6 +168,7 @@ def _size(artifact: Artifact, graph: Graph, options: Mapping[str, Any]) -> int |
         expected_updates=options["expected_updates"],
         strict_input=options["strict_input"],
         code_limit=FORKS[options["fork"]].code_limit,
+        divides=bool(getattr(BACKENDS.get(artifact.target), "divides", False)),
         updatable=options["updatable"],
         activity={layer["layer"]: Activity.read(layer["live"]) for layer in layers if "live" in layer},
     )
