@@ -11,7 +11,6 @@ import onnx
 
 from ml2sc.errors import ToolchainError, UnsupportedModelError, UsageError
 
-
 _SHOWN = 300
 """Characters of skl2onnx's error that are passed on."""
 

@@ -84,7 +84,9 @@ def memory_map(program: Program, part: Part | None = None) -> MemoryMap:
         offsets[name] = place
     check_places(program, {name: (offset, sizes[name]) for name, offset in offsets.items()})
     total = max(offsets[name] + sizes[name] for name in offsets)
-    packed = max(offsets[n] + sizes[n] for n in offsets if lives[n][1] > 0 or n in {INPUT, ADDRESSES} or part is not None)
+    packed = max(
+        offsets[n] + sizes[n] for n in offsets if lives[n][1] > 0 or n in {INPUT, ADDRESSES} or part is not None
+    )
     start = _RESERVED + _WORD * spills(program)
     return MemoryMap(offsets, {name: sizes[name] for name in offsets}, start, total, packed)
 

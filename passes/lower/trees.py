@@ -265,7 +265,7 @@ def all_at_once(trees: Trees) -> Iterator[Way]:
         rest = sorted(set(range(len(written))) - {tree for slots in shape.words for tree in slots})
         for guarded in (False, True):
             grid = Grid(ensemble, shape, leaves, places, code, guarded=guarded)
-            text = f"{shape.lanes} trees of depth {depth} in a word: their questions, put in order; their leaves; their sums."
+            text = f"{shape.lanes} trees of depth {depth} in a word: their questions, put in order; leaves; sums."
             body: list[Statement] = [Note(text), *grid.start()]
             others: list[Expr] = [const(lane.constant) for lane in trees.lanes]
             if rest:

@@ -604,7 +604,7 @@ def _layer_inputs(graph: Graph, samples: Sequence[Sample]) -> dict[str, Array]:
 
 
 def _profiled(graph: Graph, program: Program, samples: Sequence[Sample] | None) -> Profile | None:
-    """Count the branches that samples take; without any, those of inputs made up around the edges that trees ask for."""
+    """Count the branches that samples take; without any, those of inputs made up around the edges of trees."""
     if samples is not None:
         return _profile(graph, program, spread_out(samples, PROFILED_SAMPLES))
     if not graph.ladders:
