@@ -8,9 +8,11 @@ each tree, as many bits of it as a lane has; these choices are a tree themselves
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+
+import numpy as np
 
 from ml2sc.ir.program import (
     Assign,
@@ -81,10 +83,44 @@ def shapes_of(
         grouped = _grouped(depth, lanes, [min(own, default=0) for own in targets], ensemble.targets)
         yield from () if grouped is None else [grouped]
         return
-    order: list[int | None] = [*sorted(range(trees), key=lambda tree: -len(places[tree])), *[None] * (-trees % lanes)]
-    words = tuple(tuple(order[first : first + lanes]) for first in range(0, len(order), lanes))
-    for some in (words, words[:-1]) if None in order and len(words) > 1 else (words,):
-        yield from _fitting(Shape(depth, some, ()))
+    order = sorted(range(trees), key=lambda tree: -len(places[tree]))
+    full, rest = order[: trees - trees % lanes], order[trees - trees % lanes :]
+    words: list[tuple[int | None, ...]] = [*_dealt(tuple(tuple(places[tree].items()) for tree in full), lanes, full)]
+    if not rest or words:
+        yield from _fitting(Shape(depth, tuple(words), ()))
+    if rest:
+        last = (*rest, *[None] * (lanes - len(rest)))
+        yield from _fitting(Shape(depth, (*words, last), ()))
+
+
+def _dealt(
+    places: tuple[tuple[tuple[int, Place], ...], ...], lanes: int, trees: Sequence[int]
+) -> list[tuple[int, ...]]:
+    """Return which trees are in a word together: of some ways the one whose bits are gathered by the fewest terms."""
+    return [tuple(trees[number] for number in word) for word in _best_deal(places, lanes)]
+
+
+@lru_cache(maxsize=16)
+def _best_deal(places: tuple[tuple[tuple[int, Place], ...], ...], lanes: int) -> list[list[int]]:
+    def words(order: Sequence[int]) -> list[list[int]]:
+        return [list(order[first : first + lanes]) for first in range(0, len(places), lanes)]
+
+    def terms(deal: list[list[int]]) -> int:
+        return sum(len(_moves(_wanted([places[tree] for tree in word], _WORD // lanes))[0]) for word in deal)
+
+    random = np.random.default_rng(0)
+    count = max(_TRIES * lanes // max(len(places), 1), 1)
+    deals = [words(range(len(places))), *(words(random.permutation(len(places)).tolist()) for _ in range(count))]
+    return min(deals, key=terms) if len(places) > lanes else deals[0]
+
+
+_TRIES = 24
+"""Words that are gathered on trial to find which trees are best in one together."""
+
+
+def _wanted(places: Sequence[Iterable[tuple[int, Place]]], width: int) -> tuple[tuple[int, Place], ...]:
+    """Return, by place in a word, where the bits are that the trees of its lanes ask for."""
+    return tuple((width * lane + position, place) for lane, own in enumerate(places) for position, place in own)
 
 
 def _grouped(depth: int, lanes: int, classes: Sequence[int], targets: int) -> Shape | None:
@@ -151,7 +187,7 @@ class Grid:
 
     def words(self) -> Iterator[Statement]:
         """Yield what adds the leaves of the trees of each word, and leaves the targets' sums to `targets`."""
-        return (Block(tuple(self._word(slots))) for slots in self._shape.words)
+        return (Block(tuple(self._word(number, slots))) for number, slots in enumerate(self._shape.words))
 
     def targets(self, body: list[Statement]) -> list[Expr]:
         """Return the targets, given what `words` have left; what is to be done for that goes to `body`."""
@@ -199,15 +235,10 @@ class Grid:
 
     # -- a word ----------------------------------------------------------------------------------------------------
 
-    def _word(self, slots: Sequence[int | None]) -> Iterator[Statement]:
+    def _word(self, number: int, slots: Sequence[int | None]) -> Iterator[Statement]:
         shape = self._shape
-        wanted = {
-            shape.width * lane + position: place
-            for lane, tree in enumerate(slots)
-            if tree is not None
-            for position, place in self._places[tree].items()
-        }
-        gather, *stages = in_order(wanted, self._code)
+        own = [() if tree is None else tuple(self._places[tree].items()) for tree in slots]
+        gather, *stages = in_order(dict(_wanted(own, shape.width)), self._code)
         guarded = self._guarded and stages
         yield from [gather, If(Var("asked"), tuple(stages), share=1.0)] if guarded else [gather, *stages]
         names = [f"chosen{t}_{p}" for t, p in self._sums]
@@ -216,7 +247,7 @@ class Grid:
         half = sum(((1 << shape.width) - 1) << 2 * shape.width * lane for lane in range(shape.lanes // 2))
         for key, name in zip(self._sums, names, strict=True):
             pairs = add(and_(Var(name), const(half)), and_(shr(shape.width, Var(name)), const(half)))
-            yield Assign(self._sum(key), add(pairs, Var(self._sum(key))))
+            yield Assign(self._sum(key), add(pairs, Var(self._sum(key))) if number else pairs)
 
     def _choice(self, slots: Sequence[int | None], first: int, count: int, names: Sequence[str]) -> Iterator[Statement]:
         """Yield statements that give variables, one for each sum, the chosen of some leaves of every tree."""
