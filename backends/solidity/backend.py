@@ -361,7 +361,9 @@ class _Frame:
             at += size_of
         place = address(offsets[PASSED])
         called = f"staticcall(gas(), code, {place}, {size}, {place}, {at})"
-        lines = [*gathered, f"if iszero({called}) {{ revert(0, 0) }}", *scattered]
+        told = "returndatacopy(0, 0, returndatasize()) revert(0, returndatasize())"
+        failed = told if procedure.refuses else "revert(0, 0)"
+        lines = [*gathered, f"if iszero({called}) {{ {failed} }}", *scattered]
         return {"code": f"_CODE{procedure.contract}", "lines": ["            " + line for line in lines]}
 
     def _summary(self) -> list[str]:
