@@ -424,6 +424,21 @@ class Lanes:
     assumed: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What was chosen for a section or a node.
+
+    Attributes:
+        way: The way that was taken, by its name.
+        price: What it costs an inference, its share of the deployment included; None if the choice was settled.
+        others: The next best with their prices, the cheapest first.
+    """
+
+    way: str
+    price: float | None = None
+    others: tuple[tuple[str, float], ...] = ()
+
+
 @dataclass(frozen=True)
 class Program:
     """A compiled model.
@@ -439,6 +454,7 @@ class Program:
         has_decision: Whether some section stores the decision in word 0 of buffer `label`.
         holds: What is said of the words of buffers; nothing is said of the others'.
         procedures: What sections call, by name.
+        choices: How it came about: what was chosen for each section, and for each node after an @.
     """
 
     input: InputFormat
@@ -451,6 +467,7 @@ class Program:
     has_decision: bool
     holds: Mapping[str, Lanes] = field(default_factory=dict)
     procedures: Mapping[str, Procedure] = field(default_factory=dict)
+    choices: Mapping[str, Choice] = field(default_factory=dict, compare=False, repr=False)
 
     def sections(self) -> Iterator[Section]:
         """Iterate over all sections in the order in which `predict` and `classify` run them."""

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
 
-from ml2sc.ir.evaluate import evaluate_float
 from ml2sc.ir.graph import Graph
 from ml2sc.ir.types import Array, DType
 
 from .manager import Pass, register_pass
+from .samples import Sample, Share, look, real_values
 
 _HALF = 4096
 """Bins of a histogram on each side of 0."""
@@ -37,19 +37,31 @@ class Spread:
     width: float = 0.0
     counts: Array = field(default_factory=lambda: np.zeros(2 * _HALF, dtype=np.int64))
 
+    def merge(self, other: Spread) -> None:
+        """Count what another one has counted: it comes to the same as if this one had seen it all."""
+        if other.width:
+            self._widen(other.width)
+            other._widen(self.width)
+        self.lo, self.hi = min(self.lo, other.lo), max(self.hi, other.hi)
+        self.counts = self.counts + other.counts
+
+    def _widen(self, width: float) -> None:
+        """Make the bins so wide at least."""
+        if not self.width:
+            self.width = width  # all that was counted is 0
+        while self.width < width:
+            pairs = self.counts.reshape(-1, 2).sum(axis=1)
+            self.counts = np.concatenate([np.zeros(_HALF // 2, np.int64), pairs, np.zeros(_HALF // 2, np.int64)])
+            self.width *= 2
+
     def add(self, values: Array) -> None:
-        """Count the elements of one sample, at least one."""
+        """Count the elements of one sample, at least one, all of them finite."""
         self.lo, self.hi = min(self.lo, float(values.min())), max(self.hi, float(values.max()))
         largest = max(-self.lo, self.hi)
         if not largest:
             self.counts[_HALF] += values.size
             return
-        if not self.width:
-            self.width = math.ldexp(1.0, math.frexp(largest)[1] - _HALF.bit_length() + 1)
-        while largest >= _HALF * self.width:
-            pairs = self.counts.reshape(-1, 2).sum(axis=1)
-            self.counts = np.concatenate([np.zeros(_HALF // 2, np.int64), pairs, np.zeros(_HALF // 2, np.int64)])
-            self.width *= 2
+        self._widen(math.ldexp(1.0, math.frexp(largest)[1] - _HALF.bit_length() + 1))
         bins = np.floor(values.ravel() / self.width).astype(np.int64) + _HALF
         self.counts += np.bincount(bins, minlength=2 * _HALF)
 
@@ -66,23 +78,42 @@ class Calibrate(Pass):
 
     Attributes:
         samples: For each sample the graph inputs' arrays, in their shapes.
+        share: Who looks at them where they are many; None: it is done here. The result is the same.
         known: The `spreads` that an earlier run found on the same graph: no sample is looked at again.
         spreads: Filled by `run`: by tensor how its values are spread.
     """
 
     name: ClassVar[str] = "calibrate"
     after: ClassVar[tuple[str, ...]] = ("infer_shapes", "fold_constants", "fuse_gemm_relu", "equalize")
-    samples: Iterable[Mapping[str, Array]] = field(default=(), repr=False)
+    samples: Sequence[Sample] = field(default=(), repr=False)
     known: Mapping[str, Spread] | None = field(default=None, repr=False)
+    share: Share | None = field(default=None, repr=False, compare=False)
     spreads: dict[str, Spread] = field(default_factory=dict, repr=False, init=False, compare=False)
 
     def run(self, graph: Graph) -> bool:
         self.spreads.clear()
         self.spreads.update(self.known or {})
-        for sample in self.samples if self.known is None else ():
-            for name, value in evaluate_float(graph, dict(sample)).items():
-                tensor = graph.tensor(name)
-                if tensor.type is DType.FLOAT and not tensor.is_constant and value.size:
-                    self.spreads.setdefault(name, Spread()).add(value)
+        for part in look(spreads_of, graph, self.samples, self.share) if self.known is None else ():
+            for name, spread in part.items():
+                self.spreads.setdefault(name, Spread()).merge(spread)
         graph.observed = {name: (spread.lo, spread.hi) for name, spread in self.spreads.items()}
         return bool(graph.observed)
+
+
+def spreads_of(graph: Graph, samples: Iterable[Sample]) -> dict[str, Spread]:
+    """Return how the values of every float tensor are spread over some samples, by tensor.
+
+    Args:
+        graph: A float graph.
+        samples: The samples.
+
+    Raises:
+        DataError: the model breaks down on one of them.
+    """
+    spreads: dict[str, Spread] = {}
+    for sample in samples:
+        for name, value in real_values(graph, sample).items():
+            tensor = graph.tensor(name)
+            if tensor.type is DType.FLOAT and not tensor.is_constant and value.size:
+                spreads.setdefault(name, Spread()).add(value)
+    return spreads

@@ -20,9 +20,10 @@ from ml2sc.ir.types import Array, Scaling
 from .calibrate import Calibrate, Spread
 from .clip_ranges import clipped
 from .formats import Formats
-from .measure import Measured, Sample, answers, is_halved, measure, spread_out, together
+from .measure import Measured, answers, is_halved, measure, spread_out, together
 from .precision import Integer, Layered
 from .quantize import quantize, steady
+from .samples import Sample
 from .scale_inputs import ScaleInputs, scalable
 
 Say = Callable[[str], None]

@@ -24,9 +24,10 @@ from ml2sc.ir.types import Array
 from .calibrate import Spread
 from .formats import Formats, reads_activations
 from .manager import Pass, register_pass
-from .measure import Sample, answers, measure
+from .measure import answers, measure
 from .precision import Binary, parse_precision
 from .quantize import quantize
+from .samples import Sample
 
 METHODS = ("minmax", "percentile", "mse")
 

@@ -19,7 +19,6 @@ import numpy as np
 from ml2sc.errors import UsageError
 from ml2sc.ir import wad
 from ml2sc.ir.analysis import evaluate_samples, real_bounds
-from ml2sc.ir.evaluate import evaluate_float
 from ml2sc.ir.graph import Graph, Node
 from ml2sc.ir.ops.base import op_of
 from ml2sc.ir.ops.linear import LinearOp
@@ -29,6 +28,7 @@ from .formats import layers_of
 from .manager import Pass, register_pass
 from .precision import parse_precision
 from .quantize import quantize, steady
+from .samples import real_values
 
 _FEWEST = 16
 
@@ -58,7 +58,7 @@ class CorrectBias(Pass):
             return False
         bounds, changed = real_bounds(graph), False
         if not self.means:
-            reals = [evaluate_float(graph, dict(sample)) for sample in self.samples]
+            reals = [real_values(graph, sample) for sample in self.samples]
             read = {node.inputs[0] for node in layers_of(graph)}
             self.means.update((name, np.mean([real[name] for real in reals], axis=0)) for name in read)
         for name in [node.name for node in layers_of(graph)]:

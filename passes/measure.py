@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar, overload
 
@@ -11,15 +11,14 @@ import numpy as np
 
 from ml2sc.ir import wad
 from ml2sc.ir.analysis import evaluate_samples
-from ml2sc.ir.evaluate import evaluate_float
 from ml2sc.ir.graph import Graph
 from ml2sc.ir.program import MASK
 from ml2sc.ir.types import Array
 
 from .quantize import steady
+from .samples import Sample, real_values
 
 T = TypeVar("T")
-Sample = Mapping[str, Array]
 
 PROBED = 64
 """Samples that choices are made on which need no more."""
@@ -111,7 +110,7 @@ def answers(graph: Graph, samples: Iterable[Sample], outputs: Sequence[str] | No
 def answer(graph: Graph, sample: Sample, outputs: Sequence[str] | None = None) -> Answer:
     """Return a float graph's answer to one sample."""
     names = graph.outputs if outputs is None else outputs
-    values = evaluate_float(graph, dict(sample))
+    values = real_values(graph, sample)
     flat = np.concatenate([np.zeros(0), *(values[name].ravel() for name in names)])
     label = None if graph.decision is None else int(values[graph.decision].ravel()[0]) & MASK
     return Answer(flat, label)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -12,7 +12,6 @@ import numpy as np
 
 from ml2sc.ir import wad
 from ml2sc.ir.analysis import prove_intervals, real_bounds
-from ml2sc.ir.evaluate import evaluate_float
 from ml2sc.ir.graph import Graph
 from ml2sc.ir.ops.base import Bounds
 from ml2sc.ir.types import Array
@@ -22,9 +21,10 @@ from .clip_ranges import ClipRanges
 from .correct_bias import CorrectBias
 from .equalize import Equalize
 from .manager import Pass, run_pipeline
-from .measure import Answer, Measured, Sample, answer, answers, is_halved, measure, pick, spread_out, stride
+from .measure import Answer, Measured, answer, answers, is_halved, measure, pick, spread_out, stride
 from .precision import Binary, Precision
 from .quantize import quantize
+from .samples import Sample, Share, look, real_values
 
 HELD = 1000
 """Samples that are held in memory while formats are compared."""
@@ -94,6 +94,7 @@ class Workbench:
         graph: The float graph, which is left as it is.
         samples: For each sample the graph inputs' arrays, in their shapes.
         plain: The same graph with one range for each input, which binary formats are for; None: it is that.
+        share: Who looks at the samples where they are many; None: it is done here.
 
     Samples are measured on in the order of how close their decisions are: what loses one loses it soon. So many of them
     are held in memory; the others come after them, in the order in which they are given, and are read each time.
@@ -102,12 +103,15 @@ class Workbench:
         graph: The same.
         samples: The same.
         plain: The graph for binary formats.
+        share: Who looks at many samples.
         closest: The sample whose decision is the closest, and how far its scores are from another.
     """
 
-    def __init__(self, graph: Graph, samples: Sequence[Sample], plain: Graph | None = None) -> None:
-        self.graph, self.samples, self.plain = graph, samples, plain or graph
-        margins = np.fromiter((_margin(graph, sample) for sample in samples), np.float64, len(samples))
+    def __init__(
+        self, graph: Graph, samples: Sequence[Sample], plain: Graph | None = None, share: Share | None = None
+    ) -> None:
+        self.graph, self.samples, self.plain, self.share = graph, samples, plain or graph, share
+        margins = np.concatenate(look(_margins, graph, samples, share))
         order = np.argsort(margins, kind="stable")
         self._first, self._rest = order[:HELD], np.sort(order[HELD:])
         self.closest = (int(order[0]), float(margins[order[0]])) if len(order) else (0, math.inf)
@@ -188,7 +192,7 @@ class Workbench:
 
     def _variant(self, *, equalized: bool) -> _Variant:
         if equalized not in self._variants:
-            graph, calibrate = self.graph.copy(), Calibrate(self.samples)
+            graph, calibrate = self.graph.copy(), Calibrate(self.samples, share=self.share)
             run_pipeline(graph, [*([Equalize()] if equalized else []), calibrate])
             self._variants[equalized] = _Variant(graph, calibrate, real_bounds(graph), {})
         return self._variants[equalized]
@@ -233,11 +237,16 @@ class Judge:
         return measure(quantized, asked, lambda lost, worst: not goal.allows(lost, worst, total))
 
 
+def _margins(graph: Graph, samples: Iterable[Sample]) -> Array:
+    """Return for each sample how far the model's scores are from another decision."""
+    return np.array([_margin(graph, sample) for sample in samples], dtype=np.float64)
+
+
 def _margin(graph: Graph, sample: Sample) -> float:
     """Return how far the model's scores are from another decision; 0 where that is not known."""
     if graph.decision is None:
         return 0.0
-    values = evaluate_float(graph, dict(sample))
+    values = real_values(graph, sample)
     node = graph.producer(graph.decision)
     while node is not None and node.op_type not in {"ArgMax", "GreaterOrEqual"}:
         node = next((graph.producer(i) for i in node.inputs if i and not graph.tensor(i).is_constant), None)

@@ -29,7 +29,7 @@ from .oracle import Oracle
 from .report import Called, Distances, GasSpread, Outside, Report, Unsaturated
 from .tally import Tally
 from .toolchain import Toolchain as LocalCompilers
-from .workers import Workers, local_workers
+from .workers import Workers, local_workers, require_workers
 
 PART = 100
 """Samples that a worker takes at a time."""
@@ -113,7 +113,7 @@ def check(
     if total < 1:
         raise DataError("there are no samples to check")
     if isinstance(workers, int):
-        workers = local_workers(min(workers, total // (PART * _PARTS_A_PROCESS)))
+        workers = local_workers(min(require_workers(workers), total // (PART * _PARTS_A_PROCESS)))
     truth = Truth.of(data, oracle.graph)
     data = replace(data, labels=None)
     bytecode = None

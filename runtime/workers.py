@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from itertools import islice
 from typing import Any, Protocol, TypeVar
 
-from ml2sc.errors import ToolchainError
+from ml2sc.errors import ToolchainError, UsageError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -119,6 +119,17 @@ def default_workers() -> int:
     return max(1, min(cores, free // MEMORY))
 
 
+def require_workers(count: int) -> int:
+    """Return the number of processes that somebody asks for.
+
+    Raises:
+        UsageError: fewer than one.
+    """
+    if count < 1:
+        raise UsageError(f"{count} workers: one or more")
+    return count
+
+
 def local_workers(count: int) -> Workers:
     """Return workers on this machine: processes, or this one if one is enough."""
     return Processes(count) if count > 1 else ThisProcess()
@@ -162,4 +173,4 @@ def _work(task: Any) -> Any:
     return _work_of_job(task)
 
 
-__all__ = ["Job", "Processes", "ThisProcess", "Workers", "default_workers", "local_workers"]
+__all__ = ["Job", "Processes", "ThisProcess", "Workers", "default_workers", "local_workers", "require_workers"]

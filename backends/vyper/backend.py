@@ -103,11 +103,16 @@ class VyperBackend:
     def costs(self, program: Program, settings: Mapping[str, Any]) -> VyperCosts:
         """Return what Vyper makes of a program, in gas; before it is compiled, by the generator that it will be."""
         venom = bool(settings.get("experimentalCodegen", not too_deep(program)))
-        flat = flattened_program(program, DEEPEST)
-        whole = divided(flat)
-        costs = VyperCosts(whole.main, LONGER_INPUTS, flat, venom=venom)
-        costs.parts = [VyperCosts(p.program, LONGER_INPUTS, flat, p, venom=venom) for p in whole.parts]
-        return costs
+        if self._printed is None or self._printed[0] is not program:
+            flat = flattened_program(program, DEEPEST)
+            whole = divided(flat)
+            main = VyperCosts(whole.main, LONGER_INPUTS, flat)
+            main.parts = [VyperCosts(p.program, LONGER_INPUTS, flat, p) for p in whole.parts]
+            self._printed = program, main
+        return self._printed[1].by(venom=venom)
+
+    _printed: tuple[Program, VyperCosts] | None = None
+    """The program asked for last: the other generator's costs are asked for next, and printing it is the dear part."""
 
     @property
     def generators(self) -> list[dict[str, bool]]:

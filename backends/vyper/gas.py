@@ -8,6 +8,7 @@ printed, read back by Python's own parser, whose syntax Vyper shares.
 from __future__ import annotations
 
 import ast
+import copy
 import re
 from collections.abc import Iterable
 from itertools import count
@@ -142,6 +143,13 @@ class VyperCosts(Costs):
         self.routines = {self.printer.functions.get(r.name, ""): r for r in program.routines()}
         self._places: set[tuple[frozenset[str], str, int]] = set()
         self._printed: dict[str, list[ast.stmt]] = {}  # by section: printing it is the dear part
+
+    def by(self, *, venom: bool) -> VyperCosts:
+        """Return the same as another generator's costs: what is printed is there once."""
+        other = copy.copy(self)
+        other.venom, other._places = venom, set()
+        other.parts = [part.by(venom=venom) for part in self.parts if isinstance(part, VyperCosts)]
+        return other
 
     # -- the whole -------------------------------------------------------------------------------------------------
 

@@ -151,6 +151,8 @@ class Printer:
         """Return the body of a section's function, and the constants it uses by name: words in hexadecimal."""
         lines = self._section(section, signature)
         repeated = [value for value, uses in self.uses.items() if uses >= _NAMED_USES]
+        if not repeated:
+            return lines, {}
         free = (name for n in count() if (name := f"_{section.name.upper()}_{n}") not in self.constants)
         self.names = dict(zip(repeated, free, strict=False))
         constants = {name: f"0x{value:064x}" for value, name in self.names.items()}

@@ -63,9 +63,9 @@ from . import (
     trees,
     windows,
 )
-from .context import LOWERINGS, DraftSection, Lowering, lower_node, lowering
+from .choices import require_used
+from .context import LOWERINGS, DraftSection, Known, Lowering, lower_node, lowering
 from .elementwise import at_least, at_most
-from .epilogue import Epilogue
 from .inputs import place_input, refuse
 from .kernels import rows as _rows  # noqa: F401  files itself
 from .plan import Activity, PlanOptions
@@ -100,7 +100,7 @@ def lower(graph: Graph, options: PlanOptions | None = None) -> Program:
     A layer's plan does not know the others': if they come out too large together, even where those that are alike share
     a procedure, all are planned again with a price on each byte of code, and if that does not help the smallest program
     is taken. That is done by the formulas; then what each of the target's code generators makes of the ways to compute
-    the layers decides.
+    the layers decides. Where all choices are settled, nothing is priced.
 
     Args:
         graph: The graph.
@@ -111,11 +111,14 @@ def lower(graph: Graph, options: PlanOptions | None = None) -> Program:
         UnsupportedOperatorError: an operator has no lowering.
     """
     options = options or PlanOptions()
-    epilogues: dict[str, Epilogue] = {}
-    plain, code_price = _fitting(graph, dataclasses.replace(options, generators=()), epilogues)
+    known = Known()
+    plain, code_price = _fitting(graph, dataclasses.replace(options, generators=()), known)
+    require_used(options.choices, plain.choices)
+    if all(choice.price is None for choice in plain.choices.values()):  # it was all chosen before
+        return plain
     best, least = plain, math.inf
-    for generator in options.generators:
-        chosen = _lower(graph, dataclasses.replace(options, generators=(generator,), code_price=code_price), epilogues)
+    for number, generator in enumerate(options.generators):
+        chosen = _lower(graph, dataclasses.replace(options, decides=number, code_price=code_price), known)
         for program in [plain, chosen] if _fits(chosen, plain, options) else [plain]:
             if (total := price(generator(program), options)) < least:
                 best, least = program, total
@@ -130,17 +133,17 @@ def _fits(chosen: Program, plain: Program, options: PlanOptions) -> bool:
     return _least_bytes(chosen) <= max(limit, _least_bytes(plain))
 
 
-def _fitting(graph: Graph, options: PlanOptions, epilogues: dict[str, Epilogue]) -> tuple[Program, float]:
+def _fitting(graph: Graph, options: PlanOptions, known: Known) -> tuple[Program, float]:
     """Return the program that the formulas give, and the price of a byte of code with which it fits a contract."""
     limit = _limit(options)
-    cheapest = _lower(graph, options, epilogues)
+    cheapest = _lower(graph, options, known)
     if code_bytes(cheapest, SIZES) <= limit or (size := _least_bytes(cheapest)) <= limit:
         return cheapest, options.code_price
-    smallest = _lower(graph, dataclasses.replace(options, code_price=_CODE_PRICES[-1]), epilogues)
+    smallest = _lower(graph, dataclasses.replace(options, code_price=_CODE_PRICES[-1]), known)
     if (least := _least_bytes(smallest)) > limit:  # no price helps
         return (cheapest, options.code_price) if size < least else (smallest, _CODE_PRICES[-1])
     for code_price in _CODE_PRICES[:-1]:
-        program = _lower(graph, dataclasses.replace(options, code_price=code_price), epilogues)
+        program = _lower(graph, dataclasses.replace(options, code_price=code_price), known)
         if _least_bytes(program) <= limit:
             return program, code_price
     return smallest, _CODE_PRICES[-1]
@@ -162,13 +165,13 @@ SIZES = Sizes(section=30, variable=3, assign=2, index=15, copy=90, loop=30)
 """Between what the compilers make of a program."""
 
 
-def _lower(graph: Graph, options: PlanOptions, epilogues: dict[str, Epilogue]) -> Program:
-    context = Lowering(graph, options, epilogues)
+def _lower(graph: Graph, options: PlanOptions, known: Known) -> Program:
+    context = Lowering(graph, options, known)
     quantize = DraftSection(
         "quantize", "WAD values to the integers of the packed input", [], predict=True, classify=True
     )
     inputs = {} if graph.ladders else _packed_inputs(graph)  # trees read the code's bits themselves
-    ways = kernels.chosen(graph, inputs, options, epilogues)
+    ways = kernels.chosen(context, inputs)
     taken = {name for _, way in ways.values() for name in way.packed}
     for name, packed in inputs.items():
         if name not in taken:  # only a kernel reads those, which sees to their range itself
@@ -193,6 +196,7 @@ def _lower(graph: Graph, options: PlanOptions, epilogues: dict[str, Epilogue]) -
         dequantize=dequantize.finish(),
         has_decision=graph.decision is not None,
         holds=context.holds,
+        choices=context.choices.made,
     )
 
 

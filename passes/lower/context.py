@@ -36,6 +36,7 @@ from ml2sc.ir.program import (
 from ml2sc.ir.types import Array
 from ml2sc.registry import Registry
 
+from .choices import Choices
 from .epilogue import Epilogue
 from .plan import Plan, PlanOptions
 from .values import Laned, Packed, Run, Scalars, Value, runs
@@ -66,19 +67,33 @@ class DraftSection:
         return Section(self.name, self.title, flattened(self.body), self.predict, self.classify, self.facts, self.maker)
 
 
+@dataclass
+class Known:
+    """What is found out once for all lowerings of a graph.
+
+    Attributes:
+        epilogues: By layer, what happens to its sums.
+        walked: By a layer's section, and what was chosen before it: plans that were walked, with their prices by each
+            code generator.
+    """
+
+    epilogues: dict[str, Epilogue] = field(default_factory=dict)
+    walked: dict[tuple[object, ...], list[tuple[Plan, tuple[float, ...]]]] = field(default_factory=dict)
+
+
 class Lowering:
     """The state of a lowering.
 
     Args:
         graph: A quantised graph with proved intervals.
         options: What the planner is told.
-        epilogues: By layer, what happens to its sums: found once for all lowerings of the graph.
+        known: What was found out by other lowerings of the graph.
     """
 
-    def __init__(self, graph: Graph, options: PlanOptions, epilogues: dict[str, Epilogue]) -> None:
+    def __init__(self, graph: Graph, options: PlanOptions, known: Known) -> None:
         self.graph = graph
         self.options = options
-        self.epilogues = epilogues
+        self.known = known
         self.buffers: dict[str, int] = {}
         self.holds: dict[str, Lanes] = {}
         self.segments: dict[str, Segment] = {}
@@ -86,6 +101,7 @@ class Lowering:
         self.values: dict[str, Value] = {}
         self.plans: dict[str, Plan] = {}
         """Those of layers planned so far, by what they were planned for."""
+        self.choices = Choices(options.choices)
         self.maker = OURS
         """Who wrote the lowering that is running."""
         self.done: set[str] = set()
@@ -102,6 +118,7 @@ class Lowering:
         other.buffers, other.holds, other.segments = dict(self.buffers), dict(self.holds), dict(self.segments)
         other.sections, other.values, other.done = list(self.sections), dict(self.values), set(self.done)
         other._names = {kind: set(names) for kind, names in self._names.items()}
+        other.choices = Choices(self.choices.settled)
         other._tables, other._unpacked = dict(self._tables), dict(self._unpacked)
         return other
 

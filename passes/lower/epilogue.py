@@ -206,8 +206,9 @@ def _scaled_by_channel(
     Each sum is shifted so that 0 stands for the least that matters; what gives more than hi is clamped afterwards.
     """
     assert tensor.interval is not None
-    outputs = len(multipliers)
-    lows, highs = (bound.reshape(-1, outputs) for bound in (raw.lo, raw.hi))
+    outputs, channels = multipliers.size, next(a for a in range(multipliers.ndim) if multipliers.shape[a] > 1)
+    axis, multipliers = channels - multipliers.ndim, multipliers.ravel()
+    lows, highs = (np.moveaxis(bound, axis, -1).reshape(-1, outputs) for bound in (raw.lo, raw.hi))
     lo, hi = tensor.interval.lo, tensor.interval.hi
     offset = ((1 << shift) >> 1) + ((zero_point - lo) << shift)
     least = [max(-(offset // int(m)), int(low)) for m, low in zip(multipliers, lows.min(axis=0), strict=True)]

@@ -186,10 +186,11 @@ def lower_argmax(context: Lowering, node: Node) -> None:
     direct = value.direct()
     if isinstance(direct, Laned):
         # all lanes stand for q − offset with one offset: they compare as they are, unsigned
-        if context.options.byte_price * _LANE_BYTES * direct.lanes > _ROUND_GAS and direct.count > 2 * direct.lanes:
-            _argmax_words(draft, direct)
-        else:
-            _argmax_lanes(draft, direct)
+        ways = {_argmax_lanes: context.options.byte_price * _LANE_BYTES * direct.lanes}
+        if direct.count > 2 * direct.lanes:
+            ways[_argmax_words] = _ROUND_GAS
+        way = context.choices.make(draft.name, ways, lambda way: way.__name__.rpartition("_")[2], ways.__getitem__)
+        way(draft, direct)
     else:
         value = context.scalars(value, draft)
         buffer = context.buffer(f"{draft.name}_in", value.size)

@@ -12,23 +12,35 @@ from ml2sc.ir.graph import Node, Tensor
 from ml2sc.ir.program import Program
 from ml2sc.ir.types import Array, Interval, as_python_ints
 
+from .choices import RUNNERS_UP
 from .context import Lowering, lowering
 from .dots import DotKernel, dot_forms
 from .epilogue import ChannelScaling, Epilogue, find_epilogue
 from .kernel import Kernel
-from .plan import DENSE, FINALISTS, DotPlan, Layer, Plan, plan_linear, shortlist
+from .plan import (
+    DENSE,
+    FINALISTS,
+    DotPlan,
+    Layer,
+    Plan,
+    every_plan,
+    formula_price,
+    plan_name,
+    shortlist,
+)
 from .product import Product, Rows
 from .values import Laned, Source, Value
-from .walked import least_price, of_sections, price
+from .walked import of_sections, price
 
 
 @lowering("Gemm", "FusedGemm")
 def lower_gemm(context: Lowering, node: Node) -> None:
     """Emit one section a row of the layer's input (one, as a rule), or one for all rows where they lie alike."""
     graph = context.graph
-    if node.name not in context.epilogues:
-        context.epilogues[node.name] = find_epilogue(graph, node)
-    epilogue = context.epilogues[node.name]
+    epilogues = context.known.epilogues
+    if node.name not in epilogues:
+        epilogues[node.name] = find_epilogue(graph, node)
+    epilogue = epilogues[node.name]
     x, w = graph.tensor(node.inputs[0]), graph.tensor(node.inputs[1])
     c = graph.tensor(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
     assert w.data is not None and x.interval is not None
@@ -124,10 +136,22 @@ def _computed(product: Product, plan: Plan) -> Value:
 
 def _planned(layer: Layer, product: Product) -> Plan:
     """Return the plan that costs least: by what would be emitted, where the target says what that costs."""
-    options = product.context.options
-    if not options.generators:
-        return plan_linear(layer, options)
-    before = product.context.segments
+    options, name, make = product.context.options, product.draft.name, product.context.choices.make
+    if name in options.choices or not options.generators:
+        plans = every_plan(layer, options) if name in options.choices else shortlist(layer, options, 1 + RUNNERS_UP)
+        return make(name, plans, plan_name, lambda plan: formula_price(plan, layer, options))
+    made = product.context.choices.made
+    before = (name, options.code_price, *((other, choice.way) for other, choice in made.items()))
+    walked = product.context.known.walked
+    if before not in walked:
+        walked[before] = list(_walked(layer, product))
+    price_of = (lambda way: min(way[1])) if options.decides is None else (lambda way: way[1][options.decides])
+    return make(name, walked[before], lambda way: plan_name(way[0]), price_of)[0]
+
+
+def _walked(layer: Layer, product: Product) -> Iterator[tuple[Plan, tuple[float, ...]]]:
+    """Yield the plans that may be the cheapest, with their prices by each code generator."""
+    options, before = product.context.options, product.context.segments
 
     def alone(plan: Plan) -> Program:
         context = product.context.trial()
@@ -140,7 +164,8 @@ def _planned(layer: Layer, product: Product) -> Plan:
     found = [(plan, alone(plan)) for plan in shortlist(layer, options)]
     if len(found) > FINALISTS:  # walking what a target's printer makes of them takes ten times as long
         found.sort(key=lambda way: price(Costs(way[1]), options))
-    return min(found[:FINALISTS], key=lambda way: least_price(way[1], options))[0]
+    for plan, program in found[:FINALISTS]:
+        yield plan, tuple(price(generator(program), options) for generator in options.generators)
 
 
 def _gather_rows(

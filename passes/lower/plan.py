@@ -6,6 +6,7 @@ spread over the inferences that `--optimize` assumes.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import heapq
 import itertools
@@ -152,8 +153,10 @@ class PlanOptions:
         divides: Whether the target can put sections into code contracts of their own.
         code_price: Gas an inference may cost more to save a byte of code: raised until the contract is small enough.
         force: By layer (a node's name, or its first origin's), attributes of `LanePlan` that its plan must have.
+        choices: By section, or by node after an @, the way to compute it: `Choice.way` of another lowering.
         generators: What each of the target's code generators makes of a Program: the ways to compute a layer that the
             formulas find best are emitted and walked with it. Empty: the formulas decide.
+        decides: Which of them decides; None: for each way the one that makes the best of it.
     """
 
     weights: str = "auto"
@@ -170,7 +173,9 @@ class PlanOptions:
     observed: Mapping[str, Array] = field(default_factory=dict, compare=False)
     activity: Mapping[str, Activity] = field(default_factory=dict)
     force: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    choices: Mapping[str, str] = field(default_factory=dict)
     generators: tuple[Callable[[Program], Costs], ...] = field(default=(), compare=False)
+    decides: int | None = field(default=None, compare=False)
 
     def forced(self, node: Node) -> Mapping[str, object]:
         """Return what is settled of a node's plan."""
@@ -393,17 +398,26 @@ class DotPlan:
 Plan = LanePlan | DotPlan
 
 
-def plan_linear(layer: Layer, options: PlanOptions) -> Plan:
-    """Return the plan that costs least by the formulas.
+def plan_name(plan: Plan) -> str:
+    """Return a plan's attributes as text, without those that are as usual."""
+    return _named(plan)
 
-    Args:
-        layer: The layer.
-        options: What the planner is told.
 
-    Raises:
-        RangeError: an accumulator does not fit a word.
-    """
-    return shortlist(layer, options, 1)[0]
+def _named(plan: LanePlan | DotPlan | DotForm) -> str:
+    usual = {f.name: f.default for f in dataclasses.fields(plan)}
+    values = {name: getattr(plan, name) for name in usual}
+    return " ".join(
+        [getattr(plan, "method", ""), *(f"{n}={_value(v)}" for n, v in values.items() if v != usual[n])]
+    ).strip()
+
+
+def _value(value: object) -> str:
+    match value:
+        case LanePlan() | DotForm():
+            return f"({_named(value)})"
+        case Storage():
+            return value.name.lower()
+    return str(value)
 
 
 def shortlist(layer: Layer, options: PlanOptions, count: int = SHORTLIST) -> list[Plan]:
@@ -424,23 +438,32 @@ def shortlist(layer: Layer, options: PlanOptions, count: int = SHORTLIST) -> lis
             hint="narrow the input range (--input-range), or choose a narrower --precision",
         )
 
-    def total(priced: tuple[float, Plan]) -> float:
-        inference, plan = priced
-        deployment = deployment_gas(plan, layer) + options.updates * weights_gas(plan, layer)
-        return inference + deployment / options.calls + options.code_price * code_bytes(plan, layer)
-
     ways = _priced(layer, options.weights, options.unroll, options.literals, options.updatable)
     if not ways:
         raise RangeError(f"no plan has {dict(layer.force)}", node=layer.name)
-    return [plan for _, plan in heapq.nsmallest(count, ways, key=total)]
+    return [plan for _, plan in heapq.nsmallest(count, ways, key=lambda way: _total(way[0], way[1], layer, options))]
+
+
+def formula_price(plan: Plan, layer: Layer, options: PlanOptions) -> float:
+    """Return the gas of an inference by the formulas, with its share of the deployment."""
+    return _total(inference_gas(plan, layer), plan, layer, options)
+
+
+def _total(inference: float, plan: Plan, layer: Layer, options: PlanOptions) -> float:
+    deployment = deployment_gas(plan, layer) + options.updates * weights_gas(plan, layer)
+    return inference + deployment / options.calls + options.code_price * code_bytes(plan, layer)
+
+
+def every_plan(layer: Layer, options: PlanOptions) -> Iterator[Plan]:
+    """Iterate over all ways to compute a layer that what is settled of them allows."""
+    return (plan for plan in candidates(layer, options) if _as_forced(plan, layer.force))
 
 
 @functools.lru_cache(maxsize=64)
 def _priced(layer: Layer, weights: str, unroll: int, literals: bool, updatable: bool) -> list[tuple[float, Plan]]:
     """Return the ways to compute a layer with the gas of an inference: the same for all prices of a byte of code."""
     options = PlanOptions(weights=weights, unroll=unroll, literals=literals, updatable=updatable)
-    plans = (plan for plan in candidates(layer, options) if _as_forced(plan, layer.force))
-    return [(inference_gas(plan, layer), plan) for plan in plans]
+    return [(inference_gas(plan, layer), plan) for plan in every_plan(layer, options)]
 
 
 def _as_forced(plan: Plan, force: Mapping[str, object]) -> bool:

@@ -166,6 +166,7 @@ class Way:
         segments: Tables that they copy.
         buffers: Words of the buffers they use.
         before: Statements of sections before theirs, each of which may be in a code contract of its own.
+        form: What tells it from others of its kernel.
     """
 
     kernel: str
@@ -174,6 +175,7 @@ class Way:
     segments: Mapping[str, Segment] = field(default_factory=dict)
     buffers: Mapping[str, int] = field(default_factory=dict)
     before: tuple[tuple[Statement, ...], ...] = ()
+    form: str = ""
 
 
 @lowering(TREES)
@@ -184,7 +186,7 @@ def lower_trees(context: Lowering, node: Node) -> None:
     forks = sum(isinstance(ensemble.nodes[n], Fork) for root in ensemble.roots for n, _ in ensemble.walk(root))
     draft = context.section(node, f"{len(ensemble.roots)} trees, {forks} comparisons, {ensemble.targets} sums")
     kernel = context.options.forced(node).get("kernel")
-    ways = [way for way in _ways(trees, context.options) if kernel in {None, way.kernel}]
+    ways = (way for way in _ways(trees, context.options) if kernel in {None, way.kernel})
 
     def walked(way: Way) -> float:
         tried, trial = context.trial(), dataclasses.replace(draft, body=[], facts={})
@@ -197,7 +199,7 @@ def lower_trees(context: Lowering, node: Node) -> None:
         contracts = sum(section_bytes(program, Sizes()).values()) // options.code_limit
         return least_price(program, options) + contracts * CALL_GAS
 
-    way = min(ways, key=walked) if len(ways) > 1 else ways[0]
+    way = context.choices.make(draft.name, ways, lambda way: f"{way.kernel} {way.form}".strip(), walked)
     context.values[node.output], before = _emit(context, node, draft, trees, way)
     place = context.sections.index(draft)
     context.sections[place:place] = before
@@ -276,7 +278,8 @@ def all_at_once(trees: Trees) -> Iterator[Way]:
                 body += [word, *_added(trees, rest[number :: len(shape.words)])]
             sums = grid.targets(body)
             values = [add(total, other) for total, other in zip(sums, others, strict=True)]
-            yield Way("grid", tuple(body), tuple(values))
+            form = " ".join([*(["nested"] if rest else []), *(["guarded"] if guarded else [])])
+            yield Way("grid", tuple(body), tuple(values), form=form)
 
 
 # -- by lookup --------------------------------------------------------------------------------------------------------

@@ -83,13 +83,14 @@ def price(costs: Costs, options: PlanOptions) -> float:
 
 
 def least_price(program: Program, options: PlanOptions) -> float:
-    """Return the price of a program by the code generator that makes the best of it; `Costs` where none is named.
+    """Return the price of a program by the code generator that decides; `Costs` where none is named.
 
     Args:
         program: The program.
         options: What the planner is told.
     """
-    return min(price(generator(program), options) for generator in options.generators or (Costs,))
+    chosen = slice(None) if options.decides is None else slice(options.decides, options.decides + 1)
+    return min(price(generator(program), options) for generator in options.generators[chosen] or (Costs,))
 
 
 def of_sections(

@@ -21,9 +21,10 @@ from ml2sc.passes.choose_scales import Ends, choose_scales
 from ml2sc.passes.clip_ranges import ClipRanges
 from ml2sc.passes.equalize import Equalize
 from ml2sc.passes.manager import Pass, run_pipeline
-from ml2sc.passes.measure import Part, Sample
+from ml2sc.passes.measure import Part
 from ml2sc.passes.precision import AUTO, Binary, Integer, Precision, parse_precision
 from ml2sc.passes.prescribed import is_prequantized, precision_beside
+from ml2sc.passes.samples import Look, Sample
 from ml2sc.passes.scale_inputs import ScaleInputs, scalable
 from ml2sc.passes.search_formats import MARGIN, Candidate, Descended, Descent, Search
 from ml2sc.passes.tune import Goal, Judge, Tuning, Workbench
@@ -39,6 +40,8 @@ _HALVED = 400
 """Samples from which on `auto` chooses on one half of them and judges on the other; of fewer it judges on each part
 what the others give."""
 _PARTS = 4
+_SHARED = 20_000
+"""Samples from which on several processes look at them: starting them takes as long as one needs for some thousands."""
 _FEW = 100
 """Samples below which what is found on them says little."""
 
@@ -156,21 +159,24 @@ def choose_formats(
         detailed: Measure the runners-up in full.
         margin: Share of the gas that `auto` spends on accuracy.
         accuracy: With it, the share of a quantised graph's decisions that are the labels, if these are known.
-        workers: How many processes search, where the search is long; what is chosen does not depend on it.
+        workers: How many processes look at the samples where they are many, and search where the search is long; what
+            is chosen does not depend on it.
 
     Raises:
         UsageError: a precision is asked for that the model contradicts.
         RangeError: nothing reaches the goal.
     """
+    look = partial(_looked, workers) if workers > 1 and len(samples or ()) >= _SHARED else None
+    calibrate: list[Pass] = [] if samples is None else [Calibrate(samples, share=look)]
     if is_prequantized(graph):
         beside = precision_beside(graph, precision)
         if beside is not None:
             log.info("the model is quantised: its own formats are used; what it leaves open is %s", beside)
-            return Formats(beside, [] if samples is None else [Calibrate(samples)])
+            return Formats(beside, calibrate)
     chosen = parse_precision(precision)
     if graph.ladders and not isinstance(chosen, Binary):
         # only what leaves are rounded to is open: nothing is to be searched for
-        return Formats(str(chosen or _LEAVES), [] if samples is None else [Calibrate(samples)])
+        return Formats(str(chosen or _LEAVES), calibrate)
     if isinstance(chosen, Binary):
         _warn_of_saturation(graph, chosen)
     if samples is None and chosen is None:
@@ -178,7 +184,7 @@ def choose_formats(
     if samples is not None and precision == AUTO and graph.decision is None and goal.tolerance is None:
         chosen = choose_binary(graph, say, gas=gas)
     if isinstance(chosen, Binary):
-        return Formats(str(chosen), [] if samples is None else [Calibrate(samples)])
+        return Formats(str(chosen), calibrate)
     declared = _scalable(graph, declared or {})
     if samples is None:
         return Formats(precision, [ScaleInputs(declared)] if declared else [])
@@ -190,7 +196,7 @@ def choose_formats(
     before: list[Pass] = [] if scale is None else [scale]
     scaled = graph.copy()
     run_pipeline(scaled, before)
-    whole = Workbench(scaled, samples, graph)
+    whole = Workbench(scaled, samples, graph, look)
     if chosen is not None:
         return _formats(whole, chosen, Tuning() if plain else whole.tune(chosen, Tuning()), before)
     bench, judges = _judges(whole, samples)
@@ -212,6 +218,10 @@ def choose_formats(
     return _formats(whole, found.precision, found.tuning, before, found.candidates)
 
 
+def _looked(workers: int, job: Look[Any], parts: Sequence[range]) -> Iterator[tuple[range, Any]]:
+    yield from local_workers(min(workers, len(parts))).run(job, parts)
+
+
 def _shared(workers: int, descent: Descent, knobs: Sequence[int]) -> Iterator[Descended]:
     yield from local_workers(min(workers, len(knobs))).run(descent, knobs)
 
@@ -220,12 +230,14 @@ def _judges(whole: Workbench, samples: Sequence[Sample]) -> tuple[Workbench, lis
     """Return the samples that `auto` searches with, and what judges it on others; input ranges are those of all."""
     graph, plain, numbers = whole.graph, whole.plain, range(len(samples))
     if len(samples) >= _HALVED:
-        bench = Workbench(graph, Part(samples, numbers[::2]), plain)
+        bench = Workbench(graph, Part(samples, numbers[::2]), plain, whole.share)
         return bench, [Judge(bench, Part(samples, numbers[1::2]))]
     judges = []
     for first in range(min(_PARTS, len(samples))):
         rest = [n for n in numbers if n % _PARTS != first] or list(numbers)
-        judges.append(Judge(Workbench(graph, Part(samples, rest), plain), Part(samples, numbers[first::_PARTS])))
+        judges.append(
+            Judge(Workbench(graph, Part(samples, rest), plain, whole.share), Part(samples, numbers[first::_PARTS]))
+        )
     return whole, judges
 
 

@@ -55,7 +55,7 @@ from ml2sc.ir.gas import Shares, estimate
 from ml2sc.ir.graph import Graph, Tensor
 from ml2sc.ir.interpret import Profile, profile
 from ml2sc.ir.limits import shown
-from ml2sc.ir.program import MODEL_HASH, Program, Segment, Storage
+from ml2sc.ir.program import MODEL_HASH, Choice, Program, Segment, Storage
 from ml2sc.ir.program_verify import verify_program
 from ml2sc.ir.shapes import infer_shapes, remove_constant_nodes
 from ml2sc.ir.thermometer import RankCode, graph_code
@@ -65,17 +65,19 @@ from ml2sc.passes.bind_trees import bind_trees
 from ml2sc.passes.choose_scales import constant_elements, element_ranges
 from ml2sc.passes.derive_decision import keep_scores
 from ml2sc.passes.lower import Activity, PlanOptions, lower
-from ml2sc.passes.measure import Sample, spread_out
+from ml2sc.passes.measure import spread_out
 from ml2sc.passes.precision import AUTO, Binary, parse_precision
 from ml2sc.passes.prescribed import input_range, is_prequantized
 from ml2sc.passes.prove_ranges import ProveRanges
 from ml2sc.passes.quantize import Quantize
+from ml2sc.passes.samples import Sample
 from ml2sc.passes.scale_inputs import ScaleInputs
 from ml2sc.passes.search_formats import MARGIN, Candidate
 from ml2sc.passes.tune import Goal
 from ml2sc.passes.updatable import Deployed, ReserveRanges
 from ml2sc.progress import bar
 from ml2sc.remedy import Remedies
+from ml2sc.runtime.workers import require_workers
 from ml2sc.smallness import coarse, largest_output, lost, relative_bound
 
 log = logging.getLogger(__name__)
@@ -234,6 +236,7 @@ def compile(  # noqa: A001  the library's verb
     example_input: Any = None,
     calibrated: Calibrated | None = None,
     activity: Mapping[str, str] | None = None,
+    choices: Mapping[str, str] | None = None,
     deployed: Deployed | None = None,
     dump_ir: str | os.PathLike[str] | None = None,
     explain: Callable[[str], None] | None = None,
@@ -254,13 +257,16 @@ def compile(  # noqa: A001  the library's verb
         example_input: Input for exporting a torch module, of shape (1, …).
         calibrated: What an earlier calibration found, instead of `calibration`.
         activity: How often the inputs of layers were not zero then: `live` of each layer in the manifest's plan.
+        choices: How to compute sections and nodes, by their names: some or all of `choices` in the manifest of another
+            artifact of the model. What they do not name costs as little as can be.
         deployed: The updatable contract, of the same options, that the weights are for; None for a new one.
         dump_ir: Folder for the graph's text form after each pass, and the Program's.
         explain: Receives what was tried and done, line by line.
         progress: Called after every format that `auto` tried, with their number; None: what takes long is shown on a
             terminal or in a notebook.
         runners_up: Receives the formats `auto` chose between, measured on all samples, its choice among them.
-        workers: How many processes look for `auto`'s formats where that takes long; the result does not depend on it.
+        workers: How many processes look at many samples, and for `auto`'s formats where that takes long; what comes out
+            does not depend on it.
         **more: Fields of `Options`, overriding `options`.
 
     Returns:
@@ -280,6 +286,7 @@ def compile(  # noqa: A001  the library's verb
             example_input=example_input,
             calibrated=calibrated,
             activity=activity,
+            choices=choices,
             deployed=deployed,
             dump_ir=dump_ir,
             explain=explain,
@@ -301,6 +308,7 @@ def _compile(
     example_input: Any,
     calibrated: Calibrated | None,
     activity: Mapping[str, str] | None,
+    choices: Mapping[str, str] | None,
     deployed: Deployed | None,
     dump_ir: str | os.PathLike[str] | None,
     explain: Callable[[str], None] | None,
@@ -314,6 +322,7 @@ def _compile(
     chosen = {k: v for k, v in {"target": target, "precision": precision, **more}.items() if v is not None}
     options = dataclasses.replace(options or Options(), **chosen)
     options.check()
+    require_workers(workers)
     if calibration is None and (options.min_agreement is not None or options.margin is not None):
         raise UsageError(
             "decisions to be kept, and gas to be spent on them, mean nothing without calibration data",
@@ -424,7 +433,10 @@ def _compile(
     if samples is not None:
         plan = dataclasses.replace(plan, observed=_layer_inputs(graph, spread_out(samples, PLANNED_SAMPLES)))
     step("planning the contract")
-    program = lower(graph, dataclasses.replace(plan, generators=generators_of(options.target)))
+    program = lower(graph, dataclasses.replace(plan, generators=generators_of(options.target), choices=choices or {}))
+    for name, choice in program.choices.items():
+        for text in _told(name, choice):
+            say(text)
     if options.updatable:
         stated = Segment((int.from_bytes(source.hash, "big"),), Storage.DATA, 1)
         program = dataclasses.replace(program, segments={MODEL_HASH: stated, **program.segments})
@@ -633,6 +645,16 @@ def _signatures(abi: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, tuple[
         )
         for e in abi
     )
+
+
+def _told(name: str, choice: Choice) -> Iterator[str]:
+    """Yield what was chosen for a section or a node, and what would have cost more, a line each."""
+    if choice.price is None:
+        yield f"{name}: {choice.way} (as asked for)"
+        return
+    yield f"{name}: {choice.way} ({choice.price:,.0f} gas an inference with its share of the deployment)"
+    for way, price in choice.others:
+        yield f"  instead of {way} ({price:,.0f} gas)"
 
 
 def _quiet(text: str) -> None:
@@ -1009,6 +1031,7 @@ def _manifest(
             if isinstance(t.type, FixedPoint) and t.data is None
         ],
         "plan": list(_plan(program)),
+        "choices": {name: choice.way for name, choice in program.choices.items()},
         "data_contracts": [{"bytes": len(d)} for d in artifact.data],
         "toolchain": {},
         **(_update_facts(artifact, graph) if options.updatable else {}),

@@ -22,9 +22,10 @@ from ml2sc.ir.ops.base import OPS, Bounds, op_of
 from ml2sc.ir.ops.linear import LinearOp
 from ml2sc.ir.program import MASK, to_signed
 from ml2sc.ir.types import Array, DType
-from ml2sc.passes.measure import Answer, Measured, Sample, answers, measure, spread_out
+from ml2sc.passes.measure import Answer, Measured, answers, measure, spread_out
 from ml2sc.passes.precision import WIDEST, Binary, Integer, Layered, Precision
 from ml2sc.passes.quantize import quantize
+from ml2sc.passes.samples import Sample
 from ml2sc.verdict import POOR
 
 MOST = 1000

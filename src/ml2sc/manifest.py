@@ -279,6 +279,7 @@ class Manifest(_Entry):
     error_bound_relative: _Real
     tensors: tuple[_Bounded, ...]
     plan: tuple[_Layer, ...]
+    choices: dict[str, str]
     data_contracts: tuple[_Data, ...]
     toolchain: _Toolchain
     calibrated: _Calibrated
@@ -316,6 +317,7 @@ class Manifest(_Entry):
             "options": options,
             "calibrated": Calibrated.from_json(self.calibrated.model_dump()),
             "activity": activity,
+            "choices": self.choices,
             "deployed": None if deployed is None else Deployed.from_json(deployed),
         }
 

@@ -153,11 +153,11 @@ def test_a_holder_that_is_gone_after_the_transaction(
     contract = Contract(chain, factory, abi)
     right, evil = b"\x00" + artifact.data[0], b"\x00" + bytes(len(artifact.data[0]))
     chain.transact(factory, contract.calldata("attack", right, creation(artifact)))
-    holder = str(contract.call("holder"))
+    gone = str(contract.call("holder"))
     assert contract.call("seen") == keccak(right)
-    assert chain.code(holder) == b""
+    assert chain.code(gone) == b""
     chain.transact(factory, contract.calldata("replace", evil))
-    assert chain.code(holder) == evil
+    assert chain.code(gone) == evil
     assert contract.call("refusal") == missing(0, str(holder(0, b"\x00" + artifact.data[0], factory).creates))
 
 

@@ -7,6 +7,7 @@ import onnx
 import pytest
 from support.checking import check_bounds, check_interpreters, check_outputs, compiled
 from support.contracts import check_contract, deployed, onnxruntime_outputs, packed_and_wads, reals
+from support.operators import VISION
 
 import ml2sc
 from ml2sc.errors import RangeError
@@ -249,6 +250,7 @@ def test_every_operator_is_here() -> None:
         "Swish",
         *TABULAR,
         *QUANTIZED,
+        *VISION,
     }
 
 

@@ -164,3 +164,39 @@ def test_quantisation_aware_training_in_pytorch() -> None:
     artifact = compiled(model)
     check_answers(artifact, model, x[:100])
     check_interpreters(artifact, samples_of(artifact, x[:2]), [])
+
+
+def small_cnn() -> tuple[onnx.ModelProto, Array]:
+    """Return a small convolutional network, and inputs for it."""
+    rng = np.random.default_rng(4)
+    weights = {
+        "w0": rng.normal(0, 0.5, (4, 1, 3, 3)),
+        "b0": rng.normal(0, 0.2, 4),
+        "w1": rng.normal(0, 0.3, (5, 4, 3, 3)),
+        "b1": rng.normal(0, 0.2, 5),
+        "w2": rng.normal(0, 0.5, (5, 3)),
+        "b2": rng.normal(0, 0.1, 3),
+    }
+    model = onnx.parser.parse_model("""
+        <ir_version: 9, opset_import: ["" : 18]> cnn (float[1,1,8,8] x) => (float[1,3] y) {
+            a = Conv<pads = [1,1,1,1]>(x, w0, b0)
+            b = Relu(a)
+            c = MaxPool<kernel_shape = [2,2], strides = [2,2]>(b)
+            d = Conv<strides = [2,2], pads = [1,1,1,1]>(c, w1, b1)
+            e = Relu(d)
+            f = GlobalAveragePool(e)
+            g = Flatten(f)
+            y = Gemm(g, w2, b2)
+        }""")
+    for name, values in weights.items():
+        model.graph.initializer.append(onnx.numpy_helper.from_array(values.astype(np.float32), name))
+    return model, rng.uniform(0, 1, (60, 1, 8, 8))
+
+
+@pytest.mark.parametrize("form", ["QDQ u8s8", "QDQ s8s8 channel", "QOperator u8s8 channel"])
+def test_a_convolutional_network(form: str) -> None:
+    model, x = small_cnn()
+    model = quantized(model, x[:40], form)
+    artifact = compiled(model)
+    check_answers(artifact, model, x)
+    check_interpreters(artifact, samples_of(artifact, x[-3:]), [])

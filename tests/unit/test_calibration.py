@@ -7,9 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ml2sc import calibration
 from ml2sc.calibration import _HALVED, _PARTS, _judges, choose_formats
 from ml2sc.ir.graph import Graph
 from ml2sc.ir.parser import parse_graph
+from ml2sc.passes import samples as looking
+from ml2sc.passes.calibrate import Calibrate
+from ml2sc.passes.manager import run_pipeline
 from ml2sc.passes.precision import Integer
 from ml2sc.passes.search_formats import Choice, Search
 from ml2sc.passes.tune import Goal, Tuning, Workbench
@@ -114,3 +118,29 @@ def test_a_goal_allows_so_many_lost_decisions(agreement: float, count: int, most
     assert not goal.allows(most + 1, 0.0, count)
     assert not Goal(agreement, 0.5).allows(0, 0.51, count)
     assert Goal(agreement, 0.5).allows(0, 0.5, count)
+
+
+def test_many_processes_find_what_one_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranges, how values are spread, and which decision is the closest."""
+    many = [{"x": np.array([[x]])} for x in np.random.default_rng(0).lognormal(0, 3, 101).clip(0, 400)]
+    for precision in ("int8", "auto"):
+        found = []
+        for workers in (1, 2):
+            monkeypatch.setattr(calibration, "_SHARED", 50)
+            monkeypatch.setattr(looking, "PART", 20)
+            formats = choose_formats(
+                parse_graph(GRAPH),
+                precision,
+                many,
+                Goal(1.0, 1.0),
+                lambda graph: 1.0,
+                lambda text: None,
+                lambda count: None,
+                workers=workers,
+            )
+            graph = parse_graph(GRAPH)
+            run_pipeline(graph, formats.passes)
+            spreads = next(p for p in formats.passes if isinstance(p, Calibrate)).spreads
+            counted = {name: (s.lo, s.hi, s.width, s.counts.tolist()) for name, s in spreads.items()}
+            found.append((formats.precision, graph.observed, counted))
+        assert found[0] == found[1]

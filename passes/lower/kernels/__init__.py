@@ -6,7 +6,10 @@ What each way costs is found by walking what it emits.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 from ml2sc.ir.graph import Graph, Node
@@ -14,8 +17,7 @@ from ml2sc.ir.layout import Layout
 from ml2sc.ir.program import OURS
 from ml2sc.registry import Registry
 
-from ..context import Lowering, lower_node
-from ..epilogue import Epilogue
+from ..context import Known, Lowering, lower_node
 from ..inputs import place_input
 from ..plan import PlanOptions
 from ..values import Packed, Scalars, Value
@@ -90,54 +92,73 @@ KERNELS: Registry[Kernel] = Registry("kernel", "ml2sc.kernels", _adapt)
 """All kernels; plugins add theirs through the entry-point group `ml2sc.kernels`."""
 
 
-def chosen(
-    graph: Graph, inputs: Mapping[str, Packed], options: PlanOptions, epilogues: dict[str, Epilogue]
-) -> dict[str, tuple[str, Way]]:
+AS_IT_STANDS = "as it stands"
+"""The way of a node that no kernel computes."""
+
+
+def chosen(context: Lowering, inputs: Mapping[str, Packed]) -> dict[str, tuple[str, Way]]:
     """Choose ways for a graph's nodes, by the name of the first node each covers, with the kernel's name.
 
     A node for which no kernel knows a way, or whose lowering is cheaper, is lowered as it stands.
+
+    Args:
+        context: The lowering of the graph, in which the choices are noted.
+        inputs: Where the graph's inputs are.
     """
+    graph, options = context.graph, context.options
     found: dict[str, tuple[str, Way]] = {}
     covered: set[str] = set()
     for node in graph:
         if node.name in covered:
             continue
-        ways: list[tuple[str, Way | None]] = [
-            (name, way)
+        ways = [
+            _Offer(name, number, way)
             for name, kernel in KERNELS.items()
             if node.op_type in kernel.operators
-            for way in kernel.ways(graph, node, inputs, options)
+            for number, way in enumerate(kernel.ways(graph, node, inputs, options))
         ]
         if not ways:
             continue
-        names = {n.name for _, way in ways if way is not None for n in way.covers}
+        names = {n.name for offer in ways if offer.way is not None for n in offer.way.covers}
         span = [n for n in graph if n.name in names]
-        ways.append((OURS, None))
-        prices = [
-            (_price(_tried(graph, name, way, span, inputs, options, epilogues)), number)
-            for number, (name, way) in enumerate(ways)
-        ]
-        name, best = ways[min(prices)[1]]
-        if best is not None:
-            found[best.covers[0].name] = name, best
-            covered |= {n.name for n in best.covers}
+        ways.append(_Offer(OURS, 0, None))
+        price = partial(_price, context, span, inputs)
+        offer = context.choices.make(f"@{node.name}", ways, str, price)
+        if offer.way is not None:
+            found[offer.way.covers[0].name] = offer.kernel, offer.way
+            covered |= {n.name for n in offer.way.covers}
     return found
 
 
+@dataclass(frozen=True)
+class _Offer:
+    """The nth way of a kernel; none is to lower the nodes as they stand."""
+
+    kernel: str
+    number: int
+    way: Way | None
+
+    def __str__(self) -> str:
+        return AS_IT_STANDS if self.way is None else f"{self.kernel} {self.number}"
+
+
+def _price(context: Lowering, span: Sequence[Node], inputs: Mapping[str, Packed], offer: _Offer) -> float:
+    """Return what some nodes alone cost in a way: an inference, and its share of the deployment."""
+    tried = _tried(context, offer.kernel, offer.way, span, inputs)
+    sections = [draft.finish() for draft in tried.sections]
+    return least_price(of_sections(sections, tried, tried.segments), tried.options)
+
+
 def _tried(
-    graph: Graph,
-    name: str,
-    way: Way | None,
-    span: Iterable[Node],
-    inputs: Mapping[str, Packed],
-    options: PlanOptions,
-    epilogues: dict[str, Epilogue],
+    context: Lowering, name: str, way: Way | None, span: Sequence[Node], inputs: Mapping[str, Packed]
 ) -> Lowering:
     """Return a lowering of some nodes alone: by a kernel's way those it covers, as they stand the others.
 
     What they read besides the graph's inputs is taken to be there, a value a word.
     """
-    scratch = Lowering(graph, options, epilogues)
+    graph = context.graph
+    known = Known(context.known.epilogues)  # what is walked there lies in another program
+    scratch = Lowering(graph, dataclasses.replace(context.options, choices={}), known)
     taken = () if way is None else way.packed
     made = {x for node in span for x in node.outputs}
     for x in dict.fromkeys(x for node in span for x in node.inputs if x and x not in made and x not in taken):
@@ -152,12 +173,6 @@ def _tried(
         elif node.name not in scratch.done:
             lower_node(scratch, node)
     return scratch
-
-
-def _price(tried: Lowering) -> float:
-    """Return what a lowering of some nodes alone costs: an inference, and its share of the deployment."""
-    sections = [draft.finish() for draft in tried.sections]
-    return least_price(of_sections(sections, tried, tried.segments), tried.options)
 
 
 def lower_way(context: Lowering, name: str, way: Way, inputs: Mapping[str, Packed]) -> None:

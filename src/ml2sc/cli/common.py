@@ -241,13 +241,9 @@ def process_count(arguments: argparse.Namespace) -> int:
     Raises:
         UsageError: fewer than one.
     """
-    from ml2sc.runtime.workers import default_workers
+    from ml2sc.runtime.workers import default_workers, require_workers
 
-    if arguments.workers is None:
-        return default_workers()
-    if arguments.workers < 1:
-        raise UsageError(f"--workers {arguments.workers}: one or more")
-    return int(arguments.workers)
+    return default_workers() if arguments.workers is None else require_workers(arguments.workers)
 
 
 def checked_address(text: str) -> str:

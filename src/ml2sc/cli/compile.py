@@ -106,7 +106,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--expected-updates", type=int, metavar="N", help="with --updatable: updates in that time (a hundredth of it)")
     add("--headroom", type=int, metavar="BITS", help="with --updatable: bits that weights may be wider later (1)")
     add("--timelock", type=int, metavar="SECONDS", help="with --updatable: notice before new weights are in use (0)")
-    add("--workers", type=int, metavar="N", help="processes that look for auto's formats (default: one a core)")
+    add(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes for many samples and auto's formats (default: one a core)",
+    )
     add("--solc", metavar="PATH", help="the solc to use (default: ML2SC_SOLC, PATH, py-solc-x, the npm package)")
     add("--no-cache", action="store_true", help="run the compiler even if it compiled this very source before")
     add(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from ml2sc.ir.parser import parse_graph
 from ml2sc.passes.calibrate import Calibrate, Spread
@@ -49,3 +50,18 @@ def test_zeros_and_constants_can_be_counted() -> None:
     spread.add(np.full(2, 1e9))
     assert spread.counts.sum() == 7
     assert (spread.lo, spread.hi) == (-1e-9, 1e9)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_parts_that_are_merged_are_the_whole(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=(40, 5)) * rng.lognormal(0, 6, (40, 1)) * rng.integers(0, 2, (40, 1))
+    whole, parts = Spread(), [Spread() for _ in range(4)]
+    for number, row in enumerate(values):
+        whole.add(row)
+        parts[number // 10].add(row)
+    merged = Spread()
+    for number in rng.permutation(4):
+        merged.merge(parts[number])
+    assert (merged.lo, merged.hi, merged.width) == (whole.lo, whole.hi, whole.width)
+    assert np.array_equal(merged.counts, whole.counts)

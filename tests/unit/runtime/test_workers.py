@@ -16,9 +16,17 @@ from pathlib import Path
 
 import pytest
 
-from ml2sc.errors import DataError, ToolchainError
+from ml2sc.errors import DataError, ToolchainError, UsageError
 from ml2sc.runtime.contract import ContractError
-from ml2sc.runtime.workers import AHEAD, Processes, ThisProcess, Workers, default_workers, local_workers
+from ml2sc.runtime.workers import (
+    AHEAD,
+    Processes,
+    ThisProcess,
+    Workers,
+    default_workers,
+    local_workers,
+    require_workers,
+)
 
 
 @dataclass(frozen=True)
@@ -156,3 +164,9 @@ def test_as_many_as_the_machine_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert default_workers() == 64
     assert isinstance(local_workers(1), ThisProcess)
     assert local_workers(3).count == 3
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_no_workers_do_nothing(count: int) -> None:
+    with pytest.raises(UsageError, match=f"{count} workers: one or more"):
+        require_workers(count)

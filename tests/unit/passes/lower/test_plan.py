@@ -19,7 +19,7 @@ from ml2sc.passes.lower.plan import (
     candidates,
     deployment_gas,
     inference_gas,
-    plan_linear,
+    shortlist,
 )
 
 ACTIVITIES = st.one_of(
@@ -46,6 +46,10 @@ OPTIONS = st.builds(
     optimize=st.sampled_from(["inference", "balanced", "deploy"]),
     literals=st.booleans(),
 )
+
+
+def plan_linear(layer: Layer, options: PlanOptions) -> planning.Plan:
+    return shortlist(layer, options, 1)[0]
 
 
 def made(rows: int, outputs: int, bits: int, weight_bits: int, **more: object) -> Layer:

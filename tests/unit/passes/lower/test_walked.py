@@ -56,7 +56,8 @@ def test_the_generator_decides(graph: Graph) -> None:
     options = PlanOptions(weights="data", activity={"gemm_0": ZERO_TAIL})
     plain = lower(graph, options)
     assert branches(plain), "zeros are skipped where half of the inputs are"
-    assert not branches(lower(graph, dataclasses.replace(options, generators=(_NoJumps,))))
+    other = lower(graph, dataclasses.replace(options, generators=(_NoJumps,)))
+    assert branches(other) < branches(plain)
 
 
 @pytest.mark.parametrize("target", ["solidity", "vyper"])

@@ -65,9 +65,10 @@ def kind(plan: Plan) -> tuple[object, ...]:
 def plans(graph: Graph, monkeypatch: pytest.MonkeyPatch, agree: Agree) -> Iterator[Plan]:
     """Yield the first of each kind of plan."""
     layers: list[Layer] = []
-    choose = planning.plan_linear
     with monkeypatch.context() as patched:
-        patched.setattr(linear, "plan_linear", lambda layer, options: layers.append(layer) or choose(layer, options))
+        patched.setattr(
+            linear, "shortlist", lambda layer, *rest: layers.append(layer) or planning.shortlist(layer, *rest)
+        )
         agree(graph, samples=random_inputs(graph, 1, 0))
     seen = set()
     for plan in planning.candidates(layers[0], PlanOptions()):
