@@ -190,15 +190,6 @@ def test_trees_are_measured_and_compared() -> None:
     assert "- Not met: 2 × depth 2" in trees.report([dear])
 
 
-def test_the_page_of_trees_says_that_its_demand_is_met() -> None:
-    page = (Path(trees.__file__).parent / "trees.md").read_text(encoding="utf-8")
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| ")][2:]
-    assert [row[0] for row in rows] == [str(shape) for shape in trees.SHAPES for _ in range(2)]
-    for row, shape in zip(rows[::2], trees.SHAPES, strict=True):
-        assert shape.theirs / float(row[6].replace(",", "")) >= trees.TIMES
-    assert "- It is met everywhere." in page
-
-
 def test_demands_that_are_not_met_are_named() -> None:
     def kept(*shares: tuple[int, int]) -> list[tabular.Result]:
         return [

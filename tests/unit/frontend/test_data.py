@@ -97,7 +97,7 @@ def test_a_lone_array() -> None:
         ({"x": np.array([["a"] * 6])}, "not numbers"),
         ({"x": np.array([[None] * 6])}, "cannot be read"),
         ({"x": np.zeros((4, 6)), "y": np.zeros(3)}, r"key 'y': shape \[3\], but there are 4 samples"),
-        ({}, "holds nothing"),
+        ({}, "found: nothing"),
     ],
 )
 def test_what_does_not_fit(tmp_path: Path, arrays: Any, match: str) -> None:
