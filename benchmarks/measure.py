@@ -105,7 +105,7 @@ class Ours:
             inference=report.gas.mean,
             least=report.gas.min,
             most=report.gas.max,
-            calldata=_calldata(artifact, samples["x"]),
+            calldata=calldata_gas(artifact, samples["x"]),
             code_bytes=report.code_bytes,
             samples=report.samples,
             agreement=report.decision_agreement,
@@ -120,7 +120,8 @@ class Ours:
         return f"{title(self.network)}, {self.target}, {self.precision}, --optimize {self.optimize}"
 
 
-def _calldata(artifact: ml2sc.Artifact, samples: np.ndarray) -> float:
+def calldata_gas(artifact: ml2sc.Artifact, samples: np.ndarray) -> float:
+    """Return the gas of the bytes of packed inputs, mean over the samples."""
     graph = artifact.graph
     assert graph is not None
     (name,) = graph.inputs

@@ -211,7 +211,7 @@ def _samples(table: Mapping[str, Rows], graph: Graph, source: str) -> Samples:
             found = ", ".join(f"{key!r:.60}" for key in islice(table, _SHOWN_KEYS)) or "nothing"
             found += f" and {len(table) - _SHOWN_KEYS} more" if len(table) > _SHOWN_KEYS else ""
             raise DataError(
-                f"{source} lacks the key {wanted}; it holds {found}", tensor=_text(graph.tensor(name)), hint=_HINT
+                f"the key {wanted} is missing in {source}; found: {found}", tensor=_text(graph.tensor(name)), hint=_HINT
             )
         arrays[name] = table[key]
         own = names[first : first + graph.tensor(name).size]

@@ -374,8 +374,19 @@ def _check_values(graph: Graph) -> None:
                 f"a weight is not finite: {_first_bad(culprit)}",
                 node=node,
                 tensor=f"%{culprit.name}: {list(culprit.shape)}",
-                hint="the training diverged, or the file is damaged",
+                hint=_why(graph, culprit),
             )
+
+
+def _why(graph: Graph, culprit: Tensor) -> str:
+    """Return what may be the matter with a constant that is not finite."""
+    maker = graph.producer(culprit.name)
+    if maker is None:
+        return "the training diverged, float32 has no room for it (as 1 / a variance next to 0), or the file is damaged"
+    return (
+        f"{maker} computes it of the model's constants: a division by 0, or what float32 has no room for, as 1 / a "
+        "variance next to 0: leave out columns that are (nearly) constant, or scale them before training"
+    )
 
 
 def _is_bad(tensor: Tensor) -> bool:

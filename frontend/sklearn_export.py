@@ -11,6 +11,9 @@ import onnx
 
 from ml2sc.errors import ToolchainError, UnsupportedModelError, UsageError
 
+_SHOWN = 300
+"""Characters of skl2onnx's error that are passed on."""
+
 
 def is_estimator(model: Any) -> bool:
     """Return whether an object is an estimator of scikit-learn, or of a library made like it."""
@@ -50,8 +53,10 @@ def export_sklearn(estimator: Any) -> onnx.ModelProto:
             warnings.simplefilter("ignore")
             proto = _converted(to_onnx, _exportable(estimator), types, options, _name(estimator))
     except Exception as error:
+        text = " ".join(str(error).split())  # some errors show whole attributes: every leaf of a forest
         raise UnsupportedModelError(
-            f"skl2onnx cannot convert this {kind}: {error}", hint="skl2onnx.to_onnx of the estimator must succeed"
+            f"skl2onnx cannot convert this {kind}: {text[:_SHOWN]}{'…' if len(text) > _SHOWN else ''}",
+            hint="skl2onnx.to_onnx of the estimator must succeed",
         ) from error
     assert isinstance(proto, onnx.ModelProto)
     return proto

@@ -14,6 +14,7 @@ from .procedures import buffers_of, written_by
 from .program import (
     Call,
     CopySegment,
+    Fail,
     LoadInput,
     Procedure,
     Program,
@@ -107,6 +108,7 @@ def _part(program: Program, number: int, run: Sequence[Section], first: int) -> 
         number,
         any(isinstance(p, LoadInput) for s in statements for e in expressions(s) for p in subexpressions(e)),
         any(program.segments[segment].storage is Storage.DATA for segment in copied),
+        any(isinstance(s, Fail) for s in statements),
     )
     nothing = Section("", "", ())
     inner = replace(

@@ -31,6 +31,7 @@ class Profile:
         reached: How often each `If` was come to: by section, then by its number among the section's in `walk` order.
         taken: How often its condition held.
         opened: For how many inputs each data contract was read, by its number.
+        assumed: Whether the inputs were made up.
     """
 
     runs: int = 0
@@ -38,6 +39,7 @@ class Profile:
     reached: Counter[tuple[str, int]] = field(default_factory=Counter)
     taken: Counter[tuple[str, int]] = field(default_factory=Counter)
     opened: Counter[int] = field(default_factory=Counter)
+    assumed: bool = False
 
     def merge(self, other: Profile) -> None:
         """Add another's counts."""

@@ -366,6 +366,7 @@ class Procedure:
         contract: In which code contract it is; 0: in the one that calls it.
         packed: Whether it is passed the packed input, too: only to another contract.
         weights: Likewise the data contracts' addresses.
+        refuses: Whether it may revert with an error, which is its caller's then.
     """
 
     name: str
@@ -377,6 +378,7 @@ class Procedure:
     contract: int = 0
     packed: bool = False
     weights: bool = False
+    refuses: bool = False
 
 
 @dataclass(frozen=True)

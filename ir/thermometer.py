@@ -90,7 +90,9 @@ class Ladder:
                 continue
             near = random.choice(np.array(finite), count).astype(kind)
             side = random.choice(np.array([-np.inf, 0.0, np.inf]), count).astype(kind)
-            found[:, element] = np.where(side == 0, near, np.nextafter(near, side))
+            with np.errstate(over="ignore"):  # beyond the greatest float comes infinity
+                beside = np.nextafter(near, side)
+            found[:, element] = np.where(side == 0, near, beside)
         found = np.where(random.random(found.shape) < _SHARE_MISSING, np.nan, found)
         return np.clip(as_float32(found), -_FLOAT32_MAX, _FLOAT32_MAX) if not self.double else found
 

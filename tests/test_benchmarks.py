@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from benchmarks import compile_time, growth, per_mac, scale, tabular
+from benchmarks import compile_time, growth, per_mac, scale, tabular, trees
 from benchmarks.__main__ import PAGES, write_page
 from benchmarks.goals import Goal
 from benchmarks.jobs import Job
@@ -177,6 +177,17 @@ def test_tables_of_raw_columns_keep_their_decisions() -> None:
     assert tabular.unmet(results) == []
     assert sum(r.asked for r in results) == 434
     assert all(r.scaled and r.gas < 24_000 for r in results)
+
+
+def test_trees_are_measured_and_compared() -> None:
+    shape = trees.Shape(2, 2, 100_000)
+    found = trees.result(shape, "solidity")
+    assert found.kernel == "nested"
+    assert 200 < found.called < 2_000
+    assert found.times == pytest.approx((100_000 - trees.OUTSIDE) / found.called)
+    dear = dataclasses.replace(found, inference=found.inference + 10_000)
+    assert trees.unmet([found, dear]) == [f"2 × depth 2, solidity: {dear.times:.1f} times"]
+    assert "- Not met: 2 × depth 2" in trees.report([dear])
 
 
 def test_demands_that_are_not_met_are_named() -> None:

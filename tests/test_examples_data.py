@@ -14,6 +14,9 @@ import onnx
 import onnxruntime
 import pytest
 
+import ml2sc
+from ml2sc.ir import wad
+
 
 class Example(NamedTuple):
     name: str
@@ -117,6 +120,27 @@ def test_mnist20_is_mnist_without_its_edges(examples: Path, file: str) -> None:
     (x, y), (inner, labels) = load(examples / "mnist" / file), load(examples / "mnist20" / file)
     assert np.array_equal(x.reshape(-1, 28, 28)[:, 4:24, 4:24].reshape(-1, 400), inner)
     assert np.array_equal(y, labels)
+
+
+def test_the_churn_trees_are_the_ones_described(examples: Path) -> None:
+    """Every decision on unseen rows is the library's, and the gas what the page says."""
+    folder = examples / "churn"
+    artifact = ml2sc.compile(folder / "churn.onnx")
+    assert artifact.graph is not None
+    x, y = load(folder / "samples.npz")
+    same, predicted = load(folder / "predictions.npz")
+    assert np.array_equal(same, x)
+    decided = []
+    for row in x:
+        q = wad.quantize_inputs(artifact.graph, {"x": row[None].astype(np.float64)})
+        decided.append(wad.run_graph(artifact.graph, q).decision)
+    assert decided == predicted.tolist()
+    assert np.mean(predicted == y) >= 0.85
+    assert len((folder / "columns.txt").read_text().split()) == x.shape[1]
+    plan = next(layer for layer in artifact.manifest["plan"] if "kernel" in layer)
+    assert (plan["trees"], plan["kernel"]) == (100, "grid")
+    assert artifact.manifest["gas"]["predicted"] < 27_500
+    assert b"site-packages" not in (folder / "churn.onnx").read_bytes()
 
 
 @pytest.mark.slow

@@ -312,6 +312,7 @@ class _Frame:
             outputs=program.outputs,
             memory_start=self.memory.start,
             memory=self.memory.total,
+            packed_memory=self.memory.packed,
             data=[self._data_contract(i, data) for i, data in enumerate(self.data)],
             decides=program.has_decision,
             decision=options.decision,
@@ -353,6 +354,7 @@ class _Frame:
             title=part.procedure.title,
             memory_start=self.memory.start,
             memory=self.memory.total,
+            packed_memory=self.memory.packed,
             takes=takes,
             calls=[self.functions[s.name] for s in self.sections],
             gives=gives,
@@ -383,7 +385,9 @@ class _Frame:
             at += size_of
         place = self.memory.place(PASSED)
         called = f"staticcall(gas(), code, {place}, {size}, {place}, {at})"
-        lines = [*gathered, f"if iszero({called}) {{ revert(0, 0) }}", *scattered]
+        told = "returndatacopy(0, 0, returndatasize()) revert(0, returndatasize())"
+        failed = told if procedure.refuses else "revert(0, 0)"
+        lines = [*gathered, f"if iszero({called}) {{ {failed} }}", *scattered]
         return {"code": f"_CODE{procedure.contract}", "lines": ["            " + line for line in lines]}
 
     def _summary(self) -> list[str]:

@@ -71,7 +71,7 @@ class SolidityCosts(Costs):
     def memory_words(self, sections: Iterable[Section]) -> int:
         # the answer is encoded at the free-memory pointer, after the whole block
         answer = 0 if self.stub else 1 if self.program.has_decision else self.program.outputs
-        return (self.memory.start + self.memory.total) // WORD + answer
+        return (self.memory.start + self.memory.packed) // WORD + answer
 
     def frame_gas(self) -> float:
         encoded = 0 if self.program.has_decision else self.answer + self.answer_element * self.program.outputs

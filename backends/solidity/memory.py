@@ -45,6 +45,7 @@ class MemoryMap:
         sizes: Bytes of each buffer.
         start: Where it starts: what is below is the compiler's. An estimate, mended if solc takes more.
         total: Bytes of all.
+        packed: Bytes of those that an inference on a packed input uses.
         fixed: Whether it starts at a constant; else at the free-memory pointer, which is at `start` if nothing was
             allocated before.
     """
@@ -53,6 +54,7 @@ class MemoryMap:
     sizes: Mapping[str, int]
     start: int
     total: int
+    packed: int
     fixed: bool = True
 
     @property
@@ -97,8 +99,11 @@ def memory_map(program: Program, part: Part | None = None, *, fixed: bool = True
         offsets[name] = place
     check_places(program, {name: (offset, sizes[name]) for name, offset in offsets.items()})
     total = max(offsets[name] + sizes[name] for name in offsets)
+    packed = max(
+        offsets[n] + sizes[n] for n in offsets if lives[n][1] > 0 or n in {INPUT, ADDRESSES} or part is not None
+    )
     start = _RESERVED + (_WORD * spills(program) if fixed else 0)
-    return MemoryMap(offsets, {name: sizes[name] for name in offsets}, start, total, fixed)
+    return MemoryMap(offsets, {name: sizes[name] for name in offsets}, start, total, packed, fixed)
 
 
 def _overlap(a: tuple[int, int], b: tuple[int, int]) -> bool:

@@ -7,13 +7,14 @@ that it is positive: keys have the order of the floats. An edge takes the bytes 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from ml2sc.ir.program import (
     Apply,
     Assign,
+    Block,
     Expr,
     For,
     If,
@@ -34,6 +35,7 @@ from ml2sc.ir.program import (
     gt,
     iszero,
     loop,
+    lt,
     mul,
     or_,
     shl,
@@ -47,6 +49,7 @@ from .context import DraftSection, Lowering
 from .elementwise import at_most
 
 _WAD = 10**18
+_WORD = 256
 _CODE_WORDS = 250
 """Words of a table in the code; a longer one is in a data contract."""
 
@@ -64,7 +67,7 @@ class _Kind:
         self.bias = 1023 if double else 127
         self.zero = 1 << self.bits - 1
         self.infinity = (2 * self.bias + 1) << self.mantissa
-        self.per_word = 256 // self.bits
+        self.per_word = _WORD // self.bits
         self._kind = np.float64 if double else np.float32
         self._integer = np.uint64 if double else np.uint32
 
@@ -74,6 +77,13 @@ class _Kind:
             return (1 << self.bits) - 1
         magnitude = int(np.abs(self._kind(edge)).view(self._integer))
         return self.zero + (magnitude if edge > 0 else -magnitude)
+
+    def row(self, keys: Sequence[int]) -> Iterator[int]:
+        """Yield the words that hold an element's keys; what is left over is exceeded by nothing."""
+        padding = (1 << self.bits) - 1
+        for first in range(0, len(keys), self.per_word):
+            own = [*keys[first : first + self.per_word], *[padding] * self.per_word][: self.per_word]
+            yield sum(key << self.bits * place for place, key in enumerate(own))
 
 
 def ranks_by_table(
@@ -87,16 +97,8 @@ def ranks_by_table(
         asked: Elements by number, with the ladder they are on and their place in it.
     """
     kind = _Kind(double=any(ladder.double for _, ladder, _ in asked))
-    keys = [[kind.key(edge) for edge in ladder.edges[index]] for _, ladder, index in asked]
-    each = -(-max(map(len, keys)) // kind.per_word)
-    pad = (1 << kind.bits) - 1
-    words = []
-    for own in keys:
-        padded = own + [pad] * (each * kind.per_word - len(own))
-        words += [
-            sum(key << kind.bits * place for place, key in enumerate(padded[at : at + kind.per_word]))
-            for at in range(0, len(padded), kind.per_word)
-        ]
+    rows = [list(kind.row([kind.key(edge) for edge in ladder.edges[index]])) for _, ladder, index in asked]
+    in_data = sum(map(len, rows)) > _CODE_WORDS
     numbers = [number for number, _, _ in asked]
     buffer = context.buffer("ranks", len(asked))
     body = quantize.body
@@ -104,18 +106,17 @@ def ranks_by_table(
         Note("x / 10^18 as a float, its bits in the order of floats; how many of the element's edges it exceeds.")
     )
     for first, count in _runs(numbers):
-        # each run of the table by itself: a copy lies in one data contract
-        for start in range(0, count, max(_MOST_WORDS // each, 1)):
-            size = min(count - start, max(_MOST_WORDS // each, 1))
+        for start, size in _portions([len(row) for row in rows[numbers.index(first) :][:count]]):
             at = numbers.index(first + start)
-            part = words[at * each : (at + size) * each]
-            in_data = len(words) > _CODE_WORDS
-            table = context.table(quantize, "edges", part, in_data=in_data)
-            body.append(_element(kind, table, buffer, first + start, at, size, each))
+            part = rows[at : at + size]
+            body.append(_elements(context, quantize, kind, part, buffer, (first + start, at), in_data=in_data))
     return {number: Load(buffer, const(place)) for place, number in enumerate(numbers)}
 
 
 _MOST_WORDS = 512
+"""Words of a table: a copy of it lies in one data contract."""
+_SIZE_BITS = 16
+"""Bits of the number of an element's words, at the head of a table."""
 
 
 def _runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
@@ -129,18 +130,62 @@ def _runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
     return runs
 
 
-def _element(kind: _Kind, table: str, buffer: str, first: int, place: int, count: int, each: int) -> For:
-    """Return the loop over elements from `first` on, whose ranks go to a buffer from `place` on."""
-    word: list[Statement] = [Let("word", Load(table, Var("t")))]
+def _portions(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield runs of elements whose rows fit a table: the first, and how many."""
+    first = words = 0
+    for number, size in enumerate(sizes):
+        if words and words + size > _MOST_WORDS:
+            yield first, number - first
+            first, words = number, 0
+        words += size
+    yield first, len(sizes) - first
+
+
+def _elements(
+    context: Lowering,
+    quantize: DraftSection,
+    kind: _Kind,
+    rows: Sequence[Sequence[int]],
+    buffer: str,
+    first: tuple[int, int],
+    *,
+    in_data: bool,
+) -> Block:
+    """Return what stores the ranks of elements that follow each other.
+
+    Args:
+        context: The lowering.
+        quantize: The section.
+        kind: The float type.
+        rows: Of each element the words of its keys.
+        buffer: Where ranks go.
+        first: The first element's number, and its place in the buffer.
+        in_data: Whether the table is in a data contract.
+    """
+    per = _WORD // _SIZE_BITS
+    sizes = [len(row) for row in rows]
+    heads = [
+        sum(size << _SIZE_BITS * place for place, size in enumerate(sizes[at : at + per]))
+        for at in range(0, len(sizes), per)
+    ]
+    words = [*heads, *(word for row in rows for word in row)]
+    table = context.table(quantize, "edges", words, in_data=in_data)
     total: Expr = Var("rank")
     for position in range(kind.per_word):
         edge = and_(shr(kind.bits * position, Var("word")), const((1 << kind.bits) - 1))
         total = add(gt(Var("key"), edge), total)
-    word.append(Assign("rank", total))
-    inner = For((Induction("w", const(0), 1), Induction("t", Var("at"), 1)), each, tuple(word))
-    body = [*_key(kind), Let("rank", const(0)), inner, Store(buffer, Var("o"), Var("rank"))]
-    also = [Induction("o", const(place), 1), Induction("at", const(0), each)]
-    return loop("i", count, body, start=first, also=also)
+    word = (
+        Let("word", Load(table, Var("at"))),
+        Assign("rank", total),
+        Assign("at", add(Var("at"), const(1))),
+    )
+    shift = shl(_SIZE_BITS.bit_length() - 1, and_(Var("n"), const(per - 1)))
+    head = Load(table, shr(per.bit_length() - 1, Var("n")))
+    own = and_(Apply(OpCode.SHR, (shift, head)), const((1 << _SIZE_BITS) - 1))
+    inner = For((Induction("w", const(0), 1),), max(sizes), (If(lt(Var("w"), Var("own")), word),))
+    body = [*_key(kind), Let("rank", const(0)), Let("own", own), inner, Store(buffer, Var("o"), Var("rank"))]
+    also = [Induction("o", const(first[1]), 1), Induction("n", const(0), 1)]
+    return Block((Let("at", const(len(heads))), loop("i", len(rows), body, start=first[0], also=also)))
 
 
 def _key(kind: _Kind) -> list[Statement]:

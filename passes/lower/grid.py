@@ -8,13 +8,17 @@ each tree, as many bits of it as a lane has; these choices are a tree themselves
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
 
 from ml2sc.ir.program import (
     Assign,
     Block,
     Expr,
+    If,
     Let,
     OpCode,
     Statement,
@@ -30,7 +34,7 @@ from ml2sc.ir.program import (
 )
 from ml2sc.ir.trees import Ensemble, Leaf
 
-from .network import Place, completed, gathered, routed
+from .network import Place, Stage, Term, completed, gathered, routed
 
 _xor = binary(OpCode.XOR)
 _WORD = 256
@@ -62,23 +66,61 @@ class Shape:
         return _WORD // self.width
 
 
-def shape_of(ensemble: Ensemble, values: Sequence[Sequence[Sequence[int]]]) -> Shape | None:
-    """Return how an ensemble's trees are dealt out; None if they ask too much at once.
+def shapes_of(
+    ensemble: Ensemble, values: Sequence[Sequence[Sequence[int]]], places: Sequence[Mapping[int, Place]]
+) -> Iterator[Shape]:
+    """Yield how an ensemble's trees can be dealt out: all of them, or without those that do not fill a word.
 
     Args:
         ensemble: The ensemble.
         values: By tree, leaf and target: what it adds.
+        places: By tree: its forks.
     """
     depth = max(max(ensemble.depth(root) for root in ensemble.roots), 1)
     lanes, trees = _WORD >> depth, len(values)
     targets = [{t for leaf in tree for t, value in enumerate(leaf) if value} for tree in values]
     if ensemble.targets > 1 and all(len(own) <= 1 for own in targets):
-        return _grouped(depth, lanes, [min(own, default=0) for own in targets], ensemble.targets)
-    words = tuple(
-        tuple(tree if tree < trees else None for tree in range(first, first + lanes))
-        for first in range(0, trees, lanes)
-    )
-    return _fitting(Shape(depth, words, ()))
+        grouped = _grouped(depth, lanes, [min(own, default=0) for own in targets], ensemble.targets)
+        yield from () if grouped is None else [grouped]
+        return
+    order = sorted(range(trees), key=lambda tree: -len(places[tree]))
+    full, rest = order[: trees - trees % lanes], order[trees - trees % lanes :]
+    words: list[tuple[int | None, ...]] = [*_dealt(tuple(tuple(places[tree].items()) for tree in full), lanes, full)]
+    if not rest or words:
+        yield from _fitting(Shape(depth, tuple(words), ()))
+    if rest:
+        last = (*rest, *[None] * (lanes - len(rest)))
+        yield from _fitting(Shape(depth, (*words, last), ()))
+
+
+def _dealt(
+    places: tuple[tuple[tuple[int, Place], ...], ...], lanes: int, trees: Sequence[int]
+) -> list[tuple[int, ...]]:
+    """Return which trees are in a word together: of some ways the one whose bits are gathered by the fewest terms."""
+    return [tuple(trees[number] for number in word) for word in _best_deal(places, lanes)]
+
+
+@lru_cache(maxsize=16)
+def _best_deal(places: tuple[tuple[tuple[int, Place], ...], ...], lanes: int) -> list[list[int]]:
+    def words(order: Sequence[int]) -> list[list[int]]:
+        return [list(order[first : first + lanes]) for first in range(0, len(places), lanes)]
+
+    def terms(deal: list[list[int]]) -> int:
+        return sum(len(_moves(_wanted([places[tree] for tree in word], _WORD // lanes))[0]) for word in deal)
+
+    random = np.random.default_rng(0)
+    count = max(_TRIES * lanes // max(len(places), 1), 1)
+    deals = [words(range(len(places))), *(words(random.permutation(len(places)).tolist()) for _ in range(count))]
+    return min(deals, key=terms) if len(places) > lanes else deals[0]
+
+
+_TRIES = 24
+"""Words that are gathered on trial to find which trees are best in one together."""
+
+
+def _wanted(places: Sequence[Iterable[tuple[int, Place]]], width: int) -> tuple[tuple[int, Place], ...]:
+    """Return, by place in a word, where the bits are that the trees of its lanes ask for."""
+    return tuple((width * lane + position, place) for lane, own in enumerate(places) for position, place in own)
 
 
 def _grouped(depth: int, lanes: int, classes: Sequence[int], targets: int) -> Shape | None:
@@ -98,13 +140,14 @@ def _grouped(depth: int, lanes: int, classes: Sequence[int], targets: int) -> Sh
             part = own[word * size : (word + 1) * size]
             slots[first : first + len(part)] = part
         words.append(tuple(slots))
-    return _fitting(Shape(depth, tuple(words), tuple(zip(firsts, sizes, strict=True))))
+    return next(_fitting(Shape(depth, tuple(words), tuple(zip(firsts, sizes, strict=True)))), None)
 
 
-def _fitting(shape: Shape) -> Shape | None:
-    """Return a shape if two lanes of all its words can be added up in the room of two."""
+def _fitting(shape: Shape) -> Iterator[Shape]:
+    """Yield a shape if two lanes of all its words can be added up in the room of two."""
     most = 2 * len(shape.words) * ((1 << shape.width) - 1)
-    return shape if most < 1 << 2 * shape.width else None
+    if most < 1 << 2 * shape.width:
+        yield shape
 
 
 class Grid:
@@ -116,6 +159,8 @@ class Grid:
         leaves: By tree, leaf (of the `perfect` tree) and target: what it adds.
         places: By tree and place of a fork: where in the code its question is.
         code: The words of the code.
+        guarded: Whether bits are put in order only where some are set. They always are, nearly: but code between two
+            jumps keeps fewer values, and a compiler that moves it about finds room for them on the stack.
     """
 
     def __init__(
@@ -123,9 +168,12 @@ class Grid:
         ensemble: Ensemble,
         shape: Shape,
         leaves: Sequence[Sequence[Sequence[int]]],
-        places: Sequence[dict[int, Place]],
+        places: Sequence[Mapping[int, Place]],
         code: Sequence[Expr],
+        *,
+        guarded: bool,
     ) -> None:
+        self._guarded = guarded
         self._ensemble, self._shape, self._leaves, self._places, self._code = ensemble, shape, leaves, places, code
         most = max((value for tree in leaves for leaf in tree for value in leaf), default=0)
         self._planes = max(-(-most.bit_length() // shape.width), 1)
@@ -133,14 +181,16 @@ class Grid:
         self._sums = [(target, plane) for target in range(targets) for plane in range(self._planes)]
         self._count = 0
 
-    def statements(self) -> list[Statement]:
-        """Return what adds up the leaves of all trees, and leaves the targets' sums to `targets`."""
-        body: list[Statement] = [Let(self._sum(key), const(0)) for key in self._sums]
-        body += [Block(tuple(self._word(slots))) for slots in self._shape.words]
-        return body
+    def start(self) -> list[Statement]:
+        """Return what comes before `words`."""
+        return [Let(self._sum(key), const(0)) for key in self._sums]
+
+    def words(self) -> Iterator[Statement]:
+        """Yield what adds the leaves of the trees of each word, and leaves the targets' sums to `targets`."""
+        return (Block(tuple(self._word(number, slots))) for number, slots in enumerate(self._shape.words))
 
     def targets(self, body: list[Statement]) -> list[Expr]:
-        """Return the targets, given what `statements` has left; what is to be done for that goes to `body`."""
+        """Return the targets, given what `words` have left; what is to be done for that goes to `body`."""
         shape = self._shape
         width, lanes = 2 * shape.width, shape.lanes // 2
         most = 2 * len(shape.words) * ((1 << shape.width) - 1)
@@ -185,22 +235,19 @@ class Grid:
 
     # -- a word ----------------------------------------------------------------------------------------------------
 
-    def _word(self, slots: Sequence[int | None]) -> Iterator[Statement]:
+    def _word(self, number: int, slots: Sequence[int | None]) -> Iterator[Statement]:
         shape = self._shape
-        wanted = {
-            shape.width * lane + position: place
-            for lane, tree in enumerate(slots)
-            if tree is not None
-            for position, place in self._places[tree].items()
-        }
-        yield from in_order(wanted, self._code)
+        own = [() if tree is None else tuple(self._places[tree].items()) for tree in slots]
+        gather, *stages = in_order(dict(_wanted(own, shape.width)), self._code)
+        guarded = self._guarded and stages
+        yield from [gather, If(Var("asked"), tuple(stages), share=1.0)] if guarded else [gather, *stages]
         names = [f"chosen{t}_{p}" for t, p in self._sums]
         yield from (Let(name, const(0)) for name in names)
         yield from self._choice(slots, 0, shape.width, names)
         half = sum(((1 << shape.width) - 1) << 2 * shape.width * lane for lane in range(shape.lanes // 2))
         for key, name in zip(self._sums, names, strict=True):
             pairs = add(and_(Var(name), const(half)), and_(shr(shape.width, Var(name)), const(half)))
-            yield Assign(self._sum(key), add(pairs, Var(self._sum(key))))
+            yield Assign(self._sum(key), add(pairs, Var(self._sum(key))) if number else pairs)
 
     def _choice(self, slots: Sequence[int | None], first: int, count: int, names: Sequence[str]) -> Iterator[Statement]:
         """Yield statements that give variables, one for each sum, the chosen of some leaves of every tree."""
@@ -248,7 +295,7 @@ def in_order(wanted: Mapping[int, Place], code: Sequence[Expr]) -> Iterator[Stat
         wanted: By place in the word: where in the code a bit is.
         code: The words of the code.
     """
-    terms, found = gathered(wanted)
+    terms, stages = _moves(tuple(wanted.items()))
     bits: Expr | None = None
     for term in terms:
         source = code[term.word]
@@ -256,9 +303,16 @@ def in_order(wanted: Mapping[int, Place], code: Sequence[Expr]) -> Iterator[Stat
         part = and_(moved, const(term.mask))
         bits = part if bits is None else or_(part, bits)
     yield Let("asked", bits or const(0))
-    for stage in routed(completed(found)):
+    for stage in stages:
         moving = and_(_xor(Var("asked"), shr(stage.distance, Var("asked"))), const(stage.mask))
         yield Assign("asked", _xor(Var("asked"), mul(moving, const(1 + (1 << stage.distance)))))
+
+
+@lru_cache(maxsize=64)
+def _moves(wanted: tuple[tuple[int, Place], ...]) -> tuple[list[Term], list[Stage]]:
+    """Return the terms and the stages that bring bits into a word."""
+    terms, found = gathered(dict(wanted))
+    return terms, routed(completed(found))
 
 
 def perfect(ensemble: Ensemble, root: int, depth: int) -> tuple[dict[int, int], list[int]]:

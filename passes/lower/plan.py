@@ -153,6 +153,7 @@ class PlanOptions:
         code_limit: Bytes of code a contract may have.
         rules: The chain's: its prices, how large data contracts may be, and whether an inference is charged as if it
             took every branch.
+        divides: Whether the target can put sections into code contracts of their own.
         code_price: Gas an inference may cost more to save a byte of code: raised until the contract is small enough.
         force: By layer (a node's name, or its first origin's), attributes of `LanePlan` that its plan must have.
         choices: By section, or by node after an @, the way to compute it: `Choice.way` of another lowering.
@@ -171,6 +172,7 @@ class PlanOptions:
     updatable: bool = False
     code_limit: int = 24_576
     rules: Fork = PRAGUE
+    divides: bool = False
     code_price: float = 0.0
     observed: Mapping[str, Array] = field(default_factory=dict, compare=False)
     activity: Mapping[str, Activity] = field(default_factory=dict)

@@ -31,6 +31,7 @@ from ml2sc.ir.program import (
     mul,
     or_,
     sgt,
+    shl,
     shr,
     sub,
 )
@@ -54,6 +55,9 @@ class Questions(Protocol):
 
     def start(self) -> list[Statement]:
         """Return statements that read the code, and refuse one that no elements have."""
+
+    def again(self) -> list[Statement]:
+        """Return statements that read the code in a section after the one that has refused what is none."""
 
     def above(self, element: int, rank: int, *, up: bool) -> Expr:
         """Return a word whose lowest bit says whether an element exceeds an edge; others may be set."""
@@ -87,13 +91,17 @@ class Bits:
 
     def start(self) -> list[Statement]:
         """Return statements that read the code, and refuse one that no elements have."""
-        words = range(self.code.words)
-        lets = [Let(f"code{j}", LoadInput(const(_BYTES * j))) for j in words] if self._kept else []
-        tests = [(j, test) for j in words for test in self._tests(j)]
+        lets = self.again()
+        tests = [(j, test) for j in range(self.code.words) for test in self._tests(j)]
         if not tests:
-            return list(lets)
+            return lets
         note = "In each field the lowest bits are set and no others: adding 1 to it carries out of them all."
         return [*lets, Note(note), _refused(tests)]
+
+    def again(self) -> list[Statement]:
+        """Return statements that read the code."""
+        words = range(self.code.words) if self._kept else ()
+        return [Let(f"code{j}", LoadInput(const(_BYTES * j))) for j in words]
 
     def _tests(self, number: int) -> list[Expr]:
         """Return expressions that are not 0 if a word is malformed."""
@@ -149,6 +157,10 @@ class Ranks:
         """Return 1 if an element exceeds an edge, else 0."""
         return gt(Load(self.buffer, const(self.places[element, up])), const(rank))
 
+    def again(self) -> list[Statement]:
+        """Return nothing: the ranks are in the buffer."""
+        return []
+
     def start(self) -> list[Statement]:
         """Return statements that read the ranks, and refuse one that is too great."""
         code = self.code
@@ -188,16 +200,18 @@ def quantize_code(context: Lowering, quantize: DraftSection, code: Code | RankCo
             body.append(StoreInput(const(code.width * position), code.width, ranks[element]))
         body += [StoreInput(const(0), 1, const(0))] if not code.elements else []
         return form
-    body += [Let(f"code{j}", const(0)) for j in range(code.words)]
-    for position, field in enumerate(code.fields):
-        whole = len(ladders[field.element][0].edges[ladders[field.element][1]])
-        statements, count = _set(f"count{position}", ranks[field.element], field.ranks, whole)
-        body += statements
-        name, lowest = f"code{field.word}", const(1 << field.bit)
-        body.append(Assign(name, add(Var(name), sub(Apply(OpCode.SHL, (count, lowest)), lowest))))
     for j in range(code.words):
-        width = _BYTES - code.last_shift(j) // 8
-        body.append(StoreInput(const(_BYTES * j), width, Var(f"code{j}")))
+        # a word after the other: of all at once the compiler would hold more than it has room for
+        body.append(Let(f"code{j}", const(0)))
+        for position, field in enumerate(code.fields):
+            if field.word != j:
+                continue
+            whole = len(ladders[field.element][0].edges[ladders[field.element][1]])
+            statements, count = _set(f"count{position}", ranks[field.element], field.ranks, whole)
+            body += statements
+            bits = sub(Apply(OpCode.SHL, (count, const(1))), const(1))
+            body.append(Assign(f"code{j}", add(Var(f"code{j}"), shl(field.bit, bits))))
+        body.append(StoreInput(const(_BYTES * j), _BYTES - code.last_shift(j) // 8, Var(f"code{j}")))
     if not code.words:
         body.append(StoreInput(const(0), code.length, const(0)))
     return form

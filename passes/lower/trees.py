@@ -8,10 +8,12 @@ lane is negative; the rest is constant.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ml2sc.errors import InternalError
+from ml2sc.ir.divide import CALL_GAS
+from ml2sc.ir.gas import Sizes, section_bytes
 from ml2sc.ir.graph import Node
 from ml2sc.ir.ops.base import attr_int
 from ml2sc.ir.ops.trees import EXCEEDS
@@ -20,6 +22,7 @@ from ml2sc.ir.program import (
     Expr,
     If,
     Let,
+    Load,
     Note,
     OpCode,
     Segment,
@@ -41,8 +44,9 @@ from ml2sc.ir.trees import Ensemble, Fork, Leaf
 
 from .context import DraftSection, Lowering, lowering
 from .elementwise import lower_map, result_of
-from .grid import Grid, perfect, shape_of
+from .grid import Grid, perfect, shapes_of
 from .lookup import Lookup, answers
+from .plan import PlanOptions
 from .records import Records, forks_of
 from .thermo import Bits, Questions, Ranks, element_ladders
 from .values import Value
@@ -163,6 +167,8 @@ class Way:
         values: The targets then.
         segments: Tables that they copy.
         buffers: Words of the buffers they use.
+        before: Statements of sections before theirs, each of which may be in a code contract of its own.
+        form: What tells it from others of its kernel.
     """
 
     kernel: str
@@ -170,6 +176,8 @@ class Way:
     values: tuple[Expr, ...]
     segments: Mapping[str, Segment] = field(default_factory=dict)
     buffers: Mapping[str, int] = field(default_factory=dict)
+    before: tuple[tuple[Statement, ...], ...] = ()
+    form: str = ""
 
 
 @lowering(TREES)
@@ -180,36 +188,53 @@ def lower_trees(context: Lowering, node: Node) -> None:
     forks = sum(isinstance(ensemble.nodes[n], Fork) for root in ensemble.roots for n, _ in ensemble.walk(root))
     draft = context.section(node, f"{len(ensemble.roots)} trees, {forks} comparisons, {ensemble.targets} sums")
     kernel = context.options.forced(node).get("kernel")
-    ways = (way for way in _ways(trees) if kernel in {None, way.kernel})
+    ways = (way for way in _ways(trees, context.options) if kernel in {None, way.kernel})
 
     def walked(way: Way) -> float:
         tried, trial = context.trial(), dataclasses.replace(draft, body=[], facts={})
-        _emit(tried, node, trial, trees, way)
-        return least_price(of_sections([trial.finish()], tried, way.segments), context.options)
+        _, before = _emit(tried, node, trial, trees, way)
+        program = of_sections([section.finish() for section in (*before, trial)], tried, way.segments)
+        if not before:
+            return least_price(program, context.options)
+        # its sections need not fit one contract: no byte of code is dearer than what it takes to deploy it
+        options = dataclasses.replace(context.options, code_price=0.0)
+        contracts = sum(section_bytes(program, Sizes()).values()) // options.code_limit
+        return least_price(program, options) + contracts * CALL_GAS
 
-    way = context.choices.make(draft.name, ways, lambda way: way.kernel, walked)
-    context.values[node.output] = _emit(context, node, draft, trees, way)
+    way = context.choices.make(draft.name, ways, lambda way: f"{way.kernel} {way.form}".strip(), walked)
+    context.values[node.output], before = _emit(context, node, draft, trees, way)
+    place = context.sections.index(draft)
+    context.sections[place:place] = before
     draft.facts = {"operator": TREES, "kernel": way.kernel, "trees": len(ensemble.roots), "comparisons": forks}
 
 
-def _emit(context: Lowering, node: Node, draft: DraftSection, trees: Trees, way: Way) -> Value:
-    """Add a way's statements, and return where the targets are then."""
+def _emit(
+    context: Lowering, node: Node, draft: DraftSection, trees: Trees, way: Way
+) -> tuple[Value, list[DraftSection]]:
+    """Add a way's statements; return where the targets are then, and the sections that come before."""
     context.segments |= way.segments
     context.buffers |= way.buffers
     if isinstance(trees.input, Ranks):
         context.buffers[trees.input.buffer] = 1 << trees.input.bits
     result = result_of(context, node, draft)
-    draft.body += [*trees.input.start(), *way.body]
+    before: list[DraftSection] = []
+    for number, body in enumerate(way.before):
+        name, title = context.identifier("section", f"{draft.name}_trees"), f"Trees, part {number + 1}"
+        read = trees.input.again() if before else trees.input.start()
+        before.append(dataclasses.replace(draft, name=name, title=title, body=[*read, *body], facts={}))
+    draft.body += way.body if before else [*trees.input.start(), *way.body]
     draft.body += [Store(result.buffer, const(target), value) for target, value in enumerate(way.values)]
-    return Value.of(result)
+    return Value.of(result), before
 
 
-def _ways(trees: Trees) -> Iterator[Way]:
+def _ways(trees: Trees, options: PlanOptions) -> Iterator[Way]:
     if trees.ensemble.aggregate != "SUM":
         yield extremes(trees)
         return
-    yield nested(trees)
-    for way in (all_at_once(trees), by_lookup(trees), by_records(trees)):
+    portions = list(_portions(trees))
+    yield nested_in_portions(trees, portions) if options.divides and len(portions) > _ONE_CONTRACT else nested(trees)
+    yield from all_at_once(trees)
+    for way in (by_lookup(trees), by_records(trees)):
         if way is not None:
             yield way
 
@@ -217,20 +242,20 @@ def _ways(trees: Trees) -> Iterator[Way]:
 # -- all at once -----------------------------------------------------------------------------------------------------
 
 
-def all_at_once(trees: Trees) -> Way | None:
-    """Return what computes shallow trees, many in a word; None where they are no such trees."""
+def all_at_once(trees: Trees) -> Iterator[Way]:
+    """Yield what computes shallow trees, many in a word; nothing where they are no such trees.
+
+    Trees that would be few in a word of their own may be nested comparisons instead.
+    """
     ensemble, bits = trees.ensemble, trees.input
     if not isinstance(bits, Bits) or not shallow(ensemble):
-        return None
+        return
     depth = max(max(ensemble.depth(root) for root in ensemble.roots), 1)
     written = [perfect(ensemble, root, depth) for root in ensemble.roots]
     leaves = [
         [trees.beyond(tree, leaf) for number in numbers if isinstance(leaf := ensemble.nodes[number], Leaf)]
         for tree, (_, numbers) in enumerate(written)
     ]
-    shape = shape_of(ensemble, leaves)
-    if shape is None:
-        return None
     places = [
         {
             position: bits.at(trees.elements[fork.feature], int(fork.edges[0]), up=fork.up)
@@ -240,12 +265,23 @@ def all_at_once(trees: Trees) -> Way | None:
         for forks, _ in written
     ]
     code = [bits.word(number) for number in range(bits.code.words)]
-    grid = Grid(ensemble, shape, leaves, places, code)
-    text = f"{shape.lanes} trees of depth {depth} in a word: their questions, put in order; their leaves; their sums."
-    body = [Note(text), *grid.statements()]
-    sums = grid.targets(body)
-    values = [add(total, const(lane.constant)) for total, lane in zip(sums, trees.lanes, strict=True)]
-    return Way("grid", tuple(body), tuple(values))
+    for shape in shapes_of(ensemble, leaves, places):
+        rest = sorted(set(range(len(written))) - {tree for slots in shape.words for tree in slots})
+        for guarded in (False, True):
+            grid = Grid(ensemble, shape, leaves, places, code, guarded=guarded)
+            text = f"{shape.lanes} trees of depth {depth} in a word: their questions, put in order; leaves; sums."
+            body: list[Statement] = [Note(text), *grid.start()]
+            others: list[Expr] = [const(lane.constant) for lane in trees.lanes]
+            if rest:
+                body += _no_sums(trees)
+                others = trees.lanes_of([Var(f"sum{word}") for word in range(trees.words)])
+            for number, word in enumerate(grid.words()):
+                # jumps between words: what lies between two of them is what a compiler has to keep at once
+                body += [word, *_added(trees, rest[number :: len(shape.words)])]
+            sums = grid.targets(body)
+            values = [add(total, other) for total, other in zip(sums, others, strict=True)]
+            form = " ".join([*(["nested"] if rest else []), *(["guarded"] if guarded else [])])
+            yield Way("grid", tuple(body), tuple(values), form=form)
 
 
 # -- by lookup --------------------------------------------------------------------------------------------------------
@@ -304,20 +340,62 @@ def by_records(trees: Trees) -> Way | None:
 
 def nested(trees: Trees) -> Way:
     """Return comparisons inside of one another, a tree after the other."""
-    body: list[Statement] = [Note("Each tree's leaf adds what it says beyond the least leaf of its tree.")]
-    body += [Let(f"sum{word}", const(0)) for word in range(trees.words)]
+    note = Note("Each tree's leaf adds what it says beyond the least leaf of its tree.")
+    sums = [Var(f"sum{word}") for word in range(trees.words)]
+    body = (note, *_no_sums(trees), *_added(trees, range(len(trees.ensemble.roots))))
+    return Way("nested", body, tuple(trees.lanes_of(sums)))
+
+
+_PORTION = 300
+"""Comparisons of a section: a few of them fit a code contract."""
+_ONE_CONTRACT = 3
+"""Portions that fit one contract."""
+
+
+def _portions(trees: Trees) -> Iterator[list[int]]:
+    """Yield trees, by number, that have together about as many comparisons as a section is to have."""
+    ensemble, portion, size = trees.ensemble, list[int](), 0
+    for tree, root in enumerate(ensemble.roots):
+        own = sum(isinstance(ensemble.nodes[number], Fork) for number, _ in ensemble.walk(root))
+        if portion and size + own > _PORTION:
+            yield portion
+            portion, size = [], 0
+        portion.append(tree)
+        size += own
+    yield portion
+
+
+def nested_in_portions(trees: Trees, portions: Sequence[Sequence[int]]) -> Way:
+    """Return comparisons inside of one another in sections of a few trees, each of which adds to the sums."""
+    buffer = f"{trees.name}_sums"
+    bodies: list[tuple[Statement, ...]] = []
+    for portion in portions:
+        start = [Let(f"sum{w}", Load(buffer, const(w)) if bodies else const(0)) for w in range(trees.words)]
+        end = [Store(buffer, const(word), Var(f"sum{word}")) for word in range(trees.words)]
+        bodies.append((*start, *_added(trees, portion), *end))
+    last = tuple(Let(f"sum{word}", Load(buffer, const(word))) for word in range(trees.words))
+    values = tuple(trees.lanes_of([Var(f"sum{word}") for word in range(trees.words)]))
+    return Way("nested", last, values, buffers={buffer: trees.words}, before=tuple(bodies))
+
+
+def _no_sums(trees: Trees) -> list[Statement]:
+    return [Let(f"sum{word}", const(0)) for word in range(trees.words)]
+
+
+def _added(trees: Trees, numbers: Iterable[int]) -> list[Statement]:
+    """Return comparisons inside of one another that add some trees' leaves to `sum0` and so on."""
+    body: list[Statement] = []
 
     def add_leaf(word: int, value: Expr) -> Statement:
         return Assign(f"sum{word}", add(Var(f"sum{word}"), value))
 
-    for tree, root in enumerate(trees.ensemble.roots):
+    for tree in numbers:
 
         def say(leaf: Leaf, tree: int = tree) -> list[int]:
             return trees.leaf(tree, leaf)
 
-        body += _written(trees, root, say, add_leaf)
-    sums = [Var(f"sum{word}") for word in range(trees.words)]
-    return Way("nested", tuple(body), tuple(trees.lanes_of(sums)))
+        body += _written(trees, trees.ensemble.roots[tree], say, add_leaf)
+    return body
 
 
 def _written(

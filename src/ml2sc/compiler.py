@@ -442,6 +442,7 @@ def _compile(
         strict_input=options.strict_input,
         code_limit=options.rules.code_limit,
         rules=PRAGUE if options.chain_profile is None else options.rules,
+        divides=options.has_constructor and bool(getattr(BACKENDS.get(options.target), "divides", False)),
         updatable=options.updatable,
         activity={name: Activity.read(text) for name, text in (activity or {}).items()},
     )
@@ -580,7 +581,7 @@ def _compile(
         program=program,
         graph=graph,
         reference=reference,
-        profile=None if samples is None else _profile(graph, program, spread_out(samples, PROFILED_SAMPLES)),
+        profile=_profiled(graph, program, samples),
     )
     _judge(artifact, options, str if remedies is None else remedies.text)
     return _with_forecast(artifact)
@@ -693,6 +694,21 @@ def _layer_inputs(graph: Graph, samples: Sequence[Sample]) -> dict[str, Array]:
     read = {node.inputs[0] for node in graph if node.op_type in {"Gemm", "FusedGemm"}}
     runs = evaluate_samples(graph, wad.quantize_samples(graph, samples))
     return {name: np.array([run[name].ravel() for run in runs]) for name in read}
+
+
+def _profiled(graph: Graph, program: Program, samples: Sequence[Sample] | None) -> Profile | None:
+    """Count the branches that samples take; without any, those of inputs made up around the edges of trees."""
+    if samples is not None:
+        return _profile(graph, program, spread_out(samples, PROFILED_SAMPLES))
+    if not graph.ladders:
+        return None
+    random = np.random.default_rng(0)
+    columns = {name: ladder.samples(random, PROFILED_SAMPLES) for name, ladder in graph.ladders.items()}
+    made_up = [
+        {name: rows[number].reshape(graph.tensor(name).shape) for name, rows in columns.items()}
+        for number in range(PROFILED_SAMPLES)
+    ]
+    return dataclasses.replace(_profile(graph, program, made_up), assumed=True)
 
 
 def _profile(graph: Graph, program: Program, samples: Sequence[Sample]) -> Profile:

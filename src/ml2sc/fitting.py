@@ -176,6 +176,7 @@ def _size(artifact: Artifact, graph: Graph, options: Mapping[str, Any]) -> int |
         strict_input=options["strict_input"],
         code_limit=rules.code_limit,
         rules=PRAGUE if options.get("chain_profile") is None else rules,
+        divides=constructed and bool(getattr(BACKENDS.get(artifact.target), "divides", False)),
         updatable=options["updatable"],
         activity={layer["layer"]: Activity.read(layer["live"]) for layer in layers if "live" in layer},
     )

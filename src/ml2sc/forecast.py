@@ -237,7 +237,7 @@ def as_facts(artifact: Artifact, profile: Profile | None) -> dict[str, Any]:
         "deploy": chosen.deploy,
         "weights": chosen.weights,
         "transactions": 1 + len(artifact.data) + len(artifact.parts),
-        "inputs": "assumed" if profile is None else "calibration data",
+        "inputs": "assumed" if profile is None or profile.assumed else "calibration data",
         "code": "compiled" if chosen.compiled else "estimated",
     }
     plan = [{**layer, "gas": chosen.layers.get(layer["layer"], 0)} for layer in manifest["plan"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from support.forests import random_attributes, threshold_rows, tree_model
 
 import ml2sc
 from ml2sc.ir import wad
+from ml2sc.ir.forks import FORKS
 from ml2sc.runtime.contract import Contract, ContractError
 
 KERNELS = ("nested", "grid", "lookup", "records")
@@ -72,6 +74,28 @@ def test_contract(built: tuple[str, ml2sc.Artifact, Contract, Any]) -> None:
     edge = next(edge for own in artifact.graph.ladders["x"].wads() for edge in own if abs(edge) < 1 << 200)
     wads += [[edge + step] * rows.shape[1] for step in (0, 1)]
     check_contract(contract, artifact, packed, wads)
+
+
+@pytest.mark.parametrize("target", ["solidity", "vyper"])
+def test_several_contracts(target: str, toolchain: ml2sc.Toolchain, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a contract may have little code, nested comparisons are in several, and add up what these say."""
+    for name, fork in FORKS.items():
+        monkeypatch.setitem(FORKS, name, dataclasses.replace(fork, code_limit=LIMIT))
+    monkeypatch.setattr("ml2sc.passes.lower.trees._PORTION", 30)
+    attrs = random_attributes(np.random.default_rng(3), features=3, trees=16, depth=4, targets=2) | {"n_targets": 2}
+    model = tree_model("TreeEnsembleRegressor", 3, attrs)
+    artifact = ml2sc.compile(model, target=target)
+    assert artifact.parts
+    assert artifact.graph is not None
+    contract = deployed(artifact, toolchain)
+    rows = threshold_rows(np.random.default_rng(1), model, 20).astype(np.float64)
+    packed = [wad.pack(artifact.graph, wad.quantize_inputs(artifact.graph, {"x": row[None]})) for row in rows]
+    wads = [wad.to_wad(row.tolist()) for row in rows if not np.isnan(row).any()]
+    check_contract(contract, artifact, packed, wads[:3])
+
+
+LIMIT = 5_000
+"""Bytes of code a contract may have."""
 
 
 def test_malformed_codes(built: tuple[str, ml2sc.Artifact, Contract, Any]) -> None:

@@ -1,4 +1,8 @@
-"""Random ensembles: interpreters agree in every integer, decisions and scores are onnxruntime's, on every threshold."""
+"""Random ensembles: interpreters agree in every integer, decisions and scores are onnxruntime's, on every threshold.
+
+Up to 200 trees of depth up to 10 on up to 60 features, some with missing values, one to four outputs; most are small.
+`ML2SC_FUZZ=500 python -m pytest tests/property/test_random_trees.py` tries that many. A model's number is its seed.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +18,22 @@ from ml2sc.ir import wad
 from ml2sc.ir.interpret import Interpreter
 from ml2sc.packing import Packer
 
-COUNT = int(os.environ.get("ML2SC_FUZZ_TREES", "12"))
-ROWS = 40
+COUNT = int(os.environ.get("ML2SC_FUZZ", "14"))
+ROWS, FEW = 40, 6
+"""Rows of a small model, and of a large one."""
+LARGE = 7
+"""Every so many models one is large."""
+MOST_LEAVES = 6_000
 
 
 @pytest.mark.parametrize("seed", range(COUNT))
 @pytest.mark.filterwarnings("ignore:.*onnxruntime's label")
 def test_random_ensemble(seed: int) -> None:
     random = np.random.default_rng(seed)
-    features, depth = int(random.integers(1, 13)), int(random.integers(1, 6))
-    trees, targets = int(random.integers(1, 13)), int(random.integers(1, 5))
+    large = seed % LARGE == LARGE - 1
+    features, depth = int(random.integers(1, 61 if large else 13)), int(random.integers(1, 11 if large else 6))
+    trees, targets = int(random.integers(1, 201 if large else 13)), int(random.integers(1, 5))
+    trees = min(trees, max(MOST_LEAVES >> depth, 1))
     classifier = seed % 2 == 0
     prefix = "class" if classifier else "target"
     attrs = random_attributes(random, features=features, trees=trees, depth=depth, targets=targets, prefix=prefix)
@@ -42,7 +52,7 @@ def test_random_ensemble(seed: int) -> None:
     interpreter, packer = Interpreter(artifact.program), Packer(artifact)
     bound = artifact.manifest["error_bound"]
     scores = [output.name for output in session.get_outputs()][-1]
-    for row in threshold_rows(random, model, ROWS):
+    for row in threshold_rows(random, model, FEW if large else ROWS):
         answers = dict(zip([o.name for o in session.get_outputs()], session.run(None, {"x": row[None]}), strict=True))
         q = wad.quantize_inputs(artifact.graph, {"x": row[None].astype(np.float64)})
         outcome = interpreter.run(wad.pack(artifact.graph, q))
