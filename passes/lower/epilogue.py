@@ -177,16 +177,16 @@ def find_epilogue(
         sums: Whether activations may be added.
     """
     nodes, addends = _summed(graph, node) if sums else ([node], ())
-    if nodes:
-        tensor = graph.tensor(nodes[-1].output)
+    tensor = graph.tensor(nodes[-1].output if nodes else node.inputs[0])
+    accumulator, zero_point = tensor.interval, tensor.format.zero_point
+    if not nodes:
+        assert accumulator is not None
+        accumulator = Interval(accumulator.lo - zero_point, accumulator.hi - zero_point)
+    elif accumulator is None or "activation" in nodes[-1].attrs:
         raw = exact_bounds(graph, nodes[-1].name, raw=True)[0]
-    else:
-        tensor = graph.tensor(node.inputs[0])
-        assert tensor.interval is not None
-        zero = tensor.format.zero_point
-        raw = Bounds(*(np.full(tensor.shape, v - zero, dtype=object) for v in (tensor.interval.lo, tensor.interval.hi)))
-    accumulator = Interval(int(raw.lo.min()), int(raw.hi.max()))
-    shift, zero_point, use = 0, tensor.format.zero_point, node if not nodes else graph.only_use(tensor.name)
+        accumulator = Interval(int(raw.lo.min()), int(raw.hi.max()))
+    summed = nodes[-1].name if nodes else node.name
+    shift, use = 0, node if not nodes else graph.only_use(tensor.name)
     requantized, multipliers = False, np.ones(1, dtype=object)
     while use is not None:
         if use.op_type == "FakeQuantize":
@@ -210,6 +210,7 @@ def find_epilogue(
         use = graph.only_use(tensor.name)
     assert tensor.interval is not None
     if multipliers.size > 1:
+        raw = exact_bounds(graph, summed, raw=True)[0]
         found = _scaled_by_channel(tensor, tuple(nodes), multipliers, shift, zero_point, raw)
     elif multipliers[0] > 1:
         found = _scaled(tensor, tuple(nodes), int(multipliers[0]), shift, zero_point, accumulator)

@@ -145,6 +145,34 @@ def emit_nest(nest: Nest, innermost: Callable[[Sequence[Expr]], list[Statement]]
     return statements
 
 
+def over(
+    loops: Sequence[tuple[str, int, dict[str, int]]],
+    starts: dict[str, Expr],
+    body: Callable[[dict[str, Expr]], list[Statement]],
+) -> list[Statement]:
+    """Return loops within each other, outermost first, around what `body` makes of the positions in them.
+
+    Args:
+        loops: Of each its name, its rounds and by how much each position moves in a round.
+        starts: The positions before the first round.
+        body: Is given the positions' expressions.
+    """
+    if not loops:
+        return body(starts)
+    (name, count, steps), *inner = loops
+    if count == 1:
+        return over(inner, starts, body)
+    at, inductions = dict(starts), []
+    for position, step in steps.items():
+        if step:
+            inductions.append(Induction(f"{position}_{name}", starts[position], step))
+            at[position] = Var(f"{position}_{name}")
+    inductions.sort(key=lambda i: not isinstance(i.start, Const))  # the first starts at a constant
+    if not inductions or not isinstance(inductions[0].start, Const):
+        inductions.insert(0, Induction(name, const(0), 1))
+    return [For(tuple(inductions), count, tuple(over(inner, at, body)))]
+
+
 def _positions(value: Value) -> Array:
     """Return where each element is, in what its source counts: bytes of the packed input, or words."""
     positions = value.where.astype(np.int64)

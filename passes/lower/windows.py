@@ -14,7 +14,6 @@ from math import prod
 
 import numpy as np
 
-from ml2sc.ir.analysis import exact_bounds
 from ml2sc.ir.graph import Node, Tensor
 from ml2sc.ir.ops.base import attr_int, op_of
 from ml2sc.ir.ops.convolution import Conv, shifts_of
@@ -26,12 +25,9 @@ from ml2sc.ir.program import (
     MASK,
     Assign,
     Block,
-    Const,
     CopySegment,
     Expr,
-    For,
     If,
-    Induction,
     Let,
     Load,
     Note,
@@ -53,7 +49,7 @@ from ml2sc.ir.types import Array, as_python_ints
 
 from .context import DraftSection, Lowering, lowering
 from .elementwise import STEPS, result_of
-from .nests import emit_nests
+from .nests import emit_nests, over
 from .values import Scalars, Value
 
 _WORD = 256
@@ -176,34 +172,6 @@ def _title(node: Node, chain: Sequence[Node]) -> str:
 # -- loops -------------------------------------------------------------------------------------------------------------
 
 
-def _over(
-    loops: Sequence[tuple[str, int, dict[str, int]]],
-    starts: dict[str, Expr],
-    body: Callable[[dict[str, Expr]], list[Statement]],
-) -> list[Statement]:
-    """Return loops within each other, outermost first, around what `body` makes of the positions in them.
-
-    Args:
-        loops: Of each its name, its rounds and by how much each position moves in a round.
-        starts: The positions before the first round.
-        body: Is given the positions' expressions.
-    """
-    if not loops:
-        return body(starts)
-    (name, count, steps), *inner = loops
-    if count == 1:
-        return _over(inner, starts, body)
-    at, inductions = dict(starts), []
-    for position, step in steps.items():
-        if step:
-            inductions.append(Induction(f"{position}_{name}", starts[position], step))
-            at[position] = Var(f"{position}_{name}")
-    inductions.sort(key=lambda i: not isinstance(i.start, Const))  # the first starts at a constant
-    if not inductions or not isinstance(inductions[0].start, Const):
-        inductions.insert(0, Induction(name, const(0), 1))
-    return [For(tuple(inductions), count, tuple(_over(inner, at, body)))]
-
-
 def _outputs(source: _Map) -> list[tuple[str, int, dict[str, int]]]:
     """Return the loops over a channel's outputs."""
     loops = []
@@ -252,8 +220,9 @@ class _Convolution:
         self.groups = attr_int(node, "group", 1)
         self.outputs, self.channels = self.w.shape[0] // self.groups, self.w.shape[1]
         self.taps, self.points = prod(self.w.shape[2:]), prod(window.out for window in self.windows)
-        (bounds,) = exact_bounds(graph, node.name)
-        self.low, high = int(bounds.lo.min()), int(bounds.hi.max())
+        interval = graph.tensor(node.output).interval
+        assert interval is not None
+        self.low, high = interval.lo, interval.hi
         bits = max((high - self.low).bit_length(), 1)
         self.blocks = -(-self.outputs // max(_WORD // bits, 1))
         self.lanes = -(-self.outputs // self.blocks)
@@ -277,7 +246,7 @@ class _Convolution:
         chunks = list(self._chunks(draft, in_data=in_data))
 
         def block(at: dict[str, Expr]) -> list[Statement]:
-            return [*(chunk.copy(at["b"]) for chunk in chunks if in_data), *_over(_outputs(source), at, point)]
+            return [*(chunk.copy(at["b"]) for chunk in chunks if in_data), *over(_outputs(source), at, point)]
 
         def point(at: dict[str, Expr]) -> list[Statement]:
             body: list[Statement] = [Let("acc", Load(starts, at["b"]))]
@@ -297,7 +266,7 @@ class _Convolution:
             ("g", self.groups, {**group, "o": self.outputs * self.points}),
             ("h", self.blocks, {"b": 1, "w": ahead, "o": self.lanes * self.points}),
         ]
-        draft.body += _over(loops, dict.fromkeys("bwio", const(0)), block)
+        draft.body += over(loops, dict.fromkeys("bwio", const(0)), block)
         draft.facts = {
             "operator": _title(node, chain),
             "macs": self.groups * self.outputs * self.points * size,
@@ -423,7 +392,7 @@ class _Chunk:
                 total = add(mul(value, Load(self.buffer, add(at["w"], const(number)))), total)
             return [Assign("acc", total)]
 
-        return _over([channels, *loops], {"i": add(at, const(start)), "w": weights}, products)
+        return over([channels, *loops], {"i": add(at, const(start)), "w": weights}, products)
 
 
 # -- pools -------------------------------------------------------------------------------------------------------------
@@ -499,7 +468,7 @@ def _lower_pool(
         if factor is not None:
             value = mul(value, Load(factor, at["f"]))
         stores = _finished(context, chain, value)
-        inner = _over(loops, {"i": at["i"], "w": const(0)}, window)
+        inner = over(loops, {"i": at["i"], "w": const(0)}, window)
         return [Let("acc", start), *inner, *stores, Store(result.buffer, at["o"], Var("v"))]
 
     outputs = _outputs(source)
@@ -508,7 +477,7 @@ def _lower_pool(
         outputs = [(name, count, {**steps, "f": steps["o"]}) for name, count, steps in outputs]
         starts["f"] = const(0)
     channel = ("c", channels, {"i": source.plane, "o": points})
-    draft.body += _over([channel, *outputs], starts, point)
+    draft.body += over([channel, *outputs], starts, point)
     draft.facts = {"operator": _title(node, chain), "bits": _WORD, "lanes": 1}
 
 

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
@@ -49,4 +50,51 @@ def digits_like(
     inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, channels[0], size, size])]
     results = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, outputs])]
     graph = helper.make_graph(nodes, "cnn", inputs, results, constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def random_cnn(seed: int) -> onnx.ModelProto:
+    """Return convolutions of a random kind each (plain, depthwise, 1 x 1; with strides and pools), and a Gemm.
+
+    Args:
+        seed: Of everything.
+    """
+    rng = np.random.default_rng(seed)
+    nodes: list[onnx.NodeProto] = []
+    constants: list[onnx.TensorProto] = []
+    first = channels = int(rng.integers(1, 4))
+    height, width = (int(v) for v in rng.integers(7, 18, size=2))
+    shape, name = [1, channels, height, width], "x"
+
+    def constant(array: npt.NDArray[np.float64]) -> str:
+        constants.append(numpy_helper.from_array(array.astype(np.float32), f"c{len(constants)}"))
+        return constants[-1].name
+
+    for layer in range(int(rng.integers(2, 4))):
+        kind = str(rng.choice(["plain", "plain", "depthwise", "pointwise"]))
+        kernel = 1 if kind == "pointwise" else int(rng.choice([3, 3, 5]))
+        groups = channels if kind == "depthwise" else 1
+        outputs = channels if kind == "depthwise" else int(rng.integers(2, 10))
+        stride, pad = int(rng.choice([1, 1, 2])), kernel // 2
+        w = rng.normal(size=(outputs, channels // groups, kernel, kernel)) / np.sqrt(channels // groups * kernel**2)
+        attributes = {"pads": [pad] * 4, "strides": [stride] * 2, "group": groups}
+        inputs = [name, constant(w), constant(rng.normal(size=outputs) / 4)]
+        nodes.append(helper.make_node("Conv", inputs, [f"conv{layer}"], f"conv{layer}", **attributes))
+        nodes.append(helper.make_node("Relu", [f"conv{layer}"], [f"relu{layer}"], f"relu{layer}"))
+        name, channels = f"relu{layer}", outputs
+        height, width = ((size - 1) // stride + 1 for size in (height, width))
+        if min(height, width) > 3 and rng.random() < 0.5:
+            pool = {"kernel_shape": [2, 2], "strides": [2, 2]}
+            operator = str(rng.choice(["MaxPool", "AveragePool"]))
+            nodes.append(helper.make_node(operator, [name], [f"pool{layer}"], f"pool{layer}", **pool))
+            name, height, width = f"pool{layer}", height // 2, width // 2
+    flat = channels * height * width
+    last = constant(rng.normal(size=(flat, 3)) / np.sqrt(flat))
+    nodes += [
+        helper.make_node("Flatten", [name], ["f"], "flatten"),
+        helper.make_node("MatMul", ["f", last], ["y"], "last"),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, first, *shape[2:]])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3])
+    graph = helper.make_graph(nodes, "cnn", [x], [y], constants)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)

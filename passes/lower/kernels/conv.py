@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -29,11 +29,15 @@ from ml2sc.ir.program import (
     Note,
     OpCode,
     Statement,
+    Storage,
     Store,
     Var,
     add,
+    and_,
     const,
     loop,
+    mul,
+    shl,
     shr,
     sub,
 )
@@ -45,6 +49,31 @@ from .maps import Maps
 
 HELD = 12
 """Words of pixels that are held in variables for all output channels."""
+
+_PRODUCT, _PRODUCT_BYTES = 16, 6
+"""Gas and bytes of code of a product by a literal, about, but for the literal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Maps that are added to the sums: multiplier · (u − zero), u from 0 to `top`.
+
+    Attributes:
+        multiplier: Brings them to the scale of the sums.
+        top: The greatest u.
+        zero: The u that stands for zero.
+        maps: Where they are, once that is known: in as many words, and between as many rows, as the result.
+    """
+
+    multiplier: int
+    top: int
+    zero: int
+    maps: Maps | None = None
+
+    @property
+    def start(self) -> int:
+        """What is added to every sum, u being multiplied."""
+        return -self.multiplier * self.zero
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +90,7 @@ class Convolution:
         epilogue: What happens to the sums.
         pool: Rows and columns of which a maximum is taken, without overlap.
         zero: The u of the result that stands for zero.
+        beside: What is added to the sums.
     """
 
     weights: Array
@@ -76,6 +106,7 @@ class Convolution:
     epilogue: Epilogue
     pool: tuple[int, int] = (1, 1)
     zero: int = 0
+    beside: Beside | None = None
 
     @property
     def outputs(self) -> int:
@@ -138,13 +169,16 @@ class Convolution:
     def bounds(self, top: int, zero: int) -> Interval:
         """Return an interval of all sums of products of pixels u in [0, top] and taps, whichever taps lack a pixel.
 
-        The bias is in it, and what `zero`, the u that stands for 0, brings in.
+        The bias is in it, what `zero`, the u that stands for 0, brings in, and what is added, or not.
         """
         flat = self.weights.reshape(self.outputs, -1).astype(object)
         start = self.bias - zero * flat.sum(axis=1)
-        lo = start + top * np.minimum(flat, 0).sum(axis=1)
-        hi = start + top * np.maximum(flat, 0).sum(axis=1)
-        return Interval(int(lo.min()), int(hi.max()))
+        lo = int((start + top * np.minimum(flat, 0).sum(axis=1)).min())
+        hi = int((start + top * np.maximum(flat, 0).sum(axis=1)).max())
+        if self.beside is not None:
+            most = self.beside.multiplier * self.beside.top
+            lo, hi = lo + self.beside.start + min(most, 0), hi + self.beside.start + max(most, 0)
+        return Interval(lo, hi)
 
     def ended(self, top: int, zero: int) -> Epilogue:
         """Return the epilogue of sums in these bounds."""
@@ -182,6 +216,13 @@ class RowsOfTaps:
             the maximum is taken of neighbouring lanes, and the lanes between results are lost.
     """
 
+    storage: Storage | None = None
+    """Where words of taps are; None: they are literals."""
+    size = 0
+    """How many of those are no literals."""
+    fields = 1
+    """How many taps lie in a lane of such a word."""
+
     def __init__(self, conv: Convolution, source: Maps, target: Maps) -> None:
         self.conv, self.source, self.target = conv, source, target
         self.gap = target.pitch // source.pitch
@@ -216,6 +257,14 @@ class RowsOfTaps:
             and target.before + target.useful + target.after <= target.lanes
             and target.words <= source.words
         )
+
+    def about(self) -> tuple[float, int, int]:
+        """Return roughly what an inference costs, bytes of code, and of data: to find what is worth walking."""
+        conv, target = self.conv, self.target
+        phases = [{of for _, of, _ in conv.taps(phase, self.phases, self.stride)} for phase in range(self.phases)]
+        products = int(conv.weights[..., 0].size) * conv.pool[0] * sum(map(len, phases))
+        literal = int(conv.weights.shape[3]) * self.source.pitch // 8
+        return products * target.height * target.words * _PRODUCT, products * (literal + _PRODUCT_BYTES), 0
 
     def claim(self) -> str:
         """Return what is proved, in words."""
@@ -307,17 +356,43 @@ class RowsOfTaps:
 
     def _result(self, output: int, phase: int, names: dict[tuple[int, int, int], str]) -> list[Statement]:
         """Return the statements for one word of results: sums, their maximum, and what ends them."""
-        conv, source, target = self.conv, self.source, self.target
-        ending = self._ending(phase)
-        bias = int(conv.bias[output]) - source.zero * int(conv.weights[output].astype(object).sum())
-        start = spread(bias + self.ended.constant + ending.half, source.pitch, self.every)
-        parts = list(itertools.product(range(conv.pool[0]), range(self.columns)))
-        sums = [(row, phase * self.columns + column) for row, column in parts]
+        target = self.target
+        start = self.start(output)
+        sums = self.parts(phase)
         first = 0 if len(sums) > 1 else start
-        body: list[Statement] = [Let("v", self._sum(output, *sums[0], names, first))]
-        body += [greater("v", self._sum(output, *each, names, 0), source.pitch, self.every) for each in sums[1:]]
+        values = [self._sum(output, *part, names, 0 if number else first) for number, part in enumerate(sums)]
+        place = target.word(output, 0, phase) - target.word(0, 0)
+        return self.ended_word(phase, values, const(start), add(Var("at" if names else "o"), const(place)))
+
+    def start(self, output: int) -> int:
+        """Return what the sums of a channel start with, in every lane: its bias, and what its epilogue adds."""
+        bias = int(self.conv.bias[output]) - self.source.zero * int(self.conv.weights[output].astype(object).sum())
+        bias += 0 if self.conv.beside is None else self.conv.beside.start
+        return spread(bias + self.ended.constant + self.ending(0).half, self.source.pitch, self.every)
+
+    def parts(self, phase: int) -> list[tuple[int, int]]:
+        """Return (row, phase) of the sums of which a word of results, of a phase, is the maximum."""
+        every = itertools.product(range(self.conv.pool[0]), range(self.columns))
+        return [(row, phase * self.columns + column) for row, column in every]
+
+    def ended_word(self, phase: int, sums: Sequence[Expr], start: Expr, place: Expr) -> list[Statement]:
+        """Return the statements that store a word of results.
+
+        Args:
+            phase: Of the results.
+            sums: Those of which it is the maximum; one alone has `start` in it.
+            start: What the sums start with.
+            place: The word of the target's buffer.
+        """
+        conv, source = self.conv, self.source
+        ending = self.ending(phase)
+        body: list[Statement] = [Let("v", sums[0])]
+        body += [greater("v", each, source.pitch, self.every) for each in sums[1:]]
         if len(sums) > 1:
-            body.append(Assign("v", add(Var("v"), const(start))))
+            body.append(Assign("v", add(Var("v"), start)))
+        if conv.beside is not None:
+            added, factor = self.added(phase, place), const(abs(conv.beside.multiplier))
+            body.append(Assign("v", (add if conv.beside.multiplier > 0 else sub)(Var("v"), mul(added, factor))))
         # the lanes of `v` are not negative from here on, so that a shift borrows nothing
         beside = conv.pool[1] if self.gap > 1 else 1
         if beside > 2:
@@ -325,10 +400,36 @@ class RowsOfTaps:
         each = Var("each" if beside > 2 else "v")
         body += [greater("v", shr(source.pitch * step, each), source.pitch, self.every) for step in range(1, beside)]
         statements, word = ending.word("v")
-        place = target.word(output, 0, phase) - target.word(0, 0)
-        return [*body, *statements, Store(target.buffer, add(Var("at" if names else "o"), const(place)), word)]
+        return [*body, *statements, *self.stored(phase, place, word)]
 
-    def _ending(self, phase: int) -> Ending:
+    def added(self, phase: int, place: Expr) -> Expr:
+        """Return what is added to the sums of a word of results, in their lanes.
+
+        Args:
+            phase: Of the results.
+            place: The word of the target's buffer.
+        """
+        return self.beside_word(place, self.up)
+
+    @property
+    def up(self) -> int:
+        """How many bits the lanes of sums are above those of what is added to them."""
+        assert self.conv.beside is not None and self.conv.beside.maps is not None
+        return self.source.pitch * (self.source.before + self.farthest - self.gap * self.conv.beside.maps.before)
+
+    def beside_word(self, place: Expr, up: int, mask: int | None = None) -> Expr:
+        """Return the word of what is added that lies as a word of results does, so many bits up."""
+        assert self.conv.beside is not None and self.conv.beside.maps is not None
+        maps = self.conv.beside.maps
+        word: Expr = Load(maps.buffer, add(place, const(maps.word(0, 0) - self.target.word(0, 0))))
+        word = word if mask is None else and_(word, const(mask))
+        return shl(up, word) if up >= 0 else shr(-up, word)
+
+    def stored(self, phase: int, place: Expr, word: Expr) -> list[Statement]:
+        """Return the statements that store a word of results, its lanes where the ending leaves them."""
+        return [Store(self.target.buffer, place, word)]
+
+    def ending(self, phase: int) -> Ending:
         """Return what ends the sums of a phase: of all lanes those that the result keeps."""
         source, target, gap = self.source, self.target, self.gap
         if target.words == 1:

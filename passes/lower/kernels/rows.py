@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,13 +19,15 @@ from ml2sc.ir.ops.windows import Window, attr_ints
 from ml2sc.ir.program import Note
 from ml2sc.ir.types import Array, Interval, as_python_ints
 
-from ..context import Lowering
+from ..context import DraftSection, Known, Lowering
 from ..epilogue import Epilogue, find_epilogue
-from ..plan import PlanOptions
+from ..plan import DEPOSIT, PlanOptions
 from ..values import Packed, Value
+from ..walked import least_price, of_sections
 from . import KERNELS
-from .choice import Choice, choices
-from .conv import Convolution, RowsOfTaps
+from .choice import Choice, Link, choices
+from .conv import Beside, Convolution, RowsOfTaps
+from .looped import LoopedRows, Loops, Workspace
 from .maps import Maps
 from .pixels import Gathered, Pixels
 
@@ -34,28 +37,46 @@ _BYTE = 256
 
 @dataclass(frozen=True, slots=True)
 class _Stage:
-    """A convolution of a chain, with what ends its sums."""
+    """A convolution of a network, with what ends its sums.
+
+    Attributes:
+        node: The operator.
+        convolution: Its numbers.
+        epilogue: What ends its sums.
+        reads: The tensor that it reads: 0 is the network's input, k + 1 what the k-th gives.
+        adds: The tensor that is added to its sums.
+    """
 
     node: Node
     convolution: Convolution
     epilogue: Epilogue
+    reads: int
+    adds: int | None = None
+
+    @property
+    def link(self) -> Link:
+        return Link(self.convolution, self.reads, self.adds)
 
 
 @dataclass(frozen=True)
 class RowsWay:
-    """A chain of convolutions with its layouts.
+    """Convolutions that read each other's results, with their layouts.
 
     Attributes:
-        source: The tensor it reads.
+        source: The tensor that the first reads.
         stages: The convolutions.
+        outside: Numbers of the tensors that others read.
         choice: Their layouts.
+        loops: By convolution, how the loops over its output channels lie; None: all of them are written out.
         clamped: What brings the input's bytes into its interval, if that is narrower.
         takes_packed: Whether it reads an input of the graph as it is packed; else its elements a value a word.
     """
 
     source: Tensor
     stages: tuple[_Stage, ...]
+    outside: tuple[int, ...]
     choice: Choice
+    loops: tuple[Loops | None, ...]
     clamped: Epilogue | None
     takes_packed: bool
 
@@ -73,13 +94,13 @@ class RowsWay:
 
     @property
     def gives(self) -> Mapping[str, Layout]:
-        return {self.stages[-1].epilogue.output.name: self.choice.maps[-1].layout}
+        return {self.stages[t - 1].epilogue.output.name: self.choice.maps[t].layout for t in self.outside}
 
     @property
     def proofs(self) -> tuple[str, ...]:
         maps = self.choice.maps
-        pairs = zip(self.stages, maps, maps[1:], strict=False)
-        return tuple(RowsOfTaps(stage.convolution, x, y).claim() for stage, x, y in pairs)
+        pairs = zip(self.stages, maps[1:], strict=True)
+        return tuple(RowsOfTaps(stage.convolution, maps[stage.reads], y).claim() for stage, y in pairs)
 
     def emit(self, context: Lowering, inputs: Mapping[str, Packed]) -> dict[str, Value]:
         name, first = self.source.name, self.choice.maps[0]
@@ -95,33 +116,59 @@ class RowsWay:
         else:
             value = context.scalars(context.values[name], draft)
             draft.body += Gathered(Gathered.in_order(context, draft, value), source).emit()
-        for stage, given in zip(self.stages, self.choice.maps[1:], strict=True):
-            source = self._stage(context, stage, source, given)
-        return {self.stages[-1].epilogue.output.name: source.value()}
+        made = [source]
+        for stage, given, loops in zip(self.stages, self.choice.maps[1:], self.loops, strict=True):
+            beside = None if stage.adds is None else made[stage.adds]
+            made.append(_emit(context, stage, made[stage.reads], given, loops, beside))
+        return {self.stages[t - 1].epilogue.output.name: made[t].value() for t in self.outside}
 
-    def _stage(self, context: Lowering, stage: _Stage, source: Maps, given: Maps) -> Maps:
-        conv, nodes = stage.convolution, stage.epilogue.nodes
-        operator = " + ".join(node.op_type for node in nodes)
-        kernel = "x".join(map(str, conv.weights.shape[2:]))
-        shape = f"{source.channels} x {source.height} x {source.width}"
-        result = f"{given.channels} x {given.height} x {given.width}"
-        draft = context.section(stage.node, f"{operator}, {kernel}, {shape} -> {result}")
-        target = dataclasses.replace(given, buffer=context.buffer(f"{draft.name}_out", given.size, given.holds))
-        rows = RowsOfTaps(conv, source, target)
-        draft.body += rows.emit()
-        draft.facts = {
-            "kernel": "rows",
-            "operator": operator,
-            **({"macs": conv.macs} if stage.node.op_type == "Conv" else {}),
-            "bits": rows.ended.proved_bits,
-            "lanes": source.lanes,
-            "stride": source.pitch,
-            "fields": 1,
-            "word_rows": 1,
-            "storage": "literals",
-            "bytes": 0,
-        }
-        return target
+
+def _emit(
+    context: Lowering, stage: _Stage, source: Maps, given: Maps, loops: Loops | None, beside: Maps | None
+) -> Maps:
+    """Add the section of a convolution, and return where its result is."""
+    conv, nodes = stage.convolution, stage.epilogue.nodes
+    if conv.beside is not None:
+        conv = dataclasses.replace(conv, beside=dataclasses.replace(conv.beside, maps=beside))
+    operator = " + ".join(node.op_type for node in nodes)
+    kernel = "x".join(map(str, conv.weights.shape[2:]))
+    shape = f"{source.channels} x {source.height} x {source.width}"
+    result = f"{given.channels} x {given.height} x {given.width}"
+    draft = context.section(stage.node, f"{operator}, {kernel}, {shape} -> {result}")
+    target = dataclasses.replace(given, buffer=context.buffer(f"{draft.name}_out", given.size, given.holds))
+    rows = RowsOfTaps(conv, source, target) if loops is None else _looped(context, draft, conv, source, target, loops)
+    draft.body += rows.emit()
+    storage = rows.storage
+    draft.facts = {
+        "kernel": "rows",
+        "operator": operator,
+        **({"macs": conv.macs} if stage.node.op_type == "Conv" else {}),
+        "bits": rows.ended.proved_bits,
+        "lanes": source.lanes,
+        "stride": source.pitch,
+        "fields": rows.fields,
+        "word_rows": 1,
+        "storage": "literals" if storage is None else storage.value,
+        "bytes": 32 * rows.size,
+    }
+    return target
+
+
+def _looped(
+    context: Lowering, draft: DraftSection, conv: Convolution, source: Maps, target: Maps, loops: Loops
+) -> LoopedRows:
+    """Return a convolution in loops, with what it needs added to the lowering."""
+    name, in_data = draft.name, {"code": False, "data": True}.get(context.options.weights)
+    plain = LoopedRows(conv, source, target, loops, in_data=in_data)
+    sizes = plain.buffers()
+    names = Workspace(
+        context.segment(f"{name}_weights", plain.segment()),
+        *(
+            context.buffer(f"{name}_{kind}", sizes[kind]) if kind in sizes else kind
+            for kind in (plain.names.record, plain.names.taps, plain.names.window)
+        ),
+    )
+    return LoopedRows(conv, source, target, loops, names, in_data=in_data)
 
 
 class Rows:
@@ -130,7 +177,7 @@ class Rows:
     operators = ("AveragePool", "Conv")
 
     def ways(self, graph: Graph, node: Node, inputs: Mapping[str, Packed], options: PlanOptions) -> Iterable[RowsWay]:
-        stages = tuple(_chain(graph, node))
+        stages = tuple(_network(graph, node))
         x = graph.tensor(node.inputs[0])
         interval, zero = x.interval, x.format.zero_point
         if not stages or options.updatable or interval is None or zero not in interval:
@@ -144,16 +191,86 @@ class Rows:
             clamped = _into(x, packed, interval) if packed.signed or not whole else None
             if options.strict_input and not whole:
                 packed = None  # what an element out of range is answered with, the section says that checks them
-        for length in range(len(stages), 0, -1):  # literals of all may be too much code
-            chain = [stage.convolution for stage in stages[:length]]
-            for choice in choices(chain, interval.hi - interval.lo, interval.lo, zero - interval.lo):
+        cheapest = _Cheapest(graph, options)
+        found = False
+        for length in range(len(stages), 0, -1):  # the code of all may be too much
+            if found and length >= _SHORT:
+                continue
+            links, outside = [stage.link for stage in stages[:length]], _outside(graph, stages[:length])
+            for choice in choices(links, interval.hi - interval.lo, interval.lo, zero - interval.lo):
+                loops = cheapest.loops(stages[:length], choice)
+                if loops is None:
+                    continue
+                found = True
                 if packed is not None and Pixels.fits(packed, choice.maps[0], clamped):
-                    yield RowsWay(x, stages[:length], choice, clamped, takes_packed=True)
+                    yield RowsWay(x, stages[:length], outside, choice, loops, clamped, takes_packed=True)
                 else:
-                    yield RowsWay(x, stages[:length], choice, None, takes_packed=False)
+                    yield RowsWay(x, stages[:length], outside, choice, loops, None, takes_packed=False)
 
 
 KERNELS.register("rows")(Rows())
+
+
+class _Cheapest:
+    """Finds the loops of convolutions, one by one: what each costs does not depend on the others'.
+
+    Args:
+        graph: The graph.
+        options: What the planner is told.
+    """
+
+    def __init__(self, graph: Graph, options: PlanOptions) -> None:
+        self.graph, self.options = graph, options
+        self._known: dict[tuple[str, Maps, Maps, Maps | None], tuple[float, Loops | None]] = {}
+
+    def loops(self, stages: Sequence[_Stage], choice: Choice) -> tuple[Loops | None, ...] | None:
+        """Return the loops of each convolution of a chain; None if one cannot be done in these layouts."""
+        found = []
+        for stage, target in zip(stages, choice.maps[1:], strict=True):
+            source, beside = choice.maps[stage.reads], None if stage.adds is None else choice.maps[stage.adds]
+            key = stage.node.name, source, target, beside
+            if key not in self._known:
+                self._known[key] = self._best(stage, source, target, beside)
+            price, loops = self._known[key]
+            if math.isinf(price):
+                return None
+            found.append(loops)
+        return tuple(found)
+
+    def _best(self, stage: _Stage, source: Maps, target: Maps, beside: Maps | None) -> tuple[float, Loops | None]:
+        """Return the cheapest loops of those that the formulas find best, all of them walked, with their price."""
+        conv, about = stage.convolution, list[tuple[float, int]]()
+        ways: list[Loops | None] = [*LoopedRows.every(conv, source, target)]
+        if self.options.literals and self.options.weights != "data":
+            ways.insert(0, None)
+        for number, way in enumerate(ways):
+            rows = RowsOfTaps(conv, source, target) if way is None else LoopedRows(conv, source, target, way)
+            gas, code, data = rows.about()
+            if code <= self.options.code_limit:
+                about.append((gas + self.options.byte_price * code + DEPOSIT / self.options.calls * data, number))
+        finalists = [ways[number] for _, number in sorted(about)[:_FINALISTS]]
+        if not finalists:
+            return math.inf, None
+        if not self.options.generators:
+            return min(about)[0], finalists[0]
+        prices = [(self._price(stage, source, target, way, beside), number) for number, way in enumerate(finalists)]
+        price, number = min(prices)
+        return price, finalists[number]
+
+    def _price(self, stage: _Stage, source: Maps, target: Maps, loops: Loops | None, beside: Maps | None) -> float:
+        scratch = Lowering(self.graph, self.options, Known())
+        given = dataclasses.replace(source, buffer=scratch.buffer("given", source.size))
+        if beside is not None:
+            beside = dataclasses.replace(beside, buffer=scratch.buffer("beside", beside.size))
+        _emit(scratch, stage, given, target, loops, beside)
+        sections = [draft.finish() for draft in scratch.sections]
+        return least_price(of_sections(sections, scratch, scratch.segments), self.options)
+
+
+_SHORT = 3
+"""Convolutions of a chain from which on it is not cut: their layouts are too many to try."""
+_FINALISTS = 3
+"""Loops that are walked."""
 
 
 def _into(x: Tensor, packed: Packed, interval: Interval) -> Epilogue:
@@ -162,27 +279,50 @@ def _into(x: Tensor, packed: Packed, interval: Interval) -> Epilogue:
     return Epilogue(x, (), 0, by, Interval(interval.lo + by, interval.hi + by), Interval(0, _BYTE - 1))
 
 
-def _chain(graph: Graph, node: Node) -> Iterator[_Stage]:
-    """Iterate over convolutions that read one another, from a node on, as far as each is one that rows do."""
-    while True:
-        stage = _stage(graph, node)
-        if stage is None:
-            return
+def _network(graph: Graph, node: Node) -> Iterator[_Stage]:
+    """Iterate over convolutions that read one another, from a node on, as far as each is one that rows do.
+
+    What is added to sums must be a result of such a convolution, too, or what the first reads.
+    """
+    shapes = {node.inputs[0]: graph.tensor(node.inputs[0]).shape}
+    number = {node.inputs[0]: 0}
+    started = False
+    for other in graph:
+        started = started or other is node
+        if not started or other.op_type not in Rows.operators or other.inputs[0] not in number:
+            continue
+        stage = _stage(graph, other, number)
+        if stage is None or graph.tensor(other.inputs[0]).shape != shapes[other.inputs[0]]:
+            continue
         yield stage
-        use = graph.only_use(stage.epilogue.output.name)
-        if use is None or use.op_type not in Rows.operators or use.inputs[0] != stage.epilogue.output.name:
-            return
-        if graph.tensor(use.inputs[0]).shape != (1, *_shape(stage.convolution)):
-            return
-        node = use
+        name = stage.epilogue.output.name
+        number[name], shapes[name] = len(number), (1, *_shape(stage.convolution))
+
+
+def _outside(graph: Graph, stages: Sequence[_Stage]) -> tuple[int, ...]:
+    """Return the numbers of the results that not only some convolutions read."""
+    inside = {node.name for stage in stages for node in stage.epilogue.nodes}
+    found = []
+    for number, stage in enumerate(stages, 1):
+        name = stage.epilogue.output.name
+        uses = graph.uses(name)
+        if not uses or name in graph.outputs or name == graph.decision or any(u.node.name not in inside for u in uses):
+            found.append(number)
+    return tuple(found)
 
 
 def _shape(conv: Convolution) -> tuple[int, int, int]:
     return conv.outputs, conv.out_height // conv.pool[0], conv.out_width // conv.pool[1]
 
 
-def _stage(graph: Graph, node: Node) -> _Stage | None:
-    """Return a convolution of images with what follows it, a mean being one with taps of 1; None if it is another."""
+def _stage(graph: Graph, node: Node, number: Mapping[str, int]) -> _Stage | None:
+    """Return a convolution of images with what follows it, a mean being one with taps of 1; None if it is another.
+
+    Args:
+        graph: The graph.
+        node: The convolution.
+        number: Of the tensors that are in lanes already.
+    """
     x = graph.tensor(node.inputs[0])
     found = _taps(graph, node) if len(x.shape) == _RANK and x.shape[0] == 1 else None
     if found is None:
@@ -198,7 +338,10 @@ def _stage(graph: Graph, node: Node) -> _Stage | None:
         pools.append(use)
         return True
 
-    epilogue = find_epilogue(graph, node, takes, sums=False)
+    epilogue = find_epilogue(graph, node, takes)
+    if epilogue.addends and (pools or len(epilogue.addends) > 1 or epilogue.addends[0].tensor.name not in number):
+        pools.clear()
+        epilogue = find_epilogue(graph, node, takes, sums=False)
     zero_point = epilogue.output.format.zero_point
     if epilogue.scaling is not None or zero_point not in epilogue.interval:
         return None
@@ -217,8 +360,20 @@ def _stage(graph: Graph, node: Node) -> _Stage | None:
         epilogue,
         (pool[0], pool[1]),
         zero_point - epilogue.interval.lo,
+        _beside(epilogue),
     )
-    return _Stage(node, convolution, epilogue)
+    adds = number[epilogue.addends[0].tensor.name] if epilogue.addends else None
+    return _Stage(node, convolution, epilogue, number[x.name], adds)
+
+
+def _beside(epilogue: Epilogue) -> Beside | None:
+    """Return what is added to a convolution's sums."""
+    if not epilogue.addends:
+        return None
+    (addend,) = epilogue.addends
+    interval = addend.tensor.interval
+    assert interval is not None
+    return Beside(addend.multiplier, interval.hi - interval.lo, addend.tensor.format.zero_point - interval.lo)
 
 
 def _taps(graph: Graph, node: Node) -> tuple[Array, Array, tuple[Window, ...]] | None:

@@ -36,8 +36,9 @@ from ml2sc.ir.program import (
 from ml2sc.ir.program_verify import verify_program
 from ml2sc.ir.types import Interval
 from ml2sc.passes.lower.epilogue import Epilogue
-from ml2sc.passes.lower.kernels.choice import choices
+from ml2sc.passes.lower.kernels.choice import Link, choices
 from ml2sc.passes.lower.kernels.conv import Convolution, RowsOfTaps
+from ml2sc.passes.lower.kernels.looped import LoopedRows, Workspace
 from ml2sc.passes.lower.kernels.maps import Maps
 from ml2sc.passes.lower.kernels.pixels import Gathered, Pixels
 from ml2sc.passes.lower.values import Laned, Packed, Scalars
@@ -145,6 +146,24 @@ def random_chain(rng: np.random.Generator) -> list[Convolution]:
     return chain
 
 
+def looped_at_random(
+    rng: np.random.Generator, conv: Convolution, source: Maps, target: Maps, suffix: str
+) -> LoopedRows:
+    """Return one of the ways to do a convolution in a loop over its output channels."""
+    ways = list(LoopedRows.every(conv, source, target))
+    names = Workspace(*(f"{name}{suffix}" for name in ("records", "record", "taps", "window")))
+    way = ways[int(rng.integers(len(ways)))]
+    return LoopedRows(conv, source, target, way, names, in_data=bool(rng.random() < 0.5))
+
+
+def with_records(program: Program, ways: Sequence[LoopedRows]) -> Program:
+    buffers, segments = dict(program.buffers), dict(program.segments)
+    for way in ways:
+        buffers |= way.buffers()
+        segments[way.names.segment] = way.segment()
+    return dataclasses.replace(program, buffers=buffers, segments=segments)
+
+
 @pytest.mark.parametrize("seed", range(CASES))
 def test_chains_in_every_layout(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -166,7 +185,7 @@ def test_chains_in_every_layout(seed: int) -> None:
     clamped = None
     if signed or (lo, hi) != (0, 255):
         clamped = epilogue(0, lo + by, hi + by, Interval(0, 255))
-    for choice in choices(chain, hi - lo, lo, -lo):
+    for choice in choices([Link(conv, k) for k, conv in enumerate(chain)], hi - lo, lo, -lo):
         maps = [dataclasses.replace(m, buffer=f"maps{i}") for i, m in enumerate(choice.maps)]
         steps = list(zip(chain, maps, maps[1:], strict=False))
         assert all(RowsOfTaps.fits(*step) for step in steps)
@@ -181,9 +200,52 @@ def test_chains_in_every_layout(seed: int) -> None:
             other = dataclasses.replace(other, buffers={**other.buffers, "each": raw.size})
             verify_program(other)
             assert Interpreter(other).predict(bytes(raw.tolist())) == tuple(expected.ravel().tolist())
+            looped = [looped_at_random(rng, *step, f"{i}") for i, step in enumerate(steps)]
+            third = program_of(raw.size, [[each], gathered, *(way.emit() for way in looped)], maps)
+            third = with_records(third, looped)
+            third = dataclasses.replace(third, buffers={**third.buffers, "each": raw.size})
+            verify_program(third)
+            assert Interpreter(third).predict(bytes(raw.tolist())) == tuple(expected.ravel().tolist()), looped
         verify_program(program)
         found = np.array(Interpreter(program).predict(bytes(raw.tolist()))).reshape(expected.shape)
         np.testing.assert_array_equal(found, expected, err_msg=str(choice))
+
+
+@pytest.mark.parametrize("alike", [False, True])
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_loops_put_rows_of_narrow_maps_into_one_word(kernel: int, alike: bool) -> None:
+    """Every way to loop over output channels gives the same, those that fold rows among them."""
+    rng = np.random.default_rng(kernel)
+    height, width, pad = 7, 4, kernel // 2
+    weights = rng.integers(-9, 10, (3, 2, kernel, kernel))
+    conv = Convolution(
+        np.repeat(weights[:1], 3, axis=0) if alike else weights,
+        np.array([3] * 3 if alike else [3, -40, 500], dtype=object),
+        *[(1, 1)] * 2,
+        (pad, pad),
+        1,
+        height,
+        width,
+        height,
+        width,
+        epilogue(3, 0, 255),
+    )
+    image = rng.integers(0, 256, 2 * height * width)
+    expected = computed(image.reshape(2, height, width), conv)
+    folds = set()
+    for choice in choices([Link(conv, 0)], 255, 0, 0):
+        maps = [dataclasses.replace(m, buffer=f"maps{i}") for i, m in enumerate(choice.maps)]
+        each = loop("i", image.size, [Store("each", Var("i"), shr(248, LoadInput(Var("i"))))])
+        gathered = Gathered(Scalars("each", image.size), maps[0]).emit()
+        for loops in LoopedRows.every(conv, *maps):
+            way = LoopedRows(conv, *maps, loops)
+            program = with_records(program_of(image.size, [[each], gathered, way.emit()], maps), [way])
+            program = dataclasses.replace(program, buffers={**program.buffers, "each": image.size})
+            verify_program(program)
+            found = Interpreter(program).predict(bytes(image.tolist()))
+            assert found == tuple(expected.ravel().tolist()), loops
+            folds.add(loops.fold)
+    assert max(folds) > 1
 
 
 def test_the_end_of_a_row_is_where_a_pool_drops_columns() -> None:
@@ -202,7 +264,7 @@ def test_the_end_of_a_row_is_where_a_pool_drops_columns() -> None:
         (1, 2),
     )
     image = [1, 9, 3, 4, 200]
-    for choice in choices([conv], 255, 0, 0):
+    for choice in choices([Link(conv, 0)], 255, 0, 0):
         maps = [dataclasses.replace(m, buffer=f"maps{i}") for i, m in enumerate(choice.maps)]
         packed = Packed(0, 1, False, len(image))
         steps = [Pixels(packed, maps[0], None).emit(), RowsOfTaps(conv, maps[0], maps[1]).emit()]
