@@ -1,7 +1,7 @@
 """Train LeNet-5 on MNIST (28x28 pixels): 416,520 products, ReLU and maximum pools.
 
-Conv 5x5 with padding to 6 channels, pool, Conv 5x5 to 16 channels, pool, layers of 120, 84 and 10. The data file is that
-of `examples.mnist.train`:
+Conv 5x5 with padding to 6 channels, pool, Conv 5x5 to 16 channels, pool, layers of 120, 84 and 10. The data file is
+that of `examples.mnist.train`:
 
     python -m examples.lenet5.train --data mnist.npz
 """

@@ -77,7 +77,8 @@ class Loops:
     def __str__(self) -> str:
         order = "bands of rows, then output channels" if self.window else "output channels, then rows"
         folded = f", {self.fold} rows to a word, {self.apart} apart" if self.fold > 1 else ""
-        return f"{order}, {self.rows} at a time{folded}"
+        dense = ", several words of taps in one" if self.dense else ""
+        return f"{order}, {self.rows} at a time{folded}{dense}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +153,7 @@ class LoopedRows(RowsOfTaps):
         self.fields = self._packing.fields if loops.dense else 1
 
     @classmethod
-    def every(cls, conv: Convolution, source: Maps, target: Maps) -> Iterator[Loops]:
+    def ways(cls, conv: Convolution, source: Maps, target: Maps) -> Iterator[Loops]:
         """Iterate over the ways in which the loops can lie."""
         for fold, apart in cls._folds(conv, source, target):
             height = target.height - (fold - 1) * apart
@@ -357,14 +358,14 @@ class LoopedRows(RowsOfTaps):
         """Return the rows that a band reads, each with its number."""
         conv = self.conv
         rows = {
-            self._row(number, row, ky)
+            self._line(number, row, ky)
             for number in range(self.loops.rows)
             for row in range(conv.pool[0])
             for ky in range(conv.weights.shape[2])
         }
         return {row: number for number, row in enumerate(sorted(rows))}
 
-    def _row(self, number: int, row: int, ky: int) -> int:
+    def _line(self, number: int, row: int, ky: int) -> int:
         """Return the row of pixels for a row of results of a band, a row of the pool and one of the kernel."""
         conv = self.conv
         return conv.strides[0] * (conv.pool[0] * number + row) + ky * conv.dilations[0]
@@ -449,7 +450,7 @@ class LoopedRows(RowsOfTaps):
                 taps = Load(self.names.taps, const(tap))
             else:
                 taps = Load(self.names.record, add(record, const(1 + tap)))
-            line = self._row(number, row, ky)
+            line = self._line(number, row, ky)
             if self.loops.window:
                 place = (i * len(self._window_rows) + self._window_rows[line]) * self.source.phases + of
                 pixels = Load(self.names.window, const(place))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,6 +56,13 @@ class _Stage:
     def link(self) -> Link:
         return Link(self.convolution, self.reads, self.adds)
 
+    def added_to(self, maps: Maps | None) -> _Stage:
+        """Return the same, told where what is added to its sums is."""
+        if self.convolution.beside is None:
+            return self
+        beside = dataclasses.replace(self.convolution.beside, maps=maps)
+        return dataclasses.replace(self, convolution=dataclasses.replace(self.convolution, beside=beside))
+
 
 @dataclass(frozen=True)
 class RowsWay:
@@ -67,7 +73,7 @@ class RowsWay:
         stages: The convolutions.
         outside: Numbers of the tensors that others read.
         choice: Their layouts.
-        loops: By convolution, how the loops over its output channels lie; None: all of them are written out.
+        finder: Finds how each convolution's loops lie.
         clamped: What brings the input's bytes into its interval, if that is narrower.
         takes_packed: Whether it reads an input of the graph as it is packed; else its elements a value a word.
     """
@@ -76,7 +82,7 @@ class RowsWay:
     stages: tuple[_Stage, ...]
     outside: tuple[int, ...]
     choice: Choice
-    loops: tuple[Loops | None, ...]
+    finder: LoopFinder
     clamped: Epilogue | None
     takes_packed: bool
 
@@ -117,25 +123,25 @@ class RowsWay:
             value = context.scalars(context.values[name], draft)
             draft.body += Gathered(Gathered.in_order(context, draft, value), source).emit()
         made = [source]
-        for stage, given, loops in zip(self.stages, self.choice.maps[1:], self.loops, strict=True):
+        for stage, given in zip(self.stages, self.choice.maps[1:], strict=True):
             beside = None if stage.adds is None else made[stage.adds]
-            made.append(_emit(context, stage, made[stage.reads], given, loops, beside))
+            made.append(_emit(context, stage.added_to(beside), made[stage.reads], given, self.finder.choose))
         return {self.stages[t - 1].epilogue.output.name: made[t].value() for t in self.outside}
 
 
-def _emit(
-    context: Lowering, stage: _Stage, source: Maps, given: Maps, loops: Loops | None, beside: Maps | None
-) -> Maps:
-    """Add the section of a convolution, and return where its result is."""
+Chooser = Callable[[Lowering, str, "_Stage", Maps, Maps], "Loops | None"]
+
+
+def _emit(context: Lowering, stage: _Stage, source: Maps, given: Maps, choose: Chooser) -> Maps:
+    """Add the section of a convolution, in the loops that are found or settled, and return where its result is."""
     conv, nodes = stage.convolution, stage.epilogue.nodes
-    if conv.beside is not None:
-        conv = dataclasses.replace(conv, beside=dataclasses.replace(conv.beside, maps=beside))
     operator = " + ".join(node.op_type for node in nodes)
     kernel = "x".join(map(str, conv.weights.shape[2:]))
     shape = f"{source.channels} x {source.height} x {source.width}"
     result = f"{given.channels} x {given.height} x {given.width}"
     draft = context.section(stage.node, f"{operator}, {kernel}, {shape} -> {result}")
     target = dataclasses.replace(given, buffer=context.buffer(f"{draft.name}_out", given.size, given.holds))
+    loops = choose(context, draft.name, stage, source, given)
     rows = RowsOfTaps(conv, source, target) if loops is None else _looped(context, draft, conv, source, target, loops)
     draft.body += rows.emit()
     storage = rows.storage
@@ -191,27 +197,27 @@ class Rows:
             clamped = _into(x, packed, interval) if packed.signed or not whole else None
             if options.strict_input and not whole:
                 packed = None  # what an element out of range is answered with, the section says that checks them
-        cheapest = _Cheapest(graph, options)
+        finder = LoopFinder(graph, options)
         found = False
         for length in range(len(stages), 0, -1):  # the code of all may be too much
             if found and length >= _SHORT:
                 continue
             links, outside = [stage.link for stage in stages[:length]], _outside(graph, stages[:length])
             for choice in choices(links, interval.hi - interval.lo, interval.lo, zero - interval.lo):
-                loops = cheapest.loops(stages[:length], choice)
-                if loops is None:
+                pairs = zip(stages, choice.maps[1:], strict=False)
+                if not all(finder.about(stage, choice.maps[stage.reads], target) for stage, target in pairs):
                     continue
                 found = True
                 if packed is not None and Pixels.fits(packed, choice.maps[0], clamped):
-                    yield RowsWay(x, stages[:length], outside, choice, loops, clamped, takes_packed=True)
+                    yield RowsWay(x, stages[:length], outside, choice, finder, clamped, takes_packed=True)
                 else:
-                    yield RowsWay(x, stages[:length], outside, choice, loops, None, takes_packed=False)
+                    yield RowsWay(x, stages[:length], outside, choice, finder, None, takes_packed=False)
 
 
 KERNELS.register("rows")(Rows())
 
 
-class _Cheapest:
+class LoopFinder:
     """Finds the loops of convolutions, one by one: what each costs does not depend on the others'.
 
     Args:
@@ -221,50 +227,61 @@ class _Cheapest:
 
     def __init__(self, graph: Graph, options: PlanOptions) -> None:
         self.graph, self.options = graph, options
-        self._known: dict[tuple[str, Maps, Maps, Maps | None], tuple[float, Loops | None]] = {}
+        self._about: dict[tuple[str, Maps, Maps], dict[Loops | None, float]] = {}
+        self._prices: dict[tuple[str, Maps, Maps, Loops | None], float] = {}
 
-    def loops(self, stages: Sequence[_Stage], choice: Choice) -> tuple[Loops | None, ...] | None:
-        """Return the loops of each convolution of a chain; None if one cannot be done in these layouts."""
-        found = []
-        for stage, target in zip(stages, choice.maps[1:], strict=True):
-            source, beside = choice.maps[stage.reads], None if stage.adds is None else choice.maps[stage.adds]
-            key = stage.node.name, source, target, beside
-            if key not in self._known:
-                self._known[key] = self._best(stage, source, target, beside)
-            price, loops = self._known[key]
-            if math.isinf(price):
-                return None
-            found.append(loops)
-        return tuple(found)
+    def choose(self, context: Lowering, name: str, stage: _Stage, source: Maps, target: Maps) -> Loops | None:
+        """Return the loops of a convolution; None: all output channels are written out.
 
-    def _best(self, stage: _Stage, source: Maps, target: Maps, beside: Maps | None) -> tuple[float, Loops | None]:
-        """Return the cheapest loops of those that the formulas find best, all of them walked, with their price."""
-        conv, about = stage.convolution, list[tuple[float, int]]()
-        ways: list[Loops | None] = [*LoopedRows.every(conv, source, target)]
-        if self.options.literals and self.options.weights != "data":
-            ways.insert(0, None)
-        for number, way in enumerate(ways):
-            rows = RowsOfTaps(conv, source, target) if way is None else LoopedRows(conv, source, target, way)
-            gas, code, data = rows.about()
-            if code <= self.options.code_limit:
-                about.append((gas + self.options.byte_price * code + DEPOSIT / self.options.calls * data, number))
-        finalists = [ways[number] for _, number in sorted(about)[:_FINALISTS]]
-        if not finalists:
-            return math.inf, None
-        if not self.options.generators:
-            return min(about)[0], finalists[0]
-        prices = [(self._price(stage, source, target, way, beside), number) for number, way in enumerate(finalists)]
-        price, number = min(prices)
-        return price, finalists[number]
+        Of those that the formulas find best each is walked, if the target is known, and the cheapest is taken.
 
-    def _price(self, stage: _Stage, source: Maps, target: Maps, loops: Loops | None, beside: Maps | None) -> float:
-        scratch = Lowering(self.graph, self.options, Known())
-        given = dataclasses.replace(source, buffer=scratch.buffer("given", source.size))
-        if beside is not None:
-            beside = dataclasses.replace(beside, buffer=scratch.buffer("beside", beside.size))
-        _emit(scratch, stage, given, target, loops, beside)
-        sections = [draft.finish() for draft in scratch.sections]
-        return least_price(of_sections(sections, scratch, scratch.segments), self.options)
+        Args:
+            context: The lowering, in which the choice is noted.
+            name: Of the convolution's section.
+            stage: The convolution.
+            source: Where its input is.
+            target: Where its result goes.
+        """
+        source = dataclasses.replace(source, buffer="")
+
+        about = self.about(stage, source, target)
+
+        def price(loops: Loops | None) -> float:
+            return self._price(stage, source, target, loops) if self.options.generators else about[loops]
+
+        ways = list(about)
+        if name not in context.choices.settled:
+            ways = sorted(about, key=about.__getitem__)[:_FINALISTS]
+        return context.choices.make(name, ways, lambda way: "literals" if way is None else str(way), price)
+
+    def about(self, stage: _Stage, source: Maps, target: Maps) -> dict[Loops | None, float]:
+        """Return what the formulas say of all ways to do a convolution whose code a contract has room for."""
+        key = stage.node.name, source, target
+        if key not in self._about:
+            conv, options, found = stage.convolution, self.options, dict[Loops | None, float]()
+            ways: list[Loops | None] = [*LoopedRows.ways(conv, source, target)]
+            if options.literals and options.weights != "data":
+                ways.insert(0, None)
+            for way in ways:
+                rows = RowsOfTaps(conv, source, target) if way is None else LoopedRows(conv, source, target, way)
+                gas, code, data = rows.about()
+                if code <= options.code_limit:
+                    found[way] = gas + options.byte_price * code + DEPOSIT / options.calls * data
+            self._about[key] = found
+        return self._about[key]
+
+    def _price(self, stage: _Stage, source: Maps, target: Maps, loops: Loops | None) -> float:
+        key = stage.node.name, source, target, loops
+        if key not in self._prices:
+            scratch = Lowering(self.graph, dataclasses.replace(self.options, choices={}), Known())
+            given = dataclasses.replace(source, buffer=scratch.buffer("given", source.size))
+            beside = stage.convolution.beside and stage.convolution.beside.maps
+            if beside is not None:
+                beside = dataclasses.replace(beside, buffer=scratch.buffer("beside", beside.size))
+            _emit(scratch, stage.added_to(beside), given, target, lambda *_: loops)
+            sections = [draft.finish() for draft in scratch.sections]
+            self._prices[key] = least_price(of_sections(sections, scratch, scratch.segments), self.options)
+        return self._prices[key]
 
 
 _SHORT = 3

@@ -150,7 +150,7 @@ def looped_at_random(
     rng: np.random.Generator, conv: Convolution, source: Maps, target: Maps, suffix: str
 ) -> LoopedRows:
     """Return one of the ways to do a convolution in a loop over its output channels."""
-    ways = list(LoopedRows.every(conv, source, target))
+    ways = list(LoopedRows.ways(conv, source, target))
     names = Workspace(*(f"{name}{suffix}" for name in ("records", "record", "taps", "window")))
     way = ways[int(rng.integers(len(ways)))]
     return LoopedRows(conv, source, target, way, names, in_data=bool(rng.random() < 0.5))
@@ -237,7 +237,7 @@ def test_loops_put_rows_of_narrow_maps_into_one_word(kernel: int, alike: bool) -
         maps = [dataclasses.replace(m, buffer=f"maps{i}") for i, m in enumerate(choice.maps)]
         each = loop("i", image.size, [Store("each", Var("i"), shr(248, LoadInput(Var("i"))))])
         gathered = Gathered(Scalars("each", image.size), maps[0]).emit()
-        for loops in LoopedRows.every(conv, *maps):
+        for loops in LoopedRows.ways(conv, *maps):
             way = LoopedRows(conv, *maps, loops)
             program = with_records(program_of(image.size, [[each], gathered, way.emit()], maps), [way])
             program = dataclasses.replace(program, buffers={**program.buffers, "each": image.size})
