@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -275,10 +275,9 @@ class LoopFinder:
         if key not in self._prices:
             scratch = Lowering(self.graph, dataclasses.replace(self.options, choices={}), Known())
             given = dataclasses.replace(source, buffer=scratch.buffer("given", source.size))
-            beside = stage.convolution.beside and stage.convolution.beside.maps
-            if beside is not None:
-                beside = dataclasses.replace(beside, buffer=scratch.buffer("beside", beside.size))
-            _emit(scratch, stage.added_to(beside), given, target, lambda *_: loops)
+            if stage.convolution.beside is not None and (beside := stage.convolution.beside.maps) is not None:
+                stage = stage.added_to(dataclasses.replace(beside, buffer=scratch.buffer("beside", beside.size)))
+            _emit(scratch, stage, given, target, lambda *_: loops)
             sections = [draft.finish() for draft in scratch.sections]
             self._prices[key] = least_price(of_sections(sections, scratch, scratch.segments), self.options)
         return self._prices[key]
