@@ -41,6 +41,8 @@ class EmitOptions:
         strict_input: Revert on an input out of range instead of saturating.
         timelock: Seconds between the staging of new weights and their activation, where they can be replaced.
         decision: What `classify` returns, for its comment.
+        erc165: Whether the contract says which functions it has (`supportsInterface`).
+        erc7201: Whether an updatable contract's state begins at a slot of its own, and not at 0.
     """
 
     name: str
@@ -51,6 +53,8 @@ class EmitOptions:
     strict_input: bool = False
     timelock: int = 0
     decision: str = "the index of the greatest output, the first of equal ones"
+    erc165: bool = False
+    erc7201: bool = False
 
 
 @dataclass(frozen=True, repr=False)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
+from operator import xor
 from typing import Any
 
 from ml2sc.errors import ContractLimitError, InternalError
@@ -119,6 +121,8 @@ def contract_abi(program: Program, options: EmitOptions) -> list[dict[str, Any]]
         abi += _update_abi([_value("owner_", "address"), *([_value(FACTORY, "address")] if count else [])])
     for name in names:
         abi.append({"inputs": _values(_ERRORS[name]), "name": name, "type": "error"})
+    if options.erc165:
+        functions.append(("supportsInterface", "interfaceId", "bytes4", "", "bool"))
     for name, argument, given, result, returned in sorted(functions):
         abi.append(
             {
@@ -130,6 +134,23 @@ def contract_abi(program: Program, options: EmitOptions) -> list[dict[str, Any]]
             }
         )
     return abi
+
+
+ERC165 = "0x01ffc9a7"
+"""ERC-165's own identifier."""
+
+
+def interface_id(program: Program) -> str:
+    """Return the ERC-165 identifier of what every model's contract has: packed inputs, and the model's hash."""
+    names = ["predictPacked(bytes)", "modelHash()", *(["classifyPacked(bytes)"] if program.has_decision else [])]
+    selectors = (int.from_bytes(keccak(name.encode())[:4], "big") for name in names)
+    return f"0x{reduce(xor, selectors):08x}"
+
+
+def state_slot(name: str) -> str:
+    """Return the slot where a contract's state begins by ERC-7201, for the namespace `ml2sc.NAME`."""
+    inner = int.from_bytes(keccak(f"ml2sc.{name}".encode()), "big") - 1
+    return f"0x{keccak(inner.to_bytes(32, 'big')).hex()[:-2]}00"
 
 
 def _update_abi(constructor: list[dict[str, str]]) -> list[dict[str, Any]]:
@@ -148,30 +169,47 @@ def _update_abi(constructor: list[dict[str, str]]) -> list[dict[str, Any]]:
 
 
 def code_init(code: bytes) -> bytes:
-    """Return init code that creates a contract of the given code (at most 65,535 bytes)."""
+    """Return init code that creates a contract of the given code (below 16 MB)."""
     # PUSH2 size · DUP1 · PUSH1 10 · PUSH0 · CODECOPY: copy all that follows these 10 bytes to memory at 0
-    # PUSH0 · RETURN: and return those `size` bytes as the code
-    return b"\x61" + len(code).to_bytes(2, "big") + b"\x80\x60\x0a\x5f\x39\x5f\xf3" + code
+    # PUSH0 · RETURN: and return those `size` bytes as the code. Where a chain allows more than 65,535: PUSH3, 11 bytes
+    size = b"\x61" + len(code).to_bytes(2, "big") if len(code) < 1 << 16 else b"\x62" + len(code).to_bytes(3, "big")
+    return size + b"\x80\x60" + bytes([len(size) + 7]) + b"\x5f\x39\x5f\xf3" + code
 
 
-def data_contract_init(data: bytes) -> bytes:
+def data_contract_init(data: bytes, most: int = DATA_CONTRACT_LIMIT) -> bytes:
     """Return init code that creates a contract whose code is a STOP byte and then `data`.
 
     The STOP makes calling it harmless; readers skip it (`EXTCODECOPY` from offset 1). Neither this code nor what it
     creates asks anybody, calls anybody or can destroy itself: a CREATE2 address with its hash holds `data` or nothing.
 
     Args:
-        data: At most 24,575 bytes.
+        data: The bytes.
+        most: Bytes it may hold.
 
     Raises:
         ContractLimitError: it is longer.
     """
-    if len(data) > DATA_CONTRACT_LIMIT:
+    if len(data) > most:
         raise ContractLimitError(
-            f"a data contract holds {DATA_CONTRACT_LIMIT:,} bytes, not {len(data):,}",
+            f"a data contract holds {most:,} bytes, not {len(data):,}",
             hint="split the data over several",
         )
     return code_init(b"\x00" + data)
+
+
+def data_init_hash(data: bytes) -> str:
+    """Return the hash, in hexadecimal, of the init code of a data contract."""
+    return f"0x{keccak(code_init(bytes(1) + data)).hex()}"
+
+
+def oversized(program: Program) -> list[str]:
+    """Return what is said of data contracts that hold more than one can, a sentence each."""
+    most = max(DATA_CONTRACT_LIMIT, 32 * program.contract_room)
+    return [
+        f"a data contract of {len(data):,} bytes: a contract holds {most:,}"
+        for data in program.data_contracts()
+        if len(data) > most
+    ]
 
 
 def part_names(part: Part, name: str, suffix: str) -> tuple[str, str]:

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ml2sc.ir.forks import ETH_CALL_GAS, FORKS
+from ml2sc.ir.chains import ChainProfile, rules_of
+from ml2sc.ir.forks import FORKS, Fork
 from ml2sc.money import Prices
 from ml2sc.sheet import Sheet, short_names
 from ml2sc.verdict import Kept
@@ -47,7 +48,8 @@ def sheet_of(artifact: Artifact, prices: Prices | None = None, *, explain: bool 
     facts = [
         *_measured(manifest),
         *([] if gas is None else _costs(gas, prices)),
-        *_fits(manifest.get("verdict", {})),
+        *_chain(manifest.get("options", {})),
+        *_fits(manifest),
         *_proved(manifest, every=explain or found is None),
         *_product(artifact),
     ]
@@ -150,33 +152,56 @@ def transactions(count: int) -> str:
     return "1 transaction" if count == 1 else f"{count:,} transactions"
 
 
-def _fits(verdicts: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
-    return [("fits" if not index else "", line) for index, line in enumerate(said(verdicts))]
+def _chain(options: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what is to be known of the chain that a contract is compiled for, if there is one."""
+    if options.get("chain_profile") is None:
+        return []
+    rules = ChainProfile.of(options["chain_profile"])
+    text = f"{rules.name}: {rules.transaction_gas:,} gas a transaction, {rules.code_limit:,} bytes of code a contract"
+    if rules.charges_limit:
+        text += "; it charges the gas that a transaction may use: the most an inference takes is its price"
+    if rules.data_fee:
+        text += "; the bytes of a transaction cost a fee besides, for the chain below"
+    return [("chain", text)]
 
 
-def said(verdicts: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return where a contract fits in words, a line for each group of forks that agree."""
+def _fits(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
+    options, rules = manifest.get("options", {}), dict[str, Fork](FORKS)
+    if options.get("chain_profile") is not None:
+        own = rules_of(options)
+        rules[own.name] = own
+    return [("fits" if not index else "", line) for index, line in enumerate(said(manifest.get("verdict", {}), rules))]
+
+
+def said(verdicts: Mapping[str, Mapping[str, Any]], rules: Mapping[str, Fork] = FORKS) -> list[str]:
+    """Return where a contract fits in words, a line for each group of forks that agree.
+
+    Args:
+        verdicts: The manifest's.
+        rules: What is allowed, by the names there.
+    """
     groups: dict[str, list[str]] = {}
-    for name in FORKS:  # in their order: that of a file is another
+    for name in rules:  # in their order: that of a file is another
         if name in verdicts:
-            groups.setdefault(_sentence(name, verdicts[name]), []).append(name)
+            groups.setdefault(_sentence(rules[name], verdicts[name]), []).append(name)
     return [f"{', '.join(names)}: {sentence}" for sentence, names in groups.items()]
 
 
-def _sentence(name: str, verdict: Mapping[str, Any]) -> str:
+def _sentence(rules: Fork, verdict: Mapping[str, Any]) -> str:
     if verdict["fits"] == "transaction":
         return "an inference fits in one transaction, each of those that deploy it, too"
     remedies = "; what may help, and was not tried: " + " or ".join(verdict["remedies"])
     if verdict["obstacles"]:
         return f"does not fit ({'; '.join(verdict['obstacles'])}){remedies}"
-    worst, limit = verdict["worst"], FORKS[name].transaction_gas
+    worst, limit = verdict["worst"], rules.transaction_gas
     if verdict["fits"] == "eth_call":
         least = _part(limit, worst)
         return (
             f"an inference only as eth_call (up to {worst:,} gas, and a transaction may use {limit:,}{least}){remedies}"
         )
-    least = _part(ETH_CALL_GAS, worst)
-    return f"does not fit (up to {worst:,} gas, and an eth_call may use {ETH_CALL_GAS:,}{least}){remedies}"
+    allowed = rules.call_gas
+    least = _part(allowed, worst)
+    return f"does not fit (up to {worst:,} gas, and an eth_call may use {allowed:,}{least}){remedies}"
 
 
 def _part(limit: int, worst: int) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import count
 
 from .divide import passed
-from .forks import COLD_ACCOUNT, TRANSACTION, Fork
+from .forks import COLD_ACCOUNT, COLD_SLOT, TRANSACTION, WARM, Fork, memory_gas
 from .interpret import Profile
 from .program import (
     Apply,
@@ -53,17 +53,11 @@ MEMORY = 3
 """MLOAD, MSTORE, CALLDATALOAD."""
 COPY_WORD = 3
 """A word of CODECOPY, EXTCODECOPY, CALLDATACOPY, MCOPY."""
-WARM_ACCOUNT = 100
-COLD_SLOT, WARM_SLOT = 2_100, 100
+WARM_ACCOUNT = WARM_SLOT = WARM
 
 WORD = 32
 _SELECTOR = 4
 _HEAD_BYTES = 64  # offset and length of the `bytes` argument
-
-
-def memory_gas(words: int) -> int:
-    """Return the gas of memory of so many words (Yellow Paper, appendix H)."""
-    return MEMORY * words + words * words // 512
 
 
 class Shares:
@@ -139,6 +133,8 @@ class Execution:
         others: The other ones.
         first: Of it, what only the first inference of a transaction takes: accounts and slots are cold.
         accounts: Data contracts that it reads.
+        slots: Slots that it reads.
+        memory: Words of memory of the contract, and of each code contract that it calls.
     """
 
     gas: float
@@ -147,6 +143,8 @@ class Execution:
     others: float
     first: float
     accounts: float
+    slots: int
+    memory: tuple[int, ...]
 
     @classmethod
     def of(cls, costs: Costs, shares: Shares) -> Execution:
@@ -160,8 +158,11 @@ class Execution:
                 layers[part.stub] += part.part_gas()
         cold = costs.cold_accounts(executed(costs.whole), shares)
         layers = {name: gas + cold.get(name, 0.0) for name, gas in layers.items()}
-        opened = sum(part.stub in layers for part in costs.parts)
-        gas = costs.frame_gas() + memory_gas(costs.memory_words(sections)) + sum(layers.values())
+        called = [part for part in costs.parts if part.stub in layers]
+        opened = len(called)
+        words = costs.memory_words(sections)
+        memory = (words, *(part.memory_words(part.program.layers) for part in called))
+        gas = costs.frame_gas() + memory_gas(words) + sum(layers.values())
         gas += COLD_ACCOUNT * opened
         if shares.worst:
             gas += costs.tolerance * (TRANSACTION + gas)  # what is promised is a share of the whole
@@ -172,17 +173,20 @@ class Execution:
         others = _SELECTOR + _HEAD_BYTES + packed + -packed % WORD - zeros
         first = sum(cold.values()) + costs.cold_slots() + (COLD_ACCOUNT - WARM_ACCOUNT) * opened
         accounts = sum(cold.values()) / (COLD_ACCOUNT - WARM_ACCOUNT) + opened
-        return cls(gas, layers, zeros, others, first, accounts)
+        return cls(gas, layers, zeros, others, first, accounts, costs.slot_count(), memory)
 
     def called(self, fork: Fork) -> tuple[int, int]:
         """Return what a contract pays that calls it: for the first time in a transaction (cold), and again (warm)."""
-        cold = self.gas + fork.dearer(cold_accounts=self.accounts)
-        return round(fork.cold_account + cold), round(WARM_ACCOUNT + self.gas - self.first)
+        warm = self.gas - self.first + fork.dearer(memory=self.memory)
+        return round(fork.cold_account + self._spent(fork)), round(WARM_ACCOUNT + warm)
 
     def transaction(self, fork: Fork) -> GasEstimate:
         """Return what a transaction that does it costs under a fork."""
-        total = fork.transaction(self.zeros, self.others, self.gas + fork.dearer(cold_accounts=self.accounts))
+        total = fork.transaction(self.zeros, self.others, self._spent(fork))
         return GasEstimate(round(total), {name: round(gas) for name, gas in self.layers.items()})
+
+    def _spent(self, fork: Fork) -> float:
+        return self.gas + fork.dearer(cold_accounts=self.accounts, cold_slots=self.slots, memory=self.memory)
 
 
 def executed(program: Program) -> list[Section]:
@@ -293,13 +297,17 @@ class Costs:
         """Return the gas of what is around the sections, without memory."""
         return self.frame + COPY_WORD * self.input_words + self.slots()
 
+    def slot_count(self) -> int:
+        """Return how many slots are read: where the data contracts are, where they can be replaced."""
+        return len(self.program.data_contracts()) if self.program.updatable else 0
+
     def slots(self) -> float:
-        """Return the gas of reading where the data contracts are, where they can be replaced: a slot each."""
-        return (COLD_SLOT + self.slot) * len(self.program.data_contracts()) if self.program.updatable else 0
+        """Return the gas of reading them."""
+        return (COLD_SLOT + self.slot) * self.slot_count()
 
     def cold_slots(self) -> float:
         """Return how much of that only the first reading takes."""
-        return (COLD_SLOT - WARM_SLOT) * len(self.program.data_contracts()) if self.program.updatable else 0
+        return (COLD_SLOT - WARM_SLOT) * self.slot_count()
 
     def part_gas(self) -> float:
         """Return the gas of what is around the sections of a code contract, memory included, but for the account."""

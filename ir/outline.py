@@ -14,7 +14,6 @@ from math import gcd
 
 from .procedures import buffers_of, written_by
 from .program import (
-    CONTRACT_WORDS,
     MODEL_HASH,
     Apply,
     Assign,
@@ -472,7 +471,7 @@ class _Outlining:
     def _segment(self, like: str, words: Sequence[int], unit: int) -> str:
         """Add a segment in data contracts, before the others of its kind."""
         name = _new(f"like_{like}", self._segments)
-        self._segments[name] = Segment(words, Storage.DATA, CONTRACT_WORDS // unit * unit)
+        self._segments[name] = Segment(words, Storage.DATA, self._program.contract_room // unit * unit)
         return name
 
     def _move_tables(self, own: Mapping[str, str]) -> None:

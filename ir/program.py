@@ -308,7 +308,7 @@ OURS = "ml2sc"
 """Who makes sections that no plugin's lowering does."""
 
 CONTRACT_WORDS = 767
-"""Words in a data contract: (24,576 − 1) // 32."""
+"""Words in a data contract, unless the chain has room for more: (24,576 − 1) // 32."""
 
 MODEL_HASH = "model_hash"
 """The segment with the model's hash, where the weights can be replaced: it is replaced with them."""
@@ -452,6 +452,7 @@ class Program:
         has_decision: Whether some section stores the decision in word 0 of buffer `label`.
         holds: What is said of the words of buffers; nothing is said of the others'.
         procedures: What sections call, by name.
+        contract_words: Words that fit a data contract, where that is not `CONTRACT_WORDS`; else 0.
         choices: How it came about: what was chosen for each section, and for each node after an @.
     """
 
@@ -465,6 +466,7 @@ class Program:
     has_decision: bool
     holds: Mapping[str, Lanes] = field(default_factory=dict)
     procedures: Mapping[str, Procedure] = field(default_factory=dict)
+    contract_words: int = 0
     choices: Mapping[str, Choice] = field(default_factory=dict, compare=False, repr=False)
 
     def sections(self) -> Iterator[Section]:
@@ -492,6 +494,11 @@ class Program:
         return section.predict + (section.classify and self.has_decision)
 
     @property
+    def contract_room(self) -> int:
+        """Words that fit a data contract."""
+        return self.contract_words or CONTRACT_WORDS
+
+    @property
     def updatable(self) -> bool:
         """Whether the data contracts can be replaced by others."""
         return MODEL_HASH in self.segments
@@ -504,18 +511,19 @@ class Program:
         """
         places: dict[str, Place] = {}
         room: list[int] = []
+        whole = self.contract_room
         outside = {name: segment for name, segment in self.segments.items() if segment.contracts}
         for name, segment in outside.items():
             if segment.contracts > 1:
                 places[name] = Place(len(room), 0)
                 last = len(segment.words) - (segment.contracts - 1) * segment.per_contract
-                room += [CONTRACT_WORDS - segment.per_contract] * (segment.contracts - 1) + [CONTRACT_WORDS - last]
+                room += [whole - segment.per_contract] * (segment.contracts - 1) + [whole - last]
         for name, segment in outside.items():
             if segment.contracts == 1:
                 size = len(segment.words)
                 number = next((i for i, left in enumerate(room) if left >= size), len(room))
-                room += [CONTRACT_WORDS] if number == len(room) else []
-                places[name] = Place(number, CONTRACT_WORDS - room[number])
+                room += [whole] if number == len(room) else []
+                places[name] = Place(number, whole - room[number])
                 room[number] -= size
         return places
 

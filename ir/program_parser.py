@@ -91,6 +91,7 @@ class _Parser(Reader):
         has_decision = self.accept("decision")
         while self.accept("buffer"):
             self._buffer()
+        contract_words = self._contract_words() if self.accept("contracts") else 0
         while self.accept("segment"):
             self._segment()
         sections: dict[str, list[Section]] = {kind: [] for kind in _SECTIONS}
@@ -125,6 +126,7 @@ class _Parser(Reader):
             has_decision,
             self._holds,
             procedures,
+            contract_words,
         )
 
     # -- declarations ----------------------------------------------------------------------------------------------
@@ -155,6 +157,12 @@ class _Parser(Reader):
             count, stride = self._number("lanes"), self._number("stride")
             self.expect("in")
             self._holds[name] = Lanes(count, stride, *self._bounds(), self.accept("assumed"))
+
+    def _contract_words(self) -> int:
+        self.expect("of")
+        words = self._int()
+        self.expect("words")
+        return words
 
     def _segment(self) -> None:
         token = self.peek()

@@ -96,6 +96,8 @@ def _declarations(program: Program) -> Iterator[str]:
         yield "decision"
     for name, words in program.buffers.items():
         yield f"buffer {_name(name)} words {words}{_lanes(program.holds.get(name))}"
+    if program.contract_words:
+        yield f"contracts of {program.contract_words} words"
     for name, segment in program.segments.items():
         yield (f"segment {_name(name)} {segment.storage.value} words {len(segment.words)} per {segment.per_contract}")
 

@@ -24,7 +24,6 @@ from ml2sc.errors import InternalError, PluginError, VerifyError
 
 from .procedures import check_procedures, expanded
 from .program import (
-    CONTRACT_WORDS,
     MASK,
     OURS,
     WORD,
@@ -169,7 +168,7 @@ def _check_declarations(program: Program) -> None:
                 f"buffer {name} cannot hold {lanes.count} lanes of {lanes.stride} bits in [{lanes.lo}, {lanes.hi}]"
             )
     for name, segment in program.segments.items():
-        if segment.storage is Storage.DATA and not 0 < segment.per_contract <= CONTRACT_WORDS:
+        if segment.storage is Storage.DATA and not 0 < segment.per_contract <= program.contract_room:
             raise VerifyError(f"segment {name} has {segment.per_contract} words in a data contract")
 
 

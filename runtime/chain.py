@@ -18,23 +18,31 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 from eth_utils.address import to_canonical_address, to_checksum_address
 from eth_utils.crypto import keccak
 
-from ml2sc.errors import ContractLimitError, InternalError, Ml2scError, ToolchainError, UnknownNameError
+from ml2sc.errors import (
+    ContractLimitError,
+    InternalError,
+    Ml2scError,
+    ToolchainError,
+    UnknownNameError,
+    UsageError,
+)
+from ml2sc.ir.chains import PROFILES, ChainProfile
+from ml2sc.ir.forks import FORKS, Fork
 
 if TYPE_CHECKING:
     from eth.abc import SignedTransactionAPI
     from eth.vm.forks.prague import PragueVM
     from pyrevm import EVM, AccountInfo
 
+    from ml2sc.backends.base import Artifact
+
 logger = logging.getLogger(__name__)
 
-TX_GAS_LIMIT = 1 << 24
+LIMITS = FORKS["osaka"]
+"""Limits of a public chain, unless an artifact is for another one."""
+
+TX_GAS_LIMIT = LIMITS.transaction_gas
 """EIP-7825: gas one transaction may use."""
-
-CODE_SIZE_LIMIT = 24_576
-"""EIP-170: bytes of code a contract may have."""
-
-INITCODE_SIZE_LIMIT = 49_152
-"""EIP-3860: bytes of init code, constructor arguments included."""
 
 CREATE2_PROXY = "0x4e59b44847b379578588920cA78FbF26c0B4956C"
 """The deterministic-deployment proxy, at the same address on every chain that has it: calldata is salt ++ init code."""
@@ -45,7 +53,7 @@ PROXY_CODE = bytes.fromhex(
 )
 """Its runtime code (https://github.com/Arachnid/deterministic-deployment-proxy)."""
 
-CALL_GAS = 50_000_000
+CALL_GAS = LIMITS.call_gas
 """Gas that public RPC nodes allow an eth_call."""
 
 _SENDER = "0x" + "11" * 20
@@ -193,6 +201,7 @@ class _LocalChain(ABC):
 
     Args:
         call_gas: Gas allowance of `call` and `gas`.
+        limits: What a chain allows.
 
     Attributes:
         account: Who sends transactions; may be set.
@@ -201,8 +210,8 @@ class _LocalChain(ABC):
 
     name: str
 
-    def __init__(self, call_gas: int = CALL_GAS) -> None:
-        self.call_gas = call_gas
+    def __init__(self, call_gas: int = CALL_GAS, limits: Fork = LIMITS) -> None:
+        self.call_gas, self.limits = call_gas, limits
         self.account = _SENDER
         self.time = _GENESIS_TIME
         self._asked: tuple[tuple[Any, ...], _Outcome] | None = None  # the last call that changed nothing
@@ -227,39 +236,41 @@ class _LocalChain(ABC):
         """
 
     def deploy(self, init_code: bytes) -> DeployReceipt:
-        if len(init_code) > INITCODE_SIZE_LIMIT:
+        if len(init_code) > self.limits.initcode_limit:
             raise ContractLimitError(
-                f"the init code is {len(init_code):,} bytes; a chain allows {INITCODE_SIZE_LIMIT:,} (EIP-3860)",
+                f"the init code is {len(init_code):,} bytes; a chain allows {self.limits.initcode_limit:,} (EIP-3860)",
                 hint=_SMALLER,
             )
-        outcome = self._execute(None, init_code, TX_GAS_LIMIT, commit=True)
+        outcome = self._execute(None, init_code, self.limits.transaction_gas, commit=True)
         if not outcome.failure:
             return DeployReceipt(outcome.created, outcome.gas_used, len(outcome.output))
         if outcome.failure != "revert":
             # Run as a contract's code, init code returns the code it would deploy, however long that is.
             size = len(self._run(_SCRATCH, b"", self.call_gas, commit=False, code=init_code).output)
-            if size > CODE_SIZE_LIMIT:
+            if size > self.limits.code_limit:
                 raise ContractLimitError(
-                    f"the code is {size:,} bytes; a chain allows {CODE_SIZE_LIMIT:,} (EIP-170)",
+                    f"the code is {size:,} bytes; a chain allows {self.limits.code_limit:,} (EIP-170)",
                     hint=_SMALLER,
                 )
-        raise self._failed(outcome, None, init_code, TX_GAS_LIMIT)
+        raise self._failed(outcome, None, init_code, self.limits.transaction_gas)
 
     def call(self, address: str, calldata: bytes) -> bytes:
         return self._ask(address, calldata).output
 
     def run(self, code: bytes) -> bytes:
-        if len(code) > INITCODE_SIZE_LIMIT:
-            raise ContractLimitError(f"{len(code):,} bytes of code are too many to run: {INITCODE_SIZE_LIMIT:,} may be")
+        most = self.limits.initcode_limit
+        if len(code) > most:
+            raise ContractLimitError(f"{len(code):,} bytes of code are too many to run: {most:,} may be")
         return self._ask(None, code).output
 
     def gas(self, address: str, calldata: bytes) -> int:
         return self._ask(address, calldata).gas_used
 
     def transact(self, address: str, calldata: bytes) -> TxReceipt:
-        outcome = self._execute(address, calldata, TX_GAS_LIMIT, commit=True)
+        most = self.limits.transaction_gas
+        outcome = self._execute(address, calldata, most, commit=True)
         if outcome.failure:
-            raise self._failed(outcome, address, calldata, TX_GAS_LIMIT)
+            raise self._failed(outcome, address, calldata, most)
         return TxReceipt(outcome.gas_used)
 
     def _ask(self, address: str | None, calldata: bytes) -> _Outcome:
@@ -296,6 +307,24 @@ class _LocalChain(ABC):
         )
 
 
+def _limited(vm: type[PragueVM], limits: Fork) -> type[PragueVM]:
+    """Return py-evm's machine with other limits of code; its own are EIP-170's."""
+    from eth.exceptions import OutOfGas
+
+    def refused_beyond(most: int, size: int) -> None:
+        if size > most:
+            raise OutOfGas(f"{size:,} bytes of code, more than {most:,}")
+
+    rules: dict[str, Any] = {
+        "validate_contract_code": classmethod(lambda _, code: refused_beyond(limits.code_limit, len(code))),
+        "validate_create_message": classmethod(lambda _, m: refused_beyond(limits.initcode_limit, len(m.code))),
+    }
+    state: Any = vm._state_class
+    computation = type("Computation", (state.computation_class,), rules)
+    changed = type("State", (state,), {"computation_class": computation})
+    return type("VM", (vm,), {"_state_class": changed})
+
+
 class EmbeddedChain(_LocalChain):
     """py-evm: the reference. Slow, but it is everywhere and its gas is the specification's.
 
@@ -303,14 +332,14 @@ class EmbeddedChain(_LocalChain):
         call_gas: Gas allowance of `call` and `gas`.
     """
 
-    def __init__(self, call_gas: int = CALL_GAS) -> None:
-        super().__init__(call_gas)
+    def __init__(self, call_gas: int = CALL_GAS, limits: Fork = LIMITS) -> None:
+        super().__init__(call_gas, limits)
         from eth.chains.base import MiningChain
         from eth.db.atomic import AtomicDB
         from eth.vm.forks.prague import PragueVM
 
         self.name = "py-evm, prague"
-        chain = MiningChain.configure(vm_configuration=((0, PragueVM),), chain_id=1)
+        chain = MiningChain.configure(vm_configuration=((0, _limited(PragueVM, limits)),), chain_id=1)
         genesis: dict[str, Any] = {"difficulty": 0, "gas_limit": _BLOCK_GAS_LIMIT, "base_fee_per_gas": 0}
         # One block that is never closed: nothing here depends on blocks, and closing one costs more than a call.
         self._vm = cast("PragueVM", chain.from_genesis(AtomicDB(), genesis).get_vm())
@@ -367,8 +396,8 @@ class RevmChain(_LocalChain):
         call_gas: Gas allowance of `call` and `gas`.
     """
 
-    def __init__(self, call_gas: int = CALL_GAS) -> None:
-        super().__init__(call_gas)
+    def __init__(self, call_gas: int = CALL_GAS, limits: Fork = LIMITS) -> None:
+        super().__init__(call_gas, limits)
         if not revm_is_installed():
             raise ToolchainError("pyrevm is not installed", hint="pip install 'ml2sc[fast]'")
         self.name = "revm, prague"
@@ -381,10 +410,11 @@ class RevmChain(_LocalChain):
         return self._codes.get(to_checksum_address(address), b"")
 
     def _fresh(self) -> EVM:
-        from pyrevm import EVM, AccountInfo, BlockEnv
+        from pyrevm import EVM, AccountInfo, BlockEnv, CfgEnv, Env
 
         # Cancun is the newest fork pyrevm knows by name; for contracts Prague adds only the calldata floor.
-        evm = EVM(gas_limit=_BLOCK_GAS_LIMIT, spec_id="Cancun")
+        settings = Env(cfg=CfgEnv(limit_contract_code_size=self.limits.code_limit))
+        evm = EVM(env=settings, gas_limit=_BLOCK_GAS_LIMIT, spec_id="Cancun")
         evm.set_block_env(BlockEnv(timestamp=self.time))
         for address, nonce in self._nonces.items():
             evm.insert_account_info(address, AccountInfo(nonce=nonce, code=self._codes.get(address)))
@@ -470,32 +500,65 @@ def _revm_failure(text: str) -> tuple[str, bytes]:
     return ("out of gas" if name == "OutOfGas" else name), b""
 
 
+def limits_of(artifact: Artifact) -> Fork:
+    """Return what the chain allows that an artifact is for."""
+    profile = artifact.manifest.get("options", {}).get("chain_profile")
+    return LIMITS if profile is None else ChainProfile.of(profile)
+
+
+def local_chain(limits: Fork = LIMITS) -> RevmChain | EmbeddedChain:
+    """Return a chain in this process: revm where it is installed."""
+    return RevmChain(limits=limits) if revm_is_installed() else EmbeddedChain(limits=limits)
+
+
+_PUBLIC = re.compile(
+    r"mainnet|sepolia|holesky|hoodi|optimism|arbitrum-one|bsc|polygon|gnosis|avalanche|linea|scroll|zksync"
+    r"|[a-z]+-(main|test)net|[a-z]+-sepolia|[0-9]+"
+)
+"""Names of chains, and numbers, that are taken for a node's URL."""
+
+
+def refuse_name(chain: str) -> None:
+    """Refuse a public chain's name, or a number, where a node's URL is asked for.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if chain.lower() in PROFILES or _PUBLIC.fullmatch(chain.lower()):
+        raise UsageError(
+            f"{chain:.40} is a chain, and a node of it is named by its URL",
+            hint="for instance --chain https://..., which whoever runs the node tells (docs/deploy-to-a-testnet.md)",
+        )
+
+
 @contextmanager
-def open_chain(spec: str, fork: str = "prague") -> Iterator[Chain]:
+def open_chain(spec: str, fork: str = "prague", limits: Fork = LIMITS) -> Iterator[Chain]:
     """Open a chain, and close it at the end of the block.
 
     Args:
         spec: "embedded" (revm where installed, else py-evm), "py-evm", "revm", "anvil" (started and ended here), or a
             node's URL.
         fork: The rules anvil is to follow; the embedded chains follow Prague's.
+        limits: What the chain allows, unless it is a node's own.
 
     Raises:
         ToolchainError: the chain is not installed, or does not answer.
     """
     if spec == "anvil":
-        from .node import RpcChain, anvil
+        from .node import RpcChain, anvil, anvil_limits
 
-        with anvil(fork) as url:
-            yield RpcChain(url, own=True)
+        with anvil(fork, *anvil_limits(limits)) as url:
+            yield RpcChain(url, own=True, limits=limits)
     elif "://" in spec:
         from .node import RpcChain
 
-        yield RpcChain(spec)
+        yield RpcChain(spec, limits=limits)
     else:
         chains = {"py-evm": EmbeddedChain, "revm": RevmChain}
         chains["embedded"] = RevmChain if revm_is_installed() else EmbeddedChain
         if spec not in chains:
+            refuse_name(spec)
             raise UnknownNameError("chain", spec, [*chains, "anvil", "URL of a node"])
         if fork != "prague":
             logger.info("the embedded chain follows Prague's rules, not %s's", fork)
-        yield chains[spec]()
+        yield chains[spec](max(limits.call_gas, CALL_GAS), limits)

@@ -19,7 +19,7 @@ from ml2sc.backends.base import Artifact
 from ml2sc.backends.interface import FACTORY, code_init
 from ml2sc.errors import ArtifactError, InternalError
 
-from .chain import CREATE2_PROXY, PROXY_CODE, Chain, EmbeddedChain, RevmChain, intrinsic_gas, revm_is_installed
+from .chain import CREATE2_PROXY, LIMITS, PROXY_CODE, Chain, intrinsic_gas, limits_of, local_chain
 from .contract import Contract, encode_call
 from .transactions import Addresses, Call, Plan, Step, create2
 from .update import ACTIVATE, UpdateState, call_created, first_steps, update_calls
@@ -145,7 +145,7 @@ def deployment_plan(
         Reverted: a constructor reverts.
     """
     creation = _creation(artifact)
-    rehearsal = _rehearse(artifact, salt)
+    rehearsal, limits = _rehearse(artifact, salt), limits_of(artifact)
     names = holder_steps(artifact)
     before = () if has_proxy or not names else (PROXY,)
 
@@ -165,9 +165,12 @@ def deployment_plan(
         known = rehearsal[name]
 
         def gas(addresses: Addresses) -> int:
-            """Take the rehearsal's gas over: only the calldata's address differs."""
+            """Take the rehearsal's gas over: only the calldata's address differs, and the chain's prices."""
             call = build(addresses)
-            return known.gas + intrinsic_gas(call.data, create=call.to is None)[0]
+            called = call.to is not None
+            dearer = limits.created(known.code_bytes) - LIMITS.created(known.code_bytes)
+            dearer += limits.intrinsic(call.data, called=called) - LIMITS.intrinsic(call.data, called=called)
+            return known.gas + intrinsic_gas(call.data, create=not called)[0] + dearer
 
         return Step(name, build, after, gas, known.code_bytes)
 
@@ -182,7 +185,7 @@ def deployment_plan(
         offer = encode_call(artifact.abi, "transferOwnership", new_owner)
         build = partial(call_created, CONTRACT, offer)
         steps.append(Step(OFFER, build, (ACTIVATE,), gas=lambda _: rehearsal[OFFER].gas))
-    return Plan(identity, tuple(steps), artifact.abi)
+    return Plan(identity, tuple(steps), artifact.abi, limits)
 
 
 def _create(salt: bytes | None, init_code: bytes) -> Call:
@@ -204,7 +207,7 @@ def rehearse_update(artifact: Artifact, state: UpdateState) -> dict[str, int]:
         artifact: The new weights.
         state: The contract's: slots that were written before cost less.
     """
-    chain = _local_chain()
+    chain = local_chain(limits_of(artifact))
     address = deploy(artifact, chain).address
     gas: dict[str, int] = {}
     for _ in range(2 if state.previous_version else 1):
@@ -212,10 +215,6 @@ def rehearse_update(artifact: Artifact, state: UpdateState) -> dict[str, int]:
             chain.time += state.timelock if name == ACTIVATE else 0
             gas[name] = chain.transact(address, data).gas_used
     return gas
-
-
-def _local_chain() -> RevmChain | EmbeddedChain:
-    return RevmChain() if revm_is_installed() else EmbeddedChain()
 
 
 class _Rehearsed(NamedTuple):
@@ -227,7 +226,7 @@ class _Rehearsed(NamedTuple):
 
 def _rehearse(artifact: Artifact, salt: bytes | None) -> dict[str, _Rehearsed]:
     """Deploy on an embedded chain: through its proxy if there is a salt, data contracts always."""
-    chain = _local_chain()
+    chain = local_chain(limits_of(artifact))
     rehearsed: dict[str, _Rehearsed] = {}
 
     def note(name: str, used: int, data: bytes, code_bytes: int, *, create: bool) -> None:

@@ -19,7 +19,7 @@ from ml2sc.ir.program import MASK, to_signed
 from ml2sc.ir.types import Array
 from ml2sc.ir.wad import WAD, Outcome, to_wad
 
-from .chain import Chain, open_chain, revm_is_installed
+from .chain import Chain, limits_of, open_chain, revm_is_installed
 from .contract import Contract, ContractError
 from .deploy import Deployment, deploy
 from .float_model import FloatModel, open_onnxruntime
@@ -138,7 +138,7 @@ class _Place(NamedTuple):
 @contextmanager
 def _place(artifact: Artifact, spec: str, address: str | None) -> Iterator[_Place]:
     fork = str(artifact.manifest.get("options", {}).get("fork", "prague"))
-    with open_chain(spec, fork) as chain:
+    with open_chain(spec, fork, limits_of(artifact)) as chain:
         if address is not None:
             contract = Contract(chain, address, artifact.abi)
             yield _Place(chain, contract, None, prove(artifact, chain, address))

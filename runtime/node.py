@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ml2sc.errors import ContractLimitError, NodeError, ToolchainError
+from ml2sc.ir.forks import Fork
 
 from .answers import Receipt
-from .chain import CALL_GAS, TX_GAS_LIMIT, DeployReceipt, Reverted, TxReceipt
+from .chain import CALL_GAS, LIMITS, DeployReceipt, Reverted, TxReceipt
 from .rpc import Rpc
 from .toolchain import find_anvil
 
@@ -28,10 +29,12 @@ class RpcChain:
         url: Where it listens.
         own: Whether the chain is there to be tried out (anvil): then the node's own first account sends transactions.
         wait: Seconds to wait for a receipt.
+        limits: What it is expected to allow.
     """
 
-    def __init__(self, url: str, *, own: bool = False, wait: float = 120.0) -> None:
+    def __init__(self, url: str, *, own: bool = False, wait: float = 120.0, limits: Fork = LIMITS) -> None:
         self.rpc = Rpc(url)
+        self._limits, self._call_gas = limits, max(limits.call_gas, CALL_GAS)
         self._own, self._wait = own, wait
         self._simulates = True
         try:
@@ -61,13 +64,13 @@ class RpcChain:
     def call(self, address: str, calldata: bytes) -> bytes:
         transaction = {"from": _ANYBODY, "to": address, "data": to_hex(calldata)}
         try:
-            return self.rpc.call({**transaction, "gas": hex(CALL_GAS)})
+            return self.rpc.call({**transaction, "gas": hex(self._call_gas)})
         except ContractLimitError:
             # A node that refuses so much instead of giving what it has: let it give what it has.
             return self.rpc.call(transaction)
 
     def run(self, code: bytes) -> bytes:
-        return self.rpc.call({"from": _ANYBODY, "data": to_hex(code), "gas": hex(CALL_GAS)})
+        return self.rpc.call({"from": _ANYBODY, "data": to_hex(code), "gas": hex(self._call_gas)})
 
     def gas(self, address: str, calldata: bytes) -> int:
         if self._own:
@@ -104,7 +107,7 @@ class RpcChain:
         return self.rpc.code(address)
 
     def _send(self, transaction: dict[str, str]) -> Receipt:
-        tx_hash = self.rpc.send({"from": self.account, "gas": hex(TX_GAS_LIMIT), **transaction})
+        tx_hash = self.rpc.send({"from": self.account, "gas": hex(self._limits.transaction_gas), **transaction})
         end = time.monotonic() + self._wait
         while (receipt := self.rpc.receipt(tx_hash)) is None:
             if time.monotonic() > end:
@@ -113,6 +116,13 @@ class RpcChain:
         if not receipt.succeeded:
             raise Reverted(b"", f"transaction {tx_hash} failed, {receipt.gas_used:,} gas used")
         return receipt
+
+
+def anvil_limits(limits: Fork) -> tuple[str, ...]:
+    """Return anvil's options for limits that are not Ethereum's."""
+    if limits.code_limit == LIMITS.code_limit:
+        return ()
+    return "--code-size-limit", str(limits.code_limit), "--gas-limit", str(limits.block_gas)
 
 
 def to_hex(data: bytes) -> str:

@@ -19,7 +19,7 @@ from ml2sc.backends.base import Artifact
 from ml2sc.errors import CheckError
 
 from .bytecode import difference, split_metadata
-from .chain import Chain, EmbeddedChain, RevmChain, revm_is_installed
+from .chain import Chain, limits_of, local_chain
 from .contract import Contract
 from .deploy import deploy
 from .update import UpdateState, compare_weights, read_state
@@ -78,7 +78,7 @@ def prove(artifact: Artifact, chain: Chain, address: str, *, weights: bool = Tru
     """
     contract = Contract(chain, address, artifact.abi)
     there = chain.code(address)
-    local = RevmChain() if revm_is_installed() else EmbeddedChain()
+    local = local_chain(limits_of(artifact))
     deployment = deploy(artifact, local)
     code = local.code(deployment.address)
     holders = deployment.data_addresses[len(artifact.data) if artifact.updatable else 0 :]

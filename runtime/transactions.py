@@ -26,9 +26,10 @@ from eth_utils.crypto import keccak
 
 from ml2sc.errors import ContractLimitError, FundsError, InternalError, JournalError, NodeError, TransactionError
 from ml2sc.foreign import shown
+from ml2sc.ir.forks import Fork
 
 from .answers import Receipt, SentTransaction, amount
-from .chain import CODE_SIZE_LIMIT, CREATE2_PROXY, INITCODE_SIZE_LIMIT, TX_GAS_LIMIT, Reverted
+from .chain import CREATE2_PROXY, LIMITS, Reverted
 from .contract import decode_revert
 from .journal import Attempt, Entry, Journal
 from .node import to_hex
@@ -101,11 +102,13 @@ class Plan:
         identity: What it is, so that a journal is never gone on with by another plan: "deploy Digits 0x…".
         steps: In an order in which each comes after those it needs.
         abi: ABI entries of the errors its transactions may revert with.
+        limits: What the chain allows, and whether it charges what a transaction may use.
     """
 
     identity: str
     steps: tuple[Step, ...]
     abi: Sequence[Mapping[str, Any]] = ()
+    limits: Fork = LIMITS
 
     def __post_init__(self) -> None:
         seen: set[str] = set()
@@ -361,22 +364,27 @@ def quote(plan: Plan, rpc: Rpc, sender: str, journal: Journal | None = None, fee
             gas = 0 if entry is None else entry.gas_used
         else:
             gas = _estimate(rpc, sender, call, plan.abi) if step.gas is None else step.gas(addresses)
-        problem = "" if state == "done" else _problem(call, gas, step.code_bytes, block_gas)
+        problem = "" if state == "done" else _problem(call, gas, step.code_bytes, block_gas, plan.limits)
         lines.append(
             Line(step.name, call.to, creates, len(call.data), step.code_bytes, gas, gas * prices.price, state, problem)
         )
     return Quote(tuple(lines), prices, rpc.balance(sender), block_gas)
 
 
-def _problem(call: Call, gas: int, code_bytes: int, block_gas: int) -> str:
+def _problem(call: Call, gas: int, code_bytes: int, block_gas: int, allowed: Fork) -> str:
     init_bytes = len(call.data) if call.to is None else len(call.data) - 32 if call.creates else 0
     limits = [
-        (gas, TX_GAS_LIMIT, "gas; a transaction may use {:,} (EIP-7825)"),
+        (_counted(gas, code_bytes, allowed), allowed.transaction_gas, "gas; a transaction may use {:,} (EIP-7825)"),
         (gas, block_gas, "gas; a block of this chain may use {:,}"),
-        (init_bytes, INITCODE_SIZE_LIMIT, "bytes of init code; a chain allows {:,} (EIP-3860)"),
-        (code_bytes, CODE_SIZE_LIMIT, "bytes of code; a chain allows {:,} (EIP-170)"),
+        (init_bytes, allowed.initcode_limit, "bytes of init code; a chain allows {:,} (EIP-3860)"),
+        (code_bytes, allowed.code_limit, "bytes of code; a chain allows {:,} (EIP-170)"),
     ]
     return "; ".join(f"{value:,} {text.format(limit)}" for value, limit, text in limits if value > limit)
+
+
+def _counted(gas: int, code_bytes: int, allowed: Fork) -> int:
+    """Return what of a transaction's gas counts against its limit."""
+    return gas - allowed.state(1 if code_bytes else 0, code_bytes)
 
 
 def _is_done(step: Step, call: Call, addresses: Addresses, rpc: Rpc) -> bool:
@@ -635,13 +643,7 @@ class _Run:
                     f"{prices.limit:,} that may be paid, or a tip of {tip:,}, more than {prices.tip_limit:,}",
                     hint="wait until the base fee falls, or allow more with --max-fee and --tip",
                 )
-        gas = _estimate(self.rpc, self.signer.address, call, self.plan.abi)
-        if gas > TX_GAS_LIMIT:
-            raise ContractLimitError(
-                f"{step.name} needs {gas:,} gas; a transaction may use {TX_GAS_LIMIT:,} (EIP-7825)"
-            )
-        # Gas that is not used costs nothing; blocks between the estimate and the transaction may change a little.
-        gas = min(gas + gas // 20, TX_GAS_LIMIT)
+        gas = self._allowed(step, _estimate(self.rpc, self.signer.address, call, self.plan.abi))
         balance = self.rpc.balance(self.signer.address)
         if balance < gas * most:
             raise FundsError(
@@ -658,6 +660,16 @@ class _Run:
         entry.attempts.append(attempt)
         self.journal.entries[step.name] = entry
         self.journal.save()
+
+    def _allowed(self, step: Step, gas: int) -> int:
+        """Return the gas that a transaction may use, given what it is estimated to use."""
+        limits = self.plan.limits
+        limit = limits.transaction_gas + gas - _counted(gas, step.code_bytes, limits)
+        if gas > limit:
+            raise ContractLimitError(f"{step.name} needs {gas:,} gas; a transaction may use {limit:,} (EIP-7825)")
+        # Blocks between the estimate and the transaction may change a little. Gas that is not used costs nothing, but
+        # on chains that charge the limit.
+        return min(gas + gas // (100 if limits.charges_limit else 20), limit)
 
     def _require_signed(self, attempt: Attempt, entry: Entry, call: Call, gas: int) -> None:
         """Refuse what a node has signed if it is not what it was asked to sign.

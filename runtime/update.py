@@ -15,7 +15,7 @@ from ml2sc.backends.base import Artifact
 from ml2sc.backends.interface import weights_hash
 from ml2sc.errors import CheckError, UsageError
 
-from .chain import Chain
+from .chain import Chain, limits_of
 from .contract import Contract, encode_call
 from .transactions import Addresses, Call, Plan, Step
 
@@ -298,7 +298,9 @@ def update_plan(artifact: Artifact, chain: Chain, address: str, state: UpdateSta
             steps.append(Step(name, partial(_call, address, data), before, gas=foreseen, is_done=is_active))
         else:
             steps.append(Step(name, partial(_call, address, data), is_done=partial(is_staged, len(steps))))
-    return Plan(f"update {artifact.name} at {address} to {expected.hex()[:16]}", tuple(steps), artifact.abi)
+    return Plan(
+        f"update {artifact.name} at {address} to {expected.hex()[:16]}", tuple(steps), artifact.abi, limits_of(artifact)
+    )
 
 
 def _foreseen(gas: int, _: Addresses) -> int:
@@ -309,7 +311,9 @@ def call_plan(artifact: Artifact, address: str, function: str, *args: Any) -> Pl
     """Return the one transaction that calls a function of the owner's (`rollback`, `freeze`, …)."""
     data = encode_call(artifact.abi, function, *args)
     step = Step(function, partial(_call, address, data))
-    return Plan(f"{function}({', '.join(args)}) of {artifact.name} at {address}", (step,), artifact.abi)
+    return Plan(
+        f"{function}({', '.join(args)}) of {artifact.name} at {address}", (step,), artifact.abi, limits_of(artifact)
+    )
 
 
 def _call(address: str, data: bytes, _: Addresses) -> Call:

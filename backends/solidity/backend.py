@@ -13,16 +13,20 @@ from ml2sc.errors import InternalError, ToolchainError
 from ml2sc.ir.divide import ADDRESSES, INPUT, Part, divided, passed
 from ml2sc.ir.program import Call, CopySegment, Procedure, Program, Section, Storage, calls_of, walk
 
-from ..base import BACKENDS, DATA_CONTRACT_LIMIT, Artifact, Bytecode, EmitOptions, Toolchain, with_edits, with_settings
+from ..base import BACKENDS, Artifact, Bytecode, EmitOptions, Toolchain, with_edits, with_settings
 from ..interface import (
+    ERC165,
     ERRORS,
     chunk_runs,
     code_hashes,
     contract_abi,
-    data_contract_init,
+    data_init_hash,
+    interface_id,
     keccak,
+    oversized,
     packed_texts,
     part_names,
+    state_slot,
     stated_place,
     storage_place,
     without_hashes,
@@ -83,11 +87,7 @@ class SolidityBackend:
     divides = True
 
     def unsupported(self, program: Program) -> list[str]:
-        return [
-            f"a data contract of {len(data):,} bytes: a contract holds {DATA_CONTRACT_LIMIT:,}"
-            for data in program.data_contracts()
-            if len(data) > DATA_CONTRACT_LIMIT
-        ]
+        return oversized(program)
 
     def emit(self, program: Program, options: EmitOptions) -> Artifact:
         whole = divided(program)
@@ -274,6 +274,8 @@ class _Frame:
         if self.part is not None:
             return self._part(self.part, printed)
         text = _template("contract.sol.j2").render(
+            interface_ids=(ERC165, interface_id(program)) if options.erc165 else (),
+            state_slot=state_slot(options.name) if options.erc7201 and program.updatable else "",
             name=options.name,
             description=[*_wrapped("@notice", options.description)],
             layers=self._summary(),
@@ -375,7 +377,7 @@ class _Frame:
     def _data_contract(self, index: int, data: bytes) -> dict[str, object]:
         return {
             "length": f"{len(data):,}",
-            "init_hash": f"0x{keccak(data_contract_init(data)).hex()}",
+            "init_hash": data_init_hash(data),
             "table": address(self.memory.offsets[ADDRESSES] + 32 * index),
         }
 

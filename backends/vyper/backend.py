@@ -17,7 +17,6 @@ from ml2sc.ir.program import Procedure, Program, Section, Storage, calls_of
 
 from ..base import (
     BACKENDS,
-    DATA_CONTRACT_LIMIT,
     Artifact,
     Bytecode,
     CompilerRun,
@@ -27,12 +26,14 @@ from ..base import (
     with_settings,
 )
 from ..interface import (
+    ERC165,
     ERRORS,
     chunk_runs,
     code_hashes,
     contract_abi,
-    data_contract_init,
-    keccak,
+    data_init_hash,
+    interface_id,
+    oversized,
     packed_texts,
     part_names,
     stated_place,
@@ -64,11 +65,7 @@ class VyperBackend:
     divides = True
 
     def unsupported(self, program: Program) -> list[str]:
-        return [
-            f"a data contract of {len(data):,} bytes: a contract holds {DATA_CONTRACT_LIMIT:,}"
-            for data in program.data_contracts()
-            if len(data) > DATA_CONTRACT_LIMIT
-        ]
+        return oversized(program)
 
     def emit(self, program: Program, options: EmitOptions) -> Artifact:
         flat = flattened_program(program, DEEPEST)
@@ -245,6 +242,7 @@ class _Frame:
         if self.part is not None:
             return self._part(self.part.procedure, printed)
         text = _template("contract.vy.j2").render(
+            interface_ids=(ERC165, interface_id(program)) if options.erc165 else (),
             name=options.name,
             description=textwrap.wrap(f"@notice {plain(options.description)}", 112, subsequent_indent=" " * 8),
             layers=self._summary(),
@@ -263,9 +261,7 @@ class _Frame:
             outputs=program.outputs,
             packed=PACKED,
             wads=WADS,
-            data=[
-                {"length": f"{len(d):,}", "init_hash": f"0x{keccak(data_contract_init(d)).hex()}"} for d in self.data
-            ],
+            data=[{"length": f"{len(d):,}", "init_hash": data_init_hash(d)} for d in self.data],
             codes=[
                 {"number": p.contract, "salt": self._first_code + p.contract - 1, "head": self._head(p)}
                 for p in self.elsewhere.values()

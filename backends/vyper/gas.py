@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from itertools import count
 
 from ml2sc.ir.divide import Part, passed
-from ml2sc.ir.forks import COLD_ACCOUNT
+from ml2sc.ir.forks import COLD_ACCOUNT, memory_gas
 from ml2sc.ir.gas import (
     COPY_WORD,
     DUP,
@@ -32,7 +32,6 @@ from ml2sc.ir.gas import (
     Costs,
     Shares,
     Sizes,
-    memory_gas,
 )
 from ml2sc.ir.program import (
     Apply,

@@ -13,6 +13,7 @@ from ml2sc.ir.graph import Graph, Tensor
 from ml2sc.ir.limits import shown
 from ml2sc.ir.outline import alike, outlined
 from ml2sc.ir.program import (
+    CONTRACT_WORDS,
     Expr,
     Fail,
     If,
@@ -68,7 +69,7 @@ from .context import LOWERINGS, DraftSection, Known, Lowering, lower_node, lower
 from .elementwise import at_least, at_most
 from .inputs import place_input, refuse
 from .kernels import rows as _rows  # noqa: F401  files itself
-from .plan import Activity, PlanOptions
+from .plan import PRAGUE, Activity, PlanOptions
 from .thermo import quantize_code
 from .values import Packed
 from .walked import price
@@ -76,6 +77,7 @@ from .walked import price
 __all__ = [
     "CODE_MARGIN",
     "LOWERINGS",
+    "PRAGUE",
     "Activity",
     "Lowering",
     "PlanOptions",
@@ -196,6 +198,7 @@ def _lower(graph: Graph, options: PlanOptions, known: Known) -> Program:
         dequantize=dequantize.finish(),
         has_decision=graph.decision is not None,
         holds=context.holds,
+        contract_words=0 if options.contract_words == CONTRACT_WORDS else options.contract_words,
         choices=context.choices.made,
     )
 

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from ml2sc.ir.program import (
-    CONTRACT_WORDS,
     Assign,
     Block,
     Const,
@@ -403,7 +402,7 @@ class DotKernel:
             return words.reshape(ends.blocks, ends.lanes, -1)[:, ::-1].ravel().tolist()
 
         words = LaterWords(plan.table_words, made) if in_data else tuple(made())
-        per_contract = CONTRACT_WORDS // chunk * chunk if in_data else 0
+        per_contract = self.context.options.contract_words // chunk * chunk if in_data else 0
         name = self.context.segment(f"{self.draft.name}_weights", Segment(words, plan.storage, per_contract))
         buffer = self.context.buffer(f"{name}_round" if in_data else f"{name}_table", chunk if in_data else len(words))
         if not in_data:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 
 import numpy as np
@@ -51,9 +51,11 @@ def lower_map(context: Lowering, node: Node, compute: Compute, *, note: str = ""
         note: A comment for the section.
     """
     graph = context.graph
-    output = graph.tensor(node.output)
+    chain = followers(context, node)
+    last = chain[-1] if chain else node
+    output = graph.tensor(last.output)
     tensors = [graph.tensor(name) for name in node.inputs if name]
-    draft = context.section(node, f"{node.op_type}, {output.size} values")
+    draft = context.section(node, f"{title_of(node, chain)}, {output.size} values")
     if note:
         draft.body.append(Note(note))
     dynamic = list({t.name: t for t in tensors if t.data is None}.values())  # what is there twice is read once
@@ -62,9 +64,10 @@ def lower_map(context: Lowering, node: Node, compute: Compute, *, note: str = ""
     order = [(*dynamic, *constants).index(t) for t in tensors]
 
     def in_slot_order(operands: list[Expr]) -> tuple[list[Statement], Expr]:
-        return compute([operands[i] for i in order])
+        body, value = compute([operands[i] for i in order])
+        return ended(context, chain, body, value)
 
-    result = result_of(context, node, draft)
+    result = result_of(context, last, draft)
     if scattered(values):
         values += [_broadcast(_in_table(context, draft, t), t, output) for t in constants]
         draft.body += emit_nests(values, np.arange(output.size), result.buffer, in_slot_order)
@@ -74,11 +77,12 @@ def lower_map(context: Lowering, node: Node, compute: Compute, *, note: str = ""
         ]
         context.emit_map(draft, values, arrays, result.buffer, in_slot_order)
     draft.facts = {
-        "operator": node.op_type,
+        "operator": title_of(node, chain),
         "bits": output.interval.signed_bits if output.interval else 256,
         "lanes": 1,
     }
-    context.values[node.output] = Value.of(result)
+    context.values[last.output] = Value.of(result)
+    context.done.update(n.name for n in chain)
 
 
 def _in_table(context: Lowering, draft: DraftSection, tensor: Tensor) -> Value:
@@ -151,7 +155,7 @@ def lower_neg(context: Lowering, node: Node) -> None:
     lower_map(context, node, lambda operands: ([], sub(_zero(context, node, 0), operands[0])))
 
 
-Step = Callable[[Lowering, Node], Compute]
+Step = Callable[[Lowering, Node, str], Compute]
 STEPS: dict[str, Step] = {}
 """Operators of one value each that other lowerings may end with, by what they compute."""
 
@@ -165,7 +169,7 @@ def step(op_type: str) -> Callable[[Step], Step]:
         @wraps(function)
         def lower(context: Lowering, node: Node) -> None:
             if op_type not in epilogue.STEPS or not lower_on_lanes(context, node):
-                lower_map(context, node, function(context, node))
+                lower_map(context, node, function(context, node, "y"))
 
         lowering(op_type)(lower)
         return function
@@ -173,24 +177,50 @@ def step(op_type: str) -> Callable[[Step], Step]:
     return file
 
 
+def followers(context: Lowering, node: Node) -> list[Node]:
+    """Return the operators on single values that alone read a result, one after the other."""
+    found: list[Node] = []
+    name = node.output
+    while (use := context.graph.only_use(name)) is not None and use.op_type in STEPS and len(use.inputs) == 1:
+        found.append(use)
+        name = use.output
+    return found
+
+
+def ended(
+    context: Lowering, chain: Sequence[Node], body: Sequence[Statement], value: Expr
+) -> tuple[list[Statement], Expr]:
+    """Return statements, and what a value that is known after them is when some operators have taken it."""
+    whole = list(body)
+    for number, node in enumerate(chain):
+        statements, value = STEPS[node.op_type](context, node, f"end{number}")([value])
+        whole += statements
+    return whole, value
+
+
+def title_of(node: Node, chain: Sequence[Node]) -> str:
+    """Return the operators of a node and what follows it."""
+    return " + ".join(n.op_type for n in (node, *chain))
+
+
 @step("Relu")
-def lower_relu(context: Lowering, node: Node) -> Compute:
+def lower_relu(context: Lowering, node: Node, result: str) -> Compute:
     """max(x, z)."""
     zero = _zero(context, node, 0)
-    return lambda operands: ([Let("y", operands[0]), at_least("y", zero)], Var("y"))
+    return lambda operands: ([Let(result, operands[0]), at_least(result, zero)], Var(result))
 
 
 @step("Clip")
-def lower_clip(context: Lowering, node: Node) -> Compute:
+def lower_clip(context: Lowering, node: Node, result: str) -> Compute:
     """min(max(x, lo), hi)."""
 
     def compute(operands: list[Expr]) -> tuple[list[Statement], Expr]:
-        body: list[Statement] = [Let("y", operands[0])]
+        body: list[Statement] = [Let(result, operands[0])]
         if "lo" in node.attrs:
-            body.append(at_least("y", const(_int(node, "lo"))))
+            body.append(at_least(result, const(_int(node, "lo"))))
         if "hi" in node.attrs:
-            body.append(at_most("y", const(_int(node, "hi"))))
-        return body, Var("y")
+            body.append(at_most(result, const(_int(node, "hi"))))
+        return body, Var(result)
 
     return compute
 
@@ -209,7 +239,7 @@ def lower_leaky_relu(context: Lowering, node: Node) -> None:
 
 
 @step("Requantize")
-def lower_requantize(context: Lowering, node: Node) -> Compute:
+def lower_requantize(context: Lowering, node: Node, result: str) -> Compute:
     """clamp(floor(((x − z_x)·multiplier + 2^(shift−1)) / 2^shift) + z_y, qmin, qmax)."""
     graph = context.graph
     x, y = graph.tensor(node.inputs[0]), graph.tensor(node.output)
@@ -223,12 +253,12 @@ def lower_requantize(context: Lowering, node: Node) -> Compute:
     def compute(operands: list[Expr]) -> tuple[list[Statement], Expr]:
         product = mul(sub(operands[0], const(x.format.zero_point)), const(multiplier))
         rounded = sar(shift, add(product, const((1 << shift) >> 1)))
-        body: list[Statement] = [Let("y", add(rounded, const(y.format.zero_point)))]
+        body: list[Statement] = [Let(result, add(rounded, const(y.format.zero_point)))]
         if lowest < y.format.qmin:
-            body.append(at_least("y", const(y.format.qmin)))
+            body.append(at_least(result, const(y.format.qmin)))
         if highest > y.format.qmax:
-            body.append(at_most("y", const(y.format.qmax)))
-        return body, Var("y")
+            body.append(at_most(result, const(y.format.qmax)))
+        return body, Var(result)
 
     return compute
 

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from ml2sc.ir.program import (
-    CONTRACT_WORDS,
     Assign,
     Block,
     Const,
@@ -205,7 +204,7 @@ class Kernel:
         """Return the accumulators' first values in a block of outputs, after statements that bring them there."""
         words, name, size = self.finish.initial(), f"{self.draft.name}_bias", self.accumulators
         if self.context.options.updatable:
-            segment = Segment(tuple(words), Storage.DATA, CONTRACT_WORDS // size * size)
+            segment = Segment(tuple(words), Storage.DATA, self.context.options.contract_words // size * size)
             bias = self.context.segment(name, segment)
             buffer = self.context.buffer(f"{bias}_chunk", size)
             return [CopySegment(bias, group, size, buffer)], [Load(buffer, const(a)) for a in range(size)]
@@ -255,7 +254,7 @@ class Kernel:
             return [word for block in range(plan.blocks) for word in self._weight_words(group.weights, block, rows)]
 
         words = LaterWords(size, made) if in_data else tuple(made())
-        per_contract = CONTRACT_WORDS // chunk * chunk if in_data else 0
+        per_contract = self.context.options.contract_words // chunk * chunk if in_data else 0
         opened = self._opened(rows // round_rows, per_contract // chunk) if in_data else ()
         segment = Segment(words, plan.storage, per_contract, opened)
         name = self.context.segment(f"{self.draft.name}_weights", segment)

@@ -109,6 +109,8 @@ def _emit(
     rows = "" if across == 1 else f"{across} rows of "
     draft = context.section(node, f"{operator}, {rows}{inputs} -> {len(bias)}")
     activity = context.options.activity.get(draft.name) or (largest.activity() if largest else DENSE)
+    if context.options.rules.charges_limit:
+        activity = DENSE  # nothing that is skipped is cheaper
     product = Product(context, draft, epilogue, groups, bias, operator, inputs, activity, tuple(addends), across, apart)
     widest = max((Interval(int(g.weights.min()), int(g.weights.max())).signed_bits for g in groups), default=1)
     reserved = context.graph.reserves.get(node.name)
@@ -121,6 +123,8 @@ def _emit(
         largest.unit if largest else 1,
         len({g.unit for g in groups}) > 1,
         activity,
+        context.options.rules,
+        context.options.contract_words,
         context.options.forced(node),
         () if context.options.updatable or across > 1 else dot_forms(groups, widest),  # they depend on the weights
     )

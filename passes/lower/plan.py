@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ml2sc.errors import RangeError
+from ml2sc.ir.forks import FORKS, Fork
 from ml2sc.ir.gas import Costs
 from ml2sc.ir.graph import Node
 from ml2sc.ir.program import CONTRACT_WORDS, Program, Storage
@@ -38,6 +39,8 @@ MAX_ROUND_WORDS = 320
 """Likewise of several dot products in one round of a loop over the outputs."""
 EXPECTED_CALLS = {"inference": 10_000, "balanced": 100, "deploy": 1}
 """Inferences over which deployment is spread, by `--optimize`."""
+UPDATABLE_WORDS = 2_047
+"""Words in a data contract that can be replaced: the code that stages it says its size in two bytes."""
 CALLS_PER_UPDATE = 100
 """Inferences after which weights that can be replaced are."""
 BYTES = 32
@@ -68,10 +71,7 @@ _END_IN_LOOP = 50
 _COPY = 160  # EXTCODECOPY of a warm account, and the arithmetic of its arguments
 _COPY_WORD = 3
 _WRITE_WORD = 9  # PUSH32, PUSH2, MSTORE
-_COLD_ACCOUNT = 2_600
 
-DEPOSIT = 216
-"""Gas of a byte of code: deposited, and in calldata."""
 _CODE_WORD = 5  # bytes of code that write a word to memory, without the word's own
 _CODE_LITERAL = 5  # that multiply by a literal word, likewise
 _CODE_LOADED = 8
@@ -81,8 +81,9 @@ _CODE_END = 170
 _CODE_SUMS, _CODE_SUMS_OF_BYTES = 150, 600  # what weights without a sign add too much, counted and taken away
 _CODE_ELEMENT = 5
 _CODE_TEST = 12
-CONTRACT = 54_000 + 200 * 150
-"""Gas of creating a data contract, and of checking it."""
+_CHECK = 150
+"""Bytes of code that check a data contract."""
+PRAGUE = FORKS["prague"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +151,8 @@ class PlanOptions:
         activity: What the inputs of layers looked like to an earlier compilation, by section, instead.
         updatable: Weights are to be replaced by others later: nothing that depends on them may be in the code.
         code_limit: Bytes of code a contract may have.
+        rules: The chain's: its prices, how large data contracts may be, and whether an inference is charged as if it
+            took every branch.
         code_price: Gas an inference may cost more to save a byte of code: raised until the contract is small enough.
         force: By layer (a node's name, or its first origin's), attributes of `LanePlan` that its plan must have.
         choices: By section, or by node after an @, the way to compute it: `Choice.way` of another lowering.
@@ -167,6 +170,7 @@ class PlanOptions:
     unroll: int = 16
     updatable: bool = False
     code_limit: int = 24_576
+    rules: Fork = PRAGUE
     code_price: float = 0.0
     observed: Mapping[str, Array] = field(default_factory=dict, compare=False)
     activity: Mapping[str, Activity] = field(default_factory=dict)
@@ -190,7 +194,12 @@ class PlanOptions:
     @property
     def byte_price(self) -> float:
         """Gas of an inference that is worth a byte of code."""
-        return self.code_price + DEPOSIT / self.calls
+        return self.code_price + self.rules.byte_price / self.calls
+
+    @property
+    def contract_words(self) -> int:
+        """Words in a data contract."""
+        return min(self.rules.data_words, UPDATABLE_WORDS) if self.updatable else self.rules.data_words
 
     @property
     def updates(self) -> int:
@@ -248,6 +257,8 @@ class Layer:
         unit: Inputs of a word they lie in.
         mixed: Whether some lie in words of other sizes.
         activity: What inputs look like.
+        rules: The chain's prices.
+        contract_words: Words in a data contract.
         force: Attributes of the plan that are settled.
         forms: Ways to compute it as dot products.
     """
@@ -260,6 +271,8 @@ class Layer:
     unit: int = 1
     mixed: bool = False
     activity: Activity = DENSE
+    rules: Fork = PRAGUE
+    contract_words: int = CONTRACT_WORDS
     force: Mapping[str, object] = field(default_factory=dict, hash=False)
     forms: tuple[DotForm, ...] = ()
 
@@ -396,6 +409,11 @@ class DotPlan:
 Plan = LanePlan | DotPlan
 
 
+def contract_gas(rules: Fork) -> int:
+    """Return the gas of creating a data contract, and of checking it."""
+    return rules.contract_price + rules.deposit * _CHECK
+
+
 def plan_name(plan: Plan) -> str:
     """Return a plan's attributes as text, without those that are as usual."""
     return _named(plan)
@@ -481,7 +499,7 @@ def _with_fields(layer: Layer, options: PlanOptions, round_rows: int, fields: in
         if together * layer.weight_bits > WORD_BITS:
             continue
         # the weights of a round must fit a data contract
-        most = min(MAX_ACCUMULATORS // fields, CONTRACT_WORDS // round_rows) * fields
+        most = min(MAX_ACCUMULATORS // fields, layer.contract_words // round_rows) * fields
         stride = max(layer.proved_bits, together * layer.weight_bits if together > 1 else 1)
         lanes = min(WORD_BITS // stride, layer.outputs)
         needed = -(-layer.outputs // lanes)
@@ -634,7 +652,9 @@ def inference_gas(plan: Plan, layer: Layer) -> float:
     gas *= plan.blocks
     table = 0 if plan.immediate else plan.table_words(layer.rows)
     if plan.storage is Storage.DATA:
-        gas += words * (rounds * plan.blocks * _COPY + table * _COPY_WORD) + _COLD_ACCOUNT * _contracts(plan, layer)
+        gas += words * (rounds * plan.blocks * _COPY + table * _COPY_WORD) + layer.rules.cold_account * _contracts(
+            plan, layer
+        )
     else:
         gas += table * _WRITE_WORD
     return gas
@@ -662,7 +682,7 @@ def _dots_gas(plan: DotPlan, layer: Layer) -> float:
     rounds = outputs / plan.together
     gas += rounds * _ROUND_OF_SUMS + (_ROUND if plan.ends.blocks > 1 else 0)
     if plan.storage is Storage.DATA:
-        gas += rounds * _COPY + plan.table_words * _COPY_WORD + _COLD_ACCOUNT * _contracts(plan, layer)
+        gas += rounds * _COPY + plan.table_words * _COPY_WORD + layer.rules.cold_account * _contracts(plan, layer)
     else:
         gas += plan.table_words * _WRITE_WORD
     return gas
@@ -683,7 +703,7 @@ def _element(plan: LanePlan, accumulators: int, rounds: int) -> float:
 
 def deployment_gas(plan: Plan, layer: Layer) -> float:
     """Return the gas of deploying a layer's weights and code."""
-    return float(code_bytes(plan, layer)) * DEPOSIT + weights_gas(plan, layer)
+    return float(code_bytes(plan, layer)) * layer.rules.byte_price + weights_gas(plan, layer)
 
 
 def weights_gas(plan: Plan, layer: Layer) -> float:
@@ -691,7 +711,7 @@ def weights_gas(plan: Plan, layer: Layer) -> float:
     if plan.immediate or plan.storage is Storage.CODE:
         return 0.0
     words = plan.table_words if isinstance(plan, DotPlan) else plan.table_words(layer.rows)
-    return float(DEPOSIT * 32 * words + CONTRACT * _contracts(plan, layer))
+    return float(layer.rules.byte_price * 32 * words + contract_gas(layer.rules) * _contracts(plan, layer))
 
 
 def code_bytes(plan: Plan, layer: Layer) -> int:
@@ -736,7 +756,7 @@ def _accumulators(plan: LanePlan, layer: Layer) -> int:
 def _contracts(plan: Plan, layer: Layer) -> int:
     if isinstance(plan, DotPlan):
         chunk = plan.together * plan.row_words
-        return -(-plan.outputs // plan.together // max(CONTRACT_WORDS // chunk, 1))
+        return -(-plan.outputs // plan.together // max(layer.contract_words // chunk, 1))
     chunk = plan.words(plan.round_rows)
     chunks = -(-layer.rows // plan.round_rows) * plan.blocks
-    return -(-chunks // max(CONTRACT_WORDS // chunk, 1))
+    return -(-chunks // max(layer.contract_words // chunk, 1))

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ml2sc.ir.program import (
-    CONTRACT_WORDS,
     Apply,
     Assign,
     CopySegment,
@@ -133,6 +132,7 @@ class Records:
         rank: Bits of an edge's rank.
         number: Bits of the number of a fork or a leaf.
         leaf: Bits of what a leaf adds, a power of two.
+        room: Words in a data contract.
     """
 
     groups: Sequence[Group]
@@ -141,9 +141,12 @@ class Records:
     rank: int
     number: int
     leaf: int
+    room: int
 
     @classmethod
-    def of(cls, flat: Sequence[Flat], leaves: Sequence[Sequence[int]], ranks: str, place: int) -> Records | None:
+    def of(
+        cls, flat: Sequence[Flat], leaves: Sequence[Sequence[int]], ranks: str, place: int, room: int
+    ) -> Records | None:
         """Return the tables; None where a tree's does not fit a data contract, or a record a word.
 
         Args:
@@ -151,6 +154,7 @@ class Records:
             leaves: By tree, what its leaves add.
             ranks: The buffer of ranks.
             place: Bits of a rank's place in it.
+            room: Words in a data contract.
         """
         by_size: dict[int, list[tuple[Flat, Sequence[int]]]] = {}
         for tree, own in zip(flat, leaves, strict=True):
@@ -169,9 +173,9 @@ class Records:
         most = max((group.forks + group.leaves for group in groups), default=1)
         rank = max((fork[1] for tree in flat for fork in tree.forks), default=0).bit_length()
         value = max((v for own in leaves for v in own), default=0).bit_length()
-        records = cls(groups, ranks, place, max(rank, 1), (most - 1).bit_length() or 1, _power(max(value, 1)))
+        records = cls(groups, ranks, place, max(rank, 1), (most - 1).bit_length() or 1, _power(max(value, 1)), room)
         fits = records.record <= _WORD and records.leaf <= _WORD
-        return records if fits and all(records.words(g) <= CONTRACT_WORDS for g in groups) else None
+        return records if fits and all(records.words(g) <= room for g in groups) else None
 
     @property
     def record(self) -> int:
@@ -192,7 +196,7 @@ class Records:
         for group in self.groups:
             size = self.words(group)
             words = tuple(word for tree, leaves in group.trees for word in self._table(group, tree, leaves))
-            found[group.name] = Segment(words, Storage.DATA, CONTRACT_WORDS // size * size)
+            found[group.name] = Segment(words, Storage.DATA, self.room // size * size)
         return found
 
     def buffers(self) -> dict[str, int]:

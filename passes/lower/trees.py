@@ -81,6 +81,7 @@ class Trees:
         lanes: By target.
         words: Number of sums.
         name: What the names of its tables begin with.
+        room: Words in a data contract.
     """
 
     ensemble: Ensemble
@@ -90,6 +91,7 @@ class Trees:
     lanes: Sequence[Lane]
     words: int
     name: str
+    room: int
 
     def question(self, fork: Fork) -> Expr:
         """Return 1 where an odd number of a fork's edges is exceeded, else 0."""
@@ -148,7 +150,7 @@ def trees_of(context: Lowering, node: Node) -> Trees:
         shift += bits
     name = context.identifier("buffer", "trees")
     asked = Bits(code) if isinstance(code, Code) else Ranks(code, element_ladders(graph), f"{name}_ranks")
-    return Trees(ensemble, elements, asked, least, lanes, word + 1, name)
+    return Trees(ensemble, elements, asked, least, lanes, word + 1, name, context.options.contract_words)
 
 
 @dataclass(frozen=True)
@@ -290,7 +292,7 @@ def by_records(trees: Trees) -> Way | None:
         [trees.leaf(tree, leaf)[0] for number in own.leaves if isinstance(leaf := ensemble.nodes[number], Leaf)]
         for tree, own in enumerate(flat)
     ]
-    records = Records.of(flat, leaves, ranks.buffer, ranks.bits)
+    records = Records.of(flat, leaves, ranks.buffer, ranks.bits, trees.room)
     if records is None:
         return None
     values = tuple(trees.lanes_of([Var("sum0")]))

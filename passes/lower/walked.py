@@ -9,7 +9,8 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 
-from ml2sc.ir.gas import Costs, Shares, executed, memory_gas, section_bytes
+from ml2sc.ir.forks import COLD_ACCOUNT, WARM
+from ml2sc.ir.gas import Costs, Shares, executed, section_bytes
 from ml2sc.ir.program import (
     MODEL_HASH,
     If,
@@ -27,7 +28,7 @@ from ml2sc.ir.program import (
 from ml2sc.ir.wad import element_width
 
 from .context import Lowering
-from .plan import CONTRACT, DEPOSIT, PlanOptions
+from .plan import PlanOptions, contract_gas
 
 
 class PlannedShares(Shares):
@@ -35,10 +36,11 @@ class PlannedShares(Shares):
 
     Args:
         program: The program.
+        worst: Take every branch, and open every data contract.
     """
 
-    def __init__(self, program: Program) -> None:
-        super().__init__()
+    def __init__(self, program: Program, *, worst: bool = False) -> None:
+        super().__init__(worst=worst)
         self._taken = {
             section.name: [s.share for s in walk(section.body) if isinstance(s, If)] for section in executed(program)
         }
@@ -50,12 +52,12 @@ class PlannedShares(Shares):
 
     def taken(self, section: str, number: int) -> float:
         """Return the share of the times that a branch of a section is taken."""
-        share = self._taken[section][number]
+        share = None if self.worst else self._taken[section][number]
         return super().taken(section, number) if share is None else share
 
     def opened(self, contract: int) -> float:
         """Return the share of inferences that read a data contract."""
-        return self._opened.get(contract, 1.0)
+        return 1.0 if self.worst else self._opened.get(contract, 1.0)
 
 
 def price(costs: Costs, options: PlanOptions) -> float:
@@ -68,17 +70,20 @@ def price(costs: Costs, options: PlanOptions) -> float:
     if not costs.compiles():
         return math.inf
     program = costs.program
-    sections, shares = executed(program), PlannedShares(program)
-    gas = costs.frame_gas() + memory_gas(costs.memory_words(sections))
-    gas += sum(costs.section(s, shares) for s in sections) + sum(costs.cold_accounts(sections, shares).values())
+    rules, sections = options.rules, executed(program)
+    shares = PlannedShares(program, worst=rules.charges_limit)
+    gas = costs.frame_gas() + rules.memory(costs.memory_words(sections))
+    cold = sum(costs.cold_accounts(sections, shares).values())
+    gas += sum(costs.section(s, shares) for s in sections) + cold
+    gas += rules.dearer(cold_accounts=cold / (COLD_ACCOUNT - WARM), cold_slots=costs.slot_count())
     sizes = section_bytes(program, costs.sizes)
     if max(sizes.values()) > options.code_limit:  # a section is not cut
         return math.inf
     size = sum(sizes.values())
     words = sum(len(segment.words) for segment in program.segments.values() if segment.storage is Storage.DATA)
     contracts = max((p.first + program.segments[name].contracts for name, p in program.places.items()), default=0)
-    weights = 32 * words * DEPOSIT + CONTRACT * contracts
-    deployment = size * DEPOSIT + (1 + options.updates) * weights
+    weights = 32 * words * rules.byte_price + contract_gas(rules) * contracts
+    deployment = size * rules.byte_price + (1 + options.updates) * weights
     return gas + deployment / options.calls + options.code_price * size
 
 

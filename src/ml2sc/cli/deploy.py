@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import shlex
 import sys
 import tempfile
@@ -14,13 +15,15 @@ from typing import TYPE_CHECKING, Any
 from ml2sc.errors import CheckError, UsageError
 from ml2sc.jsontext import json_text
 
-from .common import checked_address, heading, make_parser, prices_of, run
+from .common import PROFILE_HELP, checked_address, heading, make_parser, prices_of, run
 from .comparing import SOLC_HELP, compare_folder
-from .sending import Sending, add_payment_options, open_node, priced, said_sent, totals
+from .safe import add_safe_options, rows_of, safe_address, write_plan
+from .sending import Sending, add_payment_options, open_node, priced, said_sent, totals, warn_of_chain
 
 if TYPE_CHECKING:
     from ml2sc.backends.base import Artifact
     from ml2sc.runtime.bytecode import Comparison
+    from ml2sc.runtime.node import RpcChain
     from ml2sc.runtime.prove import Proof
 
 
@@ -43,46 +46,111 @@ def _parser() -> argparse.ArgumentParser:
     add("--journal", metavar="FILE", help="where the progress is kept (default: DIR/deployments/CHAIN_ID.json)")
     add("--solc", metavar="PATH", help=SOLC_HELP)
     add("--json", action="store_true", help="print the result as JSON")
+    add("--chain-profile", metavar="CHAIN", help=PROFILE_HELP)
     add_payment_options(parser)
+    add_safe_options(parser)
     return parser
 
 
 def _run(arguments: argparse.Namespace) -> None:
     from ml2sc.folder import load_folder
+    from ml2sc.runtime.chain import refuse_name
 
     prices_of(arguments)  # wrong ones are told before anything is sent
+    safe = safe_address(arguments)
+    refuse_name(arguments.chain)
     artifact = load_folder(arguments.directory)
     if not artifact.on_chain:
         raise UsageError(f"{artifact.name} was compiled for {artifact.target!r}, which makes no contract")
     if arguments.owner is not None and not artifact.updatable:
         raise UsageError(f"nobody owns {artifact.name}: its weights are fixed", hint="leave --owner out")
     bytecode = compare_folder(artifact, arguments)
+    artifact = _for_chain(artifact, arguments.chain_profile)
+    if arguments.safe is not None:
+        _write_safe(artifact, arguments, safe)
+        return
     with ExitStack() as stack:
         if arguments.chain == "anvil":
-            from ml2sc.runtime.node import anvil
+            from ml2sc.runtime.chain import limits_of
+            from ml2sc.runtime.node import anvil, anvil_limits
 
-            url = stack.enter_context(anvil(str(artifact.manifest["options"]["fork"])))
+            limits = anvil_limits(limits_of(artifact))
+            url = stack.enter_context(anvil(str(artifact.manifest["options"]["fork"]), *limits))
             path = Path(stack.enter_context(tempfile.TemporaryDirectory()), "deployment.json")
             _deploy(artifact, bytecode, Sending(arguments, open_node(url, arguments), path, own=True))
         elif "://" in arguments.chain:
             from ml2sc.runtime.journal import journal_path
 
             node, named = open_node(arguments.chain, arguments), arguments.journal
+            warn_of_chain(artifact, node.rpc.chain_id)
             path = Path(named) if named else journal_path(Path(arguments.directory), node.rpc.chain_id)
             _deploy(artifact, bytecode, Sending(arguments, node, path, own=False))
         else:
             _rehearse(artifact, bytecode, arguments)
 
 
+def _for_chain(artifact: Artifact, name: str | None) -> Artifact:
+    """Return an artifact as one for a chain of a profile, which may have other limits than it was compiled for."""
+    if name is None:
+        return artifact
+    from ml2sc.chain_file import chain_profile
+
+    options = {**artifact.manifest["options"], "chain_profile": chain_profile(name).to_json()}
+    return dataclasses.replace(artifact, manifest={**artifact.manifest, "options": options})
+
+
+def _write_safe(artifact: Artifact, arguments: argparse.Namespace, safe: str | None) -> None:
+    """Write what deploys a contract for a Safe to do (`--safe`)."""
+    from ml2sc.runtime.deploy import deployment_plan, parse_salt
+    from ml2sc.runtime.safe import rehearse_deployment
+    from ml2sc.runtime.signer import NO_ACCOUNT
+
+    if artifact.updatable and safe is None:
+        raise UsageError("an updatable contract belongs to the Safe: which is it?", hint="give --safe-address 0x...")
+    node = open_node(arguments.chain, arguments) if "://" in arguments.chain else None
+    chain_id = arguments.chain_id if node is None else node.rpc.chain_id
+    if chain_id is None:
+        raise UsageError("for which chain is the batch?", hint="give --chain-id N, or a node's URL as --chain")
+    warn_of_chain(artifact, chain_id)
+    if node is not None:
+        _require_proxy(node)
+    salt, account = parse_salt(arguments.create2 or "0x0"), safe or NO_ACCOUNT
+    owner = None if arguments.owner is None else checked_address(arguments.owner)
+    written = write_plan(
+        deployment_plan(artifact, salt, sender=account, new_owner=owner),
+        arguments,
+        chain_id=chain_id,
+        safe=safe or "",
+        chain=node,
+        check=lambda batches, done, address: rehearse_deployment(artifact, account, address, batches, done),
+    )
+    if arguments.json:
+        print(json_text({"name": artifact.name, **written}))
+        return
+    title = heading(f"{artifact.name}: written, not sent", sys.stdout)
+    print("\n".join([title, *(f"  {k:<12} {v}" for k, v in rows_of(written))]))
+
+
+def _require_proxy(chain: RpcChain) -> None:
+    from ml2sc.runtime.chain import CREATE2_PROXY
+    from ml2sc.runtime.deploy import has_create2_proxy
+
+    if not has_create2_proxy(chain):
+        raise UsageError(
+            f"chain {chain.rpc.chain_id} lacks the deterministic-deployment proxy at {CREATE2_PROXY}",
+            hint="deploy without --create2, or put github.com/Arachnid/deterministic-deployment-proxy there first",
+        )
+
+
 def _rehearse(artifact: Artifact, bytecode: Comparison, arguments: argparse.Namespace) -> None:
     """Deploy on a chain in this process, which ends with it."""
-    from ml2sc.runtime.chain import open_chain
+    from ml2sc.runtime.chain import limits_of, open_chain
     from ml2sc.runtime.deploy import deploy
     from ml2sc.runtime.prove import prove
 
     if arguments.create2 is not None:
         raise UsageError("a rehearsal on the embedded chain takes no salt", hint="try '--chain anvil'")
-    with open_chain(arguments.chain) as chain:
+    with open_chain(arguments.chain, limits=limits_of(artifact)) as chain:
         deployment = deploy(artifact, chain)
         proof = prove(artifact, chain, deployment.address)
         gas = deployment.gas_deploy + deployment.gas_weights
@@ -91,17 +159,13 @@ def _rehearse(artifact: Artifact, bytecode: Comparison, arguments: argparse.Name
 
 
 def _deploy(artifact: Artifact, bytecode: Comparison, sending: Sending) -> None:
-    from ml2sc.runtime.chain import CREATE2_PROXY
     from ml2sc.runtime.deploy import CONTRACT, deployment_plan, has_create2_proxy, parse_salt
     from ml2sc.runtime.prove import prove
 
     arguments, chain = sending.arguments, sending.chain
     has_proxy = has_create2_proxy(chain)
-    if arguments.create2 is not None and not has_proxy:
-        raise UsageError(
-            f"chain {chain.rpc.chain_id} lacks the deterministic-deployment proxy at {CREATE2_PROXY}",
-            hint="deploy without --create2, or put github.com/Arachnid/deterministic-deployment-proxy there first",
-        )
+    if arguments.create2 is not None:
+        _require_proxy(chain)
     owner = None if arguments.owner is None else checked_address(arguments.owner)
     salt = None if arguments.create2 is None else parse_salt(arguments.create2)
     sender = sending.signer.address

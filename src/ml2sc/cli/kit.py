@@ -23,7 +23,11 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("directory", metavar="DIR", help="a folder that ml2sc-compile wrote")
     add(
-        "--kit", action="append", default=[], metavar="NAME", help="foundry, hardhat, python or ts; several are allowed"
+        "--kit",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="foundry, hardhat, python, ts, or an adapter: erc7007, erc7992, erc8004; several are allowed",
     )
     add("--json", action="store_true", help="print the folders as JSON")
     return parser

@@ -6,7 +6,7 @@ import argparse
 import getpass
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from ml2sc.errors import Ml2scError, SigningKeyError, UsageError
+from ml2sc.errors import Ml2scError, OtherChainWarning, SigningKeyError, UsageError, warn
 from ml2sc.foreign import looks_secret
 from ml2sc.jsontext import json_text
 from ml2sc.sheet import table
@@ -22,6 +22,7 @@ from ml2sc.sheet import table
 from .common import add_prices, heading, hide, prices_of
 
 if TYPE_CHECKING:
+    from ml2sc.backends.base import Artifact
     from ml2sc.runtime.journal import Journal
     from ml2sc.runtime.node import RpcChain
     from ml2sc.runtime.rpc import Rpc
@@ -227,6 +228,26 @@ def open_node(url: str, arguments: argparse.Namespace) -> RpcChain:
             hint=f"give --chain-id {chain.rpc.chain_id} if that is the chain",
         )
     return chain
+
+
+def warn_of_chain(artifact: Artifact, chain_id: int) -> None:
+    """Warn if a chain is another one than an artifact is for."""
+    from ml2sc.ir.chains import ChainProfile, owner_of
+
+    entries = artifact.manifest["options"].get("chain_profile")
+    if entries is None or chain_id in _DEVELOPMENT_CHAINS:
+        return
+    profile, owner = ChainProfile.of(entries), owner_of(chain_id)
+    if chain_id in profile.chain_ids or (owner is None and not profile.chain_ids):
+        return
+    whose = f"which is {owner.name}'s" if owner is not None else f"and {profile.name} is {said_ids(profile.chain_ids)}"
+    text = f"{artifact.name} is for {profile.name}, and this is chain {chain_id}, {whose}"
+    warn(f"{text}: its limits and prices may be others", OtherChainWarning)
+
+
+def said_ids(chain_ids: Sequence[int]) -> str:
+    """Return the numbers of chains in words."""
+    return f"chain {' or '.join(map(str, chain_ids))}"
 
 
 def fee_options(arguments: argparse.Namespace) -> FeeOptions:

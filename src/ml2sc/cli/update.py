@@ -16,7 +16,8 @@ from ml2sc.sheet import table
 
 from .common import checked_address, heading, make_parser, noted, prices_of, run
 from .comparing import SOLC_HELP, compare_folder
-from .sending import Sending, add_payment_options, open_node, priced, said_sent, totals
+from .safe import add_safe_options, rows_of, safe_address, write_plan
+from .sending import Sending, add_payment_options, open_node, priced, said_sent, totals, warn_of_chain
 
 if TYPE_CHECKING:
     from ml2sc.backends.base import Artifact
@@ -57,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--solc", metavar="PATH", help=SOLC_HELP)
     add("--json", action="store_true", help="print the result as JSON")
     add_payment_options(parser)
+    add_safe_options(parser)
     return parser
 
 
@@ -73,7 +75,11 @@ def _run(arguments: argparse.Namespace) -> None:
             f"the weights of {artifact.name} are fixed", hint="compile it with --updatable and deploy it again"
         )
     if "://" not in arguments.chain:
+        from ml2sc.runtime.chain import refuse_name
+
+        refuse_name(arguments.chain)
         raise UsageError("an update needs a node's URL", hint="for instance --chain http://127.0.0.1:8545")
+    safe = safe_address(arguments)
     address = None if arguments.address is None else checked_address(arguments.address)
     bytecode = compare_folder(artifact, arguments)
     new = None if arguments.model is None else update(artifact, arguments.model)
@@ -87,6 +93,10 @@ def _run(arguments: argparse.Namespace) -> None:
     if not arguments.quiet:
         _print_state(state)
     result = {"name": artifact.name, "address": address, "chain": chain.name, "bytecode": vars(bytecode)}
+    warn_of_chain(artifact, chain.rpc.chain_id)
+    if arguments.safe is not None:
+        _write_safe(artifact, new, chain, result, state, arguments, safe)
+        return
     if new is not None:
         _update(artifact, new, chain, result, state, arguments)
         return
@@ -172,6 +182,65 @@ def _update(
         if journal is not None:
             journal.move(journal_path(folder, chain.rpc.chain_id))
     _print_result({**result, "folder": str(folder), "proof": proof.to_json()}, proof, arguments)
+
+
+def _write_safe(
+    old: Artifact,
+    new: Artifact | None,
+    chain: RpcChain,
+    result: dict[str, Any],
+    state: UpdateState,
+    arguments: argparse.Namespace,
+    safe: str | None,
+) -> None:
+    """Write what the contract's owner, a Safe, is to do (`--safe`)."""
+    from ml2sc.folder import require_room, write_folder
+    from ml2sc.runtime.deploy import rehearse_update
+    from ml2sc.runtime.safe import rehearse_calls
+    from ml2sc.runtime.update import ACTIVATE, call_plan, update_plan
+
+    address, call = str(result["address"]), None if new is not None else _owners(arguments)
+    accepts = call is not None and call.function == "acceptOwnership"
+    safe = safe or (state.pending_owner if accepts else state.owner)
+    state.require_open(safe or "", accepts=accepts)
+    gas, folder = dict[str, int](), None
+    if call is not None:
+        plan = call_plan(old, address, call.function, *call.arguments)
+    else:
+        assert new is not None
+        if state.weights_hash == new.manifest["weights_hash"]:
+            raise UsageError("these weights are in use already: there is nothing for the Safe to do")
+        changes = _changes(old, new, state, arguments.samples)
+        result = {**result, "changes": changes}
+        if not arguments.quiet:
+            _print_changes(changes, old, state)
+        short = str(new.manifest["weights_hash"])[2:10]
+        folder = Path(arguments.output or f"{Path(arguments.directory).resolve()}-{short}")
+        require_room(new, folder)
+        gas = rehearse_update(new, state)
+        plan = update_plan(new, chain, address, state, gas)
+    function = "" if call is None else call.function
+    written = write_plan(
+        plan,
+        arguments,
+        chain_id=chain.rpc.chain_id,
+        safe=str(safe),
+        chain=chain,
+        gas=gas,
+        alone=(ACTIVATE,) if state.timelock else (),
+        check=lambda batches, done, _: rehearse_calls(old, new, state, address, batches, done, function),
+    )
+    rows = rows_of(written)
+    if state.timelock and new is not None:
+        rows.append(("then", f"the batch that activates can be carried out {state.timelock:,} s after what it needs"))
+    if new is not None and folder is not None:
+        write_folder(new, folder)
+        result |= {"folder": str(folder)}
+        rows.append(("folder", f"{folder}: the new model; ml2sc-check compares it with the chain when all is done"))
+    if arguments.json:
+        print(json_text({**result, **written, "address": address}))
+        return
+    print("\n".join([heading(f"{old.name}: written, not sent", sys.stdout), *(f"  {k:<12} {v}" for k, v in rows)]))
 
 
 def _changes(old: Artifact, new: Artifact, state: UpdateState, samples: str | None) -> dict[str, Any]:

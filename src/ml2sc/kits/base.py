@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from ml2sc.backends.base import Artifact
-from ml2sc.backends.interface import data_contract_init, weights_hash
+from ml2sc.backends.interface import code_init, weights_hash
 from ml2sc.caller import interface_of, vectors_of
 from ml2sc.errors import ArtifactError, UnknownNameError, UsageError
 from ml2sc.jsontext import json_text
@@ -58,7 +58,7 @@ class Model:
     @property
     def data_inits(self) -> list[bytes]:
         """Init code of the data contracts, in order; none of an updatable contract, which makes its own."""
-        return [] if self.artifact.updatable else [data_contract_init(data) for data in self.artifact.data]
+        return [] if self.artifact.updatable else [code_init(b"\x00" + data) for data in self.artifact.data]
 
     @property
     def weights_hash(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ml2sc.ir import gas
+from ml2sc.ir import forks, gas
 from ml2sc.ir.forks import FORKS
 from ml2sc.ir.interpret import profile
 from ml2sc.ir.program import (
@@ -105,8 +105,8 @@ def test_data_contracts_cost_a_cold_account() -> None:
 
 
 def test_memory_is_quadratic() -> None:
-    assert gas.memory_gas(32) == 3 * 32 + 2
-    assert gas.memory_gas(32 * 1024) == 3 * 32_768 + 2_097_152
+    assert forks.memory_gas(32) == 3 * 32 + 2
+    assert forks.memory_gas(32 * 1024) == 3 * 32_768 + 2_097_152
 
 
 def test_the_whole_transaction() -> None:
