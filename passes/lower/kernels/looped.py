@@ -488,9 +488,7 @@ class LoopedRows(RowsOfTaps):
         mask = const(spread((1 << target.pitch) - 1, target.pitch, plain.lanes))
         body: list[Statement] = [Let("all", word)]
         for number in range(self.loops.fold):
-            own: Expr = shr(number * self.step * target.pitch, Var("all"))
-            if number + 1 < self.loops.fold:
-                own = and_(own, mask)
+            own = and_(shr(number * self.step * target.pitch, Var("all")), mask)  # beside it lie other rows' lanes
             row = add(place, const(number * self.loops.apart * target.row_words))
             body.append(Store(target.buffer, row, add(own, rim)))
         return body

@@ -20,7 +20,7 @@ from ml2sc.ir.types import Array, Interval, as_python_ints
 
 from ..context import DraftSection, Known, Lowering
 from ..epilogue import Epilogue, find_epilogue
-from ..plan import DEPOSIT, PlanOptions
+from ..plan import PlanOptions
 from ..values import Packed, Value
 from ..walked import least_price, of_sections
 from . import KERNELS
@@ -266,7 +266,7 @@ class LoopFinder:
                 rows = RowsOfTaps(conv, source, target) if way is None else LoopedRows(conv, source, target, way)
                 gas, code, data = rows.about()
                 if code <= options.code_limit:
-                    found[way] = gas + options.byte_price * code + DEPOSIT / options.calls * data
+                    found[way] = gas + options.byte_price * code + options.rules.byte_price / options.calls * data
             self._about[key] = found
         return self._about[key]
 

@@ -230,16 +230,21 @@ def test_loops_put_rows_of_narrow_maps_into_one_word(kernel: int, alike: bool) -
         width,
         epilogue(3, 0, 255),
     )
+    sums = np.ones((1, 3, 3, 3), dtype=int)  # reads what lies beside the rows, too
+    after = Convolution(
+        sums, np.zeros(1, dtype=object), *[(1, 1)] * 3, 1, height, width, height, width, epilogue(2, 0, 1000)
+    )
     image = rng.integers(0, 256, 2 * height * width)
-    expected = computed(image.reshape(2, height, width), conv)
+    expected = computed(computed(image.reshape(2, height, width), conv), after)
     folds = set()
-    for choice in choices([Link(conv, 0)], 255, 0, 0):
+    for choice in choices([Link(conv, 0), Link(after, 1)], 255, 0, 0):
         maps = [dataclasses.replace(m, buffer=f"maps{i}") for i, m in enumerate(choice.maps)]
         each = loop("i", image.size, [Store("each", Var("i"), shr(248, LoadInput(Var("i"))))])
         gathered = Gathered(Scalars("each", image.size), maps[0]).emit()
-        for loops in LoopedRows.ways(conv, *maps):
-            way = LoopedRows(conv, *maps, loops)
-            program = with_records(program_of(image.size, [[each], gathered, way.emit()], maps), [way])
+        last = RowsOfTaps(after, *maps[1:]).emit()
+        for loops in LoopedRows.ways(conv, *maps[:2]):
+            way = LoopedRows(conv, *maps[:2], loops)
+            program = with_records(program_of(image.size, [[each], gathered, way.emit(), last], maps), [way])
             program = dataclasses.replace(program, buffers={**program.buffers, "each": image.size})
             verify_program(program)
             found = Interpreter(program).predict(bytes(image.tolist()))
