@@ -178,15 +178,12 @@ def find_epilogue(
     """
     nodes, addends = _summed(graph, node) if sums else ([node], ())
     tensor = graph.tensor(nodes[-1].output if nodes else node.inputs[0])
-    accumulator, zero_point = tensor.interval, tensor.format.zero_point
-    if not nodes:
-        assert accumulator is not None
-        accumulator = Interval(accumulator.lo - zero_point, accumulator.hi - zero_point)
-    elif accumulator is None or "activation" in nodes[-1].attrs:
-        raw = exact_bounds(graph, nodes[-1].name, raw=True)[0]
+    summed, is_layer = tensor, bool(nodes)
+    accumulator = tensor.interval  # of a layer alone that is what it can sum up
+    if addends or accumulator is None or "activation" in node.attrs:
+        raw = _raw_bounds(graph, summed, is_layer=is_layer)
         accumulator = Interval(int(raw.lo.min()), int(raw.hi.max()))
-    summed = nodes[-1].name if nodes else node.name
-    shift, use = 0, node if not nodes else graph.only_use(tensor.name)
+    shift, zero_point, use = 0, tensor.format.zero_point, node if not nodes else graph.only_use(tensor.name)
     requantized, multipliers = False, np.ones(1, dtype=object)
     while use is not None:
         if use.op_type == "FakeQuantize":
@@ -210,13 +207,24 @@ def find_epilogue(
         use = graph.only_use(tensor.name)
     assert tensor.interval is not None
     if multipliers.size > 1:
-        raw = exact_bounds(graph, summed, raw=True)[0]
+        raw = _raw_bounds(graph, summed, is_layer=is_layer)
         found = _scaled_by_channel(tensor, tuple(nodes), multipliers, shift, zero_point, raw)
     elif multipliers[0] > 1:
         found = _scaled(tensor, tuple(nodes), int(multipliers[0]), shift, zero_point, accumulator)
     else:
         found = Epilogue(tensor, tuple(nodes), shift, zero_point, tensor.interval, accumulator)
     return dataclasses.replace(found, addends=addends)
+
+
+def _raw_bounds(graph: Graph, tensor: Tensor, *, is_layer: bool) -> Bounds:
+    """Return the bounds of a tensor's elements, less its zero point: of what a layer sums up, or of an activation."""
+    if is_layer:
+        maker = graph.producer(tensor.name)
+        assert maker is not None
+        return exact_bounds(graph, maker.name, raw=True)[0]
+    assert tensor.interval is not None
+    lo, hi = (v - tensor.format.zero_point for v in (tensor.interval.lo, tensor.interval.hi))
+    return Bounds(*(np.full(tensor.shape, v, dtype=object) for v in (lo, hi)))
 
 
 def _summed(graph: Graph, node: Node) -> tuple[list[Node], tuple[Addend, ...]]:
