@@ -173,7 +173,8 @@ class LoopedRows(RowsOfTaps):
         plain = cls(conv, source, target, Loops(1, window=True, dense=False))
         if source.words > 1 or source.zero or plain.gap > 1:
             return
-        room = source.lanes - source.before - source.useful - plain.farthest
+        # of the last row both the sums and, where the target has them, the results must lie in the word
+        room = source.lanes - max(source.before + plain.farthest, target.before) - source.useful
         for fold in range(2, 1 + room // plain.step + 1):
             for apart in range(target.height // fold, 0, -1):
                 height = target.height - (fold - 1) * apart
