@@ -9,6 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 from support.checking import check_interpreters
 from support.contracts import check_contract, deployed, packed_and_wads
 from support.prediction import check_stated
+from support.small_cnns import residual
 
 import ml2sc
 
@@ -68,3 +69,21 @@ def test_the_sum_costs_next_to_nothing(toolchain: ml2sc.Toolchain) -> None:
 @pytest.mark.parametrize("target", ["solidity", "vyper"])
 def test_two_sums(target: str, toolchain: ml2sc.Toolchain) -> None:
     checked(block(deep=True), target, toolchain)
+
+
+@pytest.mark.parametrize("target", ["solidity", "vyper"])
+def test_feature_maps(target: str, toolchain: ml2sc.Toolchain) -> None:
+    """Both blocks are one network of rows of pixels: what is added never leaves its lanes."""
+    images = np.random.default_rng(3).random(size=(6, 1, 2, 8, 8))
+    artifact = ml2sc.compile(residual(8, 2, halved=True), target, "w5a8", {"x": images}, min_agreement=0.01)
+    samples = [{"x": image} for image in images[:2]]
+    packed, wads = packed_and_wads(artifact, samples)
+    check_interpreters(artifact, samples, wads[:1])
+    assert artifact.program is not None
+    rows = [s.facts["operator"] for s in artifact.program.layers if s.facts.get("kernel") == "rows"]
+    assert len(rows) == 6
+    assert sum("Add" in str(operator) for operator in rows) == 2
+    built = ml2sc.build(artifact, toolchain)
+    contract = deployed(built, toolchain)
+    check_contract(contract, built, packed[:1], wads[:1])
+    check_stated(contract, built, packed[0])

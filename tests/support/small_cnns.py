@@ -53,6 +53,47 @@ def digits_like(
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
 
+def residual(size: int, channels: int, *, halved: bool) -> onnx.ModelProto:
+    """Return a residual block, if asked for one more at half the size with a convolution as its shortcut, and a Gemm.
+
+    Args:
+        size: Height and width of the image, of two channels.
+        channels: Of the block.
+        halved: Whether there is the other block.
+    """
+    rng, side = np.random.default_rng(size + channels), size
+    nodes, constants = [], []
+
+    def conv(x: str, before: int, after: int, kernel: int = 3, stride: int = 1) -> str:
+        name = f"c{len(nodes)}"
+        w = rng.normal(size=(after, before, kernel, kernel)) / np.sqrt(before * kernel**2)
+        for letter, array in (("w", w), ("b", rng.normal(size=after) / 4)):
+            constants.append(numpy_helper.from_array(array.astype(np.float32), name + letter))
+        pads = [kernel // 2] * 4 if stride == 1 else [0, 0, kernel // 2, kernel // 2]
+        inputs = [x, f"{name}w", f"{name}b"]
+        nodes.append(helper.make_node("Conv", inputs, [name], name, pads=pads, strides=[stride] * 2))
+        return name
+
+    def step(op_type: str, *inputs: str) -> str:
+        nodes.append(helper.make_node(op_type, inputs, [f"s{len(nodes)}"], f"s{len(nodes)}"))
+        return str(nodes[-1].output[0])
+
+    last = step("Relu", conv("x", 2, channels))
+    inner = step("Relu", conv(last, channels, channels))
+    last = step("Relu", step("Add", conv(inner, channels, channels), last))
+    if halved:
+        inner = conv(step("Relu", conv(last, channels, channels + 1, stride=2)), channels + 1, channels + 1)
+        last = step("Relu", step("Add", inner, conv(last, channels, channels + 1, 1, 2)))
+        size, channels = -(-size // 2), channels + 1
+    w = rng.normal(size=(channels * size * size, 3)) / np.sqrt(channels * size * size)
+    constants.append(numpy_helper.from_array(w.astype(np.float32), "last"))
+    nodes.append(helper.make_node("Gemm", [step("Flatten", last), "last"], ["y"], "last"))
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2, side, side])]
+    results = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3])]
+    graph = helper.make_graph(nodes, "residual", inputs, results, constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
 def random_cnn(seed: int) -> onnx.ModelProto:
     """Return convolutions of a random kind each (plain, depthwise, 1 x 1; with strides and pools), and a Gemm.
 

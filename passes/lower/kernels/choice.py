@@ -13,8 +13,23 @@ _BYTE = 8
 
 
 @dataclass(frozen=True, slots=True)
+class Link:
+    """A convolution among others; tensors are numbered: 0 is what the first reads, k + 1 what the k-th gives.
+
+    Attributes:
+        conv: The convolution.
+        reads: The tensor that it reads.
+        adds: The tensor that is added to its sums, if there is one.
+    """
+
+    conv: Convolution
+    reads: int
+    adds: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
-    """The layouts of a chain: those of its input and of what each convolution gives, without their buffers' names.
+    """The layouts of a network: those of its input and of what each convolution gives, without their buffers' names.
 
     Attributes:
         maps: One more than there are convolutions.
@@ -30,51 +45,50 @@ class Choice:
         return f"{first.pitch} bits, {first.phases} phases of {first.words} words" + "".join(f", {h}" for h in how if h)
 
 
-def choices(chain: Sequence[Convolution], top: int, offset: int, zero: int) -> Iterator[Choice]:
-    """Iterate over the layouts that a chain of convolutions, each reading the one before, can have.
+def choices(links: Sequence[Link], top: int, offset: int, zero: int) -> Iterator[Choice]:
+    """Iterate over the layouts that convolutions, which read each other's results, can have.
 
     Args:
-        chain: The convolutions.
+        links: The convolutions, each after those that it reads.
         top: Greatest u of the input.
         offset: What its u = 0 stands for.
         zero: The u that stands for zero.
     """
-    for gaps in itertools.product(*((False, True) if conv.gap > 1 else (False,) for conv in chain)):
-        found = _laid_out(chain, gaps, (top, offset, zero))
+    for gaps in itertools.product(*((False, True) if link.conv.gap > 1 else (False,) for link in links)):
+        found = _laid_out(links, gaps, (top, offset, zero))
         if found is not None:
             yield Choice(found, gaps)
 
 
-def _laid_out(
-    chain: Sequence[Convolution], gaps: Sequence[bool], given: tuple[int, int, int]
-) -> tuple[Maps, ...] | None:
-    steps = [conv.steps(conv.gap if gap else 1) for conv, gap in zip(chain, gaps, strict=True)]
-    phases = [1]
-    for (stride, columns), gap in zip(reversed(steps), reversed(gaps), strict=True):
-        if gap and phases[0] > 1:
-            return None
-        phases.insert(0, phases[0] * stride * columns)
-    apart = [1]
-    for conv, gap in zip(chain, gaps, strict=True):
-        apart.append(apart[-1] * (conv.gap if gap else 1))
+def _laid_out(links: Sequence[Link], gaps: Sequence[bool], given: tuple[int, int, int]) -> tuple[Maps, ...] | None:
+    tensors = range(len(links) + 1)
+    steps = [link.conv.steps(link.conv.gap if gap else 1) for link, gap in zip(links, gaps, strict=True)]
+    phases, apart = _phases(links, gaps, steps), _apart(links, gaps)
+    if phases is None or apart is None:
+        return None
     held = [given]
-    for conv in chain:
+    before, after, rims = ([0] * len(tensors) for _ in range(3))
+    bits = [0] * len(tensors)
+    for k, link in enumerate(links):
+        conv, x = link.conv, link.reads
         interval = conv.epilogue.interval
         held.append((interval.hi - interval.lo, interval.lo, conv.zero))
-    reach = [conv.reach(phases[k] // steps[k][0], steps[k][0]) for k, conv in enumerate(chain)]
-    before = [*(max(-nearest, 0) for nearest, _ in reach), 0]
-    after = [*(max(farthest, 0) for _, farthest in reach), 0]
-    bits = [conv.lane_bits(held[k][0], held[k][2]) for k, conv in enumerate(chain)]
-    bits.append(max(held[-1][0].bit_length(), 1))
+        nearest, farthest = conv.reach(phases[x] // steps[k][0], steps[k][0])
+        before[x], after[x] = max(before[x], -nearest), max(after[x], farthest)
+        rims[x] = max(rims[x], conv.rows_before, conv.rows_after)
+        bits[x] = max(bits[x], conv.lane_bits(held[x][0], held[x][2]))
+    bits = [max(need, top.bit_length(), 1) for need, (top, _, _) in zip(bits, held, strict=True)]
     pitch = max(-(-need // by) for need, by in zip(bits, apart, strict=True))
     if _BYTE * phases[0] >= pitch and WORD // (_BYTE * phases[0]) == WORD // pitch:
         pitch = _BYTE * phases[0]  # bytes of the packed input lie in it as they are
-    shapes = [(conv.weights.shape[1] * conv.groups, conv.height, conv.width) for conv in chain]
-    last = chain[-1]
-    shapes.append((last.outputs, last.out_height // last.pool[0], last.out_width // last.pool[1]))
+    first = links[0].conv
+    shapes = [(first.weights.shape[1] * first.groups, first.height, first.width)]
+    for link in links:
+        conv = link.conv
+        shapes.append((conv.outputs, conv.out_height // conv.pool[0], conv.out_width // conv.pool[1]))
     counts = [-(-shape[2] // by) for shape, by in zip(shapes, phases, strict=True)]
     room = [(WORD // (pitch * by) - low - high) * by for by, low, high in zip(apart, before, after, strict=True)]
-    useful = min(room) // apart[-1] * apart[-1]
+    useful = min(room) // max(apart) * max(apart)
     if useful < 1:
         return None
     longest = max(count * by for count, by in zip(counts, apart, strict=True))
@@ -84,13 +98,63 @@ def _laid_out(
     needed = max(-(-longest // words), widest if words > 1 else 1)
     if needed > useful:
         return None
-    useful = -(-needed // apart[-1]) * apart[-1]
-    rims = [*(max(conv.rows_before, conv.rows_after) for conv in chain), 0]
-    maps: list[Maps] = []
-    for k in reversed(range(len(shapes))):
-        each = useful // apart[k]
-        # a word of results is computed of the word of pixels with the same number
-        own = max(-(-counts[k] // each), maps[0].words if maps else 1)
-        sides = (before[k], after[k], rims[k])
-        maps.insert(0, Maps("", *shapes[k], pitch * apart[k], phases[k], each, own, *sides, *held[k]))
-    return tuple(maps)
+    useful = -(-needed // max(apart)) * max(apart)
+    own = [-(-count // (useful // by)) for count, by in zip(counts, apart, strict=True)]
+    _settle(links, own, rims)
+    return tuple(
+        Maps(
+            "",
+            *shapes[t],
+            pitch * apart[t],
+            phases[t],
+            useful // apart[t],
+            own[t],
+            before[t],
+            after[t],
+            rims[t],
+            *held[t],
+        )
+        for t in tensors
+    )
+
+
+def _phases(links: Sequence[Link], gaps: Sequence[bool], steps: Sequence[tuple[int, int]]) -> list[int] | None:
+    """Return in how many phases each tensor is; None if two that read it, or are added, ask for different ones."""
+    found: list[int | None] = [None] * (len(links) + 1)
+    for k in reversed(range(len(links))):
+        own = found[k + 1] or 1
+        if gaps[k] and own > 1:
+            return None
+        wanted = [(links[k].reads, own * steps[k][0] * steps[k][1])]
+        wanted += [] if links[k].adds is None else [(links[k].adds, own)]  # type: ignore[list-item]
+        for tensor, phases in wanted:
+            if found[tensor] not in {None, phases}:
+                return None
+            found[tensor] = phases
+    return [phases or 1 for phases in found]
+
+
+def _apart(links: Sequence[Link], gaps: Sequence[bool]) -> list[int] | None:
+    """Return how many lanes of the input's each tensor's pixels are apart; None if those that are added differ."""
+    found = [1]
+    for link, gap in zip(links, gaps, strict=True):
+        found.append(found[link.reads] * (link.conv.gap if gap else 1))
+        if link.adds is not None and found[link.adds] != found[-1]:
+            return None
+    return found
+
+
+def _settle(links: Sequence[Link], words: list[int], rims: list[int]) -> None:
+    """Give what is added the words and the rim of what it is added to.
+
+    A word of results is computed of the word of pixels with the same number.
+    """
+    while True:
+        before = [*words], [*rims]
+        for k, link in enumerate(links):
+            words[link.reads] = max(words[link.reads], words[k + 1])
+            if link.adds is not None:
+                words[link.adds] = words[k + 1] = max(words[link.adds], words[k + 1])
+                rims[link.adds] = rims[k + 1] = max(rims[link.adds], rims[k + 1])
+        if before == (words, rims):
+            return

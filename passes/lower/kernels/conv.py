@@ -33,8 +33,11 @@ from ml2sc.ir.program import (
     Store,
     Var,
     add,
+    and_,
     const,
     loop,
+    mul,
+    shl,
     shr,
     sub,
 )
@@ -51,6 +54,28 @@ _PRODUCT, _PRODUCT_BYTES = 16, 6
 """Gas and bytes of code of a product by a literal, about, but for the literal."""
 
 
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Maps that are added to the sums: multiplier · (u − zero), u from 0 to `top`.
+
+    Attributes:
+        multiplier: Brings them to the scale of the sums.
+        top: The greatest u.
+        zero: The u that stands for zero.
+        maps: Where they are, once that is known: in as many words, and between as many rows, as the result.
+    """
+
+    multiplier: int
+    top: int
+    zero: int
+    maps: Maps | None = None
+
+    @property
+    def start(self) -> int:
+        """What is added to every sum, u being multiplied."""
+        return -self.multiplier * self.zero
+
+
 @dataclass(frozen=True, eq=False)
 class Convolution:
     """The numbers of a convolution, what ends its sums, and the pool behind it.
@@ -65,6 +90,7 @@ class Convolution:
         epilogue: What happens to the sums.
         pool: Rows and columns of which a maximum is taken, without overlap.
         zero: The u of the result that stands for zero.
+        beside: What is added to the sums.
     """
 
     weights: Array
@@ -80,6 +106,7 @@ class Convolution:
     epilogue: Epilogue
     pool: tuple[int, int] = (1, 1)
     zero: int = 0
+    beside: Beside | None = None
 
     @property
     def outputs(self) -> int:
@@ -142,13 +169,16 @@ class Convolution:
     def bounds(self, top: int, zero: int) -> Interval:
         """Return an interval of all sums of products of pixels u in [0, top] and taps, whichever taps lack a pixel.
 
-        The bias is in it, and what `zero`, the u that stands for 0, brings in.
+        The bias is in it, what `zero`, the u that stands for 0, brings in, and what is added, or not.
         """
         flat = self.weights.reshape(self.outputs, -1).astype(object)
         start = self.bias - zero * flat.sum(axis=1)
-        lo = start + top * np.minimum(flat, 0).sum(axis=1)
-        hi = start + top * np.maximum(flat, 0).sum(axis=1)
-        return Interval(int(lo.min()), int(hi.max()))
+        lo = int((start + top * np.minimum(flat, 0).sum(axis=1)).min())
+        hi = int((start + top * np.maximum(flat, 0).sum(axis=1)).max())
+        if self.beside is not None:
+            most = self.beside.multiplier * self.beside.top
+            lo, hi = lo + self.beside.start + min(most, 0), hi + self.beside.start + max(most, 0)
+        return Interval(lo, hi)
 
     def ended(self, top: int, zero: int) -> Epilogue:
         """Return the epilogue of sums in these bounds."""
@@ -337,6 +367,7 @@ class RowsOfTaps:
     def start(self, output: int) -> int:
         """Return what the sums of a channel start with, in every lane: its bias, and what its epilogue adds."""
         bias = int(self.conv.bias[output]) - self.source.zero * int(self.conv.weights[output].astype(object).sum())
+        bias += 0 if self.conv.beside is None else self.conv.beside.start
         return spread(bias + self.ended.constant + self.ending(0).half, self.source.pitch, self.every)
 
     def parts(self, phase: int) -> list[tuple[int, int]]:
@@ -359,6 +390,9 @@ class RowsOfTaps:
         body += [greater("v", each, source.pitch, self.every) for each in sums[1:]]
         if len(sums) > 1:
             body.append(Assign("v", add(Var("v"), start)))
+        if conv.beside is not None:
+            added, factor = self.added(phase, place), const(abs(conv.beside.multiplier))
+            body.append(Assign("v", (add if conv.beside.multiplier > 0 else sub)(Var("v"), mul(added, factor))))
         # the lanes of `v` are not negative from here on, so that a shift borrows nothing
         beside = conv.pool[1] if self.gap > 1 else 1
         if beside > 2:
@@ -367,6 +401,29 @@ class RowsOfTaps:
         body += [greater("v", shr(source.pitch * step, each), source.pitch, self.every) for step in range(1, beside)]
         statements, word = ending.word("v")
         return [*body, *statements, *self.stored(phase, place, word)]
+
+    def added(self, phase: int, place: Expr) -> Expr:
+        """Return what is added to the sums of a word of results, in their lanes.
+
+        Args:
+            phase: Of the results.
+            place: The word of the target's buffer.
+        """
+        return self.beside_word(place, self.up)
+
+    @property
+    def up(self) -> int:
+        """How many bits the lanes of sums are above those of what is added to them."""
+        assert self.conv.beside is not None and self.conv.beside.maps is not None
+        return self.source.pitch * (self.source.before + self.farthest - self.gap * self.conv.beside.maps.before)
+
+    def beside_word(self, place: Expr, up: int, mask: int | None = None) -> Expr:
+        """Return the word of what is added that lies as a word of results does, so many bits up."""
+        assert self.conv.beside is not None and self.conv.beside.maps is not None
+        maps = self.conv.beside.maps
+        word: Expr = Load(maps.buffer, add(place, const(maps.word(0, 0) - self.target.word(0, 0))))
+        word = word if mask is None else and_(word, const(mask))
+        return shl(up, word) if up >= 0 else shr(-up, word)
 
     def stored(self, phase: int, place: Expr, word: Expr) -> list[Statement]:
         """Return the statements that store a word of results, its lanes where the ending leaves them."""

@@ -469,6 +469,18 @@ class LoopedRows(RowsOfTaps):
         lanes = [lane + number * self.step for number in range(fold) for lane in plain.lanes]
         return replace(plain, lanes=lanes, rim=())
 
+    def added(self, phase: int, place: Expr) -> Expr:
+        if self.loops.fold == 1:
+            return super().added(phase, place)
+        assert self.conv.beside is not None and self.conv.beside.maps is not None
+        maps, target = self.conv.beside.maps, self.target
+        mask = spread((1 << maps.pitch) - 1, maps.pitch, maps.valid(phase, 0))
+        total: Expr = const(0)
+        for number in range(self.loops.fold):
+            row = add(place, const(number * self.loops.apart * target.row_words))
+            total = add(self.beside_word(row, self.up + number * self.step * target.pitch, mask), total)
+        return total
+
     def stored(self, phase: int, place: Expr, word: Expr) -> list[Statement]:
         if self.loops.fold == 1:
             return super().stored(phase, place, word)

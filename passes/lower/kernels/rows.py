@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,8 +24,8 @@ from ..plan import PlanOptions
 from ..values import Packed, Value
 from ..walked import least_price, of_sections
 from . import KERNELS
-from .choice import Choice, choices
-from .conv import Convolution, RowsOfTaps
+from .choice import Choice, Link, choices
+from .conv import Beside, Convolution, RowsOfTaps
 from .looped import LoopedRows, Loops, Workspace
 from .maps import Maps
 from .pixels import Gathered, Pixels
@@ -36,20 +36,42 @@ _BYTE = 256
 
 @dataclass(frozen=True, slots=True)
 class _Stage:
-    """A convolution of a chain, with what ends its sums."""
+    """A convolution of a network, with what ends its sums.
+
+    Attributes:
+        node: The operator.
+        convolution: Its numbers.
+        epilogue: What ends its sums.
+        reads: The tensor that it reads: 0 is the network's input, k + 1 what the k-th gives.
+        adds: The tensor that is added to its sums.
+    """
 
     node: Node
     convolution: Convolution
     epilogue: Epilogue
+    reads: int
+    adds: int | None = None
+
+    @property
+    def link(self) -> Link:
+        return Link(self.convolution, self.reads, self.adds)
+
+    def added_to(self, maps: Maps | None) -> _Stage:
+        """Return the same, told where what is added to its sums is."""
+        if self.convolution.beside is None:
+            return self
+        beside = dataclasses.replace(self.convolution.beside, maps=maps)
+        return dataclasses.replace(self, convolution=dataclasses.replace(self.convolution, beside=beside))
 
 
 @dataclass(frozen=True)
 class RowsWay:
-    """A chain of convolutions with its layouts.
+    """Convolutions that read each other's results, with their layouts.
 
     Attributes:
-        source: The tensor it reads.
+        source: The tensor that the first reads.
         stages: The convolutions.
+        outside: Numbers of the tensors that others read.
         choice: Their layouts.
         finder: Finds how each convolution's loops lie.
         clamped: What brings the input's bytes into its interval, if that is narrower.
@@ -58,6 +80,7 @@ class RowsWay:
 
     source: Tensor
     stages: tuple[_Stage, ...]
+    outside: tuple[int, ...]
     choice: Choice
     finder: LoopFinder
     clamped: Epilogue | None
@@ -77,13 +100,13 @@ class RowsWay:
 
     @property
     def gives(self) -> Mapping[str, Layout]:
-        return {self.stages[-1].epilogue.output.name: self.choice.maps[-1].layout}
+        return {self.stages[t - 1].epilogue.output.name: self.choice.maps[t].layout for t in self.outside}
 
     @property
     def proofs(self) -> tuple[str, ...]:
         maps = self.choice.maps
-        pairs = zip(self.stages, maps, maps[1:], strict=False)
-        return tuple(RowsOfTaps(stage.convolution, x, y).claim() for stage, x, y in pairs)
+        pairs = zip(self.stages, maps[1:], strict=True)
+        return tuple(RowsOfTaps(stage.convolution, maps[stage.reads], y).claim() for stage, y in pairs)
 
     def emit(self, context: Lowering, inputs: Mapping[str, Packed]) -> dict[str, Value]:
         name, first = self.source.name, self.choice.maps[0]
@@ -99,9 +122,11 @@ class RowsWay:
         else:
             value = context.scalars(context.values[name], draft)
             draft.body += Gathered(Gathered.in_order(context, draft, value), source).emit()
+        made = [source]
         for stage, given in zip(self.stages, self.choice.maps[1:], strict=True):
-            source = _emit(context, stage, source, given, self.finder.choose)
-        return {self.stages[-1].epilogue.output.name: source.value()}
+            beside = None if stage.adds is None else made[stage.adds]
+            made.append(_emit(context, stage.added_to(beside), made[stage.reads], given, self.finder.choose))
+        return {self.stages[t - 1].epilogue.output.name: made[t].value() for t in self.outside}
 
 
 Chooser = Callable[[Lowering, str, "_Stage", Maps, Maps], "Loops | None"]
@@ -158,7 +183,7 @@ class Rows:
     operators = ("AveragePool", "Conv")
 
     def ways(self, graph: Graph, node: Node, inputs: Mapping[str, Packed], options: PlanOptions) -> Iterable[RowsWay]:
-        stages = tuple(_chain(graph, node))
+        stages = tuple(_network(graph, node))
         x = graph.tensor(node.inputs[0])
         interval, zero = x.interval, x.format.zero_point
         if not stages or options.updatable or interval is None or zero not in interval:
@@ -177,16 +202,16 @@ class Rows:
         for length in range(len(stages), 0, -1):  # the code of all may be too much
             if found and length >= _SHORT:
                 continue
-            chain = [stage.convolution for stage in stages[:length]]
-            for choice in choices(chain, interval.hi - interval.lo, interval.lo, zero - interval.lo):
-                pairs = zip(stages, choice.maps, choice.maps[1:], strict=False)
-                if not all(finder.about(*each) for each in pairs):
+            links, outside = [stage.link for stage in stages[:length]], _outside(graph, stages[:length])
+            for choice in choices(links, interval.hi - interval.lo, interval.lo, zero - interval.lo):
+                pairs = zip(stages, choice.maps[1:], strict=False)
+                if not all(finder.about(stage, choice.maps[stage.reads], target) for stage, target in pairs):
                     continue
                 found = True
                 if packed is not None and Pixels.fits(packed, choice.maps[0], clamped):
-                    yield RowsWay(x, stages[:length], choice, finder, clamped, takes_packed=True)
+                    yield RowsWay(x, stages[:length], outside, choice, finder, clamped, takes_packed=True)
                 else:
-                    yield RowsWay(x, stages[:length], choice, finder, None, takes_packed=False)
+                    yield RowsWay(x, stages[:length], outside, choice, finder, None, takes_packed=False)
 
 
 KERNELS.register("rows")(Rows())
@@ -250,6 +275,8 @@ class LoopFinder:
         if key not in self._prices:
             scratch = Lowering(self.graph, dataclasses.replace(self.options, choices={}), Known())
             given = dataclasses.replace(source, buffer=scratch.buffer("given", source.size))
+            if stage.convolution.beside is not None and (beside := stage.convolution.beside.maps) is not None:
+                stage = stage.added_to(dataclasses.replace(beside, buffer=scratch.buffer("beside", beside.size)))
             _emit(scratch, stage, given, target, lambda *_: loops)
             sections = [draft.finish() for draft in scratch.sections]
             self._prices[key] = least_price(of_sections(sections, scratch, scratch.segments), self.options)
@@ -268,27 +295,50 @@ def _into(x: Tensor, packed: Packed, interval: Interval) -> Epilogue:
     return Epilogue(x, (), 0, by, Interval(interval.lo + by, interval.hi + by), Interval(0, _BYTE - 1))
 
 
-def _chain(graph: Graph, node: Node) -> Iterator[_Stage]:
-    """Iterate over convolutions that read one another, from a node on, as far as each is one that rows do."""
-    while True:
-        stage = _stage(graph, node)
-        if stage is None:
-            return
+def _network(graph: Graph, node: Node) -> Iterator[_Stage]:
+    """Iterate over convolutions that read one another, from a node on, as far as each is one that rows do.
+
+    What is added to sums must be a result of such a convolution, too, or what the first reads.
+    """
+    shapes = {node.inputs[0]: graph.tensor(node.inputs[0]).shape}
+    number = {node.inputs[0]: 0}
+    started = False
+    for other in graph:
+        started = started or other is node
+        if not started or other.op_type not in Rows.operators or other.inputs[0] not in number:
+            continue
+        stage = _stage(graph, other, number)
+        if stage is None or graph.tensor(other.inputs[0]).shape != shapes[other.inputs[0]]:
+            continue
         yield stage
-        use = graph.only_use(stage.epilogue.output.name)
-        if use is None or use.op_type not in Rows.operators or use.inputs[0] != stage.epilogue.output.name:
-            return
-        if graph.tensor(use.inputs[0]).shape != (1, *_shape(stage.convolution)):
-            return
-        node = use
+        name = stage.epilogue.output.name
+        number[name], shapes[name] = len(number), (1, *_shape(stage.convolution))
+
+
+def _outside(graph: Graph, stages: Sequence[_Stage]) -> tuple[int, ...]:
+    """Return the numbers of the results that not only some convolutions read."""
+    inside = {node.name for stage in stages for node in stage.epilogue.nodes}
+    found = []
+    for number, stage in enumerate(stages, 1):
+        name = stage.epilogue.output.name
+        uses = graph.uses(name)
+        if not uses or name in graph.outputs or name == graph.decision or any(u.node.name not in inside for u in uses):
+            found.append(number)
+    return tuple(found)
 
 
 def _shape(conv: Convolution) -> tuple[int, int, int]:
     return conv.outputs, conv.out_height // conv.pool[0], conv.out_width // conv.pool[1]
 
 
-def _stage(graph: Graph, node: Node) -> _Stage | None:
-    """Return a convolution of images with what follows it, a mean being one with taps of 1; None if it is another."""
+def _stage(graph: Graph, node: Node, number: Mapping[str, int]) -> _Stage | None:
+    """Return a convolution of images with what follows it, a mean being one with taps of 1; None if it is another.
+
+    Args:
+        graph: The graph.
+        node: The convolution.
+        number: Of the tensors that are in lanes already.
+    """
     x = graph.tensor(node.inputs[0])
     found = _taps(graph, node) if len(x.shape) == _RANK and x.shape[0] == 1 else None
     if found is None:
@@ -304,7 +354,10 @@ def _stage(graph: Graph, node: Node) -> _Stage | None:
         pools.append(use)
         return True
 
-    epilogue = find_epilogue(graph, node, takes, sums=False)
+    epilogue = find_epilogue(graph, node, takes)
+    if epilogue.addends and (pools or len(epilogue.addends) > 1 or epilogue.addends[0].tensor.name not in number):
+        pools.clear()
+        epilogue = find_epilogue(graph, node, takes, sums=False)
     zero_point = epilogue.output.format.zero_point
     if epilogue.scaling is not None or zero_point not in epilogue.interval:
         return None
@@ -323,8 +376,20 @@ def _stage(graph: Graph, node: Node) -> _Stage | None:
         epilogue,
         (pool[0], pool[1]),
         zero_point - epilogue.interval.lo,
+        _beside(epilogue),
     )
-    return _Stage(node, convolution, epilogue)
+    adds = number[epilogue.addends[0].tensor.name] if epilogue.addends else None
+    return _Stage(node, convolution, epilogue, number[x.name], adds)
+
+
+def _beside(epilogue: Epilogue) -> Beside | None:
+    """Return what is added to a convolution's sums."""
+    if not epilogue.addends:
+        return None
+    (addend,) = epilogue.addends
+    interval = addend.tensor.interval
+    assert interval is not None
+    return Beside(addend.multiplier, interval.hi - interval.lo, addend.tensor.format.zero_point - interval.lo)
 
 
 def _taps(graph: Graph, node: Node) -> tuple[Array, Array, tuple[Window, ...]] | None:

@@ -36,7 +36,7 @@ from ml2sc.ir.program import (
 from ml2sc.ir.program_verify import verify_program
 from ml2sc.ir.types import Interval
 from ml2sc.passes.lower.epilogue import Epilogue
-from ml2sc.passes.lower.kernels.choice import choices
+from ml2sc.passes.lower.kernels.choice import Link, choices
 from ml2sc.passes.lower.kernels.conv import Convolution, RowsOfTaps
 from ml2sc.passes.lower.kernels.looped import LoopedRows, Workspace
 from ml2sc.passes.lower.kernels.maps import Maps
@@ -185,7 +185,7 @@ def test_chains_in_every_layout(seed: int) -> None:
     clamped = None
     if signed or (lo, hi) != (0, 255):
         clamped = epilogue(0, lo + by, hi + by, Interval(0, 255))
-    for choice in choices(chain, hi - lo, lo, -lo):
+    for choice in choices([Link(conv, k) for k, conv in enumerate(chain)], hi - lo, lo, -lo):
         maps = [dataclasses.replace(m, buffer=f"maps{i}") for i, m in enumerate(choice.maps)]
         steps = list(zip(chain, maps, maps[1:], strict=False))
         assert all(RowsOfTaps.fits(*step) for step in steps)
@@ -237,7 +237,7 @@ def test_loops_put_rows_of_narrow_maps_into_one_word(kernel: int, alike: bool) -
     image = rng.integers(0, 256, 2 * height * width)
     expected = computed(computed(image.reshape(2, height, width), conv), after)
     folds = set()
-    for choice in choices([conv, after], 255, 0, 0):
+    for choice in choices([Link(conv, 0), Link(after, 1)], 255, 0, 0):
         maps = [dataclasses.replace(m, buffer=f"maps{i}") for i, m in enumerate(choice.maps)]
         each = loop("i", image.size, [Store("each", Var("i"), shr(248, LoadInput(Var("i"))))])
         gathered = Gathered(Scalars("each", image.size), maps[0]).emit()
@@ -269,7 +269,7 @@ def test_the_end_of_a_row_is_where_a_pool_drops_columns() -> None:
         (1, 2),
     )
     image = [1, 9, 3, 4, 200]
-    for choice in choices([conv], 255, 0, 0):
+    for choice in choices([Link(conv, 0)], 255, 0, 0):
         maps = [dataclasses.replace(m, buffer=f"maps{i}") for i, m in enumerate(choice.maps)]
         packed = Packed(0, 1, False, len(image))
         steps = [Pixels(packed, maps[0], None).emit(), RowsOfTaps(conv, maps[0], maps[1]).emit()]
