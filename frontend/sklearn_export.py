@@ -11,6 +11,9 @@ import onnx
 
 from ml2sc.errors import ToolchainError, UnsupportedModelError, UsageError
 
+_ML = "ai.onnx.ml"
+_OLDER = {"": 18, _ML: 3}
+"""Operator sets that every converter can write."""
 _SHOWN = 300
 """Characters of skl2onnx's error that are passed on."""
 
@@ -63,12 +66,20 @@ def export_sklearn(estimator: Any) -> onnx.ModelProto:
 
 
 def _converted(convert: Any, estimator: Any, types: Any, options: Any, name: str) -> Any:
-    """Return the ONNX model; a classifier that knows no option `zipmap` writes no dictionaries, or they are dropped."""
+    """Return the ONNX model.
+
+    A classifier that knows no option `zipmap` writes no dictionaries, or they are dropped. Some converters (that of
+    IsolationForest) refuse the newest operators of ai.onnx.ml, and say so.
+    """
     try:
         return convert(estimator, initial_types=types, options=options, name=name)
     except NameError as error:
         if options is None or "zipmap" not in str(error):
             raise
+    except RuntimeError as error:
+        if f"'{_ML}': {_OLDER[_ML]}" not in str(error):
+            raise
+        return convert(estimator, initial_types=types, options=options, name=name, target_opset=_OLDER)
     return convert(estimator, initial_types=types, name=name)
 
 

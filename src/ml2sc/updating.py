@@ -50,7 +50,11 @@ def update(artifact: Artifact, model: Any, *, example_input: Any = None) -> Arti
     manifest, old = artifact.manifest, artifact.graph
     assert old is not None
     recorded = Manifest.of(manifest)
-    new = compile_model(model, **recorded.recipe(), example_input=example_input)
+    recipe = recorded.recipe()
+    try:
+        new = compile_model(model, **recipe, example_input=example_input)
+    except UsageError:  # another architecture has other choices: what is different is said below
+        new = compile_model(model, **recipe | {"choices": {}}, example_input=example_input)
     new = as_compiled(new, recorded.toolchain.settings, recorded.toolchain.edits)
     assert new.graph is not None
     difference = next(_differences(old, new.graph), None)
