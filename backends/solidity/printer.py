@@ -197,9 +197,10 @@ class Printer:
             if pointer is not None:
                 self._pointers[induction.name] = pointer
         lets = " ".join(f"let {i.name} := {self._start(i)}" for i in statement.inductions)
-        steps = " ".join(f"{i.name} := add({i.name}, {self._step(i)})" for i in statement.inductions if i.step)
+        steps = " ".join(self._stepped(i) for i in statement.inductions if i.step)
         head = statement.inductions[0]
         assert isinstance(head.start, Const)
+        assert head.step > 0
         end = self._position(head.name, Const(head.start.value + statement.count * head.step))
         lines = self._nested(f"for {{ {lets} }} lt({head.name}, {end}) {{ {steps} }}", statement.body)
         for induction in statement.inductions:
@@ -215,9 +216,11 @@ class Printer:
         pointer = self._pointers.get(name)
         return self._expr(value) if pointer is None else self._address(pointer.region, value, pointer.scale)
 
-    def _step(self, induction: Induction) -> str:
-        pointer = self._pointers.get(induction.name)
-        return str(induction.step * (pointer.scale if pointer else 1))
+    def _stepped(self, induction: Induction) -> str:
+        """Return the assignment that ends a round; Yul has no negative literals."""
+        pointer, name = self._pointers.get(induction.name), induction.name
+        step = induction.step * (pointer.scale if pointer else 1)
+        return f"{name} := {'add' if step > 0 else 'sub'}({name}, {abs(step)})"
 
     # -- expressions -----------------------------------------------------------------------------------------------
 

@@ -489,7 +489,8 @@ class _Body:
                 lines.append(self._let(induction.name, induction.start))
                 variable = self._name(induction.name)
                 if induction.step:
-                    tail.append(f"{variable} = unsafe_add({variable}, {induction.step})")
+                    operator = "unsafe_add" if induction.step > 0 else "unsafe_sub"
+                    tail.append(f"{variable} = {operator}({variable}, {abs(induction.step)})")
             self.values.pop(induction.name, None)
             self.strides[induction.name] = math.gcd(stride, induction.step)
         self.scopes.append({name})

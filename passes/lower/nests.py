@@ -134,15 +134,19 @@ def emit_nest(nest: Nest, innermost: Callable[[Sequence[Expr]], list[Statement]]
                 name = f"p{depth}_{column}"
                 inductions.append(Induction(name, at[column], step))
                 at[column] = Var(name)
-        # the first starts at a constant
-        inductions.sort(key=lambda i: not isinstance(i.start, Const))
-        if not inductions or not isinstance(inductions[0].start, Const):
+        inductions.sort(key=lambda i: not _counts(i))
+        if not inductions or not _counts(inductions[0]):
             inductions.insert(0, Induction(f"n{depth}", const(0), 1))
         headers.append((tuple(inductions), count))
     statements: Statement = Block(tuple(innermost(at)))
     for inductions_, count in reversed(headers):
         statements = For(inductions_, count, statements.body if isinstance(statements, Block) else (statements,))
     return statements
+
+
+def _counts(induction: Induction) -> bool:
+    """Return whether a loop can go by an induction, its first one: it rises from a constant."""
+    return isinstance(induction.start, Const) and induction.step > 0
 
 
 def over(
