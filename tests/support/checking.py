@@ -28,9 +28,9 @@ ROUNDING = 2.0**-44
 
 
 def compiled(model: Any, calibration: Any = None, **options: Any) -> Artifact:
-    """Compile, and check that a second time gives the same bytes."""
+    """Compile, and check that a second time, with the choices that were noted, gives the same bytes."""
     artifact = ml2sc.compile(model, calibration=calibration, **options)
-    again = ml2sc.compile(model, calibration=calibration, **options)
+    again = ml2sc.compile(model, calibration=calibration, choices=artifact.manifest["choices"], **options)
     assert (artifact.source, artifact.data, artifact.manifest) == (again.source, again.data, again.manifest)
     return artifact
 
