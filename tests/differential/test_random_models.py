@@ -1,6 +1,6 @@
 """Random models on both targets: graph interpreter == Program interpreter == Solidity == Vyper, answers and reverts.
 
-Every run tries a hundred models by the interpreters, and of these the first two dozen on both targets; `--all` all of them.
+Every run tries a hundred models by the interpreters, of these two dozen on both targets; `--all` all of them.
 `ML2SC_FUZZ=2000 python -m pytest -n 2 tests/differential/test_random_models.py` tries that many instead,
 `ML2SC_FUZZ=100:2000` those from number 100 on. A model's number is its seed. A failure shrinks, and its report ends
 with the small model.
