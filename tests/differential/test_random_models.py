@@ -76,9 +76,9 @@ def test_random_models_without_a_chain(seed: int) -> None:
     check_seed(seed, check_off_chain)
 
 
-@pytest.mark.parametrize("seed", [1156, 1374])
+@pytest.mark.parametrize("seed", [1151, 1201])
 def test_formats_chosen_from_data_are_those_of_any_target(seed: int) -> None:
-    """Models for which another target's gas would choose other formats."""
+    """What a target's gas is has no say, or a model would answer one way here and another there."""
     case = RandomModel(Seeded(seed)).case()
     assert case.options["precision"] == "auto"
     assert case.calibration is not None
