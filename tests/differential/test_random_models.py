@@ -1,6 +1,6 @@
 """Random models on both targets: graph interpreter == Program interpreter == Solidity == Vyper, answers and reverts.
 
-Every run tries a hundred models by the interpreters, of these two dozen on both targets; `--all` all of them.
+Every run tries sixty models by the interpreters, of these two dozen on both targets; `--all` all of them.
 `ML2SC_FUZZ=2000 python -m pytest -n 2 tests/differential/test_random_models.py` tries that many instead,
 `ML2SC_FUZZ=100:2000` those from number 100 on. A model's number is its seed. A failure shrinks, and its report ends
 with the small model.
@@ -32,7 +32,7 @@ from ml2sc.ir.parser import parse_graph
 from ml2sc.ir.printer import print_graph
 
 FUZZ = os.environ.get("ML2SC_FUZZ")
-SEEDS = range(*map(int, (FUZZ or "100").split(":")))
+SEEDS = range(*map(int, (FUZZ or "60").split(":")))
 ON_THE_EVM = len(SEEDS) if FUZZ else 24
 """So many models go to both targets in every run: the compilers take three quarters of the time."""
 REFUSED = (RangeError, UnsupportedModelError, ContractLimitError)
@@ -154,6 +154,7 @@ def built_by(generator: str, artifact: Artifact, toolchain: ml2sc.Toolchain) -> 
     return ml2sc.build(artifact, toolchain)
 
 
+@pytest.mark.heavy
 def test_a_failure_shrinks_to_a_small_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     """A graph interpreter that takes Relu's input for its output is found; the report holds little but a Relu."""
     monkeypatch.setattr(Relu, "evaluate_exact", lambda self, node, inputs, values, outputs: [values[0]])

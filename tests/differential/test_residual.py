@@ -66,7 +66,7 @@ def test_the_sum_costs_next_to_nothing(toolchain: ml2sc.Toolchain) -> None:
     assert summed - plain <= MOST
 
 
-@pytest.mark.parametrize("target", ["solidity", "vyper"])
+@pytest.mark.parametrize("target", ["solidity", pytest.param("vyper", marks=pytest.mark.heavy)])
 def test_two_sums(target: str, toolchain: ml2sc.Toolchain) -> None:
     checked(block(deep=True), target, toolchain)
 

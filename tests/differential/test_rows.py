@@ -23,8 +23,13 @@ NETWORKS: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("target", ["solidity", "vyper"])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        *((name, "solidity") for name in NETWORKS),
+        *(pytest.param(name, "vyper", marks=pytest.mark.heavy if at else ()) for at, name in enumerate(NETWORKS)),
+    ],
+)
 def test_networks(name: str, target: str, toolchain: ml2sc.Toolchain) -> None:
     shape, precision = NETWORKS[name]
     model = digits_like(**shape, outputs=3)

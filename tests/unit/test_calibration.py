@@ -123,24 +123,23 @@ def test_a_goal_allows_so_many_lost_decisions(agreement: float, count: int, most
 def test_many_processes_find_what_one_finds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ranges, how values are spread, and which decision is the closest."""
     many = [{"x": np.array([[x]])} for x in np.random.default_rng(0).lognormal(0, 3, 101).clip(0, 400)]
-    for precision in ("int8", "auto"):
-        found = []
-        for workers in (1, 2):
-            monkeypatch.setattr(calibration, "_SHARED", 50)
-            monkeypatch.setattr(looking, "PART", 20)
-            formats = choose_formats(
-                parse_graph(GRAPH),
-                precision,
-                many,
-                Goal(1.0, 1.0),
-                lambda graph: 1.0,
-                lambda text: None,
-                lambda count: None,
-                workers=workers,
-            )
-            graph = parse_graph(GRAPH)
-            run_pipeline(graph, formats.passes)
-            spreads = next(p for p in formats.passes if isinstance(p, Calibrate)).spreads
-            counted = {name: (s.lo, s.hi, s.width, s.counts.tolist()) for name, s in spreads.items()}
-            found.append((formats.precision, graph.observed, counted))
-        assert found[0] == found[1]
+    found = []
+    for workers in (1, 2):
+        monkeypatch.setattr(calibration, "_SHARED", 50)
+        monkeypatch.setattr(looking, "PART", 20)
+        formats = choose_formats(
+            parse_graph(GRAPH),
+            "int8",
+            many,
+            Goal(1.0, 1.0),
+            lambda graph: 1.0,
+            lambda text: None,
+            lambda count: None,
+            workers=workers,
+        )
+        graph = parse_graph(GRAPH)
+        run_pipeline(graph, formats.passes)
+        spreads = next(p for p in formats.passes if isinstance(p, Calibrate)).spreads
+        counted = {name: (s.lo, s.hi, s.width, s.counts.tolist()) for name, s in spreads.items()}
+        found.append((formats.precision, graph.observed, counted))
+    assert found[0] == found[1]
