@@ -74,7 +74,7 @@ from .words import (
 )
 
 _BYTES = 32
-_MOST_WORDS = 1 << 20
+MOST_WORDS = 1 << 20
 """Words of a buffer: memory of so many costs more than any block has."""
 _WALKED = 4_096
 """Statements, of all rounds together, of a loop that is walked round by round."""
@@ -157,8 +157,8 @@ def _check_declarations(program: Program) -> None:
         if names.count(name) > 1:
             raise VerifyError(f"two sections are called {name}")
     for name, words in program.buffers.items():
-        if not 0 <= words <= _MOST_WORDS:
-            raise VerifyError(f"buffer {name} has {words} words; there can be {_MOST_WORDS}")
+        if not 0 <= words <= MOST_WORDS:
+            raise VerifyError(f"buffer {name} has {words} words; there can be {MOST_WORDS}")
     for name, lanes in program.holds.items():
         if name not in program.buffers:
             raise VerifyError(f"there is no buffer {name} to hold lanes")

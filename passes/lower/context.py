@@ -11,7 +11,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
-from ml2sc.errors import UnsupportedOperatorError
+from ml2sc.errors import ContractLimitError, UnsupportedOperatorError
 from ml2sc.ir.analysis import LINEAR
 from ml2sc.ir.flatten import flattened
 from ml2sc.ir.graph import Graph, Node
@@ -35,6 +35,7 @@ from ml2sc.ir.program import (
     const,
     loop,
 )
+from ml2sc.ir.program_verify import MOST_WORDS
 from ml2sc.ir.types import Array
 from ml2sc.registry import Registry
 
@@ -164,7 +165,15 @@ class Lowering:
             name: Like what it is to be called.
             words: Its size.
             holds: What is true of its words when a section that writes it has ended: the verifier sees to it.
+
+        Raises:
+            ContractLimitError: no inference could pay for so much memory.
         """
+        if words > MOST_WORDS:
+            raise ContractLimitError(
+                f"{name} takes {words:,} words of memory; an inference can pay for {MOST_WORDS:,} at most",
+                hint="compile a smaller model, or a part of it: memory's price grows with the square of its size",
+            )
         name = self.identifier("buffer", name)
         self.buffers[name] = words
         if holds is not None:
