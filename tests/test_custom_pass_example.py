@@ -13,6 +13,7 @@ from ml2sc.runtime.toolchain import Toolchain
 
 
 @pytest.mark.slow
+@pytest.mark.heavy
 def test_custom_pass(examples: Path) -> None:
     try:
         Toolchain().solc({"language": "Solidity", "sources": {"T.sol": {"content": "contract T {}"}}})

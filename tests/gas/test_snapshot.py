@@ -51,7 +51,10 @@ CASES += [
 ]
 
 
-LONG = {("mnist", "vyper", "auto"), ("mnist20", "vyper", "auto")}
+LONG = {
+    *((example, target, "auto") for example in ("mnist", "mnist20") for target in ("solidity", "vyper")),
+    ("mnist_cnn", "vyper", "w5a8/w6a6/w8a8"),
+}
 
 
 def compiled(folder: Path, target: str, precision: str) -> Artifact:
