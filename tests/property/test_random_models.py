@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, assume, given, note, settings
 from support.checking import check_bounds, check_interpreters, compiled, float_graph, margin
 from support.random_models import Case, Limits, cases
@@ -29,6 +30,7 @@ def describe(case: Case) -> None:
     note(str(case))
 
 
+@pytest.mark.heavy
 @few
 @given(cases())
 def test_integers_and_bounds(case: Case) -> None:
@@ -47,6 +49,7 @@ def test_integers_and_bounds(case: Case) -> None:
     check_bounds(artifact, case.options["level"], case.samples)
 
 
+@pytest.mark.heavy
 @settings(few, max_examples=(FUZZ or 60) // 3)
 @given(cases(Limits(wild=False, steps=False)))
 def test_levels_decide_alike(case: Case) -> None:
