@@ -99,13 +99,12 @@ _TWOS = "two's complement"
 def contract_abi(program: Program, options: EmitOptions) -> list[dict[str, Any]]:
     """Return the ABI as solc reports it, so that it is known before anything is compiled."""
     n, m = f"int256[{program.input.count}]", f"int256[{program.outputs}]"
-    functions = [
-        ("predict", "x", n, "y", m),
-        ("predictPacked", "x", "bytes", "y", m),
-        ("modelHash", "", "", "", "bytes32"),
-    ]
+    functions = [("predictPacked", "x", "bytes", "y", m), ("modelHash", "", "", "", "bytes32")]
     if program.has_decision:
-        functions += [("classify", "x", n, "", "uint256"), ("classifyPacked", "x", "bytes", "", "uint256")]
+        functions.append(("classifyPacked", "x", "bytes", "", "uint256"))
+    if program.input.takes_wad:
+        functions.append(("predict", "x", n, "y", m))
+        functions += [("classify", "x", n, "", "uint256")] if program.has_decision else []
     abi: list[dict[str, Any]] = []
     parts = max(section.contract for section in program.layers) if program.layers else 0
     count = parts + (0 if program.updatable else len(program.data_contracts()))

@@ -20,6 +20,7 @@ _SKLEARN = (
     "import joblib, ml2sc, onnx  # or pickle",
     "estimator = joblib.load({name!r})  # runs code in the file: only if you trust it",
     'onnx.save(ml2sc.export_sklearn(estimator), "model.onnx")',
+    "# or, which runs that code, too: ml2sc-compile {name!r} --unpickle",
 )
 _KERAS = (
     "import keras",

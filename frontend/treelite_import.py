@@ -1,4 +1,4 @@
-"""Native model files of XGBoost and LightGBM, read by treelite and written as ONNX: thresholds stay what they are.
+"""Native models of XGBoost, LightGBM and scikit-learn, read by treelite: as ONNX, their thresholds stay what they are.
 
 Exporters round LightGBM's thresholds to float32, or leave out what is done to the sum. Here comparisons are in the type
 the library uses, and what follows the sum is the library's own.
@@ -7,7 +7,7 @@ the library uses, and what follows the sum is the library's own.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ml2sc.errors import ModelFormatError, ToolchainError, UnsupportedModelError
+from ml2sc.errors import ModelFormatError, ToolchainError, UnsupportedModelError, UsageError
 
 _KINDS = {".json": "xgboost", ".ubj": "xgboost", ".txt": "lightgbm"}
 _OPERATORS = {"<": "BRANCH_LT", "<=": "BRANCH_LEQ", ">": "BRANCH_GT", ">=": "BRANCH_GTE", "==": "BRANCH_EQ"}
@@ -45,20 +45,91 @@ def import_native(path: Path, kind: str) -> onnx.ModelProto:
         ModelFormatError: treelite cannot read it.
         UnsupportedModelError: it does what ONNX's trees do not.
     """
+    treelite = _treelite(f"{path} is a model of {kind}")
+    load = {"xgboost": treelite.frontend.load_xgboost_model, "lightgbm": treelite.frontend.load_lightgbm_model}[kind]
+    return _read(lambda: load(str(path)), str(path))
+
+
+def library_of(model: Any) -> str | None:
+    """Return whose fitted model an object is, of those that treelite reads as they are; None if it is none of them.
+
+    Those are the models of XGBoost and LightGBM, and of scikit-learn's the ones that compare float64.
+    """
+    kinds = type(model).__mro__
+    packages = {kind.__module__.partition(".")[0] for kind in kinds}
+    if "sklearn" in packages and {kind.__name__ for kind in kinds} & _HISTOGRAMS:
+        return "scikit-learn"
+    return next((library for library in ("xgboost", "lightgbm") if library in packages), None)
+
+
+_HISTOGRAMS = {"HistGradientBoostingClassifier", "HistGradientBoostingRegressor"}
+
+
+def import_estimator(model: Any) -> onnx.ModelProto:
+    """Return a fitted model of a library that `library_of` names as ONNX.
+
+    Raises:
+        ToolchainError: treelite is not installed.
+        UsageError: the model is not fitted.
+        ModelFormatError: treelite cannot read it.
+        UnsupportedModelError: it does what ONNX's trees do not.
+    """
+    kind, library = type(model).__name__, library_of(model)
+    treelite = _treelite(f"the {kind} is a model of {library}")
+    if library != "scikit-learn":
+        fitted = getattr(model, "__sklearn_is_fitted__", None)
+        if fitted is not None and not fitted():
+            raise UsageError(f"the {kind} is not fitted", hint="call its fit(X, y) first")
+    elif not hasattr(model, "n_features_in_"):
+        raise UsageError(f"the {kind} is not fitted", hint="call its fit(X, y) first")
+    load = {
+        "xgboost": lambda: treelite.frontend.from_xgboost(_booster(model)),
+        "lightgbm": lambda: treelite.frontend.from_lightgbm(getattr(model, "booster_", model)),
+        "scikit-learn": lambda: treelite.sklearn.import_model(model),
+    }[str(library)]
+    return _read(load, f"the {kind}")
+
+
+def _booster(model: Any) -> Any:
+    """Return what XGBoost predicts with: where training was stopped early, the trees up to the best round."""
+    booster = model.get_booster() if hasattr(model, "get_booster") else model
+    try:
+        best = int(model.best_iteration)
+    except AttributeError:
+        return booster
+    return booster[: best + 1]
+
+
+def class_names_of(model: Any) -> tuple[str, ...]:
+    """Return the names of a fitted classifier's labels, unless these are 0, 1 and so on."""
+    classes = np.ravel(getattr(model, "classes_", ())).tolist()
+    return () if classes == [*range(len(classes))] else tuple(map(str, classes))
+
+
+def _treelite(what: str) -> Any:
     try:
         import treelite
     except ImportError as error:
         raise ToolchainError(
-            f"{path} is a model of {kind}, which treelite reads, and that is not installed",
+            f"{what}, which treelite reads, and that is not installed",
             hint="pip install 'ml2sc[trees]', or export the model to ONNX",
         ) from error
-    load = {"xgboost": treelite.frontend.load_xgboost_model, "lightgbm": treelite.frontend.load_lightgbm_model}[kind]
+    return treelite
+
+
+def _read(load: Callable[[], Any], what: str) -> onnx.ModelProto:
+    """Return what treelite loads as ONNX.
+
+    Raises:
+        ModelFormatError: it cannot load it.
+    """
     try:
-        model = json.loads(load(str(path)).dump_as_json())
+        model = json.loads(load().dump_as_json())
     # treelite's errors, and those of the library it is written in, have no common base
     except Exception as error:
-        raise ModelFormatError(f"treelite cannot read {path}: {str(error)[:_SHOWN]}") from error
-    return as_onnx(model, str(path))
+        text = " ".join(str(error).split())
+        raise ModelFormatError(f"treelite cannot read {what}: {text[:_SHOWN]}") from error
+    return as_onnx(model, what)
 
 
 _SHOWN = 300

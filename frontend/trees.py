@@ -485,15 +485,20 @@ def _one_score(emitter: Emitter, node: OnnxNode, read: _Read, labels: Sequence[i
     output = node.outputs[1] if len(node.outputs) > 1 else ""
     if not output:
         return
-    signs = emitter.constant(np.array([-1.0, 1.0]), "signs")
-    if not logistic and not positive:
-        emitter.emit("Mul", [score, signs], [output])
-        return
-    both = emitter.emit("Mul", [score, signs])
-    if logistic:
-        emitter.emit("Sigmoid", [both], [output])
+    if logistic or positive:
+        _complemented(emitter, emitter.emit("Sigmoid", [score]) if logistic else score, output)
     else:
-        emitter.emit("Add", [both, emitter.constant(np.array([1.0, 0.0]), "ones")], [output])
+        emitter.emit("Mul", [score, _signs(emitter)], [output])
+
+
+def _signs(emitter: Emitter) -> str:
+    return emitter.constant(np.array([-1.0, 1.0]), "signs")
+
+
+def _complemented(emitter: Emitter, second: str, output: str) -> None:
+    """Emit what two classes get, 1 − p and p: of a logistic function that is computed once, as 1 − f(s) is f(−s)."""
+    first = emitter.emit("Sub", [emitter.constant(np.array([[1.0]]), "one"), second])
+    emitter.emit("Concat", [first, second], [output], {"axis": -1})
 
 
 def _two_scores(emitter: Emitter, node: OnnxNode, read: _Read, labels: Sequence[int]) -> None:
@@ -521,8 +526,10 @@ def _mirrored(emitter: Emitter, node: OnnxNode, read: _Read, labels: Sequence[in
     score = _trees(emitter, node, dataclasses.replace(read, nodes=nodes, targets=1), (0.0,))
     _label(emitter, node, [score], labels, {"threshold": 0.0})
     if len(node.outputs) > 1 and node.outputs[1]:
-        both = emitter.emit("Mul", [score, emitter.constant(np.array([-1.0, 1.0]), "signs")])
-        _post(emitter, node, read, both, node.outputs[1])
+        if read.post == "LOGISTIC":
+            _complemented(emitter, emitter.emit("Sigmoid", [score]), node.outputs[1])
+        else:
+            _post(emitter, node, read, emitter.emit("Mul", [score, _signs(emitter)]), node.outputs[1])
 
 
 def _scores(emitter: Emitter, node: OnnxNode, read: _Read, labels: Sequence[int]) -> None:

@@ -389,7 +389,7 @@ class InputFormat:
         count: Number of elements of all inputs together.
         width: Bytes of one element.
         signed: Whether elements are two's complement.
-        wad_range: Least and greatest WAD value of each element that does not saturate.
+        wad_range: Least and greatest WAD value of each element that does not saturate; empty: WAD values are not taken.
         coded: Bytes of the packed input where it is no elements but a code of them (`ml2sc.ir.thermometer`); 0 else.
     """
 
@@ -403,6 +403,11 @@ class InputFormat:
     def length(self) -> int:
         """Bytes of the packed input."""
         return self.coded or self.count * self.width
+
+    @property
+    def takes_wad(self) -> bool:
+        """Whether there are `predict` and `classify`, or only what takes the packed input."""
+        return bool(self.wad_range)
 
 
 @dataclass(frozen=True, slots=True)
@@ -448,7 +453,7 @@ class Program:
         outputs: Number of values `predict` returns.
         buffers: Words of each buffer. Buffers start out undefined.
         segments: The constant data.
-        quantize: `WadInput` → packed input.
+        quantize: `WadInput` → packed input; empty where WAD values are not taken.
         layers: Packed input → buffers, in order.
         dequantize: Buffers → buffer `wad` (one word an output).
         has_decision: Whether some section stores the decision in word 0 of buffer `label`.

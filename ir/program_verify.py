@@ -214,6 +214,13 @@ _PACKED = "the packed input"
 
 
 def _check_input(program: Program, quantize: _Found) -> None:
+    form = program.input
+    if len(form.wad_range) not in {0, form.count}:
+        raise VerifyError(f"ranges of {len(form.wad_range)} WAD values, and {form.count} elements")
+    if not form.takes_wad:
+        if program.quantize.body:
+            raise VerifyError(f"section {program.quantize.name} packs WAD values, which are not taken")
+        return
     missing = ((1 << program.input.length) - 1) & ~quantize.writes.get(_PACKED, 0)
     if missing:
         raise VerifyError(

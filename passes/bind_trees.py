@@ -13,6 +13,8 @@ from ml2sc.ir.thermometer import TREES, find_ladders
 from ml2sc.ir.trees import Ensemble
 from ml2sc.ir.types import Array, DType
 
+from .merge_trees import merge_trees
+
 
 def bind_trees(graph: Graph) -> None:
     """Rewrite the tree ensembles of a float graph, and set its `ladders`."""
@@ -28,6 +30,8 @@ def bind_trees(graph: Graph) -> None:
         bound = Ensemble.of(node).with_features([place[element] for element in elements], len(kept))
         inputs = tuple(name for name in graph.inputs if name in used)
         graph.replace_node(node, inputs=inputs, attrs=bound.attributes())
+    graph.prune()
+    merge_trees(graph)
     graph.prune()
     graph.ladders = find_ladders(graph)
 

@@ -169,7 +169,7 @@ class _Quantization:
             op_of(node).quantize(node, self)
         self.target.inputs = list(self.source.inputs)
         self.target.outputs = [self._output(name) for name in self.source.outputs]
-        self.target.decision = self.source.decision and self._output(self.source.decision)
+        self.target.decision = self.source.decision and self._label(self.source.decision)
         self.target.input_ranges, self.target.observed = dict(self.source.input_ranges), dict(self.source.observed)
         self.target.scalings, self.target.ladders = dict(self.source.scalings), dict(self.source.ladders)
         self.target.class_names = self.source.class_names
@@ -182,6 +182,13 @@ class _Quantization:
         if self.is_constant(name):
             raise UnsupportedModelError("a model's output does not depend on its input", tensor=f"%{name}")
         return self._raw[name]
+
+    def _label(self, name: str) -> str:
+        """Return the tensor of a decision: the integer itself, however finely it was computed."""
+        label = self.target.tensor(self._output(name))
+        if label.format.scale == 1 and label.format.zero_point == 0:
+            return label.name
+        return self._requantize(label, FixedPoint(ACCUMULATOR_BITS, True, Fraction(1)), f"{name}.whole").name
 
     # -- what operators ask ----------------------------------------------------------------------------------------
 

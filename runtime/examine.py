@@ -209,6 +209,7 @@ class _Comparison:
         """
         inputs = list(samples)
         with_wad = min(max(_WAD_SAMPLES - first, 0), len(inputs)) if self.large else len(inputs)
+        with_wad = with_wad if self.oracle.program.input.takes_wad else 0
         self.tally.samples += len(inputs)
         expected = self.oracle.expect(inputs, self.profiler, with_wad=with_wad)
         for offset, (x, right) in enumerate(zip(inputs, expected, strict=True)):

@@ -35,14 +35,15 @@ def sheet_of(report: Report, prices: Prices, least: float | None) -> Sheet:
 
 def _samples(report: Report) -> Iterator[Fact]:
     outside = f", {report.outside_range:,} of them outside the declared range" if report.outside_range else ""
-    wad = "" if report.wad_samples == report.samples else f", the latter on {report.wad_samples:,}"
+    some = "" if report.wad_samples == report.samples else f", the latter on {report.wad_samples:,}"
+    given = f"packed and WAD inputs{some}" if report.wad_samples else "packed inputs"
     word = "yes" if report.bit_exact else "no"
     yield "chain", report.chain
     random = f" random, --seed {report.seed}" if report.random else ""
     yield "samples", f"{report.samples:,}{random}{outside}"
     yield (
         "exact",
-        f"{word}: {report.bit_exact_samples:,} of {report.samples:,} bit for bit (packed and WAD inputs{wad})",
+        f"{word}: {report.bit_exact_samples:,} of {report.samples:,} bit for bit ({given})",
     )
 
 

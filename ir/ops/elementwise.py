@@ -150,7 +150,8 @@ class Mul(_Broadcasting):
             if real is None:
                 operand = q.operand(name, 100 if dynamic > 1 else q.precise_bits)
             else:
-                operand = q.constant(name, real, q.step(float(np.abs(real).max(initial=0.0))))
+                step = Fraction(1) if q.is_integer(name) else q.step(float(np.abs(real).max(initial=0.0)))
+                operand = q.constant(name, real, step)
             names.append(operand.name)
             scale *= operand.format.scale
         q.emit(node, "Mul", names, scale, output=node.output)

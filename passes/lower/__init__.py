@@ -183,7 +183,7 @@ def _lower(graph: Graph, options: PlanOptions, known: Known) -> Program:
             kernels.lower_way(context, *ways[node.name], inputs)
         elif node.name not in context.done:
             lower_node(context, node)
-    formats = _quantize_inputs(context, quantize)
+    formats = _input_format(context, quantize)
     outputs = sum(graph.tensor(name).size for name in graph.outputs)
     dequantize = _lower_outputs(context)
     if graph.decision is not None:
@@ -211,6 +211,14 @@ def _packed_inputs(graph: Graph) -> dict[str, Packed]:
         found[name] = Packed(position * width, width, tensor.format.signed, tensor.size)
         position += tensor.size
     return found
+
+
+def _input_format(context: Lowering, quantize: DraftSection) -> InputFormat:
+    """Return the packed input's format, and emit what turns WAD values into it where they are taken."""
+    if not context.options.packed_only:
+        return _quantize_inputs(context, quantize)
+    tried = _quantize_inputs(context.trial(), dataclasses.replace(quantize, body=[]))
+    return dataclasses.replace(tried, wad_range=())
 
 
 def _quantize_inputs(context: Lowering, quantize: DraftSection) -> InputFormat:

@@ -145,6 +145,7 @@ class PlanOptions:
         expected_updates: With `updatable`, how often all weights are replaced in that time; None: once in
             `CALLS_PER_UPDATE` inferences.
         strict_input: Revert on an input out of range instead of saturating.
+        packed_only: Leave out what takes WAD values.
         literals: Whether weights and constants may stand in the code as literals.
         unroll: Inputs handled in one round of a loop over inputs that have a word each.
         observed: Integers q of tensors by name, each of shape (samples, elements): what inputs look like.
@@ -167,6 +168,7 @@ class PlanOptions:
     expected_calls: int | None = None
     expected_updates: int | None = None
     strict_input: bool = False
+    packed_only: bool = False
     literals: bool = True
     unroll: int = 16
     updatable: bool = False

@@ -63,21 +63,22 @@ def vectors_of(artifact: Artifact) -> dict[str, Any]:
     """
     graph = artifact.graph
     assert graph is not None
+    takes_wad = any(entry.get("name") == "predict" for entry in artifact.abi)
     return {
         "vectors": FORMAT,
         "name": artifact.name,
         "model_hash": artifact.manifest["model_hash"],
-        "samples": [_vector(graph, inputs) for inputs in _made_up(graph)],
+        "samples": [_vector(graph, inputs, takes_wad=takes_wad) for inputs in _made_up(graph)],
     }
 
 
-def _vector(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Any]:
+def _vector(graph: Graph, inputs: Mapping[str, Array], *, takes_wad: bool) -> dict[str, Any]:
     q = wad.quantize_inputs(graph, inputs)
     flat = [v for name in graph.inputs for v in inputs[name].ravel().tolist()]
     answer = wad.run_graph(graph, q)
     return {
         "x": flat,
-        "wad": [str(v) for v in wad.to_wad(flat)],
+        **({"wad": [str(v) for v in wad.to_wad(flat)]} if takes_wad else {}),
         "packed": f"0x{wad.pack(graph, q).hex()}",
         "outputs": [str(v) for v in answer.outputs],
         "decision": None if answer.decision is None else str(to_signed(answer.decision)),

@@ -48,6 +48,7 @@ from ml2sc.frontend.names import check_names
 from ml2sc.frontend.onnx_import import import_graph
 from ml2sc.frontend.ranges import ColumnRange, apply_ranges, column_names
 from ml2sc.frontend.sklearn_export import export_sklearn, is_estimator
+from ml2sc.frontend.treelite_import import class_names_of, import_estimator, library_of
 from ml2sc.ir import model_hash, wad
 from ml2sc.ir.analysis import evaluate_samples
 from ml2sc.ir.chains import ChainProfile, rules_of
@@ -99,7 +100,7 @@ LONGEST_TIMELOCK = 10 * 366 * 24 * 3600
 """Seconds."""
 PLANNED_SAMPLES = 32
 """Samples that the planner looks at for zeros."""
-_ON_REQUEST = ("chain_profile", "erc165", "erc7201")
+_ON_REQUEST = ("chain_profile", "erc165", "erc7201", "packed_only")
 """Options that a manifest holds only where they are used."""
 FORMS = (CONTRACT, "abstract", "library")
 _STEPS = 4
@@ -154,6 +155,7 @@ class Options:
             themselves. Passes that change the model (`Pass.changes_model`) come first.
         name: Name of the contract; None: from the model's file, or the module's class.
         strict_input: Revert on an input out of range instead of saturating.
+        packed_only: The contract takes packed inputs only: it has neither `predict` nor `classify`, and less code.
         labels: Whose label is the model's, of a classifier whose label contradicts its own scores: `onnxruntime` or
             `scores`.
         updatable: The contract's owner may replace the weights by those of another model of the same architecture.
@@ -183,6 +185,7 @@ class Options:
     passes: str | tuple[Pass, ...] | None = None
     name: str | None = None
     strict_input: bool = False
+    packed_only: bool = False
     labels: str = "onnxruntime"
     updatable: bool = False
     headroom: int = 1
@@ -315,8 +318,8 @@ def compile(  # noqa: A001  the library's verb
     """Compile a model to a contract's source.
 
     Args:
-        model: Path of an ONNX file, an `onnx.ModelProto`, a fitted scikit-learn estimator, a `torch.nn.Module` (then
-            with `example_input`), or what `ml2sc.frontend.model_file` read.
+        model: Path of an ONNX file, an `onnx.ModelProto`, a fitted estimator of scikit-learn, XGBoost or LightGBM, a
+            `torch.nn.Module` (then with `example_input`), or what `ml2sc.frontend.model_file` read.
         target: Backend; overrides `options`.
         precision: Number format; overrides `options`.
         calibration: Typical inputs: path of an .npz, arrays of shape (samples, …), or `Samples`.
@@ -401,6 +404,8 @@ def _compile(
     step("reading the model")
     if not options.column_names and is_estimator(model):
         options = dataclasses.replace(options, column_names=tuple(map(str, getattr(model, "feature_names_in_", ()))))
+    if not options.class_names and library_of(model) is not None:
+        options = dataclasses.replace(options, class_names=class_names_of(model))
     source = _load(model, example_input)
     reference = import_graph(source, labels=options.labels)
     infer_shapes(reference, fold=True)
@@ -440,6 +445,7 @@ def _compile(
         expected_calls=options.expected_calls,
         expected_updates=options.expected_updates,
         strict_input=options.strict_input,
+        packed_only=options.packed_only,
         code_limit=options.rules.code_limit,
         rules=PRAGUE if options.chain_profile is None else options.rules,
         divides=options.has_constructor and bool(getattr(BACKENDS.get(options.target), "divides", False)),
@@ -813,11 +819,16 @@ def _load(model: Any, example_input: Any) -> OnnxModel:
         return model
     if isinstance(model, str | os.PathLike | onnx.ModelProto):
         return load_onnx(model)
+    if library_of(model) is not None:
+        return dataclasses.replace(load_onnx(import_estimator(model)), name=contract_name(type(model).__name__))
     if is_estimator(model):
         return load_onnx(export_sklearn(model))
     if not hasattr(model, "state_dict"):
         hint = "give the module that they are the weights of" if isinstance(model, Mapping) else None
-        kinds = "the path of an ONNX file, an onnx.ModelProto, a fitted scikit-learn estimator or a torch.nn.Module"
+        kinds = (
+            "the path of an ONNX file, an onnx.ModelProto, a fitted estimator of scikit-learn, XGBoost or LightGBM, or "
+            "a torch.nn.Module"
+        )
         raise UsageError(f"a model is {kinds}, not a {type(model).__name__}", hint=hint)
     from ml2sc.frontend.torch_export import export_torch
 

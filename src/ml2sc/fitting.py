@@ -174,6 +174,7 @@ def _size(artifact: Artifact, graph: Graph, options: Mapping[str, Any]) -> int |
         expected_calls=options["expected_calls"],
         expected_updates=options["expected_updates"],
         strict_input=options["strict_input"],
+        packed_only=options.get("packed_only", False),
         code_limit=rules.code_limit,
         rules=PRAGUE if options.get("chain_profile") is None else rules,
         divides=constructed and bool(getattr(BACKENDS.get(artifact.target), "divides", False)),

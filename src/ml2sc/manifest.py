@@ -82,6 +82,7 @@ class _Options(_Entry):
     passes: str | None
     name: _Name
     strict_input: bool
+    packed_only: bool = False
     labels: str = "onnxruntime"
     updatable: bool
     headroom: int

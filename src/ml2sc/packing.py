@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
-from ml2sc.errors import ArtifactError, DataError, UnknownNameError
+from ml2sc.errors import ArtifactError, DataError, UnknownNameError, UsageError
 from ml2sc.files import read_file
 from ml2sc.foreign import parse_json, shown
 from ml2sc.ir.types import Array, FixedPoint, big_endian, round_half_up
@@ -235,6 +235,7 @@ class Packer:
             self.inputs = tuple(_inputs(packing, coded=code is not None))
             self._code = None if code is None else _coded(code, self.size)
             self.outputs = tuple(_Tensor(*_named(entry)) for entry in _objects(entries, "outputs"))
+            self.takes_wad = _takes_wad(entries)
         except (ValueError, UnknownNameError) as error:
             raise ArtifactError(f"{where} does not say how its inputs are packed: {error}", hint=_OTHER) from error
 
@@ -275,7 +276,17 @@ class Packer:
         return _shaped(self.outputs, [v / WAD for v in wads])
 
     def to_wad(self, x: Any) -> list[int]:
-        """Return reals as `predict` takes them: real · 10^18, rounded to the nearest."""
+        """Return reals as `predict` takes them: real · 10^18, rounded to the nearest.
+
+        Raises:
+            UsageError: the contract has no `predict`.
+            DataError: x does not fit the inputs.
+        """
+        if not self.takes_wad:
+            raise UsageError(
+                "the contract takes packed inputs only: it was compiled with --packed-only",
+                hint="pack the inputs for predictPacked and classifyPacked: predict and classify are left out",
+            )
         return [round_half_up(Fraction(v) * WAD) for values in self._elements(x) for v in values.tolist()]
 
     def _inputs_of(self, data: bytes) -> dict[str, Array]:
@@ -335,6 +346,14 @@ def unpack(source: Source, answer: bytes | Sequence[int]) -> dict[str, Array]:
         DataError: the answer has another length.
     """
     return Packer(source).unpack(answer)
+
+
+def _takes_wad(entries: Mapping[str, Any]) -> bool:
+    """Return whether a contract has `predict`, by the ABI of its interface or the options of its manifest."""
+    if "abi" in entries:
+        return any(entry.get("name") == "predict" for entry in _objects(entries, "abi"))
+    options = entries.get("options")
+    return not (isinstance(options, Mapping) and options.get("packed_only") is True)
 
 
 def _entries(source: Source) -> tuple[Mapping[str, Any], str]:

@@ -38,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = make_parser("ml2sc-compile", "Compile an ONNX model into a smart contract that runs inference on the EVM.")
     add = parser.add_argument
     add("model", nargs="?", metavar="MODEL.onnx", help="the model; left out only with --explain")
+    add("--unpickle", action="store_true", help="the model is a pickle that I trust: loading it runs the code in it")
     add("--target", default="solidity", metavar="NAME", help="solidity (default), or another backend that is installed")
     add("-o", dest="output", metavar="DIR", help="folder for the results (default: one named after the contract)")
     add(
@@ -104,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--explain", action="store_true", help="say what each pass did and why; without a model list the operators")
     add("--name", metavar="NAME", help="name of the contract (default: the file's)")
     add("--strict-input", action="store_true", help="revert on an input out of range instead of saturating")
+    add("--packed-only", action="store_true", help="leave predict and classify (WAD inputs) out, and their code")
     add(
         "--labels",
         default="onnxruntime",
@@ -166,6 +168,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from ml2sc.compiler import Options, build
     from ml2sc.compiler import compile as compile_model
     from ml2sc.folder import require_room, write_folder
+    from ml2sc.frontend.model_file import contract_name
     from ml2sc.frontend.names import check_names, read_names
     from ml2sc.kits import require_kits, write_kits
     from ml2sc.runtime.compiler_cache import CompilerCache
@@ -190,8 +193,9 @@ def _run(arguments: argparse.Namespace) -> None:
         chain_profile=profile,
         level=arguments.level,
         passes=arguments.passes,
-        name=arguments.name,
+        name=arguments.name or (contract_name(Path(arguments.model).stem) if arguments.unpickle else None),
         strict_input=arguments.strict_input,
+        packed_only=arguments.packed_only,
         labels=arguments.labels if arguments.labels in _WHOSE else _WHOSE[0],
         updatable=arguments.updatable,
         erc165=arguments.erc165,
@@ -202,7 +206,7 @@ def _run(arguments: argparse.Namespace) -> None:
     candidates: list[Candidate] = []
     wanted = arguments.explain or arguments.plot is not None
     artifact = compile_model(
-        arguments.model,
+        _model(arguments),
         calibration=arguments.calibrate,
         options=options,
         dump_ir=arguments.dump_ir,
@@ -232,6 +236,15 @@ def _run(arguments: argparse.Namespace) -> None:
         if arguments.explain:
             print("\n".join(["  inputs", *(f"  {line}" for line in column_lines(artifact.manifest))]))
             print("\n".join(_fidelity(artifact.manifest, candidates)))
+
+
+def _model(arguments: argparse.Namespace) -> Any:
+    """Return the model: its path, or what a pickle holds that is trusted."""
+    if not arguments.unpickle:
+        return arguments.model
+    from ml2sc.frontend.unpickle import unpickled
+
+    return unpickled(arguments.model)
 
 
 def _profile(name: str | None) -> ChainProfile | None:

@@ -50,6 +50,11 @@ class Model:
         return vectors_of(self.artifact)
 
     @property
+    def takes_wad(self) -> bool:
+        """Whether the contract has `predict` and, where it decides, `classify`."""
+        return any(entry.get("name") == "predict" for entry in self.artifact.abi)
+
+    @property
     def creation(self) -> bytes:
         """Init code, without constructor arguments."""
         assert self.artifact.bytecode is not None

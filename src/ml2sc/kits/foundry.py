@@ -27,6 +27,7 @@ def _files(model: Model) -> Files:
         "updatable": artifact.updatable,
         **model.counts,
         "decides": interface["decision"] is not None,
+        "takes_wad": model.takes_wad,
         "outputs": sum(_size(entry) for entry in interface["outputs"]),
         "inputs": sum(_size(entry) for entry in interface["packing"]["inputs"]),
         "length": interface["packing"]["bytes"],

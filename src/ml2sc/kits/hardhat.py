@@ -20,6 +20,7 @@ def _files(model: Model) -> Files:
         "updatable": artifact.updatable,
         **model.counts,
         "decides": interface["decision"] is not None,
+        "takes_wad": model.takes_wad,
         "length": interface["packing"]["bytes"],
         "model_hash": interface["model_hash"],
         "weights_hash": model.weights_hash,

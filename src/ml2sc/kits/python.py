@@ -11,7 +11,8 @@ from .text import rendered
 
 
 def _files(model: Model) -> Files:
-    facts: dict[str, Any] = {"name": model.name, "decides": model.interface["decision"] is not None}
+    decides = model.interface["decision"] is not None
+    facts: dict[str, Any] = {"name": model.name, "decides": decides, "takes_wad": model.takes_wad}
     addresses = {str(chain): address for chain, address in sorted(model.addresses.items())}
     return {
         "example.py": rendered("example.py", **facts),

@@ -24,9 +24,14 @@ def rendered(template: str, **values: Any) -> str:
     return _environment().get_template(f"{template}.j2").render(**values).strip() + "\n"
 
 
-def packing_code(*, types: bool) -> str:
-    """Return the packer in TypeScript, or without types in JavaScript."""
-    return rendered("packing.ts", types=types)
+def packing_code(*, types: bool, wad: bool = True) -> str:
+    """Return the packer in TypeScript, or without types in JavaScript.
+
+    Args:
+        types: Whether it has types.
+        wad: Whether the contract takes WAD values.
+    """
+    return rendered("packing.ts", types=types, takes_wad=wad)
 
 
 def solc_version(artifact: Artifact) -> str | None:

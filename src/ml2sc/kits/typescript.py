@@ -26,14 +26,16 @@ def _files(model: Model) -> Files:
         "data": [f"0x{init.hex()}" for init in model.holder_inits],
         "addresses": {str(chain): address for chain, address in sorted(model.addresses.items())},
         "decides": interface["decision"] is not None,
+        "takes_wad": model.takes_wad,
         "digest": hashlib.sha256(model.creation).hexdigest(),
         "sample": model.vectors["samples"][2]["x"],
         # where file systems do not tell capitals from small letters, the model's own file may be called like it
         "example": "example" if model.name.lower() != "example" else "ask",
     }
+    typed, plain = (packing_code(types=types, wad=model.takes_wad) for types in (True, False))
     return {
-        f"{model.name}.ts": rendered("model.ts", **facts, types=True, packer=packing_code(types=True)),
-        f"{model.name}.js": rendered("model.ts", **facts, types=False, packer=packing_code(types=False)),
+        f"{model.name}.ts": rendered("model.ts", **facts, types=True, packer=typed),
+        f"{model.name}.js": rendered("model.ts", **facts, types=False, packer=plain),
         f"{model.name}.test.js": rendered("model.test.js", **facts),
         f"{facts['example']}.ts": rendered("example.ts", **facts),
         "package.json": rendered("ts-package.json", **facts),

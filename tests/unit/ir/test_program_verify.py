@@ -9,6 +9,7 @@ import pytest
 from ml2sc.errors import PluginError, VerifyError
 from ml2sc.ir.program import Program
 from ml2sc.ir.program_parser import parse_program
+from ml2sc.ir.program_printer import print_program
 from ml2sc.ir.program_verify import check_places, verify_program
 
 TEXT = """\
@@ -77,6 +78,14 @@ def test_accepts(lanes: bool) -> None:
     verify_program(parse_program(PROGRAM), lanes=lanes)
 
 
+def test_accepts_what_takes_no_wad() -> None:
+    start, end = PROGRAM.index("  for i = 0 step 1 times 40"), PROGRAM.index("}\n\nlayer fc")
+    text = f"{PROGRAM[:start]}{PROGRAM[end:]}".replace("wad [0, 10] times 40\n", "")
+    verify_program(program := parse_program(text))
+    assert not program.input.takes_wad
+    assert parse_program(print_program(program)) == program
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -93,6 +102,8 @@ def test_accepts(lanes: bool) -> None:
         ("wad(i)", "wad(add(i, 1))", "elements 1 to 40 are read of an argument of 40"),
         ("pack i", "pack add(i, 1)", "index 1 to 40 of the packed input of 40 bytes"),
         ("times 40 {", "times 39 {", "byte 39 of the packed input is not written"),
+        ("wad [0, 10] times 40", "wad [0, 10] times 39", "ranges of 39 WAD values, and 40 elements"),
+        ("wad [0, 10] times 40\n", "", "section q packs WAD values, which are not taken"),
         ("input(i)", "input(add(i, 40))", "bytes from 40 to 72 on are read of an input of 40 bytes"),
         ("let word = input(i)", "let words = input(i)", "variable word is not declared"),
         ("let word = input(i)", "let acc0 = input(i)", "variable acc0 is declared twice"),

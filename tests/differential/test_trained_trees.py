@@ -1,0 +1,151 @@
+"""Ensembles that libraries have trained, of the shapes whose figures are promised: what they cost and decide.
+
+On each threshold, the floats on either side of it, and where features are missing, decisions are onnxruntime's and the
+library's, and the contract gives the interpreter's integers. `docs/trees.md` has the table of the figures.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnxruntime
+import pytest
+from support.contracts import deployed, new_chain
+from support.forests import threshold_rows
+from support.prediction import TOLERANCE, stated
+from support.trained_trees import TRAINED, Trained, trained
+
+import ml2sc
+from ml2sc.ir import wad
+from ml2sc.ir.analysis import evaluate_samples
+from ml2sc.runtime.contract import Contract
+from ml2sc.runtime.deploy import deploy
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*onnxruntime's label", "ignore:X does not have valid feature names")
+
+ROWS = 2_000
+FLOAT32 = 2e-6
+"""What onnxruntime's sum in float32 may be off by, in terms of the sum of what leaves may say."""
+
+
+class Figure(NamedTuple):
+    """What a model may cost."""
+
+    inference: int
+    deploy: float
+    """Gas, in millions."""
+    within: float = 0.03
+
+
+FIGURES = {
+    "tree, wine, depth 4": Figure(22_200, 0.14),
+    "tree, cancer, full": Figure(22_200, 0.14),
+    "tree, diabetes": Figure(22_200, 0.14),
+    "forest, wine, 10": Figure(23_000, 0.56),
+    "forest, cancer, 20": Figure(24_800, 1.9),
+    "boosted, wine, 15 × 3": Figure(23_400, 0.6),
+    "boosted, cancer, 30": Figure(23_400, 0.6),
+    "boosted, diabetes, 40": Figure(23_400, 0.6),
+    "XGBoost 100 × d2": Figure(24_430, 0.97),
+    "XGBoost 100 × d3": Figure(27_500, 1.7, 0.0),
+    "XGBoost 100 × d4": Figure(33_780, 4.0),
+    "XGBoost 34 × 3 × d3": Figure(27_098, 1.83),
+    "XGBoost 100 × d6": Figure(54_359, 14.0),
+    "LightGBM 100 × 15 leaves": Figure(43_533, 6.0),
+    "CatBoost 100 × d4": Figure(27_049, 1.55),
+    "CatBoost 100 × d6": Figure(33_500, 3.9, 0.0),
+}
+"""Those of packed inputs, without the WAD entries."""
+SMALL = ("tree, wine, depth 4", "boosted, wine, 15 × 3")
+
+
+def cases(names: Any) -> list[Any]:
+    return [
+        pytest.param(name, target, marks=() if name in SMALL and target == "solidity" else pytest.mark.heavy)
+        for name in names
+        for target in ("solidity", "vyper")
+    ]
+
+
+@cache
+def built(name: str, target: str, toolchain: ml2sc.Toolchain) -> ml2sc.Artifact:
+    return ml2sc.build(ml2sc.compile(trained(name).model, target=target, name="Trees", packed_only=True), toolchain)
+
+
+def packed_rows(artifact: ml2sc.Artifact, rows: Any) -> list[bytes]:
+    assert artifact.graph is not None
+    (name,) = artifact.graph.inputs
+    samples = [{name: row[None].astype(np.float64)} for row in rows]
+    return [wad.pack(artifact.graph, q) for q in wad.quantize_samples(artifact.graph, samples)]
+
+
+@pytest.mark.parametrize(("name", "target"), cases(FIGURES))
+def test_figures(name: str, target: str, toolchain: ml2sc.Toolchain) -> None:
+    artifact, figure = built(name, target, toolchain), FIGURES[name]
+    chain = new_chain()
+    deployment = deploy(artifact, chain)
+    contract = Contract(chain, deployment.address, artifact.abi)
+    packed = packed_rows(artifact, trained(name).x[:40])
+    gas = [contract.gas_packed(x) for x in packed]
+    mean = sum(gas) / len(gas)
+    assert stated(artifact, packed) == pytest.approx(mean, rel=TOLERANCE[target])
+    assert mean <= figure.inference * (1 + figure.within)
+    assert deployment.gas_deploy + deployment.gas_weights <= figure.deploy * 1e6 * (1 + figure.within)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("target", ["solidity", "vyper"])
+@pytest.mark.parametrize("name", ["LightGBM 100 × 31 leaves", "forest 100 × d8"])
+def test_large_ones_deploy_and_run(name: str, target: str, toolchain: ml2sc.Toolchain) -> None:
+    artifact = built(name, target, toolchain)
+    contract = deployed(artifact, toolchain)
+    packed = packed_rows(artifact, trained(name).x[:20])
+    gas = [contract.gas_packed(x) for x in packed]
+    assert stated(artifact, packed) == pytest.approx(sum(gas) / len(gas), rel=TOLERANCE[target])
+
+
+def runtime_answers(model: Trained, rows: Any) -> tuple[Any, Any]:
+    """Return onnxruntime's labels (or None) and scores, one row at a time: of many it adds in another order."""
+    session = onnxruntime.InferenceSession(model.model.SerializeToString(), providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    answers = [session.run(None, {name: row[None]}) for row in rows]
+    scores = [list(a[-1][0].values()) if isinstance(a[-1], list) else np.ravel(a[-1]) for a in answers]
+    labels = None if len(answers[0]) == 1 else np.array([int(np.ravel(a[0])[0]) for a in answers])
+    return labels, np.array(scores, dtype=np.float64)
+
+
+@pytest.mark.parametrize(("name", "target"), cases(TRAINED))
+def test_decisions_on_thresholds(name: str, target: str, toolchain: ml2sc.Toolchain) -> None:
+    model, artifact = trained(name), built(name, target, toolchain)
+    assert artifact.graph is not None
+    graph = artifact.graph
+    rows = threshold_rows(np.random.default_rng(0), model.model, ROWS)
+    (given,) = graph.inputs
+    samples = [{given: row[None].astype(np.float64)} for row in rows]
+    quantized = wad.quantize_samples(graph, samples)
+    outcomes = [wad.outcome(graph, values) for values in evaluate_samples(graph, quantized)]
+
+    contract = deployed(artifact, toolchain)
+    for q, outcome in zip(quantized, outcomes, strict=True):
+        packed = wad.pack(graph, q)
+        assert contract.predict_packed(packed) == list(outcome.outputs)
+        if outcome.decision is not None:
+            assert contract.classify_packed(packed) == outcome.decision
+
+    labels, scores = runtime_answers(model, rows)
+    ours = np.array([[value / wad.WAD for value in outcome.outputs] for outcome in outcomes])
+    bound = artifact.manifest["error_bound"] + FLOAT32 * np.abs(scores).max(initial=1.0)
+    assert np.abs(ours - scores).max() <= bound
+    known = ~np.isnan(rows).any(axis=1)
+    theirs = np.ravel(model.predict(rows[known]))
+    if labels is None:
+        assert np.abs(ours[known, 0] - theirs).max() <= bound
+        return
+    decisions = np.array([outcome.decision for outcome in outcomes])
+    ordered = np.sort(scores, axis=1)
+    clear = ordered[:, -1] - ordered[:, -2] > 2 * bound  # else the label is chance in float32
+    assert clear.mean() > 0.99
+    assert (decisions == labels)[clear].all()
+    assert (decisions[known] == theirs.astype(int))[clear[known]].all()
