@@ -12,11 +12,17 @@ import onnx
 import onnxruntime
 import pytest
 from sklearn.datasets import make_classification
-from sklearn.ensemble import ExtraTreesClassifier, GradientBoostingClassifier, RandomForestClassifier
+from sklearn.ensemble import (
+    ExtraTreesClassifier,
+    GradientBoostingClassifier,
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+)
 from sklearn.tree import DecisionTreeClassifier
 from support.forests import threshold_rows
 
 import ml2sc
+from ml2sc.errors import UsageError
 from ml2sc.frontend.sklearn_export import export_sklearn
 from ml2sc.ir import wad
 from ml2sc.ir.interpret import Interpreter
@@ -92,8 +98,9 @@ def test_xgboost(data: tuple[Array, Array], tmp_path: Path) -> None:
     rows = threshold_rows(np.random.default_rng(0), model, ROWS)
     check(model, estimator.predict, rows)
     pytest.importorskip("treelite")
-    estimator.save_model(tmp_path / "model.json")
-    assert (np.array(decisions(ml2sc.compile(tmp_path / "model.json"), rows)) == estimator.predict(rows)).all()
+    for name in ("model.json", "model.ubj"):
+        estimator.save_model(tmp_path / name)
+        assert (np.array(decisions(ml2sc.compile(tmp_path / name), rows)) == estimator.predict(rows)).all()
 
 
 def test_lightgbm_keeps_double_thresholds(data: tuple[Array, Array], tmp_path: Path) -> None:
@@ -110,6 +117,49 @@ def test_lightgbm_keeps_double_thresholds(data: tuple[Array, Array], tmp_path: P
     rows = np.concatenate([rows, x[:ROWS].astype(np.float64)])
     found = decisions(ml2sc.compile(tmp_path / "model.txt"), rows)
     assert found == (booster.predict(rows) > 0.5).astype(int).tolist()
+
+
+def native(name: str) -> Any:
+    """Return a model that treelite reads as it is, not fitted."""
+    if name == "HistGradientBoosting":
+        return HistGradientBoostingClassifier(max_iter=5, max_leaf_nodes=6, random_state=0)
+    if name == "XGBoost":
+        library = pytest.importorskip("xgboost")
+        return library.XGBClassifier(n_estimators=40, max_depth=3, n_jobs=1, early_stopping_rounds=2)
+    return pytest.importorskip("lightgbm").LGBMClassifier(n_estimators=5, num_leaves=6, n_jobs=1, verbose=-1)
+
+
+@pytest.mark.parametrize("name", ["XGBoost", "LightGBM", "HistGradientBoosting"])
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
+def test_fitted_models_as_they_are(name: str, data: tuple[Array, Array]) -> None:
+    """Also where training stopped early, features are missing, and on thresholds, which are doubles."""
+    pytest.importorskip("treelite")
+    x, y = data
+    estimator = native(name)
+    with pytest.raises(UsageError, match="is not fitted"):
+        ml2sc.compile(estimator)
+    stops = {"eval_set": [(x[200:], y[200:])], "verbose": False} if name == "XGBoost" else {}
+    estimator.fit(x[:200], y[:200], **stops)
+    artifact = ml2sc.compile(estimator)
+    assert artifact.name == type(estimator).__name__
+    assert artifact.graph is not None
+    (ladder,) = artifact.graph.ladders.values()
+    rows = ladder.samples(np.random.default_rng(0), ROWS)
+    if name == "XGBoost":
+        assert estimator.best_iteration < 39
+        rows = rows.astype(np.float32)
+    scores = np.sort(estimator.predict_proba(rows), axis=1)
+    clear = scores[:, -1] - scores[:, -2] > 1e-5
+    assert clear.mean() > 0.8
+    assert (np.array(decisions(artifact, rows)) == estimator.predict(rows))[clear].all()
+
+
+def test_names_of_labels_are_kept(data: tuple[Array, Array]) -> None:
+    pytest.importorskip("treelite")
+    x, y = data
+    estimator = native("HistGradientBoosting").fit(x, np.array(["low", "middle", "high"])[y])
+    artifact = ml2sc.compile(estimator)
+    assert artifact.manifest["options"]["class_names"] == ("high", "low", "middle")
 
 
 def test_catboost(data: tuple[Array, Array], tmp_path: Path) -> None:
