@@ -86,7 +86,7 @@ PLACES = [
     for number, (_, hi) in enumerate(RANGES)
     if only in (None, number) and not (precision == "auto" and name in SOMEWHERE and hi == 1000.0)
 ]
-"""Each function in each precision, and the number of a range: x / |x| and the like have no bound of 1e-6 in a wide one."""
+"""Each function in each precision, and the number of a range: x / |x| and the like have no bound of 1e-6 in all."""
 IN_TURN = [place for turn, place in enumerate(PLACES) if PRECISIONS[place[1]] is not None or turn % 3 == 0]
 
 
