@@ -655,6 +655,49 @@ def as_byte_of(expr: Expr) -> tuple[str, Expr] | None:
     return None
 
 
+def field_of(buffer: str, first: int, word: Expr, low: int, count: int, bits: int) -> Expr:
+    """Return a field of a buffer, the first being the highest of a word; targets with memory in bytes read just that.
+
+    Args:
+        buffer: The buffer.
+        first: The word whose first field has number 0.
+        word: What has the field's number in it.
+        low: The lowest bit of the number there.
+        count: Bits of the number: as many at least as number the fields of a word.
+        bits: Of a field: 8, 16, 32, 64 or 128.
+    """
+    per = _per(bits)
+    inside = and_(shr(low, word), const((1 << per) - 1))
+    place = shl(bits.bit_length() - 1, xor(inside, const((1 << per) - 1)))
+    at = and_(shr(low + per, word), const((1 << count - per) - 1))
+    return and_(_apply(OpCode.SHR, place, Load(buffer, add(at, const(first)))), const((1 << bits) - 1))
+
+
+def as_field_of(expr: Expr) -> tuple[str, Expr, int] | None:
+    """Return buffer, number and bits of a field that `field_of` made, None for any other expression."""
+    match expr:
+        case Apply(OpCode.AND, (Apply(OpCode.SHR, (place, Load(buffer, at))), Const(mask))):
+            first, number = 0, at
+            match at:
+                case Apply(OpCode.ADD, (number, Const(first))):
+                    pass
+            match place, number:
+                case (
+                    Apply(OpCode.SHL, (Const(up), Apply(OpCode.XOR, (Apply(OpCode.AND, (low, Const(last))), again)))),
+                    Apply(OpCode.AND, (Apply(OpCode.SHR, (Const(high), word)), Const(wide))),
+                ):
+                    bits, per = 1 << up, 8 - up
+                    plain = again == Const(last) and last == (1 << per) - 1 and mask == (1 << bits) - 1
+                    if plain and high >= per and low == shr(high - per, word):
+                        return buffer, add(and_(low, const(wide << per | last)), const(first << per)), bits
+    return None
+
+
+def _per(bits: int) -> int:
+    """Return the exponent of how many fields of so many bits are in a word."""
+    return (256 // bits).bit_length() - 1
+
+
 def _low_bits(expr: Expr, mask: int) -> Expr:
     match expr:
         case Apply(OpCode.AND, (inner, Const(wider))):

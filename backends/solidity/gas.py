@@ -25,12 +25,13 @@ from ml2sc.ir.program import (
     Var,
     WadInput,
     as_byte_of,
+    as_field_of,
     subexpressions,
     walk,
 )
 
 from .memory import memory_map
-from .printer import Pointer, _affine, _pointer
+from .printer import Pointer, _affine, _pointer, scaled
 from .stack import HELD, REACH, crowded, peak, reads_memory
 
 
@@ -169,7 +170,9 @@ class SolidityCosts(Costs):
         return MEMORY + self._address(INPUT, offset, 1)
 
     def apply(self, op: OpCode, args: tuple[Expr, ...]) -> float:
-        found = as_byte_of(Apply(op, args))
+        found, field = as_byte_of(Apply(op, args)), as_field_of(Apply(op, args))
+        if field is not None:
+            return PUSH + OpCode.SHR.gas + MEMORY + self._address(field[0], field[1], field[2] // 8)
         if found is None:
             shifted = op in {OpCode.MUL, OpCode.DIV} and any(map(_is_power_of_two, args))
             return super().apply(op, args) - (op.gas - OpCode.SHL.gas if shifted else 0)
@@ -181,9 +184,7 @@ class SolidityCosts(Costs):
             return DUP + (PUSH + 3 if constant else 0)
         if variable is None:
             return self.fixed_address
-        if scale == 1:
-            return self.fixed_address + self.expr(variable) + 3
-        return self.fixed_address + self.expr(Apply(OpCode.SHL, (Const(5), variable))) + 3
+        return self.fixed_address + self.expr(scaled(variable, scale)) + 3
 
 
 def _is_power_of_two(expr: Expr) -> bool:

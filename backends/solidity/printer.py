@@ -37,8 +37,12 @@ from ml2sc.ir.program import (
     StoreInput,
     Var,
     WadInput,
+    and_,
     as_byte_of,
+    as_field_of,
     expressions,
+    shl,
+    shr,
     subexpressions,
     summands,
     walk,
@@ -239,6 +243,9 @@ class Printer:
                 return f"{load}({self._address(_WAD, index, 32)})"
             case Apply() if (found := as_byte_of(expr)) is not None:
                 return f"byte(0, mload({self._address(*found, 1)}))"
+            case Apply() if (field := as_field_of(expr)) is not None:
+                buffer, index, bits = field
+                return f"shr({256 - bits}, mload({self._address(buffer, index, bits // 8)}))"
             case Apply(OpCode.ADD):
                 terms, rest = summands(expr)
                 return "".join(f"add({self._expr(t)}, " for t in terms) + self._expr(rest) + ")" * len(terms)
@@ -257,8 +264,24 @@ class Printer:
             fixed = self.memory.place(region, constant * scale)
         if variable is None:
             return fixed
-        varying = self._expr(variable)
-        return f"add({fixed}, {varying if scale == 1 else f'shl(5, {varying})'})"
+        return f"add({fixed}, {self._expr(scaled(variable, scale))})"
+
+
+def scaled(index: Expr, scale: int) -> Expr:
+    """Return a number of elements in bytes; bits that are taken out of a word are taken from where they are scaled."""
+    up = scale.bit_length() - 1
+    match index:
+        case Apply(OpCode.AND, (inner, Const(mask))) if 1 < scale < _WORD_BYTES:
+            match inner:
+                case Apply(OpCode.SHR, (Const(down), word)):
+                    moved = shr(down - up, word) if down >= up else shl(up - down, word)
+                case _:
+                    moved = shl(up, inner)
+            return and_(moved, Const(mask << up))
+    return shl(up, index)
+
+
+_WORD_BYTES = 32
 
 
 def _affine(index: Expr) -> tuple[Expr | None, int]:

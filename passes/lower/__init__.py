@@ -69,7 +69,7 @@ from .context import LOWERINGS, DraftSection, Known, Lowering, lower_node, lower
 from .elementwise import at_least, at_most
 from .inputs import place_input, refuse
 from .kernels import rows as _rows  # noqa: F401  files itself
-from .plan import PRAGUE, Activity, PlanOptions
+from .plan import CODE_MARGIN, PRAGUE, Activity, PlanOptions
 from .thermo import quantize_code
 from .values import Packed
 from .walked import price
@@ -161,8 +161,6 @@ def _least_bytes(program: Program) -> int:
 
 
 _CODE_PRICES = (0.5, 2.0, 8.0, 32.0, 128.0)
-CODE_MARGIN = 0.85
-"""Estimates of code are not exact."""
 SIZES = Sizes(section=30, variable=3, assign=2, index=15, copy=90, loop=30)
 """Between what the compilers make of a program."""
 

@@ -28,6 +28,7 @@ from ml2sc.ir.program import (
     add,
     and_,
     const,
+    field_of,
     shl,
     shr,
 )
@@ -38,6 +39,8 @@ from .grid import in_order
 from .network import Place
 
 _WORD = 256
+_LEAST_LANE = 4
+"""Bits of a lane at least: of less there would be more trees in a word than a compiler can keep apart."""
 
 
 def answers(ensemble: Ensemble, root: int) -> tuple[list[Question], list[Leaf]]:
@@ -64,6 +67,8 @@ class Lookup:
         shifts: By tree: by how much that is to be shifted to the left.
         code: The words of the code.
         name: Of tables, and what buffers' names begin with.
+        fields: Whether entries of tables in memory lie so that a target with memory in bytes reads one alone: the first
+            at the top of its word; else it is the lowest, which takes a step less where words are read.
     """
 
     places: Sequence[Sequence[Place]]
@@ -71,11 +76,17 @@ class Lookup:
     shifts: Sequence[int]
     code: Sequence[Expr]
     name: str
+    fields: bool = False
 
     @property
     def lane(self) -> int:
         """Bits of a tree's lane."""
-        return 4 if max(map(len, self.places)) <= 4 else 8
+        return max(self._most, _LEAST_LANE)
+
+    @property
+    def _most(self) -> int:
+        """Questions of a tree at most."""
+        return max(map(len, self.places))
 
     @cached_property
     def bits(self) -> int:
@@ -86,7 +97,7 @@ class Lookup:
     @property
     def stride(self) -> int:
         """Words of a tree's table."""
-        return max((self.bits << max(map(len, self.places))) // _WORD, 1)
+        return max((self.bits << self._most) // _WORD, 1)
 
     @property
     def fits(self) -> bool:
@@ -100,9 +111,12 @@ class Lookup:
 
     def _table(self, tree: int) -> Iterator[int]:
         per = _WORD // self.bits
-        own = self.values[tree]
+        own = list(self.values[tree])
+        if self.fields:  # beside the answers of a tree that asks less than others are any bits: its table comes again
+            own *= 1 << self._most - len(self.places[tree])
         for first in range(0, self.stride * per, per):
-            yield sum(value << self.bits * place for place, value in enumerate(own[first : first + per]))
+            word = own[first : first + per]
+            yield sum(value << self.bits * place for place, value in enumerate(word[::-1] if self.fields else word))
 
     def _chunks(self) -> Iterator[tuple[str, range]]:
         if self.stride > 1:
@@ -149,6 +163,9 @@ class Lookup:
         """Return what adds what a tree says, whose answers are at a bit of `asked`."""
         per, size = (_WORD // self.bits).bit_length() - 1, self.bits.bit_length() - 1
         count = len(self.places[tree])
+        if self.fields and table is not None:
+            value = field_of(*table, Var("asked"), bit, self._most, self.bits)
+            return Assign("sum0", add(Var("sum0"), shl(self.shifts[tree], value)))
         inside = min(per, count)
         shifted = shr(bit - size, Var("asked")) if bit >= size else shl(size - bit, Var("asked"))
         place = and_(shifted, const((1 << inside) - 1 << size))

@@ -37,6 +37,8 @@ MAX_STRAIGHT_WORDS = 320
 """Words of inputs in lanes that a dot product of straight code may have."""
 MAX_ROUND_WORDS = 320
 """Likewise of several dot products in one round of a loop over the outputs."""
+CODE_MARGIN = 0.85
+"""Of the bytes that a contract may have, how many are planned for: estimates are not exact."""
 EXPECTED_CALLS = {"inference": 10_000, "balanced": 100, "deploy": 1}
 """Inferences over which deployment is spread, by `--optimize`."""
 UPDATABLE_WORDS = 2_047

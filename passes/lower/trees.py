@@ -46,7 +46,7 @@ from .context import DraftSection, Lowering, lowering
 from .elementwise import lower_map, result_of
 from .grid import Grid, perfect, shapes_of
 from .lookup import Lookup, answers
-from .plan import PlanOptions
+from .plan import CODE_MARGIN, PlanOptions
 from .records import Records, forks_of
 from .thermo import Bits, Questions, Ranks, element_ladders
 from .values import Value
@@ -196,8 +196,9 @@ def lower_trees(context: Lowering, node: Node) -> None:
         program = of_sections([section.finish() for section in (*before, trial)], tried, way.segments)
         if not before:
             return least_price(program, context.options)
-        # its sections need not fit one contract: no byte of code is dearer than what it takes to deploy it
-        options = dataclasses.replace(context.options, code_price=0.0)
+        # its sections need not fit one contract, each must fit one: no byte of code is dearer than what deploys it
+        limit = round(CODE_MARGIN * context.options.code_limit)
+        options = dataclasses.replace(context.options, code_price=0.0, code_limit=limit)
         contracts = sum(section_bytes(program, Sizes()).values()) // options.code_limit
         return least_price(program, options) + contracts * CALL_GAS
 
@@ -234,9 +235,10 @@ def _ways(trees: Trees, options: PlanOptions) -> Iterator[Way]:
     portions = list(_portions(trees))
     yield nested_in_portions(trees, portions) if options.divides and len(portions) > _ONE_CONTRACT else nested(trees)
     yield from all_at_once(trees)
-    for way in (by_lookup(trees), by_records(trees)):
-        if way is not None:
-            yield way
+    yield from by_lookup(trees)
+    records = by_records(trees)
+    if records is not None:
+        yield records
 
 
 # -- all at once -----------------------------------------------------------------------------------------------------
@@ -287,11 +289,11 @@ def all_at_once(trees: Trees) -> Iterator[Way]:
 # -- by lookup --------------------------------------------------------------------------------------------------------
 
 
-def by_lookup(trees: Trees) -> Way | None:
-    """Return what looks up what trees of few questions add; None where they ask more, or say much at once."""
+def by_lookup(trees: Trees) -> Iterator[Way]:
+    """Yield what looks up what trees of few questions add; nothing where they ask more, or say much at once."""
     ensemble, bits = trees.ensemble, trees.input
     if not isinstance(bits, Bits) or trees.words > 1 or not few_questions(ensemble):
-        return None
+        return
     places, values, shifts = [], [], []
     for tree, root in enumerate(ensemble.roots):
         asked, leaves = answers(ensemble, root)
@@ -306,9 +308,13 @@ def by_lookup(trees: Trees) -> Way | None:
     code = [bits.word(number) for number in range(bits.code.words)]
     lookup = Lookup(places, values, shifts, code, trees.name)
     if not lookup.fits:
-        return None
-    body = tuple(lookup.statements())
-    return Way("lookup", body, tuple(trees.lanes_of([Var("sum0")])), lookup.segments(), lookup.buffers())
+        return
+    ways = {"": lookup}
+    if lookup.buffers() and lookup.bits < _WORD:
+        ways["fields"] = dataclasses.replace(lookup, fields=True)
+    for form, way in ways.items():
+        sums = tuple(trees.lanes_of([Var("sum0")]))
+        yield Way("lookup", tuple(way.statements()), sums, way.segments(), way.buffers(), form=form)
 
 
 # -- by records -------------------------------------------------------------------------------------------------------

@@ -27,6 +27,42 @@ def value_of(expr: p.Expr, x: int = 0) -> int:
     return Interpreter(program).run(b"").outputs[0] & MASK
 
 
+FIELDS = [(8, 6), (8, 8), (16, 4), (16, 7), (32, 5), (128, 1)]
+
+
+@given(st.integers(0, MASK), st.sampled_from(FIELDS), st.integers(0, 200))
+def test_fields(x: int, kind: tuple[int, int], low: int) -> None:
+    """A field is the number that bytes in memory say, and is known again for one."""
+    (bits, count), words = kind, 9
+    first = words - ((bits << count) >> 8)
+    field = p.field_of("table", first, X, low, count, bits)
+    table = Segment(tuple((MASK // 7 * number + x) & MASK for number in range(words)), Storage.CODE, words)
+    memory = b"".join(word.to_bytes(32, "big") for word in table.words)
+    at = 32 * first + bits // 8 * (x >> low & (1 << count) - 1)
+    body = (
+        p.CopySegment("table", const(0), words, "table"),
+        p.Let("x", Const(x)),
+        p.Store("wad", const(0), field),
+    )
+    empty = p.Section("none", "", ())
+    program = p.Program(
+        p.InputFormat(0, 1, False, ()),
+        1,
+        {"wad": 1, "table": words},
+        {"table": table},
+        empty,
+        (p.Section("s", "", body),),
+        empty,
+        False,
+    )
+    assert Interpreter(program).run(b"").outputs[0] & MASK == int.from_bytes(memory[at : at + bits // 8], "big")
+    found = p.as_field_of(field)
+    assert found is not None
+    assert (found[0], found[2]) == ("table", bits)
+    assert value_of(found[1], x) == 256 // bits * first + (x >> low & (1 << count) - 1)
+    assert p.as_field_of(p.byte_of("table", X)) is None
+
+
 def test_constants_are_words() -> None:
     assert const(-1) == Const(MASK)
     assert to_signed(MASK) == -1
