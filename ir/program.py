@@ -307,6 +307,9 @@ class Segment:
 OURS = "ml2sc"
 """Who makes sections that no plugin's lowering does."""
 
+PACKED = ""
+"""What stands for the packed input where others are buffers, by their names."""
+
 CONTRACT_WORDS = 767
 """Words in a data contract, unless the chain has room for more: (24,576 − 1) // 32."""
 
@@ -340,6 +343,8 @@ class Section:
         facts: What a report shows (macs, bits, lanes, storage, …).
         maker: Who wrote the lowering that made it: "ml2sc", or a plugin.
         contract: In which code contract it is, from 1; 0: in the contract itself.
+        reads: What it is there to read, as its lowering knows from where the operands' elements are: the words of each
+            buffer, a bit each, and as `PACKED` the bytes of the packed input. It may read more.
     """
 
     name: str
@@ -350,6 +355,7 @@ class Section:
     facts: Mapping[str, int | str] = field(default_factory=dict)
     maker: str = OURS
     contract: int = 0
+    reads: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Literal
 from .program import (
     MASK,
     OURS,
+    PACKED,
     Apply,
     Assign,
     Block,
@@ -61,6 +62,10 @@ def parse_program(text: str) -> Program:
         IrSyntaxError: the text is not a program; the message gives the line.
     """
     return _Parser(text).program()
+
+
+_FURTHEST = 1 << 32
+"""No buffer has so many words, nor the packed input so many bytes."""
 
 
 class _Parser(Reader):
@@ -185,7 +190,20 @@ class _Parser(Reader):
         contract = self._int() if self.accept("contract") else 0
         maker = self.string() if self.accept("by") else OURS
         facts = dict(self.bracketed(self._fact, "{", "}")) if self.accept("with") else {}
-        return Section(name, title, self._body(), predict, classify, facts, maker, contract)
+        reads: dict[str, int] = {}
+        while self.accept("reads"):
+            buffer = self.word()
+            packed = self.peek().text == "("
+            runs = self.bracketed(self._run, "(", ")") if packed else self.bracketed(self._run)
+            reads[PACKED if packed else buffer] = sum(runs)
+        return Section(name, title, self._body(), predict, classify, facts, maker, contract, reads)
+
+    def _run(self) -> int:
+        token, first = self.peek(), self._int()
+        last = self._int() if self.accept("to") else first
+        if not 0 <= first <= last < _FURTHEST:
+            fail(token, f"{first} to {last} are no words")
+        return (2 << last) - (1 << first)
 
     def _procedure(self) -> Procedure:
         name, title = self.word(), self.string()

@@ -38,6 +38,7 @@ from itertools import groupby
 from .printer import WIDTH, WORD
 from .program import (
     OURS,
+    PACKED,
     Apply,
     Assign,
     Block,
@@ -115,10 +116,31 @@ def _section(kind: str, section: Section) -> Iterator[str]:
     said = f"with {{{facts}}}" if facts else ""
     made = "" if section.maker == OURS else f"by {json.dumps(section.maker)}"
     place = f"contract {section.contract}" if section.contract else ""
-    head = [kind, _name(section.name), json.dumps(section.title), *flags, *filter(None, [place, made, said]), "{"]
-    yield " ".join(head)
+    head = [kind, _name(section.name), json.dumps(section.title), *flags, *filter(None, [place, made, said])]
+    yield " ".join([*head, *(["{"] if not section.reads else [])])
+    for number, (name, bits) in enumerate(section.reads.items()):
+        runs = ", ".join(map(_run, _runs(bits)))
+        what = f"input({runs})" if name == PACKED else f"{_name(name)}[{runs}]"
+        yield f"  reads {what}{' {' if number + 1 == len(section.reads) else ''}"
     yield from _body(section.body)
     yield "}"
+
+
+def _runs(bits: int) -> Iterator[tuple[int, int]]:
+    """Yield the first and the last of each run of ones."""
+    at = 0
+    while bits:
+        gap = (bits & -bits).bit_length() - 1
+        bits >>= gap
+        size = (~bits & (bits + 1)).bit_length() - 1
+        yield at + gap, at + gap + size - 1
+        bits >>= size
+        at += gap + size
+
+
+def _run(ends: tuple[int, int]) -> str:
+    first, last = ends
+    return f"{first}" if first == last else f"{first} to {last}"
 
 
 def _procedure(procedure: Procedure) -> Iterator[str]:

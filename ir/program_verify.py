@@ -2,6 +2,8 @@
 
 - Every index lies in its buffer, segment or input, whatever the round of the loops around it and whatever the data.
 - Every word that is read was written before, whichever branches were taken, in each of `predict` and `classify`.
+- A section reads all that it is there to read (`Section.reads`), and all that it stores for itself alone.
+- Each element of the argument makes one of the packed input, in equal steps over its range.
 - Every variable is declared once, before its use; loop variables are nobody's to change.
 - A code contract is a run of sections that are needed together.
 - A procedure has buffers of its own; what its calls do is checked for each of them, as if it stood there.
@@ -22,11 +24,13 @@ from math import gcd
 
 from ml2sc.errors import InternalError, PluginError, VerifyError
 
+from .interpret import Interpreter, ProgramError
 from .procedures import check_procedures, expanded
 from .program import (
     CONTRACT_WORDS,
     MASK,
     OURS,
+    PACKED,
     WORD,
     Apply,
     Assign,
@@ -38,6 +42,7 @@ from .program import (
     Fail,
     For,
     If,
+    InputFormat,
     Let,
     Load,
     LoadInput,
@@ -67,6 +72,7 @@ from .words import (
     added,
     anything,
     fresh,
+    lane,
     literal,
     of_atom,
     raised,
@@ -88,7 +94,8 @@ def verify_program(program: Program, *, lanes: bool = False) -> None:
 
     Args:
         program: The program.
-        lanes: Prove, too, that lanes do not meet and that buffers hold what they are said to; else that is believed.
+        lanes: Prove, too, that lanes do not meet and that buffers hold what they are said to; else that is believed,
+            but for what a plugin's lowering stores.
 
     Raises:
         VerifyError: it breaks a rule; the message says where.
@@ -98,15 +105,18 @@ def verify_program(program: Program, *, lanes: bool = False) -> None:
     check_procedures(program)
     _check_contracts(program)
     program = expanded(program)
-    words, tables = Words(program.segments, proves=lanes), _tables(program)
-    found = {}
+    arithmetic = {proves: Words(program.segments, proves=proves) for proves in (False, True)}
+    tables, found = _tables(program), {}
     for section in program.sections():
+        proves = lanes or _claims(program, section)
         try:
-            found[section.name] = _Walk(program, section, words, tables, lanes=lanes).run()
+            found[section.name] = _Walk(program, section, arithmetic[proves], tables, lanes=proves).run()
         except (VerifyError, LanesMeetError) as error:
             raise _blamed(section, str(error.args[0])) from error
     _check_input(program, found[program.quantize.name])
     _check_order(program, found)
+    _check_reads(program, found)
+    _check_quantize(program, found[program.quantize.name])
 
 
 def check_places(program: Program, places: Mapping[str, tuple[int, int]]) -> None:
@@ -142,6 +152,12 @@ def _lives(program: Program) -> dict[str, tuple[int, int]]:
             for name in names:
                 lives[name] = lives.get(name, (number, number))[0], number
     return lives
+
+
+def _claims(program: Program, section: Section) -> bool:
+    """Return whether a plugin's section stores what is said to be proved."""
+    stored = (statement.buffer for statement in program.touched(section) if isinstance(statement, Store))
+    return section.maker != OURS and any(b in program.holds and not program.holds[b].assumed for b in stored)
 
 
 def _blamed(section: Section, reason: str) -> InternalError | PluginError:
@@ -208,9 +224,11 @@ class _Found:
 
     needs: dict[str, int] = field(default_factory=dict)
     writes: dict[str, int] = field(default_factory=dict)
+    reads: dict[str, int] = field(default_factory=dict)
 
 
 _PACKED = "the packed input"
+_WADS = "the argument"
 
 
 def _check_input(program: Program, quantize: _Found) -> None:
@@ -251,6 +269,75 @@ def _check_order(program: Program, found: Mapping[str, _Found]) -> None:
             raise VerifyError(f"{entry} does not write word {_lowest(missing)} of buffer {result}")
 
 
+def _check_reads(program: Program, found: Mapping[str, _Found]) -> None:
+    """Check that each section reads what it is there to read, and all that it stores for itself alone."""
+    users: dict[str, set[str]] = {}
+    for name, own in found.items():
+        for buffer in own.reads.keys() | own.writes.keys():
+            users.setdefault(buffer, set()).add(name)
+    for section in program.sections():
+        own = found[section.name]
+        needed = {_PACKED if name == PACKED else name: bits for name, bits in section.reads.items()}
+        for name, bits in needed.items():
+            missing = bits & ~own.reads.get(name, 0)
+            if missing:
+                what = f"byte {_lowest(missing)} of {name}" if name == _PACKED else f"word {_lowest(missing)} of {name}"
+                raise _blamed(section, f"{what} is not read, and that is what it is there for")
+        tables = {statement.buffer for statement in walk(section.body) if isinstance(statement, CopySegment)}
+        for name, bits in own.writes.items():
+            missing = bits & ~own.reads.get(name, bits)
+            if missing and users[name] == {section.name} and name not in (*_RESULTS, *tables):
+                raise _blamed(section, f"word {_lowest(missing)} of {name} is written, and never read")
+
+
+_RESULTS = ("wad", "label", _PACKED)
+
+
+def _check_quantize(program: Program, quantize: _Found) -> None:
+    """Check that each element of the argument makes an element of the packed input, in equal steps over its range."""
+    form = program.input
+    if form.coded:
+        return
+    missing = ((1 << form.count) - 1) & ~quantize.reads.get(_WADS, 0)
+    if missing:
+        raise VerifyError(f"section {program.quantize.name}: element {_lowest(missing)} of the argument is not read")
+    interpreter = Interpreter(program)
+    least, most, *between = (_elements(form, _quantized(interpreter, part)) for part in range(_PARTS + 2))
+    for part, found in enumerate(between):
+        for number, (x, (lo, hi), q, first, last) in enumerate(
+            zip(_points(form, part + 2), form.wad_range, found, least, most, strict=True)
+        ):
+            if hi > lo and abs((q - first) * (hi - lo) - (last - first) * (x - lo)) > 2 * (hi - lo):
+                raise VerifyError(
+                    f"section {program.quantize.name}: element {number} becomes {first} at {lo} and {last} at {hi}, "
+                    f"and {q} at {x}"
+                )
+
+
+_PARTS = 4
+"""Points of the range of each element at which it is looked at besides its ends: others for each."""
+
+
+def _points(form: InputFormat, part: int) -> list[int]:
+    """Return a value of each element: the least, the greatest, or one between."""
+    if part < 2:
+        return [ends[part] for ends in form.wad_range]
+    places = ((1 + (7 * number + 3 * part + number * part) % 13) for number in range(form.count))
+    return [lo + (hi - lo) * place // 14 for (lo, hi), place in zip(form.wad_range, places, strict=True)]
+
+
+def _quantized(interpreter: Interpreter, part: int) -> bytes:
+    try:
+        return interpreter.quantize(_points(interpreter.program.input, part))
+    except ProgramError as error:
+        raise VerifyError(f"section {interpreter.program.quantize.name} refuses an argument in its range") from error
+
+
+def _elements(form: InputFormat, packed: bytes) -> list[int]:
+    cuts = range(0, form.length, form.width)
+    return [int.from_bytes(packed[at : at + form.width], "big", signed=form.signed) for at in cuts]
+
+
 def _lowest(bits: int) -> int:
     return (bits & -bits).bit_length() - 1
 
@@ -270,12 +357,27 @@ class _Layer:
         written: By buffer, and by how the index depends on the loops around: the words in their first rounds.
         content: What is in words of buffers whose lanes are to be proved.
         loaded: The narrowest bounds of lanes, and of what is above them, that were taken for granted in a load.
+        read: What may have been read, as `written`; of segments what was copied.
     """
 
     loop: Loop | None = None
     written: dict[str, dict[_Steps, int]] = field(default_factory=dict)
+    read: dict[str, dict[_Steps, int]] = field(default_factory=dict)
     content: dict[str, list[_Stored]] = field(default_factory=dict)
     loaded: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+
+    def take(self, branch: _Layer) -> None:
+        """Add what was read, and may be in buffers, after a branch that may be taken."""
+        for buffer, entries in branch.content.items():
+            self.content.setdefault(buffer, []).extend(entries)
+        for name, sets in branch.read.items():
+            for steps, bits in sets.items():
+                _include(self.read, name, steps, bits)
+
+
+def _include(sets: dict[str, dict[_Steps, int]], name: str, steps: _Steps, bits: int) -> None:
+    own = sets.setdefault(name, {})
+    own[steps] = own.get(steps, 0) | bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,8 +438,11 @@ class _Walk:
         except (VerifyError, LanesMeetError) as error:
             where = "" if self._at is None else f"{_short(statement_text(self._at))}: "
             raise VerifyError(f"{where}{error.args[0]}") from error
-        writes = {buffer: sets.get((), 0) for buffer, sets in self._layers[0].written.items()}
-        return _Found(self._needs, writes)
+        writes, reads = (
+            {name: sets.get((), 0) for name, sets in every.items()}
+            for every in (self._layers[0].written, self._layers[0].read)
+        )
+        return _Found(self._needs, writes, reads)
 
     # -- statements ------------------------------------------------------------------------------------------------
 
@@ -444,6 +549,7 @@ class _Walk:
                 raise VerifyError(
                     f"what is copied from {name} may lie in two data contracts of {segment.per_contract} words"
                 )
+        _include(self._layers[-1].read, name, at.steps, at.run(copy.words))
         self._write(copy.buffer, _Index(0, 0, (), exact=True), (1 << copy.words) - 1)
         self._copied.pop(copy.buffer, None)
         if at.exact:
@@ -470,8 +576,7 @@ class _Walk:
         self._layers.append(_Layer())
         ends = self._body(body)
         branch = self._layers.pop()
-        for buffer, entries in branch.content.items():
-            self._layers[-1].content.setdefault(buffer, []).extend(entries)
+        self._layers[-1].take(branch)
         self._copied = {b: c for b, c in copied.items() if self._copied.get(b) == c}
         if not ends:
             self._variables = {**before, **(fails or {})}
@@ -501,8 +606,7 @@ class _Walk:
             self._layers.append(_Layer())
             ends = self._body(statements)
             branch = self._layers.pop()
-            for buffer, entries in branch.content.items():
-                self._layers[-1].content.setdefault(buffer, []).extend(entries)
+            self._layers[-1].take(branch)
             if ends:
                 ways.append((self._variables, narrowed or {}, self._copied))
         if not ways:
@@ -672,10 +776,13 @@ class _Walk:
         for buffer, sets in layer.written.items():
             for steps, bits in sets.items():
                 rest, bits = _all_rounds(loop, steps, bits)
-                own = around.setdefault(buffer, {})
-                if buffer == _PACKED and own.get(rest, 0) & bits:
-                    raise VerifyError(f"byte {_lowest(own[rest] & bits)} of the packed input is written twice")
-                own[rest] = own.get(rest, 0) | bits
+                before = around.get(buffer, {}).get(rest, 0)
+                if buffer == _PACKED and before & bits:
+                    raise VerifyError(f"byte {_lowest(before & bits)} of the packed input is written twice")
+                _include(around, buffer, rest, bits)
+        for name, sets in layer.read.items():
+            for steps, bits in sets.items():
+                _include(self._layers[-1].read, name, *_all_rounds(loop, steps, bits))
         for buffer, entries in layer.content.items():
             kept = self._layers[-1].content.setdefault(buffer, [])
             every = [(entry, *_all_rounds(loop, entry.steps, entry.bits)) for entry in entries]
@@ -699,11 +806,11 @@ class _Walk:
 
     def _write(self, buffer: str, at: _Index, bits: int) -> None:
         if at.exact:
-            own = self._layers[-1].written.setdefault(buffer, {})
-            own[at.steps] = own.get(at.steps, 0) | bits << at.first
+            _include(self._layers[-1].written, buffer, at.steps, bits << at.first)
 
     def _read(self, buffer: str, at: _Index) -> None:
         steps, bits = at.steps, at.bits
+        _include(self._layers[-1].read, buffer, steps, bits)
         for layer in reversed(self._layers):
             bits &= ~layer.written.get(buffer, {}).get(steps, 0)
             if not bits:
@@ -744,7 +851,7 @@ class _Walk:
             case Load(buffer, index):
                 return (index,), lambda at: self._load(buffer, at)
             case LoadInput(offset):
-                return (offset,), self._input
+                return (offset,), lambda at: self._input(at, _BYTES)
             case WadInput(index):
                 return (index,), self._wad
             case Apply(OpCode.AND, (Apply(OpCode.SHR, (Const(shift), inner)), Const(mask))) if shift < 256:
@@ -755,6 +862,9 @@ class _Walk:
                 entry := _entry_of(table, place, 256 - shift)
             ) is not None:
                 return (entry,), lambda at: self._entry(at, table, 256 - shift)
+            case Apply(OpCode.SHR | OpCode.SAR as op, (Const(shift), LoadInput(offset))) if 0 < shift < 256:
+                used = _BYTES - shift // 8
+                return (offset,), lambda at: self._first_bytes(op, shift, self._input(at, used))
             case Apply(OpCode.SHR, (Const(shift), inner)):
                 return (inner,), lambda word: words.masked(word, shift, MASK) if shift < 256 else literal(0)
             case Apply(OpCode.SHL, (Const(shift), inner)):
@@ -796,7 +906,8 @@ class _Walk:
             layer.loaded[buffer] = max(least, lo), min(most, hi), min(over, above)
         if lanes.stride == 256:
             return fresh(lo, hi) if lo >= -_SIGN and hi < WORD else anything()
-        parts = [(1 << lanes.stride * lane, fresh(lo, hi)) for lane in range(lanes.count)]
+        one = lane if lanes.count > 1 else fresh
+        parts = [(1 << lanes.stride * number, one(lo, hi)) for number in range(lanes.count)]
         if above:
             parts.append((1 << lanes.stride * lanes.count, fresh(0, above)))
         return Word(parts=parts)
@@ -819,13 +930,20 @@ class _Walk:
         entries = [content[i // per_word] >> (256 - bits * (i % per_word + 1)) & ones for i in places]
         return fresh(min(entries), max(entries))
 
-    def _input(self, offset: Word) -> Word:
-        """Return 32 bytes of the packed input: elements, where they are whole ones."""
+    def _first_bytes(self, op: OpCode, shift: int, word: Word) -> Word:
+        if op is OpCode.SHR:
+            return self._words.masked(word, shift, MASK)
+        return self._shifted_signed(literal(shift), word)
+
+    def _input(self, offset: Word, used: int) -> Word:
+        """Return 32 bytes of the packed input, of which the first are used: elements, where they are whole ones."""
         length, width = self._program.input.length, self._program.input.width
         lo, hi = self._words.interval(offset)
         if lo < 0 or hi >= length + _BYTES:
             raise VerifyError(f"bytes from {_number(lo)} to {_number(hi)} on are read of an input of {length} bytes")
         affine = _affine(offset)
+        at = _Index(lo, hi, (), exact=lo == hi) if affine is None else _Index(affine[0], hi, affine[1], exact=True)
+        _include(self._layers[-1].read, _PACKED, at.steps, at.run(used))
         whole = affine is not None and not any(v % width for v in (_BYTES, affine[0], *(s for _, s in affine[1])))
         size = 8 * width if whole else 8
         return Word(parts=[(1 << place, fresh(0, (1 << size) - 1)) for place in range(0, 8 * _BYTES, size)])
@@ -836,6 +954,9 @@ class _Walk:
             raise VerifyError(
                 f"elements {_number(lo)} to {_number(hi)} are read of an argument of {self._program.input.count}"
             )
+        affine = _affine(index)
+        at = _Index(lo, hi, (), exact=lo == hi) if affine is None else _Index(affine[0], hi, affine[1], exact=True)
+        _include(self._layers[-1].read, _WADS, at.steps, at.bits)
         return fresh(-_SIGN, _SIGN - 1)
 
     def _applied(self, op: OpCode, *args: Word) -> Word:
@@ -853,7 +974,10 @@ class _Walk:
                 return words.both(*args)
             case OpCode.OR:
                 return words.either(*args)
-            case OpCode.LT | OpCode.GT | OpCode.SLT | OpCode.SGT | OpCode.EQ | OpCode.ISZERO:
+            case OpCode.LT | OpCode.GT | OpCode.SLT | OpCode.SGT:
+                words.require_numbers(args)
+                return fresh(0, 1)
+            case OpCode.EQ | OpCode.ISZERO:
                 return fresh(0, 1)
             case OpCode.SAR:
                 return self._shifted_signed(*args)
@@ -915,7 +1039,11 @@ class _Index:
     @property
     def bits(self) -> int:
         """The words it can be, in the first rounds."""
-        return 1 << self.first if self.exact else (2 << self.last) - (1 << self.first)
+        return self.run(1)
+
+    def run(self, words: int) -> int:
+        """Return the same of so many words from it on."""
+        return ((1 << words) - 1) << self.first if self.exact else (1 << self.last + words) - (1 << self.first)
 
 
 _ORDERS = {OpCode.LT: OpCode.GT, OpCode.GT: OpCode.LT, OpCode.SLT: OpCode.SGT, OpCode.SGT: OpCode.SLT}

@@ -70,9 +70,10 @@ class Atom:
         gate: A bit; where that is 1, this is 0.
         full: Where it has more bits than so many, those below are ones.
         by_round: Loops, and its bounds in each of their rounds, if they differ.
+        lane: Whether it is one of several in a word of a buffer.
     """
 
-    __slots__ = ("by_round", "full", "gate", "hi", "lo", "loop", "number", "test")
+    __slots__ = ("by_round", "full", "gate", "hi", "lane", "lo", "loop", "number", "test")
 
     def __init__(self, lo: int, hi: int, *, loop: Loop | None = None) -> None:
         self.lo, self.hi, self.loop, self.number = lo, hi, loop, next(_serial)
@@ -80,6 +81,7 @@ class Atom:
         self.gate: Atom | None = None
         self.full: int | None = None
         self.by_round: tuple[list[Loop], Array, Array] | None = None
+        self.lane = False
 
 
 ONE = Atom(1, 1)
@@ -250,6 +252,13 @@ def fresh(lo: int, hi: int) -> Word:
     return literal(lo) if lo == hi else Word({(Atom(lo, hi), ()): 1})
 
 
+def lane(lo: int, hi: int) -> Word:
+    """Return any integer of an interval, one of several in a word."""
+    atom = Atom(lo, hi)
+    atom.lane = True
+    return of_atom(atom)
+
+
 def anything() -> Word:
     """Return a word that nothing is known of."""
     return fresh(0, MASK)
@@ -325,7 +334,10 @@ class _Apart(NamedTuple):
 
 
 _FEW = 2
-"""Terms of a sum of products whose bounds are looked at even where nothing is to be proved of lanes."""
+"""Terms of a sum of products whose bounds are looked at even where nothing is to be proved of lanes; and what a factor
+that chooses a part of a word may be besides its least."""
+_MANY = 1 << 16
+"""Rounds of loops in each of which such a word is looked at."""
 
 
 class Words:
@@ -522,9 +534,29 @@ class Words:
                 return self._cut_lanes(word, shift, runs)
             return self._cut_one(word, fields, shift, runs[0])
         except LanesMeetError:
-            if self._proves:
+            if not self._proves:
+                return fresh(0, mask)
+            if (found := self._chosen(word, shift, mask)) is None:
                 raise
-            return fresh(0, mask)
+            return found
+
+    def _chosen(self, word: Word, shift: int, mask: int) -> Word | None:
+        """Return (word >> shift) & mask where a word of a segment is multiplied by one of a few factors; else None."""
+        atoms = [atom for atom, _ in word.flat if atom is not ONE]
+        loops = sorted({x for data in _all_data(word) for x, _ in data.steps}, key=lambda x: x.number)
+        few = len(atoms) == 1 and atoms[0].hi - atoms[0].lo <= _FEW and _rounds(loops) <= _MANY
+        if not few or word.known < BITS or any(span for _, span in word.flat):
+            return None
+        found: list[int] = []
+        for value in range(atoms[0].lo, atoms[0].hi + 1):
+            total: Any = 0
+            for (atom, _), factor in word.flat.items():
+                own: Any = factor if isinstance(factor, int) else factor.get(None, 0)
+                for data, times in _data_in(factor):
+                    own = own + self._at(data, loops, ()) * times
+                total = total + own * (1 if atom is ONE else value)
+            found += [int(v) % WORD >> shift & mask for v in np.asarray(total, dtype=object).ravel()]
+        return fresh(min(found), max(found))
 
     def _cut_one(self, word: Word, fields: list[Field] | None, shift: int, run: tuple[int, int]) -> Word:
         place, width = run
@@ -643,6 +675,17 @@ class Words:
                 known = above < 1 << (word.known - end) and word.known == room
                 return [*bounds, (0, above if known else (1 << (room - end)) - 1)]
         raise LanesMeetError(f"lanes of {pitch} bits meet in a word that is stored")
+
+    def require_numbers(self, args: Iterable[Word]) -> None:
+        """Refuse to compare a word with several lanes of a buffer as if it were a number.
+
+        Raises:
+            LanesMeetError: one of them is such a word.
+        """
+        for word in args if self._proves else ():
+            fields = self.fields(word)
+            if fields is not None and sum(any(atom.lane for atom, _ in field.terms) for field in fields) > 1:
+                raise LanesMeetError(f"a word of {len(fields)} lanes is compared as if it were a number")
 
     # -- masks that depend on lanes --------------------------------------------------------------------------------
 

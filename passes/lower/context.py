@@ -66,10 +66,25 @@ class DraftSection:
     classify: bool
     facts: dict[str, int | str] = field(default_factory=dict)
     maker: str = OURS
+    reads: dict[str, int] = field(default_factory=dict)
+
+    def read(self, value: Value) -> None:
+        """Note that the section is there to read all of a value: the verifier sees to it that it does."""
+        for name, bits in value.reads().items():
+            self.reads[name] = self.reads.get(name, 0) | bits
 
     def finish(self) -> Section:
         """Return it frozen."""
-        return Section(self.name, self.title, flattened(self.body), self.predict, self.classify, self.facts, self.maker)
+        return Section(
+            self.name,
+            self.title,
+            flattened(self.body),
+            self.predict,
+            self.classify,
+            self.facts,
+            self.maker,
+            reads=self.reads,
+        )
 
 
 @dataclass
@@ -239,10 +254,19 @@ class Lowering:
 
     # -- values ----------------------------------------------------------------------------------------------------
 
-    def scalars(self, value: Value, user: DraftSection) -> Value:
-        """Return a value none of whose sources is laned, unpacking those that are in sections before `user`."""
+    def scalars(self, value: Value, user: DraftSection, *, whole: bool = True) -> Value:
+        """Return a value none of whose sources is laned, unpacking those that are in sections before `user`.
+
+        Args:
+            value: The value.
+            user: The section that reads it.
+            whole: Whether it reads every element.
+        """
         sources = tuple(self._unpack(s, user) if isinstance(s, Laned) else s for s in value.sources)
-        return Value(sources, value.which, value.where)
+        found = Value(sources, value.which, value.where)
+        if whole:
+            user.read(found)
+        return found
 
     def _unpack(self, source: Laned, user: DraftSection) -> Scalars:
         if source not in self._unpacked:
@@ -267,6 +291,7 @@ class Lowering:
             if not once:
                 body = [loop("i", source.words, body, also=[Induction("o", const(0), source.lanes)])]
             draft.body += body
+            draft.read(Value.of(source))
             self._unpacked[source] = scalars, draft
         scalars, draft = self._unpacked[source]
         if user in self.sections and self.sections.index(draft) > self.sections.index(user):

@@ -190,6 +190,7 @@ def lower_argmax(context: Lowering, node: Node) -> None:
         if direct.count > 2 * direct.lanes:
             ways[_argmax_words] = _ROUND_GAS
         way = context.choices.make(draft.name, ways, lambda way: way.__name__.rpartition("_")[2], ways.__getitem__)
+        draft.read(value)
         way(draft, direct)
     else:
         value = context.scalars(value, draft)

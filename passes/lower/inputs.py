@@ -72,6 +72,7 @@ def in_range(context: Lowering, name: str, packed: Packed, interval: Interval) -
     draft = context.plain_section(
         f"input_{name}", f"Input {shown(name)!r}: {packed.count} values in {interval}", predict=True, classify=True
     )
+    draft.read(Value.of(packed))
     lanes = 32 // packed.width
     readers = [use.node for use in context.graph.uses(name)]
     taken_apart = not all(node.op_type in {"Gemm", "FusedGemm"} or op_of(node).moves for node in readers)

@@ -112,6 +112,8 @@ def _emit(
     activity = context.options.activity.get(draft.name) or (largest.activity() if largest else DENSE)
     if context.options.rules.charges_limit:
         activity = DENSE  # nothing that is skipped is cheaper
+    for group in groups:
+        draft.read(group.needed(across, apart))
     product = Product(context, draft, epilogue, groups, bias, operator, inputs, activity, tuple(addends), across, apart)
     widest = max((Interval(int(g.weights.min()), int(g.weights.max())).signed_bits for g in groups), default=1)
     reserved = context.graph.reserves.get(node.name)

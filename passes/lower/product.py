@@ -40,6 +40,11 @@ class Rows:
         """Inputs of a word."""
         return unit_of(self.source)
 
+    def needed(self, across: int = 1, apart: int = 0) -> Value:
+        """Return the inputs whose weights are not all 0, of as many rows that lie alike."""
+        where = self.first + np.flatnonzero((self.weights != 0).any(axis=1))
+        return Value.of(self.source).take((where + apart * np.arange(across)[:, None]).ravel())
+
     def activity(self) -> Activity:
         """Return what the inputs look like."""
         if self.live is None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ml2sc.ir.program import Expr, Load, LoadInput, add, and_, byte, const, mul, sar, shr
+from ml2sc.ir.program import PACKED, Expr, Load, LoadInput, add, and_, byte, const, mul, sar, shr
 from ml2sc.ir.types import Array
 
 
@@ -125,6 +125,19 @@ class Value:
         """Return the value whose elements are those of this one at the given indices."""
         return Value(self.sources, self.which[elements], self.where[elements])
 
+    def reads(self) -> dict[str, int]:
+        """Return the words of each buffer in which the elements are, a bit each; as `PACKED` bytes of the input."""
+        found: dict[str, int] = {}
+        for number, source in enumerate(self.sources):
+            where = np.unique(self.where[self.which == number])
+            if isinstance(source, Packed):
+                first = source.start + source.width * where
+                name, places = PACKED, np.concatenate([first + k for k in range(source.width)])
+            else:
+                name, places = source.buffer, where // source.lanes if isinstance(source, Laned) else where
+            found[name] = found.get(name, 0) | bits_of(places)
+        return {name: bits for name, bits in found.items() if bits}
+
     def direct(self) -> Source | None:
         """Return the source if the value is just that, in order."""
         source = self.sources[self.which[0]]
@@ -146,6 +159,15 @@ class Value:
             which.append(np.asarray(index)[value.which])
             where.append(value.where)
         return tuple(sources), np.concatenate(which), np.concatenate(where)
+
+
+def bits_of(places: Array) -> int:
+    """Return the integer with ones at some places."""
+    if not places.size:
+        return 0
+    ones = np.zeros(int(places.max()) + 1, dtype=np.uint8)
+    ones[places.astype(np.int64)] = 1
+    return int.from_bytes(np.packbits(ones, bitorder="little").tobytes(), "little")
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,7 +93,7 @@ def padded(context: Lowering, draft: DraftSection, x: Tensor, windows: tuple[Win
     channels, sizes = prod(x.shape[: -len(windows)]), [window.padded for window in windows]
     strides = tuple(prod(sizes[axis + 1 :]) for axis in range(len(sizes)))
     plane = prod(sizes)
-    value = context.scalars(context.values[x.name], draft)
+    value = context.scalars(context.values[x.name], draft, whole=False)
     places, kept = np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64)
     for window, stride in zip(windows, strides, strict=True):
         at = window.begin + np.arange(window.size) * window.spread
@@ -110,6 +110,7 @@ def padded(context: Lowering, draft: DraftSection, x: Tensor, windows: tuple[Win
     if len(kept) < channels * plane:
         draft.body.append(Note(f"The input, with padding of {rim} around it."))
         draft.body.append(loop("p", channels * plane, [Store(buffer, Var("p"), const(rim))]))
+    draft.read(value.take(kept))
     draft.body += emit_nests([value.take(kept)], places, buffer, lambda xs: ([], sub(xs[0], const(zero))))
     return _Map(buffer, windows, strides, plane)
 
@@ -126,7 +127,8 @@ def lower_pad(context: Lowering, node: Node) -> None:
     draft.body.append(loop("p", output.size, [Store(result.buffer, Var("p"), fill)]))
     numbers = op.padded(node, np.arange(1, x.size + 1).reshape(x.shape), 0).ravel()
     places = np.flatnonzero(numbers)
-    value = context.scalars(context.values[x.name], draft).take(numbers[places] - 1)
+    value = context.scalars(context.values[x.name], draft, whole=False).take(numbers[places] - 1)
+    draft.read(value)
     draft.body += emit_nests([value], places, result.buffer, lambda xs: ([], xs[0]))
     draft.facts = {"operator": "Pad", "bits": _WORD, "lanes": 1}
     context.values[node.output] = Value.of(result)

@@ -4,6 +4,8 @@
     artifact = ml2sc.build(artifact, Toolchain())
     report = ml2sc.check(artifact, "samples.npz")
 
+`compile` is `emit(lower(quantize(lift(...))))`: stop where you like.
+
 Names are imported when they are first used: `import ml2sc` is cheap.
 """
 
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import errors
     from .backends.base import Artifact
-    from .compiler import Options, build, compile  # noqa: A004
+    from .compiler import Options, build, compile, emit, lift, lower, quantize  # noqa: A004
     from .errors import Ml2scWarning
     from .folder import load_folder, write_folder
     from .frontend.sklearn_export import export_sklearn
@@ -36,10 +38,14 @@ _HOMES = {
     "build": "ml2sc.compiler",
     "check": "ml2sc.runtime.check",
     "compile": "ml2sc.compiler",
+    "emit": "ml2sc.compiler",
     "export_sklearn": "ml2sc.frontend.sklearn_export",
     "export_torch": "ml2sc.frontend.torch_export",
+    "lift": "ml2sc.compiler",
     "load_folder": "ml2sc.folder",
+    "lower": "ml2sc.compiler",
     "pack": "ml2sc.packing",
+    "quantize": "ml2sc.compiler",
     "unpack": "ml2sc.packing",
     "update": "ml2sc.updating",
     "write_folder": "ml2sc.folder",
@@ -56,11 +62,15 @@ __all__ = [
     "build",
     "check",
     "compile",
+    "emit",
     "errors",
     "export_sklearn",
     "export_torch",
+    "lift",
     "load_folder",
+    "lower",
     "pack",
+    "quantize",
     "unpack",
     "update",
     "write_folder",

@@ -2,7 +2,8 @@
 
     torch.nn.Module ─export▶ model.onnx ─frontend▶ Graph ─passes▶ Graph ─lower▶ Program ─backend▶ Artifact
 
-`compile` goes it to the end but runs no solc; `build` has the artifact's source compiled.
+Its stages are functions of their own, each with a record that it gives and the next one takes: `lift` → `quantize` →
+`lower` → `emit`. `compile` goes through all of them but runs no solc; `build` has the artifact's source compiled.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from ml2sc.backends import BACKENDS, Artifact, EmitOptions, Toolchain
 from ml2sc.backends.base import CONTRACT, costs_of, forms_of, generators_of, with_notes
 from ml2sc.backends.interface import weights_hash
 from ml2sc.backends.summary import verdict_of
-from ml2sc.calibration import Calibrated, choose_formats
+from ml2sc.calibration import Calibrated, Formats, choose_formats
 from ml2sc.chain_file import chain_profile
 from ml2sc.errors import (
     CheckError,
@@ -67,7 +68,8 @@ from ml2sc.passes import LEVELS, DumpIr, Instrument, Pass, parse_pipeline, run_p
 from ml2sc.passes.bind_trees import bind_trees
 from ml2sc.passes.choose_scales import constant_elements, element_ranges
 from ml2sc.passes.derive_decision import keep_scores
-from ml2sc.passes.lower import PRAGUE, Activity, PlanOptions, lower
+from ml2sc.passes.lower import PRAGUE, Activity, PlanOptions
+from ml2sc.passes.lower import lower as lower_graph
 from ml2sc.passes.measure import spread_out
 from ml2sc.passes.precision import AUTO, Binary, parse_precision
 from ml2sc.passes.prescribed import input_range, is_prequantized
@@ -346,8 +348,9 @@ def compile(  # noqa: A001  the library's verb
         Ml2scError: the model, the data or an option is not one that can be compiled.
         CheckError: fewer decisions are kept on the calibration data than `min_agreement`.
     """
+    require_workers(workers)
     with bar("compiling", "step", _STEPS) as following:
-        return _compile(
+        lifted = lift(
             model,
             target,
             precision,
@@ -355,118 +358,234 @@ def compile(  # noqa: A001  the library's verb
             options=options,
             example_input=example_input,
             calibrated=calibrated,
-            activity=activity,
-            choices=choices,
-            deployed=deployed,
             dump_ir=dump_ir,
             explain=explain,
-            progress=progress or (lambda count: following.say(f"choosing formats: {count} tried")),
             step=following.step,
-            runners_up=runners_up,
-            workers=workers,
             **more,
         )
+        quantized = quantize(
+            lifted,
+            deployed=deployed,
+            progress=progress or (lambda count: following.say(f"choosing formats: {count} tried")),
+            runners_up=runners_up,
+            workers=workers,
+        )
+        return emit(lower(quantized, activity=activity, choices=choices))
 
 
-def _compile(
+# -- the stages --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Telling:
+    """Who is told what is done on the road.
+
+    Attributes:
+        say: Receives what was tried and done, line by line.
+        step: Receives the name of what is begun, where that takes long.
+        instruments: Look at the graph after each pass.
+        dump: The one of them that writes it down, and then the Program.
+    """
+
+    say: Callable[[str], None]
+    step: Callable[[str], None]
+    instruments: tuple[Instrument, ...] = ()
+    dump: DumpIr | None = None
+
+
+@dataclass(frozen=True)
+class Lifted:
+    """A model as a graph, its inputs' ranges known: what `lift` gives and `quantize` takes.
+
+    Attributes:
+        options: The options.
+        source: The model as it was read.
+        reference: What the contract's answers are measured by: the model, or what passes that change it have left.
+        graph: The same after all passes: float (quantised where the pipeline quantises by itself).
+        samples: The calibration data, numbered by the graph's inputs, if there are any.
+        declared: Ranges of single elements, by input.
+        columns: Least and greatest values in the data of inputs without a declared range.
+        calibrated: What an earlier calibration found.
+        quantizer: What has quantised the graph, if its pipeline did.
+        steps: How many passes ran.
+        telling: Who is told of what comes.
+    """
+
+    options: Options
+    source: OnnxModel
+    reference: Graph
+    graph: Graph
+    samples: Samples | None
+    declared: Mapping[str, Scaling]
+    columns: Mapping[str, tuple[Array, Array]]
+    calibrated: Calibrated | None
+    quantizer: Quantize | None
+    steps: int
+    telling: Telling
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A graph of integers whose intervals are proved for all inputs: what `quantize` gives and `lower` takes.
+
+    Attributes:
+        lifted: What it was made of.
+        graph: The quantised graph.
+        before: The float graph, as it was quantised.
+        reference: The model, with the outputs that are left.
+        precision: The number formats, as text.
+        formats: How they were chosen; None if the pipeline quantised.
+        calibrated: What calibration found.
+        remedies: What may help if the answers are not the model's.
+    """
+
+    lifted: Lifted
+    graph: Graph
+    before: Graph
+    reference: Graph
+    precision: str
+    formats: Formats | None
+    calibrated: Calibrated | None
+    remedies: Remedies | None
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A verified Program: what `lower` gives and `emit` takes.
+
+    Attributes:
+        quantized: What it was made of.
+        program: The Program, as the target is to print it.
+    """
+
+    quantized: Quantized
+    program: Program
+
+
+def lift(
     model: Any,
-    target: str | None,
-    precision: str | None,
-    calibration: Any,
+    target: str | None = None,
+    precision: str | None = None,
+    calibration: Any = None,
     *,
-    options: Options | None,
-    example_input: Any,
-    calibrated: Calibrated | None,
-    activity: Mapping[str, str] | None,
-    choices: Mapping[str, str] | None,
-    deployed: Deployed | None,
-    dump_ir: str | os.PathLike[str] | None,
-    explain: Callable[[str], None] | None,
-    progress: Callable[[int], None],
-    step: Callable[[str], None],
-    runners_up: Callable[[Sequence[Candidate]], None] | None,
-    workers: int,
+    options: Options | None = None,
+    example_input: Any = None,
+    calibrated: Calibrated | None = None,
+    dump_ir: str | os.PathLike[str] | None = None,
+    explain: Callable[[str], None] | None = None,
+    step: Callable[[str], None] | None = None,
     **more: Any,
-) -> Artifact:
-    """Go the road; see `compile`."""
+) -> Lifted:
+    """Read a model, give its inputs ranges, and run the passes on its float graph: the first stage of `compile`.
+
+    Args:
+        model: As `compile` takes it; so are the others.
+        target: Backend; overrides `options`.
+        precision: Number format; overrides `options`.
+        calibration: Typical inputs.
+        options: The options; further keyword arguments override single ones.
+        example_input: Input for exporting a torch module, of shape (1, …).
+        calibrated: What an earlier calibration found, instead of `calibration`.
+        dump_ir: Folder for the graph's text form after each pass, of this stage and those after it.
+        explain: Receives what was tried and done, line by line, in this stage and those after it.
+        step: Receives the name of each stage as it begins.
+        **more: Fields of `Options`, overriding `options`.
+
+    Raises:
+        Ml2scError: the model, the data or an option is not one that can be compiled.
+    """
     chosen = {k: v for k, v in {"target": target, "precision": precision, **more}.items() if v is not None}
     options = dataclasses.replace(options or Options(), **chosen)
     if isinstance(options.chain_profile, str):
         options = dataclasses.replace(options, chain_profile=chain_profile(options.chain_profile))
     options.check()
-    require_workers(workers)
     if calibration is None and (options.min_agreement is not None or options.margin is not None):
         raise UsageError(
             "decisions to be kept, and gas to be spent on them, mean nothing without calibration data",
             hint="add --calibrate data.npz, or leave --min-agreement and --margin out",
         )
-    say = explain or _quiet
+    step = step or _quiet
     step("reading the model")
     if not options.column_names and is_estimator(model):
         options = dataclasses.replace(options, column_names=tuple(map(str, getattr(model, "feature_names_in_", ()))))
     if not options.class_names and library_of(model) is not None:
         options = dataclasses.replace(options, class_names=class_names_of(model))
     source = _load(model, example_input)
-    reference = import_graph(source, labels=options.labels)
-    infer_shapes(reference, fold=True)
-    remove_constant_nodes(reference)
-    reference.prune()
-    keep_scores(reference)
-    bind_trees(reference)
-    if reference.ladders and options.updatable:
-        raise UnsupportedModelError(
-            "trees are the contract's code: they cannot be updated", hint="leave --updatable out, and deploy anew"
-        )
+    reference = _imported(source, options)
     samples = None if calibration is None else as_samples(calibration, reference)
     declared, columns = _declare_ranges(reference, options, samples)
     _check_ranges(reference, declared, samples)
 
     graph = reference.copy()
     front = _front(options)
-    model = _Snapshot(sum(p.changes_model for p in front))
-    instruments: list[Instrument] = [_Explain(say, reference)] if explain else []
+    snapshot = _Snapshot(sum(p.changes_model for p in front))
     dump = None if dump_ir is None else DumpIr(Path(dump_ir))
+    instruments: list[Instrument] = [_Explain(explain, reference)] if explain else []
     instruments += [] if dump is None else [dump]
-    run_pipeline(graph, front, [model, *instruments])
-    reference = model.graph
-    if calibrated is not None:
-        binary = isinstance(parse_precision(options.precision), Binary)
-        calibrated.apply(graph, [] if binary or not declared else [ScaleInputs(declared)])
-        declared = {}
-    quantize = next((p for p in front if isinstance(p, Quantize)), None)
-    if quantize is not None and not any(isinstance(p, ProveRanges) for p in front):
+    run_pipeline(graph, front, [snapshot, *instruments])
+    quantizer = next((p for p in front if isinstance(p, Quantize)), None)
+    if quantizer is not None and not any(isinstance(p, ProveRanges) for p in front):
         raise UsageError(
             "the passes quantise, but do not prove that the sums fit",
             hint="add 'prove_ranges' at the end, or leave 'quantize' out: then both are done as --precision says",
         )
-    plan = PlanOptions(
-        weights=options.weights if options.has_constructor else "code",
-        optimize=options.optimize,
-        expected_calls=options.expected_calls,
-        expected_updates=options.expected_updates,
-        strict_input=options.strict_input,
-        packed_only=options.packed_only,
-        code_limit=options.rules.code_limit,
-        rules=PRAGUE if options.chain_profile is None else options.rules,
-        divides=options.has_constructor and bool(getattr(BACKENDS.get(options.target), "divides", False)),
-        updatable=options.updatable,
-        activity={name: Activity.read(text) for name, text in (activity or {}).items()},
+    return Lifted(
+        options,
+        source,
+        snapshot.graph,
+        graph,
+        samples,
+        declared,
+        columns,
+        calibrated,
+        quantizer,
+        len(front),
+        Telling(explain or _quiet, step, tuple(instruments), dump),
     )
-    step("choosing formats")
-    formats, before = None, graph
+
+
+def quantize(
+    lifted: Lifted,
+    *,
+    deployed: Deployed | None = None,
+    progress: Callable[[int], None] | None = None,
+    runners_up: Callable[[Sequence[Candidate]], None] | None = None,
+    workers: int = 1,
+) -> Quantized:
+    """Choose number formats, make all tensors integers and prove their intervals: the second stage of `compile`.
+
+    Args:
+        lifted: What `lift` returned; it stays as it is.
+        deployed: The updatable contract, of the same options, that the weights are for; None for a new one.
+        progress: Called after every format that `auto` tried, with their number.
+        runners_up: Receives the formats `auto` chose between, measured on all samples, its choice among them.
+        workers: How many processes look at many samples.
+
+    Raises:
+        Ml2scError: the data do not do, or a sum fits no word.
+    """
+    require_workers(workers)
+    options, samples, telling = lifted.options, lifted.samples, lifted.telling
+    graph, reference, declared = lifted.graph.copy(), lifted.reference.copy(), lifted.declared
+    calibrated = lifted.calibrated
+    if calibrated is not None:
+        binary = isinstance(parse_precision(options.precision), Binary)
+        calibrated.apply(graph, [] if binary or not declared else [ScaleInputs(declared)])
+        declared = {}
+    telling.step("choosing formats")
     if options.updatable:
-        _require_updatable(graph, quantize)
-    remedies = None
-    if quantize is None:
-        priced = _predicted(plan, options, samples)
+        _require_updatable(graph, lifted.quantizer)
+    formats, remedies, before, quantizer = None, None, graph, lifted.quantizer
+    if quantizer is None:
+        priced = _predicted(_planning(options), options, samples)
         choose = partial(
             choose_formats,
             samples=samples,
             gas=priced,
-            say=say,
-            progress=progress,
+            say=telling.say,
+            progress=progress or _quiet,
             declared=declared,
-            columns=columns,
+            columns=lifted.columns,
             margin=MARGIN if options.margin is None else options.margin,
             plain=options.updatable,
         )
@@ -490,7 +609,7 @@ def _compile(
             accuracy=partial(accuracy_on, samples),
             workers=workers,
         )
-        shown = [_Renumbered(i, len(front)) for i in instruments]
+        shown = [_Renumbered(i, lifted.steps) for i in telling.instruments]
         run_pipeline(graph, formats.passes, shown)
         if samples is not None:
             calibrated = Calibrated.of(graph, formats.passes)
@@ -498,24 +617,45 @@ def _compile(
             runners_up(formats.candidates)
         before = graph.copy()
         kept = None if deployed is None else deployed.formats
-        quantize = Quantize(formats.precision, kept, options.headroom if options.updatable else 0)
+        quantizer = Quantize(formats.precision, kept, options.headroom if options.updatable else 0)
         prove = ReserveRanges(options.headroom, deployed) if options.updatable else ProveRanges()
-        shown = [_Renumbered(i, len(front) + len(formats.passes)) for i in instruments]
-        run_pipeline(graph, [quantize, prove], shown)
+        shown = [_Renumbered(i, lifted.steps + len(formats.passes)) for i in telling.instruments]
+        run_pipeline(graph, [quantizer, prove], shown)
     if not graph.outputs:
         raise UnsupportedModelError("the model has no output but a label", hint="export its scores as an output, too")
     reference.outputs = list(graph.outputs)
+    return Quantized(lifted, graph, before, reference, quantizer.precision, formats, calibrated, remedies)
 
+
+def lower(
+    quantized: Quantized,
+    *,
+    activity: Mapping[str, str] | None = None,
+    choices: Mapping[str, str] | None = None,
+) -> Lowered:
+    """Plan the contract, and verify what comes of it: the third stage of `compile`.
+
+    Args:
+        quantized: What `quantize` returned.
+        activity: How often the inputs of layers were not zero: `live` of each layer in another artifact's plan.
+        choices: How to compute sections and nodes, by their names.
+
+    Raises:
+        Ml2scError: the target cannot express the model, or no contract holds it.
+    """
+    lifted, graph = quantized.lifted, quantized.graph
+    options, samples, telling = lifted.options, lifted.samples, lifted.telling
+    plan = _planning(options, activity)
     if samples is not None:
         plan = dataclasses.replace(plan, observed=_layer_inputs(graph, spread_out(samples, PLANNED_SAMPLES)))
-    step("planning the contract")
+    telling.step("planning the contract")
     generators = generators_of(options.target, options.form)
-    program = lower(graph, dataclasses.replace(plan, generators=generators, choices=choices or {}))
+    program = lower_graph(graph, dataclasses.replace(plan, generators=generators, choices=choices or {}))
     for name, choice in program.choices.items():
         for text in _told(name, choice):
-            say(text)
+            telling.say(text)
     if options.updatable:
-        stated = Segment((int.from_bytes(source.hash, "big"),), Storage.DATA, 1)
+        stated = Segment((int.from_bytes(lifted.source.hash, "big"),), Storage.DATA, 1)
         program = dataclasses.replace(program, segments={MODEL_HASH: stated, **program.segments})
     program = fitted(
         program,
@@ -526,29 +666,47 @@ def _compile(
         divides=options.has_constructor,
     )
     verify_program(program)
-    if dump is not None:
-        dump.lowered(program)
-    backend = BACKENDS.get(options.target)
-    missing = backend.unsupported(program)
+    if telling.dump is not None:
+        telling.dump.lowered(program)
+    missing = BACKENDS.get(options.target).unsupported(program)
     if missing:
         raise UnsupportedModelError(f"target {options.target!r} cannot express this model: {'; '.join(missing)}")
+    return Lowered(quantized, program)
+
+
+def emit(lowered: Lowered) -> Artifact:
+    """Print the contract's source, and compare the integers' answers with the model's: the fourth stage of `compile`.
+
+    No compiler runs: that is what `build` is for.
+
+    Args:
+        lowered: What `lower` returned.
+
+    Raises:
+        CheckError: the answers are not the model's as far as was asked for.
+    """
+    quantized, program = lowered.quantized, lowered.program
+    lifted, graph, reference = quantized.lifted, quantized.graph, quantized.reference
+    options, source, samples, telling = lifted.options, lifted.source, lifted.samples, lifted.telling
     name = contract_name(options.name or source.name)
     _check_classes(reference, graph, options.class_names)
     columns_of = _column_names(reference, options, samples)
-    emit = EmitOptions(
-        name=name,
-        fork=options.fork,
-        model_hash=source.hash,
-        description=_description(graph, columns_of, options.class_names),
-        precision=quantize.precision,
-        strict_input=options.strict_input,
-        decision=_decision(reference, graph),
-        timelock=options.timelock,
-        erc165=options.erc165,
-        erc7201=options.erc7201,
-        form=options.form,
+    artifact = BACKENDS.get(options.target).emit(
+        program,
+        EmitOptions(
+            name=name,
+            fork=options.fork,
+            model_hash=source.hash,
+            description=_description(graph, columns_of, options.class_names),
+            precision=quantized.precision,
+            strict_input=options.strict_input,
+            decision=_decision(reference, graph),
+            timelock=options.timelock,
+            erc165=options.erc165,
+            erc7201=options.erc7201,
+            form=options.form,
+        ),
     )
-    artifact = backend.emit(program, emit)
     recorded = dataclasses.replace(
         options,
         name=name,
@@ -560,23 +718,22 @@ def _compile(
         margin=None,
         tolerance=None,
     )
-    manifest = _manifest(
-        artifact, graph, program, recorded, quantize.precision, source, options.class_names or reference.class_names
-    )
+    classes = options.class_names or reference.class_names
+    manifest = _manifest(artifact, graph, program, recorded, quantized.precision, source, classes)
     largest = largest_output(reference, graph)
     manifest["error_bound_relative"] = relative_bound(manifest["error_bound_unsaturated"], largest)
-    if samples is None and calibrated is None:
+    if samples is None and quantized.calibrated is None:
         _warn_of_smallness(graph, manifest["error_bound"], largest, options)
-    manifest["calibrated"] = (calibrated or Calibrated()).to_json()
-    step("comparing answers")
-    if formats is not None and samples is not None:
+    manifest["calibrated"] = (quantized.calibrated or Calibrated()).to_json()
+    telling.step("comparing answers")
+    if quantized.formats is not None and samples is not None:
         manifest["calibration"] = assess(
             reference,
-            before,
+            quantized.before,
             graph,
             samples,
-            formats.methods(),
-            None if is_prequantized(before) else parse_precision(quantize.precision),
+            quantized.formats.methods(),
+            None if is_prequantized(quantized.before) else parse_precision(quantized.precision),
             chosen=options.precision == AUTO,
         )
     artifact = dataclasses.replace(
@@ -589,8 +746,44 @@ def _compile(
         reference=reference,
         profile=_profiled(graph, program, samples),
     )
-    _judge(artifact, options, str if remedies is None else remedies.text)
+    _judge(artifact, options, str if quantized.remedies is None else quantized.remedies.text)
     return _with_forecast(artifact)
+
+
+def _imported(source: OnnxModel, options: Options) -> Graph:
+    """Return a model's float graph, its shapes inferred.
+
+    Raises:
+        UnsupportedModelError: its weights are to be replaced, and it has none.
+    """
+    graph = import_graph(source, labels=options.labels)
+    infer_shapes(graph, fold=True)
+    remove_constant_nodes(graph)
+    graph.prune()
+    keep_scores(graph)
+    bind_trees(graph)
+    if graph.ladders and options.updatable:
+        raise UnsupportedModelError(
+            "trees are the contract's code: they cannot be updated", hint="leave --updatable out, and deploy anew"
+        )
+    return graph
+
+
+def _planning(options: Options, activity: Mapping[str, str] | None = None) -> PlanOptions:
+    """Return what the planner is told."""
+    return PlanOptions(
+        weights=options.weights if options.has_constructor else "code",
+        optimize=options.optimize,
+        expected_calls=options.expected_calls,
+        expected_updates=options.expected_updates,
+        strict_input=options.strict_input,
+        packed_only=options.packed_only,
+        code_limit=options.rules.code_limit,
+        rules=PRAGUE if options.chain_profile is None else options.rules,
+        divides=options.has_constructor and bool(getattr(BACKENDS.get(options.target), "divides", False)),
+        updatable=options.updatable,
+        activity={name: Activity.read(text) for name, text in (activity or {}).items()},
+    )
 
 
 def _judge(artifact: Artifact, options: Options, tried: Callable[[], str]) -> None:
@@ -744,7 +937,7 @@ def _told(name: str, choice: Choice) -> Iterator[str]:
         yield f"  instead of {way} ({price:,.0f} gas)"
 
 
-def _quiet(text: str) -> None:
+def _quiet(text: object) -> None:
     log.debug("%s", text)
 
 
@@ -987,7 +1180,7 @@ class _Predicted:
 
     def __call__(self, graph: Graph) -> int:
         observed = {} if self.samples is None else _layer_inputs(graph, self.samples[0])
-        program = lower(graph, dataclasses.replace(self.plan, updatable=False, observed=observed))
+        program = lower_graph(graph, dataclasses.replace(self.plan, updatable=False, observed=observed))
         counted = None if self.samples is None else _profile(graph, program, self.samples[1])
         shares = Shares(counted, worst=self.rules.charges_limit)
         return estimate(costs_of(_PRICED_TARGET, program, {}), self.rules, shares).total
@@ -1220,4 +1413,17 @@ def _plan(program: Program) -> Iterator[dict[str, Any]]:
             }
 
 
-__all__ = ["InputRange", "Options", "build", "compile"]
+__all__ = [
+    "InputRange",
+    "Lifted",
+    "Lowered",
+    "Options",
+    "Quantized",
+    "Telling",
+    "build",
+    "compile",
+    "emit",
+    "lift",
+    "lower",
+    "quantize",
+]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-GUIDES = ("add-an-operator.md", "add-a-pass.md", "add-a-backend.md")
+GUIDES = ("add-an-operator.md", "add-a-kernel.md", "add-a-pass.md", "add-a-backend.md")
 SNIPPET = re.compile(r"^<!-- (\S+) -->\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 UNMARKED = re.compile(r"(?<! -->\n)^```(?:python|toml)$", re.MULTILINE)
 

@@ -25,7 +25,9 @@ from ml2sc.errors import ContractLimitError, DataError, Ml2scError, ToolchainErr
 from ml2sc.ir import wad
 from ml2sc.ir.analysis import evaluate_exact
 from ml2sc.ir.evaluate import evaluate_float
+from ml2sc.ir.printer import print_graph
 from ml2sc.ir.program_parser import parse_program
+from ml2sc.ir.program_verify import verify_program
 from ml2sc.passes import search_formats
 from ml2sc.runtime.toolchain import Toolchain
 from ml2sc.runtime.workers import Workers, local_workers
@@ -191,6 +193,22 @@ def test_manifest() -> None:
     assert 0 < manifest["error_bound"] < 10
     assert "toolchain" in manifest
     assert manifest["options"]["input_ranges"] == [[-1.0, 2.0]]
+
+
+def test_the_stages_make_what_compile_makes() -> None:
+    told: list[str] = []
+    lifted = ml2sc.lift(tiny(), precision="int8", input_ranges=((-1.0, 1.0),), explain=told.append)
+    assert [node.op_type for node in lifted.graph] == ["FusedGemm", "Gemm", "ArgMax"]
+    first, quantized = ml2sc.quantize(lifted), ml2sc.quantize(lifted)  # it leaves what it is given as it is
+    assert print_graph(first.graph) == print_graph(quantized.graph)
+    assert all(node.op_type != "Requantize" for node in lifted.graph)
+    lowered = ml2sc.lower(quantized)
+    verify_program(lowered.program)
+    said = len(told)
+    assert product(ml2sc.emit(lowered)) == product(
+        ml2sc.compile(tiny(), precision="int8", input_ranges=((-1.0, 1.0),), explain=told.append)
+    )
+    assert [re.sub(r"\d+ ms", "", t) for t in told[:said]][-3:] == [re.sub(r"\d+ ms", "", t) for t in told[said:]][-3:]
 
 
 def test_ranges_come_from_the_calibration_data() -> None:

@@ -22,6 +22,7 @@ from ..inputs import place_input
 from ..plan import PlanOptions
 from ..values import Packed, Scalars, Value
 from ..walked import least_price, of_sections
+from .claims import check_reads, settle
 
 
 class Way(Protocol):
@@ -176,8 +177,16 @@ def _tried(
 
 
 def lower_way(context: Lowering, name: str, way: Way, inputs: Mapping[str, Packed]) -> None:
-    """Lower the nodes that a kernel's way covers."""
-    context.maker = KERNELS.owner(name)
-    context.values.update(way.emit(context, inputs))
-    context.done.update(node.name for node in way.covers)
+    """Lower the nodes that a kernel's way covers.
+
+    Raises:
+        PluginError: its layouts are not what it says.
+    """
+    owner = KERNELS.owner(name)
+    check_reads(name, owner, way.reads, context.graph, [x for node in way.covers for x in node.inputs if x])
+    context.maker = owner
+    made = way.emit(context, inputs)
     context.maker = OURS
+    settle(context, name, owner, way.gives, made)
+    context.values.update(made)
+    context.done.update(node.name for node in way.covers)

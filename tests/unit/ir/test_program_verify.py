@@ -20,6 +20,7 @@ outputs 2
 decision
 buffer sums words 2 lanes 2 stride 20 in [0, 5000]
 buffer weights_round words 32
+buffer temporary words 2
 buffer wad words 2
 buffer label words 1
 segment weights data words 64 per 736
@@ -125,6 +126,23 @@ def test_accepts_what_takes_no_wad() -> None:
         ),
         ("for i = 0 step 32, r", "for i = 0 step 32, i", "loop variables are declared twice: i, i"),
         ("layer decide", "layer fc", "two sections are called fc"),
+        (
+            '"decision" classify {',
+            '"decision" classify reads sums[0 to 1] {',
+            "section decide: word 0 of sums is not read, and that is what it is there for",
+        ),
+        (
+            '"products" predict classify {',
+            '"products" predict classify reads input(7, 63 to 64) {',
+            "section fc: byte 64 of the packed input is not read",
+        ),
+        (
+            "store wad[o] = sums[o]",
+            "store temporary[0] = 1 store temporary[1] = 2 store wad[o] = temporary[1]",
+            "section d: word 0 of temporary is written, and never read",
+        ),
+        ("sar(3, x)", "mod(x, 7)", "section q: element 0 becomes 0 at 0 and 3 at 10, and"),
+        ("sar(3, x)", "sar(3, x) if gt(x, 4) { fail Odd() }", "section q refuses an argument in its range"),
         ("stride 20 in [0, 5000]", "stride 250 in [0, 5000]", "cannot hold 2 lanes of 250 bits"),
     ],
 )
@@ -141,6 +159,7 @@ def test_refused(old: str, new: str, message: str) -> None:
         ("sub(shl(19, keep0), keep0)", "sub(shl(18, keep0), keep0)", "lanes meet: what has the bits 20 to 38"),
         ("set acc0 = and(acc0, sub(shl(19, keep0), keep0))", "", "section fc: store sums.*sums holds 0 to 5000"),
         ("0x8000080000", "0x8000080", "lanes meet"),
+        ("label[0] = sums[1]", "label[0] = gt(sums[1], 7)", "decide: .*2 lanes is compared as if it were a number"),
     ],
 )
 def test_lanes_that_meet(old: str, new: str, message: str) -> None:
