@@ -19,6 +19,7 @@ def _files(model: Model) -> Files:
         "name": model.name,
         "updatable": artifact.updatable,
         **model.counts,
+        **model.allowed,
         "decides": interface["decision"] is not None,
         "length": interface["packing"]["bytes"],
         "model_hash": interface["model_hash"],

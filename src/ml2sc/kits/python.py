@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Any
 
 from ml2sc.jsontext import json_text
@@ -11,7 +13,12 @@ from .text import rendered
 
 
 def _files(model: Model) -> Files:
-    facts: dict[str, Any] = {"name": model.name, "decides": model.interface["decision"] is not None}
+    abi = json.dumps(model.interface["abi"], sort_keys=True)
+    facts: dict[str, Any] = {
+        "name": model.name,
+        "decides": model.interface["decision"] is not None,
+        "abi_digest": hashlib.sha256(abi.encode()).hexdigest(),
+    }
     addresses = {str(chain): address for chain, address in sorted(model.addresses.items())}
     return {
         "example.py": rendered("example.py", **facts),
