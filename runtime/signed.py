@@ -63,7 +63,7 @@ def read_signed(raw: bytes) -> SignedTransaction:
 def unsigned(chain_id: int, nonce: int, tip: int, max_fee: int, gas: int, to: str | None, data: bytes) -> bytes:
     """Return an EIP-1559 transaction without a value that nobody has signed yet; the arguments are its fields."""
     called = b"" if to is None else to_canonical_address(to)
-    return _TYPED + rlp.encode([chain_id, nonce, tip, max_fee, gas, called, 0, data, []])
+    return _TYPED + bytes(rlp.encode([chain_id, nonce, tip, max_fee, gas, called, 0, data, []]))
 
 
 def _read_typed(raw: bytes) -> SignedTransaction:

@@ -107,6 +107,7 @@ def test_the_chain_says_it(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys
 
     before = quoted()
     assert before["data_fee"] == 0
+    node._chain._nonces[ORACLE] = 1  # with which it is an account
     node._chain._codes[ORACLE] = AS_LONG
     found = quoted()
     each = [line["data_fee"] for line in found["transactions"]]
@@ -116,6 +117,6 @@ def test_the_chain_says_it(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys
     assert found["fee"] == before["fee"] + sum(each)
     assert deploy.main(arguments) == 0
     assert "are for the transactions' bytes, by the chain's word" in capsys.readouterr().out
-    node._chain._codes[ORACLE] = b"\x00"
+    node._chain._codes[ORACLE], node._chain._idle = b"\x00", None
     assert deploy.main(arguments) == 3
     assert "says no fee for a transaction's bytes" in capsys.readouterr().err

@@ -32,7 +32,7 @@ _FORMS = ("contract", "abstract", "library")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
-    return run(_parser(), _run, argv, takes_value=("--input-range",))
+    return run(_parser(), _run, argv, takes_value=("--input-range", "--l1-fees"))
 
 
 def _parser() -> argparse.ArgumentParser:
