@@ -52,31 +52,31 @@ clean:  ## Remove the virtual environments and everything built
 
 # pyrevm only makes big checks faster and has no wheel for some platforms: go on without it.
 $(VENV)/.demo-stamp: pyproject.toml | $(VENV)/bin/python
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[fast]' \
-		|| $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable .
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[fast]' \
+		|| $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --editable .
 	@touch $@
 
 $(VENV)/.dev-stamp: pyproject.toml | $(VENV)/bin/python
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[test]'
 	@touch $@ $(VENV)/.demo-stamp
 
 $(VENV)/.bench-stamp: pyproject.toml | $(VENV)/bin/python
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[bench]'
 	@touch $@ $(VENV)/.demo-stamp
 
 # It pins old versions of what ml2sc uses.
 $(SLITHER_VENV)/.stamp: | $(SLITHER_VENV)/bin/python
-	$(SLITHER_VENV)/bin/python -m pip install --quiet --disable-pip-version-check 'slither-analyzer==0.11.*'
+	$(SLITHER_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile 'slither-analyzer==0.11.*'
 	@touch $@
 
 # mypy and import-linter do not see through an editable install's folder map: they get a plain one.
 $(LINT_VENV)/.tools-stamp: pyproject.toml | $(LINT_VENV)/bin/python
-	$(LINT_VENV)/bin/python -m pip install --quiet --disable-pip-version-check 'setuptools>=77' '.[lint]'
+	$(LINT_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile 'setuptools>=77' '.[lint]'
 	@touch $@
 
 # Without build/, which would keep modules that the sources no longer have.
 $(LINT_VENV)/.package-stamp: $(LINT_VENV)/.tools-stamp $(SOURCES)
 	@rm -rf build
-	$(LINT_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --force-reinstall .
+	$(LINT_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-build-isolation --no-deps --force-reinstall .
 	@rm -rf build
 	@touch $@

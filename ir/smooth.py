@@ -277,16 +277,19 @@ def _up(value: Fraction) -> float:
 def _fit(curve: Curve, first: int, last: int, per_unit: int, target: Fraction) -> list[list[int]] | None:
     """Return polynomials of one degree for all segments, with BITS fraction bits, or None if it would be too high."""
     centres = [Fraction(2 * i + 1, 2 * per_unit) for i in range(first * per_unit, last * per_unit)]
-    half = per_unit.bit_length()
-    rows = []
-    for centre in centres:
-        taylor = _taylor(curve, _side(centre), centre)
-        rows.append(_to_chebyshev([c >> half * k for k, c in enumerate(taylor.mid)]))
+    rows = [_chebyshev(curve, centre, per_unit.bit_length()) for centre in centres]
     limit = int(target * ONE)
     degree = max(next(n for n in range(1, _TERMS + 1) if sum(map(abs, row[n + 1 :])) <= limit) for row in rows)
     if degree > _LARGEST_DEGREE or any(abs(row[-1]) > limit >> 8 for row in rows):
         return None
     return [_from_chebyshev(row[: degree + 1]) for row in rows]
+
+
+@lru_cache(maxsize=1 << 13)
+def _chebyshev(curve: Curve, centre: Fraction, half: int) -> list[int]:
+    """Return the coefficients of Chebyshev polynomials in a segment, 2^-half to either side of its centre."""
+    taylor = _taylor(curve, _side(centre), centre)
+    return _to_chebyshev([c >> half * k for k, c in enumerate(taylor.mid)])
 
 
 def _prove(curve: Curve, first: int, per_unit: int, rows: tuple[tuple[int, ...], ...], bits: int) -> Fraction:

@@ -93,7 +93,7 @@ class Toolchain:
             ToolchainError: there is no solc, or it could not run. Errors in the source are in `output["errors"]`.
         """
         if self._found is None:
-            self._found = _find_solc(self._given, self._routes)
+            self._found = _find_solc(self._given, self._routes, self._cache)
             command = " ".join(self._found.command)
             logger.log(self._level, "using solc %s (%s: %s)", self._found.version, self._found.how, command)
         solc, question = self._found, json.dumps(standard_input)
@@ -146,7 +146,7 @@ class _UnavailableError(Exception):
     """A way to solc that does not work, with the reason."""
 
 
-def _find_solc(given: str | None, routes: _Routes) -> _Solc:
+def _find_solc(given: str | None, routes: _Routes, cache: CompilerCache) -> _Solc:
     if given is not None:
         # Who names a compiler wants that one: a silent substitute would compile something else.
         try:
@@ -156,7 +156,7 @@ def _find_solc(given: str | None, routes: _Routes) -> _Solc:
     tried: list[str] = []
     for name, candidates in routes:
         try:
-            for make in candidates():
+            for make in candidates(cache):
                 try:
                     return make()
                 except _UnavailableError as error:
@@ -173,14 +173,14 @@ def _find_solc(given: str | None, routes: _Routes) -> _Solc:
 _VERSION_HINT = f"solc {'.'.join(map(str, MINIMUM_SOLC))} or later is needed"
 
 _Maker = Callable[[], _Solc]
-_Routes = tuple[tuple[str, Callable[[], Iterator[_Maker]]], ...]
+_Routes = tuple[tuple[str, Callable[[CompilerCache], Iterator[_Maker]]], ...]
 
 
-def _on_path() -> Iterator[_Maker]:
+def _on_path(cache: CompilerCache) -> Iterator[_Maker]:
     yield partial(_binary, "solc", "PATH")
 
 
-def _solcx_installed() -> Iterator[_Maker]:
+def _solcx_installed(cache: CompilerCache) -> Iterator[_Maker]:
     import solcx
 
     try:
@@ -193,31 +193,32 @@ def _solcx_installed() -> Iterator[_Maker]:
         yield partial(_binary, str(solcx.install.get_executable(version)), "py-solc-x")
 
 
-def _solcx_download() -> Iterator[_Maker]:
+def _solcx_download(cache: CompilerCache) -> Iterator[_Maker]:
     logger.info("asking py-solc-x to download solc")
     # In a process of its own: py-solc-x sets no time limit on its requests, and prints.
     _run([sys.executable, "-m", "solcx.install", "latest"], _DOWNLOAD_SECONDS)
-    yield from _solcx_installed()
+    yield from _solcx_installed(cache)
 
 
-def _npm_installed() -> Iterator[_Maker]:
-    node = _which("node")
-    folders = [folder for folder in _npm_folders() if (folder / "solc" / "package.json").is_file()]
-    if not folders:
+def _npm_installed(cache: CompilerCache) -> Iterator[_Maker]:
+    node, found = _which("node"), False
+    for folder in _npm_folders():
+        if (folder / "solc" / "package.json").is_file():
+            found = True
+            yield partial(_npm_package, node, folder, cache)
+    if not found:
         raise _UnavailableError("no package 'solc' installed")
-    for folder in folders:
-        yield partial(_npm_package, node, folder)
 
 
-def _npm_install() -> Iterator[_Maker]:
-    node, npm, cache = _which("node"), _which("npm"), _npm_cache()
-    logger.info("installing the npm package solc@%s into %s", NPM_SOLC, cache)
+def _npm_install(cache: CompilerCache) -> Iterator[_Maker]:
+    node, npm, place = _which("node"), _which("npm"), _npm_cache()
+    logger.info("installing the npm package solc@%s into %s", NPM_SOLC, place)
     try:
-        cache.mkdir(parents=True, exist_ok=True)
+        place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _UnavailableError(f"cannot write {cache}: {error.strerror}") from error
-    _run([npm, "install", "--prefix", str(cache), *_NPM_OPTIONS, f"solc@{NPM_SOLC}"], _NPM_INSTALL_SECONDS)
-    yield partial(_npm_package, node, cache / "node_modules")
+        raise _UnavailableError(f"cannot write {place}: {error.strerror}") from error
+    _run([npm, "install", "--prefix", str(place), *_NPM_OPTIONS, f"solc@{NPM_SOLC}"], _NPM_INSTALL_SECONDS)
+    yield partial(_npm_package, node, place / "node_modules", cache)
 
 
 _DOWNLOADS = {"py-solc-x download", "npm install"}
@@ -282,31 +283,44 @@ def _npm_folders() -> Iterator[Path]:
             logger.debug("npm has no global folder: %s", error)
 
 
-def _npm_package(node: str, folder: Path) -> _Solc:
-    script = resources.files("ml2sc.runtime").joinpath("solc_node.js")
-    environment = {"ML2SC_SOLC_NPM": str((folder / "solc").resolve())}
-    return _probe((node, str(script)), "npm", folder / "solc" / "soljson.js", environment)
+def _npm_package(node: str, folder: Path, cache: CompilerCache) -> _Solc:
+    command = (node, str(resources.files("ml2sc.runtime").joinpath("solc_node.js")))
+    program, environment = folder / "solc" / "soljson.js", {"ML2SC_SOLC_NPM": str((folder / "solc").resolve())}
+
+    def ask() -> Mapping[str, str]:
+        return {"version": _version(command, environment)}
+
+    # loading it takes a second, and what it is depends on this file alone
+    version = cache.answer(Compiler("solc", "", program), "--version", ask).get("version")
+    return _Solc(command, _accepted(str(version), environment["ML2SC_SOLC_NPM"]), "npm", program, environment)
 
 
 def _binary(name: str, how: str) -> _Solc:
-    path = _which(name)
-    return _probe((path,), how, Path(path), {})
+    path = _which(name)  # it may be a script that runs now this version, now that one: it is asked each time
+    return _Solc((path,), _accepted(_version((path,), {}), path), how, Path(path), {})
 
 
-def _probe(command: tuple[str, ...], how: str, program: Path, environment: Mapping[str, str]) -> _Solc:
-    """Ask a solc its version.
+def _version(command: tuple[str, ...], environment: Mapping[str, str]) -> str:
+    """Return what a solc says of its version.
 
     Raises:
-        _UnavailableError: it does not run, says no version, or is too old.
+        _UnavailableError: it does not run.
     """
-    answer = _run([*command, "--version"], _PROBE_SECONDS, environment=environment)
-    where = environment.get("ML2SC_SOLC_NPM", command[0])
+    return _run([*command, "--version"], _PROBE_SECONDS, environment=environment)
+
+
+def _accepted(answer: str, where: str) -> str:
+    """Return the version that a solc says.
+
+    Raises:
+        _UnavailableError: it says none, or one that is too old.
+    """
     match = re.search(r"(\d+)\.(\d+)\.(\d+)\S*", answer)
     if match is None:
         raise _UnavailableError(f"{where} says no version: {answer[:100]!r}")
     if tuple(map(int, match.groups())) < MINIMUM_SOLC:
         raise _UnavailableError(f"{where} is {match.group(0)}, too old")
-    return _Solc(command, match.group(0), how, program, environment)
+    return match.group(0)
 
 
 def _which(name: str) -> str:

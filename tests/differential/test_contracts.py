@@ -18,7 +18,7 @@ NAMES = ("a_b", "a__b", "load_a_b", "predict", "weights", "m", "wad", "1", "é",
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_names_that_clash_or_are_no_identifiers(target: str, toolchain: ml2sc.Toolchain) -> None:
-    rng, k, nodes, constants, last = np.random.default_rng(0), 6, [], [], "*/ x @title"
+    rng, k, nodes, constants, last = np.random.default_rng(0), 2, [], [], "*/ x @title"
     for index, name in enumerate(NAMES):
         weights = {f"w{index}": rng.normal(size=(k, k)) / 3, f"c{index}": rng.normal(size=k)}
         constants += [numpy_helper.from_array(a.astype(np.float32), n) for n, a in weights.items()]

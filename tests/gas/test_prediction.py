@@ -58,10 +58,10 @@ def test_random_models(seed: int, target: str, toolchain: ml2sc.Toolchain) -> No
         ("solidity", (150, 21, 7), {"precision": "w4a8"}),
         ("solidity", (8, 128, 3), {"precision": "int8"}),
         ("solidity", (45, 30, 4), {"precision": "q15.16"}),
-        ("solidity", (70, 44, 5), {"precision": "int8", "optimize": "deploy"}),
+        pytest.param("solidity", (70, 44, 5), {"precision": "int8", "optimize": "deploy"}, marks=pytest.mark.heavy),
         ("solidity", (130, 12, 20, 2), {"precision": "w4a8", "optimize": "balanced"}),
         ("solidity", (75, 23, 6), {"precision": "int8", "updatable": True}),
-        ("vyper", (90, 50, 3), {"precision": "int8"}),
+        pytest.param("vyper", (90, 50, 3), {"precision": "int8"}, marks=pytest.mark.heavy),
         ("vyper", (45, 30, 4), {"precision": "q15.16"}),
         pytest.param(
             "vyper",

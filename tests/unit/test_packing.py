@@ -180,7 +180,9 @@ def test_typescript_packs_the_same(cases: list[Case], from_typescript: str, tmp_
     assert in_javascript(tmp_path, from_typescript, given) == expected(cases)
 
 
-@pytest.mark.parametrize("example", ["breast_cancer", "digits", "mnist", "mnist20", "mnist_cnn"])
+@pytest.mark.parametrize(
+    "example", ["breast_cancer", "digits", "mnist", "mnist20", pytest.param("mnist_cnn", marks=pytest.mark.heavy)]
+)
 def test_examples(example: str, examples: Path, from_typescript: str, tmp_path: Path) -> None:
     folder = examples / example
     rows = np.load(folder / "samples.npz")["x"].astype(np.float64)

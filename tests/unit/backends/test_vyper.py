@@ -318,13 +318,14 @@ class Compiler:
     """Stands in for the toolchain: what each code generator answers."""
 
     def __init__(self, answers: Mapping[bool, int | str]) -> None:
-        self.answers = answers
+        self.answers, self.asked = answers, list[bool]()
 
     def solc(self, standard_input: Mapping[str, Any]) -> CompilerRun:
         raise NotImplementedError
 
     def vyper(self, standard_input: Mapping[str, Any]) -> CompilerRun:
-        answer = self.answers[standard_input["settings"]["experimentalCodegen"]]
+        self.asked.append(standard_input["settings"]["experimentalCodegen"])
+        answer = self.answers[self.asked[-1]]
         if isinstance(answer, str):
             errors = [{"severity": "error", "type": "StackTooDeep", "message": answer}]
             return CompilerRun({"errors": errors}, "vyper 0.4.3", "in process")
@@ -338,15 +339,16 @@ def golden_options() -> EmitOptions:
     return EmitOptions(name="Tiny", fork="prague", model_hash=bytes(32))
 
 
-@pytest.mark.parametrize(
-    ("venom", "classic", "experimental"), [(10, 20, True), (20, 10, False), ("Unsupported swap depth 24", 20, False)]
-)
-def test_the_smaller_code_is_taken(
-    golden_options: EmitOptions, venom: int | str, classic: int, experimental: bool
+@pytest.mark.parametrize(("venom", "experimental"), [(10, True), (30, True), ("Unsupported swap depth 24", False)])
+def test_classic_compiles_what_venom_does_not(
+    golden_options: EmitOptions, venom: int | str, experimental: bool
 ) -> None:
     artifact = BACKEND.emit(program(Store("a", const(0), const(0))), golden_options)
-    bytecode = BACKEND.compile(artifact, Compiler({True: venom, False: classic}))
+    compiler = Compiler({True: venom, False: 20})
+    bytecode = BACKEND.compile(artifact, compiler)
     assert bytecode.settings == {"experimentalCodegen": experimental}
+    assert len(bytecode.runtime) == (venom if experimental else 20)
+    assert compiler.asked == ([True] if experimental else [True, False])
     assert [e["name"] for e in bytecode.abi] == ["InputLength"]
 
 

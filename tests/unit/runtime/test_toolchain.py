@@ -150,6 +150,22 @@ def test_npm_package_by_environment(program: Put, tmp_path: Path, monkeypatch: p
     assert Toolchain().solc(INPUT).output == {"npm": "0.8.30"}
 
 
+def test_npm_package_is_asked_its_version_once(program: Put, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even npm or Node is started where all answers are in the cache; another package is another compiler."""
+    monkeypatch.setenv("ML2SC_CACHE", str(tmp_path / "answers"))
+    program("node", FAKE_NODE)
+    package(tmp_path / "node_modules", "0.8.29")
+    compiler = tmp_path / "node_modules" / "solc" / "soljson.js"
+    compiler.write_text("one")
+    first = Toolchain().solc(INPUT)
+    for name in ("node", "npm"):
+        program(name, "raise SystemExit('it was started')")
+    assert Toolchain().solc(INPUT) == first
+    compiler.write_text("another")
+    with pytest.raises(ToolchainError, match="it was started"):
+        Toolchain(downloads=False).solc(INPUT)
+
+
 def test_npm_package_in_the_global_folder(program: Put, tmp_path: Path) -> None:
     program("node", FAKE_NODE)
     program("npm", FAKE_NPM)
