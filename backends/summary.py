@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ml2sc.ir.chains import ChainProfile, rules_of
+from ml2sc.ir.data_fee import DataPrices, data_fee
 from ml2sc.ir.forks import FORKS, Fork
 from ml2sc.money import Prices
 from ml2sc.sheet import Sheet, short_names
@@ -49,6 +50,7 @@ def sheet_of(artifact: Artifact, prices: Prices | None = None, *, explain: bool 
         *_measured(manifest),
         *_form(artifact),
         *([] if gas is None else _costs(gas, prices)),
+        *([] if gas is None else _posted(gas, prices, manifest.get("options", {}))),
         *_chain(manifest.get("options", {})),
         *_fits(manifest),
         *_proved(manifest, every=explain or found is None),
@@ -154,6 +156,20 @@ def _costs(gas: Mapping[str, Any], prices: Prices) -> list[tuple[str, str]]:
         ("gas, sent", f"{average:,}{prices.of(average)} as a transaction, 21,000 and calldata included; {worst}"),
         ("to deploy", f"{whole:,} gas{prices.of(whole)} in {transactions(count)}{weights} (predicted)"),
     ]
+
+
+def _posted(gas: Mapping[str, Any], prices: Prices, options: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what the bytes of transactions cost on the chain below, where that and its prices are known."""
+    if gas.get("posted") is None or prices.below is None:
+        return []
+    chain, below = ChainProfile.of(options["chain_profile"]), DataPrices(*(round(p * 10**9) for p in prices.below))
+
+    def said(sizes: Iterable[int]) -> str:
+        return prices.said(sum(data_fee(size, chain, below) for size in sizes) / 10**18)
+
+    deploy = f"; {said(gas['posted']['deploy'])} to deploy" if gas["posted"]["deploy"] else ""
+    at = f"gas there at {prices.below[0]:g} gwei, blobs at {prices.below[1]:g}"
+    return [("data fee", f"{said([gas['posted']['inference']])} at most as a transaction{deploy} ({at})")]
 
 
 def transactions(count: int) -> str:

@@ -49,11 +49,16 @@ class ChainProfile(Fork):
         evm: The newest EVM version whose instructions it knows.
         chain_ids: Its numbers: the main chain's, then those of test chains. None: nobody knows.
         data_fee: Whether a transaction also pays for its bytes on the chain below, which is no gas of this one.
+        l1_base_scalar: By the OP Stack's formula (`data_fee`), what the chain below's price of gas counts, in 10^-6; 0
+            with the next: that formula is not the chain's.
+        l1_blob_scalar: And its price of blobs.
     """
 
     evm: str = "prague"
     chain_ids: tuple[int, ...] = ()
     data_fee: bool = False
+    l1_base_scalar: int = 0
+    l1_blob_scalar: int = 0
 
     @classmethod
     def of(cls, entries: Mapping[str, Any]) -> ChainProfile:
@@ -78,6 +83,11 @@ class ChainProfile(Fork):
         if found.deposit_state > found.deposit:
             raise ProfileError("deposit_state", "more than deposit, of which it is a part")
         return found
+
+    @property
+    def prices_data(self) -> bool:
+        """Whether `data_fee` says what a transaction's bytes cost."""
+        return self.data_fee and bool(self.l1_base_scalar or self.l1_blob_scalar)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values, every entry."""
@@ -132,7 +142,15 @@ PROFILES: Mapping[str, ChainProfile] = {
             chain_ids=(1, 11_155_111, 560_048, 17_000),
         ),
         _profile("glamsterdam", FORKS["glamsterdam"], evm="glamsterdam"),
-        _profile("base", transaction_gas=_CAP, block_gas=400_000_000, chain_ids=(8_453, 84_532), data_fee=True),
+        _profile(
+            "base",
+            transaction_gas=_CAP,
+            block_gas=400_000_000,
+            chain_ids=(8_453, 84_532),
+            data_fee=True,
+            l1_base_scalar=2_269,
+            l1_blob_scalar=1_055_762,
+        ),
         _profile(
             "op",
             transaction_gas=_CAP,
@@ -140,6 +158,8 @@ PROFILES: Mapping[str, ChainProfile] = {
             call_gas=101_000_000,
             chain_ids=(10, 11_155_420),
             data_fee=True,
+            l1_base_scalar=5_227,
+            l1_blob_scalar=1_014_213,
         ),
         _profile("bnb", transaction_gas=_CAP, block_gas=55_000_000, call_gas=300_000_000, chain_ids=(56, 97)),
         _profile(

@@ -178,6 +178,7 @@ class Receipt:
         price: What a unit of gas cost, in wei; 0 if the node does not say.
         created: The contract it created; None if none.
         block: The block it is in; None if it waits.
+        data_fee: What its bytes cost besides, on the chain below, in wei.
     """
 
     hash: str
@@ -186,6 +187,12 @@ class Receipt:
     price: int
     created: str | None
     block: int | None
+    data_fee: int = 0
+
+    @property
+    def fee(self) -> int:
+        """What it cost, in wei."""
+        return self.gas_used * self.price + self.data_fee
 
 
 def receipt(value: object) -> Receipt:
@@ -198,6 +205,7 @@ def receipt(value: object) -> Receipt:
         _member(members, "effectiveGasPrice", optional(amount)) or 0,
         _member(members, "contractAddress", optional(address)),
         _member(members, "blockNumber", optional(quantity)),
+        _member(members, "l1Fee", optional(amount)) or 0,
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import rlp
 from eth_keys.datatypes import Signature
 from eth_keys.exceptions import BadSignature
-from eth_utils.address import to_checksum_address
+from eth_utils.address import to_canonical_address, to_checksum_address
 from eth_utils.crypto import keccak
 from eth_utils.exceptions import ValidationError
 
@@ -58,6 +58,12 @@ def read_signed(raw: bytes) -> SignedTransaction:
         return (_read_typed if raw.startswith(_TYPED) else _read_legacy)(raw)
     except (rlp.exceptions.RLPException, BadSignature, ValidationError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"no signed transaction: {type(error).__name__}") from None
+
+
+def unsigned(chain_id: int, nonce: int, tip: int, max_fee: int, gas: int, to: str | None, data: bytes) -> bytes:
+    """Return an EIP-1559 transaction without a value that nobody has signed yet; the arguments are its fields."""
+    called = b"" if to is None else to_canonical_address(to)
+    return _TYPED + bytes(rlp.encode([chain_id, nonce, tip, max_fee, gas, called, 0, data, []]))
 
 
 def _read_typed(raw: bytes) -> SignedTransaction:

@@ -31,10 +31,11 @@ from ml2sc.ir.forks import Fork
 from .answers import Receipt, SentTransaction, amount
 from .chain import CREATE2_PROXY, LIMITS, Reverted
 from .contract import decode_revert
+from .data_fee import asks_for_data, data_fee
 from .journal import Attempt, Entry, Journal
 from .node import to_hex
 from .rpc import Rpc
-from .signed import SignedTransaction, read_signed
+from .signed import SignedTransaction, read_signed, unsigned
 from .signer import Signer
 
 logger = logging.getLogger(__name__)
@@ -250,9 +251,10 @@ class Line:
         data_bytes: Bytes of its calldata or init code.
         code_bytes: Bytes of the code it creates.
         gas: Gas it uses.
-        fee: What it costs at the current base fee, in wei.
+        fee: What it costs at the current base fee, in wei, `data_fee` included.
         state: "to send", "sent" (in the journal, not mined) or "done".
         problem: Which limit it breaks; empty if none.
+        data_fee: What its bytes cost besides, on the chain below, in wei.
     """
 
     name: str
@@ -264,6 +266,7 @@ class Line:
     fee: int
     state: str
     problem: str
+    data_fee: int = 0
 
 
 @dataclass(frozen=True)
@@ -290,7 +293,12 @@ class Quote:
     @property
     def fee(self) -> int:
         """What that costs at the current base fee, in wei."""
-        return self.gas * self.fees.price
+        return sum(line.fee for line in self.lines if line.state != "done")
+
+    @property
+    def data_fee(self) -> int:
+        """What of it the chain below asks, in wei."""
+        return sum(line.data_fee for line in self.lines)
 
     def to_json(self) -> dict[str, Any]:
         """Return the quote as JSON values; amounts in wei."""
@@ -298,6 +306,7 @@ class Quote:
             "transactions": [vars(line) for line in self.lines],
             "gas": self.gas,
             "fee": self.fee,
+            "data_fee": self.data_fee,
             "base_fee": self.fees.base,
             "tip": self.fees.tip,
             "max_fee": self.fees.most,
@@ -347,6 +356,7 @@ def quote(plan: Plan, rpc: Rpc, sender: str, journal: Journal | None = None, fee
     block_gas = rpc.block().gas_limit
     entries = {} if journal is None else journal.entries
     nonce = _next_nonce(rpc, sender, entries.values())
+    asks = asks_for_data(rpc, plan.limits)
     addresses: dict[str, str] = {}
     lines = []
     for step in plan.steps:
@@ -365,9 +375,12 @@ def quote(plan: Plan, rpc: Rpc, sender: str, journal: Journal | None = None, fee
         else:
             gas = _estimate(rpc, sender, call, plan.abi) if step.gas is None else step.gas(addresses)
         problem = "" if state == "done" else _problem(call, gas, step.code_bytes, block_gas, plan.limits)
-        lines.append(
-            Line(step.name, call.to, creates, len(call.data), step.code_bytes, gas, gas * prices.price, state, problem)
-        )
+        data = 0
+        if asks and state != "done":
+            taken = nonce if entry is None or entry.nonce is None else entry.nonce
+            data = data_fee(rpc, unsigned(rpc.chain_id, taken, prices.tip, prices.most, gas, call.to, call.data))
+        fee = gas * prices.price + data
+        lines.append(Line(step.name, call.to, creates, len(call.data), step.code_bytes, gas, fee, state, problem, data))
     return Quote(tuple(lines), prices, rpc.balance(sender), block_gas)
 
 
@@ -535,7 +548,7 @@ def _is_shown(call: Call, entry: Entry, rpc: Rpc, journal: Journal) -> bool:
         raise _planted(journal, f"transaction {found.hash} is of {found.sender}, or does something else")
     receipt = rpc.receipt(found.hash)
     if receipt is not None:
-        entry.gas_used, entry.fee = receipt.gas_used, receipt.gas_used * receipt.price
+        entry.gas_used, entry.fee = receipt.gas_used, receipt.fee
     return (receipt is None or receipt.succeeded) and (entry.address is None or bool(rpc.code(entry.address)))
 
 
@@ -750,7 +763,7 @@ class _Run:
         if receipt.succeeded and creates and receipt.created != entry.address:
             raise NodeError(f"{step.name}: the node says {receipt.hash} created {receipt.created}, not {entry.address}")
         entry.gas_used, entry.mined = receipt.gas_used, receipt.hash
-        entry.fee = receipt.gas_used * receipt.price
+        entry.fee = receipt.fee
         if not receipt.succeeded:
             error = self._why(step, receipt)
             self.journal.give_up(step.name)

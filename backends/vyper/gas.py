@@ -116,7 +116,7 @@ class VyperCosts(Costs):
     """Selector, CALLDATACOPY, checks of length and end, `slice`, `concat` and `abi_decode` of the argument, RETURN."""
     frame_venom = 160
     """What venom saves of that: lengths and places stay on the stack."""
-    frame_module = 75
+    frame_module = 17
     """What a contract takes more that hands its argument on to a module's function."""
     constructor = 20
     constructor_account = COLD_ACCOUNT + 370

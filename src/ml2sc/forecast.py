@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import shake_256
 from typing import Any
 
 from ml2sc.backends import Artifact
 from ml2sc.backends.base import costs_of
 from ml2sc.ir import gas
-from ml2sc.ir.chains import rules_of
+from ml2sc.ir.chains import ChainProfile, rules_of
+from ml2sc.ir.data_fee import compressed_size
 from ml2sc.ir.forks import CHANGED_SLOT, FORKS, INITCODE_WORD, NEW_SLOT, Fork
 from ml2sc.ir.interpret import Profile
 from ml2sc.ir.program import Program
 from ml2sc.runtime.deploy import holder
+from ml2sc.runtime.signed import unsigned
 from ml2sc.runtime.update import INIT_BYTES, update_calls
 
 _ADDRESS = bytes(12) + b"\xff" * 20
@@ -230,7 +233,7 @@ def as_facts(artifact: Artifact, profile: Profile | None) -> dict[str, Any]:
         }
         for name, stated in found.items()
     }
-    facts = {
+    facts: dict[str, Any] = {
         "predicted": chosen.inference,
         "worst": chosen.worst,
         "called": {"cold": chosen.called[0], "warm": chosen.called[1]},
@@ -240,8 +243,40 @@ def as_facts(artifact: Artifact, profile: Profile | None) -> dict[str, Any]:
         "inputs": "assumed" if profile is None or profile.assumed else "calibration data",
         "code": "compiled" if chosen.compiled else "estimated",
     }
+    if isinstance(rules, ChainProfile) and rules.prices_data:
+        facts["posted"] = _posted(artifact, rules)
     plan = [{**layer, "gas": chosen.layers.get(layer["layer"], 0)} for layer in manifest["plan"]]
     return {"gas": facts, "verdict": verdicts, "plan": plan}
+
+
+def _posted(artifact: Artifact, rules: ChainProfile) -> dict[str, Any]:
+    """Return the compressed sizes of transactions, of which the chain below asks a fee: of an inference, the most."""
+    assert artifact.program is not None
+    abi_word, length = 32, artifact.program.input.length
+    # what does not get shorter; a selector, where the input begins, its length, and the input, filled up
+    noise = shake_256(b"packed").digest(length) + bytes(-length % abi_word)
+    asked = b"\xff" * 4 + abi_word.to_bytes(abi_word) + length.to_bytes(abi_word) + noise
+    found: dict[str, Any] = {"inference": _compressed(rules, asked, called=True)}
+    if artifact.bytecode is not None:
+        holders = list(artifact.codes)
+        data = [holder(index, code).data for index, code in enumerate(holders)]
+        data += [calldata for _, calldata in update_calls(artifact)] if artifact.updatable else []
+        init = artifact.bytecode.creation + _ADDRESS * (bool(artifact.updatable) + bool(holders))
+        sizes = [_compressed(rules, init, called=False), *(_compressed(rules, sent, called=True) for sent in data)]
+        found["deploy"] = sizes
+    return found
+
+
+def _compressed(rules: ChainProfile, data: bytes, *, called: bool) -> int:
+    """Return how short a signed transaction gets, whose other fields are like most others'."""
+    fees, gas, to = 10**9, 10**6, "0x" + shake_256(b"to").hexdigest(20)
+    chain_id = next(iter(rules.chain_ids), 1)
+    transaction = unsigned(chain_id, 1_000, fees, fees, gas, to if called else None, data)
+    return compressed_size(transaction + shake_256(b"signature").digest(_SIGNATURE))
+
+
+_SIGNATURE = 67
+"""Bytes of a signature in a transaction: two numbers of 32 with a length before each, and a bit."""
 
 
 def _in_code(program: Program) -> bool:

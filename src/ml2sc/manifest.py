@@ -196,6 +196,11 @@ class _Called(_Entry):
     warm: _Count
 
 
+class _Posted(_Entry):
+    inference: _Count
+    deploy: tuple[_Count, ...] = ()
+
+
 class _Gas(_Entry):
     predicted: _Count
     worst: _Count
@@ -205,6 +210,7 @@ class _Gas(_Entry):
     transactions: _Count
     inputs: str
     code: str
+    posted: _Posted | None = None
 
 
 class _Verdict(_Entry):

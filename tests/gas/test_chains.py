@@ -16,6 +16,10 @@ import pytest
 from eth import constants
 from eth.vm import computation
 from eth.vm.forks.berlin import constants as berlin
+from eth.vm.forks.berlin.logic import _mark_storage_warm
+from eth.vm.forks.prague.computation import PragueComputation
+from eth.vm.logic.storage import NetSStoreGasSchedule, net_sstore
+from eth.vm.opcode import as_opcode
 from support.contracts import check_contract, packed_and_wads
 from support.networks import dense
 
@@ -23,15 +27,16 @@ import ml2sc
 from ml2sc.backends.base import Artifact, costs_of
 from ml2sc.forecast import forecast
 from ml2sc.ir.chains import PROFILES, ChainProfile
-from ml2sc.ir.forks import FORKS
+from ml2sc.ir.forks import FORKS, WARM
 from ml2sc.ir.gas import Execution, Shares
-from ml2sc.ir.interpret import profile
+from ml2sc.ir.interpret import Interpreter, profile
 from ml2sc.ir.program_parser import parse_program
 from ml2sc.ir.program_printer import print_program
 from ml2sc.passes.lower import PlanOptions
 from ml2sc.runtime.chain import CREATE2_PROXY, EmbeddedChain, RevmChain, intrinsic_gas, limits_of, revm_is_installed
 from ml2sc.runtime.contract import Contract, encode_call
 from ml2sc.runtime.deploy import constructor_arguments, deploy, holder
+from ml2sc.runtime.update import update_calls
 
 WITHIN = 0.02
 PRAGUE = FORKS["prague"]
@@ -55,9 +60,45 @@ def ruled(rules: ChainProfile) -> Iterator[EmbeddedChain]:
         patch.setattr(constants, "GAS_CODEDEPOSIT", rules.deposit)
         patch.setattr(constants, "GAS_CREATE", rules.creation + rules.creation_state)
         patch.setattr(computation, "memory_gas_cost", lambda size: rules.memory(-(-size // 32)))
+        patch.setitem(PragueComputation.opcodes, SLOAD, as_opcode(_read_slot(rules), "SLOAD", 0))
+        patch.setitem(PragueComputation.opcodes, SSTORE, as_opcode(_write_slot(rules), "SSTORE", 0))
         yield EmbeddedChain(
             1 << 36, ChainProfile.of({**rules.to_json(), "transaction_gas": 10**11, "block_gas": 10**11})
         )
+
+
+SLOAD, SSTORE = 0x54, 0x55
+
+
+def _read_slot(rules: ChainProfile) -> Callable[[Any], None]:
+    """Return SLOAD where slots next to each other get warm together."""
+
+    def read(run: Any) -> None:
+        slot = run.stack_pop1_int()
+        first = _mark_storage_warm(run, slot - slot % rules.page_slots)
+        run.consume_gas(rules.cold_slot if first else WARM, "SLOAD")
+        run.stack_push_int(run.state.get_storage(run.msg.storage_address, slot))
+
+    return read
+
+
+def _write_slot(rules: ChainProfile) -> Callable[[Any], None]:
+    """Return SSTORE at a chain's prices; of slots that get warm together only the first that is written pays."""
+    written: set[tuple[Any, bytes, int]] = set()
+
+    def write(run: Any) -> None:
+        slot, value = run.stack_pop_ints(2)
+        run.stack_push_int(value)
+        run.stack_push_int(slot)
+        page = slot - slot % rules.page_slots
+        place = (run.transaction_context, run.msg.storage_address, page)
+        changed = WARM if rules.page_slots > 1 and place in written else rules.written_slot
+        written.add(place)
+        net_sstore(NetSStoreGasSchedule(WARM, changed + rules.new_slot_state, changed, 0), run)
+        if _mark_storage_warm(run, page):
+            run.consume_gas(rules.cold_slot, "SSTORE")
+
+    return write
 
 
 def paid(rules: ChainProfile, used: int, data: bytes, *, called: bool) -> float:
@@ -97,6 +138,39 @@ def test_forecasts(usual: tuple[Artifact, list[bytes]], name: str) -> None:
     assert stated.worst >= max(receipts)
     assert stated.inference == (stated.worst if rules.charges_limit else mean)
     assert stated.verdict == "transaction"
+
+
+@pytest.fixture(scope="module")
+def owned(toolchain: ml2sc.Toolchain) -> Artifact:
+    """Return an updatable model with two chunks of weights, compiled for no chain in particular."""
+    options: dict[str, Any] = {"precision": "int8", "input_ranges": ((0.0, 1.0),), "updatable": True}
+    return ml2sc.build(ml2sc.compile(dense(90, 320, 3), **options), toolchain)
+
+
+@pytest.mark.parametrize("name", ["base", "glamsterdam", "monad", "megaeth"])
+def test_forecasts_of_updatable_contracts(owned: Artifact, name: str) -> None:
+    """The contract, its first weights put in use, an inference. Refunds, which are not forecast, are none."""
+    rules, artifact = PROFILES[name], owned
+    assert artifact.program is not None
+    assert artifact.bytecode is not None
+    assert len(artifact.data) > 1
+    packed = [np.random.default_rng(seed).bytes(90) for seed in range(2)]
+    stated = forecast(artifact, rules, profile(artifact.program, packed))
+    with ruled(rules) as chain:
+        init = artifact.bytecode.creation + constructor_arguments(artifact, CREATE2_PROXY, chain.account)
+        created = chain.deploy(init)
+        calls = [data for _, data in update_calls(artifact)]
+        weights = [chain.transact(created.address, data).gas_used for data in calls]
+        asked = [encode_call(artifact.abi, "predictPacked", x) for x in packed]
+        used = [paid(rules, chain.gas(created.address, data), data, called=True) for data in asked]
+        contract, interpreter = Contract(chain, created.address, artifact.abi), Interpreter(artifact.program)
+        for x in packed:
+            assert tuple(contract.call("predictPacked", x)) == tuple(interpreter.run(x).outputs)
+    assert stated.deploy == pytest.approx(paid(rules, created.gas_used, init, called=False), rel=WITHIN)
+    spent = sum(paid(rules, gas, data, called=True) for gas, data in zip(weights, calls, strict=True))
+    assert stated.weights == pytest.approx(spent, rel=WITHIN)
+    assert stated.worst >= max(used)
+    assert rules.charges_limit or stated.inference == pytest.approx(sum(used) / len(used), rel=WITHIN)
 
 
 def test_what_a_chain_does_not_charge_is_not_saved() -> None:

@@ -32,7 +32,6 @@ PAGE = Path(__file__).parents[2] / "docs" / "inside-your-contract.md"
 INHERITING, LIBRARIES, MODULE = re.findall(r"```(?:solidity|vyper)\n(.*?)```", PAGE.read_text(), re.DOTALL)
 INLINED = 7_500
 """Gas of digits beyond the consumer's own."""
-BY_VYPER = 8_000
 HEAD = "// SPDX-License-Identifier: MIT\npragma solidity ^0.8.24;\n"
 
 READER = """
@@ -195,7 +194,7 @@ def test_a_module(
     with pytest.raises(Reverted) as refused:
         contract.call("read", b"123")
     assert refused.value.data == encode_error("InputLength", 64, 3)
-    check_noted(request, "digits as a Vyper module", mean_beyond(contract, packed), BY_VYPER)
+    check_noted(request, "digits as a Vyper module", mean_beyond(contract, packed), INLINED)
 
 
 BY_CONSTRUCTOR = {

@@ -53,8 +53,11 @@ KINDS = {
     "data": {"target": "solidity", "weights": "data"},
     "updatable": {"target": "solidity", "updatable": True},
     "codes": {"target": "solidity", "updatable": True},
+    "large": {"target": "solidity", "weights": "data", "chain_profile": "monad"},
 }
 """Kinds of contracts that kits are made of."""
+MODELS = {"codes": dense(10, 12, 9, 12, 3), "large": dense(600, 36, 3)}
+"""Where the size matters: code of the first is cut; weights of the second need larger contracts than Ethereum's."""
 LITTLE = {"codes": 6_600}
 """Bytes of code that such a contract may have: what is longer is cut."""
 
@@ -67,12 +70,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory, toolchain: ml2sc.Toolchain)
     def make(form: str) -> Path:
         if form not in made:
             options = {"name": "Class", "precision": "int8", "input_ranges": ((-1.0, 1.0),), **KINDS[form]}
-            model = dense(10, 12, 9, 12, 3) if form in LITTLE else small()
+            model = MODELS.get(form) or small()
             with pytest.MonkeyPatch.context() as patch:
                 for name, fork in FORKS.items() if form in LITTLE else ():
                     patch.setitem(FORKS, name, replace(fork, code_limit=LITTLE[form]))
                 artifact = ml2sc.build(ml2sc.compile(model, **options), toolchain)
             assert bool(artifact.parts) == (form in LITTLE)
+            assert max(map(len, artifact.data), default=0) > 65_535 or form != "large"
             path = tmp_path_factory.mktemp(form) / "out"
             write_folder(artifact, path)
             kits = ["foundry", "python", "ts", *(["hardhat"] if artifact.target == "solidity" else [])]

@@ -13,7 +13,7 @@ import pytest
 from .conftest import Folder, Forge, halved, with_another_weight, without_metadata
 
 HEAVY = pytest.mark.heavy
-RARE = [pytest.param(form, marks=HEAVY) for form in ("updatable", "codes")]
+RARE = [pytest.param(form, marks=HEAVY) for form in ("updatable", "codes", "large")]
 FORMS = ["solidity", "vyper", pytest.param("data", marks=HEAVY), *RARE]
 MISTAKES = [pytest.param("a changed weight", marks=HEAVY), "another scale", "an old ABI"]
 

@@ -18,7 +18,7 @@ from ml2sc.kits import write_kits
 from .conftest import Folder, halved, with_another_weight, without_metadata
 
 HEAVY = pytest.mark.heavy
-RARE = [pytest.param(form, marks=HEAVY) for form in ("updatable", "codes")]
+RARE = [pytest.param(form, marks=HEAVY) for form in ("updatable", "codes", "large")]
 FORMS = ["data", pytest.param("solidity", marks=HEAVY), *RARE]
 
 
@@ -52,12 +52,15 @@ def test_passes_untouched(form: str, folder: Folder, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.heavy
-@pytest.mark.parametrize("mistake", ["a changed weight", "another scale", "an old ABI"])
+@pytest.mark.parametrize("mistake", ["a changed weight", "changed data", "another scale", "an old ABI"])
 def test_mistakes_are_found(mistake: str, folder: Folder, tmp_path: Path) -> None:
-    project = Path(shutil.copytree(folder("solidity") / "kits" / "hardhat", tmp_path / "project"))
-    source = project / "contracts" / "Class.sol"
+    form = "data" if mistake == "changed data" else "solidity"
+    project = Path(shutil.copytree(folder(form) / "kits" / "hardhat", tmp_path / "project"))
+    source, data = project / "contracts" / "Class.sol", project / "data" / "holder0.bin"
     if mistake == "a changed weight":
         with_another_weight(source)
+    elif mistake == "changed data":
+        data.write_bytes(data.read_bytes()[:-1] + b"\x55")
     elif mistake == "another scale":
         halved(project / "vectors.json")
     else:

@@ -60,6 +60,7 @@ def test_mistakes_in_javascript_are_found(old: str, new: str, folder: Folder, tm
         ("", ""),
         ('"scale": "', '"scale": "3'),
         ('"name": "predictPacked"', '"name": "predicted"'),
+        ('"stateMutability": "view"', '"stateMutability": "pure"'),
         ('"model_hash": "0x', '"model_hash": "0x0'),  # all that the kit has of the weights
     ],
 )

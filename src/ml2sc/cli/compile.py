@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ml2sc.backends.base import Artifact
     from ml2sc.frontend.ranges import ColumnRange
     from ml2sc.ir.chains import ChainProfile
+    from ml2sc.money import Prices
     from ml2sc.passes.search_formats import Candidate
 
 _WEIGHTS = ("auto", "code", "data")
@@ -31,7 +32,7 @@ _FORMS = ("contract", "abstract", "library")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
-    return run(_parser(), _run, argv, takes_value=("--input-range",))
+    return run(_parser(), _run, argv, takes_value=("--input-range", "--l1-fees"))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -136,6 +137,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--json", action="store_true", help="print a summary as JSON")
     add_prices(parser)
+    add(
+        "--l1-fees",
+        metavar="GAS,BLOB",
+        help="for rollups of the OP Stack: say what a transaction's bytes cost at these prices of Ethereum's, in gwei",
+    )
     return parser
 
 
@@ -158,8 +164,8 @@ def _run(arguments: argparse.Namespace) -> None:
     update = {name: value for name, value in update.items() if value is not None}
     if update and not arguments.updatable:
         raise UsageError(f"--{next(iter(update)).replace('_', '-')} is of use with --updatable only")
-    prices = prices_of(arguments)
     profile = _profile(arguments.chain_profile)
+    prices = _prices(arguments, profile)
     if arguments.plot is not None and arguments.calibrate is None:
         raise UsageError("--plot draws what auto chose between on calibration data", hint="add --calibrate data.npz")
 
@@ -253,6 +259,27 @@ def _profile(name: str | None) -> ChainProfile | None:
     from ml2sc.chain_file import chain_profile
 
     return chain_profile(name)
+
+
+def _prices(arguments: argparse.Namespace, profile: ChainProfile | None) -> Prices:
+    """Return what gas costs, and on a rollup the chain below.
+
+    Raises:
+        UsageError: a price is none, or of use on other chains only.
+    """
+    prices = prices_of(arguments)
+    if arguments.l1_fees is None:
+        return prices
+    if profile is None or not profile.prices_data:
+        raise UsageError(
+            "--l1-fees is of use for a rollup of the OP Stack only",
+            hint="--chain-profile base, op, or a FILE.toml with data_fee, l1_base_scalar and l1_blob_scalar",
+        )
+    try:
+        base, blob = map(float, arguments.l1_fees.split(","))
+    except ValueError:
+        raise UsageError("--l1-fees takes two numbers: gwei of gas, gwei of blobs", hint="--l1-fees 2.5,0.01") from None
+    return replace(prices, below=(base, blob))
 
 
 def _least(arguments: argparse.Namespace) -> float | None:

@@ -334,6 +334,8 @@ def print_quote(costs: Quote, chain: str, sender: str | None, arguments: argpars
         price = f"a base fee of {gwei(prices.base)} and a tip of {gwei(prices.tip)}; at most {gwei(prices.most)} in all"
     has = f"; the account has {ether(costs.balance)}" if sender else ""
     print(f"  at {price}{has}", file=stream)
+    if costs.data_fee:
+        print(f"  {ether(costs.data_fee)} of it are for the transactions' bytes, by the chain's word", file=stream)
     if prices.note:
         print(f"  {prices.note}", file=stream)
     if arguments.gas_price is not None:

@@ -14,6 +14,7 @@ from ml2sc.caller import interface_of, vectors_of
 from ml2sc.errors import ArtifactError, UnknownNameError, UsageError
 from ml2sc.jsontext import json_text
 from ml2sc.placing import digest, place_files, require_place
+from ml2sc.runtime.chain import LIMITS, limits_of
 
 KIT = "kit.json"
 """Lists a kit's files with their hashes."""
@@ -67,16 +68,22 @@ class Model:
 
     @property
     def held(self) -> dict[str, bytes]:
-        """Files that say what such contracts hold, and the first weights of an updatable one."""
-        assert self.artifact.bytecode is not None
-        codes = {f"data/code{number}.bin": part.runtime for number, part in enumerate(self.artifact.bytecode.parts, 1)}
-        return {f"data/weights{index}.bin": data for index, data in enumerate(self.artifact.data)} | codes
+        """Files with the init code of such contracts, and with the first weights of an updatable one."""
+        weights = self.artifact.data if self.artifact.updatable else ()
+        chunks = {f"data/weights{index}.bin": data for index, data in enumerate(weights)}
+        return chunks | {f"data/holder{index}.bin": init for index, init in enumerate(self.holder_inits)}
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many there are: chunks of weights, contracts with code, contracts that must be there first."""
-        artifact = self.artifact
-        return {"data": len(artifact.data), "codes": len(artifact.parts), "holders": len(artifact.codes)}
+        """How many there are: chunks of weights, contracts that must be there first."""
+        return {"data": len(self.artifact.data), "holders": len(self.artifact.codes)}
+
+    @property
+    def allowed(self) -> dict[str, int | None]:
+        """What a chain has to allow that tools' own chains do not: code of so many bytes, blocks of so much gas."""
+        limits = limits_of(self.artifact)
+        larger = limits.code_limit > LIMITS.code_limit
+        return {"larger_code": limits.code_limit if larger else None, "block_gas": limits.block_gas}
 
     @property
     def weights_hash(self) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from ml2sc.errors import ContractLimitError
 from ml2sc.interfaces import interface_files
 from ml2sc.jsontext import json_text
-from ml2sc.runtime.chain import CREATE2_PROXY, EmbeddedChain, Reverted, RevmChain, revm_is_installed
+from ml2sc.runtime.chain import CREATE2_PROXY, Reverted, limits_of, local_chain
 from ml2sc.runtime.contract import Contract
 from ml2sc.runtime.deploy import deploy
 
@@ -26,6 +26,7 @@ def _files(model: Model) -> Files:
         "solidity": solidity,
         "updatable": artifact.updatable,
         **model.counts,
+        **model.allowed,
         "decides": interface["decision"] is not None,
         "takes_wad": model.takes_wad,
         "outputs": sum(_size(entry) for entry in interface["outputs"]),
@@ -89,7 +90,7 @@ def _snapshot(model: Model, *, fuzzed: bool) -> Files:
 
 def _called(model: Model) -> int | None:
     """Return what a call takes of a contract that has made another in the same transaction."""
-    chain = RevmChain() if revm_is_installed() else EmbeddedChain()
+    chain = local_chain(limits_of(model.artifact))
     try:
         contract = Contract(chain, deploy(model.artifact, chain).address, model.artifact.abi)
     except (ContractLimitError, Reverted):

@@ -19,6 +19,7 @@ def _files(model: Model) -> Files:
         "name": model.name,
         "updatable": artifact.updatable,
         **model.counts,
+        **model.allowed,
         "decides": interface["decision"] is not None,
         "takes_wad": model.takes_wad,
         "length": interface["packing"]["bytes"],

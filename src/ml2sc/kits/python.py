@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Any
 
 from ml2sc.jsontext import json_text
@@ -11,8 +13,13 @@ from .text import rendered
 
 
 def _files(model: Model) -> Files:
-    decides = model.interface["decision"] is not None
-    facts: dict[str, Any] = {"name": model.name, "decides": decides, "takes_wad": model.takes_wad}
+    abi = json.dumps(model.interface["abi"], sort_keys=True)
+    facts: dict[str, Any] = {
+        "name": model.name,
+        "decides": model.interface["decision"] is not None,
+        "takes_wad": model.takes_wad,
+        "abi_digest": hashlib.sha256(abi.encode()).hexdigest(),
+    }
     addresses = {str(chain): address for chain, address in sorted(model.addresses.items())}
     return {
         "example.py": rendered("example.py", **facts),
