@@ -14,7 +14,7 @@ from ml2sc.errors import RangeError, UnsupportedModelError, UsageError
 from ml2sc.ir import wad
 from ml2sc.ir.analysis import ACCUMULATOR_BITS, real_bounds
 from ml2sc.ir.graph import AttrValue, Graph, Node, Tensor
-from ml2sc.ir.ops.base import Bounds, op_of
+from ml2sc.ir.ops.base import Bounds, attr_float, op_of
 from ml2sc.ir.ops.prequantized import prescribed_format, unsigned
 from ml2sc.ir.program import word_multiplier
 from ml2sc.ir.thermometer import Ladder
@@ -22,6 +22,7 @@ from ml2sc.ir.types import Array, DType, FixedPoint, Interval, integer_array, ro
 
 from .error_bounds import ErrorAnalysis, span_of
 from .formats import Formats, readers
+from .gemm import affine_of
 from .manager import Pass, register_pass
 from .precision import WIDEST, Binary, Precision, parse_precision
 from .prescribed import is_integer, is_prequantized, is_whole, on_grid, prescription
@@ -215,6 +216,27 @@ class _Quantization:
         y = self.emit(node, "Identity", [x.name], x.format.scale, output=node.output, fixed=x.format)
         for analysis in self._analyses:
             analysis.keep(x, y)
+
+    def read_otherwise(self, node: Node) -> bool:
+        found = _moved_or_scaled(self.source, node)
+        if found is None or self.widths is None or not self._read_by_layers_only(node.output):
+            return False
+        x, (factor, offset) = self.raw(found[0]), found[1]
+        old, scale = x.format, x.format.scale * factor
+        zero = old.zero_point - round_half_up(offset / scale)
+        if x.name not in self._narrow or not old.qmin <= zero <= old.qmax:
+            return False
+        new = FixedPoint(old.bits, old.signed, scale, zero)
+        y = self.emit(node, "Identity", [x.name], scale, output=node.output, fixed=new)
+        missed = float(abs(offset + (zero - old.zero_point) * scale)) + attr_float(node, "slack", 0.0)
+        for analysis in self._analyses:
+            analysis.read_otherwise(x, y, node.output, float(factor), missed)
+        return True
+
+    def _read_by_layers_only(self, name: str) -> bool:
+        uses = [use.node for use in self.source.uses(name)]
+        kept = name not in self.source.outputs and name != self.source.decision
+        return kept and bool(uses) and all(op_of(use).reads_activations for use in uses)
 
     def prescribed(self, name: str) -> Node | None:
         return prescription(self.source, name)
@@ -599,6 +621,15 @@ class _Quantization:
             name = use.output
         uses = self.source.uses(name)
         return name if any(op_of(u.node).reads_activations or self._tabulated(u.node) for u in uses) else None
+
+
+def _moved_or_scaled(graph: Graph, node: Node) -> tuple[str, tuple[Fraction, Fraction]] | None:
+    """Return x, f > 0 and o of a node that is x·f + o for single numbers; None: it is none."""
+    found = affine_of(graph, node)
+    if found is None or found[1].factor.size != 1 or found[1].offset.size != 1:
+        return None
+    factor, offset = (Fraction(float(np.ravel(part)[0])) for part in found[1][:2])
+    return (found[0], (factor, offset)) if factor > 0 else None
 
 
 def quantize_constant(real: Array, scale: Fraction) -> Array:
