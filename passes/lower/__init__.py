@@ -232,9 +232,9 @@ def _copies(graph: Graph, inputs: Mapping[str, Packed]) -> dict[str, tuple[Node,
         others = [graph.tensor(name) for name in node.inputs[1:] if name]
         moves = op_of(node).moves and len(node.outputs) == 1 and all(t.is_constant for t in others)
         if moves and (x in inputs or x in found) and graph.only_use(x) is node:
-            values = [np.arange(graph.tensor(x).size).reshape(graph.tensor(x).shape)]
-            values += [None if not name else graph.tensor(name).data for name in node.inputs[1:]]
-            order = op_of(node).evaluate(node, values)[0].ravel()
+            numbers = np.arange(graph.tensor(x).size).reshape(graph.tensor(x).shape)
+            operands = [None if not name else graph.tensor(name).data for name in node.inputs[1:]]
+            order = op_of(node).evaluate(node, [numbers, *operands])[0].ravel()
             if np.array_equal(order, np.arange(graph.tensor(x).size)):
                 found[node.output] = (*found.get(x, ()), node)
     return found

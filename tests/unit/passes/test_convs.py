@@ -94,7 +94,7 @@ def test_scaling_by_channel_folds_and_that_of_pixels_does_not() -> None:
 
 @pytest.mark.parametrize("chain", [("Sub", "Div"), ("Mul", "Sub"), ("Div", "Add", "Mul", "Sub")])
 @pytest.mark.parametrize("shape", [(4, 1, 1), ()])
-def test_what_is_taken_off_before_padding_stays_and_nothing_else(chain: tuple[str, ...], shape: tuple[int, ...]) -> None:
+def test_what_is_taken_off_before_padding_stays(chain: tuple[str, ...], shape: tuple[int, ...]) -> None:
     names = ["x", *(f"t{i}" for i in range(len(chain)))]
     nodes = [
         helper.make_node(op_type, [names[i], f"c{i}"], [names[i + 1]], name=names[i + 1])
