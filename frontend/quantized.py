@@ -254,7 +254,7 @@ def _dequantize_linear(emitter: Emitter, node: OnnxNode) -> None:
 
 
 _plain_clip, _plain_cast, _plain_pad = RULES["", "Clip"], RULES["", "Cast"], RULES["", "Pad"]
-_plain_max_pool = RULES["", "MaxPool"]
+_plain_max_pool, _plain_resize = RULES["", "MaxPool"], RULES["", "Resize"]
 
 
 @import_rule("Cast")
@@ -443,6 +443,23 @@ def _max_pool(emitter: Emitter, node: OnnxNode) -> None:
     real = emitter.real(node.inputs[0], None)
     _plain_max_pool(emitter, replace(node, inputs=(real,), outputs=node.outputs[:1]))
     emitter.codes[node.outputs[0]] = code
+
+
+@import_rule("Resize")
+def _resize(emitter: Emitter, node: OnnxNode) -> None:
+    """Pick among integers, or round what lies between them to their format again."""
+    code = emitter.codes.get(node.inputs[0])
+    if code is None:
+        _plain_resize(emitter, node)
+        return
+    resized = emitter.fresh("resized")
+    inputs = (emitter.real(node.inputs[0], None), *node.inputs[1:])
+    _plain_resize(emitter, replace(node, inputs=inputs, outputs=(resized,)))
+    if str(node.attrs.get("mode", "nearest")) == "nearest":
+        emitter.emit("Identity", [resized], node.outputs)
+        emitter.codes[node.outputs[0]] = code
+    else:
+        _quantized(emitter, node, resized, code, node.outputs[0])
 
 
 @import_rule("MatMul")

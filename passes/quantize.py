@@ -25,7 +25,7 @@ from .formats import Formats, readers
 from .gemm import affine_of
 from .manager import Pass, register_pass
 from .precision import WIDEST, Binary, Precision, parse_precision
-from .prescribed import is_integer, is_prequantized, is_whole, on_grid, prescription
+from .prescribed import is_complete, is_integer, is_prequantized, is_whole, on_grid, prescription
 from .residual import SUMS, fitted, of_layers, skips, whole
 
 _LEAST_LEAF_BITS = 16
@@ -44,6 +44,8 @@ _MISSED = 4
 """What part of a step the multipliers of such activations may miss at most."""
 _WHOLE_BITS = 32
 """Widest format of an input of integers, which are given exactly."""
+_BESIDE_PRESCRIBED = 20
+"""Width of activations that a model whose formats are all given leaves in float."""
 _PRECISE_BESIDE_PRESCRIBED = 32
 """Fraction bits of constants in scalar computations of a model that comes quantised."""
 
@@ -160,6 +162,7 @@ class _Quantization:
         self._always = self._analyses[0]
         self._precisely_read: dict[str, bool] = {}
         self._skips = {} if is_prequantized(graph) else skips(graph)
+        self._prescribes_all = is_prequantized(graph) and is_complete(graph)
 
     def run(self) -> Graph:
         for name in self.source.inputs:
@@ -341,8 +344,15 @@ class _Quantization:
 
     def _tabulated(self, node: Node) -> bool:
         """Whether an operator is looked up in a table."""
-        bits = WIDEST if self.widths is None else self.widths.activation(node.inputs[0])
+        bits = WIDEST if self.widths is None else self._bits_of(node.inputs[0])
         return op_of(node).tabulated and bits <= _TABLE_BITS and not self._precise(node.output)
+
+    def _bits_of(self, name: str) -> int:
+        """Return the bits of a float tensor in activation form."""
+        assert self.widths is not None
+        bits = self.widths.activation(name)
+        # where the model says all formats, it has none for what it does not round: ours must not show
+        return max(bits, _BESIDE_PRESCRIBED) if self._prescribes_all and not self.on_grid(name) else bits
 
     def _precise(self, name: str) -> bool:
         """Whether a float tensor reaches an output or a decision without being requantised on the way."""
@@ -591,7 +601,7 @@ class _Quantization:
     def _activation_format(self, raw: FixedPoint, name: str) -> FixedPoint:
         if self.widths is None:
             return self._binary()
-        extent, bits = self._range(name), self.widths.activation(name)
+        extent, bits = self._range(name), self._bits_of(name)
         ratio = _span_step(extent, bits) / raw.scale
         step = raw.scale * (1 << max(_ceil_log2(ratio), 0))
         return _unsigned(extent, step, bits)

@@ -29,7 +29,8 @@ from ml2sc.ir.ops.windows import attr_ints
 
 from .manager import Pass, register_pass
 
-_CONVOLUTIONS = frozenset({"Conv", "ScaledConv"})
+CONVOLUTIONS = frozenset({"Conv", "ScaledConv"})
+"""Convolutions of a float graph."""
 _BROADCASTING = frozenset({"Add", "Sub", "Mul", "Div", "Max", "Min", "PRelu"})
 _ALONG = frozenset({"Gather", "Split"})
 """Operators with an attribute `axis`, 0 where it is left out."""
@@ -46,7 +47,7 @@ class SinkTransposes(Pass):
     after: ClassVar[tuple[str, ...]] = ("fold_constants",)
 
     def run(self, graph: Graph) -> bool:
-        if not any(node.op_type in _CONVOLUTIONS for node in graph):
+        if not any(node.op_type in CONVOLUTIONS for node in graph):
             return False
         changed = False
         for _ in range(_ROUNDS):
@@ -55,7 +56,7 @@ class SinkTransposes(Pass):
                 break
             changed = True
         if changed:
-            for name in [node.name for node in graph if node.op_type in _CONVOLUTIONS]:
+            for name in [node.name for node in graph if node.op_type in CONVOLUTIONS]:
                 _take_padding(graph, graph.node(name))
             graph.prune()
         return changed

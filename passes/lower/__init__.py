@@ -54,6 +54,7 @@ from ml2sc.ir.wad import (
     output_rescale,
 )
 
+from ..gemm import RESHAPING
 from . import (
     elementwise,
     functions,
@@ -221,21 +222,23 @@ def _packed_inputs(graph: Graph) -> dict[str, Packed]:
     return found
 
 
+_IN_ORDER = frozenset({*RESHAPING, "Transpose"})
+"""Movements that may leave all elements where they are."""
+
+
 def _copies(graph: Graph, inputs: Mapping[str, Packed]) -> dict[str, tuple[Node, ...]]:
     """Return the tensors that are a graph input under another name or shape, which nothing else reads: what makes them.
 
     A kernel reads them as they are packed.
     """
     found: dict[str, tuple[Node, ...]] = {}
-    for node in graph:
+    for node in (node for node in graph if node.op_type in _IN_ORDER):
         x = node.inputs[0]
-        others = [graph.tensor(name) for name in node.inputs[1:] if name]
-        moves = op_of(node).moves and len(node.outputs) == 1 and all(t.is_constant for t in others)
-        if moves and (x in inputs or x in found) and graph.only_use(x) is node:
+        if (x in inputs or x in found) and graph.only_use(x) is node:
             numbers = np.arange(graph.tensor(x).size).reshape(graph.tensor(x).shape)
             operands = [None if not name else graph.tensor(name).data for name in node.inputs[1:]]
             order = op_of(node).evaluate(node, [numbers, *operands])[0].ravel()
-            if np.array_equal(order, np.arange(graph.tensor(x).size)):
+            if np.array_equal(order, numbers.ravel()):
                 found[node.output] = (*found.get(x, ()), node)
     return found
 

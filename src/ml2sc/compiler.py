@@ -78,6 +78,7 @@ from ml2sc.passes.search_formats import MARGIN, Candidate
 from ml2sc.passes.tune import Goal
 from ml2sc.passes.updatable import Deployed, ReserveRanges
 from ml2sc.progress import bar
+from ml2sc.reach import require_reach
 from ml2sc.remedy import Remedies
 from ml2sc.runtime.workers import require_workers
 from ml2sc.smallness import coarse, largest_output, lost, relative_bound
@@ -424,6 +425,7 @@ def _compile(
     instruments += [] if dump is None else [dump]
     run_pipeline(graph, front, [model, *instruments])
     reference = model.graph
+    require_reach(graph, options.rules)
     if calibrated is not None:
         binary = isinstance(parse_precision(options.precision), Binary)
         calibrated.apply(graph, [] if binary or not declared else [ScaleInputs(declared)])

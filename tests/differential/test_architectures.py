@@ -5,24 +5,17 @@ from __future__ import annotations
 import numpy as np
 import onnxruntime
 import pytest
-from support.architectures import ARCHITECTURES, EXPORTERS, exported
+from support.architectures import ARCHITECTURES, exported
 from support.checking import check_bounds, check_interpreters, compiled
 from support.contracts import check_contract, deployed, packed_and_wads
 from support.prediction import check_stated
 
 import ml2sc
 
-EVERY_RUN = ("squeeze-and-excite", "torchscript", "solidity")
-CASES = [
-    pytest.param(name, exporter, target, marks=() if (name, exporter, target) == EVERY_RUN else pytest.mark.heavy)
-    for name in ARCHITECTURES
-    for exporter in EXPORTERS
-    for target in ("solidity", "vyper")
-]
-
-
+@pytest.mark.heavy
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(("name", "exporter", "target"), CASES)
+@pytest.mark.parametrize(("exporter", "target"), [("torchscript", "solidity"), ("dynamo", "vyper")])
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_on_the_evm(name: str, exporter: str, target: str, toolchain: ml2sc.Toolchain) -> None:
     proto, _, x = exported(name, exporter)
     rng = np.random.default_rng(2)
