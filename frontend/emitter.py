@@ -105,7 +105,7 @@ class Code(NamedTuple):
 
 
 class Integers(NamedTuple):
-    """A tensor of integers that the model is given.
+    """A tensor of integers that the model is given, or that a layer sums up of such.
 
     Attributes:
         kind: ONNX's element type.
@@ -139,7 +139,7 @@ class Emitter:
         self.doubles: set[str] = set()
         """Graph inputs of float64."""
         self.integers: dict[str, Integers] = {}
-        """Graph inputs that are integers, and what only moves their elements."""
+        """Graph inputs that are integers, sums of products of integers, and what only moves their elements."""
         self.whole: dict[str, str] = {}
         """Graph inputs that are whole numbers, and the tensors of int64 that nodes read in their place."""
         self.sums: dict[str, tuple[str, str]] = {}
@@ -276,13 +276,13 @@ class Emitter:
         outputs: Iterable[str] | None,
         attrs: Mapping[str, AttrValue] | None,
     ) -> str:
-        """Add an operator that moves integers the model is given, or asks for their shape."""
+        """Add an operator that moves integers, or asks for their shape."""
         op = OPS.get(op_type) if op_type in OPS else None
         kinds = {self.integers[s].kind if s in self.integers else None for s in _data_slots(op_type, slots)}
         moves = op is not None and op.moves and op_type != "Cast" and len(kinds) == 1
         if not moves and not (isinstance(op, FoldingOp) and op.shape_only):
             raise UnsupportedModelError(
-                f"{op_type} of an input of integers is not supported",
+                f"{op_type} of integers is not supported",
                 node=None if self.node is None else str(self.node),
                 tensor=f"%{next(slot for slot in slots if slot in self.integers)}",
                 hint="dequantise it, or cast it to float, before anything is computed with it",

@@ -107,6 +107,10 @@ def _check_outputs(emitter: Emitter) -> None:
                 tensor=f"%{name}",
                 hint="end the model with a DequantizeLinear",
             )
+        if name in emitter.integers and emitter.integers[name].kind == TensorProto.INT32:
+            raise UnsupportedModelError(
+                "an output of the model is a layer's sums of integers", tensor=f"%{name}", hint="cast it to float"
+            )
         if name in emitter.integers or name in emitter.whole or _copied(emitter.graph, name) in emitter.whole.values():
             raise UnsupportedModelError(
                 "an output of the model is its input, integers", tensor=f"%{name}", hint="cast it to float"

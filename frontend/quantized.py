@@ -17,7 +17,7 @@ from onnx import TensorProto
 from ml2sc.errors import UnsupportedModelError
 from ml2sc.ir.types import Array
 
-from .emitter import FLOATS, INTEGER_INPUTS, Code, Emitter, Grid, OnnxNode, plain_attributes
+from .emitter import FLOATS, INTEGER_INPUTS, Code, Emitter, Grid, Integers, OnnxNode, plain_attributes
 from .rules import RULES, Rule, emit_plain, import_rule
 from .vision import conv_attributes
 
@@ -37,8 +37,6 @@ _STATIC = "quantise it statically, with calibration data: onnxruntime.quantizati
 
 INSTEAD: dict[str, str] = {
     "DynamicQuantizeLinear": f"scales are computed while running; {_STATIC}",
-    "MatMulInteger": f"its scales are computed while running; {_STATIC}",
-    "ConvInteger": f"its scales are computed while running; {_STATIC}",
     f"{_MICROSOFT}.DynamicQuantizeMatMul": f"scales are computed while running; {_STATIC}",
     f"{_MICROSOFT}.DynamicQuantizeLSTM": f"scales are computed while running; {_STATIC}",
     f"{_MICROSOFT}.MatMulIntegerToFloat": "give the model as it was written, not as a session optimised it",
@@ -121,8 +119,13 @@ def _type(kind: int | None) -> str:
 
 def _along(node: OnnxNode, values: Array, shape: Sequence[int], axis: int, scale: str) -> Array:
     """Return scales or zero points broadcast to a tensor's shape: one, or one for each index along `axis`."""
+    return np.broadcast_to(_beside(node, values, shape, axis, scale), shape)
+
+
+def _beside(node: OnnxNode, values: Array, shape: Sequence[int], axis: int, scale: str) -> Array:
+    """Return scales or zero points in a shape that broadcasts against a tensor's."""
     if values.size == 1:
-        return np.broadcast_to(values.reshape(()), shape)
+        return values.reshape(())
     if values.ndim != 1:
         _refuse(
             node, f"scales of shape {list(values.shape)} are not supported", scale, "one scale a tensor or a channel is"
@@ -133,7 +136,7 @@ def _along(node: OnnxNode, values: Array, shape: Sequence[int], axis: int, scale
         _refuse(node, f"{values.size} scales do not fit axis {axis} of a tensor of shape {list(shape)}", scale)
     aligned = [1] * len(shape)
     aligned[axis] = values.size
-    return np.broadcast_to(values.reshape(aligned), shape)
+    return values.reshape(aligned)
 
 
 def _axis(node: OnnxNode) -> int:
@@ -181,6 +184,12 @@ def _dequantized(
         UnsupportedModelError: scales or zero points do not fit the tensor.
     """
     scales = _scales(emitter, node, scale)
+    if x in emitter.integers and emitter.integers[x].kind == TensorProto.INT32:
+        if zero and np.any(_zero_points(emitter, node, zero, scale, TensorProto.INT32)):
+            _refuse(node, "the zero point of sums must be 0", zero)
+        factors = emitter.constant(_beside(node, scales, emitter.tensor(x).shape, axis, scale), "scale")
+        sums = emitter.real(emitter.integers[x].numbers, None)
+        return emitter.emit("Mul", [sums, factors], None if output is None else (output,))
     if x in emitter.integers:
         return _from_integers(emitter, node, x, _code(emitter, node, scale, zero, emitter.integers[x].kind), output)
     if x in emitter.codes:
@@ -245,12 +254,12 @@ def _dequantize_linear(emitter: Emitter, node: OnnxNode) -> None:
 
 
 _plain_clip, _plain_cast, _plain_pad = RULES["", "Clip"], RULES["", "Cast"], RULES["", "Pad"]
-_plain_max_pool = RULES["", "MaxPool"]
+_plain_max_pool, _plain_resize = RULES["", "MaxPool"], RULES["", "Resize"]
 
 
 @import_rule("Cast")
 def _cast(emitter: Emitter, node: OnnxNode) -> None:
-    """Cast an input of integers to float: it is those numbers."""
+    """Cast integers that are given, or a layer's sums of them, to float: it is those numbers."""
     whole = emitter.integers.get(node.inputs[0])
     if whole is not None and int(node.attrs["to"]) in FLOATS:
         emitter.real(whole.numbers, node.outputs[0])
@@ -436,6 +445,23 @@ def _max_pool(emitter: Emitter, node: OnnxNode) -> None:
     emitter.codes[node.outputs[0]] = code
 
 
+@import_rule("Resize")
+def _resize(emitter: Emitter, node: OnnxNode) -> None:
+    """Pick among integers, or round what lies between them to their format again."""
+    code = emitter.codes.get(node.inputs[0])
+    if code is None:
+        _plain_resize(emitter, node)
+        return
+    resized = emitter.fresh("resized")
+    inputs = (emitter.real(node.inputs[0], None), *node.inputs[1:])
+    _plain_resize(emitter, replace(node, inputs=inputs, outputs=(resized,)))
+    if str(node.attrs.get("mode", "nearest")) == "nearest":
+        emitter.emit("Identity", [resized], node.outputs)
+        emitter.codes[node.outputs[0]] = code
+    else:
+        _quantized(emitter, node, resized, code, node.outputs[0])
+
+
 @import_rule("MatMul")
 def _matmul(emitter: Emitter, node: OnnxNode) -> None:
     _matmul_of(emitter, node, node.inputs[0], node.inputs[1], node.outputs)
@@ -471,6 +497,45 @@ def _qlinear_conv(emitter: Emitter, node: OnnxNode) -> None:
     float_op = replace(node, op_type="Conv", inputs=(real, weights, *([bias] if bias else [])))
     y = _conv_of(emitter, float_op, grid, None)
     _quantized(emitter, node, y, _code(emitter, node, y_scale, y_zero, None), node.outputs[0])
+
+
+@import_rule("ConvInteger", "MatMulInteger")
+def _integer_layer(emitter: Emitter, node: OnnxNode) -> None:
+    """The sums of a layer of integers: those of what they stand for, divided by its scale."""
+    x, w = node.inputs[:2]
+    zero, zeros = (_integer_zero(emitter, node, slot, name) for slot, name in ((2, x), (3, w)))
+    if zero.size != 1:
+        _refuse(node, "a zero point for each row of an activation is not supported", node.inputs[2])
+    if x in emitter.codes:
+        code = emitter.codes[x]
+        if int(zero.reshape(())) != code.zero_point:
+            _refuse(node, f"a tensor quantised as {code} is multiplied with the zero point {int(zero.reshape(()))}", x)
+        real, scale = emitter.real(x, None), code.scale
+    elif x in emitter.integers and emitter.integers[x].kind in INTEGER_INPUTS:
+        bits, signed = INTEGER_INPUTS[emitter.integers[x].kind]
+        real, scale = _from_integers(emitter, node, x, Code(1.0, int(zero.reshape(())), bits, signed), None), 1.0
+    else:
+        _refuse(node, f"the first operand of {node.op_type} must be an activation of integers", x, _STATIC)
+    weights = emitter.tensor(w)
+    if weights.data is None or weights.data.dtype.kind != "i":
+        _refuse(node, f"{node.op_type} by weights that are not constant is not supported", w)
+    axis = 0 if node.op_type == "ConvInteger" else max(len(weights.shape) - 1, 0)
+    integers = np.asarray(weights.data - _along(node, zeros, weights.shape, axis, w))
+    grid = Grid(integers, np.full(weights.shape, 1.0 / scale), WIDTHS[emitter.element_types[w]][0])
+    float_op = replace(node, op_type="Conv", inputs=(real, w))
+    if node.op_type == "ConvInteger":
+        sums = _conv_of(emitter, float_op, grid, node.outputs)
+    elif integers.ndim == 2:
+        sums = _layer(emitter, node, real, grid, "", node.outputs)
+    else:
+        _refuse(node, f"MatMulInteger by weights of shape {list(weights.shape)} is not supported", w, "matrices are")
+    emitter.integers[sums] = Integers(TensorProto.INT32, sums)
+
+
+def _integer_zero(emitter: Emitter, node: OnnxNode, slot: int, operand: str) -> Array:
+    """Return an operand's zero points, int64; 0 if they are left out."""
+    name = _slot(node, slot)
+    return _zero_points(emitter, node, name, name or operand, None) if name else np.zeros((), dtype=np.int64)
 
 
 @import_rule("QLinearGlobalAveragePool", "QLinearAveragePool", domain=_MICROSOFT)

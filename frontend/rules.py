@@ -155,12 +155,25 @@ def _softmax(emitter: Emitter, node: OnnxNode) -> None:
     axis = int(node.attrs.get("axis", 1 if old else -1))
     if old and len(shape) > 1:
         axis %= len(shape)
+    if not old and shape and prod(shape[axis % len(shape) + 1 :]) > 1:
+        _along_last(emitter, node, axis % len(shape))
+        return
     if not old or prod(shape[axis:]) == shape[axis % len(shape)]:
         emitter.emit(node.op_type, node.inputs, node.outputs, {"axis": axis})
         return
     matrix = emitter.emit("Flatten", node.inputs, attrs={"axis": axis})
     result = emitter.emit(node.op_type, [matrix], attrs={"axis": 1})
     emitter.emit("Reshape", [result, emitter.constant(shape, "shape")], node.outputs)
+
+
+def _along_last(emitter: Emitter, node: OnnxNode, axis: int) -> None:
+    """Work along an axis (the channels of a map) as along the last one, and change the two back."""
+    rank = len(emitter.tensor(node.inputs[0]).shape)
+    order = list(range(rank))
+    order[axis], order[-1] = order[-1], order[axis]
+    turned = emitter.emit("Transpose", node.inputs, attrs={"perm": tuple(order)})
+    result = emitter.emit(node.op_type, [turned], attrs={"axis": rank - 1})
+    emitter.emit("Transpose", [result], node.outputs, {"perm": tuple(order)})
 
 
 @import_rule("Cast")

@@ -125,6 +125,9 @@ def _conv_transpose(emitter: Emitter, node: OnnxNode) -> None:
         ends = [t - b for t, b in zip(total, begins, strict=True)]
     elif auto == "VALID":
         begins, ends = [0] * rank, [0] * rank
+    left = [f - b - e for f, b, e in zip(full, begins, ends, strict=True)]
+    if min(left) < 1:
+        node.fail(f"pads {begins} and {ends} take more than all of {full}, what the kernel reaches: {left} are left")
     parts = weights.data.reshape(group, channels // group, *weights.shape[1:])
     turned = np.flip(parts.swapaxes(1, 2), axis=tuple(range(3, 3 + rank)))
     turned = turned.reshape(group * weights.shape[1], channels // group, *kernel)
@@ -224,8 +227,12 @@ def _squared(emitter: Emitter, x: str) -> str:
 REDUCING: dict[str, str] = {"ReduceMean": "AveragePool", "ReduceMax": "MaxPool", "ReduceSum": "AveragePool"}
 
 
-def _spatial_axes(emitter: Emitter, node: OnnxNode) -> tuple[int, ...] | None:
-    """Return a feature map's spatial axes if those are just what a Reduce works on; None: they are not."""
+def _spatial_axes(emitter: Emitter, node: OnnxNode) -> tuple[str, tuple[int, ...]] | None:
+    """Return the feature map of which a Reduce works on just the spatial axes; None: there is none.
+
+    Returns:
+        It, and the permutation by which a Transpose makes the Reduce's input of it; empty if none does.
+    """
     x = emitter.tensor(node.inputs[0])
     axes = node.attrs.get("axes")
     if axes is None and len(node.inputs) > 1 and node.inputs[1]:
@@ -235,26 +242,39 @@ def _spatial_axes(emitter: Emitter, node: OnnxNode) -> tuple[int, ...] | None:
     if x.is_constant or x.type is not DType.FLOAT or rank < 3 or axes is None:
         return None
     found = sorted(int(axis) % rank for axis in axes if -rank <= int(axis) < rank)
-    return tuple(found) if found == list(range(2, rank)) else None
+    if found == list(range(2, rank)):
+        return x.name, ()
+    made = emitter.graph.producer(x.name)
+    if made is None or made.op_type != "Transpose":
+        return None
+    perm = made.attrs.get("perm", tuple(reversed(range(rank))))
+    assert isinstance(perm, tuple)
+    order = tuple(int(axis) for axis in perm)
+    kept = [axis for axis in order if axis < 2]
+    alike = sorted(order[axis] for axis in found) == list(range(2, rank)) and kept == [0, 1]
+    return (made.inputs[0], order) if alike else None
 
 
 def _or_pool(plain: Rule) -> Rule:
     def rule(emitter: Emitter, node: OnnxNode) -> None:
-        """Reduce a feature map's spatial axes by a pool over all of them."""
-        axes = _spatial_axes(emitter, node)
-        if axes is None:
+        """Reduce a feature map's spatial axes by a pool over all of them, of one in NHWC before it was transposed."""
+        found = _spatial_axes(emitter, node)
+        if found is None:
             plain(emitter, node)
             return
-        x = emitter.tensor(node.inputs[0])
+        x, turned = emitter.tensor(found[0]), found[1]
         kept = bool(node.attrs.get("keepdims", 1))
         sizes = x.shape[2:]
         attrs: dict[str, AttrValue] = {"kernel_shape": sizes}
         total = node.op_type == "ReduceSum"
-        pooled = emitter.emit(REDUCING[node.op_type], [x.name], node.outputs if kept and not total else None, attrs)
+        last = kept and not turned
+        pooled = emitter.emit(REDUCING[node.op_type], [x.name], node.outputs if last and not total else None, attrs)
         if total:
             count = emitter.constant(np.array(float(prod(sizes))), "count")
-            pooled = emitter.emit("Mul", [pooled, count], node.outputs if kept else None)
-        if not kept:
+            pooled = emitter.emit("Mul", [pooled, count], node.outputs if last else None)
+        if kept and turned:
+            emitter.emit("Transpose", [pooled], node.outputs, {"perm": turned})
+        elif not kept:
             emitter.emit("Reshape", [pooled, emitter.constant(x.shape[:2], "shape")], node.outputs)
 
     return rule

@@ -81,6 +81,11 @@ class ErrorAnalysis:
         self._rounded[x.name] = self.error[x.name]
         self.error[x.name] = self.error[x.name] + (float(x.format.scale) / 2 + cut)
 
+    def read_otherwise(self, x: Tensor, y: Tensor, name: str, factor: float, missed: float) -> None:
+        """Say that y is x in another format: x times a factor and moved, which the format misses by so much."""
+        self.error[y.name] = self.error[x.name] * factor * (1 + 2.0**-48) + missed
+        self.real[y.name] = self.bounds[name]
+
     def keep(self, x: Tensor, y: Tensor) -> None:
         """Say that y is x, rounded already, under another name."""
         self.error[y.name] = np.broadcast_to(self._rounding_of(x.name), y.shape)

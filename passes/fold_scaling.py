@@ -4,9 +4,11 @@
 2. The same before a Gemm: `(x·f + o)·W + C` becomes `x·(diag(f)·W) + (o·W + C)`.
 3. The tensor between the two must have no other use, and f must be the same for all rows. If the Gemm has a single row,
    operators that only reshape may lie between.
-4. Beside a Conv the same, where f and o do not differ within a channel; before it o must be 0 where there is padding.
+4. Beside a Conv the same, where f and o do not differ within a channel. Where there is padding, an o before it stays:
+   x·f + o becomes (x + o/f)·f, of which f goes into the weights.
 5. Whole chains are folded. A division by 0 or a product that is not finite is left as it is.
 6. Constants that other nodes use too are not overwritten.
+7. After a layer whose weights came quantised: f, if it is positive, goes into its scales, o into its bias.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from ml2sc.ir.ops.prequantized import prescribed_format
 
 from .precision import AUTO, Integer, parse_precision
 
-_SCALED = frozenset({"ScaledConv", "ScaledGemm"})
+SCALED = frozenset({"ScaledConv", "ScaledGemm"})
 """Layers whose weights the model has rounded."""
 
 
@@ -62,12 +62,12 @@ def is_integer(graph: Graph, name: str) -> bool:
 
 def is_prequantized(graph: Graph) -> bool:
     """Whether some of a float graph's formats are prescribed."""
-    return any(node.op_type in {"FakeQuantize", *_SCALED} for node in graph)
+    return any(node.op_type in {"FakeQuantize", *SCALED} for node in graph)
 
 
 def is_complete(graph: Graph) -> bool:
     """Whether no format of a layer is left to choose: all weights are given, and all inputs of layers."""
-    layers = [node for node in graph if op_of(node).linear or node.op_type in _SCALED]
+    layers = [node for node in graph if op_of(node).linear or node.op_type in SCALED]
     return not any(op_of(node).linear or not on_grid(graph, node.inputs[0]) for node in layers)
 
 
@@ -76,7 +76,7 @@ def on_grid(graph: Graph, name: str) -> bool:
     maker = graph.producer(name)
     if maker is not None and maker.op_type == "FakeQuantize":
         return True
-    if maker is None or maker.op_type in _SCALED:
+    if maker is None or maker.op_type in SCALED:
         return prescription(graph, name) is not None
     return (op_of(maker).moves or op_of(maker).keeps_format or maker.op_type == "Clip") and all(
         graph.tensor(i).is_constant or on_grid(graph, i) for i in maker.inputs if i
@@ -85,7 +85,7 @@ def on_grid(graph: Graph, name: str) -> bool:
 
 def model_precision(graph: Graph) -> Integer:
     """Return the precision that a quantised model's formats amount to: its widest weights and activations."""
-    weights = [attr_int(node, "weight_bits", 8) for node in graph if node.op_type in _SCALED]
+    weights = [attr_int(node, "weight_bits", 8) for node in graph if node.op_type in SCALED]
     activations = [prescribed_format(node).bits for node in graph if node.op_type == "FakeQuantize"]
     return Integer(max(weights, default=8), max(activations, default=8))
 

@@ -14,7 +14,7 @@ from ml2sc.errors import RangeError, UnsupportedModelError, UsageError
 from ml2sc.ir import wad
 from ml2sc.ir.analysis import ACCUMULATOR_BITS, real_bounds
 from ml2sc.ir.graph import AttrValue, Graph, Node, Tensor
-from ml2sc.ir.ops.base import Bounds, op_of
+from ml2sc.ir.ops.base import Bounds, attr_float, op_of
 from ml2sc.ir.ops.prequantized import prescribed_format, unsigned
 from ml2sc.ir.program import word_multiplier
 from ml2sc.ir.thermometer import Ladder
@@ -22,9 +22,10 @@ from ml2sc.ir.types import Array, DType, FixedPoint, Interval, integer_array, ro
 
 from .error_bounds import ErrorAnalysis, span_of
 from .formats import Formats, readers
+from .gemm import affine_of
 from .manager import Pass, register_pass
 from .precision import WIDEST, Binary, Precision, parse_precision
-from .prescribed import is_integer, is_prequantized, is_whole, on_grid, prescription
+from .prescribed import is_complete, is_integer, is_prequantized, is_whole, on_grid, prescription
 from .residual import SUMS, fitted, of_layers, skips, whole
 
 _LEAST_LEAF_BITS = 16
@@ -43,6 +44,8 @@ _MISSED = 4
 """What part of a step the multipliers of such activations may miss at most."""
 _WHOLE_BITS = 32
 """Widest format of an input of integers, which are given exactly."""
+_BESIDE_PRESCRIBED = 20
+"""Width of activations that a model whose formats are all given leaves in float."""
 _PRECISE_BESIDE_PRESCRIBED = 32
 """Fraction bits of constants in scalar computations of a model that comes quantised."""
 
@@ -159,6 +162,7 @@ class _Quantization:
         self._always = self._analyses[0]
         self._precisely_read: dict[str, bool] = {}
         self._skips = {} if is_prequantized(graph) else skips(graph)
+        self._prescribes_all = is_prequantized(graph) and is_complete(graph)
 
     def run(self) -> Graph:
         for name in self.source.inputs:
@@ -222,6 +226,27 @@ class _Quantization:
         y = self.emit(node, "Identity", [x.name], x.format.scale, output=node.output, fixed=x.format)
         for analysis in self._analyses:
             analysis.keep(x, y)
+
+    def read_otherwise(self, node: Node) -> bool:
+        found = _moved_or_scaled(self.source, node)
+        if found is None or self.widths is None or not self._read_by_layers_only(node.output):
+            return False
+        x, (factor, offset) = self.raw(found[0]), found[1]
+        old, scale = x.format, x.format.scale * factor
+        zero = old.zero_point - round_half_up(offset / scale)
+        if x.name not in self._narrow or not old.qmin <= zero <= old.qmax:
+            return False
+        new = FixedPoint(old.bits, old.signed, scale, zero)
+        y = self.emit(node, "Identity", [x.name], scale, output=node.output, fixed=new)
+        missed = float(abs(offset + (zero - old.zero_point) * scale)) + attr_float(node, "slack", 0.0)
+        for analysis in self._analyses:
+            analysis.read_otherwise(x, y, node.output, float(factor), missed)
+        return True
+
+    def _read_by_layers_only(self, name: str) -> bool:
+        uses = [use.node for use in self.source.uses(name)]
+        kept = name not in self.source.outputs and name != self.source.decision
+        return kept and bool(uses) and all(op_of(use).reads_activations for use in uses)
 
     def prescribed(self, name: str) -> Node | None:
         return prescription(self.source, name)
@@ -326,8 +351,15 @@ class _Quantization:
 
     def _tabulated(self, node: Node) -> bool:
         """Whether an operator is looked up in a table."""
-        bits = WIDEST if self.widths is None else self.widths.activation(node.inputs[0])
+        bits = WIDEST if self.widths is None else self._bits_of(node.inputs[0])
         return op_of(node).tabulated and bits <= _TABLE_BITS and not self._precise(node.output)
+
+    def _bits_of(self, name: str) -> int:
+        """Return the bits of a float tensor in activation form."""
+        assert self.widths is not None
+        bits = self.widths.activation(name)
+        # where the model says all formats, it has none for what it does not round: ours must not show
+        return max(bits, _BESIDE_PRESCRIBED) if self._prescribes_all and not self.on_grid(name) else bits
 
     def _precise(self, name: str) -> bool:
         """Whether a float tensor reaches an output or a decision without being requantised on the way."""
@@ -576,7 +608,7 @@ class _Quantization:
     def _activation_format(self, raw: FixedPoint, name: str) -> FixedPoint:
         if self.widths is None:
             return self._binary()
-        extent, bits = self._range(name), self.widths.activation(name)
+        extent, bits = self._range(name), self._bits_of(name)
         ratio = _span_step(extent, bits) / raw.scale
         step = raw.scale * (1 << max(_ceil_log2(ratio), 0))
         return _unsigned(extent, step, bits)
@@ -606,6 +638,15 @@ class _Quantization:
             name = use.output
         uses = self.source.uses(name)
         return name if any(op_of(u.node).reads_activations or self._tabulated(u.node) for u in uses) else None
+
+
+def _moved_or_scaled(graph: Graph, node: Node) -> tuple[str, tuple[Fraction, Fraction]] | None:
+    """Return x, f > 0 and o of a node that is x·f + o for single numbers; None: it is none."""
+    found = affine_of(graph, node)
+    if found is None or found[1].factor.size != 1 or found[1].offset.size != 1:
+        return None
+    factor, offset = (Fraction(float(np.ravel(part)[0])) for part in found[1][:2])
+    return (found[0], (factor, offset)) if factor > 0 else None
 
 
 def quantize_constant(real: Array, scale: Fraction) -> Array:

@@ -5,27 +5,35 @@ moved behind what follows it:
 
 1. Of two that follow each other one is made, or none.
 2. `f(Transpose(x))`, f working on elements one by one, becomes `Transpose(f(x))`.
-3. Likewise Add, Sub, Mul, Div of two transposed alike, or of one and a constant (which is transposed back), and Concat.
-4. What else reads something transposed keeps that. Networks without convolutions stay as they are: a dense layer's
+3. Likewise Add, Sub, Mul, Div, Max, Min, PRelu of what is transposed alike, or of that and constants (which are
+   transposed back), and Concat.
+4. Likewise what names axes: Pad, Split, Slice, Gather. A Pad by 0 that meets its convolution then becomes the
+   convolution's own.
+5. What else reads something transposed keeps that. Networks without convolutions stay as they are: a dense layer's
    weights take any order of its inputs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from ml2sc.ir.graph import AttrValue, Graph, Node, Tensor
-from ml2sc.ir.ops.base import attr_int, op_of
+from ml2sc.ir.ops.base import attr_float, attr_int, op_of
 from ml2sc.ir.ops.movement import Transpose
 from ml2sc.ir.ops.operands import UnaryOp
+from ml2sc.ir.ops.windows import attr_ints
 
 from .manager import Pass, register_pass
 
-_BROADCASTING = frozenset({"Add", "Sub", "Mul", "Div"})
+CONVOLUTIONS = frozenset({"Conv", "ScaledConv"})
+"""Convolutions of a float graph."""
+_BROADCASTING = frozenset({"Add", "Sub", "Mul", "Div", "Max", "Min", "PRelu"})
+_ALONG = frozenset({"Gather", "Split"})
+"""Operators with an attribute `axis`, 0 where it is left out."""
 _ROUNDS = 1_000
 """Transposes move on at most so often: a network has fewer operators than that for each of them."""
 
@@ -39,7 +47,7 @@ class SinkTransposes(Pass):
     after: ClassVar[tuple[str, ...]] = ("fold_constants",)
 
     def run(self, graph: Graph) -> bool:
-        if not any(node.op_type == "Conv" for node in graph):
+        if not any(node.op_type in CONVOLUTIONS for node in graph):
             return False
         changed = False
         for _ in range(_ROUNDS):
@@ -48,6 +56,8 @@ class SinkTransposes(Pass):
                 break
             changed = True
         if changed:
+            for name in [node.name for node in graph if node.op_type in CONVOLUTIONS]:
+                _take_padding(graph, graph.node(name))
             graph.prune()
         return changed
 
@@ -56,7 +66,7 @@ def _moved_on(graph: Graph, node: Node) -> bool:
     """Let a node read what the Transposes before it read, and one follow it; return whether that was done."""
     turned = [_transpose_of(graph, node, slot) for slot in range(len(node.inputs))]
     found = [t for t in turned if t is not None]
-    if not found or len(node.outputs) != 1:
+    if not found or not all(node.outputs):
         return False
     perm = _perm(graph, found[0])
     if node.op_type == "Transpose":
@@ -71,8 +81,44 @@ def _moved_on(graph: Graph, node: Node) -> bool:
         return False
     if node.op_type in _BROADCASTING and all(len(tensor.shape) <= len(perm) for tensor in others):
         return _swap(graph, node, turned, perm, node.attrs)
-    by_element = isinstance(op_of(node), UnaryOp) and all(tensor.size == 1 for tensor in others)
-    return turned[0] is not None and by_element and _swap(graph, node, turned, perm, node.attrs)
+    if turned[0] is None:
+        return False
+    if node.op_type in _ALONG or node.op_type in {"Pad", "Slice"}:
+        return _swap_axes(graph, node, turned, perm)
+    plain = isinstance(op_of(node), UnaryOp) or node.op_type == "FakeQuantize"
+    by_element = plain and all(tensor.size == 1 for tensor in others)
+    return by_element and _swap(graph, node, turned, perm, node.attrs)
+
+
+def _swap_axes(graph: Graph, node: Node, turned: list[Node | None], perm: tuple[int, ...]) -> bool:
+    """Do so for an operator that names axes: they are others before the Transpose."""
+    if node.op_type == "Pad":
+        ends = np.array(attr_ints(node, "pads", (0,) * 2 * len(perm))).reshape(2, len(perm))
+        pads = ends[:, np.argsort(perm)].ravel().tolist()
+        return _swap(graph, node, turned, perm, {**node.attrs, "pads": tuple(pads)})
+    if node.op_type != "Slice":
+        axis = perm[attr_int(node, "axis", 0) % len(perm)]
+        alike = node.op_type != "Gather" or len(graph.tensor(node.inputs[1]).shape) == 1
+        return alike and _swap(graph, node, turned, perm, {**node.attrs, "axis": axis}, node.inputs[1:])
+    starts = graph.tensor(node.inputs[1])
+    given = graph.tensor(node.inputs[3]).data if len(node.inputs) > 3 and node.inputs[3] else np.arange(starts.size)
+    assert given is not None
+    axes = np.array([perm[int(axis) % len(perm)] for axis in given.ravel()], dtype=np.int64)
+    named = graph.add_tensor(Tensor(graph.fresh(f"{node.name}.axes"), axes.shape, starts.type, axes)).name
+    return _swap(graph, node, turned, perm, node.attrs, (*node.inputs[1:3], named, *node.inputs[4:]))
+
+
+def _take_padding(graph: Graph, conv: Node) -> None:
+    """Let a convolution do what a Pad by 0 does before it."""
+    pad = graph.producer(conv.inputs[0])
+    if pad is None or pad.op_type != "Pad" or attr_float(pad, "value", 0.0):
+        return
+    rank = len(graph.tensor(pad.output).shape)
+    added, own = attr_ints(pad, "pads", (0,) * 2 * rank), attr_ints(conv, "pads", (0,) * 2 * (rank - 2))
+    if min(added) < 0 or any((*added[:2], *added[rank : rank + 2])):
+        return
+    pads = tuple(a + b for a, b in zip(own, (*added[2:rank], *added[rank + 2 :]), strict=True))
+    graph.replace_node(conv, inputs=(pad.inputs[0], *conv.inputs[1:]), attrs={**conv.attrs, "pads": pads})
 
 
 def _transpose_of(graph: Graph, node: Node, slot: int) -> Node | None:
@@ -97,19 +143,40 @@ def _merge(graph: Graph, node: Node, first: Node) -> bool:
 
 
 def _swap(
-    graph: Graph, node: Node, turned: list[Node | None], perm: tuple[int, ...], attrs: Mapping[str, AttrValue]
+    graph: Graph,
+    node: Node,
+    turned: list[Node | None],
+    perm: tuple[int, ...],
+    attrs: Mapping[str, AttrValue],
+    others: Sequence[str] | None = None,
 ) -> bool:
-    """Let a node read what its Transposes read, and transpose what it makes."""
+    """Let a node read what its Transposes read, and transpose what it makes.
+
+    Args:
+        graph: Changed in place.
+        node: The node.
+        turned: The Transpose of each of its inputs, if there is one.
+        perm: Theirs.
+        attrs: The node's attributes from now on.
+        others: Its inputs after the first from now on; None: constants as they broadcast before the Transposes.
+    """
     back = tuple(int(axis) for axis in np.argsort(perm))
-    output = graph.tensor(node.output)
-    inputs = []
-    for name, transpose in zip(node.inputs, turned, strict=True):
-        inputs.append(transpose.inputs[0] if transpose is not None else _turned_back(graph, name, back))
-    shape = tuple(output.shape[axis] for axis in back)
-    made = graph.add_tensor(Tensor(graph.fresh(f"{output.name}.turned"), shape, output.type))
-    graph.replace_node(node, inputs=tuple(inputs), outputs=(made.name,), attrs=attrs)
-    origin = next(t for t in turned if t is not None).origin
-    graph.add("Transpose", [made.name], [output.name], {"perm": perm}, origin=origin)
+    first = next(t for t in turned if t is not None)
+    if others is None:
+        inputs = [
+            transpose.inputs[0] if transpose is not None else _turned_back(graph, name, back)
+            for name, transpose in zip(node.inputs, turned, strict=True)
+        ]
+    else:
+        inputs = [first.inputs[0], *others]
+    outputs = [graph.tensor(name) for name in node.outputs]
+    made = []
+    for output in outputs:
+        shape = tuple(output.shape[axis] for axis in back)
+        made.append(graph.add_tensor(Tensor(graph.fresh(f"{output.name}.turned"), shape, output.type)).name)
+    graph.replace_node(node, inputs=tuple(inputs), outputs=tuple(made), attrs=attrs)
+    for name, output in zip(made, outputs, strict=True):
+        graph.add("Transpose", [name], [output.name], {"perm": perm}, origin=first.origin)
     return True
 
 

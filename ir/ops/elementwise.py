@@ -63,6 +63,8 @@ class Add(_Broadcasting):
     signs: ClassVar[tuple[int, int]] = (1, 1)
 
     def quantize(self, node: Node, q: Quantizer) -> None:
+        if q.read_otherwise(node):
+            return
         names, multipliers, common = self.terms(node, q)
         attrs: dict[str, AttrValue] = {"multipliers": tuple(multipliers)}
         if "slack" in node.attrs:
@@ -141,7 +143,8 @@ class Mul(_Broadcasting):
     function: ClassVar[np.ufunc] = np.multiply
 
     def quantize(self, node: Node, q: Quantizer) -> None:
-        self._product(node, q, [None if not q.is_constant(name) else q.real(name) for name in node.inputs])
+        if not q.read_otherwise(node):
+            self._product(node, q, [None if not q.is_constant(name) else q.real(name) for name in node.inputs])
 
     def _product(self, node: Node, q: Quantizer, constants: list[Array | None]) -> None:
         dynamic = sum(c is None for c in constants)
@@ -198,7 +201,8 @@ class Div(Mul):
     def quantize(self, node: Node, q: Quantizer) -> None:
         if not q.is_constant(node.inputs[1]) or not np.all(q.real(node.inputs[1])):
             self._refuse(node)
-        self._product(node, q, [None, 1.0 / q.real(node.inputs[1])])
+        if not q.read_otherwise(node):
+            self._product(node, q, [None, 1.0 / q.real(node.inputs[1])])
 
     def _refuse(self, node: Node) -> None:
         raise UnsupportedModelError(

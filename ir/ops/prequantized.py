@@ -20,7 +20,7 @@ from ..program import word_multiplier
 from ..types import Array, DType, FixedPoint
 from .base import Arrays, Bounds, ErrorContext, Inputs, OpDef, Signature, attr_float, attr_int, register_op
 from .convolution import GEOMETRY, Conv
-from .linear import linear_interval
+from .linear import is_folded, linear_interval
 from .operands import bounds_at, input_error, int_of, magnitude, tensor_at, value_at
 from .quantizer import Quantizer
 
@@ -238,7 +238,9 @@ class ScaledGemm(OpDef):
         if bias is not None:
             inputs.append(q.constant(f"{node.name}.bias", bias, tensor.format.scale * scale).name)
         # float64 has rounded the quotients of the bias and the scales: what `slack` says of folded layers
-        attrs: dict[str, AttrValue] = {} if output else {"slack": 0.0}
+        attrs: dict[str, AttrValue] = {}
+        if output is None or is_folded(node):
+            attrs["slack"] = attr_float(node, "slack", 0.0) / (1.0 if output else float(q.real(node.inputs[2]).min()))
         attrs |= {key: node.attrs[key] for key in GEOMETRY if key in node.attrs}
         shape = q.shape(node.output)
         return q.emit(node, self.layer, inputs, tensor.format.scale * scale, output=output, shape=shape, attrs=attrs)

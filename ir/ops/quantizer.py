@@ -46,6 +46,12 @@ class Quantizer(Protocol):
     def keep(self, node: Node) -> None:
         """Add nothing but a name for the output of a FakeQuantize whose input is rounded already."""
 
+    def read_otherwise(self, node: Node) -> bool:
+        """Add an activation plus a number, or times one, that only layers read, and return True; or do nothing.
+
+        It is the activation's integers in another format: those of a picture whose mean is taken off are its pixels.
+        """
+
     def prescribed(self, name: str) -> Node | None:
         """Return the FakeQuantize whose format every use of a float tensor asks for (after Relu and movements)."""
 

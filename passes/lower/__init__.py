@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+
+import numpy as np
 
 from ml2sc.errors import UnsupportedModelError
 from ml2sc.ir.gas import Sizes, code_bytes
-from ml2sc.ir.graph import Graph, Tensor
+from ml2sc.ir.graph import Graph, Node, Tensor
 from ml2sc.ir.limits import shown
+from ml2sc.ir.ops.base import op_of
 from ml2sc.ir.outline import alike, outlined
 from ml2sc.ir.program import (
     CONTRACT_WORDS,
@@ -51,6 +54,7 @@ from ml2sc.ir.wad import (
     output_rescale,
 )
 
+from ..gemm import RESHAPING
 from . import (
     elementwise,
     functions,
@@ -171,14 +175,19 @@ def _lower(graph: Graph, options: PlanOptions, known: Known) -> Program:
         "quantize", "WAD values to the integers of the packed input", [], predict=True, classify=True
     )
     inputs = {} if graph.ladders else _packed_inputs(graph)  # trees read the code's bits themselves
-    ways = kernels.chosen(context, inputs)
+    copies = _copies(graph, inputs)
+    known_as = {name: inputs[nodes[0].inputs[0]] for name, nodes in copies.items()}
+    ways = kernels.chosen(context, inputs | known_as)
     taken = {name for _, way in ways.values() for name in way.packed}
+    for name in taken & copies.keys():
+        context.done.update(node.name for node in copies[name])
+        taken.add(copies[name][0].inputs[0])
     for name, packed in inputs.items():
         if name not in taken:  # only a kernel reads those, which sees to their range itself
             place_input(context, name, packed)
     for node in graph:
         if node.name in ways:
-            kernels.lower_way(context, *ways[node.name], inputs)
+            kernels.lower_way(context, *ways[node.name], inputs | known_as)
         elif node.name not in context.done:
             lower_node(context, node)
     formats = _input_format(context, quantize)
@@ -208,6 +217,27 @@ def _packed_inputs(graph: Graph) -> dict[str, Packed]:
         tensor = graph.tensor(name)
         found[name] = Packed(position * width, width, tensor.format.signed, tensor.size)
         position += tensor.size
+    return found
+
+
+_IN_ORDER = frozenset({*RESHAPING, "Transpose"})
+"""Movements that may leave all elements where they are."""
+
+
+def _copies(graph: Graph, inputs: Mapping[str, Packed]) -> dict[str, tuple[Node, ...]]:
+    """Return the tensors that are a graph input under another name or shape, which nothing else reads: what makes them.
+
+    A kernel reads them as they are packed.
+    """
+    found: dict[str, tuple[Node, ...]] = {}
+    for node in (node for node in graph if node.op_type in _IN_ORDER):
+        x = node.inputs[0]
+        if (x in inputs or x in found) and graph.only_use(x) is node:
+            numbers = np.arange(graph.tensor(x).size).reshape(graph.tensor(x).shape)
+            operands = [None if not name else graph.tensor(name).data for name in node.inputs[1:]]
+            order = op_of(node).evaluate(node, [numbers, *operands])[0].ravel()
+            if np.array_equal(order, numbers.ravel()):
+                found[node.output] = (*found.get(x, ()), node)
     return found
 
 

@@ -81,6 +81,7 @@ from ml2sc.passes.search_formats import MARGIN, Candidate
 from ml2sc.passes.tune import Goal
 from ml2sc.passes.updatable import Deployed, ReserveRanges
 from ml2sc.progress import bar
+from ml2sc.reach import require_reach
 from ml2sc.remedy import Remedies
 from ml2sc.runtime.workers import require_workers
 from ml2sc.smallness import coarse, largest_output, lost, relative_bound
@@ -523,6 +524,7 @@ def lift(
     instruments: list[Instrument] = [_Explain(explain, reference)] if explain else []
     instruments += [] if dump is None else [dump]
     run_pipeline(graph, front, [snapshot, *instruments])
+    require_reach(graph, options.rules)
     quantizer = next((p for p in front if isinstance(p, Quantize)), None)
     if quantizer is not None and not any(isinstance(p, ProveRanges) for p in front):
         raise UsageError(

@@ -239,11 +239,81 @@ def test_scales_computed_while_running_are_refused(kit: Any) -> None:
     assert caught.value.tensor == "%s"
 
 
-@pytest.mark.parametrize("op_type", ["DynamicQuantizeLinear", "MatMulInteger"])
-def test_dynamic_quantisation_says_what_to_do(kit: Any, op_type: str) -> None:
-    inputs, outputs = (["x"], ["q", "s", "y"]) if op_type == "DynamicQuantizeLinear" else (["x", "W"], ["y"])
+def test_dynamic_quantisation_says_what_to_do(kit: Any) -> None:
+    nodes = [node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]), node("MatMulInteger", ["q", "W", "z"], ["i"])]
     with pytest.raises(UnsupportedOperatorError, match="quantize_static"):
-        import_graph(load_onnx(model(kit, [node(op_type, inputs, outputs)])))
+        import_graph(load_onnx(model(kit, [*nodes, node("Cast", ["i"], ["y"], to=TensorProto.FLOAT)])))
+
+
+SUMS = [
+    node("QuantizeLinear", ["x", "x.s", "x.z"], ["q"]),
+    node("MatMulInteger", ["q", "W", "x.z", "V.z"], ["i"], name="sums"),
+    node("Cast", ["i"], ["f"], to=TensorProto.FLOAT),
+    node("Mul", ["f", "B.s"], ["m"]),
+    node("Add", ["m", "c"], ["g"]),
+    *qdq("y", "g", "y"),
+]
+C = f32(0.5, -0.25, 0.125)
+
+
+def test_sums_of_integers_are_a_layer_with_its_scale_behind_it(kit: Any) -> None:
+    proto = model(kit, SUMS, V_z=np.int8(3), c=C)
+    kit.assert_like_onnxruntime(proto)
+    artifact = ml2sc.compile(proto)
+    assert artifact.graph is not None
+    left = [n.op_type for n in artifact.graph if n.op_type != "Identity"]
+    assert left == ["Gemm", "FakeQuantize", "ArgMax"]  # the scales are its own: as of QGemm
+
+
+@pytest.mark.parametrize(
+    ("tail", "more"),
+    [
+        ([node("DequantizeLinear", ["i", "B.s"], ["y"], axis=1)], {}),
+        ([node("DequantizeLinear", ["i", "x.s"], ["y"])], {}),
+        ([node("Reshape", ["i", "shape"], ["r"]), node("Cast", ["r"], ["y"], to=1)], {"shape": np.array([3, 1])}),
+    ],
+)
+def test_sums_of_integers_are_dequantised_and_moved(kit: Any, tail: list[onnx.NodeProto], more: dict[str, Any]) -> None:
+    kit.assert_like_onnxruntime(model(kit, [*SUMS[:2], *tail], V_z=np.int8(3), **more))
+
+
+def test_a_convolution_of_bytes_that_are_given(kit: Any) -> None:
+    nodes = [
+        node("ConvInteger", ["x", "K", "x.z"], ["i"], pads=[1, 1, 1, 1], name="sums"),
+        node("Cast", ["i"], ["f"], to=TensorProto.FLOAT),
+        node("Mul", ["f", "x.s"], ["y"]),
+    ]
+    kernel = RNG.integers(-127, 128, size=(3, 2, 3, 3), dtype=np.int8)
+    proto = kit.model(nodes, {"x": [1, 2, 4, 5]}, ["y"], {"K": kernel, "x.z": np.uint8(9), "x.s": f32(0.01)})
+    proto.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+    x = RNG.integers(0, 256, size=(1, 2, 4, 5), dtype=np.uint8)
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    (want,) = session.run(None, {"x": x})
+    artifact = ml2sc.compile(proto)
+    assert artifact.graph is not None
+    found = wad.run_graph(artifact.graph, wad.quantize_inputs(artifact.graph, {"x": x.astype(np.float64)}))
+    np.testing.assert_allclose(np.array(found.outputs, dtype=np.float64) / wad.WAD, want.ravel(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "message"),
+    [
+        ([SUMS[0], node("MatMulInteger", ["q", "W", "u"], ["i"])], "is multiplied with the zero point 0"),
+        ([SUMS[0], node("MatMulInteger", ["q", "q", "x.z"], ["i"])], "weights that are not constant"),
+        ([node("MatMulInteger", ["V", "W"], ["i"])], "must be an activation of integers"),
+        ([SUMS[0], node("MatMulInteger", ["q", "cube", "x.z"], ["i"])], "weights of shape .1, 4, 3. is not supported"),
+    ],
+)
+def test_sums_of_integers_that_are_refused(kit: Any, nodes: list[onnx.NodeProto], message: str) -> None:
+    constants = {"u": np.uint8(0), "V": WEIGHTS.T.copy(), "cube": WEIGHTS[None].copy(), "c": C}
+    proto = model(kit, [*nodes, node("Cast", ["i"], ["f"], to=1), node("Add", ["f", "c"], ["y"])], **constants)
+    with pytest.raises(UnsupportedModelError, match=message):
+        import_graph(load_onnx(proto))
+
+
+def test_sums_of_integers_as_an_output_are_refused(kit: Any) -> None:
+    with pytest.raises(UnsupportedModelError, match="a layer's sums of integers"):
+        import_graph(load_onnx(model(kit, [SUMS[0], node("MatMulInteger", ["q", "W", "x.z"], ["y"])])))
 
 
 def test_arithmetic_on_integers_is_refused(kit: Any) -> None:
@@ -367,9 +437,9 @@ def test_inputs_of_integers(kit: Any, kind: int, nodes: list[onnx.NodeProto]) ->
     ("nodes", "match"),
     [
         ([node("Identity", ["x"], ["y"])], "an output of the model is its input"),
-        ([node("Cast", ["x"], ["c"], to=TensorProto.INT32), node("Cast", ["c"], ["y"], to=1)], "Cast of an input of"),
+        ([node("Cast", ["x"], ["c"], to=TensorProto.INT32), node("Cast", ["c"], ["y"], to=1)], "Cast of integers"),
         ([node("QuantizeLinear", ["x", "s", "z"], ["y"])], "quantised already"),
-        ([node("Add", ["x", "x"], ["c"]), node("Cast", ["c"], ["y"], to=1)], "Add of an input of integers"),
+        ([node("Add", ["x", "x"], ["c"]), node("Cast", ["c"], ["y"], to=1)], "Add of integers"),
         ([node("DequantizeLinear", ["x", "s", "w"], ["y"])], "the zero point is int8, but what it belongs to is uint8"),
     ],
 )

@@ -65,7 +65,7 @@ W33, W11, DEEP = RNG.normal(size=(4, 4, 3, 3)), RNG.normal(size=(4, 2, 1, 1)), R
         ([conv("x", "w", "c", pads=[1, 1, 1, 1]), normal("c", "y")], ["Conv"]),
         ([normal("x", "n"), conv("n", "w", "y")], ["Conv"]),
         ([normal("x", "n"), conv("n", "grouped", "y", group=2)], ["Conv"]),
-        ([normal("x", "n"), conv("n", "w", "y", pads=[1, 1, 1, 1])], ["Mul", "Add", "Conv"]),  # padding stays 0
+        ([normal("x", "n"), conv("n", "w", "y", pads=[1, 1, 1, 1])], ["Add", "Conv"]),  # padding stays 0
         ([conv("x", "w", "c"), normal("c", "n"), helper.make_node("Add", ["c", "n"], ["y"])], None),
     ],
 )
@@ -90,6 +90,24 @@ def test_scaling_by_channel_folds_and_that_of_pixels_does_not() -> None:
     FoldScaling().run(graph)
     assert ops(graph) == ["Conv", "Add"]
     np.testing.assert_allclose(value(graph), before, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("chain", [("Sub", "Div"), ("Mul", "Sub"), ("Div", "Add", "Mul", "Sub")])
+@pytest.mark.parametrize("shape", [(4, 1, 1), ()])
+def test_what_is_taken_off_before_padding_stays(chain: tuple[str, ...], shape: tuple[int, ...]) -> None:
+    names = ["x", *(f"t{i}" for i in range(len(chain)))]
+    nodes = [
+        helper.make_node(op_type, [names[i], f"c{i}"], [names[i + 1]], name=names[i + 1])
+        for i, op_type in enumerate(chain)
+    ]
+    rng = np.random.default_rng(len(chain))
+    constants = {f"c{i}": rng.uniform(0.5, 2, size=shape) for i in range(len(chain))}
+    graph = graph_of([*nodes, conv(names[-1], "w", "y", pads=[1, 1, 1, 1])], {**constants, "w": W33})
+    before = value(graph)
+    FoldScaling().run(graph)
+    assert ops(graph) in (["Add", "Conv"], ["Sub", "Conv"])
+    np.testing.assert_allclose(value(graph), before, rtol=1e-9, atol=1e-9)
+    assert not FoldScaling().run(graph)
 
 
 @pytest.mark.parametrize("second", ["w", "deep"])

@@ -244,3 +244,40 @@ def test_outputs_keep_their_names(output: str) -> None:
     made = graph.producer(output)
     assert made is not None
     assert made.op_type == "Gemm"
+
+
+PICTURE = """
+graph "m"
+input %x: float[1,1,3,3]
+range %x [0.0, 1.0]
+const %mean: float[] = [0.1307]
+%n: float[1,1,3,3] = Sub(%x, %mean) @mean from ("/mean")
+const %w: float[1,1,3,3] = [1.0, 2.0, 3.0, -4.0, 5.0, -6.0, 7.0, 8.0, -9.0]
+%y: float[1,1,3,3] = Conv(%n, %w) {pads=[1, 1, 1, 1]} @conv
+output %y
+"""
+
+
+def test_a_picture_whose_mean_is_taken_off_is_its_pixels() -> None:
+    """What is 0 of it is a pixel of 33 (33.33 rounded), and nothing is computed for that."""
+    graph = quantised(PICTURE, Integer(8, 8))
+    assert [node.op_type for node in graph] == ["Identity", "Conv"]
+    assert graph.tensor("x").format.zero_point == 0
+    assert graph.tensor("n").format.zero_point == 33
+    source = parse_graph(PICTURE)
+    rng = np.random.default_rng(0)
+    for pixels in (np.zeros(9, int), np.full(9, 255), *rng.integers(0, 256, size=(20, 9))):
+        x = pixels.reshape(1, 1, 3, 3)
+        integers = evaluate_exact(graph, {"x": x.astype(object)})
+        real = evaluate_float(source, {"x": x / 255})
+        for name in ("n", "y"):
+            off = np.abs(graph.tensor(name).format.dequantize(integers[name]) - real[name]).max()
+            assert off <= graph.errors[name]
+    assert graph.errors["n"] == pytest.approx(graph.errors["x"] + 0.1307 - 33 / 255)
+
+
+@pytest.mark.parametrize("change", ["output %n", "range"])
+def test_a_mean_that_is_no_pixel_or_that_others_read_is_taken_off(change: str) -> None:
+    text = PICTURE.replace("output %y", "output %y\noutput %n") if change == "output %n" else PICTURE
+    text = text.replace("[0.1307]", "[-0.5]") if change == "range" else text
+    assert [node.op_type for node in quantised(text, Integer(8, 8))][0] == "Sub"

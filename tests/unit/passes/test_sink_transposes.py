@@ -13,6 +13,7 @@ from ml2sc.frontend.model_file import load_onnx
 from ml2sc.frontend.onnx_import import import_graph
 from ml2sc.ir.evaluate import evaluate_float
 from ml2sc.ir.verify import verify
+from ml2sc.passes import LEVELS, run_pipeline
 from ml2sc.passes.eliminate_identity import EliminateIdentity
 from ml2sc.passes.sink_transposes import SinkTransposes
 
@@ -83,3 +84,78 @@ def test_the_whole_network_compiles_to_the_same() -> None:
     found = evaluate_float(artifact.reference, {"image": image})[artifact.reference.outputs[0]]
     np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4)
     check_interpreters(artifact, [{"image": image}], [])
+
+
+def keras(layout: str) -> onnx.ModelProto:
+    """Return padding, a convolution, PRelu, halves exchanged, a strided convolution, the mean: in NHWC or in NCHW."""
+    rng = np.random.default_rng(6)
+    last = layout == "NHWC"
+    slopes = rng.uniform(0, 0.5, size=(4, 1, 1))
+    constants = {
+        "w0": rng.normal(size=(4, 1, 3, 3)) / 3,
+        "w1": rng.normal(size=(6, 4, 3, 3)) / 6,
+        "slopes": slopes.transpose(1, 2, 0) if last else slopes,
+        "dense": rng.normal(size=(6, 3)),
+        "rim": np.array([0, 1, 1, 0, 0, 1, 1, 0] if last else [0, 0, 1, 1, 0, 0, 1, 1]),
+        "halves": np.array([2, 2]),
+        "image": np.array([1, 2] if last else [2, 3]),
+        "start": np.array([1]),
+        "end": np.array([11]),
+        "row": np.array([1 if last else 2]),
+    }
+    nodes = []
+
+    def add(op_type: str, inputs: list[str], outputs: list[str], **attrs: object) -> None:
+        nodes.append(helper.make_node(op_type, inputs, outputs, name=outputs[0], **attrs))
+
+    def conv(x: str, weights: str, output: str, **attrs: object) -> None:
+        if last:
+            add("Transpose", [x], [f"{output}.in"], perm=TO_NCHW)
+            add("Conv", [f"{output}.in", weights], [f"{output}.out"], **attrs)
+            add("Transpose", [f"{output}.out"], [output], perm=TO_NHWC)
+        else:
+            add("Conv", [x, weights], [output], **attrs)
+
+    channel = 3 if last else 1
+    add("Pad", ["x", "rim"], ["padded"])
+    conv("padded", "w0", "c0")
+    add("PRelu", ["c0", "slopes"], ["r0"])
+    add("Split", ["r0", "halves"], ["left", "right"], axis=channel)
+    add("Concat", ["right", "left"], ["exchanged"], axis=channel)
+    add("Slice", ["exchanged", "start", "end", "row"], ["cut"])
+    add("Pad", ["cut", "rim"], ["padded1"])
+    conv("padded1", "w1", "c1", strides=[2, 2])
+    add("Relu", ["c1"], ["r1"])
+    add("ReduceMean", ["r1", "image"], ["mean"], keepdims=0)
+    add("MatMul", ["mean", "dense"], ["scores"])
+    graph = helper.make_graph(
+        nodes,
+        "keras",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 12, 12, 1] if last else [1, 1, 12, 12])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, None)],
+        [
+            numpy_helper.from_array(a.astype(np.float32 if a.dtype.kind == "f" else np.int64), n)
+            for n, a in constants.items()
+        ],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+
+def test_a_network_in_nhwc_becomes_that_in_nchw() -> None:
+    image = np.random.default_rng(1).uniform(0, 1, size=(1, 12, 12, 1))
+    kinds, answers = [], []
+    for layout in ("NHWC", "NCHW"):
+        graph = import_graph(load_onnx(keras(layout)))
+        run_pipeline(graph, LEVELS[2])
+        verify(graph)
+        assert graph.inputs == ["x"]
+        answers.append(evaluate_float(graph, {"x": image.reshape(graph.tensor("x").shape)})[graph.outputs[0]])
+        kinds.append([node.op_type for node in graph if node.op_type != "Transpose"])
+        # of the image, which has one channel: its pixels are in the same order
+        assert sum(node.op_type == "Transpose" for node in graph) == (layout == "NHWC")
+    np.testing.assert_allclose(*answers, rtol=1e-9)
+    assert sorted(kinds[0]) == sorted(kinds[1])
+    assert "Pad" not in kinds[0]
+    session = onnxruntime.InferenceSession(keras("NHWC").SerializeToString())
+    (wanted,) = session.run(None, {"x": image.astype(np.float32)})
+    np.testing.assert_allclose(answers[0], wanted, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,88 @@
+"""Whether an inference can be paid for anywhere at all: a model that is far too large is refused before it is planned."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from ml2sc.errors import ContractLimitError
+from ml2sc.ir.chains import PROFILES
+from ml2sc.ir.forks import Fork
+from ml2sc.ir.graph import Graph, Node
+from ml2sc.ir.ops.base import attr_int, op_of
+from ml2sc.passes.prescribed import SCALED
+from ml2sc.passes.sink_transposes import CONVOLUTIONS
+
+LEAST = 0.1
+"""Gas of a product, at least: a multiplication, with what loads and adds, is 14 gas, and no word holds 140 products."""
+USUAL = 1.0
+"""What the best kernels take of a convolution in 8 bits."""
+
+
+def products(graph: Graph) -> dict[str, int]:
+    """Return how many products by weights that are not 0 each layer of a float graph sums up, by node."""
+    return {node.name: _products(graph, node) for node in graph if op_of(node).linear or node.op_type in SCALED}
+
+
+def require_reach(graph: Graph, rules: Fork) -> None:
+    """Refuse a model whose products alone cost more than a call may use.
+
+    Args:
+        graph: A float graph.
+        rules: Prices and limits of where the contract is to be.
+
+    Raises:
+        ContractLimitError: they do; it says by how much, here and on each chain known, and what size would fit.
+    """
+    counted = products(graph)
+    total = sum(counted.values())
+    least = round(total * LEAST)
+    if least <= rules.call_gas:
+        return
+    most = max(counted, key=lambda name: counted[name])
+    lines = [
+        f"an inference is {total:,} products by weights: at least {least:,} gas, at {LEAST:g} gas each",
+        f"  a transaction may use {rules.transaction_gas:,}: {least / rules.transaction_gas:,.1f} times as much is needed",
+        f"  an eth_call may use {rules.call_gas:,}: {least / rules.call_gas:,.1f} times as much",
+        *_elsewhere(least),
+        f"  most of them, {counted[most]:,}, are those of node {most!r}",
+    ]
+    raise ContractLimitError("\n".join(lines), hint="; ".join(_sizes(graph, total, rules)))
+
+
+def _elsewhere(least: int) -> Iterator[str]:
+    """Say of each chain by how much a call's gas falls short."""
+    for name, chain in PROFILES.items():
+        share = least / chain.call_gas
+        if share > 1:
+            yield f"  on {name} a call may use {chain.call_gas:,}: {share:,.1f} times as much"
+        else:
+            yield f"  on {name} a call may use {chain.call_gas:,}: perhaps enough (--chain-profile {name})"
+
+
+def _sizes(graph: Graph, total: int, rules: Fork) -> Iterator[str]:
+    """Say what would fit, at what the best kernels take."""
+    for what, limit in (("a transaction", rules.transaction_gas), ("an eth_call", rules.call_gas)):
+        room = round(limit / USUAL)
+        yield f"some {room:,} products fit {what}{_smaller(graph, room / total)}"
+
+
+def _smaller(graph: Graph, share: float) -> str:
+    """Say how large a network's images would be for that share of the products."""
+    shape = graph.tensor(graph.inputs[0]).shape
+    if len(shape) != 4:
+        return ""
+    sides = sorted(shape[1:])[1:]  # wherever the channels are
+    height, width = (max(math.floor(side * math.sqrt(share)), 1) for side in sides)
+    return f": this network on images of {height} x {width} instead of {sides[0]} x {sides[1]}"
+
+
+def _products(graph: Graph, node: Node) -> int:
+    weights = graph.tensor(node.inputs[1])
+    if weights.data is None or not weights.size:
+        return 0
+    outputs = weights.shape[0] if node.op_type in CONVOLUTIONS or attr_int(node, "transB", 0) else weights.shape[-1]
+    outputs = outputs if len(weights.shape) > 1 else 1
+    return graph.tensor(node.output).size // outputs * int(np.count_nonzero(weights.data))

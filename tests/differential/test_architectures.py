@@ -1,0 +1,39 @@
+"""What is built of images' networks, from both of PyTorch's exporters, on both targets: exact, and within the bound."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime
+import pytest
+from support.architectures import ARCHITECTURES, exported
+from support.checking import check_bounds, check_interpreters, compiled
+from support.contracts import check_contract, deployed, packed_and_wads
+from support.prediction import check_stated
+
+import ml2sc
+
+
+@pytest.mark.heavy
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("exporter", "target"), [("torchscript", "solidity"), ("dynamo", "vyper")])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_on_the_evm(name: str, exporter: str, target: str, toolchain: ml2sc.Toolchain) -> None:
+    proto, _, x = exported(name, exporter)
+    rng = np.random.default_rng(2)
+    images = rng.random(size=(20, *x.shape[1:])).astype(np.float32)
+    artifact = compiled(proto, {"x": images}, target=target, precision="int8", input_ranges=((0.0, 1.0),))
+    samples = [{"image": image[None].astype(np.float64)} for image in images[:3]]
+    check_bounds(artifact, 2, samples)
+    packed, wads = packed_and_wads(artifact, samples)
+    check_interpreters(artifact, samples, wads[:1])
+    built = ml2sc.build(artifact, toolchain)
+    contract = deployed(built, toolchain)
+    check_contract(contract, built, packed, wads[:1])
+    for given in packed:
+        check_stated(contract, built, given)
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    for image, values in zip(images, wads, strict=False):
+        (wanted,) = session.run(None, {"image": image[None]})
+        found = np.array(contract.predict(list(values)), dtype=np.float64) / 10**18
+        off = float(np.abs(found - wanted.ravel()).max())
+        assert off <= artifact.manifest["error_bound"] + 1e-4 * float(np.abs(wanted).max())
