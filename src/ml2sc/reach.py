@@ -1,4 +1,4 @@
-"""Whether an inference can be paid for anywhere at all: a model that is far too large is refused before it is planned."""
+"""Whether an inference can be paid for anywhere: a model that is far too large is refused before it is planned."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def require_reach(graph: Graph, rules: Fork) -> None:
     most = max(counted, key=lambda name: counted[name])
     lines = [
         f"an inference is {total:,} products by weights: at least {least:,} gas, at {LEAST:g} gas each",
-        f"  a transaction may use {rules.transaction_gas:,}: {least / rules.transaction_gas:,.1f} times as much is needed",
+        f"  a transaction may use {rules.transaction_gas:,}: {least / rules.transaction_gas:,.1f} times as much",
         f"  an eth_call may use {rules.call_gas:,}: {least / rules.call_gas:,.1f} times as much",
         *_elsewhere(least),
         f"  most of them, {counted[most]:,}, are those of node {most!r}",
