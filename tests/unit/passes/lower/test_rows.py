@@ -38,6 +38,7 @@ from ml2sc.ir.types import Interval
 from ml2sc.passes.lower.epilogue import Epilogue
 from ml2sc.passes.lower.kernels.choice import Link, choices
 from ml2sc.passes.lower.kernels.conv import Convolution, RowsOfTaps
+from ml2sc.passes.lower.kernels.held import in_loops, ways_in_loops
 from ml2sc.passes.lower.kernels.looped import LoopedRows, Workspace
 from ml2sc.passes.lower.kernels.maps import Maps
 from ml2sc.passes.lower.kernels.pixels import Gathered, Pixels
@@ -150,10 +151,10 @@ def looped_at_random(
     rng: np.random.Generator, conv: Convolution, source: Maps, target: Maps, suffix: str
 ) -> LoopedRows:
     """Return one of the ways to do a convolution in a loop over its output channels."""
-    ways = list(LoopedRows.ways(conv, source, target))
-    names = Workspace(*(f"{name}{suffix}" for name in ("records", "record", "taps", "window")))
+    ways = list(ways_in_loops(conv, source, target))
+    names = Workspace(*(f"{name}{suffix}" for name in ("records", "record", "taps", "window", "sums")))
     way = ways[int(rng.integers(len(ways)))]
-    return LoopedRows(conv, source, target, way, names, in_data=bool(rng.random() < 0.5))
+    return in_loops(conv, source, target, way, names, in_data=bool(rng.random() < 0.5))
 
 
 def with_records(program: Program, ways: Sequence[LoopedRows]) -> Program:
