@@ -140,8 +140,10 @@ class Ending:
         return self._multiplied(body, and_(result, mask), width)
 
     def _at_most(self, top: int, name: str, bits: int) -> tuple[list[Statement], Expr]:
-        """Return statements, and an expression: the lanes of a variable, of so many bits, or the top where they are
-        above; bits of it that the top has not are to be masked away."""
+        """Return statements, and the lanes of a variable of so many bits, or the top where they are above.
+
+        Bits that the top has not are to be masked away.
+        """
         over = and_(shr(bits, add(Var(name), self._ones((1 << bits) - 1 - top))), self._ones(1))
         if top == (1 << top.bit_length()) - 1:
             return [], or_(Var(name), mul(over, const(top)))

@@ -1,9 +1,10 @@
 """Convolutions by rows whose words of taps are held in variables, each for many words of pixels.
 
-The pixels that some rows read are first copied to known places (as in `looped`), or rather the linear forms of them that
-the products are of (`bilinear`); so a product is a word of memory times a variable. Output channels are a loop: of each
-the words of taps are unpacked, some at a time, and all their products are added to sums in known places. What ends the
-sums is a loop over those. Where a stride, or a pool, leaves every second lane out, those of two words are closed up.
+The pixels that some rows read are first copied to known places (as in `looped`), or rather the linear forms of them
+that the products are of (`bilinear`); so a product is a word of memory times a variable. Output channels are a loop:
+of each the words of taps are unpacked, some at a time, and all their products are added to sums in known places. What
+ends the sums is a loop over those. Where a stride, or a pool, leaves every second lane out, those of two words are
+closed up.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -121,8 +122,6 @@ class HeldRows(LoopedRows):
     @classmethod
     def ways(cls, conv: Convolution, source: Maps, target: Maps) -> Iterator[Held]:
         """Iterate over the ways in which the loops can lie."""
-        if LoopedRows(conv, source, target, Loops(1, window=True, dense=False)).alike:
-            return  # one record, for which nothing need be held
         for fold, apart in cls._folds(conv, source, target):
             height = target.height - (fold - 1) * apart
             for rows in (n for n in range(1, height + 1) if height % n == 0):
@@ -223,12 +222,9 @@ class HeldRows(LoopedRows):
 
     # -- words of taps -----------------------------------------------------------------------------------------------
 
-    @cached_property
+    @property
     def _formed(self) -> Array:
-        """The forms of the rows of taps: (outputs, inputs of a group, forms, columns)."""
-        forms = np.array(self.form.taps, dtype=object)
-        weights = self.conv.weights.astype(object)
-        return np.einsum("oikc,tk->oitc", weights, forms)
+        return _formed(self.conv, self.form)
 
     @cached_property
     def _taps(self) -> dict[tuple[int, int, int, int], int]:
@@ -245,7 +241,7 @@ class HeldRows(LoopedRows):
 
     @cached_property
     def _packing(self) -> Dense:
-        return Dense.of(self._formed, self.source.pitch, self._span)
+        return Dense.of(*_extremes(self.conv, self.form), self.source.pitch, self._span)
 
     def _lanes_of(self, output: int) -> list[list[int]]:
         words = [[0] * self._span for _ in self._taps]
@@ -275,13 +271,13 @@ class HeldRows(LoopedRows):
     def emit(self) -> list[Statement]:
         conv, source, target, loops = self.conv, self.source, self.target, self.loops
         body: list[Statement] = [Note(f"{self.claim()} Loops: {loops}."), *target.rim_rows()]
-        if not self.in_data:
+        if self.alike or not self.in_data:  # all there are, read once
             body.append(CopySegment(self.names.segment, const(0), self.size, self.names.record))
         outputs = conv.outputs // conv.groups
         step = conv.strides[0] * conv.pool[0] * source.row_words * loops.rows
         rows = ("y", self.height // loops.rows, {"p": step, "o": loops.rows * target.row_words})
         words = ("j", target.words // self._words, {"p": self.close * self._words, "o": self._words})
-        w, o = self.record_words, target.channel_words
+        w, o = 0 if self.alike else self.record_words, target.channel_words
         group = ("g", conv.groups, {"p": self.channels * source.channel_words, "o": outputs * o, "w": outputs * w})
         channel = ("c", outputs, {"o": o, "w": w})
         starts: dict[str, Expr] = {"p": const(self._first), "o": const(target.word(0, 0)), "w": const(0)}
@@ -326,7 +322,7 @@ class HeldRows(LoopedRows):
         return body
 
     def _pixels(self, at: Expr, line: int, phase: int, j: int) -> tuple[list[Statement], Expr]:
-        """Return a word of pixels of a line of a band, and what must be done before: rows folded, or lanes closed up."""
+        """Return what must be done before, and a word of pixels of a line of a band: rows folded, lanes closed up."""
         conv, source = self.conv, self.source
         line *= conv.dilations[0] if self.form.rows == 1 else 1
 
@@ -351,7 +347,7 @@ class HeldRows(LoopedRows):
         return [base + lane for lane in range(0, self.source.useful, _PAIR)]
 
     def _closed(self, name: str, word: Expr, base: int) -> list[Statement]:
-        """Return the statements that declare a word whose lanes, two words' by turns, come one word's after the other's.
+        """Return the statements that declare a word whose lanes, two words' by turns, come one after the other.
 
         The lowest bit of a lane's number becomes its highest, by exchanges of neighbouring bits.
         """
@@ -362,9 +358,7 @@ class HeldRows(LoopedRows):
             up = [n for n in range(useful) if n >> bit & 1 and not n >> bit + 1 & 1]
             down = [n + distance for n in up]
             still = [n for n in range(useful) if n not in {*up, *down}]
-            masks = (
-                const(spread((1 << pitch) - 1, pitch, [base + n for n in lanes])) for lanes in (still, up, up)
-            )
+            masks = (const(spread((1 << pitch) - 1, pitch, [base + n for n in lanes])) for lanes in (still, up, up))
             kept, low, after = masks
             moved = or_(shl(distance * pitch, and_(Var(name), low)), and_(shr(distance * pitch, Var(name)), after))
             body.append(Assign(name, or_(and_(Var(name), kept), moved)))
@@ -375,7 +369,7 @@ class HeldRows(LoopedRows):
     def _channel(self, at: dict[str, Expr]) -> list[Statement]:
         """Return the statements for one output channel of a band."""
         body: list[Statement] = []
-        if self.in_data:
+        if self.in_data and not self.alike:
             body.append(CopySegment(self.names.segment, at["w"], self.record_words, self.names.record))
         record = const(0) if self.in_data else at["w"]
         dense, pitch = self._packing, self.source.pitch
@@ -404,7 +398,7 @@ class HeldRows(LoopedRows):
         return [*body, *over(loops, {"m": const(0), "o": at["o"]}, ended)]
 
     def _chunks(self, phase: int) -> Iterator[Sequence[tuple[int, int, int]]]:
-        """Iterate over what words of taps of a phase are held together: (form of taps, channel, phase of the pixels)."""
+        """Iterate over the words of taps held together: (form of taps, channel, phase of the pixels)."""
         by_form = [
             [(t, i, of) for p, i, t_, of in self._taps if p == phase and t_ == t] for t in range(len(self.form.taps))
         ]
@@ -468,9 +462,7 @@ class HeldRows(LoopedRows):
         own = range(self._apart * k, min(self._apart * (k + 1), self._across))
 
         def sums(across: int) -> list[Expr]:
-            found = [
-                self._sum(at["m"], row * self.conv.pool[0] + part, of, across) for part, of in self.parts(phase)
-            ]
+            found = [self._sum(at["m"], row * self.conv.pool[0] + part, of, across) for part, of in self.parts(phase)]
             return [add(found[0], start)] if len(found) == 1 else found
 
         if self._apart == 1:
@@ -495,6 +487,21 @@ def _batches(items: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
     """Iterate over runs of so many items, the last of those that are left."""
     for first in range(0, len(items), size):
         yield items[first : first + size]
+
+
+@lru_cache(maxsize=64)
+def _formed(conv: Convolution, form: Bilinear) -> Array:
+    """Return the forms of the rows of taps: (outputs, inputs of a group, forms, columns)."""
+    weights = np.moveaxis(conv.weights.astype(object), 2, -1)
+    forms = [sum(weights[..., k] * factor for k, factor in enumerate(taps) if factor) for taps in form.taps]
+    return np.stack(forms, axis=2)
+
+
+@lru_cache(maxsize=64)
+def _extremes(conv: Convolution, form: Bilinear) -> tuple[int, int]:
+    """Return the least and the greatest value of the forms of the rows of taps."""
+    formed = _formed(conv, form)
+    return int(formed.min()), int(formed.max())
 
 
 def linear(form: Form, words: Mapping[int, Expr]) -> Expr:

@@ -36,7 +36,6 @@ from ml2sc.ir.program import (
     shr,
     sub,
 )
-from ml2sc.ir.types import Array
 
 from ..epilogue import ChannelScaling
 from ..lane_steps import Ending, Factors, spread
@@ -119,10 +118,10 @@ class Dense:
     spans: int
 
     @classmethod
-    def of(cls, taps: Array, pitch: int, span: int) -> Dense:
-        """Return how words of some taps, of so many lanes, lie best."""
-        least = min(int(taps.min()), 0)
-        bits = max((int(taps.max()) - least).bit_length(), 1)
+    def of(cls, least: int, most: int, pitch: int, span: int) -> Dense:
+        """Return how words of taps in an interval, of so many lanes, lie best."""
+        least, most = min(least, 0), max(most, 0)  # lanes without a tap hold 0
+        bits = max((most - least).bit_length(), 1)
         fields = max(pitch // bits, 1)
         spans = max((WORD - fields * bits + pitch) // (pitch * span), 1)
         return cls(bits, least, fields, spans)
@@ -265,7 +264,8 @@ class LoopedRows(RowsOfTaps):
 
     @cached_property
     def _packing(self) -> Dense:
-        return Dense.of(self.conv.weights, self.source.pitch, self._span)
+        weights = self.conv.weights
+        return Dense.of(int(weights.min()), int(weights.max()), self.source.pitch, self._span)
 
     @property
     def _dense_words(self) -> int:

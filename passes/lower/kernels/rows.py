@@ -253,6 +253,7 @@ class LoopFinder:
         ways = list(about)
         if name not in context.choices.settled:
             ways = sorted(about, key=about.__getitem__)[:_FINALISTS]
+            ways = [way for way in ways if about[way] <= _CLOSE * about[ways[0]]]
         return context.choices.make(name, ways, lambda way: "literals" if way is None else str(way), price)
 
     def about(self, stage: _Stage, source: Maps, target: Maps) -> dict[Loops | None, float]:
@@ -287,8 +288,8 @@ class LoopFinder:
 
 _SHORT = 3
 """Convolutions of a chain from which on it is not cut: their layouts are too many to try."""
-_FINALISTS = 3
-"""Loops that are walked."""
+_FINALISTS, _CLOSE = 3, 1.25
+"""Loops that are walked, at most; and how much dearer they may be, by the formulas, than the best of these."""
 
 
 def _into(x: Tensor, packed: Packed, interval: Interval) -> Epilogue:
