@@ -59,8 +59,8 @@ def report(figures: Mapping[Job, Figures], folder: Path) -> str:
 
 An inference is a whole transaction calling `classifyPacked` (21,000 and calldata included), the mean over the test
 samples. It counts as reached if also {AGREEMENT:.1%} of the decisions are onnxruntime's. "Best known" was measured
-with the projects' own code on the same kind of EVM, or published (EZKL). MNISTPacked's convolutional network (55,860
-multiply-accumulates in 10.37 M gas) has no counterpart here yet: ml2sc has no convolution.
+with the projects' own code on the same kind of EVM, or published (EZKL). Convolutional networks, with
+OnChainHRDigitPredict's figure beside ml2sc's, are on [a page of their own](convolutions.md).
 
 ## Every contract
 

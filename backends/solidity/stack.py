@@ -122,17 +122,22 @@ def hoisted(program: Program) -> bool:
 
 
 def settled(program: Program) -> bool:
-    """Return whether a round of a loop has many products by literals: rows of pixels times rows of taps.
+    """Return whether a round of a loop has many products by literals, or of variables and words in known places.
 
-    Such code is written so that all it holds is in reach wherever it is used; solc's own steps can but add variables.
+    That is rows of pixels times rows of taps: such code is written so that all it holds is in reach wherever it is
+    used; solc's own steps can but add variables.
     """
     loops = (s for section in program.sections() for s in walk(section.body) if isinstance(s, For))
-    return any(_literal_products(s.body) >= _PRODUCTS for s in loops)
+    return any(_products(s.body) >= _PRODUCTS for s in loops)
 
 
-def _literal_products(body: Iterable[Statement]) -> int:
+def _products(body: Iterable[Statement]) -> int:
     parts = (p for s in walk(body) for e in expressions(s) for p in subexpressions(e))
-    return sum(isinstance(p, Apply) and p.op is OpCode.MUL and isinstance(p.args[0], Const) for p in parts)
+    return sum(isinstance(p, Apply) and p.op is OpCode.MUL and _is_of_taps(*p.args) for p in parts)
+
+
+def _is_of_taps(a: Expr, b: Expr) -> bool:
+    return isinstance(a, Const) or (isinstance(a, Load) and isinstance(a.index, Const) and isinstance(b, Var))
 
 
 def repeated(program: Program) -> bool:

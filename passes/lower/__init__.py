@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from ml2sc.errors import UnsupportedModelError
-from ml2sc.ir.gas import Sizes, code_bytes
+from ml2sc.ir.divide import CALL_GAS, WORD_GAS, Room, divided, spread
+from ml2sc.ir.gas import Sizes, code_bytes, section_bytes
 from ml2sc.ir.graph import Graph, Node, Tensor
 from ml2sc.ir.limits import shown
 from ml2sc.ir.ops.base import op_of
@@ -76,7 +77,7 @@ from .kernels import rows as _rows  # noqa: F401  files itself
 from .plan import CODE_MARGIN, PRAGUE, Activity, PlanOptions
 from .thermo import quantize_code
 from .values import Packed
-from .walked import price
+from .walked import least_price, price
 
 __all__ = [
     "CODE_MARGIN",
@@ -132,19 +133,55 @@ def lower(graph: Graph, options: PlanOptions | None = None) -> Program:
 
 
 def _fits(chosen: Program, plain: Program, options: PlanOptions) -> bool:
-    """Return whether a program fits a contract; where nothing does, whether it is no larger than the formulas' one."""
+    """Return whether a program fits a contract; where nothing does, whether it is no larger than the formulas' one.
+
+    Where that one is to be cut into code contracts, it does as well if it can be cut.
+    """
     limit = _limit(options)
     if code_bytes(chosen, SIZES) <= limit:
         return True
-    return _least_bytes(chosen) <= max(limit, _least_bytes(plain))
+    most = _least_bytes(plain)
+    return _least_bytes(chosen) <= max(limit, most) or (most > limit and _cutting(chosen, options) < math.inf)
 
 
 def _fitting(graph: Graph, options: PlanOptions, known: Known) -> tuple[Program, float]:
-    """Return the program that the formulas give, and the price of a byte of code with which it fits a contract."""
+    """Return the program that the formulas give, and the price of a byte of code with which it fits a contract.
+
+    If it costs less in several contracts as it is, it stays so.
+    """
     limit = _limit(options)
     cheapest = _lower(graph, options, known)
     if code_bytes(cheapest, SIZES) <= limit or (size := _least_bytes(cheapest)) <= limit:
         return cheapest, options.code_price
+    program, code_price = _squeezed(graph, options, known, cheapest, size)
+    cut = least_price(cheapest, options) + _cutting(cheapest, options)
+    if cut < math.inf and (_least_bytes(program) > limit or cut < least_price(program, options)):
+        return cheapest, options.code_price
+    return program, code_price
+
+
+def _cutting(program: Program, options: PlanOptions) -> float:
+    """Return the gas, about, that an inference takes more in several contracts; infinity if it cannot be cut."""
+    limit = round(_limit(options))
+    room = Room(limit - SIZES.frame, limit - SIZES.part, SIZES.stub)
+    cut = spread(program, section_bytes(program, SIZES), room) if options.divides else None
+    if cut is None:
+        return math.inf
+    words = sum(cut.buffers[name] for p in divided(cut).parts for name in (*p.procedure.takes, *p.procedure.gives))
+    return CALL_GAS * len(divided(cut).parts) + WORD_GAS * words
+
+
+def _squeezed(graph: Graph, options: PlanOptions, known: Known, cheapest: Program, size: int) -> tuple[Program, float]:
+    """Return the program whose code is dearer, and the price, with which it fits a contract; else the smaller one.
+
+    Args:
+        graph: The graph.
+        options: What the planner is told.
+        known: What was found out before.
+        cheapest: The program, code being as dear as it is, and not fitting.
+        size: Its least bytes.
+    """
+    limit = _limit(options)
     smallest = _lower(graph, dataclasses.replace(options, code_price=_CODE_PRICES[-1]), known)
     if (least := _least_bytes(smallest)) > limit:  # no price helps
         return (cheapest, options.code_price) if size < least else (smallest, _CODE_PRICES[-1])

@@ -5,6 +5,7 @@ Lanes may be any places of a word, a pitch apart. What lies between them, or bes
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -52,6 +53,47 @@ def greater(kept: str, other: Expr, pitch: int, lanes: Sequence[int]) -> Stateme
 
 
 @dataclass(frozen=True, slots=True)
+class Factors:
+    """What lanes that are clamped below are multiplied by: u = min(floor((v·multiplier + rest) / 2^shift), top).
+
+    Attributes:
+        multiplier: The same for all lanes of a word.
+        rest: Likewise.
+        shift: See above.
+        product_bits: Of a product and its rest, at most.
+        most: The greatest u before the minimum is taken.
+        top: See above.
+    """
+
+    multiplier: Expr
+    rest: Expr
+    shift: int
+    product_bits: int
+    most: int
+    top: int
+
+    @property
+    def bits(self) -> int:
+        """Bits that a lane must have for u, and to find out whether it is above the top."""
+        return self.most.bit_length() + (self.most > self.top)
+
+    def dealt(self, places: Sequence[int]) -> list[Sequence[int]]:
+        """Return the places of lanes, dealt out to as few words as give each product room."""
+        for ways in range(1, len(places) + 1):
+            runs = [places[way::ways] for way in range(ways)]
+            if all(self._have_room(run) for run in runs):
+                return runs
+        raise ValueError("a product has no room in a word")
+
+    def _have_room(self, run: Sequence[int]) -> bool:
+        apart = all(after - place >= self.product_bits for place, after in itertools.pairwise(run))
+        return apart and run[-1] - run[0] + self.product_bits <= _WORD
+
+
+_WORD = 256
+
+
+@dataclass(frozen=True, slots=True)
 class Ending:
     """What happens to sums that stand in lanes, and where the results go.
 
@@ -62,6 +104,7 @@ class Ending:
         fill: What the lanes `rim` of that word hold.
         rim: Lanes of the word that hold `fill`.
         down: How many lanes lower results are than sums (if negative: higher).
+        factors: What the results are multiplied by in the end.
     """
 
     epilogue: Epilogue
@@ -70,6 +113,7 @@ class Ending:
     fill: int = 0
     rim: Sequence[int] = ()
     down: int = 0
+    factors: Factors | None = None
 
     @property
     def half(self) -> int:
@@ -87,19 +131,49 @@ class Ending:
         quotient = self._down(name, e.shift)
         if not e.clamps_above:
             mask = self._ones((1 << bits) - 1) if keep is None else mul(keep, const((1 << bits) - 1))
-            return body, self._filled(and_(quotient, mask))
+            return self._multiplied(body, and_(quotient, mask), bits)
         body.append(Let("q", and_(quotient, self._ones((1 << bits) - 1))))
-        over = and_(shr(bits, add(Var("q"), self._ones((1 << bits) - 1 - e.top))), self._ones(1))
+        steps, result = self._at_most(e.top, "q", bits)
+        body += steps
         width = e.top.bit_length()
-        if e.top == (1 << width) - 1:
-            result = or_(Var("q"), mul(over, const(e.top)))
-        else:
-            body.append(Let("over", over))
-            body.append(Let("full", mul(Var("over"), const((1 << bits) - 1))))
-            kept = _xor(or_(Var("q"), Var("full")), Var("full"))
-            result = add(kept, mul(Var("over"), const(e.top)))
         mask = self._ones((1 << width) - 1) if keep is None else mul(keep, const((1 << width) - 1))
-        return body, self._filled(and_(result, mask))
+        return self._multiplied(body, and_(result, mask), width)
+
+    def _at_most(self, top: int, name: str, bits: int) -> tuple[list[Statement], Expr]:
+        """Return statements, and the lanes of a variable of so many bits, or the top where they are above.
+
+        Bits that the top has not are to be masked away.
+        """
+        over = and_(shr(bits, add(Var(name), self._ones((1 << bits) - 1 - top))), self._ones(1))
+        if top == (1 << top.bit_length()) - 1:
+            return [], or_(Var(name), mul(over, const(top)))
+        body: list[Statement] = [Let("over", over), Let("full", mul(Var("over"), const((1 << bits) - 1)))]
+        kept = _xor(or_(Var(name), Var("full")), Var("full"))
+        return body, add(kept, mul(Var("over"), const(top)))
+
+    def _multiplied(self, body: list[Statement], word: Expr, bits: int) -> tuple[list[Statement], Expr]:
+        """Return the statements and the word to store of clamped lanes of so many bits."""
+        factors = self.factors
+        if factors is None:
+            return body, self._filled(word)
+        body = [*body, Let("u", word)]
+        parts: list[Expr] = []
+        for run in factors.dealt([self.pitch * lane for lane in self.lanes]):
+            places = [place - run[0] for place in run]
+            dealt = shr(run[0], Var("u"))
+            if len(run) < len(self.lanes):
+                dealt = and_(dealt, const(_every(places, bits)))
+            rests = mul(factors.rest, const(_every(places, 1)))
+            scaled = shr(factors.shift, add(mul(dealt, factors.multiplier), rests))
+            parts.append(shl(run[0], and_(scaled, const(_every(places, factors.most.bit_length())))))
+        total = parts[0]
+        for part in parts[1:]:
+            total = or_(part, total)
+        if factors.most <= factors.top:
+            return body, self._filled(total)
+        steps, result = self._at_most(factors.top, "w", factors.most.bit_length())
+        mask = self._ones((1 << factors.top.bit_length()) - 1)
+        return [*body, Let("w", total), *steps], self._filled(and_(result, mask))
 
     def _down(self, name: str, bits: int) -> Expr:
         """Return the sums' word so shifted that bit `bits` of each lane is the lowest of its result."""
@@ -111,3 +185,8 @@ class Ending:
 
     def _filled(self, word: Expr) -> Expr:
         return add(word, const(spread(self.fill, self.pitch, self.rim)))
+
+
+def _every(places: Sequence[int], bits: int) -> int:
+    """Return a word with `bits` ones at each place."""
+    return sum(((1 << bits) - 1) << place for place in places)

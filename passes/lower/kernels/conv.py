@@ -43,8 +43,8 @@ from ml2sc.ir.program import (
 )
 from ml2sc.ir.types import Array, Interval
 
-from ..epilogue import Epilogue
-from ..lane_steps import Ending, greater, spread
+from ..epilogue import ChannelScaling, Epilogue
+from ..lane_steps import Ending, Factors, greater, spread
 from .maps import Maps
 
 HELD = 12
@@ -180,6 +180,40 @@ class Convolution:
             lo, hi = lo + self.beside.start + min(most, 0), hi + self.beside.start + max(most, 0)
         return Interval(lo, hi)
 
+    def highest(self, top: int, zero: int) -> list[int]:
+        """Return, by output channel, what no sum is above, the bias in it but nothing that is added."""
+        flat = self.weights.reshape(self.outputs, -1).astype(object)
+        start = self.bias - zero * flat.sum(axis=1)
+        return [int(v) for v in start + top * np.maximum(flat, 0).sum(axis=1)]
+
+    def factors(self, top: int, zero: int) -> Factors | None:
+        """Return what results are multiplied by in the end, but for what is a channel's own."""
+        scaling = self.epilogue.scaling
+        if scaling is None:
+            return None
+        ended = self.ended(top, zero)
+        highest = [min(max(high + ended.constant, 0), ended.top) for high in self.highest(top, zero)]
+        products = [
+            high * multiplier + rest
+            for high, (multiplier, rest) in zip(highest, map(self.scaled, range(self.outputs)), strict=True)
+        ]
+        bits = max(max(products).bit_length(), 1)
+        result = self.result
+        return Factors(const(0), const(0), scaling.shift, bits, max(products) >> scaling.shift, result.hi - result.lo)
+
+    def scaled(self, output: int) -> tuple[int, int]:
+        """Return what the results of a channel are multiplied by, and what is added then."""
+        scaling = self.epilogue.scaling
+        if isinstance(scaling, ChannelScaling):
+            return scaling.multipliers[output], scaling.rests[output]
+        assert scaling is not None
+        return scaling.multiplier, scaling.rest
+
+    @property
+    def result(self) -> Interval:
+        """The interval of the results."""
+        return (self.epilogue.scaling or self.epilogue).interval
+
     def ended(self, top: int, zero: int) -> Epilogue:
         """Return the epilogue of sums in these bounds."""
         return dataclasses.replace(self.epilogue, accumulator=self.bounds(top, zero))
@@ -188,7 +222,8 @@ class Convolution:
         """Return the bits a lane must have."""
         bounds, ended = self.bounds(top, zero), self.ended(top, zero)
         pooled = (bounds.hi - bounds.lo).bit_length() + 1 if self.pool != (1, 1) else 0
-        return max(ended.proved_bits, pooled, ended.top.bit_length())
+        factors = self.factors(top, zero)
+        return max(ended.proved_bits, pooled, ended.top.bit_length(), 0 if factors is None else factors.bits)
 
     @property
     def rows_before(self) -> int:
@@ -206,6 +241,13 @@ class Convolution:
         return max(last - self.height + 1, 0)
 
 
+def closed_up(conv: Convolution, source: Maps, target: Maps) -> int:
+    """Return of how many words the lanes make one of the target's: 1 where no lane is left out, or a gap remains."""
+    stride, columns = conv.steps(1)
+    by_phases = source.phases == stride * columns * target.phases
+    return 1 if by_phases or target.pitch != source.pitch else conv.gap
+
+
 class RowsOfTaps:
     """Emits a convolution.
 
@@ -213,7 +255,8 @@ class RowsOfTaps:
         conv: The convolution.
         source: Where its input is.
         target: Where its result goes. Its pitch is the source's, or wider by the pool's columns (or the stride): then
-            the maximum is taken of neighbouring lanes, and the lanes between results are lost.
+            the maximum is taken of neighbouring lanes, and the lanes between results are lost. Where neither that nor
+            the source's phases do the stride, the lanes between are closed up (`close`).
     """
 
     storage: Storage | None = None
@@ -225,21 +268,23 @@ class RowsOfTaps:
 
     def __init__(self, conv: Convolution, source: Maps, target: Maps) -> None:
         self.conv, self.source, self.target = conv, source, target
-        self.gap = target.pitch // source.pitch
-        self.stride, self.columns = conv.steps(self.gap)
+        self.gap, self.close = target.pitch // source.pitch, closed_up(conv, source, target)
+        """Lanes of sums to one of results; and words of sums that make one of results."""
+        self.stride, self.columns = conv.steps(max(self.gap, self.close))
         self.phases = target.phases * self.columns
         """Of the sums."""
         self.ended = conv.ended(source.top, source.zero)
         self.farthest = conv.reach(self.phases, self.stride)[1]
         self.every = range(source.lanes)
+        """Lanes that hold sums."""
 
     @staticmethod
     def fits(conv: Convolution, source: Maps, target: Maps) -> bool:
         """Return whether the maps have what the convolution reads, and room for its sums."""
-        gap = target.pitch // source.pitch
+        gap, close = target.pitch // source.pitch, closed_up(conv, source, target)
         if gap not in {1, conv.gap}:
             return False
-        stride, columns = conv.steps(gap)
+        stride, columns = conv.steps(max(gap, close))
         phases = target.phases * columns
         if source.phases != stride * phases or target.pitch != gap * source.pitch:
             return False
@@ -255,7 +300,7 @@ class RowsOfTaps:
             and source.useful == target.useful * gap
             and (gap == 1 or target.phases == 1)
             and target.before + target.useful + target.after <= target.lanes
-            and target.words <= source.words
+            and (target.words <= source.words or close > 1)
         )
 
     def about(self) -> tuple[float, int, int]:
@@ -362,7 +407,24 @@ class RowsOfTaps:
         first = 0 if len(sums) > 1 else start
         values = [self._sum(output, *part, names, 0 if number else first) for number, part in enumerate(sums)]
         place = target.word(output, 0, phase) - target.word(0, 0)
-        return self.ended_word(phase, values, const(start), add(Var("at" if names else "o"), const(place)))
+        at = add(Var("at" if names else "o"), const(place))
+        return self.ended_word(phase, values, const(start), at, self.factors(*self.literal_factors(output)))
+
+    def literal_factors(self, output: int) -> tuple[Expr, Expr]:
+        """Return the literals that the results of a channel are multiplied by, and that are added then."""
+        if self.conv.epilogue.scaling is None:
+            return const(0), const(0)
+        multiplier, rest = self.conv.scaled(output)
+        return const(multiplier), const(rest)
+
+    def factors(self, multiplier: Expr, rest: Expr) -> Factors | None:
+        """Return what results are multiplied by in the end, and what is added then."""
+        common = self._factors
+        return None if common is None else dataclasses.replace(common, multiplier=multiplier, rest=rest)
+
+    @cached_property
+    def _factors(self) -> Factors | None:
+        return self.conv.factors(self.source.top, self.source.zero)
 
     def start(self, output: int) -> int:
         """Return what the sums of a channel start with, in every lane: its bias, and what its epilogue adds."""
@@ -375,7 +437,9 @@ class RowsOfTaps:
         every = itertools.product(range(self.conv.pool[0]), range(self.columns))
         return [(row, phase * self.columns + column) for row, column in every]
 
-    def ended_word(self, phase: int, sums: Sequence[Expr], start: Expr, place: Expr) -> list[Statement]:
+    def ended_word(
+        self, phase: int, sums: Sequence[Expr], start: Expr, place: Expr, factors: Factors | None
+    ) -> list[Statement]:
         """Return the statements that store a word of results.
 
         Args:
@@ -383,24 +447,34 @@ class RowsOfTaps:
             sums: Those of which it is the maximum; one alone has `start` in it.
             start: What the sums start with.
             place: The word of the target's buffer.
+            factors: What they are multiplied by in the end.
         """
-        conv, source = self.conv, self.source
-        ending = self.ending(phase)
-        body: list[Statement] = [Let("v", sums[0])]
-        body += [greater("v", each, source.pitch, self.every) for each in sums[1:]]
-        if len(sums) > 1:
-            body.append(Assign("v", add(Var("v"), start)))
-        if conv.beside is not None:
-            added, factor = self.added(phase, place), const(abs(conv.beside.multiplier))
-            body.append(Assign("v", (add if conv.beside.multiplier > 0 else sub)(Var("v"), mul(added, factor))))
-        # the lanes of `v` are not negative from here on, so that a shift borrows nothing
-        beside = conv.pool[1] if self.gap > 1 else 1
-        if beside > 2:
-            body.append(Let("each", Var("v")))
-        each = Var("each" if beside > 2 else "v")
-        body += [greater("v", shr(source.pitch * step, each), source.pitch, self.every) for step in range(1, beside)]
-        statements, word = ending.word("v")
+        body = self.summed("v", sums, start)
+        beside = self.conv.beside
+        if beside is not None:
+            added, factor = self.added(phase, place), const(abs(beside.multiplier))
+            body.append(Assign("v", (add if beside.multiplier > 0 else sub)(Var("v"), mul(added, factor))))
+        body += self.compared("v")
+        statements, word = dataclasses.replace(self.ending(phase), factors=factors).word("v")
         return [*body, *statements, *self.stored(phase, place, word)]
+
+    def summed(self, name: str, sums: Sequence[Expr], start: Expr) -> list[Statement]:
+        """Return the statements that declare a variable: the maximum of sums, and `start`, which one alone has."""
+        body: list[Statement] = [Let(name, sums[0])]
+        body += [greater(name, each, self.source.pitch, self.every) for each in sums[1:]]
+        if len(sums) > 1:
+            body.append(Assign(name, add(Var(name), start)))
+        return body
+
+    def compared(self, name: str) -> list[Statement]:
+        """Return the statements that take the maximum of neighbouring lanes, where a pool has them side by side.
+
+        The lanes of the variable are not negative any more, so that a shift borrows nothing.
+        """
+        beside = self.conv.pool[1] if max(self.gap, self.close) > 1 else 1
+        body: list[Statement] = [Let("each", Var(name))] if beside > 2 else []
+        each, pitch = Var("each" if beside > 2 else name), self.source.pitch
+        return body + [greater(name, shr(pitch * step, each), pitch, self.every) for step in range(1, beside)]
 
     def added(self, phase: int, place: Expr) -> Expr:
         """Return what is added to the sums of a word of results, in their lanes.

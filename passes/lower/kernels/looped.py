@@ -37,7 +37,8 @@ from ml2sc.ir.program import (
     sub,
 )
 
-from ..lane_steps import Ending, spread
+from ..epilogue import ChannelScaling
+from ..lane_steps import Ending, Factors, spread
 from ..nests import over
 from .conv import Convolution, RowsOfTaps
 from .maps import WORD, Maps
@@ -90,16 +91,18 @@ class Workspace:
         record: The buffer of the one in use, or of all.
         taps: The buffer of its words of taps, one each.
         window: The buffer of the pixels that some rows read.
+        sums: The buffer of sums of products.
     """
 
     segment: str = "records"
     record: str = "record"
     taps: str = "taps"
     window: str = "window"
+    sums: str = "sums"
 
 
 @dataclass(frozen=True, slots=True)
-class _Dense:
+class Dense:
     """How words of taps lie in one word.
 
     Attributes:
@@ -113,6 +116,15 @@ class _Dense:
     least: int
     fields: int
     spans: int
+
+    @classmethod
+    def of(cls, least: int, most: int, pitch: int, span: int) -> Dense:
+        """Return how words of taps in an interval, of so many lanes, lie best."""
+        least, most = min(least, 0), max(most, 0)  # lanes without a tap hold 0
+        bits = max((most - least).bit_length(), 1)
+        fields = max(pitch // bits, 1)
+        spans = max((WORD - fields * bits + pitch) // (pitch * span), 1)
+        return cls(bits, least, fields, spans)
 
     @property
     def each(self) -> int:
@@ -147,6 +159,7 @@ class LoopedRows(RowsOfTaps):
         self.nearest = conv.reach(self.phases, self.stride)[0]
         self.channels = int(conv.weights.shape[1])
         self.alike = not (conv.weights != conv.weights[:1]).any() and not (conv.bias != conv.bias[:1]).any()
+        self.alike = self.alike and not isinstance(conv.epilogue.scaling, ChannelScaling)
         self.size = (1 if self.alike else conv.outputs) * self.record_words
         self.in_data = self.size > _IN_CODE if in_data is None else in_data
         self.storage = Storage.DATA if self.in_data else Storage.CODE
@@ -170,8 +183,8 @@ class LoopedRows(RowsOfTaps):
         Rows that two of them come to are computed twice, which gives the same.
         """
         yield 1, 0
-        plain = cls(conv, source, target, Loops(1, window=True, dense=False))
-        if source.words > 1 or source.zero or plain.gap > 1:
+        plain = LoopedRows(conv, source, target, Loops(1, window=True, dense=False))
+        if source.words > 1 or source.zero or max(plain.gap, plain.close) > 1:
             return
         # for the sums, and for the results, which may lie higher
         room = source.lanes - source.useful - max(source.before + plain.farthest, target.before)
@@ -194,6 +207,8 @@ class LoopedRows(RowsOfTaps):
     @property
     def possible(self) -> bool:
         """Whether a record fits a data contract, and the code is not too much."""
+        if self.close > 1:
+            return False
         if self.loops.dense and (self._packing.each < 2 or len(self._taps) < 2):
             return False
         return self._written <= _WRITTEN and self.record_words <= CONTRACT_WORDS
@@ -224,6 +239,11 @@ class LoopedRows(RowsOfTaps):
 
     # -- words of taps -----------------------------------------------------------------------------------------------
 
+    @property
+    def dense(self) -> bool:
+        """Whether there are several words of taps in one."""
+        return self.loops.dense and self._packing.each > 1
+
     @cached_property
     def _keys(self) -> list[list[tuple[int, int, int]]]:
         """By phase of the sums, which words of pixels are read: (channel of the group, kernel row, phase)."""
@@ -243,13 +263,9 @@ class LoopedRows(RowsOfTaps):
         return self.farthest - self.nearest + 1
 
     @cached_property
-    def _packing(self) -> _Dense:
-        least = min(int(self.conv.weights.min()), 0)
-        bits = max((int(self.conv.weights.max()) - least).bit_length(), 1)
-        pitch = self.source.pitch
-        fields = max(pitch // bits, 1)
-        spans = max((WORD - fields * bits + pitch) // (pitch * self._span), 1)
-        return _Dense(bits, least, fields, spans)
+    def _packing(self) -> Dense:
+        weights = self.conv.weights
+        return Dense.of(int(weights.min()), int(weights.max()), self.source.pitch, self._span)
 
     @property
     def _dense_words(self) -> int:
@@ -258,7 +274,12 @@ class LoopedRows(RowsOfTaps):
     @property
     def record_words(self) -> int:
         """Words of an output channel's record."""
-        return 1 + (self._dense_words if self.loops.dense else len(self._taps))
+        return self.head + (self._dense_words if self.dense else len(self._taps))
+
+    @property
+    def head(self) -> int:
+        """Words of a record before those of taps: what sums start with, and what is a channel's own in the end."""
+        return 3 if isinstance(self.conv.epilogue.scaling, ChannelScaling) else 1
 
     def _lanes_of(self, output: int) -> list[list[int]]:
         """Return the lanes of every word of taps of an output channel."""
@@ -276,8 +297,10 @@ class LoopedRows(RowsOfTaps):
         pitch, found = self.source.pitch, list[int]()
         for output in range(self.size // self.record_words):
             found.append(self.start(output) & _ALL)
+            if self.head > 1:
+                found += self.conv.scaled(output)
             lanes = self._lanes_of(output)
-            if not self.loops.dense:
+            if not self.dense:
                 found += [sum(v << pitch * lane for lane, v in enumerate(word)) & _ALL for word in lanes]
                 continue
             dense = self._packing
@@ -412,7 +435,7 @@ class LoopedRows(RowsOfTaps):
         least = const(spread(-dense.least, pitch, lanes))
 
         def word(place: dict[str, Expr]) -> list[Statement]:
-            word = Let("w", Load(names.record, add(place["d"], const(1))))
+            word = Let("w", Load(names.record, add(place["d"], const(self.head))))
             stores = [
                 Store(
                     names.taps,
@@ -439,7 +462,13 @@ class LoopedRows(RowsOfTaps):
         parts = self.parts(phase)
         sums = [self._looped_sum(at, record, number, row, of, start if len(parts) == 1 else None) for row, of in parts]
         place = number * self.target.row_words + phase * self.target.words
-        return self.ended_word(phase, sums, start, add(at["o"], const(place)))
+        return self.ended_word(phase, sums, start, add(at["o"], const(place)), self.own_factors(record))
+
+    def own_factors(self, record: Expr) -> Factors | None:
+        """Return what the results of a channel are multiplied by in the end, and what is added then."""
+        if self.head == 1:
+            return self.factors(*self.literal_factors(0))
+        return self.factors(*(Load(self.names.record, add(record, const(at))) for at in (1, 2)))
 
     def _looped_sum(
         self, at: dict[str, Expr], record: Expr, number: int, row: int, phase: int, start: Expr | None
@@ -450,7 +479,7 @@ class LoopedRows(RowsOfTaps):
             if self.loops.dense:
                 taps = Load(self.names.taps, const(tap))
             else:
-                taps = Load(self.names.record, add(record, const(1 + tap)))
+                taps = Load(self.names.record, add(record, const(self.head + tap)))
             line = self._line(number, row, ky)
             if self.loops.window:
                 place = (i * len(self._window_rows) + self._window_rows[line]) * self.source.phases + of

@@ -19,13 +19,14 @@ from ml2sc.ir.program import Note
 from ml2sc.ir.types import Array, Interval, as_python_ints
 
 from ..context import DraftSection, Known, Lowering
-from ..epilogue import Epilogue, find_epilogue
+from ..epilogue import ChannelScaling, Epilogue, find_epilogue
 from ..plan import PlanOptions
 from ..values import Packed, Value
 from ..walked import least_price, of_sections
 from . import KERNELS
 from .choice import Choice, Link, choices
-from .conv import Beside, Convolution, RowsOfTaps
+from .conv import Beside, Convolution, RowsOfTaps, closed_up
+from .held import in_loops, ways_in_loops
 from .looped import LoopedRows, Loops, Workspace
 from .maps import Maps
 from .pixels import Gathered, Pixels
@@ -165,16 +166,16 @@ def _looped(
 ) -> LoopedRows:
     """Return a convolution in loops, with what it needs added to the lowering."""
     name, in_data = draft.name, {"code": False, "data": True}.get(context.options.weights)
-    plain = LoopedRows(conv, source, target, loops, in_data=in_data)
+    plain = in_loops(conv, source, target, loops, in_data=in_data)
     sizes = plain.buffers()
     names = Workspace(
         context.segment(f"{name}_weights", plain.segment()),
         *(
             context.buffer(f"{name}_{kind}", sizes[kind]) if kind in sizes else kind
-            for kind in (plain.names.record, plain.names.taps, plain.names.window)
+            for kind in (plain.names.record, plain.names.taps, plain.names.window, plain.names.sums)
         ),
     )
-    return LoopedRows(conv, source, target, loops, names, in_data=in_data)
+    return in_loops(conv, source, target, loops, names, in_data=in_data)
 
 
 class Rows:
@@ -252,6 +253,7 @@ class LoopFinder:
         ways = list(about)
         if name not in context.choices.settled:
             ways = sorted(about, key=about.__getitem__)[:_FINALISTS]
+            ways = [way for way in ways if about[way] <= _CLOSE * about[ways[0]]]
         return context.choices.make(name, ways, lambda way: "literals" if way is None else str(way), price)
 
     def about(self, stage: _Stage, source: Maps, target: Maps) -> dict[Loops | None, float]:
@@ -259,11 +261,12 @@ class LoopFinder:
         key = stage.node.name, source, target
         if key not in self._about:
             conv, options, found = stage.convolution, self.options, dict[Loops | None, float]()
-            ways: list[Loops | None] = [*LoopedRows.ways(conv, source, target)]
-            if options.literals and options.weights != "data":
+            ways: list[Loops | None] = [*ways_in_loops(conv, source, target)]
+            literals = options.literals and options.weights != "data"
+            if literals and closed_up(conv, source, target) == 1:
                 ways.insert(0, None)
             for way in ways:
-                rows = RowsOfTaps(conv, source, target) if way is None else LoopedRows(conv, source, target, way)
+                rows = RowsOfTaps(conv, source, target) if way is None else in_loops(conv, source, target, way)
                 gas, code, data = rows.about()
                 if code <= options.code_limit:
                     found[way] = gas + options.byte_price * code + options.rules.byte_price / options.calls * data
@@ -285,8 +288,8 @@ class LoopFinder:
 
 _SHORT = 3
 """Convolutions of a chain from which on it is not cut: their layouts are too many to try."""
-_FINALISTS = 3
-"""Loops that are walked."""
+_FINALISTS, _CLOSE = 3, 1.25
+"""Loops that are walked, at most; and how much dearer they may be, by the formulas, than the best of these."""
 
 
 def _into(x: Tensor, packed: Packed, interval: Interval) -> Epilogue:
@@ -358,9 +361,13 @@ def _stage(graph: Graph, node: Node, number: Mapping[str, int]) -> _Stage | None
     if epilogue.addends and (pools or len(epilogue.addends) > 1 or epilogue.addends[0].tensor.name not in number):
         pools.clear()
         epilogue = find_epilogue(graph, node, takes, sums=False)
-    zero_point = epilogue.output.format.zero_point
-    if epilogue.scaling is not None or zero_point not in epilogue.interval:
+    zero_point, interval = epilogue.output.format.zero_point, (epilogue.scaling or epilogue).interval
+    if zero_point not in interval:
         return None
+    if isinstance(epilogue.scaling, ChannelScaling):
+        if len(epilogue.offsets) != len(weights):
+            return None
+        bias = bias + np.array(epilogue.offsets, dtype=object)
     pool = attr_ints(pools[0], "kernel_shape", (1, 1)) if pools else (1, 1)
     convolution = Convolution(
         weights,
@@ -375,7 +382,7 @@ def _stage(graph: Graph, node: Node, number: Mapping[str, int]) -> _Stage | None
         columns.out,
         epilogue,
         (pool[0], pool[1]),
-        zero_point - epilogue.interval.lo,
+        zero_point - interval.lo,
         _beside(epilogue),
     )
     adds = number[epilogue.addends[0].tensor.name] if epilogue.addends else None

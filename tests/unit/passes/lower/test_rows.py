@@ -35,9 +35,10 @@ from ml2sc.ir.program import (
 )
 from ml2sc.ir.program_verify import verify_program
 from ml2sc.ir.types import Interval
-from ml2sc.passes.lower.epilogue import Epilogue
+from ml2sc.passes.lower.epilogue import ChannelScaling, Epilogue, Scaling
 from ml2sc.passes.lower.kernels.choice import Link, choices
-from ml2sc.passes.lower.kernels.conv import Convolution, RowsOfTaps
+from ml2sc.passes.lower.kernels.conv import Convolution, RowsOfTaps, closed_up
+from ml2sc.passes.lower.kernels.held import HeldRows, in_loops, ways_in_loops
 from ml2sc.passes.lower.kernels.looped import LoopedRows, Workspace
 from ml2sc.passes.lower.kernels.maps import Maps
 from ml2sc.passes.lower.kernels.pixels import Gathered, Pixels
@@ -96,10 +97,32 @@ def computed(x: Array, conv: Convolution) -> Array:
     high, wide_by = conv.pool
     rows, columns = conv.out_height // high, conv.out_width // wide_by
     tiles = sums[:, : rows * high, : columns * wide_by].reshape(conv.outputs, rows, high, columns, wide_by)
-    e = conv.epilogue
-    scaled = (tiles.max(axis=(2, 4)) + ((1 << e.shift) >> 1)) >> e.shift
+    e, greatest = conv.epilogue, tiles.max(axis=(2, 4))
+    scaled = (greatest + ((1 << e.shift) >> 1)) >> e.shift
     result: Array = np.clip(scaled, e.interval.lo, e.interval.hi)
+    if e.scaling is not None:
+        factors = np.array([conv.scaled(o) for o in range(conv.outputs)], dtype=object).reshape(-1, 2, 1, 1)
+        u = (result - e.interval.lo) * factors[:, 0] + factors[:, 1] >> e.scaling.shift
+        lo, hi = e.scaling.interval.lo, e.scaling.interval.hi
+        result = np.minimum(u, hi - lo) + lo
     return result
+
+
+def scaled_epilogue(rng: np.random.Generator, outputs: int, lo: int, hi: int) -> Epilogue:
+    """Return one whose results are multiplied: by one factor, or by a channel's own."""
+    shift = int(rng.integers(4, 22))
+    if rng.random() < 0.5:
+        factors = rng.integers(1, (1 << shift) + 1, outputs).tolist()
+        rests = rng.integers(0, 1 << shift, outputs).tolist()
+        scaling = ChannelScaling(tuple(factors), tuple(rests), shift, Interval(lo, hi), clamps=True)
+        return Epilogue(None, (), 0, 0, Interval(0, 1 << 20), NOTHING, scaling, (0,) * outputs)  # type: ignore[arg-type]
+    factor = int(rng.integers(1, (1 << shift) + 1))
+    offset = ((1 << shift) >> 1) - (lo << shift)
+    least = -(offset // factor)
+    rest = least * factor + offset
+    top = (((hi - lo + 1) << shift) - 1 - rest) // factor
+    one = Scaling(factor, shift, rest, Interval(lo, hi), top)
+    return Epilogue(None, (), 0, 0, Interval(least, least + top), NOTHING, one)  # type: ignore[arg-type]
 
 
 def random_convolution(rng: np.random.Generator, inputs: int, height: int, width: int) -> Convolution | None:
@@ -128,7 +151,7 @@ def random_convolution(rng: np.random.Generator, inputs: int, height: int, width
         width,
         sizes[0],
         sizes[1],
-        epilogue(int(rng.integers(0, 6)), lo, hi),
+        scaled_epilogue(rng, outputs, lo, hi) if rng.random() < 0.25 else epilogue(int(rng.integers(0, 6)), lo, hi),
         (pool[0], pool[1]),
         zero=-lo,
     )
@@ -150,10 +173,10 @@ def looped_at_random(
     rng: np.random.Generator, conv: Convolution, source: Maps, target: Maps, suffix: str
 ) -> LoopedRows:
     """Return one of the ways to do a convolution in a loop over its output channels."""
-    ways = list(LoopedRows.ways(conv, source, target))
-    names = Workspace(*(f"{name}{suffix}" for name in ("records", "record", "taps", "window")))
+    ways = list(ways_in_loops(conv, source, target))
+    names = Workspace(*(f"{name}{suffix}" for name in ("records", "record", "taps", "window", "sums")))
     way = ways[int(rng.integers(len(ways)))]
-    return LoopedRows(conv, source, target, way, names, in_data=bool(rng.random() < 0.5))
+    return in_loops(conv, source, target, way, names, in_data=bool(rng.random() < 0.5))
 
 
 def with_records(program: Program, ways: Sequence[LoopedRows]) -> Program:
@@ -191,24 +214,24 @@ def test_chains_in_every_layout(seed: int) -> None:
         assert all(RowsOfTaps.fits(*step) for step in steps)
         if not Pixels.fits(packed, maps[0], clamped):
             continue
-        bodies = [Pixels(packed, maps[0], clamped).emit(), *(RowsOfTaps(*step).emit() for step in steps)]
-        program = program_of(raw.size, bodies, maps)
-        if clamped is None:  # the same of values that are a word each
-            each = loop("i", raw.size, [Store("each", Var("i"), shr(248, LoadInput(Var("i"))))])
-            gathered = Gathered(Scalars("each", raw.size), maps[0]).emit()
-            other = program_of(raw.size, [[each], gathered, *bodies[1:]], maps)
-            other = dataclasses.replace(other, buffers={**other.buffers, "each": raw.size})
-            verify_program(other)
-            assert Interpreter(other).predict(bytes(raw.tolist())) == tuple(expected.ravel().tolist())
+        pixels, looped, programs = Pixels(packed, maps[0], clamped).emit(), list[LoopedRows](), list[Program]()
+        if all(any(ways_in_loops(*step)) for step in steps):
             looped = [looped_at_random(rng, *step, f"{i}") for i, step in enumerate(steps)]
-            third = program_of(raw.size, [[each], gathered, *(way.emit() for way in looped)], maps)
-            third = with_records(third, looped)
-            third = dataclasses.replace(third, buffers={**third.buffers, "each": raw.size})
-            verify_program(third)
-            assert Interpreter(third).predict(bytes(raw.tolist())) == tuple(expected.ravel().tolist()), looped
-        verify_program(program)
-        found = np.array(Interpreter(program).predict(bytes(raw.tolist()))).reshape(expected.shape)
-        np.testing.assert_array_equal(found, expected, err_msg=str(choice))
+            bodies = [pixels, *(way.emit() for way in looped)]
+            programs.append(with_records(program_of(raw.size, bodies, maps), looped))
+        if all(closed_up(*step) == 1 for step in steps):
+            literals = [RowsOfTaps(*step).emit() for step in steps]
+            programs.append(program_of(raw.size, [pixels, *literals], maps))
+            if clamped is None:  # the same of values that are a word each
+                each = loop("i", raw.size, [Store("each", Var("i"), shr(248, LoadInput(Var("i"))))])
+                gathered = Gathered(Scalars("each", raw.size), maps[0]).emit()
+                program = program_of(raw.size, [[each], gathered, *literals], maps)
+                programs.append(dataclasses.replace(program, buffers={**program.buffers, "each": raw.size}))
+        assert programs
+        for program in programs:
+            verify_program(program)
+            found = np.array(Interpreter(program).predict(bytes(raw.tolist()))).reshape(expected.shape)
+            np.testing.assert_array_equal(found, expected, err_msg=f"{choice}: {[way.loops for way in looped]}")
 
 
 @pytest.mark.parametrize("alike", [False, True])
@@ -251,6 +274,30 @@ def test_loops_put_rows_of_narrow_maps_into_one_word(kernel: int, alike: bool) -
             assert found == tuple(expected.ravel().tolist()), loops
             folds.add(loops.fold)
     assert max(folds) > 1
+
+
+@pytest.mark.parametrize("seed", range(CASES // 3))
+def test_taps_are_held_in_every_way(seed: int) -> None:
+    """Fewer products than rows times taps, bands of all sizes, lanes closed up, folds: all give the same."""
+    rng = np.random.default_rng(1_000 + seed)
+    conv = None
+    while conv is None or (seed % 2 and conv.gap != 2):  # the lanes of two words become one's
+        inputs, height, width = (int(rng.integers(1, high)) for high in (4, 9, 20))
+        conv = random_convolution(rng, inputs, height, width)
+    image = rng.integers(0, 256, inputs * height * width)
+    expected = computed(image.reshape(inputs, height, width), conv)
+    each = loop("i", image.size, [Store("each", Var("i"), shr(248, LoadInput(Var("i"))))])
+    for choice in choices([Link(conv, 0)], 255, 0, 0):
+        maps = [dataclasses.replace(m, buffer=f"maps{i}") for i, m in enumerate(choice.maps)]
+        gathered = Gathered(Scalars("each", image.size), maps[0]).emit()
+        ways = list(HeldRows.ways(conv, *maps))
+        for way in rng.permutation(len(ways))[:2]:
+            rows = in_loops(conv, *maps, ways[way], in_data=bool(rng.random() < 0.5))
+            program = with_records(program_of(image.size, [[each], gathered, rows.emit()], maps), [rows])
+            program = dataclasses.replace(program, buffers={**program.buffers, "each": image.size})
+            verify_program(program)
+            found = Interpreter(program).predict(bytes(image.tolist()))
+            assert found == tuple(expected.ravel().tolist()), f"{choice}: {ways[way]}"
 
 
 def test_the_end_of_a_row_is_where_a_pool_drops_columns() -> None:
