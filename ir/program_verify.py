@@ -2,7 +2,7 @@
 
 - Every index lies in its buffer, segment or input, whatever the round of the loops around it and whatever the data.
 - Every word that is read was written before, whichever branches were taken, in each of `predict` and `classify`.
-- A section reads all that it is there to read (`Section.reads`), and all that it stores for itself alone.
+- A section reads all that it is there to read (`Section.reads`).
 - Each element of the argument makes one of the packed input, in equal steps over its range.
 - Every variable is declared once, before its use; loop variables are nobody's to change.
 - A code contract is a run of sections that are needed together.
@@ -270,11 +270,7 @@ def _check_order(program: Program, found: Mapping[str, _Found]) -> None:
 
 
 def _check_reads(program: Program, found: Mapping[str, _Found]) -> None:
-    """Check that each section reads what it is there to read, and all that it stores for itself alone."""
-    users: dict[str, set[str]] = {}
-    for name, own in found.items():
-        for buffer in own.reads.keys() | own.writes.keys():
-            users.setdefault(buffer, set()).add(name)
+    """Check that each section reads what it is there to read."""
     for section in program.sections():
         own = found[section.name]
         needed = {_PACKED if name == PACKED else name: bits for name, bits in section.reads.items()}
@@ -283,20 +279,12 @@ def _check_reads(program: Program, found: Mapping[str, _Found]) -> None:
             if missing:
                 what = f"byte {_lowest(missing)} of {name}" if name == _PACKED else f"word {_lowest(missing)} of {name}"
                 raise _blamed(section, f"{what} is not read, and that is what it is there for")
-        tables = {statement.buffer for statement in walk(section.body) if isinstance(statement, CopySegment)}
-        for name, bits in own.writes.items():
-            missing = bits & ~own.reads.get(name, bits)
-            if missing and users[name] == {section.name} and name not in (*_RESULTS, *tables):
-                raise _blamed(section, f"word {_lowest(missing)} of {name} is written, and never read")
-
-
-_RESULTS = ("wad", "label", _PACKED)
 
 
 def _check_quantize(program: Program, quantize: _Found) -> None:
     """Check that each element of the argument makes an element of the packed input, in equal steps over its range."""
     form = program.input
-    if form.coded:
+    if form.coded or not form.wad_range:  # trees' bits, or no argument at all
         return
     missing = ((1 << form.count) - 1) & ~quantize.reads.get(_WADS, 0)
     if missing:

@@ -443,7 +443,7 @@ class HeldRows(LoopedRows):
         taps = and_(shr(self._shift(shift), Load(self.names.record, add(record, const(self.head + word)))), Var("mask"))
         return sub(taps, const(spread(-dense.least, pitch, range(self._span))))
 
-    def _sum(self, at: Expr, row: int, phase: int, across: int) -> Expr:
+    def _total(self, at: Expr, row: int, phase: int, across: int) -> Expr:
         """Return a word of sums: of products, less the factor that they come with."""
         form = self.form
         totals: dict[int, Expr] = {
@@ -462,7 +462,7 @@ class HeldRows(LoopedRows):
         own = range(self._apart * k, min(self._apart * (k + 1), self._across))
 
         def sums(across: int) -> list[Expr]:
-            found = [self._sum(at["m"], row * self.conv.pool[0] + part, of, across) for part, of in self.parts(phase)]
+            found = [self._total(at["m"], row * self.conv.pool[0] + part, of, across) for part, of in self.parts(phase)]
             return [add(found[0], start)] if len(found) == 1 else found
 
         if self._apart == 1:

@@ -136,11 +136,6 @@ def test_accepts_what_takes_no_wad() -> None:
             '"products" predict classify reads input(7, 63 to 64) {',
             "section fc: byte 64 of the packed input is not read",
         ),
-        (
-            "store wad[o] = sums[o]",
-            "store temporary[0] = 1 store temporary[1] = 2 store wad[o] = temporary[1]",
-            "section d: word 0 of temporary is written, and never read",
-        ),
         ("sar(3, x)", "mod(x, 7)", "section q: element 0 becomes 0 at 0 and 3 at 10, and"),
         ("sar(3, x)", "sar(3, x) if gt(x, 4) { fail Odd() }", "section q refuses an argument in its range"),
         ("stride 20 in [0, 5000]", "stride 250 in [0, 5000]", "cannot hold 2 lanes of 250 bits"),
