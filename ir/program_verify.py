@@ -2,8 +2,6 @@
 
 - Every index lies in its buffer, segment or input, whatever the round of the loops around it and whatever the data.
 - Every word that is read was written before, whichever branches were taken, in each of `predict` and `classify`.
-- A section reads all that it is there to read (`Section.reads`).
-- Each element of the argument makes one of the packed input, in equal steps over its range.
 - Every variable is declared once, before its use; loop variables are nobody's to change.
 - A code contract is a run of sections that are needed together.
 - A procedure has buffers of its own; what its calls do is checked for each of them, as if it stood there.
@@ -94,8 +92,9 @@ def verify_program(program: Program, *, lanes: bool = False) -> None:
 
     Args:
         program: The program.
-        lanes: Prove, too, that lanes do not meet and that buffers hold what they are said to; else that is believed,
-            but for what a plugin's lowering stores.
+        lanes: Prove, too, that lanes do not meet and that buffers hold what they are said to (else that is believed,
+            but for what a plugin's lowering stores), and that sections read what they are there to read: valid
+            Programs may not, where a result is a constant.
 
     Raises:
         VerifyError: it breaks a rule; the message says where.
@@ -115,8 +114,9 @@ def verify_program(program: Program, *, lanes: bool = False) -> None:
             raise _blamed(section, str(error.args[0])) from error
     _check_input(program, found[program.quantize.name])
     _check_order(program, found)
-    _check_reads(program, found)
-    _check_quantize(program, found[program.quantize.name])
+    if lanes:
+        _check_reads(program, found)
+        _check_quantize(program, found[program.quantize.name])
 
 
 def check_places(program: Program, places: Mapping[str, tuple[int, int]]) -> None:
@@ -284,7 +284,7 @@ def _check_reads(program: Program, found: Mapping[str, _Found]) -> None:
 def _check_quantize(program: Program, quantize: _Found) -> None:
     """Check that each element of the argument makes an element of the packed input, in equal steps over its range."""
     form = program.input
-    if form.coded or not form.wad_range:  # trees' bits, or no argument at all
+    if form.coded or not form.takes_wad:  # trees' bits, or no argument at all
         return
     missing = ((1 << form.count) - 1) & ~quantize.reads.get(_WADS, 0)
     if missing:

@@ -109,16 +109,26 @@ def _swap_axes(graph: Graph, node: Node, turned: list[Node | None], perm: tuple[
 
 
 def _take_padding(graph: Graph, conv: Node) -> None:
-    """Let a convolution do what a Pad by 0 does before it."""
-    pad = graph.producer(conv.inputs[0])
+    """Let a convolution do what a Pad by 0 does before it, or before the Transpose that it reads."""
+    rank = len(graph.tensor(conv.inputs[0]).shape)
+    turned = _transpose_of(graph, conv, 0)
+    perm = tuple(range(rank)) if turned is None else _perm(graph, turned)
+    pad = graph.producer(conv.inputs[0] if turned is None else turned.inputs[0])
     if pad is None or pad.op_type != "Pad" or attr_float(pad, "value", 0.0):
         return
-    rank = len(graph.tensor(pad.output).shape)
-    added, own = attr_ints(pad, "pads", (0,) * 2 * rank), attr_ints(conv, "pads", (0,) * 2 * (rank - 2))
-    if min(added) < 0 or any((*added[:2], *added[rank : rank + 2])):
+    ends = np.array(attr_ints(pad, "pads", (0,) * 2 * rank)).reshape(2, rank)[:, list(perm)]
+    if ends.min() < 0 or ends[:, :2].any():
         return
-    pads = tuple(a + b for a, b in zip(own, (*added[2:rank], *added[rank + 2 :]), strict=True))
-    graph.replace_node(conv, inputs=(pad.inputs[0], *conv.inputs[1:]), attrs={**conv.attrs, "pads": pads})
+    own = attr_ints(conv, "pads", (0,) * 2 * (rank - 2))
+    x = pad.inputs[0]
+    if turned is not None:
+        given = graph.tensor(x)
+        shape = tuple(given.shape[axis] for axis in perm)
+        made = graph.add_tensor(Tensor(graph.fresh(f"{conv.inputs[0]}.plain"), shape, given.type))
+        graph.add("Transpose", [x], [made.name], turned.attrs, origin=turned.origin)
+        x = made.name
+    pads = tuple(a + int(b) for a, b in zip(own, ends[:, 2:].ravel(), strict=True))
+    graph.replace_node(conv, inputs=(x, *conv.inputs[1:]), attrs={**conv.attrs, "pads": pads})
 
 
 def _transpose_of(graph: Graph, node: Node, slot: int) -> Node | None:

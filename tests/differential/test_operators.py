@@ -234,8 +234,8 @@ TABULAR = {
     *("ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "ReduceSumSquare", "Round", "Scan", "Sign", "TopK", "Xor"),
 }
 """Those of tables of numbers have one, too, test_tabular_operators.py, and the estimators that exporters write."""
-QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "QLinearMatMul"}
-"""They have a file of their own: test_quantized_models.py."""
+QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "QLinearMatMul", "ConvInteger", "MatMulInteger"}
+"""They have files of their own: test_quantized_models.py, unit/frontend/test_quantized.py."""
 
 
 def test_every_operator_is_here() -> None:

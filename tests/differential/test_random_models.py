@@ -51,6 +51,8 @@ ELSEWHERE = {
     "DequantizeLinear",
     "QuantizeLinear",
     "QLinearMatMul",
+    "ConvInteger",
+    "MatMulInteger",
     "Swish",
 }
 """Operators that these models do not draw: parts of others' patterns, quantised models (test_quantized_models.py), and

@@ -140,7 +140,7 @@ def test_the_local_toolchain_downloads_nothing(monkeypatch: pytest.MonkeyPatch) 
     asked = []
 
     def route(name: str) -> Any:
-        return lambda: iter(asked.append(name) or ())
+        return lambda cache: iter(asked.append(name) or ())
 
     from ml2sc.runtime import toolchain
 
