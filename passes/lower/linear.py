@@ -20,7 +20,6 @@ from .kernel import Kernel
 from .plan import (
     DENSE,
     FINALISTS,
-    NEAR,
     DotPlan,
     Layer,
     Plan,
@@ -169,14 +168,11 @@ def _walked(layer: Layer, product: Product) -> Iterator[tuple[Plan, tuple[float,
         reads = [source.buffer for source in value.sources if isinstance(source, Laned)]
         return of_sections([draft.finish()], context, new, reads)
 
-    found = []
-    for plan in shortlist(layer, options):
-        program = alone(plan)
-        found.append((price(Costs(program), options), plan, program))
-    found.sort(key=lambda way: way[0])
-    for cost, plan, program in found[:FINALISTS]:  # walking what a target's printer makes takes ten times as long
-        if cost <= NEAR * found[0][0]:
-            yield plan, tuple(price(generator(program), options) for generator in options.generators)
+    found = [(plan, alone(plan)) for plan in shortlist(layer, options)]
+    if len(found) > FINALISTS:  # walking what a target's printer makes of them takes ten times as long
+        found.sort(key=lambda way: price(Costs(way[1]), options))
+    for plan, program in found[:FINALISTS]:
+        yield plan, tuple(price(generator(program), options) for generator in options.generators)
 
 
 def _gather_rows(

@@ -54,9 +54,6 @@ SPANS = 16
 SHORTLIST, FINALISTS = 20, 12
 """Ways to compute a layer that are walked with a good compiler's costs, and of them with the target's: in thirty layers
 of both targets the target's best was always among the formulas' first twenty, and there among the first ten."""
-NEAR = 1.2
-"""Of a good compiler's costs of ways that are walked with the target's, the greatest to the least: in 44 layers of both
-targets the target's best was at 1.07 in Solidity, at 1.14 in Vyper."""
 
 _PUSH = _DUP = _SWAP = _MEMORY = 3
 _MULTIPLY_ADD = 5 + 3
