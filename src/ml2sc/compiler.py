@@ -667,7 +667,8 @@ def lower(
         form=options.form,
         divides=options.has_constructor,
     )
-    verify_program(program)
+    for doubt in verify_program(program, graph):
+        telling.say(f"not proved: {doubt}")
     if telling.dump is not None:
         telling.dump.lowered(program)
     missing = BACKENDS.get(options.target).unsupported(program)
