@@ -29,7 +29,7 @@ def network(channels: int, height: int, width: int, activation: str) -> str:
         + f"%m: float[1,{channels},1,1] = AveragePool(%r) {{kernel_shape=[{height},{width}]}} @m\n"
         + f"%f: float[1,{channels}] = Flatten(%m) {{axis=1}} @f\n"
         + const("w", channels, 3)
-        + f"%y: float[1,3] = Gemm(%f, %w) @y\noutput %y"
+        + "%y: float[1,3] = Gemm(%f, %w) @y\noutput %y"
     )
 
 
@@ -47,7 +47,7 @@ def lanes(count: int, stride: int = 16, bits: int = 8) -> Laned:
 
 
 def test_channels_that_lie_alike_are_found() -> None:
-    value = Value.of(lanes(96)).take(np.array([*range(0, 10), *range(32, 42), *range(64, 74)]))
+    value = Value.of(lanes(96)).take(np.array([*range(10), *range(32, 42), *range(64, 74)]))
     found = LaneSums.of(value, 3)
     assert found is not None
     assert (found.first, found.step, dict(found.words)) == (0, 2, {0: tuple(range(10))})
