@@ -127,7 +127,7 @@ def settled(program: Program) -> bool:
     That is rows of pixels times rows of taps: such code is written so that all it holds is in reach wherever it is
     used; solc's own steps can but add variables.
     """
-    loops = (s for section in program.sections() for s in walk(section.body) if isinstance(s, For))
+    loops = (s for section in program.routines() for s in walk(section.body) if isinstance(s, For))
     return any(_products(s.body) >= _PRODUCTS for s in loops)
 
 

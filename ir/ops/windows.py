@@ -61,6 +61,11 @@ class Window:
         """Number of outputs; below 1 where the kernel does not fit."""
         return (self.padded - self.extent) // self.stride + 1
 
+    @property
+    def whole(self) -> bool:
+        """Whether there is one output, under whose taps every element is."""
+        return self.out == 1 and np.count_nonzero(self.taps() != OUTSIDE) == self.size
+
     def taps(self) -> Array:
         """Return the input's position under each tap of each output, int64 (out, kernel); OUTSIDE in padding."""
         at = np.arange(self.out)[:, None] * self.stride + np.arange(self.kernel) * self.dilation - self.begin

@@ -11,7 +11,7 @@ import numpy as np
 
 from ml2sc.errors import UnsupportedModelError
 from ml2sc.ir.divide import CALL_GAS, WORD_GAS, Room, divided, spread
-from ml2sc.ir.gas import Sizes, code_bytes, section_bytes
+from ml2sc.ir.gas import Costs, Sizes, code_bytes, section_bytes
 from ml2sc.ir.graph import Graph, Node, Tensor
 from ml2sc.ir.limits import shown
 from ml2sc.ir.ops.base import op_of
@@ -125,11 +125,36 @@ def lower(graph: Graph, options: PlanOptions | None = None) -> Program:
         return plain
     best, least = plain, math.inf
     for number, generator in enumerate(options.generators):
-        chosen = _lower(graph, dataclasses.replace(options, decides=number, code_price=code_price), known)
+        decided = dataclasses.replace(options, decides=number)
+        chosen = _lower(graph, _priced(decided, code_price), known)
         for program in [plain, chosen] if _fits(chosen, plain, options) else [plain]:
             if (total := price(generator(program), options)) < least:
                 best, least = program, total
+        if code_price > options.code_price and options.divides:
+            several = _in_several(graph, decided, known, code_price)
+            if several is not None and (total := several[1]) < least:
+                best, least = several[0], total
     return best
+
+
+def _in_several(graph: Graph, options: PlanOptions, known: Known, dear: float) -> tuple[Program, float] | None:
+    """Return the program whose code is no dearer than lets it be cut into code contracts, and what it costs.
+
+    Args:
+        graph: The graph.
+        options: What the planner is told; a code generator decides.
+        known: What was found out before.
+        dear: The price of a byte of code with which it fits one contract, or nearly.
+    """
+    generator = options.generators[options.decides or 0]
+    for code_price in (options.code_price, *_CODE_PRICES):
+        if code_price >= dear:
+            break
+        program = _lower(graph, _priced(options, code_price), known)
+        cut = _cutting(program, options, generator(program))
+        if cut < math.inf:
+            return program, price(generator(program), options) + cut
+    return None
 
 
 def _fits(chosen: Program, plain: Program, options: PlanOptions) -> bool:
@@ -160,11 +185,23 @@ def _fitting(graph: Graph, options: PlanOptions, known: Known) -> tuple[Program,
     return program, code_price
 
 
-def _cutting(program: Program, options: PlanOptions) -> float:
-    """Return the gas, about, that an inference takes more in several contracts; infinity if it cannot be cut."""
+def _priced(options: PlanOptions, code_price: float) -> PlanOptions:
+    return dataclasses.replace(options, code_price=code_price)
+
+
+def _cutting(program: Program, options: PlanOptions, costs: Costs | None = None) -> float:
+    """Return the gas, about, that an inference takes more in several contracts; infinity if it cannot be cut.
+
+    Args:
+        program: The program.
+        options: What the planner is told.
+        costs: The program as a target's compiler translates it; None: as some compiler does.
+    """
+    if not options.divides:
+        return math.inf
     limit = round(_limit(options))
-    room = Room(limit - SIZES.frame, limit - SIZES.part, SIZES.stub)
-    cut = spread(program, section_bytes(program, SIZES), room) if options.divides else None
+    made, sizes = (program, SIZES) if costs is None else (costs.program, costs.sizes)
+    cut = spread(program, section_bytes(made, sizes), Room(limit - sizes.frame, limit - sizes.part, sizes.stub))
     if cut is None:
         return math.inf
     words = sum(cut.buffers[name] for p in divided(cut).parts for name in (*p.procedure.takes, *p.procedure.gives))
@@ -182,11 +219,11 @@ def _squeezed(graph: Graph, options: PlanOptions, known: Known, cheapest: Progra
         size: Its least bytes.
     """
     limit = _limit(options)
-    smallest = _lower(graph, dataclasses.replace(options, code_price=_CODE_PRICES[-1]), known)
+    smallest = _lower(graph, _priced(options, _CODE_PRICES[-1]), known)
     if (least := _least_bytes(smallest)) > limit:  # no price helps
         return (cheapest, options.code_price) if size < least else (smallest, _CODE_PRICES[-1])
     for code_price in _CODE_PRICES[:-1]:
-        program = _lower(graph, dataclasses.replace(options, code_price=code_price), known)
+        program = _lower(graph, _priced(options, code_price), known)
         if _least_bytes(program) <= limit:
             return program, code_price
     return smallest, _CODE_PRICES[-1]

@@ -48,6 +48,7 @@ from ml2sc.ir.types import Array, as_python_ints
 
 from .context import DraftSection, Lowering, lowering
 from .elementwise import ended, followers, result_of, title_of
+from .lane_sums import LaneSums
 from .nests import emit_nests, over
 from .values import Scalars, Value
 
@@ -405,7 +406,32 @@ def lower_average_pool(context: Lowering, node: Node) -> None:
         return [Assign("acc", add(value, Var("acc")))]
 
     table = None if np.all(factors == 1) else factors
+    if table is None and all(window.whole for window in windows):
+        lanes = LaneSums.of(context.values[x.name], prod(x.shape[: -len(windows)]))
+        if lanes is not None:
+            _lower_whole(context, node, lanes)
+            return
     _lower_pool(context, node, windows, x.format.zero_point, 0, const(0), tap, table)
+
+
+def _lower_whole(context: Lowering, node: Node, lanes: LaneSums) -> None:
+    """Emit the mean of whole channels that lie in lanes."""
+    x = context.graph.tensor(node.inputs[0])
+    chain = followers(context, node)
+    draft = context.section(node, f"{title_of(node, chain)}, {list(x.shape[1:])} to 1 each")
+    draft.read(context.values[x.name])
+    result = _result(context, node, draft, chain)
+    draft.body.append(Note(lanes.said()))
+
+    def channel(at: dict[str, Expr]) -> list[Statement]:
+        summed, total = lanes.total(at["i"], "lanes")
+        centred = add(total, const(-lanes.count * x.format.zero_point))
+        steps, value = ended(context, chain, (), Var("acc"))
+        return [*summed, Let("acc", centred), *steps, Store(result.buffer, at["o"], value)]
+
+    loops = [("c", context.graph.tensor(node.output).size, {"i": lanes.step, "o": 1})]
+    draft.body += over(loops, {"i": const(lanes.first), "o": const(0)}, channel)
+    draft.facts = {"operator": title_of(node, chain), "bits": lanes.source.stride, "lanes": lanes.source.lanes}
 
 
 def _lower_pool(

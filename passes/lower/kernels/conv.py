@@ -50,7 +50,8 @@ from .maps import Maps
 HELD = 12
 """Words of pixels that are held in variables for all output channels."""
 
-_PRODUCT, _PRODUCT_BYTES = 16, 6
+_PRODUCT, _ENDING, _COMPARED = 16, 130, 60
+_PRODUCT_BYTES, _ENDING_BYTES, _COMPARED_BYTES = 6, 110, 30
 """Gas and bytes of code of a product by a literal, about, but for the literal."""
 
 
@@ -309,7 +310,10 @@ class RowsOfTaps:
         phases = [{of for _, of, _ in conv.taps(phase, self.phases, self.stride)} for phase in range(self.phases)]
         products = int(conv.weights[..., 0].size) * conv.pool[0] * sum(map(len, phases))
         literal = int(conv.weights.shape[3]) * self.source.pitch // 8
-        return products * target.height * target.words * _PRODUCT, products * (literal + _PRODUCT_BYTES), 0
+        results, compared = conv.outputs * target.phases, len(self.parts(0)) - 1
+        gas = products * _PRODUCT + results * (_ENDING + compared * _COMPARED)
+        code = products * (literal + _PRODUCT_BYTES) + results * (_ENDING_BYTES + compared * _COMPARED_BYTES)
+        return target.height * target.words * gas, code, 0
 
     def claim(self) -> str:
         """Return what is proved, in words."""
