@@ -5,7 +5,8 @@
 - Every variable is declared once, before its use; loop variables are nobody's to change.
 - A code contract is a run of sections that are needed together.
 - A procedure has buffers of its own; what its calls do is checked for each of them, as if it stood there.
-- What buffers are said to hold (`Lanes`) is what is stored there; lanes do not meet where they are taken apart.
+- What buffers are said to hold (`Lanes`) is what is stored there; lanes do not meet where they are taken apart;
+  sections read what they are there to read. Where that is not proved, runs beside the graph decide (`ml2sc.ir.trial`).
 
 Each section is walked once, loops with their counters as unknowns; only short loops whose rounds depend on each other
 in other ways than by adding something up are walked round by round. What is written is a set of words for each way an
@@ -22,6 +23,7 @@ from math import gcd
 
 from ml2sc.errors import InternalError, PluginError, VerifyError
 
+from .graph import Graph
 from .interpret import Interpreter, ProgramError
 from .procedures import check_procedures, expanded
 from .program import (
@@ -59,6 +61,7 @@ from .program import (
     walk,
 )
 from .program_printer import statement_text
+from .trial import difference, inputs_tried
 from .words import (
     ONE,
     Atom,
@@ -87,36 +90,75 @@ _SHOWN = 160
 _SIGN = 1 << 255
 
 
-def verify_program(program: Program, *, lanes: bool = False) -> None:
+def verify_program(program: Program, graph: Graph | None = None) -> list[str]:
     """Check a program.
+
+    Proofs that lanes do not meet, that buffers hold what they are said to, that sections read what they are there to
+    read, are not found for every valid program. Where one is missing the program is run beside its graph on many
+    inputs, which decides; without a graph, and where a plugin's lowering stores lanes, a missing proof is a refusal.
 
     Args:
         program: The program.
-        lanes: Prove, too, that lanes do not meet and that buffers hold what they are said to (else that is believed,
-            but for what a plugin's lowering stores), and that sections read what they are there to read: valid
-            Programs may not, where a result is a constant.
+        graph: The quantised graph that it was lowered from.
+
+    Returns:
+        What is not proved, but was tried, for people.
 
     Raises:
         VerifyError: it breaks a rule; the message says where.
+        PluginError: the same, in a section that a plugin's lowering made.
+    """
+    doubts = unproved(program)
+    if graph is None:
+        for doubt in doubts:
+            raise doubt
+        return []
+    number = inputs_tried(graph, proved=not doubts)
+    found = difference(program, graph, number)
+    if found is None:
+        return [f"{doubt.args[0]} ({number} inputs gave the graph's integers)" for doubt in doubts]
+    if doubts:
+        raise type(doubts[0])(f"{doubts[0].args[0]}; {found}")
+    raise VerifyError(found)
+
+
+def unproved(program: Program) -> list[InternalError | PluginError]:
+    """Check what is decided for every program.
+
+    Args:
+        program: The program.
+
+    Returns:
+        Refusals of what is not proved, which may be right all the same.
+
+    Raises:
+        VerifyError: it breaks a rule.
         PluginError: the same, in a section that a plugin's lowering made.
     """
     _check_declarations(program)
     check_procedures(program)
     _check_contracts(program)
     program = expanded(program)
-    arithmetic = {proves: Words(program.segments, proves=proves) for proves in (False, True)}
-    tables, found = _tables(program), {}
+    arithmetic = {proves: Words(program.segments, proves=proves) for proves in (True, False)}
+    tables, found, doubts = _tables(program), {}, list[InternalError | PluginError]()
     for section in program.sections():
-        proves = lanes or _claims(program, section)
-        try:
-            found[section.name] = _Walk(program, section, arithmetic[proves], tables, lanes=proves).run()
-        except (VerifyError, LanesMeetError) as error:
-            raise _blamed(section, str(error.args[0])) from error
+        for proves, words in arithmetic.items():
+            try:
+                found[section.name] = _Walk(program, section, words, tables, lanes=proves).run()
+                break
+            except VerifyError as error:
+                refused = _blamed(section, str(error.args[0]))
+                if not proves or _claims(program, section):
+                    raise refused from error
+                doubts.append(refused)
     _check_input(program, found[program.quantize.name])
     _check_order(program, found)
-    if lanes:
-        _check_reads(program, found)
-        _check_quantize(program, found[program.quantize.name])
+    for check in (_check_reads, _check_quantize):
+        try:
+            check(program, found)
+        except (VerifyError, PluginError) as error:
+            doubts.append(error)
+    return doubts
 
 
 def check_places(program: Program, places: Mapping[str, tuple[int, int]]) -> None:
@@ -281,19 +323,19 @@ def _check_reads(program: Program, found: Mapping[str, _Found]) -> None:
                 raise _blamed(section, f"{what} is not read, and that is what it is there for")
 
 
-def _check_quantize(program: Program, quantize: _Found) -> None:
+def _check_quantize(program: Program, found: Mapping[str, _Found]) -> None:
     """Check that each element of the argument makes an element of the packed input, in equal steps over its range."""
     form = program.input
     if form.coded or not form.takes_wad:  # trees' bits, or no argument at all
         return
-    missing = ((1 << form.count) - 1) & ~quantize.reads.get(_WADS, 0)
+    missing = ((1 << form.count) - 1) & ~found[program.quantize.name].reads.get(_WADS, 0)
     if missing:
         raise VerifyError(f"section {program.quantize.name}: element {_lowest(missing)} of the argument is not read")
     interpreter = Interpreter(program)
     least, most, *between = (_elements(form, _quantized(interpreter, part)) for part in range(_PARTS + 2))
-    for part, found in enumerate(between):
+    for part, packed in enumerate(between):
         for number, (x, (lo, hi), q, first, last) in enumerate(
-            zip(_points(form, part + 2), form.wad_range, found, least, most, strict=True)
+            zip(_points(form, part + 2), form.wad_range, packed, least, most, strict=True)
         ):
             if hi > lo and abs((q - first) * (hi - lo) - (last - first) * (x - lo)) > 2 * (hi - lo):
                 raise VerifyError(

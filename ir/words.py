@@ -467,7 +467,7 @@ class Words:
             digits = table[index]
             total = total + (digits if times == 1 else digits * times)
         total = np.asarray(total)
-        reach = max(abs(atom.lo), abs(atom.hi)) * _rounds(span)
+        reach = max(abs(atom.lo), abs(atom.hi), 1) * _rounds(span)
         widest = max(abs(int(total.max(initial=0))), abs(int(total.min(initial=0))))
         narrow = (reach * max(widest, 1)).bit_length() <= _INT64
         total = total.astype(np.int64 if narrow else object)

@@ -203,7 +203,7 @@ def test_the_stages_make_what_compile_makes() -> None:
     assert print_graph(first.graph) == print_graph(quantized.graph)
     assert all(node.op_type != "Requantize" for node in lifted.graph)
     lowered = ml2sc.lower(quantized)
-    verify_program(lowered.program)
+    assert verify_program(lowered.program, quantized.graph) == []
     said = len(told)
     assert product(ml2sc.emit(lowered)) == product(
         ml2sc.compile(tiny(), precision="int8", input_ranges=((-1.0, 1.0),), explain=told.append)

@@ -15,7 +15,7 @@ from ml2sc.ir.procedures import expanded
 from ml2sc.ir.program import CopySegment, Program, calls_of, walk
 from ml2sc.ir.program_parser import parse_program
 from ml2sc.ir.program_printer import print_program
-from ml2sc.ir.program_verify import verify_program
+from ml2sc.ir.program_verify import unproved, verify_program
 
 TEXT = """\
 program
@@ -137,7 +137,7 @@ def test_many_constants_are_a_table() -> None:
     for where in ("code", "data"):
         before = compiled(weights=where)
         after = outlined(before, alike(before))
-        verify_program(after)
+        unproved(after)
         assert all(len(procedure.words) <= MOST_WORDS + 2 for procedure in after.procedures.values())
         tables = [segment for name, segment in after.segments.items() if "_constants" in name]
         assert {segment.storage.value for segment in tables} == {where}
@@ -148,7 +148,7 @@ def test_many_constants_are_a_table() -> None:
 def test_weights_are_one_segment() -> None:
     before = compiled(weights="data")
     after = outlined(before, alike(before))
-    verify_program(after)
+    unproved(after)
     (procedure, *_) = after.procedures.values()
     copied = {s.segment for s in walk(procedure.body) if isinstance(s, CopySegment)}
     assert len(after.segments) < len(before.segments)
@@ -181,7 +181,7 @@ def test_random_models() -> None:
         assert found is not None
         before = expanded(found)
         after = outlined(before, alike(before))
-        verify_program(after)
+        unproved(after)
         assert parse_program(print_program(after)) == after
         rng = np.random.default_rng(seed)
         for x in (rng.bytes(before.input.length) for _ in range(3)):

@@ -55,7 +55,7 @@ def _agree(
 ) -> Program:
     verify(graph)
     program = lower(graph, options)
-    verify_program(program)
+    verify_program(program, graph)
     interpreter = Interpreter(program)
     for q in samples or random_inputs(graph, 12, seed):
         assert interpreter.run(wad.pack(graph, q)) == wad.run_graph(graph, q)

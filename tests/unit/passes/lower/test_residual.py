@@ -62,7 +62,7 @@ def test_a_layer_takes_in_what_is_added(precision: Precision, start: bool, quant
     assert [s.name for s in program.layers if "macs" in s.facts] == [*(["h"] if start else []), "a", "b", "y"]
     assert not {"s", "r"} & set(sections(program))
     assert not unpacked(program)
-    verify_program(program, lanes=True)
+    verify_program(program)
 
 
 def test_steps_too_coarse_for_a_whole_multiplier(quantised: Quantised, agree: Agree) -> None:
@@ -104,7 +104,7 @@ def test_lanes_that_differ_are_dealt_out_anew(quantised: Quantised, agree: Agree
     assert strides["h"] != strides["b"]
     assert "b_added" in program.buffers
     assert not unpacked(program)
-    verify_program(program, lanes=True)
+    verify_program(program)
 
 
 def test_blocks_of_outputs(quantised: Quantised, agree: Agree) -> None:
@@ -116,7 +116,7 @@ def test_blocks_of_outputs(quantised: Quantised, agree: Agree) -> None:
 @pytest.mark.parametrize("start", [True, False])
 def test_rows_of_a_matrix(rows: int, start: bool, quantised: Quantised, agree: Agree) -> None:
     program = agree(quantised(block(14, rows=rows, start=start), Integer(8, 8)))
-    verify_program(program, lanes=True)
+    verify_program(program)
 
 
 def test_what_is_moved_before_it_is_added(quantised: Quantised, agree: Agree) -> None:
@@ -137,7 +137,7 @@ def test_sub(order: str, quantised: Quantised, agree: Agree) -> None:
     program = agree(quantised(text + layer("r", "y", 16, 2) + "output %y", Integer(8, 8)))
     assert ("s" in sections(program)) == (order == "%h, %b")
     assert not unpacked(program)
-    verify_program(program, lanes=True)
+    verify_program(program)
 
 
 @pytest.mark.parametrize("op_type", ["Add", "Sub"])
@@ -149,7 +149,7 @@ def test_activations_of_two_scales(op_type: str, first: float, quantised: Quanti
     facts = next(s.facts for s in program.layers if s.name == "s")
     assert int(facts["lanes"]) > 4
     assert not unpacked(program)
-    verify_program(program, lanes=True)
+    verify_program(program)
 
 
 def test_a_second_reader_does_not_part_a_step_from_its_lanes(quantised: Quantised, agree: Agree) -> None:
@@ -158,7 +158,7 @@ def test_a_second_reader_does_not_part_a_step_from_its_lanes(quantised: Quantise
     text += layer("p", "u", 20, 4) + layer("a", "v", 20, 4)
     program = agree(quantised(text + "output %u\noutput %v", Integer(8, 8)))
     assert int(next(s.facts["lanes"] for s in program.layers if s.name == "p")) > 4
-    verify_program(program, lanes=True)
+    verify_program(program)
 
 
 def test_sums_of_sums_and_of_two_layers(quantised: Quantised, agree: Agree) -> None:
@@ -166,7 +166,7 @@ def test_sums_of_sums_and_of_two_layers(quantised: Quantised, agree: Agree) -> N
     text += "%s: float[1,16] = Add(%p, %b) @s\n%t: float[1,16] = Add(%h, %s) @t\n%r: float[1,16] = Relu(%t) @r\n"
     program = agree(quantised(text + layer("r", "y", 16, 2) + "output %y", Integer(8, 8)))
     assert sections(program)[:4] == ["h", "p", "b", "y"]
-    verify_program(program, lanes=True)
+    verify_program(program)
 
 
 def test_wide_formats(quantised: Quantised, agree: Agree) -> None:

@@ -33,7 +33,7 @@ from ml2sc.ir.program import (
     loop,
     shr,
 )
-from ml2sc.ir.program_verify import verify_program
+from ml2sc.ir.program_verify import unproved
 from ml2sc.ir.types import Interval
 from ml2sc.passes.lower.epilogue import ChannelScaling, Epilogue, Scaling
 from ml2sc.passes.lower.kernels.choice import Link, choices
@@ -230,7 +230,7 @@ def test_chains_in_every_layout(seed: int) -> None:
                 programs.append(dataclasses.replace(program, buffers={**program.buffers, "each": raw.size}))
         tried += len(programs)
         for program in programs:
-            verify_program(program)
+            unproved(program)
             found = np.array(Interpreter(program).predict(bytes(raw.tolist()))).reshape(expected.shape)
             np.testing.assert_array_equal(found, expected, err_msg=f"{choice}: {[way.loops for way in looped]}")
     assert tried
@@ -271,7 +271,7 @@ def test_loops_put_rows_of_narrow_maps_into_one_word(kernel: int, alike: bool) -
             way = LoopedRows(conv, *maps[:2], loops)
             program = with_records(program_of(image.size, [[each], gathered, way.emit(), last], maps), [way])
             program = dataclasses.replace(program, buffers={**program.buffers, "each": image.size})
-            verify_program(program)
+            unproved(program)
             found = Interpreter(program).predict(bytes(image.tolist()))
             assert found == tuple(expected.ravel().tolist()), loops
             folds.add(loops.fold)
@@ -297,7 +297,7 @@ def test_taps_are_held_in_every_way(seed: int) -> None:
             rows = in_loops(conv, *maps, ways[way], in_data=bool(rng.random() < 0.5))
             program = with_records(program_of(image.size, [[each], gathered, rows.emit()], maps), [rows])
             program = dataclasses.replace(program, buffers={**program.buffers, "each": image.size})
-            verify_program(program)
+            unproved(program)
             found = Interpreter(program).predict(bytes(image.tolist()))
             assert found == tuple(expected.ravel().tolist()), f"{choice}: {ways[way]}"
 
@@ -323,6 +323,15 @@ def test_the_end_of_a_row_is_where_a_pool_drops_columns() -> None:
         packed = Packed(0, 1, False, len(image))
         steps = [Pixels(packed, maps[0], None).emit(), RowsOfTaps(conv, maps[0], maps[1]).emit()]
         assert Interpreter(program_of(len(image), steps, maps)).predict(bytes(image)) == (9, 4)
+
+
+@pytest.mark.parametrize("words", [1, 2, 3, 4])
+def test_lanes_without_a_pixel_hold_what_stands_for_zero(words: int) -> None:
+    """Also those of a word that begins behind the end of the row: the pixels before it are no more."""
+    maps = Maps("x", 1, 1, 5, 20, useful=3, words=words, before=2, after=1, top=255, zero=7)
+    for j in range(words):
+        pixels = {lane: 3 * j + lane - 2 for lane in range(6)}
+        assert maps.filled(0, j) == [lane for lane, pixel in pixels.items() if not 0 <= pixel < 5]
 
 
 def test_layouts_are_what_maps_say() -> None:

@@ -1,0 +1,170 @@
+"""Runs a Program beside its Graph: on few inputs always, on more where the verifier finds no proof, and decides there.
+
+Inputs are the ends of what each element can be, what is beyond them, and numbers drawn between; the same ones for the
+same graph. A program may refuse (revert) what is out of range; whatever it answers must be what the graph answers.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from math import prod
+
+import numpy as np
+
+from ml2sc.errors import InternalError
+
+from .graph import Graph, Node
+from .interpret import Interpreter, ProgramError
+from .program import Program
+from .thermometer import graph_code
+from .types import Array, Interval, integer_array
+from .wad import element_width, inputs_from_wad, pack, quantize_inputs, run_graph
+
+MOST = 48
+"""Inputs that are tried where a proof is missing."""
+_LEAST = 8
+FEW = 4
+"""Inputs that are tried where none is."""
+_WORK = 1 << 21
+"""Products by weights, of all inputs together."""
+
+
+def inputs_tried(graph: Graph, *, proved: bool) -> int:
+    """Return on how many inputs a program is run beside its graph: on fewer where each takes long."""
+    affordable = _WORK // max(sum(map(partial(_work, graph), graph)), 1)
+    return min(affordable, FEW) if proved else min(max(affordable, _LEAST), MOST)
+
+
+def _work(graph: Graph, node: Node) -> int:
+    """Return, at most, how many products by weights a node sums up."""
+    shapes = [graph.tensor(name).shape for name in node.inputs if name and graph.tensor(name).data is not None]
+    matrices = [shape for shape in shapes if len(shape) > 1 and min(shape) > 0]
+    return max((prod(s) // min(s[0], s[-1]) for s in matrices), default=1) * graph.tensor(node.output).size
+
+
+def difference(program: Program, graph: Graph, number: int) -> str | None:
+    """Return where a program does not do what its graph does; None: nowhere, as far as was tried.
+
+    Args:
+        program: The program; its indices are verified.
+        graph: The quantised graph that it was lowered from.
+        number: On how many inputs to run it.
+    """
+    interpreter = Interpreter(program)
+    try:
+        for packed, inputs, inside in _packed(graph, program.input.length, number):
+            if text := _differs(interpreter, graph, packed, inputs, inside=inside):
+                return text
+        for wads in _wads(program.input.wad_range, number // 2) if program.input.takes_wad else ():
+            if text := _quantized(interpreter, graph, wads):
+                return text
+    except InternalError as error:
+        return str(error.args[0])
+    return None
+
+
+def _differs(
+    interpreter: Interpreter, graph: Graph, packed: bytes, inputs: Mapping[str, Array], *, inside: bool
+) -> str | None:
+    right = run_graph(graph, inputs)
+    try:
+        answer = interpreter.run(packed)
+    except ProgramError as error:
+        return f"the program refuses the packed input {packed.hex()}: {error!r}" if inside else None
+    if answer == right:
+        return None
+    return f"the program answers {answer}, and the graph {right}, to the packed input {packed.hex()}"
+
+
+def _quantized(interpreter: Interpreter, graph: Graph, wads: Sequence[int]) -> str | None:
+    right = pack(graph, inputs_from_wad(graph, wads))
+    try:
+        packed = interpreter.quantize(wads)
+    except ProgramError as error:
+        inside = all(lo <= v <= hi for v, (lo, hi) in zip(wads, interpreter.program.input.wad_range, strict=True))
+        return f"the program refuses the argument {list(wads)}: {error!r}" if inside else None
+    return None if packed == right else f"the program packs {packed.hex()} for {list(wads)}, and should {right.hex()}"
+
+
+# -- inputs ----------------------------------------------------------------------------------------------------------
+
+
+def _packed(graph: Graph, length: int, number: int) -> Iterator[tuple[bytes, dict[str, Array], bool]]:
+    """Yield packed inputs, what they stand for once it is in range, and whether it was."""
+    if graph_code(graph) is not None:  # other bits are no codes of anything
+        draws = np.random.default_rng(0)
+        columns = {name: ladder.samples(draws, number) for name, ladder in graph.ladders.items()}
+        for i in range(number):
+            reals = {name: rows[i].reshape(graph.tensor(name).shape) for name, rows in columns.items()}
+            q = quantize_inputs(graph, reals)
+            yield pack(graph, q), q, True
+        return
+    rng = random.Random(0)
+    for i in range(number):
+        turn = i // 4
+        match i % 4:
+            case 0 if turn < len(_BYTES):
+                raw = bytes([_BYTES[turn]]) * length
+            case 0:
+                raw = bytes(rng.choices(_BYTES, k=length))
+            case 1:
+                raw = rng.randbytes(length)
+            case 2:
+                raw = pack(graph, _drawn(graph, lambda interval, _: rng.randint(interval.lo, interval.hi)))
+            case _:
+                raw = pack(graph, _drawn(graph, partial(_end, rng, turn)))
+        yield raw, *_unpacked(graph, raw)
+
+
+_BYTES = (0, 255, 127, 128)
+
+
+def _drawn(graph: Graph, draw: Callable[[Interval, int], int]) -> dict[str, Array]:
+    """Return an integer for each element, drawn by its interval and its zero."""
+    found = {}
+    for name in graph.inputs:
+        tensor = graph.tensor(name)
+        assert tensor.interval is not None
+        zero = _clamped(tensor.format.zero_point, tensor.interval)
+        found[name] = integer_array([draw(tensor.interval, zero) for _ in range(tensor.size)], tensor.shape)
+    return found
+
+
+def _clamped(value: int, interval: Interval) -> int:
+    return min(max(value, interval.lo), interval.hi)
+
+
+def _end(rng: random.Random, turn: int, interval: Interval, zero: int) -> int:
+    """Return an end of an interval, or the zero: in the first turns the same for all elements."""
+    ends = (interval.lo, interval.hi, zero)
+    return ends[turn] if turn < len(ends) else rng.choice(ends)
+
+
+def _unpacked(graph: Graph, packed: bytes) -> tuple[dict[str, Array], bool]:
+    width, at = element_width(graph), 0
+    found, inside = {}, True
+    for name in graph.inputs:
+        tensor = graph.tensor(name)
+        interval = tensor.interval
+        assert interval is not None
+        cuts = range(at, at + width * tensor.size, width)
+        raw = [int.from_bytes(packed[i : i + width], "big", signed=tensor.format.signed) for i in cuts]
+        values = [_clamped(v, interval) for v in raw]
+        inside = inside and raw == values
+        found[name] = integer_array(values, tensor.shape)
+        at += width * tensor.size
+    return found, inside
+
+
+def _wads(ranges: Sequence[tuple[int, int]], number: int) -> Iterator[list[int]]:
+    """Yield arguments: at the ends, beyond them, between."""
+    rng = random.Random(1)
+    for i in range(number):
+        if i < 2:
+            yield [ends[i] for ends in ranges]
+        elif i % 3 == 0:
+            yield [rng.choice((2 * lo - hi - 1, 2 * hi - lo + 1, lo, hi)) for lo, hi in ranges]
+        else:
+            yield [rng.randint(lo, hi) for lo, hi in ranges]
