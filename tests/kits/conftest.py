@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from support.forests import random_attributes, tree_model
 from support.networks import dense
 from support.node import node, node_modules
 
@@ -47,6 +48,12 @@ def small(seed: int = 1) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
 
 
+def forest() -> onnx.ModelProto:
+    """Return a few trees."""
+    attrs = random_attributes(np.random.default_rng(2), features=4, trees=5, depth=3, targets=3, prefix="class")
+    return tree_model("TreeEnsembleClassifier", 4, attrs | {"classlabels_int64s": [0, 1, 2]})
+
+
 KINDS = {
     "solidity": {"target": "solidity", "class_names": ("low", "middle", "high")},
     "vyper": {"target": "vyper"},
@@ -54,10 +61,12 @@ KINDS = {
     "updatable": {"target": "solidity", "updatable": True},
     "codes": {"target": "solidity", "updatable": True},
     "large": {"target": "solidity", "weights": "data", "chain_profile": "monad"},
+    "trees": {"target": "solidity", "packed_only": True, "precision": "w16a16", "input_ranges": ()},
 }
 """Kinds of contracts that kits are made of."""
-MODELS = {"codes": dense(10, 12, 9, 12, 3), "large": dense(600, 36, 3)}
-"""Where the size matters: code of the first is cut; weights of the second need larger contracts than Ethereum's."""
+MODELS = {"codes": dense(10, 12, 9, 12, 3), "large": dense(600, 36, 3), "trees": forest()}
+"""Where the size matters: code of the first is cut; weights of the second need larger contracts than Ethereum's. The
+third is given a thermometer code, and nothing else."""
 LITTLE = {"codes": 6_600}
 """Bytes of code that such a contract may have: what is longer is cut."""
 

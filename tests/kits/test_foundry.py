@@ -13,7 +13,7 @@ import pytest
 from .conftest import Folder, Forge, halved, with_another_weight, without_metadata
 
 HEAVY = pytest.mark.heavy
-RARE = [pytest.param(form, marks=HEAVY) for form in ("updatable", "codes", "large")]
+RARE = [pytest.param(form, marks=HEAVY) for form in ("updatable", "codes", "large", "trees")]
 FORMS = ["solidity", "vyper", pytest.param("data", marks=HEAVY), *RARE]
 MISTAKES = [pytest.param("a changed weight", marks=HEAVY), "another scale", "an old ABI"]
 
@@ -30,7 +30,7 @@ def project(folder: Folder, forge: Forge, tmp_path_factory: pytest.TempPathFacto
         done = forge(place, "snapshot", "--check")
         assert done.returncode == 0, done.stdout + done.stderr
         assert "0 failed" in done.stdout
-        assert "testFuzz_reference" in done.stdout
+        assert ("testFuzz_reference" in done.stdout) == (form != "trees")  # of trees no reference is written
         return place
 
     return tested

@@ -18,7 +18,7 @@ from ml2sc.kits import write_kits
 from .conftest import Folder, halved, with_another_weight, without_metadata
 
 HEAVY = pytest.mark.heavy
-RARE = [pytest.param(form, marks=HEAVY) for form in ("updatable", "codes", "large")]
+RARE = [pytest.param(form, marks=HEAVY) for form in ("updatable", "codes", "large", "trees")]
 FORMS = ["data", pytest.param("solidity", marks=HEAVY), *RARE]
 
 
