@@ -5,6 +5,9 @@ WORKERS ?= 2
 PYTEST_ARGS ?=
 PAGES ?=
 
+# The tests start some hundreds of Python processes: each would compile every module it imports, anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 VENV := .venv
 LINT_VENV := .venv-lint
 SLITHER_VENV := .venv-slither

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ ML2SC_INFERENCE = 731_391
 ML2SC_DEPLOYMENT = 6_390_000
 """Gas of deploying that contract and uploading its weights (13 transactions), measured likewise."""
 
+BY_HAND = (10_370_000, None)
+"""Gas of one inference of the convolutional network in OnChainHRDigitPredict, written by hand, as it is published."""
+
 
 TARGETS = ("solidity", "vyper")
 
@@ -31,10 +35,10 @@ def shown(arguments: list[str], folder: Path) -> str:
     return " ".join(a.replace(f"{HERE.parent}/", "").replace(f"{folder}/", "out/") for a in arguments)
 
 
-def run(name: str, target: str, folder: Path) -> dict[str, Any]:
+def run(name: str, target: str, folder: Path, precision: str = "int8") -> dict[str, Any]:
     """Compile and check one example as a user would, and return the report."""
     example, out, samples = HERE / name, folder / target / name, HERE / name / "samples.npz"
-    options = ["--target", target, "--precision", "int8", "--calibrate", str(example / "calibration.npz")]
+    options = ["--target", target, "--precision", precision, "--calibrate", str(example / "calibration.npz")]
     arguments = [str(example / f"{name}.onnx"), *options, "-o", str(out)]
     print(f"\n$ ml2sc-compile {shown(arguments, folder)}", flush=True)
     if status := compile_command(arguments):
@@ -46,9 +50,11 @@ def run(name: str, target: str, folder: Path) -> dict[str, Any]:
     return ml2sc.check(ml2sc.load_folder(out), samples, limit=100).to_json()
 
 
-def compare(title: str, reports: dict[str, dict[str, Any]], theirs: tuple[int, int] | None) -> None:
-    """Print the gas of both targets side by side, and of ML2SC's own contract where it was measured."""
-    columns = [f"{target:>12}" for target in reports] + ([f"{'ML2SC':>12}"] if theirs else [])
+def compare(
+    title: str, reports: dict[str, dict[str, Any]], whose: str = "", theirs: Sequence[int | None] = (None, None)
+) -> None:
+    """Print the gas of the targets side by side, and of another's contract where it is known."""
+    columns = [f"{target:>12}" for target in reports] + ([f"{whose:>12}"] if whose else [])
     print(f"\n{title:<40}{''.join(columns)}")
     for row, (what, gas_of) in enumerate(
         (
@@ -57,8 +63,9 @@ def compare(title: str, reports: dict[str, dict[str, Any]], theirs: tuple[int, i
         )
     ):
         ours = [gas_of(report["gas"]) for report in reports.values()]
-        figures = [*ours, *([theirs[row]] if theirs else [])]
-        ratio = f"  {theirs[row] / ours[0]:.1f} times ours" if theirs else ""
+        other = theirs[row]
+        figures = ours if other is None else [*ours, other]
+        ratio = "" if other is None else f"  {other / ours[0]:.1f} times ours"
         print(f"  {what:<38}{''.join(f'{f:12,.0f}' for f in figures)}{ratio}")
 
 
@@ -69,8 +76,11 @@ def main() -> None:
         digits = {target: run("digits", target, Path(temporary)) for target in TARGETS}
         print("\nThe network of the ML2SC paper (30-4-4-1):")
         paper = {target: run("breast_cancer", target, Path(temporary)) for target in TARGETS}
-    compare("Gas, digits 64-32-10, 100 samples", digits, None)
-    compare("Gas, the paper's 30-4-4-1, 100 samples", paper, (ML2SC_INFERENCE, ML2SC_DEPLOYMENT))
+        print("\nA convolutional network on MNIST's images (55,860 multiply-accumulates):")
+        images = {"solidity": run("mnist_cnn", "solidity", Path(temporary), "w5a8/w6a6/w8a8")}
+    compare("Gas, digits 64-32-10, 100 samples", digits)
+    compare("Gas, the paper's 30-4-4-1, 100 samples", paper, "ML2SC", (ML2SC_INFERENCE, ML2SC_DEPLOYMENT))
+    compare("Gas, convolutions on MNIST, 100 samples", images, "by hand", BY_HAND)
     print("\nEvery answer above was equal, bit for bit, in two interpreters and in the contracts on the EVM.")
 
 

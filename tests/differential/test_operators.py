@@ -216,8 +216,14 @@ def test_on_the_evm(name: str, toolchain: ml2sc.Toolchain) -> None:
             assert contract.classify(values) == (int(np.argmax(scores)) if scores.size > 1 else int(scores[0] >= 0.5))
 
 
-@pytest.mark.parametrize("precision", ["int8", "w3a5", "w8a16", "q20.80"])
-@pytest.mark.parametrize("level", [0, 2])
+@pytest.mark.parametrize(
+    ("level", "precision"),
+    [
+        *((2, precision) for precision in ("int8", "w3a5", "w8a16", "q20.80")),
+        (0, "int8"),
+        *(pytest.param(0, precision, marks=pytest.mark.heavy) for precision in ("w3a5", "w8a16", "q20.80")),
+    ],
+)
 @pytest.mark.parametrize("name", MODELS)
 def test_without_a_chain(name: str, level: int, precision: str) -> None:
     model = model_of(name)

@@ -75,7 +75,7 @@ def test_mnist(form: str) -> None:
     check_answers(ml2sc.compile(model), model, x[:500])
 
 
-@pytest.mark.parametrize("seed", [*range(12), *(pytest.param(s, marks=pytest.mark.heavy) for s in range(12, 24))])
+@pytest.mark.parametrize("seed", [*range(6), *(pytest.param(s, marks=pytest.mark.heavy) for s in range(6, 24))])
 def test_random_models(seed: int) -> None:
     """Every integer in its interval, every error within its bound, and the Program's integers those of the graph."""
     model = random_quantized(Seeded(seed))

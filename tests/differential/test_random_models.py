@@ -1,6 +1,6 @@
 """Random models on both targets: graph interpreter == Program interpreter == Solidity == Vyper, answers and reverts.
 
-Every run tries forty models by the interpreters, of these sixteen on both targets; `--all` all of them.
+Every run tries forty models by the interpreters, of these ten on both targets; `--all` all of them.
 `ML2SC_FUZZ=2000 python -m pytest -n 2 tests/differential/test_random_models.py` tries that many instead,
 `ML2SC_FUZZ=100:2000` those from number 100 on. A model's number is its seed. A failure shrinks, and its report ends
 with the small model.
@@ -33,7 +33,7 @@ from ml2sc.ir.printer import print_graph
 
 FUZZ = os.environ.get("ML2SC_FUZZ")
 SEEDS = range(*map(int, (FUZZ or "40").split(":")))
-ON_THE_EVM = len(SEEDS) if FUZZ else 16
+ON_THE_EVM = len(SEEDS) if FUZZ else 10
 """So many models go to both targets in every run: the compilers take three quarters of the time."""
 REFUSED = (RangeError, UnsupportedModelError, ContractLimitError)
 FAILURES = (AssertionError, Ml2scError, ArithmeticError, LookupError, TypeError, ValueError)

@@ -93,7 +93,13 @@ def on_the_evm() -> Sequence[tuple[str, str, str]]:
     return [(name, *combination) for name, combination in zip(ACTIVATIONS, itertools.cycle(COMBINATIONS), strict=False)]
 
 
-@pytest.mark.parametrize(("name", "precision", "target"), on_the_evm())
+@pytest.mark.parametrize(
+    ("name", "precision", "target"),
+    [
+        case if SWEEP or at < len(COMBINATIONS) else pytest.param(*case, marks=pytest.mark.heavy)
+        for at, case in enumerate(on_the_evm())
+    ],
+)
 def test_contract(name: str, precision: str, target: str, toolchain: ml2sc.Toolchain) -> None:
     artifact = compiled(name, precision, target)
     packed, wads = packed_and_wads(artifact, SAMPLES[:5])

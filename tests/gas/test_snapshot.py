@@ -53,6 +53,9 @@ CASES += [
 
 LONG = {
     *((example, target, "auto") for example in ("mnist", "mnist20") for target in ("solidity", "vyper")),
+    *(("mnist20", target, "int8") for target in ("solidity", "vyper")),
+    *(("digits", target, "auto") for target in ("solidity", "vyper")),
+    ("digits", "solidity", "int8 updatable"),
     ("mnist_cnn", "vyper", "w5a8/w6a6/w8a8"),
 }
 
