@@ -544,7 +544,7 @@ def reads_of(body: Iterable[Statement]) -> Counter[str]:
 
 def uses(expr: Expr, name: str) -> bool:
     """Return whether an expression reads a variable."""
-    return any(part == Var(name) for part in subexpressions(expr))
+    return any(type(part) is Var and part.name == name for part in subexpressions(expr))
 
 
 def changed(body: Iterable[Statement]) -> set[str]:

@@ -108,7 +108,7 @@ class SolidityCosts(Costs):
     def statement(self, statement: Statement) -> float:
         gas = super().statement(statement)
         if isinstance(statement, Let | Assign):
-            self._known = {e for e in self._known if not uses(e, statement.name)}
+            self._known.difference_update([e for e in self._known if uses(e, statement.name)])
         return gas
 
     def expr(self, expr: Expr) -> float:
