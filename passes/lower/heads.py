@@ -71,7 +71,7 @@ def _maximum(buffer: str, first: int, size: int, name: str) -> list[Statement]:
 def _exponentials(
     source: str, first: int, size: int, scale: fixmath.InputScale, kept: Iterable[Statement] = ()
 ) -> list[Statement]:
-    """Return statements that add up exp(x_j − top) of a row, with 96 fraction bits, in `total`; each is `e` for some."""
+    """Return statements that add up exp(x_j − top) of a row, of 96 fraction bits, in `total`; each is `e` for some."""
     body: list[Statement] = [
         Let("x", sub(Var("top"), Load(source, Var("j")))),
         *to_fraction_bits(scale, "x", "t"),

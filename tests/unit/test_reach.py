@@ -52,7 +52,9 @@ def test_it_says_how_wide_a_dense_network_could_be() -> None:
     text = str(caught.value)
     share = math.sqrt(50_000_000 / (4096 * 512 * (512 + 256)))
     widths = " - ".join(str(math.floor(width * share)) for width in (512, 512, 256))
-    assert f"some 50,000,000 products fit an eth_call: this network with layers of {widths} instead of 512 - 512" in text
+    assert (
+        f"some 50,000,000 products fit an eth_call: this network with layers of {widths} instead of 512 - 512" in text
+    )
 
 
 def test_products() -> None:
