@@ -371,7 +371,12 @@ def _check_values(graph: Graph) -> None:
     for node, name in [*uses, *((None, output) for output in graph.outputs)]:
         tensor = graph.tensor(name)
         if tensor.size == 0 and tensor.type is DType.FLOAT:
-            raise ShapeError("a tensor has no elements", node=node, tensor=f"%{name}: {list(tensor.shape)}")
+            raise ShapeError(
+                "a tensor has no elements",
+                node=node,
+                tensor=f"%{name}: {list(tensor.shape)}",
+                hint="leave out what gives it, or keep one element at least of each axis",
+            )
         if _is_bad(tensor):
             culprit = _source(graph, tensor)
             raise NonFiniteError(

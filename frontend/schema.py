@@ -53,21 +53,33 @@ def check_node(node: OnnxNode) -> None:
                 _refuse(node, f"{node.op_type} lacks its attribute {name}")
         elif not _is_of(attribute.type, node.attrs[name]):
             _refuse(node, f"attribute {name} of {node.op_type} is not of type {_type_name(attribute.type)}")
-        elif not _is_finite(node, name):
-            _refuse(node, f"attribute {name} of {node.op_type} is not finite")
+        else:
+            _check_finite(node, name)
 
 
-def _is_finite(node: OnnxNode, name: str) -> bool:
-    """Return whether there is no NaN in an attribute, and no infinity but where it has a meaning."""
-    value = node.attrs[name]
-    numbers = [v for v in (value if isinstance(value, list) else [value]) if isinstance(v, float)]
+def _check_finite(node: OnnxNode, name: str) -> None:
+    """Refuse NaN in an attribute, and infinity but where it has a meaning.
+
+    Raises:
+        ModelFormatError: there is one.
+    """
     if (node.op_type, name) in _SPECIAL:
-        return True
-    return all(math.isfinite(v) or (node.op_type == "Clip" and math.isinf(v)) for v in numbers)
+        return
+    value = node.attrs[name]
+    for place, number in enumerate(value if isinstance(value, list) else [value]):
+        if isinstance(number, float) and not math.isfinite(number):
+            if node.op_type == "Clip" and math.isinf(number):
+                continue
+            where = f": entry {place} is {number}" if isinstance(value, list) else ""
+            _refuse(node, f"attribute {name} of {node.op_type} is not finite{where}")
 
 
-_SPECIAL = {("Imputer", "replaced_value_float")}
-"""Attributes that may be anything: the value that stands for a missing one."""
+_SPECIAL = {
+    ("Imputer", "replaced_value_float"),
+    ("TreeEnsembleClassifier", "nodes_values"),
+    ("TreeEnsembleRegressor", "nodes_values"),
+}
+"""Attributes that may be anything: the value that stands for a missing one, what leaves are not compared with."""
 
 
 def _type_name(type_: _AttrType) -> str:

@@ -29,6 +29,9 @@ _AGGREGATES = ("AVERAGE", "SUM", "MIN", "MAX")
 _POSTS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
 
 
+_NAN_HINT = "no number is compared with NaN: train the model again, or export it again"
+
+
 @dataclass(frozen=True)
 class _Branch:
     """A comparison of ONNX, with the numbers of its nodes' children."""
@@ -150,6 +153,8 @@ def _numbered(node: OnnxNode, prefix: str, targets: int) -> _Read:
             node.fail(f"mode {modes[number]!s:.30} of node {ids[number]} of tree {trees[number]} is unknown")
         ways = child(number, yes[number]), child(number, no[number])
         value = (float(values[number]),)
+        if math.isnan(value[0]):
+            node.fail(f"the threshold of node {ids[number]} of tree {trees[number]} is NaN", _NAN_HINT)
         nodes.append(_Branch(int(features[number]), modes[number], value, bool(missing[number]), *ways))
     roots: dict[Any, int] = {}
     for number, tree in enumerate(trees):
@@ -199,6 +204,8 @@ def _listed(node: OnnxNode) -> _Read:
             if found is None:
                 node.fail(f"there is no set in membership_values for node {number}")
             values = found
+        elif math.isnan(values[0]):
+            node.fail(f"the threshold of node {number} is NaN", _NAN_HINT)
         ways = child(yes[number], yes_leaf[number]), child(no[number], no_leaf[number])
         nodes.append(_Branch(int(features[number]), _MODES[mode], values, bool(missing[number]), *ways))
     targets = int(node.attrs.get("n_targets", 0))
@@ -243,25 +250,30 @@ def _before(value: float, kind: type[np.floating[Any]]) -> float:
 
 
 def _edges(branch: _Branch, kind: type[np.floating[Any]]) -> tuple[tuple[float, ...], bool]:
-    """Return the edges of a comparison, and whether it holds where an odd number of them is below."""
-    values = sorted({float(kind(value)) + 0.0 for value in branch.values})
-    value = values[0] if values else 0.0
-    match branch.mode:
-        case "BRANCH_LEQ":
-            return (value,), False
-        case "BRANCH_GT":
-            return (value,), True
-        case "BRANCH_LT":
-            return ((_before(value, kind),), False) if value > -math.inf else ((), True)
-        case "BRANCH_GTE":
-            return ((_before(value, kind),), True) if value > -math.inf else ((), False)
-        case _:
-            edges: set[float] = set()
-            for member in values:
-                edges ^= {_before(member, kind), member} if member > -math.inf else {member}
-            if -math.inf in values:  # everything from -inf on: an odd number of edges means that it is none
-                return tuple(sorted(edges)), branch.mode == "BRANCH_NEQ"
-            return tuple(sorted(edges)), branch.mode != "BRANCH_NEQ"
+    """Return the edges of a comparison, and whether it holds where an odd number of them is below.
+
+    No feature is infinite: what compares with infinity has no edge.
+    """
+    values = [float(kind(value)) + 0.0 for value in branch.values]
+    finite = sorted({value for value in values if math.isfinite(value)})
+    if branch.mode in _ORDERED:
+        before, above = _ORDERED[branch.mode]
+        if not finite:
+            return (), (values[0] > 0) == above
+        return ((_before(finite[0], kind) if before else finite[0]),), above
+    edges: set[float] = set()
+    for member in finite:
+        edges ^= {_before(member, kind), member}
+    return tuple(sorted(edges)), branch.mode != "BRANCH_NEQ"
+
+
+_ORDERED = {
+    "BRANCH_LEQ": (False, False),
+    "BRANCH_LT": (True, False),
+    "BRANCH_GTE": (True, True),
+    "BRANCH_GT": (False, True),
+}
+"""Whether the edge is the float before the threshold, and whether the comparison holds above it."""
 
 
 def _fork(branch: _Branch, kind: type[np.floating[Any]]) -> Fork:
@@ -280,9 +292,6 @@ def _routed(feature: int, edges: tuple[float, ...], odd: int, even: int, *, odd_
 
 def _canonical(node: OnnxNode, read: _Read, features: int, kind: type[np.floating[Any]]) -> Ensemble:
     """Return the ensemble in the graph's form: checked, chains of categories folded, equal subtrees one."""
-    for branch in (n for n in read.nodes if isinstance(n, _Branch)):
-        if any(math.isnan(value) for value in branch.values):
-            node.fail(f"a threshold for feature {branch.feature} is NaN")
     if not read.roots:
         node.fail("the ensemble has no tree")
     nodes = tuple(_fork(n, kind) if isinstance(n, _Branch) else n for n in read.nodes)

@@ -52,7 +52,7 @@ def _windows(node: OnnxNode, sizes: Sequence[int], kernel: Sequence[int]) -> dic
     pads = _entries(node, "pads", 2 * rank, 0)
     for name, values in (("kernel_shape", kernel), ("strides", strides), ("dilations", dilations)):
         if min(values, default=1) < 1:
-            node.fail(f"{name} {list(values)} of {node.op_type} must be positive")
+            node.fail(f"{name} {list(values)} of {node.op_type} must be positive", "1 stands for none")
     auto = str(node.attrs.get("auto_pad", "NOTSET"))
     if auto == "VALID":
         pads = [0] * 2 * rank
@@ -85,7 +85,10 @@ def conv_attributes(emitter: Emitter, node: OnnxNode) -> tuple[str, dict[str, At
     sizes, weights = _spatial(emitter, node), emitter.tensor(node.inputs[1]).shape
     kernel = weights[2:]
     if "kernel_shape" in node.attrs and tuple(node.attrs["kernel_shape"]) != kernel:
-        node.fail(f"kernel_shape {node.attrs['kernel_shape']} is not that of the weights {list(weights)}")
+        node.fail(
+            f"kernel_shape {node.attrs['kernel_shape']} is not that of the weights {list(weights)}",
+            "leave the attribute out: the weights say it",
+        )
     windows, x = _windows(node, sizes, kernel), node.inputs[0]
     made = emitter.graph.producer(x)
     if made is not None and made.op_type == "Pad" and not made.attrs["value"]:
@@ -127,7 +130,10 @@ def _conv_transpose(emitter: Emitter, node: OnnxNode) -> None:
         begins, ends = [0] * rank, [0] * rank
     left = [f - b - e for f, b, e in zip(full, begins, ends, strict=True)]
     if min(left) < 1:
-        node.fail(f"pads {begins} and {ends} take more than all of {full}, what the kernel reaches: {left} are left")
+        node.fail(
+            f"pads {begins} and {ends} take more than all of {full}, what the kernel reaches: {left} are left",
+            "use smaller pads, or a larger input",
+        )
     parts = weights.data.reshape(group, channels // group, *weights.shape[1:])
     turned = np.flip(parts.swapaxes(1, 2), axis=tuple(range(3, 3 + rank)))
     turned = turned.reshape(group * weights.shape[1], channels // group, *kernel)
@@ -355,7 +361,8 @@ def _depth_to_space(emitter: Emitter, node: OnnxNode) -> None:
         node.fail(f"{node.op_type} by {block} of a tensor of shape {list(x.shape)} is not supported")
     n, c, h, w = x.shape
     if (c % (block * block)) if to_space else (h % block or w % block):
-        node.fail(f"{node.op_type}: {list(x.shape)} is not divided by blocks of {block}")
+        what = f"the channels must be a multiple of {block * block}" if to_space else "the block must divide both sides"
+        node.fail(f"{node.op_type}: {list(x.shape)} is not divided by blocks of {block}", what)
     if to_space:
         deep = c // (block * block)
         apart = (n, block, block, deep, h, w) if first else (n, deep, block, block, h, w)
@@ -415,7 +422,10 @@ def _new_sizes(emitter: Emitter, node: OnnxNode, shape: tuple[int, ...]) -> tupl
             node.fail("Resize that keeps the aspect ratio is not supported", "give the sizes that result")
     new = tuple(sizes.get(axis, int(np.floor(n * scales.get(axis, 1.0)))) for axis, n in enumerate(shape))
     if min(new, default=1) < 1 or min(scales.values(), default=1.0) <= 0:
-        node.fail(f"{node.op_type} of {list(shape)} to {list(new)}: nothing is left")
+        node.fail(
+            f"{node.op_type} of {list(shape)} to {list(new)}: nothing is left",
+            "use larger scales or sizes: each axis needs one element at least",
+        )
     return tuple(scales.get(axis, m / n) for axis, (n, m) in enumerate(zip(shape, new, strict=True))), new
 
 

@@ -71,11 +71,12 @@ def divided(program: Program) -> Divided:
         return Divided(program, ())
     layers: list[Section] = []
     parts: list[Part] = []
+    live = _Live(program)
     done = 0
     for number, group in groupby(program.layers, key=lambda section: section.contract):
         run = list(group)
         if number:
-            part = _part(program, number, run, done)
+            part = _part(program, number, run, live.passed(done, done + len(run)))
             parts.append(part)
             call = Call(part.procedure.name, (), part.procedure.takes, part.procedure.gives)
             stub = Section(part.procedure.name, part.procedure.title, (call,), run[0].predict, run[0].classify)
@@ -88,12 +89,7 @@ def divided(program: Program) -> Divided:
     return Divided(replace(main, buffers=_used(main)), tuple(parts))
 
 
-def _part(program: Program, number: int, run: Sequence[Section], first: int) -> Part:
-    sections = [*program.layers, program.dequantize]
-    before = {name for section in sections[:first] for name in written_by(section)}
-    after = {name for section in sections[first + len(run) :] for name in buffers_of(section)} | {"wad", "label"}
-    used = dict.fromkeys(name for section in run for name in buffers_of(section))
-    written = {name for section in run for name in written_by(section)}
+def _part(program: Program, number: int, run: Sequence[Section], passed: _Passed) -> Part:
     names = {section.name for section in program.sections()}
     name = next(n for n in (f"code{'_' * extra}{number}" for extra in range(len(names) + 1)) if n not in names)
     statements = [s for section in run for s in program.touched(section)]
@@ -102,8 +98,7 @@ def _part(program: Program, number: int, run: Sequence[Section], first: int) -> 
         name,
         f"Code contract {number}: {', '.join(section.name for section in run)}",
         (),
-        tuple(buffer for buffer in used if buffer in before),
-        tuple(buffer for buffer in used if buffer in written and buffer in after),
+        *passed,
         (),
         number,
         any(isinstance(p, LoadInput) for s in statements for e in expressions(s) for p in subexpressions(e)),
@@ -173,9 +168,9 @@ def spread(program: Program, sizes: Mapping[str, int], room: Room) -> Program | 
     # by layers done and units of the contract itself that are left: the least gas, and the runs that are elsewhere
     best: list[dict[int, tuple[int, _Cuts]]] = [{} for _ in range(len(layers) + 1)]
     best[0][free] = 0, ()
-    words = _Live(program)
+    live = _Live(program)
     for first, section in enumerate(layers):
-        runs = [(end, words.passed(first, end)) for end in _ends(program, first, sizes, room.part)]
+        runs = [(end, live.words(first, end)) for end in _ends(program, first, sizes, room.part)]
         own, stub = -(-sizes[section.name] // _UNIT), -(-room.stub // _UNIT)
         for left, (gas, cuts) in best[first].items():
             if left >= own:
@@ -211,25 +206,34 @@ def _ends(program: Program, first: int, sizes: Mapping[str, int], room: int) -> 
         yield end
 
 
+_Passed = tuple[tuple[str, ...], tuple[str, ...]]
+"""The buffers that a run of sections takes and gives."""
+
+
 class _Live:
-    """Counts the words that are passed to a run of sections and back."""
+    """Knows the buffers that are passed to a run of sections and back: each section is looked at once."""
 
     def __init__(self, program: Program) -> None:
         self._program = program
         sections = [*program.layers, program.dequantize]
-        self._uses = [set(buffers_of(section)) for section in sections]
-        self._writes = [set(written_by(section)) for section in sections]
-        self._before = [set[str]()]
-        for writes in self._writes:
-            self._before.append(self._before[-1] | writes)
-        self._after = [{"wad", "label"}]
-        for uses in reversed(self._uses):
-            self._after.append(self._after[-1] | uses)
-        self._after.reverse()
+        self._uses = [tuple(dict.fromkeys(buffers_of(section))) for section in sections]
+        self._writes = [frozenset(written_by(section)) for section in sections]
+        # by buffer: the first section that writes it, the last that reads or writes it
+        self._first: dict[str, int] = {}
+        self._last: dict[str, int] = {}
+        for number, (uses, writes) in enumerate(zip(self._uses, self._writes, strict=True)):
+            self._last |= dict.fromkeys(uses, number)
+            for name in writes:
+                self._first.setdefault(name, number)
+        self._last |= dict.fromkeys(("wad", "label"), len(sections))
 
-    def passed(self, first: int, end: int) -> int:
+    def passed(self, first: int, end: int) -> _Passed:
+        """Return what a run from one section up to another takes and gives, in order of appearance."""
+        used = dict.fromkeys(name for uses in self._uses[first:end] for name in uses)
+        written = frozenset[str]().union(*self._writes[first:end])
+        takes = tuple(name for name in used if self._first.get(name, end) < first)
+        return takes, tuple(name for name in used if name in written and self._last[name] >= end)
+
+    def words(self, first: int, end: int) -> int:
         """Return the words of a run from one section up to another."""
-        used = set[str]().union(*self._uses[first:end])
-        written = set[str]().union(*self._writes[first:end])
-        names = [*(used & self._before[first]), *(written & self._after[end])]
-        return sum(self._program.buffers[name] for name in names)
+        return sum(self._program.buffers[name] for names in self.passed(first, end) for name in names)

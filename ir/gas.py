@@ -544,7 +544,12 @@ def reads_of(body: Iterable[Statement]) -> Counter[str]:
 
 def uses(expr: Expr, name: str) -> bool:
     """Return whether an expression reads a variable."""
-    return any(type(part) is Var and part.name == name for part in subexpressions(expr))
+    return name in variables(expr)
+
+
+def variables(expr: Expr) -> frozenset[str]:
+    """Return the variables that an expression reads."""
+    return frozenset(part.name for part in subexpressions(expr) if isinstance(part, Var))
 
 
 def changed(body: Iterable[Statement]) -> set[str]:

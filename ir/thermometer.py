@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .trees import Ensemble, Fork
+from .trees import MOST_NESTED, Ensemble, Fork
 from .types import Array
 
 if TYPE_CHECKING:
@@ -317,7 +317,8 @@ def find_ladders(graph: Graph) -> dict[str, Ladder]:
         return {}
     ensembles = [ensemble for ensemble, _ in tree_nodes(graph)]
     edges = [len(own) for ladder in found.values() for own in ladder.edges if own]
-    if sum(edges) > _BITS_A_RANK * len(edges) and not all(shallow(e) or few_questions(e) for e in ensembles):
+    many = sum(edges) > _BITS_A_RANK * len(edges) or any(large(e) for e in ensembles)
+    if many and not all(shallow(e) or few_questions(e) for e in ensembles):
         found = {name: replace(ladder, ranked=True) for name, ladder in found.items()}
     return found
 
@@ -335,6 +336,11 @@ def shallow(ensemble: Ensemble) -> bool:
 
 def _simple(ensemble: Ensemble) -> bool:
     return all(len(node.edges) == 1 for node in ensemble.nodes if isinstance(node, Fork))
+
+
+def large(ensemble: Ensemble) -> bool:
+    """Whether an ensemble is too large for nested comparisons: tables of records, which need ranks, may hold it."""
+    return sum(map(ensemble.comparisons, ensemble.roots)) > MOST_NESTED
 
 
 Question = tuple[int, float, bool]

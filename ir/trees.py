@@ -19,6 +19,8 @@ from ml2sc.errors import UnsupportedModelError
 from .graph import AttrValue, Node
 from .types import Array
 
+MOST_NESTED = 12_000
+"""Comparisons that are written out one by one: with more an ensemble would take ten contracts, 50 M gas."""
 MOST_NODES = 200_000
 """Nodes and leaves of an ensemble: a contract of so many is far beyond what any chain takes."""
 
@@ -219,6 +221,10 @@ class Ensemble:
             node = self.nodes[number]
             if isinstance(node, Fork):
                 stack += [(node.odd, depth + 1), (node.even, depth + 1)]
+
+    def comparisons(self, root: int) -> int:
+        """Return the forks of a tree, a shared one once for each way to it."""
+        return sum(isinstance(self.nodes[number], Fork) for number, _ in self.walk(root))
 
     def spans(self, root: int) -> list[tuple[float, float]]:
         """Return the least and the greatest that a tree's leaves say of each target (0 where one says nothing)."""

@@ -89,7 +89,8 @@ def _is_plain(graph: Graph, layer: Node) -> bool:
     # of a depthwise convolution each output channel has one input channel: both are the weights' first axis
     grouped = attr_int(layer, "group", 1)
     shape = constants[0].shape
-    fits = grouped == 1 or grouped == shape[0] if layer.op_type == "Conv" else len(shape) == 2
+    by_channel = grouped == shape[0] and shape[1] == 1
+    fits = grouped == 1 or by_channel if layer.op_type == "Conv" else len(shape) == 2
     return (
         fits
         and not attr_int(layer, "transA", 0)

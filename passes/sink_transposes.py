@@ -9,7 +9,8 @@ moved behind what follows it:
    transposed back), and Concat.
 4. Likewise what names axes: Pad, Split, Slice, Gather. A Pad by 0 that meets its convolution then becomes the
    convolution's own.
-5. What else reads something transposed keeps that. Networks without convolutions stay as they are: a dense layer's
+5. A mean or maximum over what are the spatial axes before the Transpose becomes a pool over all of them.
+6. What else reads something transposed keeps that. Networks without convolutions stay as they are: a dense layer's
    weights take any order of its inputs.
 """
 
@@ -25,7 +26,9 @@ from ml2sc.ir.graph import AttrValue, Graph, Node, Tensor
 from ml2sc.ir.ops.base import attr_float, attr_int, op_of
 from ml2sc.ir.ops.movement import Transpose
 from ml2sc.ir.ops.operands import UnaryOp
+from ml2sc.ir.ops.reductions import reduced_axes
 from ml2sc.ir.ops.windows import attr_ints
+from ml2sc.ir.types import DType
 
 from .manager import Pass, register_pass
 
@@ -34,6 +37,7 @@ CONVOLUTIONS = frozenset({"Conv", "ScaledConv"})
 _BROADCASTING = frozenset({"Add", "Sub", "Mul", "Div", "Max", "Min", "PRelu"})
 _ALONG = frozenset({"Gather", "Split"})
 """Operators with an attribute `axis`, 0 where it is left out."""
+_POOLS = {"ReduceMean": "AveragePool", "ReduceMax": "MaxPool"}
 _ROUNDS = 1_000
 """Transposes move on at most so often: a network has fewer operators than that for each of them."""
 
@@ -83,6 +87,8 @@ def _moved_on(graph: Graph, node: Node) -> bool:
         return _swap(graph, node, turned, perm, node.attrs)
     if turned[0] is None:
         return False
+    if node.op_type in _POOLS:
+        return _pooled(graph, node, found[0], perm)
     if node.op_type in _ALONG or node.op_type in {"Pad", "Slice"}:
         return _swap_axes(graph, node, turned, perm)
     plain = isinstance(op_of(node), UnaryOp) or node.op_type == "FakeQuantize"
@@ -106,6 +112,34 @@ def _swap_axes(graph: Graph, node: Node, turned: list[Node | None], perm: tuple[
     axes = np.array([perm[int(axis) % len(perm)] for axis in given.ravel()], dtype=np.int64)
     named = graph.add_tensor(Tensor(graph.fresh(f"{node.name}.axes"), axes.shape, starts.type, axes)).name
     return _swap(graph, node, turned, perm, node.attrs, (*node.inputs[1:3], named, *node.inputs[4:]))
+
+
+def _pooled(graph: Graph, node: Node, first: Node, perm: tuple[int, ...]) -> bool:
+    """Make a Reduce over what are all spatial axes before the Transpose, and only those, a pool; what is left is moved.
+
+    Args:
+        graph: Changed in place.
+        node: The Reduce.
+        first: The Transpose of its input.
+        perm: Its permutation.
+    """
+    listed = graph.tensor(node.inputs[1]).data if len(node.inputs) > 1 and node.inputs[1] else None
+    axes = reduced_axes(node, len(perm), None if listed is None else [int(axis) for axis in listed.ravel()])
+    kept = [perm[axis] for axis in range(len(perm)) if axis not in axes]
+    if kept != [0, 1] or len(perm) < 3:
+        return False
+    x, output = graph.tensor(first.inputs[0]), graph.tensor(node.output)
+    shape = (*x.shape[:2], *[1] * (len(perm) - 2))
+    made = graph.add_tensor(Tensor(graph.fresh(f"{output.name}.turned"), shape, output.type)).name
+    attrs: dict[str, AttrValue] = {"kernel_shape": x.shape[2:]}
+    graph.replace_node(node, op_type=_POOLS[node.op_type], inputs=(x.name,), outputs=(made,), attrs=attrs)
+    if attr_int(node, "keepdims", 1):
+        graph.add("Transpose", [made], [output.name], {"perm": perm}, origin=first.origin)
+    else:
+        new = np.array(output.shape, dtype=np.int64)
+        sizes = graph.add_tensor(Tensor(graph.fresh(f"{node.name}.shape"), new.shape, DType.INT64, new)).name
+        graph.add("Reshape", [made, sizes], [output.name], origin=first.origin)
+    return True
 
 
 def _take_padding(graph: Graph, conv: Node) -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from ml2sc.ir.divide import INPUT, Part
-from ml2sc.ir.gas import DUP, MEMORY, PUSH, PUSH_ZERO, SWAP, WORD, Costs, uses
+from ml2sc.ir.gas import DUP, MEMORY, PUSH, PUSH_ZERO, SWAP, WORD, Costs, variables
 from ml2sc.ir.program import (
     Apply,
     Assign,
@@ -67,7 +67,8 @@ class SolidityCosts(Costs):
         self._pointers: dict[str, Pointer] = {}
         self._again: dict[str, Expr] = {}
         self._reads: Counter[Expr] = Counter()
-        self._known: set[Expr] = set()
+        self._known: dict[Expr, frozenset[str]] = {}
+        """What is on the stack, with the variables that it was computed from."""
 
     def memory_words(self, sections: Iterable[Section]) -> int:
         # the answer is encoded at the free-memory pointer, after the whole block
@@ -108,7 +109,7 @@ class SolidityCosts(Costs):
     def statement(self, statement: Statement) -> float:
         gas = super().statement(statement)
         if isinstance(statement, Let | Assign):
-            self._known.difference_update([e for e in self._known if uses(e, statement.name)])
+            self._known = {e: names for e, names in self._known.items() if statement.name not in names}
         return gas
 
     def expr(self, expr: Expr) -> float:
@@ -125,7 +126,7 @@ class SolidityCosts(Costs):
 
     def _once(self, expr: Apply) -> float:
         """Return the gas of an operation on variables: computed once, if there is room to keep it."""
-        gas, new = 0.0, list[Expr]()
+        gas, new = 0.0, list[Apply]()
         while expr not in self._known:
             new.append(expr)
             match expr:
@@ -138,7 +139,11 @@ class SolidityCosts(Costs):
         else:
             gas += DUP
         if not self._again:
-            self._known.update(e for e in new if not reads_memory(e))
+            names = self._known.get(expr, frozenset())
+            for e in reversed(new):  # each is a term and what follows it
+                names |= variables(e if e is expr else e.args[0])
+                if not reads_memory(e):
+                    self._known[e] = names
         return gas
 
     def assign(self, assign: Assign) -> float:

@@ -67,6 +67,7 @@ class Conv(LinearOp):
             raise ShapeError(
                 f"the kernel {list(w)} takes {w[1] * group} channels in {group} groups, the input {list(x)} has {x[1]}",
                 node=str(node),
+                hint="the kernel's second dimension is the input's channels, divided by the attribute group",
             )
         return windows_of(node, x[2:], w[2:])
 

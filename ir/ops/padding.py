@@ -31,7 +31,11 @@ class Pad(OpDef):
         x = tensor_at(inputs, 0)
         pads = self.ends(node, x.shape)
         if any(dim + min(a, 0) + min(b, 0) < 0 or dim + a + b < 0 for dim, (a, b) in zip(x.shape, pads, strict=True)):
-            raise ShapeError(f"pads {node.attrs.get('pads')} leave nothing of {list(x.shape)}", node=str(node))
+            raise ShapeError(
+                f"pads {node.attrs.get('pads')} leave nothing of {list(x.shape)}",
+                node=str(node),
+                hint="negative pads may take all elements but one of an axis",
+            )
         shape = tuple(dim + a + b for dim, (a, b) in zip(x.shape, pads, strict=True))
         return [Signature(shape, DType.INT64 if x.type is DType.INT64 else DType.FLOAT)]
 

@@ -106,7 +106,9 @@ def windows_of(node: Node, sizes: Sequence[int], kernel: Sequence[int]) -> tuple
         ("spreads", spreads),
     ):
         if min(values, default=1) < 1:
-            raise ShapeError(f"{name} {list(values)} of {node.op_type} must be positive", node=str(node))
+            raise ShapeError(
+                f"{name} {list(values)} of {node.op_type} must be positive", node=str(node), hint="1 stands for none"
+            )
     windows = tuple(
         Window(size, k, stride, dilation, begin, end, spread)
         for size, k, stride, dilation, begin, end, spread in zip(

@@ -154,7 +154,7 @@ class Ending:
     def _multiplied(self, body: list[Statement], word: Expr, bits: int) -> tuple[list[Statement], Expr]:
         """Return the statements and the word to store of clamped lanes of so many bits."""
         factors = self.factors
-        if factors is None:
+        if factors is None or not self.lanes:  # no lane: a phase of a row that has fewer pixels than phases
             return body, self._filled(word)
         body = [*body, Let("u", word)]
         parts: list[Expr] = []

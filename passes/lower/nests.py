@@ -6,7 +6,6 @@ become one loop over runs, those one over them, and so on.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +20,9 @@ _DEEPEST = 5
 """Loops within each other."""
 _MANY_RUNS = 8
 """Runs of neighbouring elements from which on they are loops within loops."""
+
+_MANY_WRITTEN = 48
+"""Elements that are written out, at most, where they might be in loops."""
 
 Body = Callable[[list[Expr]], tuple[list[Statement], Expr]]
 
@@ -43,19 +45,29 @@ class Nest:
 
 
 def scattered(operands: Sequence[Value], shortest: int = 1) -> bool:
-    """Return whether equally long values lie so that loops within loops do what many loops would.
+    """Return whether equally long values lie so that loops within loops do what many loops would, or much code.
 
     Args:
         operands: The values.
-        shortest: Elements of a run that is a loop.
+        shortest: Elements of a run that is a loop; those of shorter ones are written out.
     """
     size = operands[0].size if operands else 0
-    loops = (run for run in runs(operands, size) if run.count >= shortest)
-    return sum(1 for _ in itertools.islice(loops, _MANY_RUNS + 1)) > _MANY_RUNS
+    loops = written = 0
+    for run in runs(operands, size):
+        if run.count >= shortest:
+            loops += 1
+        else:
+            written += run.count
+        if loops > _MANY_RUNS or written > _MANY_WRITTEN:
+            return True
+    return False
 
 
 def nests_of(columns: Array, kinds: Array) -> list[Nest]:
     """Take rows of positions apart into nests, greedily from the left.
+
+    Where many are left that are by turns of a few shapes, as rows of which the last word is not full, those of a shape
+    are put together: no row depends on another.
 
     Args:
         columns: int64 (rows, columns).
@@ -65,6 +77,9 @@ def nests_of(columns: Array, kinds: Array) -> list[Nest]:
     shapes = kinds
     for _ in range(_DEEPEST):
         merged = list(_runs(items, shapes))
+        if len(merged) == len(items) > _MANY_RUNS:
+            order = np.argsort(shapes, kind="stable")
+            merged = list(_runs([items[i] for i in order], shapes[order]))
         if len(merged) == len(items):
             break
         known: dict[tuple[object, ...], int] = {}

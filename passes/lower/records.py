@@ -144,10 +144,8 @@ class Records:
     room: int
 
     @classmethod
-    def of(
-        cls, flat: Sequence[Flat], leaves: Sequence[Sequence[int]], ranks: str, place: int, room: int
-    ) -> Records | None:
-        """Return the tables; None where a tree's does not fit a data contract, or a record a word.
+    def of(cls, flat: Sequence[Flat], leaves: Sequence[Sequence[int]], ranks: str, place: int, room: int) -> Records:
+        """Return the tables.
 
         Args:
             flat: The trees.
@@ -173,9 +171,18 @@ class Records:
         most = max((group.forks + group.leaves for group in groups), default=1)
         rank = max((fork[1] for tree in flat for fork in tree.forks), default=0).bit_length()
         value = max((v for own in leaves for v in own), default=0).bit_length()
-        records = cls(groups, ranks, place, max(rank, 1), (most - 1).bit_length() or 1, _power(max(value, 1)), room)
-        fits = records.record <= _WORD and records.leaf <= _WORD
-        return records if fits and all(records.words(g) <= room for g in groups) else None
+        return cls(groups, ranks, place, max(rank, 1), (most - 1).bit_length() or 1, _power(max(value, 1)), room)
+
+    @property
+    def fits(self) -> bool:
+        """Whether each tree's table fits a data contract, and a record a word."""
+        small = self.record <= _WORD and self.leaf <= _WORD
+        return small and all(self.words(group) <= self.room for group in self.groups)
+
+    @property
+    def most(self) -> int:
+        """The comparisons of a tree, about, whose table fits a data contract."""
+        return self.room * _WORD // (self.record + self.leaf)
 
     @property
     def record(self) -> int:

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ml2sc.errors import InternalError
+from ml2sc.errors import InternalError, UnsupportedModelError
 from ml2sc.ir.divide import CALL_GAS
 from ml2sc.ir.gas import Sizes, section_bytes
 from ml2sc.ir.graph import Node
@@ -39,8 +39,8 @@ from ml2sc.ir.program import (
     slt,
     sub,
 )
-from ml2sc.ir.thermometer import TREES, Code, few_questions, graph_code, shallow
-from ml2sc.ir.trees import Ensemble, Fork, Leaf
+from ml2sc.ir.thermometer import TREES, Code, few_questions, graph_code, large, shallow
+from ml2sc.ir.trees import MOST_NESTED, Ensemble, Fork, Leaf
 
 from .context import DraftSection, Lowering, lowering
 from .elementwise import lower_map, result_of
@@ -185,10 +185,12 @@ def lower_trees(context: Lowering, node: Node) -> None:
     """The trees' leaves, added up: in the way that costs least."""
     trees = trees_of(context, node)
     ensemble = trees.ensemble
-    forks = sum(isinstance(ensemble.nodes[n], Fork) for root in ensemble.roots for n, _ in ensemble.walk(root))
+    forks = sum(map(ensemble.comparisons, ensemble.roots))
     draft = context.section(node, f"{len(ensemble.roots)} trees, {forks} comparisons, {ensemble.targets} sums")
     kernel = context.options.forced(node).get("kernel")
-    ways = (way for way in _ways(trees, context.options) if kernel in {None, way.kernel})
+    ways = [way for way in _ways(trees, context.options) if kernel in {None, way.kernel}]
+    if not ways:
+        raise _too_large(trees, node)
 
     def walked(way: Way) -> float:
         tried, trial = context.trial(), dataclasses.replace(draft, body=[], facts={})
@@ -230,15 +232,31 @@ def _emit(
 
 def _ways(trees: Trees, options: PlanOptions) -> Iterator[Way]:
     if trees.ensemble.aggregate != "SUM":
-        yield extremes(trees)
+        if not large(trees.ensemble):
+            yield extremes(trees)
         return
-    portions = list(_portions(trees))
-    yield nested_in_portions(trees, portions) if options.divides and len(portions) > _ONE_CONTRACT else nested(trees)
+    if not large(trees.ensemble):
+        portions = list(_portions(trees))
+        several = options.divides and len(portions) > _ONE_CONTRACT
+        yield nested_in_portions(trees, portions) if several else nested(trees)
     yield from all_at_once(trees)
     yield from by_lookup(trees)
     records = by_records(trees)
+    if records is not None and records.fits:
+        values = tuple(trees.lanes_of([Var("sum0")]))
+        yield Way("records", tuple(records.statements()), values, records.segments(), records.buffers())
+
+
+def _too_large(trees: Trees, node: Node) -> UnsupportedModelError:
+    """Return what says how large an ensemble may be, of which nothing holds this one."""
+    own = [trees.ensemble.comparisons(root) for root in trees.ensemble.roots]
+    text = f"{sum(own):,} comparisons are too many for any form: nested ones may be {MOST_NESTED:,}"
+    records = by_records(trees) if trees.ensemble.aggregate == "SUM" else None
     if records is not None:
-        yield records
+        text += f", a tree in a table about {records.most:,}, the largest has {max(own):,}"
+    return UnsupportedModelError(
+        text, node=str(node), hint="train fewer or shallower trees; max_leaf_nodes or max_depth bound their size"
+    )
 
 
 # -- all at once -----------------------------------------------------------------------------------------------------
@@ -320,8 +338,8 @@ def by_lookup(trees: Trees) -> Iterator[Way]:
 # -- by records -------------------------------------------------------------------------------------------------------
 
 
-def by_records(trees: Trees) -> Way | None:
-    """Return what walks tables of records, whatever the trees; None where ranks are not packed, or leaves are long."""
+def by_records(trees: Trees) -> Records | None:
+    """Return tables of records, whatever the trees; None where ranks are not packed, or leaves are long."""
     ranks = trees.input
     if not isinstance(ranks, Ranks) or trees.words > 1:
         return None
@@ -334,11 +352,7 @@ def by_records(trees: Trees) -> Way | None:
         [trees.leaf(tree, leaf)[0] for number in own.leaves if isinstance(leaf := ensemble.nodes[number], Leaf)]
         for tree, own in enumerate(flat)
     ]
-    records = Records.of(flat, leaves, ranks.buffer, ranks.bits, trees.room)
-    if records is None:
-        return None
-    values = tuple(trees.lanes_of([Var("sum0")]))
-    return Way("records", tuple(records.statements()), values, records.segments(), records.buffers())
+    return Records.of(flat, leaves, ranks.buffer, ranks.bits, trees.room)
 
 
 # -- nested comparisons ----------------------------------------------------------------------------------------------
@@ -362,7 +376,7 @@ def _portions(trees: Trees) -> Iterator[list[int]]:
     """Yield trees, by number, that have together about as many comparisons as a section is to have."""
     ensemble, portion, size = trees.ensemble, list[int](), 0
     for tree, root in enumerate(ensemble.roots):
-        own = sum(isinstance(ensemble.nodes[number], Fork) for number, _ in ensemble.walk(root))
+        own = ensemble.comparisons(root)
         if portion and size + own > _PORTION:
             yield portion
             portion, size = [], 0

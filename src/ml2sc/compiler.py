@@ -51,7 +51,7 @@ from ml2sc.frontend.ranges import ColumnRange, apply_ranges, column_names
 from ml2sc.frontend.sklearn_export import export_sklearn, is_estimator
 from ml2sc.frontend.treelite_import import class_names_of, import_estimator, library_of
 from ml2sc.ir import model_hash, wad
-from ml2sc.ir.analysis import evaluate_samples
+from ml2sc.ir.analysis import LINEAR, evaluate_samples
 from ml2sc.ir.chains import ChainProfile, rules_of
 from ml2sc.ir.evaluate import evaluate_float
 from ml2sc.ir.forks import FORKS, Fork
@@ -1035,10 +1035,10 @@ def _load(model: Any, example_input: Any) -> OnnxModel:
 
 
 def _require_updatable(graph: Graph, quantize: Quantize | None) -> None:
-    """Refuse what has parts in the code that an update would have to change.
+    """Refuse what has parts in the code that an update would have to change; warn of what must stay as it is.
 
     Raises:
-        UnsupportedModelError: the model prescribes its own formats.
+        UnsupportedModelError: the model prescribes its own formats, or all its weights are in the code.
         UsageError: the pipeline quantises by itself.
     """
     if is_prequantized(graph):
@@ -1048,6 +1048,20 @@ def _require_updatable(graph: Graph, quantize: Quantize | None) -> None:
         )
     if quantize is not None:
         raise UsageError("--updatable quantises in a way of its own", hint="leave 'quantize' out of --passes")
+    fixed = [node.name for node in graph if node.op_type == "Conv"]
+    if not fixed:
+        return
+    if not any(node.op_type in LINEAR for node in graph):
+        raise UnsupportedModelError(
+            "nothing of it could be updated: the weights of convolutions are in the code",
+            node=fixed[0],
+            hint="leave --updatable out, and deploy anew",
+        )
+    warn(
+        f"only the weights of dense layers can be updated: those of convolutions ({', '.join(map(shown, fixed)):.200}) "
+        "are in the code, and an update must have the same ones",
+        PoorResultWarning,
+    )
 
 
 def _declare_ranges(

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from support.checking import check_interpreters, check_outputs
 from support.contracts import check_contract, packed_and_wads
+from support.small_cnns import digits_like
 from support.updates import built, network, put, samples, send
 
 import ml2sc
 from ml2sc.backends import Artifact
 from ml2sc.backends.interface import weights_hash
+from ml2sc.errors import ArtifactError, PoorResultWarning, UnsupportedModelError
 from ml2sc.runtime.contract import Contract
 from ml2sc.runtime.update import update_calls
 
@@ -30,7 +34,8 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 def agree(contract: Contract, artifact: Artifact, inputs: Any) -> None:
     """The contract answers as the Program, the Program as the graph, and both within the stated bound of the model."""
-    given = [{"x": x.reshape(1, -1)} for x in inputs[:4]]
+    assert artifact.graph is not None
+    given = [{"x": x.reshape(artifact.graph.tensor("x").shape)} for x in inputs[:4]]
     packed, wads = packed_and_wads(artifact, given)
     check_interpreters(artifact, given, wads)
     check_contract(contract, artifact, packed, wads)
@@ -73,3 +78,32 @@ def test_several_chunks(toolchain: ml2sc.Toolchain) -> None:
     agree(contract, first, samples(1, widths, 2))
     send(contract, "activate", weights_hash(second.data))
     agree(contract, second, samples(1, widths, 2))
+
+
+def test_a_new_head_behind_the_same_convolutions(toolchain: ml2sc.Toolchain) -> None:
+    """Weights of convolutions are in the code: whoever compiles is told, an update of them is refused."""
+    shape: dict[str, Any] = {"size": 4, "channels": (1, 2), "outputs": 2}
+    images = np.random.default_rng(4).random(size=(8, 1, 4, 4))
+    model = digits_like(**shape)
+    with pytest.warns(PoorResultWarning, match="only the weights of dense layers can be updated"):
+        first = built(model, toolchain, {"x": images}, precision="int8", headroom=2)
+    contract = put(first)
+    agree(contract, first, images)
+    (last,) = (tensor for tensor in model.graph.initializer if tensor.name == "last")
+    last.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(last)[::-1].copy(), "last"))
+    with pytest.warns(PoorResultWarning):
+        second = ml2sc.update(first, model)
+    assert second.source == first.source
+    for _, calldata in update_calls(second):
+        contract.chain.transact(contract.address, calldata)
+    agree(contract, second, images)
+    with pytest.warns(PoorResultWarning), pytest.raises(ArtifactError, match="and it is in the code"):
+        ml2sc.update(first, digits_like(**shape, seed=2))
+
+
+def test_convolutions_alone_cannot_be_updated() -> None:
+    model = digits_like(6, (2, 3), 3)
+    del model.graph.node[1:]
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("c0", TensorProto.FLOAT, [1, 3, 6, 6]))
+    with pytest.raises(UnsupportedModelError, match="nothing of it could be updated"):
+        ml2sc.compile(model, precision="int8", input_ranges=((0.0, 1.0),), updatable=True)

@@ -47,11 +47,13 @@ class Builder:
         rng: The source of choices.
         name: The tensor made last.
         shape: Its shape.
+        most: Channels that a convolution gives, at most.
     """
 
     rng: np.random.Generator
     name: str
     shape: tuple[int, ...]
+    most: int = 9
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: list[onnx.TensorProto] = field(default_factory=list)
 
@@ -88,7 +90,7 @@ def _window(b: Builder, kernel: list[int], *, dilated: bool = True) -> dict[str,
     if b.chance(0.5):
         attrs["strides"] = [b.number(1, 3) for _ in range(rank)]
     if dilated and b.chance(0.3):
-        attrs["dilations"] = [b.number(1, 2) for _ in range(rank)]
+        attrs["dilations"] = [b.number(1, 3) for _ in range(rank)]
     elif b.chance(0.2):
         # where strides leave out elements, onnxruntime's pools take paddings below 0
         attrs["strides"] = [min(s, k) for s, k in zip(attrs.get("strides", [1] * rank), kernel, strict=True)]
@@ -102,8 +104,8 @@ def _window(b: Builder, kernel: list[int], *, dilated: bool = True) -> dict[str,
 def _conv(b: Builder) -> None:
     channels = b.shape[1]
     group = b.pick([g for g in (1, 1, 2, 3, channels) if channels % g == 0])
-    outputs = group * b.number(1, max(1, 9 // group))
-    kernel = [b.number(1, min(3, n)) for n in b.sizes]
+    outputs = group * b.number(1, max(1, b.most // group))
+    kernel = [b.number(1, min(b.pick([3, 3, 5]), n)) for n in b.sizes]
     weights = b.rng.normal(size=(outputs, channels // group, *kernel)) / np.sqrt(channels / group * np.prod(kernel))
     inputs = [b.name, b.constant(weights)]
     if b.chance(0.6):
@@ -131,6 +133,12 @@ def _pool(b: Builder) -> None:
         b.add("MaxPool", [b.name], kernel_shape=kernel, **attrs)
     else:
         b.add("AveragePool", [b.name], kernel_shape=kernel, count_include_pad=b.number(0, 1), **attrs)
+
+
+def _halved(b: Builder) -> None:
+    """The pool that is behind most convolutions: windows side by side."""
+    kernel = [b.pick([k for k in (2, 2, 3) if k <= n] or [1]) for n in b.sizes]
+    b.add(b.pick(["MaxPool", "MaxPool", "AveragePool"]), [b.name], kernel_shape=kernel, strides=kernel)
 
 
 def _unary(b: Builder) -> None:
@@ -225,6 +233,21 @@ def _root_of_squares(b: Builder) -> None:
     b.add("LpPool", [b.name], kernel_shape=kernel, p=b.number(1, 2))
 
 
+def _relu(b: Builder) -> None:
+    b.add("Relu", [b.name])
+
+
+def _by_channel(b: Builder) -> None:
+    """A convolution of each channel alone."""
+    channels = b.shape[1]
+    kernel = [b.number(1, min(3, n)) for n in b.sizes]
+    weights = b.rng.normal(size=(channels, 1, *kernel)) / np.sqrt(np.prod(kernel))
+    attrs = _window(b, kernel)
+    b.add("Conv", [b.name, b.constant(weights), b.constant(b.rng.normal(size=channels) / 4)], group=channels, **attrs)
+
+
+PLAIN = (_conv, _conv, _conv, _relu, _relu, _halved, _residual, _by_channel, _normalized)
+"""What the kernels of convolutions take in, one after the other."""
 STEPS = (
     _conv,
     _conv,
@@ -242,6 +265,8 @@ STEPS = (
     _padded,
     _resized,
     _reduced,
+    _halved,
+    _by_channel,
     _moved_blocks,
     _root_of_squares,
 )
@@ -260,22 +285,25 @@ def _inferred(b: Builder, shape: tuple[int, ...]) -> tuple[int, ...]:
     return imported.tensor(imported.outputs[0]).shape
 
 
-def random_cnn(seed: int, *, depth: int = 5, largest: int = 9, precisions: tuple[str, ...] = PRECISIONS) -> Cnn:
+def random_cnn(seed: int, *, precisions: tuple[str, ...] = PRECISIONS) -> Cnn:
     """Return the network of a seed.
+
+    Every second one is large: fewer operators, larger images, more channels; every second of all is of those operators
+    alone that kernels of convolutions take in.
 
     Args:
         seed: Its number.
-        depth: Most operators before the head.
-        largest: Most elements of a spatial axis.
         precisions: What to choose from.
     """
     rng = np.random.default_rng(seed)
+    large, plain = seed % 2 == 1, seed // 2 % 2 == 1
+    depth, largest, channels, most = (4, 33, 20, 20) if large else (6, 9, 4, 9)
     rank = int(rng.choice([1, 2, 2, 2]))
-    shape = (1, int(rng.integers(1, 5)), *(int(rng.integers(1, largest + 1)) for _ in range(rank)))
-    b = Builder(rng, "image", shape)
+    shape = (1, int(rng.integers(1, channels + 1)), *(int(rng.integers(1, largest + 1)) for _ in range(rank)))
+    b = Builder(rng, "image", shape, most)
     for _ in range(b.number(1, depth)):
         nodes, constants, name, before = list(b.nodes), list(b.constants), b.name, b.shape
-        b.pick(STEPS)(b)
+        b.pick(PLAIN if plain else STEPS)(b)
         try:
             b.shape = _inferred(b, shape)
             fits = min(b.shape) > 0 and np.prod(b.shape) < 3000

@@ -145,10 +145,13 @@ class Maps:
         return [self.before + i for i in range(number)]
 
     def filled(self, phase: int, j: int) -> list[int]:
-        """Return the lanes of a word that hold what stands for zero, at the ends of a row."""
+        """Return the lanes of a word that hold what stands for zero, at the ends of a row.
+
+        Where a row ends before a word, the lanes for the pixels of the word before it may hold that, too.
+        """
         if self.zero == 0:
             return []
-        end = self.before + max(self.count(phase) - j * self.useful, 0)
+        end = max(self.before + self.count(phase) - j * self.useful, 0)
         return [*range(self.before if j == 0 else 0), *range(end, self.before + self.useful + self.after)]
 
     def joined(self) -> list[Statement]:

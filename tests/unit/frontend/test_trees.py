@@ -10,13 +10,14 @@ import onnx
 import onnxruntime
 import pytest
 from onnx.numpy_helper import from_array
-from support.forests import tree_model
+from support.forests import random_attributes, threshold_rows, tree_model
 
 import ml2sc
 from ml2sc.errors import Ml2scError, PoorResultWarning
 from ml2sc.frontend.model_file import load_onnx
 from ml2sc.frontend.onnx_import import import_graph
 from ml2sc.ir import wad
+from ml2sc.ir.interpret import Interpreter
 from ml2sc.ir.thermometer import TREES
 from ml2sc.ir.trees import Ensemble, Fork
 
@@ -59,7 +60,7 @@ def classifier(weights: list[float], ids: list[int], labels: list[int], **change
         ({"nodes_truenodeids": [0, 0, 0]}, "a cycle through node 0"),
         ({"nodes_falsenodeids": [1, 0, 0]}, "node 2 of the ensemble belongs to no tree"),
         ({"nodes_featureids": [7, 0, 0]}, "node 0 looks at feature 7, and the input has 2"),
-        ({"nodes_values": [float("nan"), 0.0, 0.0]}, "attribute nodes_values of TreeEnsembleRegressor is not finite"),
+        ({"nodes_values": [float("nan"), 0.0, 0.0]}, "the threshold of node 0 of tree 0 is NaN"),
         ({"nodes_modes": ["BRANCH_NEAR", "LEAF", "LEAF"]}, "mode BRANCH_NEAR of node 0 of tree 0 is unknown"),
         ({"nodes_falsenodeids": [5, 0, 0]}, "node 0 of tree 0 leads to node 5, which there is not"),
         ({"nodes_values": [1.0, 0.0]}, "differ in length"),
@@ -68,7 +69,7 @@ def classifier(weights: list[float], ids: list[int], labels: list[int], **change
         ({"target_nodeids": [1, 0]}, "names node 0 of tree 0, which is no leaf"),
         ({"target_weights": [1.0, float("inf")]}, "attribute target_weights of TreeEnsembleRegressor is not finite"),
         ({"base_values": [1.0, 2.0]}, "2 base values for 1 targets"),
-        ({"base_values": [float("nan")]}, "attribute base_values of TreeEnsembleRegressor is not finite"),
+        ({"base_values": [float("nan")]}, "base_values of TreeEnsembleRegressor is not finite: entry 0 is nan"),
         ({"aggregate_function": "MEDIAN"}, "aggregate_function MEDIAN is unknown"),
         ({"post_transform": "PROBIT"}, "post_transform PROBIT is not supported"),
         ({"target_ids": [0, 3]}, "adds to a target beyond 1"),
@@ -90,6 +91,31 @@ def test_too_many_nodes() -> None:
     }
     with pytest.raises(Ml2scError, match="200,001 nodes; 200,000 is the most"):
         import_graph(load_onnx(tree_model("TreeEnsembleRegressor", 2, stump(**attrs))))
+
+
+def grown(trees: int, depth: int) -> onnx.ModelProto:
+    random = np.random.default_rng(0)
+    attrs = random_attributes(random, features=3, trees=trees, depth=depth, targets=1)
+    modes = [mode if mode == "LEAF" else "BRANCH_LEQ" for mode in attrs["nodes_modes"]]
+    return tree_model("TreeEnsembleRegressor", 3, attrs | {"nodes_modes": modes, "n_targets": 1})
+
+
+def test_what_is_too_large_for_nested_comparisons_is_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ml2sc.ir.thermometer.MOST_NESTED", 40)
+    model = grown(6, 6)
+    artifact = ml2sc.compile(model)
+    assert [layer["kernel"] for layer in artifact.manifest["plan"] if "kernel" in layer] == ["records"]
+    assert artifact.graph is not None
+    assert artifact.program is not None
+    for row in threshold_rows(np.random.default_rng(1), model, 20).astype(np.float64):
+        q = wad.quantize_inputs(artifact.graph, {"x": row[None]})
+        assert Interpreter(artifact.program).run(wad.pack(artifact.graph, q)) == wad.run_graph(artifact.graph, q)
+
+
+def test_too_large_for_any_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ml2sc.ir.thermometer.MOST_NESTED", 1_000)
+    with pytest.raises(Ml2scError, match=r"too many for any form: .*tree in a table about 2,.*, the largest has"):
+        ml2sc.compile(grown(1, 17))
 
 
 @pytest.mark.parametrize(
@@ -174,7 +200,7 @@ def test_contradicting_labels_are_said_and_can_be_the_scores(name: str) -> None:
 
 @pytest.mark.parametrize("mode", ["BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ"])
 @pytest.mark.parametrize("missing", [0, 1])
-@pytest.mark.parametrize("threshold", [1.0, 0.0, -0.0, 1e-40, 3.4028234663852886e38])
+@pytest.mark.parametrize("threshold", [1.0, 0.0, -0.0, 1e-40, 3.4028234663852886e38, np.inf, -np.inf])
 def test_every_comparison(mode: str, missing: int, threshold: float) -> None:
     changes = {"nodes_modes": [mode, "LEAF", "LEAF"], "nodes_missing_value_tracks_true": [missing, 0, 0]}
     model = tree_model("TreeEnsembleRegressor", 1, stump(**changes, nodes_values=[threshold, 0.0, 0.0]))
@@ -224,6 +250,7 @@ def test_membership() -> None:
     ("attrs", "message"),
     [
         (listed(9, 1.0), "mode 9 of node 0 is unknown"),
+        (listed(0, float("nan")), "the threshold of node 0 is NaN"),
         (listed(6, 1.0), "no set in membership_values for node 0"),
         (listed(0, 1.0, nodes_truenodeids=[4]), "a node leads to leaf 4, which there is not"),
         (listed(0, 1.0, tree_roots=[3]), "tree_roots names a node that there is not"),

@@ -127,3 +127,17 @@ def test_channels_of_neighbours_are_made_alike(second: str) -> None:
     assert weights is not None
     largest = np.abs(weights).max(axis=(1, 2, 3))
     assert largest.max() / largest.min() < 256  # of some 2,000
+
+
+def test_as_many_groups_as_outputs_are_no_channels_each() -> None:
+    """Of a convolution with two groups of two inputs, one output each, neither axis of the weights is all channels."""
+    nodes = [
+        conv("x", "w", "c", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c"], ["r"], name="r"),
+        conv("r", "pairs", "y", group=2),
+    ]
+    uneven = W33 * np.array([1.0, 64.0, 1 / 32, 1.0]).reshape(-1, 1, 1, 1)
+    graph = graph_of(nodes, {"w": uneven, "pairs": W33[:2, :2]})
+    before = value(graph)
+    assert not Equalize().run(graph)
+    np.testing.assert_array_equal(value(graph), before)

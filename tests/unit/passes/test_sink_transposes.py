@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import onnxruntime
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 from support.checking import check_interpreters
 
@@ -151,11 +152,44 @@ def test_a_network_in_nhwc_becomes_that_in_nchw() -> None:
         assert graph.inputs == ["x"]
         answers.append(evaluate_float(graph, {"x": image.reshape(graph.tensor("x").shape)})[graph.outputs[0]])
         kinds.append([node.op_type for node in graph if node.op_type != "Transpose"])
-        # of the image, which has one channel (its pixels are in the same order), and before the mean
-        assert sum(node.op_type == "Transpose" for node in graph) == 2 * (layout == "NHWC")
+        # of the image, which has one channel: its pixels are in the same order
+        assert sum(node.op_type == "Transpose" for node in graph) == (layout == "NHWC")
     np.testing.assert_allclose(*answers, rtol=1e-9)
-    means = {"ReduceMean", "AveragePool", "Reshape"}
-    assert [kind for kind in kinds[0] if kind not in means] == [kind for kind in kinds[1] if kind not in means]
+    assert kinds[0] == kinds[1]
     session = onnxruntime.InferenceSession(keras("NHWC").SerializeToString())
     (wanted,) = session.run(None, {"x": image.astype(np.float32)})
     np.testing.assert_allclose(answers[0], wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("op_type", ["ReduceMean", "ReduceMax"])
+@pytest.mark.parametrize("kept", [0, 1])
+def test_reductions_of_images_are_pools(op_type: str, kept: int) -> None:
+    """Squeeze and excite in NHWC, and the end of a network: nothing is transposed but the image."""
+    model = onnx.parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 13]> net (float[1,5,4,2] image) => (float[?] y) {{
+            a = Transpose<perm = [0,3,1,2]>(image)
+            b = Conv<pads = [1,1,1,1]>(a, w)
+            c = Transpose<perm = [0,2,3,1]>(b)
+            d = Relu(c)
+            e = ReduceMean<axes = [1,2], keepdims = 1>(d)
+            f = Sigmoid(e)
+            g = Mul(d, f)
+            h = {op_type}<axes = [1,2], keepdims = {kept}>(g)
+            i = Flatten(h)
+            y = MatMul(i, m)
+        }}"""
+    )
+    rng = np.random.default_rng(2)
+    for name, shape in (("w", (3, 2, 3, 3)), ("m", (3, 2))):
+        model.graph.initializer.append(numpy_helper.from_array(rng.normal(size=shape).astype(np.float32), name))
+    graph = import_graph(load_onnx(model))
+    image = rng.uniform(-1, 1, size=(1, 5, 4, 2))
+    before = evaluate_float(graph, {"image": image})[graph.outputs[0]]
+    assert SinkTransposes().run(graph)
+    verify(graph)
+    np.testing.assert_allclose(evaluate_float(graph, {"image": image})[graph.outputs[0]], before, rtol=1e-12)
+    assert not {"ReduceMean", "ReduceMax"} & {node.op_type for node in graph}
+    moved = [node for node in graph if node.op_type == "Transpose" and min(graph.tensor(node.output).shape[1:3]) > 1]
+    assert len(moved) == 1
+    artifact = ml2sc.compile(model, precision="int8", input_ranges=((-1.0, 1.0),))
+    check_interpreters(artifact, [{"image": image}], [])

@@ -325,6 +325,15 @@ def test_the_end_of_a_row_is_where_a_pool_drops_columns() -> None:
         assert Interpreter(program_of(len(image), steps, maps)).predict(bytes(image)) == (9, 4)
 
 
+@pytest.mark.parametrize("words", [1, 2, 3, 4])
+def test_lanes_without_a_pixel_hold_what_stands_for_zero(words: int) -> None:
+    """Also those of a word that begins behind the end of the row: the pixels before it are no more."""
+    maps = Maps("x", 1, 1, 5, 20, useful=3, words=words, before=2, after=1, top=255, zero=7)
+    for j in range(words):
+        pixels = {lane: 3 * j + lane - 2 for lane in range(6)}
+        assert maps.filled(0, j) == [lane for lane, pixel in pixels.items() if not 0 <= pixel < 5]
+
+
 def test_layouts_are_what_maps_say() -> None:
     """The same places, said of the tensor's axes and of its rows."""
     maps = Maps("x", 3, 5, 23, 20, phases=2, useful=6, words=2, before=1, after=2, rim=1, top=255)
