@@ -45,6 +45,8 @@ class OpCode(Enum):
     ISZERO = ("iszero", 3)
     BYTE = ("byte", 3)
 
+    __hash__ = object.__hash__  # that of an Enum's name is Python's, and expressions are hashed much
+
     @property
     def mnemonic(self) -> str:
         """Lower-case name."""
@@ -718,6 +720,9 @@ def loop(
     return For((Induction(name, const(start), step), *also), count, tuple(body))
 
 
+_NESTED = (For, If, Block)
+
+
 def bodies(statement: Statement) -> tuple[tuple[Statement, ...], ...]:
     """Return the runs of statements inside a statement, in the order they are written."""
     if isinstance(statement, If):
@@ -729,8 +734,9 @@ def walk(body: Iterable[Statement]) -> Iterator[Statement]:
     """Iterate over all statements, outer before inner."""
     for statement in body:
         yield statement
-        for body in bodies(statement):
-            yield from walk(body)
+        if isinstance(statement, _NESTED):  # most are not: this is walked much
+            for inner in bodies(statement):
+                yield from walk(inner)
 
 
 def calls_of(body: Iterable[Statement]) -> list[Call]:
@@ -795,12 +801,13 @@ def subexpressions(expr: Expr) -> Iterator[Expr]:
     while parts:
         part = parts.pop()
         yield part
-        if isinstance(part, Apply):  # not by `operands`: this is the most walked of all paths
-            parts += part.args[::-1]
-        elif isinstance(part, Load | WadInput):
-            parts.append(part.index)
-        elif isinstance(part, LoadInput):
-            parts.append(part.offset)
+        kind = type(part)  # not by `operands`: this is the most walked of all paths
+        if kind is Apply:
+            parts += part.args[::-1]  # type: ignore[union-attr]
+        elif kind is Load or kind is WadInput:
+            parts.append(part.index)  # type: ignore[union-attr]
+        elif kind is LoadInput:
+            parts.append(part.offset)  # type: ignore[union-attr]
 
 
 def rational_multiplier(ratio: Fraction, bits: int) -> tuple[int, int]:

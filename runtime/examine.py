@@ -19,10 +19,11 @@ from ml2sc.ir.program import MASK, to_signed
 from ml2sc.ir.types import Array
 from ml2sc.ir.wad import WAD, Outcome, to_wad
 
-from .chain import Chain, limits_of, open_chain, revm_is_installed
+from .chain import Chain, limits_of, revm_is_installed
 from .contract import Contract, ContractError
 from .deploy import Deployment, deploy
 from .float_model import FloatModel, open_onnxruntime
+from .opening import open_chain
 from .oracle import Answer, Expected, Oracle, Revert, show_difference
 from .prove import Proof, prove
 from .report import Differing

@@ -6,7 +6,7 @@ converts it, which costs no gas.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from enum import Enum
 
@@ -42,6 +42,8 @@ class Kind(Enum):
     SIGNED = "int256"
     BYTES = "bytes32"
 
+    __hash__ = object.__hash__  # votes are counted by it
+
 
 TESTS = frozenset({OpCode.LT, OpCode.GT, OpCode.SLT, OpCode.SGT, OpCode.EQ, OpCode.ISZERO})
 """Operations that give 0 or 1."""
@@ -62,11 +64,14 @@ def infer_kinds(program: Program, known: Mapping[str, Kind]) -> dict[Name, Kind]
     """
     fixed: dict[Name, Kind] = {("", name): kind for name, kind in known.items()}
     kinds, same = dict(fixed), passed_as(program)
+    code = [(section.name, list(walk(section.body))) for section in program.routines()]
     for _ in range(_ROUNDS):
         votes = _Votes(kinds, same)
-        for section in program.routines():
-            votes.section(section)
-        kinds = votes.result() | fixed
+        for name, statements in code:
+            votes.section(name, statements)
+        before, kinds = kinds, votes.result() | fixed
+        if kinds == before:
+            break
     return kinds
 
 
@@ -136,7 +141,7 @@ class _Votes:
 
     def __init__(self, kinds: Mapping[Name, Kind], same: Mapping[str, str]) -> None:
         self.kinds, self.same = kinds, same
-        self.counts: dict[Name, Counter[Kind]] = {}
+        self.counts = defaultdict[Name, Counter[Kind]](Counter)
         self.inductions: set[Name] = set()
         self.name = ""
 
@@ -150,9 +155,9 @@ class _Votes:
                 found[name] = Kind.SIGNED
         return found
 
-    def section(self, section: Section) -> None:
-        self.name = section.name
-        for statement in walk(section.body):
+    def section(self, name: str, statements: Iterable[Statement]) -> None:
+        self.name = name
+        for statement in statements:
             self.statement(statement)
 
     def statement(self, statement: Statement) -> None:
@@ -214,7 +219,7 @@ class _Votes:
         return "", self.same.get(buffer, buffer)
 
     def vote(self, name: Name, kind: Kind | None) -> None:
-        counts = self.counts.setdefault(name, Counter())
+        counts = self.counts[name]
         if kind is not None:
             counts[kind] += 1
 

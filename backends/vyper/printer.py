@@ -12,6 +12,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from itertools import count
 
 from ml2sc.errors import InternalError
@@ -747,6 +748,7 @@ def packed_words(program: Program) -> int:
     return -(-program.input.length // _WORD_BYTES) + 1
 
 
+@lru_cache(maxsize=4096)
 def identifier(name: str) -> str:
     """Return a name that Vyper takes for a variable."""
     reserved = name.lower() in _RESERVED or re.fullmatch(r"u?int\d+|bytes\d+|_+\w*_+", name.lower())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ml2sc.ir import fixmath
 from ml2sc.ir.graph import Node
 from ml2sc.ir.ops.base import attr_int
@@ -66,13 +68,15 @@ def _maximum(buffer: str, first: int, size: int, name: str) -> list[Statement]:
     ]
 
 
-def _exponentials(source: str, result: str, first: int, size: int, scale: fixmath.InputScale) -> list[Statement]:
-    """Return statements that store exp(x_j − top) of a row with 96 fraction bits, and add them up in `total`."""
+def _exponentials(
+    source: str, first: int, size: int, scale: fixmath.InputScale, kept: Iterable[Statement] = ()
+) -> list[Statement]:
+    """Return statements that add up exp(x_j − top) of a row, of 96 fraction bits, in `total`; each is `e` for some."""
     body: list[Statement] = [
         Let("x", sub(Var("top"), Load(source, Var("j")))),
         *to_fraction_bits(scale, "x", "t"),
         *exp_neg("t", "e"),
-        Store(result, Var("j"), Var("e")),
+        *kept,
         Assign("total", add(Var("total"), Var("e"))),
     ]
     return [Let("total", const(0)), loop("j", size, body, start=first)]
@@ -91,7 +95,7 @@ def lower_softmax(context: Lowering, node: Node) -> None:
         first = row * size
         block = [
             *_maximum(source, first, size, "top"),
-            *_exponentials(source, result.buffer, first, size, scale),
+            *_exponentials(source, first, size, scale, [Store(result.buffer, Var("j"), Var("e"))]),
             loop(
                 "j",
                 size,
@@ -128,7 +132,7 @@ def lower_log_softmax(context: Lowering, node: Node) -> None:
         below = add(shr(shift, add(distance, half)), Var("log"))
         block = [
             *_maximum(source, first, size, "top"),
-            *_exponentials(source, result.buffer, first, size, scale),
+            *_exponentials(source, first, size, scale),
             *ln("total", "log", size),
             loop("j", size, [Store(result.buffer, Var("j"), sub(const(0), sar(drop, below)))], start=first),
         ]

@@ -70,13 +70,26 @@ def _sizes(graph: Graph, total: int, rules: Fork) -> Iterator[str]:
 
 
 def _smaller(graph: Graph, share: float) -> str:
-    """Say how large a network's images would be for that share of the products."""
+    """Say how large a network's images, or its layers, would be for that share of the products."""
     shape = graph.tensor(graph.inputs[0]).shape
-    if len(shape) != 4:
-        return ""
-    sides = sorted(shape[1:])[1:]  # wherever the channels are
-    height, width = (max(math.floor(side * math.sqrt(share)), 1) for side in sides)
-    return f": this network on images of {height} x {width} instead of {sides[0]} x {sides[1]}"
+    if len(shape) == _IMAGE:
+        sides = sorted(shape[1:])[1:]  # wherever the channels are
+        height, width = (_part(side, share) for side in sides)
+        return f": this network on images of {height} x {width} instead of {sides[0]} x {sides[1]}"
+    widths = [shape[-1], *(graph.tensor(node.output).shape[-1] for node in graph if op_of(node).linear)]
+    now, then = (" - ".join(f"{width:,}" for width in row) for row in (widths, [_part(w, share) for w in widths]))
+    return f": this network with layers of {then} instead of {now} values" if len(widths) <= _SHOWN else ""
+
+
+_IMAGE = 4
+"""Axes of a batch of images."""
+_SHOWN = 24
+"""Layers whose widths are said."""
+
+
+def _part(extent: int, share: float) -> int:
+    """Return the extent of each of two axes with which there are so many of the products."""
+    return max(math.floor(extent * math.sqrt(share)), 1)
 
 
 def _products(graph: Graph, node: Node) -> int:

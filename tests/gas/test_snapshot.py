@@ -22,9 +22,10 @@ from ml2sc.forecast import forecast
 from ml2sc.ir import wad
 from ml2sc.ir.forks import FORKS
 from ml2sc.ir.interpret import Interpreter
-from ml2sc.runtime.chain import open_chain, revm_is_installed
+from ml2sc.runtime.chain import revm_is_installed
 from ml2sc.runtime.contract import Contract
 from ml2sc.runtime.deploy import deploy
+from ml2sc.runtime.opening import open_chain
 from ml2sc.runtime.toolchain import Toolchain
 from ml2sc.runtime.update import update_calls
 

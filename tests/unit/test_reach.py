@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx
 import pytest
@@ -34,6 +36,25 @@ def test_it_says_by_how_much_and_what_would_fit() -> None:
     assert "on bnb a call may use 300,000,000: perhaps enough (--chain-profile bnb)" in text
     assert "this network on images of" in text
     assert "instead of 1024 x 1024" in text
+
+
+def test_it_says_how_wide_a_dense_network_could_be() -> None:
+    shape = "float[1,4096,512]"  # the weights are there once: a file of 2 MB
+    model = onnx.parser.parse_model(
+        f'<ir_version: 9, opset_import: ["" : 18]> net ({shape} x) => (float[1,4096,256] y) '
+        "{ a = MatMul(x, w) b = Relu(a) y = MatMul(b, m) }"
+    )
+    for name, size in (("w", (512, 512)), ("m", (512, 256))):
+        data = np.random.default_rng(0).normal(size=size).astype(np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(data, name))
+    with pytest.raises(ContractLimitError) as caught:
+        ml2sc.compile(model, precision="int8", input_ranges=((0.0, 1.0),))
+    text = str(caught.value)
+    share = math.sqrt(50_000_000 / (4096 * 512 * (512 + 256)))
+    widths = " - ".join(str(math.floor(width * share)) for width in (512, 512, 256))
+    assert (
+        f"some 50,000,000 products fit an eth_call: this network with layers of {widths} instead of 512 - 512" in text
+    )
 
 
 def test_products() -> None:

@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(arguments: argparse.Namespace) -> None:
     from ml2sc.folder import load_folder
-    from ml2sc.runtime.chain import refuse_name
+    from ml2sc.runtime.opening import refuse_name
 
     prices_of(arguments)  # wrong ones are told before anything is sent
     safe = safe_address(arguments)
@@ -144,8 +144,9 @@ def _require_proxy(chain: RpcChain) -> None:
 
 def _rehearse(artifact: Artifact, bytecode: Comparison, arguments: argparse.Namespace) -> None:
     """Deploy on a chain in this process, which ends with it."""
-    from ml2sc.runtime.chain import limits_of, open_chain
+    from ml2sc.runtime.chain import limits_of
     from ml2sc.runtime.deploy import deploy
+    from ml2sc.runtime.opening import open_chain
     from ml2sc.runtime.prove import prove
 
     if arguments.create2 is not None:

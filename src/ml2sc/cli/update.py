@@ -75,7 +75,7 @@ def _run(arguments: argparse.Namespace) -> None:
             f"the weights of {artifact.name} are fixed", hint="compile it with --updatable and deploy it again"
         )
     if "://" not in arguments.chain:
-        from ml2sc.runtime.chain import refuse_name
+        from ml2sc.runtime.opening import refuse_name
 
         refuse_name(arguments.chain)
         raise UsageError("an update needs a node's URL", hint="for instance --chain http://127.0.0.1:8545")

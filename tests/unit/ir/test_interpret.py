@@ -42,7 +42,7 @@ from ml2sc.ir.program import (
     loop,
     mul,
 )
-from ml2sc.runtime.chain import open_chain
+from ml2sc.runtime.opening import open_chain
 
 EDGES = [0, 1, 2, 3, 31, 32, 127, 248, 255, 256, 1 << 128, (1 << 255) - 1, 1 << 255, (1 << 255) + 1, MASK - 1, MASK]
 BYTES = {

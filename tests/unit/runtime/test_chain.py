@@ -17,10 +17,10 @@ from ml2sc.runtime.chain import (
     Reverted,
     RevmChain,
     intrinsic_gas,
-    open_chain,
     revm_is_installed,
 )
 from ml2sc.runtime.node import RpcChain, anvil
+from ml2sc.runtime.opening import open_chain
 
 needs_revm = pytest.mark.skipif(not revm_is_installed(), reason="pyrevm is not installed")
 

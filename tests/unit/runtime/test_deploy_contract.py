@@ -12,9 +12,10 @@ from eth_utils.crypto import keccak
 from ml2sc.backends.base import Artifact, Bytecode
 from ml2sc.backends.interface import data_contract_init
 from ml2sc.errors import ArtifactError, ContractLimitError, InternalError, ToolchainError
-from ml2sc.runtime.chain import Chain, Reverted, open_chain, revm_is_installed
+from ml2sc.runtime.chain import Chain, Reverted, revm_is_installed
 from ml2sc.runtime.contract import Contract, ContractError
 from ml2sc.runtime.deploy import CONTRACT, PROXY, deploy, deployment_plan
+from ml2sc.runtime.opening import open_chain
 from ml2sc.runtime.toolchain import Toolchain
 
 WAD = 10**18
