@@ -35,6 +35,7 @@ def exact_matmul(x: Array, w: Array) -> Array:
     It is computed in int64 where no partial sum can leave it: what is larger is taken apart first. Of weights that
     int64 does not hold that takes longer than the products themselves.
     """
+    x, w = _narrow(x), _narrow(w)
     top_x = max((abs(int(v)) for v in (x.max(), x.min())), default=0)
     top_w = max((abs(int(v)) for v in (w.max(), w.min())), default=0)
     if max(top_x, 1) * max(top_w, 1) * w.shape[0] < 1 << _SAFE_BITS:
@@ -49,6 +50,14 @@ def exact_matmul(x: Array, w: Array) -> Array:
     return product
 
 
+def _narrow(values: Array) -> Array:
+    """Return integers in int64 if it holds all of them: their extremes, and their products, are then quick to find."""
+    try:
+        return values.astype(np.int64, copy=False)
+    except OverflowError:
+        return values
+
+
 def _exact_product(x: Array, w: Array) -> Array:
     """Return `exact_matmul` of x with any number of axes before its last."""
     return exact_matmul(x.reshape(-1, len(w)), w).reshape(*x.shape[:-1], w.shape[1])
@@ -59,7 +68,7 @@ Multiply = Callable[[Array, Array], Array]
 
 def _matmul(x: Array, w: Array) -> Array:
     """Return x @ w where no partial sum leaves int64."""
-    return as_python_ints(x.astype(np.int64) @ w.astype(np.int64))
+    return as_python_ints(x.astype(np.int64, copy=False) @ w.astype(np.int64, copy=False))
 
 
 def _limbs(values: Array, top: int, bits: int) -> list[Array]:

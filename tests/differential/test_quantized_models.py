@@ -34,6 +34,7 @@ FORMS = (
     "QOperator u8u8 channel",
     "QOperator s8s8 symmetric",
 )
+OFTEN = ("QDQ u8s8 channel", "QDQ u8s4 channel", "QDQ u16s8 channel", "QOperator u8s8")
 MNIST_FORMS = ("QDQ u8s8", "QDQ s8s8 channel", "QOperator u8s8 channel", "QOperator u8u8")
 
 
@@ -58,7 +59,9 @@ def check_answers(artifact: Artifact, model: onnx.ModelProto, x: Array) -> None:
         assert outcome.decision == (scores.argmax() if scores.size > 1 else scores[0] >= 0.5)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "form", [form if form in OFTEN else pytest.param(form, marks=pytest.mark.heavy) for form in FORMS]
+)
 def test_digits(form: str) -> None:
     model, calibration, x = example("digits")
     model = quantized(model, calibration, form)

@@ -52,22 +52,22 @@ def test_networks(name: str, target: str, toolchain: ml2sc.Toolchain) -> None:
 CASES = int(os.environ.get("ML2SC_FUZZ", "1"))
 
 
+@pytest.mark.parametrize("target", ["solidity", pytest.param("vyper", marks=pytest.mark.heavy)])
 @pytest.mark.parametrize("seed", range(CASES))
-def test_random_networks_with_their_taps_in_data(seed: int, toolchain: ml2sc.Toolchain) -> None:
+def test_random_networks_with_their_taps_in_data(seed: int, target: str, toolchain: ml2sc.Toolchain) -> None:
     model = random_cnn(seed)
     shape = [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim]
     images = np.random.default_rng(seed).random(size=(6, *shape[1:]))
-    for target in ("solidity", "vyper"):
-        artifact = ml2sc.compile(model, calibration={"x": images}, target=target, precision="int8", weights="data")
-        samples = [{"x": image[None]} for image in images[:2]]
-        packed, wads = packed_and_wads(artifact, samples)
-        check_interpreters(artifact, samples, wads[:1])
-        assert artifact.program is not None
-        loops = [s for s in artifact.program.layers if s.facts.get("kernel") == "rows"]
-        assert loops
-        assert all(section.facts["storage"] == "data" for section in loops)
-        built = ml2sc.build(artifact, toolchain)
-        contract = deployed(built, toolchain)
-        check_contract(contract, built, packed, wads[:1])
-        for x in packed:
-            check_stated(contract, built, x)
+    artifact = ml2sc.compile(model, calibration={"x": images}, target=target, precision="int8", weights="data")
+    samples = [{"x": image[None]} for image in images[:2]]
+    packed, wads = packed_and_wads(artifact, samples)
+    check_interpreters(artifact, samples, wads[:1])
+    assert artifact.program is not None
+    loops = [s for s in artifact.program.layers if s.facts.get("kernel") == "rows"]
+    assert loops
+    assert all(section.facts["storage"] == "data" for section in loops)
+    built = ml2sc.build(artifact, toolchain)
+    contract = deployed(built, toolchain)
+    check_contract(contract, built, packed, wads[:1])
+    for x in packed:
+        check_stated(contract, built, x)

@@ -69,7 +69,7 @@ def test_random_models(seed: int, target: str, toolchain: ml2sc.Toolchain) -> No
             {"precision": "int8", "optimize": "deploy"},
             marks=pytest.mark.xfail(strict=True, reason="venom's order of factors taken from shared words: 5.3 % low"),
         ),
-        ("vyper", (75, 23, 6), {"precision": "int8", "updatable": True}),
+        pytest.param("vyper", (75, 23, 6), {"precision": "int8", "updatable": True}, marks=pytest.mark.heavy),
     ],
 )
 def test_unseen_shapes(

@@ -363,7 +363,7 @@ def test_the_limit_on_code_is_eip_170s() -> None:
         build(artifact, Bytes(artifact, 24_577))
 
 
-@pytest.mark.parametrize("target", ["solidity", "vyper"])
+@pytest.mark.parametrize("target", ["solidity", pytest.param("vyper", marks=pytest.mark.heavy)])
 def test_code_that_cannot_fit_is_refused_without_compiling(target: str) -> None:
     """Compilers take minutes for such source, or break off with errors of their own."""
     artifact = ml2sc.compile(tiny(inputs=2500), target, "q15.40", weights="code", input_ranges=((-1.0, 1.0),))
@@ -382,7 +382,7 @@ def test_a_compiler_that_breaks_off(inputs: int) -> None:
         build(artifact, broken)
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_code_that_is_too_large_is_refused(toolchain: Toolchain) -> None:
     artifact = ml2sc.compile(tiny(inputs=700), precision="q15.40", weights="code", input_ranges=((-1.0, 1.0),))
     assert artifact.data == ()

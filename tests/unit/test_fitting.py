@@ -53,7 +53,7 @@ def figures(text: str) -> list[int]:
     return [int(number.replace(",", "")) for number in re.findall(r"about ([\d,]+) bytes", text)]
 
 
-@pytest.mark.parametrize("target", ["solidity", "vyper"])
+@pytest.mark.parametrize("target", ["solidity", pytest.param("vyper", marks=pytest.mark.heavy)])
 def test_the_remedy_fits_and_does_what_is_said(target: str) -> None:
     model = network(200, 150, 10)
     artifact = made(model, weights="code", target=target)
