@@ -49,6 +49,8 @@ CASES += [
     ("mnist", "solidity", "int8 updatable"),
     ("mnist_cnn", "solidity", "w5a8/w6a6/w8a8"),
     ("mnist_cnn", "vyper", "w5a8/w6a6/w8a8"),
+    ("lenet5", "solidity", "int8"),
+    ("lenet5", "vyper", "int8"),
 ]
 
 
@@ -58,6 +60,7 @@ LONG = {
     *(("digits", target, "auto") for target in ("solidity", "vyper")),
     ("digits", "solidity", "int8 updatable"),
     ("mnist_cnn", "vyper", "w5a8/w6a6/w8a8"),
+    *(("lenet5", target, "int8") for target in ("solidity", "vyper")),
 }
 
 
