@@ -124,7 +124,8 @@ class LinearOp(OpDef):
     ) -> list[list[Array]]:
         zero, shape = tensor_at(inputs, 0).format.zero_point, outputs[0].shape
         x, w = np.stack([value_at(v, 0).reshape(tensor_at(inputs, 0).shape) for v in values]), value_at(values[0], 1)
-        sums = self.product(node, x - zero, w, _exact_product).reshape(len(values), *shape)
+        # in int64 before a window takes each several times
+        sums = self.product(node, _narrow(x - zero), w, _exact_product).reshape(len(values), *shape)
         bias = self.addend(_bias(values[0]), len(shape))
         return [[self.finish(node, y + bias)] for y in sums]
 
