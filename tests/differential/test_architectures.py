@@ -46,8 +46,14 @@ def test_on_the_evm(name: str, exporter: str, target: str, toolchain: ml2sc.Tool
         assert off <= artifact.manifest["error_bound"] + 1e-4 * float(np.abs(wanted).max())
 
 
-LOW = {("squeeze-and-excite", "solidity"): "2.2 % low", ("unet", "solidity"): "4.6 % low"}
-"""Predictions that are too low. Both networks have loops over elements, with several positions each."""
+LOW = {
+    ("squeeze-and-excite", "solidity"): "2.2 % low",
+    ("unet", "solidity"): "4.6 % low",
+    ("shufflenet unit", "vyper"): "7.2 % low",
+    ("series", "vyper"): "9.2 % low",
+    ("densenet", "vyper"): "7.0 % low",
+}
+"""Predictions that are too low: what the loops over single elements take more is not in the model of gas."""
 
 
 @pytest.mark.heavy
