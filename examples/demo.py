@@ -24,8 +24,8 @@ ML2SC_DEPLOYMENT = 6_390_000
 """Gas of deploying that contract and uploading its weights (13 transactions), measured likewise."""
 
 BY_HAND = (10_370_000, None)
-"""Gas of one inference of the convolutional network in OnChainHRDigitPredict, written by hand, as it is published."""
-
+"""Gas of one inference of the convolutional network in OnChainHRDigitPredict, written by hand, as it is published; of
+its deployment nothing is."""
 
 TARGETS = ("solidity", "vyper")
 

@@ -801,13 +801,12 @@ def subexpressions(expr: Expr) -> Iterator[Expr]:
     while parts:
         part = parts.pop()
         yield part
-        kind = type(part)  # not by `operands`: this is the most walked of all paths
-        if kind is Apply:
-            parts += part.args[::-1]  # type: ignore[union-attr]
-        elif kind is Load or kind is WadInput:
-            parts.append(part.index)  # type: ignore[union-attr]
-        elif kind is LoadInput:
-            parts.append(part.offset)  # type: ignore[union-attr]
+        if isinstance(part, Apply):  # not by `operands`: this is the most walked of all paths
+            parts += part.args[::-1]
+        elif isinstance(part, Load | WadInput):
+            parts.append(part.index)
+        elif isinstance(part, LoadInput):
+            parts.append(part.offset)
 
 
 def rational_multiplier(ratio: Fraction, bits: int) -> tuple[int, int]:

@@ -85,3 +85,6 @@ def test_what_it_costs() -> None:
     (cnn,) = re.findall(r"^\| MNIST, two convolutions .*? `(.*?)` \| ([\d,]+) \| ([\d,]+) \|", text, re.MULTILINE)
     measured = [SNAPSHOT["gas"][f"mnist_cnn {target} {cnn[0]}"] for target in ("solidity", "vyper")]
     assert cnn[1:] == tuple(f"{figures['classifyPacked mean']:,}" for figures in measured)
+    (lenet,) = re.findall(r"^\| LeNet-5 .*? \| ([\d,]+) \| ([\d,]+) \|", text, re.MULTILINE)
+    measured = [SNAPSHOT["gas"][f"lenet5 {target} int8"] for target in ("solidity", "vyper")]
+    assert lenet == tuple(f"{figures['classifyPacked mean']:,}" for figures in measured)
