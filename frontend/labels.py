@@ -36,8 +36,11 @@ def emit_label(
         emitter.emit(op_type, inputs, [output], attrs)
         return
     number = inputs[0] if op_type == "Identity" else emitter.emit(op_type, inputs, None, attrs)
-    named = any(isinstance(label, str) for label in labels)
-    table = emitter.string_constant(np.array(labels, dtype=object)) if named else emitter.constant(labels, "labels")
+    integers = [label for label in labels if isinstance(label, int)]
+    if len(integers) == len(labels):
+        table = emitter.constant(integers, "labels")
+    else:
+        table = emitter.string_constant(np.array(labels, dtype=object))
     emitter.emit("TableLookup", [table, number], [output])
 
 
