@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from ml2sc.ir.divide import INPUT, Part
-from ml2sc.ir.gas import DUP, MEMORY, PUSH, PUSH_ZERO, SWAP, WORD, Costs, variables
+from ml2sc.ir.gas import DUP, MEMORY, PUSH, PUSH_ZERO, SWAP, WORD, Costs
 from ml2sc.ir.program import (
     Apply,
     Assign,
@@ -27,6 +27,7 @@ from ml2sc.ir.program import (
     as_byte_of,
     as_field_of,
     subexpressions,
+    variables,
     walk,
 )
 
@@ -141,7 +142,7 @@ class SolidityCosts(Costs):
         if not self._again:
             names = self._known.get(expr, frozenset())
             for e in reversed(new):  # each is a term and what follows it
-                names |= variables(e if e is expr else e.args[0])
+                names = names.union(variables(e if e is expr else e.args[0]))
                 if not reads_memory(e):
                     self._known[e] = names
         return gas
