@@ -80,6 +80,10 @@ class Shares:
         reached = self.measured.reached[section, number]
         return self.measured.taken[section, number] / reached if reached else 0.0
 
+    def mixed(self, share: float, one: float, other: float) -> float:
+        """Return the gas of two ways, of which the one is gone that share of the times: of the worst, the dearer."""
+        return max(one, other) if self.worst else share * one + (1 - share) * other
+
     def opened(self, contract: int) -> float:
         """Return the share of calls that read a data contract: what it holds is for inputs that may all be zero."""
         if self.worst or self.measured is None or not self.measured.runs:
@@ -455,7 +459,7 @@ class Costs:
             otherwise: Gas of the other.
         """
         fork = self.condition(branch.condition) + PUSH + JUMPI + JUMPDEST
-        return fork + share * body + (1 - share) * (otherwise + PUSH + JUMP + JUMPDEST)
+        return fork + self._shares.mixed(share, body, otherwise + PUSH + JUMP + JUMPDEST)
 
     def settling(self, branch: If) -> int:
         """Return the SWAPs that put what a branch changes where the other way has it.

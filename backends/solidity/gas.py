@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ml2sc.ir.divide import INPUT, Part
-from ml2sc.ir.gas import DUP, MEMORY, PUSH, PUSH_ZERO, SWAP, WORD, Costs
+from ml2sc.ir.gas import (
+    DUP,
+    JUMP,
+    JUMPDEST,
+    JUMPI,
+    MEMORY,
+    PUSH,
+    PUSH_ZERO,
+    SWAP,
+    WORD,
+    Costs,
+    changed,
+    uses,
+)
 from ml2sc.ir.program import (
     Apply,
     Assign,
@@ -15,6 +28,7 @@ from ml2sc.ir.program import (
     CopySegment,
     Expr,
     For,
+    If,
     Let,
     Load,
     LoadInput,
@@ -33,7 +47,7 @@ from ml2sc.ir.program import (
 
 from .memory import memory_map
 from .printer import Pointer, _affine, _pointer, scaled
-from .stack import HELD, REACH, crowded, peak, reads_memory
+from .stack import HELD, REACH, crowded, is_decision, peak, reads_memory
 
 
 class SolidityCosts(Costs):
@@ -146,6 +160,24 @@ class SolidityCosts(Costs):
                 if not reads_memory(e):
                     self._known[e] = names
         return gas
+
+    def branch(self, branch: If) -> float:
+        if not is_decision(branch):
+            return super().branch(branch)
+        alone = len(changed([branch])) == 1  # what the ways change is on top, then
+        return 2 * JUMPDEST + self._way([branch], alone=alone)
+
+    def _way(self, body: Sequence[Statement], *, alone: bool) -> float:
+        """Return the gas of a way through a decision, from a statement on to the jump behind it."""
+        *before, last = body
+        if not isinstance(last, If):
+            top = alone and isinstance(body[0], Assign) and uses(body[0].value, body[0].name)
+            return self.body(body) - SWAP * top + PUSH + JUMP
+        share = self._shares.taken(self._name, next(self._ifs))
+        fork = self.body(before) + self.condition(last.condition) + PUSH + JUMPI
+        yes = JUMPDEST + self._way(last.body, alone=alone)
+        no = self._way(last.otherwise, alone=alone) if last.otherwise else PUSH + JUMP
+        return fork + self._shares.mixed(share, yes, no)
 
     def assign(self, assign: Assign) -> float:
         gas = super().assign(assign)
