@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from ml2sc.errors import RangeError
 from ml2sc.ir.forks import FORKS, Fork
 from ml2sc.ir.gas import Costs
 from ml2sc.ir.graph import Node
@@ -465,8 +466,19 @@ def shortlist(layer: Layer, options: PlanOptions, count: int) -> list[tuple[floa
         layer: The layer.
         options: What the planner is told.
         count: How many, at most.
+
+    Raises:
+        RangeError: an accumulator does not fit a word, or no plan is as it is settled.
     """
+    if layer.proved_bits > WORD_BITS:
+        raise RangeError(
+            f"its sums need {layer.proved_bits} bits, and a word has {WORD_BITS}",
+            node=layer.name,
+            hint="narrow the input range (--input-range), or choose a narrower --precision",
+        )
     ways = _priced(layer, options.weights, options.unroll, options.literals, options.updatable)
+    if not ways:
+        raise RangeError(f"no plan has {dict(layer.force)}", node=layer.name)
     totals = ((_total(gas, plan, layer, options), plan) for gas, plan in ways)
     return heapq.nsmallest(count, totals, key=lambda way: way[0])
 

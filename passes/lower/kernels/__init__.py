@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
-from ml2sc.errors import RangeError
 from ml2sc.ir.gas import Costs
 from ml2sc.ir.graph import Node
 from ml2sc.ir.layout import Layout
@@ -128,16 +127,12 @@ def lower_cheapest(context: Lowering, node: Node, given: Given) -> None:
         given: The graph's inputs.
 
     Raises:
-        RangeError: what is settled of its plan allows no way.
+        RangeError: its numbers, or what is settled of its plan, allow no way.
         UnsupportedOperatorError: it has neither a kernel nor a lowering.
     """
     offers = _offers(context, node, given)
-    if any(offer.way is not None for offer in offers):
-        _cheapest(context, node, offers, given).lower(context, node, given)
-        return
-    if forced := context.options.forced(node):
-        raise RangeError(f"no plan has {dict(forced)}", node=str(node))
-    _Offer(OURS, 0, None).lower(context, node, given)
+    known = any(offer.way is not None for offer in offers)
+    (_cheapest(context, node, offers, given) if known else _AS_IT_STANDS).lower(context, node, given)
 
 
 @dataclass(frozen=True)
@@ -167,6 +162,9 @@ class _Offer:
             _lower_way(context, self.kernel, self.way, given)
 
 
+_AS_IT_STANDS = _Offer(OURS, 0, None)
+
+
 def _offers(context: Lowering, node: Node, given: Given) -> list[_Offer]:
     """Return what kernels and the lowering offer for a node, the lowering's last."""
     asked = [(name, kernel) for name, kernel in KERNELS.items() if node.op_type in kernel.operators]
@@ -179,7 +177,7 @@ def _offers(context: Lowering, node: Node, given: Given) -> list[_Offer]:
             for name, kernel in asked
             for number, way in enumerate(kernel.ways(seen, node, given.packed))
         ]
-    return [*offers, _Offer(OURS, 0, None)] if node.op_type in LOWERINGS else offers
+    return [*offers, _AS_IT_STANDS] if node.op_type in LOWERINGS else offers
 
 
 def _cheapest(context: Lowering, node: Node, offers: list[_Offer], given: Given) -> _Offer:
@@ -230,7 +228,7 @@ def _tried(context: Lowering, span: Sequence[Node], given: Given, offer: _Offer)
         if node.name in tried.done:
             continue
         if node.op_type in LOWERINGS:
-            _Offer(OURS, 0, None).lower(tried, node, given)
+            _AS_IT_STANDS.lower(tried, node, given)
         else:
             lower_cheapest(tried, node, given)
     before = {draft.name for draft in context.sections}

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ml2sc.errors import RangeError
 from ml2sc.ir.graph import Graph, Node
 from ml2sc.ir.layout import Axis, Layout
 from ml2sc.ir.types import Array, Interval, as_python_ints
@@ -17,7 +16,6 @@ from ..context import Lowering
 from ..plan import (
     DENSE,
     SHORTLIST,
-    WORD_BITS,
     DotPlan,
     Layer,
     Plan,
@@ -154,19 +152,8 @@ def _product(context: Lowering, node: Node) -> Product:
 
 
 def _layer(context: Lowering, node: Node, product: Product) -> Layer:
-    """Return what is planned.
-
-    Raises:
-        RangeError: a sum does not fit a word.
-    """
+    """Return what is planned."""
     options, groups, epilogue = context.options, product.groups, product.epilogue
-    bits = context.lane_bits(epilogue, product.outputs)
-    if bits > WORD_BITS:
-        raise RangeError(
-            f"its sums need {bits} bits, and a word has {WORD_BITS}",
-            node=str(node),
-            hint="narrow the input range (--input-range), or choose a narrower --precision",
-        )
     widest = max((Interval(int(g.weights.min()), int(g.weights.max())).signed_bits for g in groups), default=1)
     reserved = context.graph.reserves.get(node.name)
     largest = max(groups, key=lambda g: len(g.weights), default=None)
@@ -174,7 +161,7 @@ def _layer(context: Lowering, node: Node, product: Product) -> Layer:
         str(node),
         product.rows,
         product.outputs,
-        bits,
+        context.lane_bits(epilogue, product.outputs),
         widest if reserved is None else reserved.weight_bits,
         largest.unit if largest else 1,
         len({g.unit for g in groups}) > 1,
