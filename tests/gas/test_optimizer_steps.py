@@ -68,7 +68,7 @@ def test_steps_that_cost_gas_are_left_out(
 ) -> None:
     # the planner, which knows what solc makes of such code, would find another
     monkeypatch.setattr("ml2sc.compiler.generators_of", lambda target, form: ())
-    monkeypatch.setattr("ml2sc.passes.lower.linear._ALIKE", 100)
+    monkeypatch.setattr("ml2sc.passes.lower.plan.WRITTEN_ROWS", 100)
     shape = [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim]
     x = np.random.default_rng(0).normal(size=(12, *shape[1:]))
     artifact = ml2sc.compile(model, calibration={"x": x[1:]}, **options)

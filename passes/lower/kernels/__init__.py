@@ -6,7 +6,7 @@ What each way costs is found by walking what it emits.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -60,7 +60,7 @@ class Way(Protocol):
         """
 
 
-class Estimated(ABC):
+class Estimated(Way):
     """A way of which formulas say what it costs, so that not all of a kernel's have to be walked.
 
     Attributes:

@@ -87,9 +87,10 @@ class DenseWay(Estimated):
 
     def emit(self, context: Lowering, inputs: Mapping[str, Packed]) -> dict[str, Value]:
         draft = context.section(self.node, self.product.title())
-        plan, product = self.plan, self.product
-        section = DotSections if isinstance(plan, DotPlan) else LaneSections
-        return {product.epilogue.output.name: section(context, draft, product, plan).emit()}
+        product, name = self.product, self.product.epilogue.output.name
+        if isinstance(self.plan, DotPlan):
+            return {name: DotSections(context, draft, product, self.plan).emit()}
+        return {name: LaneSections(context, draft, product, self.plan).emit()}
 
 
 class Dense:
@@ -101,10 +102,9 @@ class Dense:
         options, product, section = context.options, _product(context, node), context.name_of(node)
         layer = _layer(context, node, product)
         if section in options.choices:
-            plans = ((0.0, plan) for plan in every_plan(layer, options))
-        else:
-            plans = iter(shortlist(layer, options, SHORTLIST if options.generators else 1 + RUNNERS_UP))
-        return (DenseWay(node, product, plan, section, about) for about, plan in plans)
+            return (DenseWay(node, product, plan, section, 0.0) for plan in every_plan(layer, options))
+        found = shortlist(layer, options, SHORTLIST if options.generators else 1 + RUNNERS_UP)
+        return (DenseWay(node, product, plan, section, about) for about, plan in found)
 
 
 KERNELS.register("dense")(Dense())
@@ -114,14 +114,15 @@ def _product(context: Lowering, node: Node) -> Product:
     """Return a layer's numbers, its inputs being where they are; those that do not lie alike are brought together."""
     graph, epilogue = context.graph, context.epilogue(node)
     x, w = graph.tensor(node.inputs[0]), graph.tensor(node.inputs[1])
-    assert w.data is not None and x.interval is not None
+    interval = x.interval
+    assert w.data is not None and interval is not None
     k, n = w.shape
     across, value, weights = x.size // k, context.values[x.name], _narrowed(w.data)
     observed = context.options.observed.get(x.name)
     seen = None if observed is None else observed.reshape(-1, k)
 
     def groups(value: Value) -> tuple[Rows, ...]:
-        return tuple(_groups(value.take(np.arange(k)), weights, x.format.zero_point, x.interval, seen))
+        return tuple(_groups(value.take(np.arange(k)), weights, x.format.zero_point, interval, seen))
 
     apart = _apart(value, across)
     found = groups(value) if apart is not None else ()
