@@ -46,7 +46,7 @@ UPDATABLE_WORDS = 2_047
 CALLS_PER_UPDATE = 100
 """Inferences after which weights that can be replaced are."""
 WRITTEN_ROWS = 4
-"""Rows of a matrix from which on their code is there once, in a loop."""
+"""Rows of a matrix from which on their code is there once, in a loop; so is that of fewer with several words of sums."""
 BYTES = 32
 """Inputs of a word of the packed input whose elements are bytes."""
 PART_SIZES = (4, 8)
@@ -509,7 +509,7 @@ def candidates(layer: Layer, options: PlanOptions) -> Iterator[Plan]:
     plans: Iterator[Plan] = itertools.chain(_dots(layer, options), _lanes(layer, options))
     for plan in plans:
         yield plan
-        if 1 < layer.across < WRITTEN_ROWS:
+        if 1 < layer.across < WRITTEN_ROWS and ends_of(plan).accumulators == 1:
             yield dataclasses.replace(plan, written=True)
 
 
