@@ -46,7 +46,7 @@ UPDATABLE_WORDS = 2_047
 CALLS_PER_UPDATE = 100
 """Inferences after which weights that can be replaced are."""
 WRITTEN_ROWS = 4
-"""Rows of a matrix from which on their code is there once, in a loop; so is that of fewer with several words of sums."""
+"""Rows of a matrix from which on their code is there once, in a loop; fewer may be written out if each is one word."""
 BYTES = 32
 """Inputs of a word of the packed input whose elements are bytes."""
 PART_SIZES = (4, 8)
