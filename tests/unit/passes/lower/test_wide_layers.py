@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from support import heavy
 
 from ml2sc.backends import BACKENDS, EmitOptions
 from ml2sc.backends.base import costs_of
@@ -92,7 +93,7 @@ def read_by_all(program: Program) -> None:
         assert Execution.of(costs_of(name, program, {}), Shares()).gas > 0
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("shape", heavy.but_each(2, ((shape,) for shape in SHAPES)), ids=str)
 def test_every_plan(
     quantised: Quantised, agree: Agree, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int]
 ) -> None:
