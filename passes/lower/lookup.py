@@ -148,13 +148,13 @@ class Lookup:
             body.append(CopySegment(name, const(0), words, name))
             buffers |= {tree: (name, position * self.stride) for position, tree in enumerate(trees)}
         body.append(Let("sum0", const(0)))
-        for trees in self._deal:
+        for own in self._deal:
             # the first tree's place in its table is where it is wanted, then: it is not shifted
-            first = self._step if self.lane * len(trees) + self._step <= _WORD else 0
-            bits = {tree: first + self.lane * position for position, tree in enumerate(trees)}
-            wanted = {bits[tree] + bit: place for tree in trees for bit, place in enumerate(self.places[tree])}
+            first = self._step if self.lane * len(own) + self._step <= _WORD else 0
+            bits = {tree: first + self.lane * position for position, tree in enumerate(own)}
+            wanted = {bits[tree] + bit: place for tree in own for bit, place in enumerate(self.places[tree])}
             inner = list(in_order(wanted, self.code))
-            inner += [self._added(tree, bits[tree], buffers.get(tree)) for tree in trees]
+            inner += [self._added(tree, bits[tree], buffers.get(tree)) for tree in own]
             body.append(Block(tuple(inner)))
         return body
 
