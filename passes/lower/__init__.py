@@ -101,8 +101,8 @@ def lower(graph: Graph, options: PlanOptions | None = None) -> Program:
 
     A layer does not know what comes after it: if all come out too large together, even where those that are alike share
     a procedure, they are planned again with a price on each byte of code, and if that does not help the smallest
-    program is taken. That is done by the formulas; then what each of the target's code generators makes of the ways to compute
-    the layers decides. Where all choices are settled, nothing is priced.
+    program is taken. That is done by the formulas; then what each of the target's code generators makes of the ways to
+    compute the layers decides. Where all choices are settled, nothing is priced.
 
     Args:
         graph: The graph.
