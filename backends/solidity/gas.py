@@ -65,6 +65,8 @@ class SolidityCosts(Costs):
     frame, frame_as_written = 460, 1_160
     answer, answer_element = 250, 93
     """The loop that encodes an array: a comparison, JUMPI, MLOAD, MSTORE and the steps of three variables a round."""
+    answer_element_as_written = 203
+    """The same where each of these is a function that is called."""
     fixed_address = PUSH
     sum_address = DUP + PUSH + 3
     slot = 150
@@ -75,7 +77,8 @@ class SolidityCosts(Costs):
     ) -> None:
         super().__init__(program, "" if part is None else part.procedure.name)
         if as_written:
-            self.frame = self.frame_as_written
+            self.frame, self.answer_element = self.frame_as_written, self.answer_element_as_written
+        self._as_written = as_written
         self.memory = memory_map(program, part, fixed=fixed)
         if not fixed:
             self.fixed_address = self.sum_address
@@ -88,7 +91,9 @@ class SolidityCosts(Costs):
     def memory_words(self, sections: Iterable[Section]) -> int:
         # the answer is encoded at the free-memory pointer, after the whole block
         answer = 0 if self.stub else 1 if self.program.has_decision else self.program.outputs
-        return (self.memory.start + self.memory.packed) // WORD + answer
+        # as it is written, an array of results is allocated before it is known where they are
+        arrays = 2 if self._as_written and not self.program.has_decision else 1
+        return (self.memory.start + self.memory.packed) // WORD + arrays * answer
 
     def frame_gas(self) -> float:
         encoded = 0 if self.program.has_decision else self.answer + self.answer_element * self.program.outputs
@@ -198,8 +203,19 @@ class SolidityCosts(Costs):
         self._pointers |= {name: pointer for name, pointer in found.items() if pointer is not None}
         # a sum that moves up for the next is below what the loop holds, and is put back there at the end of a round
         copies = any(isinstance(s, CopySegment) for s in loop.body)
-        moves = 2 * SWAP * loop.count if any(map(_moves_up, loop.body)) and not copies else 0
-        return super().loop(loop) + moves
+        moves = 2 * SWAP if any(map(_moves_up, loop.body)) and not copies else 0
+        return super().loop(loop) + loop.count * (moves + self._steps(loop))
+
+    def _steps(self, loop: For) -> float:
+        """Return what the steps of a loop's variables take beside a SWAP each.
+
+        One alone is on top. Of several each is brought up and put back, but for the last; after a loop within, what
+        was brought up for that is near.
+        """
+        moving = sum(1 for i in loop.inductions if i.step)
+        if moving < 2:
+            return -SWAP * moving
+        return 0 if isinstance(loop.body[-1], For) else SWAP * (moving - 1)
 
     def address(self, buffer: str, index: Expr) -> float:
         return self._address(buffer, index, WORD)
