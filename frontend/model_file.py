@@ -17,7 +17,7 @@ from ml2sc.ir.model_hash import model_hash
 
 from .limits import check_claims
 from .not_onnx import Foreign, folder_not_onnx, not_onnx
-from .treelite_import import import_native, native_kind
+from .treelite_import import import_native, native_kind, require_native
 
 LONGEST_NAME = 200
 """Characters of a contract's name: files are named after it."""
@@ -81,6 +81,7 @@ def load_onnx(source: str | os.PathLike[str] | onnx.ModelProto) -> OnnxModel:
         written = proto.SerializeToString(deterministic=True)
         return OnnxModel(proto, written, {}, contract_name(path.name.removesuffix(path.suffix)))
     _refuse(path, not_onnx(path, data))
+    require_native(path, len(data))
     name = contract_name(path.name.removesuffix(".onnx"))
     return parse_onnx(data, str(path), name, lambda file: read_inside(path.parent, file))
 

@@ -27,6 +27,10 @@ _KERAS = (
     'keras.models.load_model({name!r}).export("model.onnx", format="onnx")',
 )
 _TENSORFLOW = ("python -m tf2onnx.convert --{option} {name!r} --output model.onnx",)
+_CATBOOST = (
+    "import catboost",
+    'catboost.CatBoost().load_model({name!r}).save_model("model.onnx", format="onnx")',
+)
 _SAFETENSORS = (
     "import ml2sc, onnx, safetensors.torch, torch",
     "module = Net(); module.load_state_dict(safetensors.torch.load_file({name!r}))  # Net: the class it was made with",
@@ -75,6 +79,8 @@ def not_onnx(path: Path, data: bytes) -> Foreign | None:
         return Foreign("an HDF5 file, as Keras writes them", _KERAS)
     if data[4:8] == b"TFL3":
         return Foreign("a TensorFlow Lite model", _TENSORFLOW)
+    if data[:4] == b"CBM1":
+        return Foreign("a model of CatBoost", _CATBOOST)
     if data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= len(data):
         return Foreign("a file of safetensors: weights without a model", _SAFETENSORS)
     if suffix == ".joblib" or (suffix in {".pkl", ".pickle"} and data.startswith(_PACKED)):

@@ -33,6 +33,25 @@ def native_kind(path: Path, data: bytes) -> str | None:
 _HEAD = 1 << 16
 
 
+def require_native(path: Path, size: int) -> None:
+    """Refuse a file whose name promises a model that treelite reads, and that holds none.
+
+    Args:
+        path: The file.
+        size: Its bytes.
+
+    Raises:
+        ModelFormatError: its name does.
+    """
+    kind = _KINDS.get(path.suffix.lower())
+    if kind is not None:
+        library = {"xgboost": "XGBoost", "lightgbm": "LightGBM"}[kind]
+        raise ModelFormatError(
+            f"{path} holds no model of {library}, or it is truncated ({size} bytes)",
+            hint=f"{path.suffix} files are read as {library}'s save_model writes them; other models as .onnx files",
+        )
+
+
 def import_native(path: Path, kind: str) -> onnx.ModelProto:
     """Return a native model as ONNX.
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 
 import numpy as np
 
@@ -85,7 +86,9 @@ def shapes_of(
         return
     order = sorted(range(trees), key=lambda tree: -len(places[tree]))
     full, rest = order[: trees - trees % lanes], order[trees - trees % lanes :]
-    words: list[tuple[int | None, ...]] = [*_dealt(tuple(tuple(places[tree].items()) for tree in full), lanes, full)]
+    asked = tuple(tuple(places[tree].items()) for tree in full)
+    deal = dealt(asked, (lanes,) * (len(full) // lanes), 1 << depth)
+    words: list[tuple[int | None, ...]] = [tuple(full[tree] for tree in word) for word in deal]
     if not rest or words:
         yield from _fitting(Shape(depth, tuple(words), ()))
     if rest:
@@ -93,29 +96,53 @@ def shapes_of(
         yield from _fitting(Shape(depth, (*words, last), ()))
 
 
-def _dealt(
-    places: tuple[tuple[tuple[int, Place], ...], ...], lanes: int, trees: Sequence[int]
-) -> list[tuple[int, ...]]:
-    """Return which trees are in a word together: of some ways the one whose bits are gathered by the fewest terms."""
-    return [tuple(trees[number] for number in word) for word in _best_deal(places, lanes)]
+_Asked = tuple[tuple[int, Place], ...]
+"""By place in a tree's lane: where in the code the bit is that belongs there."""
 
 
 @lru_cache(maxsize=16)
-def _best_deal(places: tuple[tuple[tuple[int, Place], ...], ...], lanes: int) -> list[list[int]]:
+def dealt(places: tuple[_Asked, ...], sizes: tuple[int, ...], width: int, exchanges: int = 0) -> list[list[int]]:
+    """Return which trees are in a word together, so that few terms gather their bits: trees that look at like bits.
+
+    Of some deals it is the best; then trees of two words are exchanged where that is no worse.
+
+    Args:
+        places: By tree.
+        sizes: By word: how many trees it is to have.
+        width: Bits of a lane.
+        exchanges: How many are tried.
+    """
+
+    def steps(word: Sequence[int]) -> int:
+        terms, _ = gathered(dict(_wanted([places[tree] for tree in word], width)))
+        return sum(_MOVED if term.shift else _IN_PLACE for term in terms)
+
     def words(order: Sequence[int]) -> list[list[int]]:
-        return [list(order[first : first + lanes]) for first in range(0, len(places), lanes)]
+        rest = iter(order)
+        return [list(islice(rest, size)) for size in sizes]
 
-    def terms(deal: list[list[int]]) -> int:
-        return sum(len(_moves(_wanted([places[tree] for tree in word], _WORD // lanes))[0]) for word in deal)
-
+    if len(sizes) < 2:
+        return words(range(len(places)))
     random = np.random.default_rng(0)
-    count = max(_TRIES * lanes // max(len(places), 1), 1)
-    deals = [words(range(len(places))), *(words(random.permutation(len(places)).tolist()) for _ in range(count))]
-    return min(deals, key=terms) if len(places) > lanes else deals[0]
+    deals = [words(range(len(places))), *(words(random.permutation(len(places)).tolist()) for _ in range(_DEALS))]
+    best = min(deals, key=lambda deal: sum(map(steps, deal)))
+    counts = list(map(steps, best))
+    for _ in range(exchanges):
+        one, other = random.choice(len(sizes), 2, replace=False).tolist()
+        first, second = list(best[one]), list(best[other])
+        i, j = int(random.integers(len(first))), int(random.integers(len(second)))
+        first[i], second[j] = second[j], first[i]
+        new = steps(first), steps(second)
+        if sum(new) <= counts[one] + counts[other]:
+            best[one], best[other] = first, second
+            counts[one], counts[other] = new
+    return best
 
 
-_TRIES = 24
-"""Words that are gathered on trial to find which trees are best in one together."""
+_MOVED, _IN_PLACE = 3, 2
+"""Steps of a term that is shifted, masked and added, and of one that is not shifted."""
+_DEALS = 8
+"""Deals that are tried besides the one in which trees come."""
 
 
 def _wanted(places: Sequence[Iterable[tuple[int, Place]]], width: int) -> tuple[tuple[int, Place], ...]:

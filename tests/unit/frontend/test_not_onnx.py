@@ -70,6 +70,18 @@ def test_named_for_what_it_is(tmp_path: Path, name: str, data: bytes, kind: str,
     assert line in str(caught.value.hint)
 
 
+@pytest.mark.parametrize(
+    ("name", "library"), [("model.json", "XGBoost"), ("model.UBJ", "XGBoost"), ("model.txt", "LightGBM")]
+)
+@pytest.mark.parametrize("data", [b"", b"{}", b"to do: the model"])
+def test_named_for_what_it_promises(tmp_path: Path, name: str, library: str, data: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+    with pytest.raises(ModelFormatError, match=f"holds no model of {library}, or it is truncated") as caught:
+        load_onnx(path)
+    assert f"{path.suffix} files are read as {library}'s save_model writes them" in str(caught.value.hint)
+
+
 def test_a_folder(tmp_path: Path) -> None:
     with pytest.raises(ModelFormatError, match="cannot read the model"):
         load_onnx(tmp_path)
@@ -115,3 +127,12 @@ def run_lines(name: str, **names: Any) -> None:
         load_onnx(name)
     _, *lines = str(caught.value.hint).splitlines()
     exec("\n".join(line.strip() for line in lines), names)
+
+
+def test_the_lines_of_catboost_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    catboost = pytest.importorskip("catboost")
+    monkeypatch.chdir(tmp_path)
+    settings = {"iterations": 2, "verbose": 0, "thread_count": 1, "allow_writing_files": False}
+    catboost.CatBoostClassifier(**settings).fit(np.eye(4), [0, 1, 0, 1]).save_model("net.cbm")
+    run_lines("net.cbm")
+    assert load_onnx("model.onnx").proto.graph.node
