@@ -82,7 +82,7 @@ from ml2sc.passes.search_formats import MARGIN, Candidate
 from ml2sc.passes.tune import Goal
 from ml2sc.passes.updatable import Deployed, ReserveRanges
 from ml2sc.progress import bar
-from ml2sc.reach import require_reach
+from ml2sc.reach import require_memory, require_reach
 from ml2sc.remedy import Remedies
 from ml2sc.runtime.workers import require_workers
 from ml2sc.smallness import coarse, largest_output, lost, relative_bound
@@ -650,6 +650,7 @@ def lower(
     """
     lifted, graph = quantized.lifted, quantized.graph
     options, samples, telling = lifted.options, lifted.samples, lifted.telling
+    require_memory(graph, options.rules)
     plan = _planning(options, activity)
     if samples is not None:
         plan = dataclasses.replace(plan, observed=_layer_inputs(graph, spread_out(samples, PLANNED_SAMPLES)))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -46,15 +47,58 @@ def require_reach(graph: Graph, rules: Fork) -> None:
         f"an inference is {total:,} products by weights: at least {least:,} gas, at {LEAST:g} gas each",
         f"  a transaction may use {rules.transaction_gas:,}: {least / rules.transaction_gas:,.1f} times as much",
         f"  an eth_call may use {rules.call_gas:,}: {least / rules.call_gas:,.1f} times as much",
-        *_elsewhere(least),
+        *_elsewhere(lambda chain: least),
         f"  most of them, {counted[most]:,}, are those of node {most!r}",
     ]
     raise ContractLimitError("\n".join(lines), hint="; ".join(_sizes(graph, total, rules)))
 
 
-def _elsewhere(least: int) -> Iterator[str]:
-    """Say of each chain by how much a call's gas falls short."""
+def require_memory(graph: Graph, rules: Fork) -> None:
+    """Refuse a model whose values, with its products, cost more than a call may use.
+
+    What a layer reads has been stored as a whole, in as many bits as its format has, at least.
+
+    Args:
+        graph: A quantised graph.
+        rules: Prices and limits of where the contract is to be.
+
+    Raises:
+        ContractLimitError: they do; it says by how much, here and on each chain known, and what size would fit.
+    """
+    readers = [n for n in graph if op_of(n).reads_activations and n.inputs[0] not in graph.inputs]
+    held = [(graph.tensor(node.inputs[0]), node) for node in readers]
+    if not held:
+        return
+    tensor, node = max(held, key=lambda pair: pair[0].size * pair[0].format.bits)
+    words, total = -(-tensor.size * tensor.format.bits // _WORD), sum(products(graph).values())
+
+    def cost(chain: Fork, share: float = 1.0) -> int:
+        return round(chain.memory(round(words * share)) + total * share * LEAST)
+
+    least = cost(rules)
+    if least <= rules.call_gas:
+        return
+    lines = [
+        f"an inference takes {least:,} gas at least: {rules.memory(words):,} of it for {words:,} words of memory",
+        f"  a transaction may use {rules.transaction_gas:,}: {least / rules.transaction_gas:,.1f} times as much",
+        f"  an eth_call may use {rules.call_gas:,}: {least / rules.call_gas:,.1f} times as much",
+        *_elsewhere(cost),
+        f"  it is what node {str(node)!r} reads: {tensor.size:,} values of {tensor.format.bits} bits",
+    ]
+    shares = (_PARTS**n for n in itertools.count(1))
+    share = next(share for share in shares if cost(rules, share) <= rules.call_gas)
+    raise ContractLimitError("\n".join(lines), hint=f"less may fit{_smaller(graph, share)}")
+
+
+_WORD = 256
+_PARTS = 0.95
+"""Steps in which the size is looked for that would fit."""
+
+
+def _elsewhere(least_on: Callable[[Fork], int]) -> Iterator[str]:
+    """Say of each chain by how much a call's gas falls short of what it takes there."""
     for name, chain in PROFILES.items():
+        least = least_on(chain)
         share = least / chain.call_gas
         if share > 1:
             yield f"  on {name} a call may use {chain.call_gas:,}: {share:,.1f} times as much"
