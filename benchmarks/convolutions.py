@@ -63,14 +63,13 @@ class Kernel:
 
 
 KERNELS = (
-    Kernel("3×3", (3, 3), 8, (16, 16)),
-    Kernel("3×3", (3, 3), 16, (8, 8)),
-    Kernel("3×3, stride 2", (3, 3), 8, (16, 16), stride=2),
-    Kernel("5×5", (5, 5), 8, (16, 16)),
-    Kernel("1×1", (1, 1), 16, (16, 16)),
-    Kernel("by channel, 3×3", (3, 3), 16, (16, 16), groups=16),
-    Kernel("4 groups, 3×3", (3, 3), 16, (16, 16), groups=4),
-    Kernel("1×5, a series", (1, 5), 8, (1, 64)),
+    Kernel("3×3", (3, 3), 8, (8, 8)),
+    Kernel("3×3, stride 2", (3, 3), 8, (8, 8), stride=2),
+    Kernel("5×5", (5, 5), 4, (8, 8)),
+    Kernel("1×1", (1, 1), 16, (8, 8)),
+    Kernel("by channel, 3×3", (3, 3), 16, (8, 8), groups=16),
+    Kernel("2 groups, 3×3", (3, 3), 8, (8, 8), groups=2),
+    Kernel("1×5, a series", (1, 5), 4, (1, 32)),
 )
 
 

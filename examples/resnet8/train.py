@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from examples.mnist.train import CALIBRATION, SAMPLES, load
-from examples.mnist_cnn.train import images, shifted
+from examples.mnist_cnn.train import images
 from examples.training import Dataset, save, seed_everything, train
 
 WIDTHS = (4, 8, 16)
@@ -70,7 +70,7 @@ def main() -> None:
         nn.Flatten(),
         nn.Linear(wide, 10),
     )
-    train(model, padded(shifted(training)), epochs=3, learning_rate=1e-2, batch=64)
+    train(model, padded(training), epochs=20, learning_rate=1e-2)
     calibration, samples = padded(training.take(CALIBRATION)), padded(test.take(SAMPLES))
     save(args.output, "resnet8", model, calibration=calibration, samples=samples)
 
