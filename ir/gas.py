@@ -41,8 +41,8 @@ from .program import (
     WadInput,
     bodies,
     expressions,
-    subexpressions,
     summands,
+    variables,
     walk,
 )
 
@@ -537,23 +537,17 @@ def _passes(name: str, before: Sequence[Statement], after: Sequence[Statement]) 
 
 def reads_of(body: Iterable[Statement]) -> Counter[str]:
     """Return how often each variable is read, apart from the sums that it is itself the last value of."""
-    return Counter(
-        part.name
-        for s in walk(body)
-        for e in expressions(s)
-        for part in subexpressions(e)
-        if isinstance(part, Var) and not (isinstance(s, Assign) and s.name == part.name)
-    )
+    found = Counter[str]()
+    for statement in walk(body):
+        own = statement.name if isinstance(statement, Assign) else None
+        for expression in expressions(statement):
+            found.update(name for name in variables(expression) if name != own)
+    return found
 
 
 def uses(expr: Expr, name: str) -> bool:
     """Return whether an expression reads a variable."""
     return name in variables(expr)
-
-
-def variables(expr: Expr) -> frozenset[str]:
-    """Return the variables that an expression reads."""
-    return frozenset(part.name for part in subexpressions(expr) if isinstance(part, Var))
 
 
 def changed(body: Iterable[Statement]) -> set[str]:

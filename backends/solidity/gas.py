@@ -19,7 +19,6 @@ from ml2sc.ir.gas import (
     Costs,
     changed,
     uses,
-    variables,
 )
 from ml2sc.ir.program import (
     Apply,
@@ -42,6 +41,7 @@ from ml2sc.ir.program import (
     as_byte_of,
     as_field_of,
     subexpressions,
+    variables,
     walk,
 )
 
@@ -161,7 +161,7 @@ class SolidityCosts(Costs):
         if not self._again:
             names = self._known.get(expr, frozenset())
             for e in reversed(new):  # each is a term and what follows it
-                names |= variables(e if e is expr else e.args[0])
+                names = names.union(variables(e if e is expr else e.args[0]))
                 if not reads_memory(e):
                     self._known[e] = names
         return gas

@@ -45,6 +45,7 @@ from ml2sc.ir.program import (
     shr,
     subexpressions,
     summands,
+    variables,
     walk,
 )
 
@@ -319,6 +320,8 @@ def _pointer(name: str, body: tuple[Statement, ...]) -> Pointer | None:
             case StoreInput(offset):
                 found |= _uses(name, offset, Pointer(INPUT, 1))
         for expression in expressions(statement):
+            if name not in variables(expression):
+                continue
             if isinstance(statement, Store) and expression is statement.index:
                 continue
             if isinstance(statement, StoreInput) and expression is statement.offset:

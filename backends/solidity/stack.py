@@ -29,6 +29,7 @@ from ml2sc.ir.program import (
     bodies,
     expressions,
     subexpressions,
+    variables,
     walk,
 )
 
@@ -217,9 +218,9 @@ def peak(body: tuple[Statement, ...]) -> int:
     """Return how many variables of a body, at most, are live at once."""
     last: dict[str, int] = {}
     for position, statement in enumerate(body):
-        inner = tuple(walk([statement]))
-        for part in (p for s in inner for e in expressions(s) for p in subexpressions(e) if isinstance(p, Var)):
-            last[part.name] = position
+        inner = walk([statement])
+        for expression in (e for s in inner for e in expressions(s)):
+            last.update(dict.fromkeys(variables(expression), position))
         for name in (s.name for s in inner if isinstance(s, Assign)):
             last[name] = position
     live: set[str] = set()

@@ -19,8 +19,9 @@ from ml2sc.backends.base import costs_of
 from ml2sc.ir.gas import Execution, Shares
 from ml2sc.ir.graph import Graph
 from ml2sc.ir.program import Expr, Program, expressions, operands, walk
-from ml2sc.passes.lower import PlanOptions, linear
+from ml2sc.passes.lower import PlanOptions
 from ml2sc.passes.lower import plan as planning
+from ml2sc.passes.lower.kernels import dense
 from ml2sc.passes.lower.plan import Layer, Plan
 from ml2sc.passes.precision import Integer
 
@@ -68,7 +69,7 @@ def plans(graph: Graph, monkeypatch: pytest.MonkeyPatch, agree: Agree) -> Iterat
     layers: list[Layer] = []
     with monkeypatch.context() as patched:
         patched.setattr(
-            linear, "shortlist", lambda layer, *rest: layers.append(layer) or planning.shortlist(layer, *rest)
+            dense, "shortlist", lambda layer, *rest: layers.append(layer) or planning.shortlist(layer, *rest)
         )
         agree(graph, samples=random_inputs(graph, 1, 0))
     seen = set()
