@@ -63,19 +63,19 @@ class Kernel:
 
 
 KERNELS = (
-    Kernel("3×3", (3, 3), 8, (16, 16)),
-    Kernel("3×3", (3, 3), 16, (8, 8)),
-    Kernel("3×3, stride 2", (3, 3), 8, (16, 16), stride=2),
-    Kernel("5×5", (5, 5), 8, (16, 16)),
-    Kernel("1×1", (1, 1), 16, (16, 16)),
-    Kernel("by channel, 3×3", (3, 3), 16, (16, 16), groups=16),
-    Kernel("4 groups, 3×3", (3, 3), 16, (16, 16), groups=4),
-    Kernel("1×5, a series", (1, 5), 8, (1, 64)),
+    Kernel("3×3", (3, 3), 8, (8, 8)),
+    Kernel("3×3, stride 2", (3, 3), 8, (8, 8), stride=2),
+    Kernel("1×1", (1, 1), 16, (8, 8)),
+    Kernel("by channel, 3×3", (3, 3), 16, (8, 8), groups=16),
+    Kernel("1×5, a series", (1, 5), 4, (1, 32)),
 )
 
 
 def network(kernel: Kernel, layers: int) -> onnx.ModelProto:
-    """Return a network of some layers of a kernel and Relu, and the mean of each channel: a function of these alone."""
+    """Return a network of some layers of a kernel and Relu, and the mean of each channel: a function of these alone.
+
+    The first takes steps of 1, so that the second reads maps of the kernel's size.
+    """
     random = np.random.default_rng((*kernel.taps, kernel.channels, kernel.groups))
     height, width = kernel.taps
     shape, nodes, constants = (kernel.channels, kernel.channels // kernel.groups, height, width), [], []
@@ -83,7 +83,8 @@ def network(kernel: Kernel, layers: int) -> onnx.ModelProto:
     for layer in range(layers):
         weights = random.normal(size=shape) / np.sqrt(np.prod(shape[1:]))
         constants.append(numpy_helper.from_array(weights.astype(np.float32), f"w{layer}"))
-        attributes = {"pads": [height // 2, width // 2] * 2, "strides": [kernel.stride] * 2, "group": kernel.groups}
+        stride = kernel.stride if layer else 1
+        attributes = {"pads": [height // 2, width // 2] * 2, "strides": [stride] * 2, "group": kernel.groups}
         nodes.append(helper.make_node("Conv", [last, f"w{layer}"], [f"c{layer}"], **attributes))
         nodes.append(helper.make_node("Relu", [f"c{layer}"], [f"y{layer}"]))
         last = f"y{layer}"

@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from benchmarks import compile_time, growth, per_mac, scale, tabular, trees
+from benchmarks import compile_time, convolutions, growth, per_mac, scale, tabular, trees
 from benchmarks.__main__ import PAGES, write_page
 from benchmarks.goals import Goal
 from benchmarks.jobs import Job
@@ -111,6 +111,31 @@ def test_slope_of_linear_figures_is_their_slope() -> None:
     assert fan_in == per_mac.UNITS
     assert per_mac.slope(figures, "vyper", "int8", 0.0, calldata=True) == pytest.approx(3)
     assert per_mac.slope(figures, "vyper", "int8", 0.0, calldata=False) == pytest.approx(3 - 16 / per_mac.UNITS)
+
+
+def test_products_of_a_convolution_are_counted() -> None:
+    strided = convolutions.Kernel("", (3, 5), 4, (7, 8), groups=2, stride=2)
+    assert strided.macs == 4 * 4 * 4 * (4 // 2) * 3 * 5
+    x = convolutions.images(strided, 1, 2)
+    session = onnxruntime.InferenceSession(convolutions.network(strided, 2).SerializeToString())
+    (scores,) = session.run(None, {"x": x[:1]})
+    assert scores.shape == (1, 4)
+
+
+def test_convolutions_stand_beside_what_was_written_by_hand() -> None:
+    measured = {(k, target): 2.5 * k.macs for k in convolutions.KERNELS for target in convolutions.TARGETS}
+    measured[convolutions.KERNELS[0], "vyper"] = None
+    text = convolutions.page(measured)
+    assert "| 55,860 | 10.4 M | 185.64 | – | – |" in text
+    assert "(examples/mnist_cnn) | w5a8/w6a6/w8a8 | 55,860 |" in text
+    assert text.count("| 2.50 |") == 2 * len(convolutions.KERNELS) - 1
+
+
+def test_a_convolution_more_costs_gas() -> None:
+    small = convolutions.Kernel("", (3, 3), 2, (4, 4))
+    gas = convolutions.added(small, "solidity")
+    assert gas is not None
+    assert 0 < gas < 40 * small.macs
 
 
 def test_fit_finds_the_polynomial() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from support.contracts import packed_and_wads
 from support.networks import dense
@@ -73,6 +74,24 @@ def test_unseen_shapes(
     x = np.maximum(np.random.default_rng(1).normal(size=(8, widths[0])), 0)
     artifact = ml2sc.compile(dense(*widths), target, calibration={"x": x[2:]}, **options)
     check(artifact, packed_and_wads(artifact, [{"x": row[None]} for row in x[:2]])[0], toolchain)
+
+
+@pytest.mark.parametrize("target", ["solidity", "vyper"])
+def test_loops_over_single_elements(target: str, toolchain: ml2sc.Toolchain) -> None:
+    """Several words of memory at places that a round computes, and loops that carry several places."""
+    model = onnx.parser.parse_model(
+        """<ir_version: 9, opset_import: ["" : 18]> net (float[1,4,32] image) => (float[?] y) {
+            a = Conv<strides = [2], pads = [2,2]>(image, w)
+            b = LeakyRelu<alpha = 0.1>(a)
+            c = AveragePool<kernel_shape = [3], strides = [2], pads = [1,1], count_include_pad = 0>(b)
+            y = Flatten(c)
+        }"""
+    )
+    taps = np.random.default_rng(1).normal(size=(4, 4, 5)).astype(np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(taps, "w"))
+    x = np.random.default_rng(2).random(size=(8, 1, 4, 32))
+    artifact = ml2sc.compile(model, target, precision="int8", calibration={"image": x[2:, 0]})
+    check(artifact, packed_and_wads(artifact, [{"image": image} for image in x[:2]])[0], toolchain)
 
 
 @pytest.mark.parametrize("target", ["solidity", "vyper"])
