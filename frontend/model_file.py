@@ -77,7 +77,7 @@ def load_onnx(source: str | os.PathLike[str] | onnx.ModelProto) -> OnnxModel:
         raise ModelFormatError(f"cannot read the model {path}: {error.strerror or error}") from error
     kind = native_kind(path, data)
     if kind is not None:
-        proto = import_native(path, kind)
+        proto = import_native(path, kind, data)
         written = proto.SerializeToString(deterministic=True)
         return OnnxModel(proto, written, {}, contract_name(path.name.removesuffix(path.suffix)))
     _refuse(path, not_onnx(path, data))

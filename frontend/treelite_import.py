@@ -31,6 +31,8 @@ def native_kind(path: Path, data: bytes) -> str | None:
 
 
 _HEAD = 1 << 16
+_LAST = b"end of trees"
+"""What LightGBM writes after its trees."""
 
 
 def require_native(path: Path, size: int) -> None:
@@ -52,18 +54,24 @@ def require_native(path: Path, size: int) -> None:
         )
 
 
-def import_native(path: Path, kind: str) -> onnx.ModelProto:
+def import_native(path: Path, kind: str, data: bytes) -> onnx.ModelProto:
     """Return a native model as ONNX.
 
     Args:
         path: The file.
         kind: What `native_kind` said.
+        data: Its contents.
 
     Raises:
         ToolchainError: treelite is not installed.
-        ModelFormatError: treelite cannot read it.
+        ModelFormatError: treelite cannot read it, or it ends too soon.
         UnsupportedModelError: it does what ONNX's trees do not.
     """
+    if kind == "lightgbm" and _LAST not in data:  # treelite would read the trees up to there, as if they were all
+        raise ModelFormatError(
+            f"{path} is truncated ({len(data)} bytes): its trees have no end",
+            hint="save the model again, or copy all of it",
+        )
     treelite = _treelite(f"{path} is a model of {kind}")
     load = {"xgboost": treelite.frontend.load_xgboost_model, "lightgbm": treelite.frontend.load_lightgbm_model}[kind]
     return _read(lambda: load(str(path)), str(path))
@@ -162,8 +170,11 @@ def as_onnx(model: Mapping[str, Any], what: str) -> onnx.ModelProto:
         what: What to call it in messages.
 
     Raises:
+        ModelFormatError: it has no tree.
         UnsupportedModelError: it does what ONNX's trees do not.
     """
+    if not any("leaf_value" in node for tree in model["trees"] for node in tree["nodes"]):
+        raise ModelFormatError(f"{what} has no tree", hint="train it, and save it again")
     classes = model["num_class"]
     if model["num_target"] != 1 or len(classes) != 1:
         raise UnsupportedModelError(f"{what} has {model['num_target']} targets", hint="one is supported")

@@ -22,7 +22,7 @@ from sklearn.tree import DecisionTreeClassifier
 from support.forests import threshold_rows
 
 import ml2sc
-from ml2sc.errors import UsageError
+from ml2sc.errors import ModelFormatError, UsageError
 from ml2sc.frontend.sklearn_export import export_sklearn
 from ml2sc.ir import wad
 from ml2sc.ir.interpret import Interpreter
@@ -117,6 +117,23 @@ def test_lightgbm_keeps_double_thresholds(data: tuple[Array, Array], tmp_path: P
     rows = np.concatenate([rows, x[:ROWS].astype(np.float64)])
     found = decisions(ml2sc.compile(tmp_path / "model.txt"), rows)
     assert found == (booster.predict(rows) > 0.5).astype(int).tolist()
+
+
+def test_a_truncated_file_is_not_read_as_fewer_trees(data: tuple[Array, Array], tmp_path: Path) -> None:
+    lightgbm = pytest.importorskip("lightgbm")
+    pytest.importorskip("treelite")
+    x, y = data
+    params = {"objective": "binary", "num_leaves": 3, "verbose": -1, "num_threads": 1}
+    path = tmp_path / "model.txt"
+    lightgbm.train(params, lightgbm.Dataset(x.astype(np.float64), y % 2), 3).save_model(path)
+    whole = path.read_bytes()
+    for end in (400, whole.index(b"Tree=2"), whole.index(b"end of trees")):
+        path.write_bytes(whole[:end])
+        with pytest.raises(ModelFormatError, match="its trees have no end"):
+            ml2sc.compile(path)
+    path.write_bytes(whole[: whole.index(b"Tree=0")] + whole[whole.index(b"end of trees") :])
+    with pytest.raises(ModelFormatError, match=r"has no tree|treelite cannot read"):
+        ml2sc.compile(path)
 
 
 def native(name: str) -> Any:
