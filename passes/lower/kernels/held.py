@@ -518,33 +518,3 @@ def linear(form: Form, words: Mapping[int, Expr]) -> Expr:
         else:
             total = sub(const(0) if total is None else total, term)
     return const(0) if total is None else total
-
-
-def ways_in_loops(conv: Convolution, source: Maps, target: Maps) -> Iterator[Loops]:
-    """Iterate over the ways in which the loops of a convolution can lie, whatever does it."""
-    yield from LoopedRows.ways(conv, source, target)
-    yield from HeldRows.ways(conv, source, target)
-
-
-def in_loops(
-    conv: Convolution,
-    source: Maps,
-    target: Maps,
-    loops: Loops,
-    names: Workspace | None = None,
-    *,
-    in_data: bool | None = None,
-) -> LoopedRows:
-    """Return what does a convolution in loops that lie in a way.
-
-    Args:
-        conv: The convolution.
-        source: Where its input is.
-        target: Where its result goes.
-        loops: How the loops lie.
-        names: Of what they need.
-        in_data: Whether records are in data contracts; None: if there are many.
-    """
-    if isinstance(loops, Held):
-        return HeldRows(conv, source, target, loops, names, in_data=in_data)
-    return LoopedRows(conv, source, target, loops, names, in_data=in_data)

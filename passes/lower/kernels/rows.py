@@ -26,7 +26,7 @@ from ..walked import least_price, of_sections
 from . import KERNELS
 from .choice import Choice, Link, choices
 from .conv import Beside, Convolution, RowsOfTaps, closed_up
-from .held import in_loops, ways_in_loops
+from .literal import Literal, in_loops, ways_in_loops
 from .looped import LoopedRows, Loops, Workspace
 from .maps import Maps
 from .pixels import Gathered, Pixels
@@ -144,20 +144,25 @@ def _emit(context: Lowering, stage: _Stage, source: Maps, given: Maps, choose: C
     target = dataclasses.replace(given, buffer=context.buffer(f"{draft.name}_out", given.size, given.holds))
     loops = choose(context, draft.name, stage, source, given)
     rows = RowsOfTaps(conv, source, target) if loops is None else _looped(context, draft, conv, source, target, loops)
-    draft.body += rows.emit()
-    storage = rows.storage
-    draft.facts = {
-        "kernel": "rows",
-        "operator": operator,
-        **({"macs": conv.macs} if stage.node.op_type == "Conv" else {}),
-        "bits": rows.ended.proved_bits,
-        "lanes": source.lanes,
-        "stride": source.pitch,
-        "fields": rows.fields,
-        "word_rows": 1,
-        "storage": "literals" if storage is None else storage.value,
-        "bytes": 32 * rows.size,
-    }
+    storage, several = rows.storage, isinstance(loops, Literal) and loops.parts > 1
+    for outputs, body in rows.pieces():
+        if outputs.start:
+            draft = context.section(stage.node, f"{operator}, {kernel}, {shape} -> {result}")
+        if several:
+            draft.title += f": channels {outputs.start} to {outputs.stop - 1}"
+        draft.body += body
+        draft.facts = {
+            "kernel": "rows",
+            "operator": operator,
+            **({"macs": conv.macs * len(outputs) // conv.outputs} if stage.node.op_type == "Conv" else {}),
+            "bits": rows.ended.proved_bits,
+            "lanes": source.lanes,
+            "stride": source.pitch,
+            "fields": rows.fields,
+            "word_rows": 1,
+            "storage": "literals" if storage is None else storage.value,
+            "bytes": 0 if outputs.start else 32 * rows.size,
+        }
     return target
 
 
@@ -169,7 +174,7 @@ def _looped(
     plain = in_loops(conv, source, target, loops, in_data=in_data)
     sizes = plain.buffers()
     names = Workspace(
-        context.segment(f"{name}_weights", plain.segment()),
+        context.segment(f"{name}_weights", plain.segment()) if plain.size else plain.names.segment,
         *(
             context.buffer(f"{name}_{kind}", sizes[kind]) if kind in sizes else kind
             for kind in (plain.names.record, plain.names.taps, plain.names.window, plain.names.sums)
@@ -266,9 +271,12 @@ class LoopFinder:
             if literals and closed_up(conv, source, target) == 1:
                 ways.insert(0, None)
             for way in ways:
+                if isinstance(way, Literal) and not literals:
+                    continue
                 rows = RowsOfTaps(conv, source, target) if way is None else in_loops(conv, source, target, way)
                 gas, code, data = rows.about()
-                if code <= options.code_limit:
+                parts = way.parts if isinstance(way, Literal) else 1
+                if code <= options.code_limit * parts:
                     found[way] = gas + options.byte_price * code + options.rules.byte_price / options.calls * data
             self._about[key] = found
         return self._about[key]

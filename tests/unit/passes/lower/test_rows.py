@@ -38,7 +38,8 @@ from ml2sc.ir.types import Interval
 from ml2sc.passes.lower.epilogue import ChannelScaling, Epilogue, Scaling
 from ml2sc.passes.lower.kernels.choice import Link, choices
 from ml2sc.passes.lower.kernels.conv import Convolution, RowsOfTaps, closed_up
-from ml2sc.passes.lower.kernels.held import HeldRows, in_loops, ways_in_loops
+from ml2sc.passes.lower.kernels.held import HeldRows
+from ml2sc.passes.lower.kernels.literal import in_loops, ways_in_loops
 from ml2sc.passes.lower.kernels.looped import LoopedRows, Workspace
 from ml2sc.passes.lower.kernels.maps import Maps
 from ml2sc.passes.lower.kernels.pixels import Gathered, Pixels
