@@ -145,18 +145,23 @@ class HeldRows(LoopedRows):
 
     @property
     def possible(self) -> bool:
-        """Whether a record fits a data contract, the code is not too much, and no power of two cuts off a lane."""
+        """Whether the lanes can be where they are to be, a record fits a data contract, and the code is not too much."""
+        return (
+            self.legal
+            and self._written <= _WRITTEN
+            and self._places <= _BAND
+            and self.record_words <= CONTRACT_WORDS
+        )
+
+    @property
+    def legal(self) -> bool:
+        """Whether lanes that are closed up come to what is done with them, and no power of two cuts off a lane."""
         kept = self.source.before + self.farthest + self.source.useful + (self.loops.fold - 1) * self.step
         if self.close > 1 and not self.narrow and self.conv.beside is not None:
             return False
         if self.close * self.target.words > self.source.words and not self.loops.whole:
             return False
-        return (
-            self._written <= _WRITTEN
-            and self._places <= _BAND
-            and self.record_words <= CONTRACT_WORDS
-            and kept <= len(self.every)
-        )
+        return kept <= len(self.every)
 
     # -- sizes -------------------------------------------------------------------------------------------------------
 
@@ -311,7 +316,7 @@ class HeldRows(LoopedRows):
         body: list[Statement] = []
         lines: dict[int, Expr] = {}
         for line, uses in used.items():
-            statements, word = self._pixels(place["p"], line, phase, j)
+            statements, word = self._pixels(place["p"], line, phase, j, f"d{line}")
             if not statements and uses > 1 and len(used) <= _LINES:
                 statements, word = [Let(f"d{line}", word)], Var(f"d{line}")
             body += statements
@@ -321,8 +326,11 @@ class HeldRows(LoopedRows):
             body.append(Store(self.names.window, add(place["n"], const(at)), linear(form, lines)))
         return body
 
-    def _pixels(self, at: Expr, line: int, phase: int, j: int) -> tuple[list[Statement], Expr]:
-        """Return what must be done before, and a word of pixels of a line of a band: rows folded, lanes closed up."""
+    def _pixels(self, at: Expr, line: int, phase: int, j: int, name: str) -> tuple[list[Statement], Expr]:
+        """Return what must be done before, and a word of pixels of a line of a band: rows folded, lanes closed up.
+
+        Where something must be done it is in the variable that is named.
+        """
         conv, source = self.conv, self.source
         line *= conv.dilations[0] if self.form.rows == 1 else 1
 
@@ -336,7 +344,7 @@ class HeldRows(LoopedRows):
                 for k in range(_PAIR * j, min(_PAIR * (j + 1), source.words))
             ]
             both = kept[0] if len(kept) == 1 else or_(kept[0], shl(source.pitch, kept[1]))
-            return self._closed(f"d{line}", both, base), Var(f"d{line}")
+            return self._closed(name, both, base), Var(name)
         word = read(line, j)
         for number in range(1, self.loops.fold):
             row = line + number * self.loops.apart * conv.strides[0] * conv.pool[0]
@@ -455,9 +463,13 @@ class HeldRows(LoopedRows):
             word = mul(word, const(form.inverse))
         return shr(form.shift, word)
 
+    def started(self, record: Expr) -> Expr:
+        """Return what must still be added to the sums of a channel, in every lane."""
+        return Load(self.names.record, record)
+
     def _ended(self, at: dict[str, Expr], record: Expr, row: int, phase: int, k: int) -> list[Statement]:
         """Return the statements for one word of results."""
-        start, factors = Load(self.names.record, record), self.own_factors(record)
+        start, factors = self.started(record), self.own_factors(record)
         place = add(at["o"], const(row * self.target.row_words + phase * self.target.words + k))
         own = range(self._apart * k, min(self._apart * (k + 1), self._across))
 
