@@ -44,7 +44,7 @@ from ml2sc.ir.program import (
 from ml2sc.ir.types import Array
 
 from ..lane_steps import spread
-from ..nests import over
+from ..nests import over, places
 from .bilinear import Bilinear, Form, bilinear
 from .conv import Convolution
 from .looped import Dense, LoopedRows, Loops, Workspace
@@ -62,8 +62,11 @@ _BAND = 64
 _MOST_POINTS = 7
 """Points, at most, that a fast filter evaluates polynomials at."""
 _PAIR = 2
+_ENDS = 6
+"""Rounds of the loop that ends sums, at most, that are written out instead."""
 _TERM, _TAP, _RECORD, _FORM, _LINE, _SUM, _ENDING, _CLOSING = 19, 24, 220, 26, 16, 24, 165, 110
-_TERM_BYTES, _TAP_BYTES, _REST_BYTES = 7.3, 16, 1_500
+_LOOP, _KNOWN = 30, 6
+_TERM_BYTES, _TAP_BYTES, _REST_BYTES, _ENDING_BYTES = 7.3, 16, 1_500, 150
 """Gas and bytes of code, about: see `HeldRows.about`."""
 
 
@@ -75,17 +78,20 @@ class Held(Loops):
         group: Rows of results that are computed of the same products.
         fast: Whether there are fewer of those than rows times rows of taps.
         whole: Whether a band is of whole rows; else of a word of each.
+        ends: Whether what ends the sums is written out for each, whose places are known then; else it is a loop.
     """
 
     group: int = 1
     fast: bool = False
     whole: bool = True
+    ends: bool = False
 
     def __str__(self) -> str:
         words = "" if self.whole else ", a word of each"
         how = f", {self.group} from fewer products" if self.fast else f" by {self.group}" if self.group > 1 else ""
         folded = f", {self.fold} rows to a word, {self.apart} apart" if self.fold > 1 else ""
-        return f"taps held for bands of {self.rows} rows{words}{how}{folded}"
+        ends = ", ends written out" if self.ends else ""
+        return f"taps held for bands of {self.rows} rows{words}{how}{folded}{ends}"
 
 
 class HeldRows(LoopedRows):
@@ -131,8 +137,11 @@ class HeldRows(LoopedRows):
                             continue
                         if cls._makes_sense(conv, group, fast=fast):
                             held = Held(rows, True, True, fold, apart, group, fast, whole)
-                            if cls(conv, source, target, held).possible:
+                            way = cls(conv, source, target, held)
+                            if way.possible:
                                 yield held
+                                if 1 < way.rounds <= _ENDS:
+                                    yield replace(held, ends=True)
 
     @staticmethod
     def _makes_sense(conv: Convolution, group: int, *, fast: bool) -> bool:
@@ -191,6 +200,11 @@ class HeldRows(LoopedRows):
         return self.loops.rows // self.loops.group
 
     @property
+    def rounds(self) -> int:
+        """Rounds of the loop that ends the sums."""
+        return self._groups * (self._words if self._across == self._apart * self._words else 1)
+
+    @property
     def _places(self) -> int:
         """Words of sums of a band, of one row of each group."""
         return self._groups * self._across
@@ -211,10 +225,12 @@ class HeldRows(LoopedRows):
         parts = len(self.parts(0)) * self._apart
         ending = _ENDING + (loops.fold - 1) * 30 + parts * _SUM * (form.totals if loops.fast else 1)
         ending += _CLOSING * (self.close > 1 and not self.narrow) + 60 * (parts - self._apart)
+        ending -= loops.ends * (_LOOP + _KNOWN * parts * (form.totals if loops.fast else 1))
         taps = len(self._taps)
         gas = bands * conv.groups * self.channels * window
         gas += bands * conv.outputs * (self._written * _TERM + taps * _TAP + _RECORD + results * ending)
         code = int(self._written * _TERM_BYTES + taps * _TAP_BYTES) + _REST_BYTES
+        code += loops.ends * (self.rounds - 1) * loops.group * self.target.phases * _ENDING_BYTES * parts
         return gas, code, 32 * self.size if self.in_data else 0
 
     def buffers(self) -> dict[str, int]:
@@ -403,7 +419,10 @@ class HeldRows(LoopedRows):
                 for (row, phase), k in itertools.product(rows, words)
             ]
 
-        return [*body, *over(loops, {"m": const(0), "o": at["o"]}, ended)]
+        starts = {"m": const(0), "o": at["o"]}
+        if self.loops.ends:
+            return [*body, *(s for place in places(loops, starts) for s in ended(place))]
+        return [*body, *over(loops, starts, ended)]
 
     def _chunks(self, phase: int) -> Iterator[Sequence[tuple[int, int, int]]]:
         """Iterate over the words of taps held together: (form of taps, channel, phase of the pixels)."""
