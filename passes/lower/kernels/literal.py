@@ -204,11 +204,13 @@ class LiteralRows(HeldRows):
     def pieces(self) -> Iterator[tuple[range, list[Statement]]]:
         last = self.conv.outputs
         each = -(-last // self.loops.parts)
-        for first in range(0, last, each):
+        sums = [self.names.sums, *(self.names.more_sums or [self.names.sums] * (self.loops.parts - 1))]
+        for first, name in zip(range(0, last, each), sums, strict=False):
             outputs = range(first, min(first + each, last))
             body: list[Statement] = [Note(f"{self.claim()} Loops: {self.loops}.")]
             body += self.target.rim_rows() if not first else []
-            body += self._rows(outputs)
+            names = replace(self.names, sums=name)
+            body += LiteralRows(self.conv, self.source, self.target, self.loops, names)._rows(outputs)
             yield outputs, [*body, *(self.target.joined() if outputs.stop == last else [])]
 
     def emit(self) -> list[Statement]:

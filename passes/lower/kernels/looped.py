@@ -92,6 +92,7 @@ class Workspace:
         taps: The buffer of its words of taps, one each.
         window: The buffer of the pixels that some rows read.
         sums: The buffer of sums of products.
+        more_sums: Those of further sections, if there are several: what one leaves in them no other reads.
     """
 
     segment: str = "records"
@@ -99,6 +100,7 @@ class Workspace:
     taps: str = "taps"
     window: str = "window"
     sums: str = "sums"
+    more_sums: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,7 +144,7 @@ def _emit(context: Lowering, stage: _Stage, source: Maps, given: Maps, choose: C
     target = dataclasses.replace(given, buffer=context.buffer(f"{draft.name}_out", given.size, given.holds))
     loops = choose(context, draft.name, stage, source, given)
     rows = RowsOfTaps(conv, source, target) if loops is None else _looped(context, draft, conv, source, target, loops)
-    storage, several = rows.storage, isinstance(loops, Literal) and loops.parts > 1
+    storage, several = rows.storage, _parts(loops) > 1
     for outputs, body in rows.pieces():
         if outputs.start:
             draft = context.section(stage.node, f"{operator}, {kernel}, {shape} -> {result}")
@@ -173,14 +173,19 @@ def _looped(
     name, in_data = draft.name, {"code": False, "data": True}.get(context.options.weights)
     plain = in_loops(conv, source, target, loops, in_data=in_data)
     sizes = plain.buffers()
+    own = plain.names
+    kinds = (own.record, own.taps, own.window, own.sums)
     names = Workspace(
-        context.segment(f"{name}_weights", plain.segment()) if plain.size else plain.names.segment,
-        *(
-            context.buffer(f"{name}_{kind}", sizes[kind]) if kind in sizes else kind
-            for kind in (plain.names.record, plain.names.taps, plain.names.window, plain.names.sums)
-        ),
+        context.segment(f"{name}_weights", plain.segment()) if plain.size else own.segment,
+        *(context.buffer(f"{name}_{kind}", sizes[kind]) if kind in sizes else kind for kind in kinds),
+        tuple(context.buffer(f"{name}_sums", sizes[own.sums]) for _ in range(1, _parts(loops))),
     )
     return in_loops(conv, source, target, loops, names, in_data=in_data)
+
+
+def _parts(loops: Loops | None) -> int:
+    """Return how many sections a convolution has."""
+    return loops.parts if isinstance(loops, Literal) else 1
 
 
 class Rows:
@@ -275,8 +280,7 @@ class LoopFinder:
                     continue
                 rows = RowsOfTaps(conv, source, target) if way is None else in_loops(conv, source, target, way)
                 gas, code, data = rows.about()
-                parts = way.parts if isinstance(way, Literal) else 1
-                if code <= options.code_limit * parts:
+                if code <= options.code_limit * _parts(way):
                     found[way] = gas + options.byte_price * code + options.rules.byte_price / options.calls * data
             self._about[key] = found
         return self._about[key]
