@@ -35,7 +35,6 @@ from .memory import memory_map
 from .printer import Pointer, _affine, _pointer, scaled
 from .stack import HELD, REACH, crowded, of_taps, peak, reads_memory
 
-
 _ROOM = 12
 """Variables beside which solc keeps nothing else."""
 

@@ -154,12 +154,9 @@ class HeldRows(LoopedRows):
 
     @property
     def possible(self) -> bool:
-        """Whether the lanes can be where they are to be, a record fits a data contract, and the code is not too much."""
+        """Whether lanes can be where they are to be, a record fits a data contract, and the code is not too much."""
         return (
-            self.legal
-            and self._written <= _WRITTEN
-            and self._places <= _BAND
-            and self.record_words <= CONTRACT_WORDS
+            self.legal and self._written <= _WRITTEN and self._places <= _BAND and self.record_words <= CONTRACT_WORDS
         )
 
     @property
