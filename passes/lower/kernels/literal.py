@@ -128,8 +128,8 @@ class LiteralRows(HeldRows):
         loops, conv, form = self.loops, self.conv, self.form
         visits = self.height // loops.rows * (self.target.words // self._words)
         terms = conv.outputs * sum(len(form.products) * self._inputs(phase) for phase in range(self.phases))
-        gathered = conv.outputs * self.phases * form.totals * (1 if loops.fast else len(self._chunks))
-        forms = [sum(map(bool, form.pixels[key[0]])) for chunk in self._chunks for key in chunk if key]
+        gathered = conv.outputs * self.phases * form.totals * (1 if loops.fast else len(self._held_together))
+        forms = [sum(map(bool, form.pixels[key[0]])) for chunk in self._held_together for key in chunk if key]
         lines = loops.parts * loops.fold * sum(forms)
         parts = len(self.parts(0)) * self._apart
         ending = _ENDING + 30 * (loops.fold - 1) + 60 * (parts - 1) + _TOTAL * parts * form.totals * loops.fast
@@ -148,7 +148,7 @@ class LiteralRows(HeldRows):
         return len({of for _, _, of in self._keys[phase]}) * self.channels
 
     @cached_property
-    def _chunks(self) -> list[list[_Key | None]]:
+    def _held_together(self) -> list[list[_Key | None]]:
         """The words that are held together; None is a word of ones, of which what sums start with is a multiple."""
         of = sorted({of for keys in self._keys for _, _, of in keys})
         keys = [(f, i, o) for f in range(len(self.form.pixels)) for i in range(self.channels) for o in of]
@@ -242,7 +242,7 @@ class LiteralRows(HeldRows):
         """Return the statements that add all products of some output channels up."""
         body: list[Statement] = []
         touched: set[int] = set()
-        for keys in self._chunks:
+        for keys in self._held_together:
             held: list[Statement] = []
             names = {key: f"x{number}" for number, key in enumerate(keys)}
             for key, name in names.items():
@@ -291,7 +291,8 @@ class LiteralRows(HeldRows):
 
 def _with_products(before: Expr | None, products: Sequence[tuple[str, int]]) -> Expr:
     """Return a sum, and products of variables that are added to it: those by negative literals apart."""
-    rises, falls = before, None
+    rises: Expr | None = before
+    falls: Expr | None = None
     for name, literal in products:
         product = Var(name) if abs(literal) == 1 else Apply(OpCode.MUL, (const(abs(literal)), Var(name)))
         if literal > 0:

@@ -174,11 +174,17 @@ def _looped(
     plain = in_loops(conv, source, target, loops, in_data=in_data)
     sizes = plain.buffers()
     own = plain.names
-    kinds = (own.record, own.taps, own.window, own.sums)
+
+    def buffer(kind: str) -> str:
+        return context.buffer(f"{name}_{kind}", sizes[kind]) if kind in sizes else kind
+
     names = Workspace(
         context.segment(f"{name}_weights", plain.segment()) if plain.size else own.segment,
-        *(context.buffer(f"{name}_{kind}", sizes[kind]) if kind in sizes else kind for kind in kinds),
-        tuple(context.buffer(f"{name}_sums", sizes[own.sums]) for _ in range(1, _parts(loops))),
+        buffer(own.record),
+        buffer(own.taps),
+        buffer(own.window),
+        buffer(own.sums),
+        tuple(buffer(own.sums) for _ in range(1, _parts(loops))),
     )
     return in_loops(conv, source, target, loops, names, in_data=in_data)
 
