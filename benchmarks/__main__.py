@@ -10,14 +10,14 @@ from pathlib import Path
 
 from ml2sc.errors import Ml2scError
 
-from . import compile_time, growth, headline, per_mac, per_parameter, scale, tabular, trees
+from . import compile_time, convolutions, growth, headline, per_mac, per_parameter, scale, tabular, trees
 from .jobs import Job, measure_all
 from .measure import Figures
 from .paper_way import PRB_MATH, PaperWay
 from .text import table
 
 PAGES = {"results": headline, "growth": growth, "per-mac": per_mac, "per-parameter": per_parameter}
-ALONE = {"tabular": tabular, "trees": trees, "times": compile_time, "scale": scale}
+ALONE = {"convolutions": convolutions, "tabular": tabular, "trees": trees, "times": compile_time, "scale": scale}
 """Pages that measure no contract's gas in `jobs`; the last two depend on the machine."""
 LIBRARIES = ("py-evm", "pyrevm", "onnx", "onnxruntime", "numpy", "matplotlib")
 

@@ -10,6 +10,7 @@ import numpy as np
 from ml2sc.ir.types import Array, DType
 
 from .emitter import STRING_HINT, Emitter, OnnxNode
+from .labels import emit_label, labels_of
 from .rules import import_rule
 from .written import picked
 
@@ -267,10 +268,9 @@ def _gemm_of_one(emitter: Emitter, score: str, factors: Array, terms: Array) -> 
 
 def _svm_label(emitter: Emitter, node: OnnxNode, scores: str, pairs: list[tuple[int, int]], output: str) -> None:
     classes = max(j for _, j in pairs) + 1
-    strings = [str(name) for name in node.attrs.get("classlabels_strings", [])]
-    integers = [int(label) for label in node.attrs.get("classlabels_ints", range(classes))]
-    if len(strings or integers) != classes:
-        node.fail(f"{len(strings or integers)} class labels do not fit {classes} classes")
+    labels = labels_of(node.attrs.get("classlabels_strings", []), node.attrs.get("classlabels_ints", range(classes)))
+    if len(labels) != classes:
+        node.fail(f"{len(labels)} class labels do not fit {classes} classes")
     if classes == 2:  # the second class unless the score is positive
         zero = emitter.constant(_row([0.0]).reshape(()), "zero")
         met = emitter.emit("LessOrEqual", [scores, zero])
@@ -290,23 +290,4 @@ def _svm_label(emitter: Emitter, node: OnnxNode, scores: str, pairs: list[tuple[
         )
         total = emitter.emit("Add", [sums, constants])
         best = emitter.emit("ArgMax", [total], attrs={"axis": 1, "keepdims": 0})
-    emit_label(emitter, best, integers, strings, output)
-
-
-def emit_label(emitter: Emitter, index: str, integers: list[int], strings: list[str], output: str) -> None:
-    """Emit a classifier's label.
-
-    Args:
-        emitter: The graph.
-        index: The class's number.
-        integers: Labels by class.
-        strings: They are these instead, if there are some.
-        output: What to call it.
-    """
-    if strings:
-        table = emitter.string_constant(np.array(strings, dtype=object))
-        emitter.emit("TableLookup", [table, index], [output])
-    elif integers == list(range(len(integers))):
-        emitter.emit("Identity", [index], [output])
-    else:
-        emitter.emit("TableLookup", [emitter.constant(integers, "labels"), index], [output])
+    emit_label(emitter, "Identity", [best], labels, output)

@@ -16,6 +16,7 @@ from ml2sc.ir.graph import AttrValue
 from ml2sc.ir.types import Array, DType
 
 from .emitter import STRING_HINT, Emitter, OnnxNode, plain_attributes, read_tensor, rounded_to
+from .labels import emit_label, labels_of
 from .trees import TREE_RULES
 
 logger = logging.getLogger(__name__)
@@ -355,10 +356,10 @@ def _linear_regressor(emitter: Emitter, node: OnnxNode) -> None:
 
 @import_rule("LinearClassifier", domain=_ML)
 def _linear_classifier(emitter: Emitter, node: OnnxNode) -> None:
-    names = [str(name) for name in node.attrs.get("classlabels_strings", [])]
-    rows = len(node.attrs.get("intercepts", [])) or len(names or node.attrs.get("classlabels_ints", []))
+    labels = labels_of(node.attrs.get("classlabels_strings", []), node.attrs.get("classlabels_ints", []))
+    rows = len(node.attrs.get("intercepts", [])) or len(labels)
     weights, bias = _matrix(emitter, node, rows)
-    labels = [int(label) for label in node.attrs.get("classlabels_ints", range(len(names) or max(rows, 2)))]
+    labels = labels or range(max(rows, 2))
     mirrored = rows == 1 and len(labels) == 2
     if mirrored:  # one score s decides for the second class where it is positive: the first class gets −s
         if node.attrs.get("post_transform", "NONE") == "SOFTMAX":
@@ -369,13 +370,7 @@ def _linear_classifier(emitter: Emitter, node: OnnxNode) -> None:
     scores = _linear(emitter, node, weights, bias, None)
     label, probabilities = node.outputs[0], node.outputs[1] if len(node.outputs) > 1 else ""
     if label:
-        plain = labels == list(range(len(labels))) and not names
-        best = emitter.emit("ArgMax", [scores], [label] if plain else None, {"axis": 1, "keepdims": 0})
-        if not plain:
-            table = (
-                emitter.string_constant(np.array(names, dtype=object)) if names else emitter.constant(labels, "labels")
-            )
-            emitter.emit("TableLookup", [table, best], [label])
+        emit_label(emitter, "ArgMax", [scores], labels, label, {"axis": 1, "keepdims": 0})
     if probabilities and mirrored and node.attrs.get("post_transform", "NONE") == "NONE":
         emitter.emit("Add", [scores, emitter.constant(np.array([1.0, 0.0]), "ones")], [probabilities])  # 1 − s and s
     elif probabilities:

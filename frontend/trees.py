@@ -21,7 +21,8 @@ from ml2sc.ir.ops.trees import EXCEEDS
 from ml2sc.ir.thermometer import TREES
 from ml2sc.ir.trees import MOST_NODES, Ensemble, Fork, Leaf, TreeNode
 
-from .emitter import STRING_HINT, Emitter, OnnxNode
+from .emitter import Emitter, OnnxNode
+from .labels import Labels, emit_label, labels_of
 
 _MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ", "BRANCH_MEMBER")
 """By the numbers that operator set 5 gives them; the older sets have names, and a leaf is one, too."""
@@ -457,9 +458,7 @@ def tree_regressor(emitter: Emitter, node: OnnxNode) -> None:
 
 def tree_classifier(emitter: Emitter, node: OnnxNode) -> None:
     """Import TreeEnsembleClassifier: label and scores."""
-    if node.attrs.get("classlabels_strings"):
-        node.fail("string class labels are not supported", STRING_HINT)
-    labels = [int(label) for label in node.attrs.get("classlabels_int64s", [])]
+    labels = labels_of(node.attrs.get("classlabels_strings", []), node.attrs.get("classlabels_int64s", []))
     if len(labels) < 2:
         node.fail(f"a classifier with {len(labels)} class labels is not supported")
     read = _numbered(node, "class", len(labels))
@@ -472,7 +471,7 @@ def tree_classifier(emitter: Emitter, node: OnnxNode) -> None:
         _scores(emitter, node, read, labels)
 
 
-def _one_score(emitter: Emitter, node: OnnxNode, read: _Read, labels: Sequence[int], ids: Sequence[int]) -> None:
+def _one_score(emitter: Emitter, node: OnnxNode, read: _Read, labels: Labels, ids: Sequence[int]) -> None:
     """Two classes that one score decides between.
 
     It must be greater than 1/2 for the second class if no weight is negative, else than 0; whatever is made of it.
@@ -510,7 +509,7 @@ def _complemented(emitter: Emitter, second: str, output: str) -> None:
     emitter.emit("Concat", [first, second], [output], {"axis": -1})
 
 
-def _two_scores(emitter: Emitter, node: OnnxNode, read: _Read, labels: Sequence[int]) -> None:
+def _two_scores(emitter: Emitter, node: OnnxNode, read: _Read, labels: Labels) -> None:
     """Two classes with a score each: the second is chosen whenever its score is positive."""
     if read.base:
         node.fail("base values for two classes with scores of their own", "add them to the leaves of a tree")
@@ -529,7 +528,7 @@ def _two_scores(emitter: Emitter, node: OnnxNode, read: _Read, labels: Sequence[
         _post(emitter, node, read, scores, node.outputs[1])
 
 
-def _mirrored(emitter: Emitter, node: OnnxNode, read: _Read, labels: Sequence[int]) -> None:
+def _mirrored(emitter: Emitter, node: OnnxNode, read: _Read, labels: Labels) -> None:
     """Two classes whose scores are −s and s, as CatBoost writes them: one sum is enough."""
     nodes = [Leaf({0: n.values[1]} if 1 in n.values else {}) if isinstance(n, Leaf) else n for n in read.nodes]
     score = _trees(emitter, node, dataclasses.replace(read, nodes=nodes, targets=1), (0.0,))
@@ -541,7 +540,7 @@ def _mirrored(emitter: Emitter, node: OnnxNode, read: _Read, labels: Sequence[in
             _post(emitter, node, read, emitter.emit("Mul", [score, _signs(emitter)]), node.outputs[1])
 
 
-def _scores(emitter: Emitter, node: OnnxNode, read: _Read, labels: Sequence[int]) -> None:
+def _scores(emitter: Emitter, node: OnnxNode, read: _Read, labels: Labels) -> None:
     """Several classes: the first of the greatest scores."""
     if not read.base:
         _require_all(node, read)
@@ -580,27 +579,15 @@ def _require_all(node: OnnxNode, read: _Read) -> None:
         )
 
 
-def _greatest(emitter: Emitter, node: OnnxNode, scores: str, labels: Sequence[int]) -> None:
-    label = node.outputs[0]
-    if not label:
-        return
-    plain = list(labels) == list(range(len(labels)))
-    best = emitter.emit("ArgMax", [scores], [label] if plain else None, {"axis": 1, "keepdims": 0})
-    if not plain:
-        emitter.emit("TableLookup", [emitter.constant(labels, "labels"), best], [label])
+def _greatest(emitter: Emitter, node: OnnxNode, scores: str, labels: Labels) -> None:
+    if node.outputs[0]:
+        emit_label(emitter, "ArgMax", [scores], labels, node.outputs[0], {"axis": 1, "keepdims": 0})
 
 
-def _label(
-    emitter: Emitter, node: OnnxNode, inputs: Sequence[str], labels: Sequence[int], attrs: Mapping[str, float]
-) -> None:
-    label = node.outputs[0]
-    if not label:
-        return
-    plain = list(labels) == [0, 1]
-    flat = emitter.emit("Reshape", [*inputs, emitter.constant([1], "shape")])
-    above = emitter.emit(EXCEEDS, [flat], [label] if plain else None, attrs)
-    if not plain:
-        emitter.emit("TableLookup", [emitter.constant(labels, "labels"), above], [label])
+def _label(emitter: Emitter, node: OnnxNode, inputs: Sequence[str], labels: Labels, attrs: Mapping[str, float]) -> None:
+    if node.outputs[0]:
+        flat = emitter.emit("Reshape", [*inputs, emitter.constant([1], "shape")])
+        emit_label(emitter, EXCEEDS, [flat], labels, node.outputs[0], attrs)
 
 
 def _chosen(emitter: Emitter, node: OnnxNode, by_runtime: Any, by_scores: Any, what: str) -> Any:

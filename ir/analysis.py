@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -219,30 +219,47 @@ def evaluate_exact(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array
     return evaluate_samples(graph, [inputs])[0]
 
 
-def evaluate_samples(
-    graph: Graph, samples: Iterable[Mapping[str, Array]], *, last: str | None = None
-) -> list[dict[str, Array]]:
-    """Return what `evaluate_exact` does for each of some samples: layers are computed for all of them at once.
+def evaluate_samples(graph: Graph, samples: Sequence[Mapping[str, Array]]) -> list[dict[str, Array]]:
+    """Return what `evaluate_exact` does for each of some samples: nodes are computed for all of them at once.
 
     Args:
         graph: A quantised graph.
         samples: For each sample the integers q of each graph input.
-        last: A tensor after which no others are needed; None: all are.
     """
     constants = {tensor.name: tensor.data for tensor in graph.tensors.values() if tensor.data is not None}
-    found = [{**constants, **_given(graph, inputs)} for inputs in samples]
-    for node in graph:
-        if found and last in found[0]:
-            break
+    if not samples:
+        return []
+    given = [_given(graph, inputs) for inputs in samples]
+    found = {name: np.stack([one[name] for one in given]) for name in given[0]}
+    evaluate_nodes(graph, graph, found)
+    result = [dict(constants) for _ in samples]
+    for name, values in found.items():
+        for index, one in enumerate(result):
+            one[name] = _shaped(as_python_ints(values[index, ...]), values.shape[1:])
+    return result
+
+
+def evaluate_nodes(graph: Graph, nodes: Iterable[Node], found: dict[str, Array]) -> None:
+    """Compute what some nodes give for several samples.
+
+    Args:
+        graph: A quantised graph.
+        nodes: Nodes of it, in order.
+        found: The integers of the tensors that are known, by name, in int64 or as Python ints; the samples are their
+            first axis. What the nodes give is added.
+    """
+    count = len(next(iter(found.values())))
+    for node in nodes:
         tensors = graph.input_tensors(node)
         outputs = [graph.tensor(o) for o in node.outputs if o]
-        operands = [[values[i] if i else None for i in node.inputs] for values in found]
-        if not op_of(node).moves:
-            operands = [[v if v is None else np.atleast_1d(v) for v in one] for one in operands]
-        every = op_of(node).evaluate_samples(node, tensors, operands, outputs)
-        for values, results in zip(found, every, strict=True):
-            values.update((o.name, _shaped(r, o.shape)) for o, r in zip(outputs, results, strict=True))
-    return found
+        values = [None if t is None else found[t.name] if t.data is None else t.data for t in tensors]
+        op = op_of(node)
+        if all(t is None or t.is_constant for t in tensors):
+            once = op.evaluate_exact(node, tensors, [v if v is None else as_python_ints(v) for v in values], outputs)
+            results = [np.stack([np.reshape(r, o.shape)] * count) for r, o in zip(once, outputs, strict=True)]
+        else:
+            results = op.evaluate_batch(node, tensors, values, outputs)
+        found.update((o.name, r.reshape(count, *o.shape)) for o, r in zip(outputs, results, strict=True))
 
 
 def _given(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:

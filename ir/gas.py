@@ -41,8 +41,8 @@ from .program import (
     WadInput,
     bodies,
     expressions,
-    subexpressions,
     summands,
+    variables,
     walk,
 )
 
@@ -79,6 +79,10 @@ class Shares:
             return _UNKNOWN
         reached = self.measured.reached[section, number]
         return self.measured.taken[section, number] / reached if reached else 0.0
+
+    def mixed(self, share: float, one: float, other: float) -> float:
+        """Return the gas of two ways, of which the one is gone that share of the times: of the worst, the dearer."""
+        return max(one, other) if self.worst else share * one + (1 - share) * other
 
     def opened(self, contract: int) -> float:
         """Return the share of calls that read a data contract: what it holds is for inputs that may all be zero."""
@@ -455,7 +459,7 @@ class Costs:
             otherwise: Gas of the other.
         """
         fork = self.condition(branch.condition) + PUSH + JUMPI + JUMPDEST
-        return fork + share * body + (1 - share) * (otherwise + PUSH + JUMP + JUMPDEST)
+        return fork + self._shares.mixed(share, body, otherwise + PUSH + JUMP + JUMPDEST)
 
     def settling(self, branch: If) -> int:
         """Return the SWAPs that put what a branch changes where the other way has it.
@@ -533,23 +537,17 @@ def _passes(name: str, before: Sequence[Statement], after: Sequence[Statement]) 
 
 def reads_of(body: Iterable[Statement]) -> Counter[str]:
     """Return how often each variable is read, apart from the sums that it is itself the last value of."""
-    return Counter(
-        part.name
-        for s in walk(body)
-        for e in expressions(s)
-        for part in subexpressions(e)
-        if isinstance(part, Var) and not (isinstance(s, Assign) and s.name == part.name)
-    )
+    found = Counter[str]()
+    for statement in walk(body):
+        own = statement.name if isinstance(statement, Assign) else None
+        for expression in expressions(statement):
+            found.update(name for name in variables(expression) if name != own)
+    return found
 
 
 def uses(expr: Expr, name: str) -> bool:
     """Return whether an expression reads a variable."""
     return name in variables(expr)
-
-
-def variables(expr: Expr) -> frozenset[str]:
-    """Return the variables that an expression reads."""
-    return frozenset(part.name for part in subexpressions(expr) if isinstance(part, Var))
 
 
 def changed(body: Iterable[Statement]) -> set[str]:

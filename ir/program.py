@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from fractions import Fraction
 from functools import cached_property
-from typing import overload
+from typing import Any, overload
 
 WORD = 1 << 256
 MASK = WORD - 1
@@ -61,22 +61,31 @@ class OpCode(Enum):
 # -- expressions -----------------------------------------------------------------------------------------------------
 
 
+class _Noted:
+    """Room for what is found out about an expression, which never changes: walking it is most of what pricing does."""
+
+    __slots__ = ("_hash", "_parts", "_reads")
+    _hash: int
+    _parts: tuple[Expr, ...]
+    _reads: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
-class Const:
+class Const(_Noted):
     """A literal word, 0 <= value < 2^256."""
 
     value: int
 
 
 @dataclass(frozen=True, slots=True)
-class Var:
+class Var(_Noted):
     """A local variable of the section."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class Load(_Noted):
     """Word `index` of a buffer."""
 
     buffer: str
@@ -84,31 +93,46 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
-class LoadInput:
+class LoadInput(_Noted):
     """The 32 bytes (big-endian) at byte `offset` of the packed input; zeros past its end."""
 
     offset: Expr
 
 
 @dataclass(frozen=True, slots=True)
-class WadInput:
+class WadInput(_Noted):
     """Element `index` of `predict`'s argument (two's complement, real · 10^18)."""
 
     index: Expr
 
 
 @dataclass(frozen=True, slots=True)
-class Apply:
+class Apply(_Noted):
     """An operation on one or two words."""
 
     op: OpCode
     args: tuple[Expr, ...]
+
+    def __hash__(self) -> int:
+        try:
+            return self._hash
+        except AttributeError:
+            found = hash((self.op, self.args))
+            object.__setattr__(self, "_hash", found)
+            return found
 
 
 Expr = Const | Var | Load | LoadInput | WadInput | Apply
 
 
 # -- statements ------------------------------------------------------------------------------------------------------
+
+
+class _Nest:
+    """Room for a list of all statements inside one."""
+
+    __slots__ = ("_inside",)
+    _inside: tuple[Statement, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +189,7 @@ class Induction:
 
 
 @dataclass(frozen=True, slots=True)
-class For:
+class For(_Nest):
     """Run `body` `count` times. The first induction variable starts at a constant."""
 
     inductions: tuple[Induction, ...]
@@ -174,7 +198,7 @@ class For:
 
 
 @dataclass(frozen=True, slots=True)
-class If:
+class If(_Nest):
     """Run `body` if `condition` is not zero, else `otherwise`.
 
     Attributes:
@@ -191,10 +215,14 @@ class If:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class Block(_Nest):
     """Run `body`; its variables end with it."""
 
     body: tuple[Statement, ...]
+
+
+OUT_OF_RANGE = "InputOutOfRange"
+"""The error of an element of the input that is out of range; its arguments are which one, and what it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -720,9 +748,6 @@ def loop(
     return For((Induction(name, const(start), step), *also), count, tuple(body))
 
 
-_NESTED = (For, If, Block)
-
-
 def bodies(statement: Statement) -> tuple[tuple[Statement, ...], ...]:
     """Return the runs of statements inside a statement, in the order they are written."""
     if isinstance(statement, If):
@@ -730,13 +755,24 @@ def bodies(statement: Statement) -> tuple[tuple[Statement, ...], ...]:
     return (statement.body,) if isinstance(statement, For | Block) else ()
 
 
-def walk(body: Iterable[Statement]) -> Iterator[Statement]:
-    """Iterate over all statements, outer before inner."""
+def walk(body: Iterable[Statement]) -> list[Statement]:
+    """Return all statements, outer before inner."""
+    found: list[Statement] = []
     for statement in body:
-        yield statement
-        if isinstance(statement, _NESTED):  # most are not: this is walked much
-            for inner in bodies(statement):
-                yield from walk(inner)
+        found.append(statement)
+        if isinstance(statement, _Nest):
+            found += _inside(statement)
+    return found
+
+
+def _inside(statement: For | If | Block) -> tuple[Statement, ...]:
+    """Return all statements inside one."""
+    try:
+        return statement._inside
+    except AttributeError:
+        found = tuple(inner for body in bodies(statement) for inner in walk(body))
+        object.__setattr__(statement, "_inside", found)
+        return found
 
 
 def calls_of(body: Iterable[Statement]) -> list[Call]:
@@ -744,24 +780,24 @@ def calls_of(body: Iterable[Statement]) -> list[Call]:
     return [statement for statement in body if isinstance(statement, Call)]
 
 
-def expressions(statement: Statement) -> Iterator[Expr]:
-    """Iterate over the expressions a statement evaluates itself (not its body's), whole ones only."""
-    match statement:
-        case Let(_, value) | Assign(_, value):
-            yield value
-        case Store(_, index, value) | StoreInput(index, _, value):
-            yield index
-            yield value
-        case CopySegment(_, offset):
-            yield offset
-        case For(inductions):
-            yield from (i.start for i in inductions)
-        case If(condition):
-            yield condition
-        case Fail(_, args) | Call(_, args):
-            yield from args
-        case Note() | Block():
-            pass
+def expressions(statement: Statement) -> tuple[Expr, ...]:
+    """Return the expressions a statement evaluates itself (not its body's), whole ones only."""
+    return _EXPRESSIONS[type(statement)](statement)
+
+
+_EXPRESSIONS: dict[type[Statement], Callable[[Any], tuple[Expr, ...]]] = {
+    Let: lambda s: (s.value,),
+    Assign: lambda s: (s.value,),
+    Store: lambda s: (s.index, s.value),
+    StoreInput: lambda s: (s.offset, s.value),
+    CopySegment: lambda s: (s.offset,),
+    For: lambda s: tuple(i.start for i in s.inductions),
+    If: lambda s: (s.condition,),
+    Fail: lambda s: s.args,
+    Call: lambda s: s.words,
+    Note: lambda s: (),
+    Block: lambda s: (),
+}
 
 
 def used_buffers(section: Section) -> list[str]:
@@ -769,7 +805,9 @@ def used_buffers(section: Section) -> list[str]:
     names: dict[str, None] = {}
     for statement in walk(section.body):
         for expression in expressions(statement):
-            names |= dict.fromkeys(p.buffer for p in subexpressions(expression) if isinstance(p, Load))
+            for part in subexpressions(expression):
+                if isinstance(part, Load):
+                    names[part.buffer] = None
         if isinstance(statement, Store | CopySegment):
             names[statement.buffer] = None
         if isinstance(statement, Call):
@@ -795,8 +833,17 @@ def summands(expr: Expr) -> tuple[list[Expr], Expr]:
     return terms, expr
 
 
-def subexpressions(expr: Expr) -> Iterator[Expr]:
-    """Iterate over an expression and all its parts, outer before inner, from left to right."""
+def subexpressions(expr: Expr) -> tuple[Expr, ...]:
+    """Return an expression and all its parts, outer before inner, from left to right."""
+    try:
+        return expr._parts
+    except AttributeError:
+        parts = tuple(_parts(expr))
+        object.__setattr__(expr, "_parts", parts)
+        return parts
+
+
+def _parts(expr: Expr) -> Iterator[Expr]:
     parts = [expr]
     while parts:
         part = parts.pop()
@@ -807,6 +854,16 @@ def subexpressions(expr: Expr) -> Iterator[Expr]:
             parts.append(part.index)
         elif isinstance(part, LoadInput):
             parts.append(part.offset)
+
+
+def variables(expr: Expr) -> tuple[str, ...]:
+    """Return the variables that an expression reads, each as often as it does."""
+    try:
+        return expr._reads
+    except AttributeError:
+        names = tuple(part.name for part in subexpressions(expr) if isinstance(part, Var))
+        object.__setattr__(expr, "_reads", names)
+        return names
 
 
 def rational_multiplier(ratio: Fraction, bits: int) -> tuple[int, int]:

@@ -93,9 +93,8 @@ class Calibrate(Pass):
     def run(self, graph: Graph) -> bool:
         self.spreads.clear()
         self.spreads.update(self.known or {})
-        for part in look(spreads_of, graph, self.samples, self.share) if self.known is None else ():
-            for name, spread in part.items():
-                self.spreads.setdefault(name, Spread()).merge(spread)
+        if self.known is None:
+            self.spreads.update(merged(look(spreads_of, graph, self.samples, self.share)))
         graph.observed = {name: (spread.lo, spread.hi) for name, spread in self.spreads.items()}
         return bool(graph.observed)
 
@@ -112,8 +111,22 @@ def spreads_of(graph: Graph, samples: Iterable[Sample]) -> dict[str, Spread]:
     """
     spreads: dict[str, Spread] = {}
     for sample in samples:
-        for name, value in real_values(graph, sample).items():
-            tensor = graph.tensor(name)
-            if tensor.type is DType.FLOAT and not tensor.is_constant and value.size:
-                spreads.setdefault(name, Spread()).add(value)
+        count_values(spreads, graph, real_values(graph, sample))
+    return spreads
+
+
+def count_values(spreads: dict[str, Spread], graph: Graph, values: Mapping[str, Array]) -> None:
+    """Count what a float graph gives for a sample, by tensor, in the tensors' spreads."""
+    for name, value in values.items():
+        tensor = graph.tensor(name)
+        if tensor.type is DType.FLOAT and not tensor.is_constant and value.size:
+            spreads.setdefault(name, Spread()).add(value)
+
+
+def merged(parts: Iterable[Mapping[str, Spread]]) -> dict[str, Spread]:
+    """Return how values are spread over all samples, given it for parts of them."""
+    spreads: dict[str, Spread] = {}
+    for part in parts:
+        for name, spread in part.items():
+            spreads.setdefault(name, Spread()).merge(spread)
     return spreads

@@ -24,8 +24,8 @@ from ml2sc.ir.types import Array
 from .calibrate import Spread
 from .formats import Formats, reads_activations
 from .manager import Pass, register_pass
-from .measure import answers, measure
-from .precision import Binary, parse_precision
+from .measure import Answer, Asked, answers, measure
+from .precision import Binary, Integer, Layered, parse_precision
 from .quantize import quantize
 from .samples import Sample
 
@@ -48,7 +48,8 @@ class ClipRanges(Pass):
         precision: The precision the graph will be quantised to.
         spreads: How the tensors' values are spread, from `calibrate`.
         samples: For each sample the graph inputs' arrays, in their shapes.
-        methods: Filled by `run`: the method taken, by tensor.
+        answers: The model's answers to the samples; filled by `run` if it is empty.
+        ranges: By tensor the range taken and its method; filled by `run` if it is empty, else taken as it is.
     """
 
     name: ClassVar[str] = "clip_ranges"
@@ -56,39 +57,60 @@ class ClipRanges(Pass):
     precision: str = "int8"
     spreads: Mapping[str, Spread] = field(default_factory=dict, repr=False)
     samples: Sequence[Sample] = field(default=(), repr=False)
-    methods: dict[str, str] = field(default_factory=dict, repr=False, init=False, compare=False)
+    answers: list[Answer] = field(default_factory=list, repr=False, compare=False)
+    ranges: dict[str, tuple[tuple[float, float], str]] = field(default_factory=dict, repr=False, compare=False)
 
     def run(self, graph: Graph) -> bool:
         precision = parse_precision(self.precision)
         if precision is None:
             raise UsageError("the clip_ranges pass needs a precision, not 'auto'")
-        self.methods.clear()
         if isinstance(precision, Binary):
             return False
-        before, formats, bounds = dict(graph.observed), Formats(graph, precision), real_bounds(graph)
-        asked = list(zip(self.samples, answers(graph, self.samples), strict=True))
+        before = dict(graph.observed)
+        if not self.ranges:
+            self.ranges.update(self._chosen(graph, precision))
+        graph.observed.update({name: ends for name, (ends, _) in self.ranges.items()})
+        return graph.observed != before
 
-        def badness() -> tuple[int, float]:
-            quantized = quantize(graph, precision, bounds)
+    @property
+    def methods(self) -> dict[str, str]:
+        """The method taken, by tensor."""
+        return {name: method for name, (_, method) in self.ranges.items()}
+
+    def _chosen(self, graph: Graph, precision: Integer | Layered) -> dict[str, tuple[tuple[float, float], str]]:
+        """Return by tensor the range that is best and its method; the graph's own ranges come to be these."""
+        formats, bounds, chosen = Formats(graph, precision), real_bounds(graph), {}
+        if not self.answers:
+            self.answers.extend(answers(graph, self.samples))
+        asked = Asked(zip(self.samples, self.answers, strict=True))
+
+        def badness(best: tuple[int, float] | None) -> tuple[int, float]:
+            """Measure the ranges as they are, or until they are known to be worse than the best."""
+            quantized = quantize(graph, precision, bounds, tentative=True)
             prove_intervals(quantized)
-            return measure(quantized, asked).badness
+            return measure(quantized, asked, lambda lost, _: best is not None and lost > best[0]).badness
 
+        known: tuple[int, float] | None = None  # of the ranges as they are
         for name in _read(graph):
             if name not in self.spreads or name in graph.inputs:
                 continue
             bits, spread = formats.activation(name), self.spreads[name]
             ranges = {method: clipped(spread, bits, method) for method in METHODS}
+            measured = {} if known is None else {graph.observed[name]: known}
             best: tuple[tuple[int, float], str] | None = None
             for method, ends in ranges.items():
                 if best is not None and (ends == ranges[best[1]] or bits > _FINE):
                     continue
-                graph.observed[name] = ends
-                found = badness()
-                if best is None or found < best[0]:
-                    best = found, method
+                if ends not in measured:
+                    graph.observed[name] = ends
+                    measured[ends] = badness(None if best is None else best[0])
+                if best is None or measured[ends] < best[0]:
+                    best = measured[ends], method
             assert best is not None
-            graph.observed[name], self.methods[name] = ranges[best[1]], best[1]
-        return graph.observed != before
+            known, method = best
+            graph.observed[name] = ranges[method]
+            chosen[name] = ranges[method], method
+        return chosen
 
 
 def _read(graph: Graph) -> Iterable[str]:

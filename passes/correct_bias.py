@@ -17,10 +17,11 @@ from typing import ClassVar
 import numpy as np
 
 from ml2sc.errors import UsageError
-from ml2sc.ir import wad
-from ml2sc.ir.analysis import evaluate_samples, real_bounds
+from ml2sc.ir.analysis import real_bounds
+from ml2sc.ir.batch import Batch
 from ml2sc.ir.graph import Graph, Node
 from ml2sc.ir.ops.base import op_of
+from ml2sc.ir.ops.integers import sum_of
 from ml2sc.ir.ops.linear import LinearOp
 from ml2sc.ir.types import Array
 
@@ -42,6 +43,7 @@ class CorrectBias(Pass):
         precision: The precision the graph will be quantised to.
         samples: For each sample the graph inputs' arrays, in their shapes.
         means: By what a layer reads, its mean over the samples in the model; filled by `run` if it is empty.
+        corrections: By layer what is added to its bias; filled by `run` if it is empty, else taken as it is.
     """
 
     name: ClassVar[str] = "correct_bias"
@@ -49,6 +51,7 @@ class CorrectBias(Pass):
     precision: str = "int8"
     samples: Sequence[Mapping[str, Array]] = field(default=(), repr=False)
     means: dict[str, Array] = field(default_factory=dict, repr=False, compare=False)
+    corrections: dict[str, tuple[float, ...]] = field(default_factory=dict, repr=False, compare=False)
 
     def run(self, graph: Graph) -> bool:
         precision = parse_precision(self.precision)
@@ -56,24 +59,30 @@ class CorrectBias(Pass):
             raise UsageError("the correct_bias pass needs a precision, not 'auto'")
         if len(self.samples) < _FEWEST:
             return False
-        bounds, changed = real_bounds(graph), False
+        if self.corrections:
+            for name, known in self.corrections.items():
+                _correct(graph, name, known)
+            return True
+        bounds, batch = real_bounds(graph), Batch(self.samples)
         if not self.means:
             reals = [real_values(graph, sample) for sample in self.samples]
             read = {node.inputs[0] for node in layers_of(graph)}
             self.means.update((name, np.mean([real[name] for real in reals], axis=0)) for name in read)
         for name in [node.name for node in layers_of(graph)]:
             quantized = quantize(graph, precision, bounds, tentative=True)
-            correction = _correction(graph.node(name), quantized, self.samples, self.means)
+            correction = _correction(graph.node(name), quantized, batch, self.means)
             if correction is not None and any(correction):
-                node = graph.node(name)
-                graph.replace_node(node, attrs={**node.attrs, "correction": correction})
-                changed = True
-        return changed
+                self.corrections[name] = correction
+                _correct(graph, name, correction)
+        return bool(self.corrections)
 
 
-def _correction(
-    node: Node, quantized: Graph, samples: Sequence[Mapping[str, Array]], means: Mapping[str, Array]
-) -> tuple[float, ...] | None:
+def _correct(graph: Graph, name: str, correction: tuple[float, ...]) -> None:
+    node = graph.node(name)
+    graph.replace_node(node, attrs={**node.attrs, "correction": correction})
+
+
+def _correction(node: Node, quantized: Graph, batch: Batch, means: Mapping[str, Array]) -> tuple[float, ...] | None:
     """Return the mean of the model's sums less that of the integers', by output; None where it is not defined."""
     layer = quantized.node(node.name) if quantized.has_node(node.name) else None
     op = None if layer is None else op_of(layer)
@@ -84,9 +93,9 @@ def _correction(
     assert w.data is not None and w.real is not None
     if exact.shape != x.shape:
         return None
-    values = evaluate_samples(quantized, wad.quantize_samples(quantized, samples), last=x.name)
-    zero, scale = x.format.zero_point, float(x.format.scale) / len(samples)
-    rounded = sum((v[x.name] - zero for v in values), np.zeros(x.shape, dtype=object)).astype(np.float64) * scale
+    values = batch.values(quantized, [x.name])[x.name]
+    zero, scale = x.format.zero_point, float(x.format.scale) / len(values)
+    rounded = sum_of(values, -zero).astype(object).sum(axis=0).astype(np.float64) * scale
     difference = op.product(layer, exact, w.real) - op.product(layer, rounded, op.weights(layer, w))
     if len(layer.inputs) > 2:
         c = quantized.tensor(layer.inputs[2])

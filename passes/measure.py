@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar, overload
 import numpy as np
 
 from ml2sc.ir import wad
-from ml2sc.ir.analysis import evaluate_samples
+from ml2sc.ir.batch import Batch
 from ml2sc.ir.graph import Graph
 from ml2sc.ir.program import MASK
 from ml2sc.ir.types import Array
@@ -127,19 +127,19 @@ def together(parts: Iterable[Measured]) -> Measured:
 
 def measure(
     quantized: Graph,
-    asked: Iterable[tuple[Sample, Answer]],
+    asked: Iterable[tuple[Sample, Answer]] | Asked,
     hopeless: Callable[[int, float], bool] = lambda lost, largest: False,
 ) -> Measured:
     """Run the graph interpreter on samples and compare what the contract would answer.
 
     Args:
         quantized: A quantised graph whose ranges are proved.
-        asked: The samples with the model's answers to them.
+        asked: The samples with the model's answers to them; as `Asked` where they are measured on again and again.
         hopeless: Given the decisions lost and the largest error so far, whether to stop.
     """
     count = lost = 0
     largest = square = 0.0
-    for values, wanted in _evaluated(quantized, asked):
+    for values, wanted in _evaluated(quantized, asked if isinstance(asked, Asked) else _parts(asked)):
         outcome = wad.outcome(quantized, values)
         error = np.abs(np.array(outcome.outputs, dtype=np.float64) / wad.WAD - wanted.outputs)
         count += 1
@@ -151,12 +151,35 @@ def measure(
     return Measured(count, count - lost, largest, square / max(count, 1))
 
 
-def _evaluated(quantized: Graph, asked: Iterable[tuple[Sample, Answer]]) -> Iterator[tuple[dict[str, Array], Answer]]:
-    """Iterate over what the graph interpreter finds for samples: more and more at once, as the first may be enough."""
+def _evaluated(
+    quantized: Graph, asked: Iterable[tuple[Batch, list[Answer]]]
+) -> Iterator[tuple[dict[str, Array], Answer]]:
+    names = [*quantized.outputs, *([] if quantized.decision is None else [quantized.decision])]
+    for batch, wanted in asked:
+        found = batch.values(quantized, names)
+        for index, one in enumerate(wanted):
+            yield {name: values[index] for name, values in found.items()}, one
+
+
+class Asked:
+    """Samples with the model's answers to them that are measured on again and again.
+
+    Args:
+        asked: The samples with the answers.
+    """
+
+    def __init__(self, asked: Iterable[tuple[Sample, Answer]]) -> None:
+        self._parts = list(_parts(asked))
+
+    def __iter__(self) -> Iterator[tuple[Batch, list[Answer]]]:
+        return iter(self._parts)
+
+
+def _parts(asked: Iterable[tuple[Sample, Answer]]) -> Iterator[tuple[Batch, list[Answer]]]:
+    """Iterate over samples in parts: more and more at once, as the first may be enough."""
     rest, size = iter(asked), _FIRST_SAMPLES
     while some := list(itertools.islice(rest, size)):
-        found = evaluate_samples(quantized, wad.quantize_samples(quantized, [sample for sample, _ in some]))
-        yield from zip(found, (wanted for _, wanted in some), strict=True)
+        yield Batch([sample for sample, _ in some]), [answer for _, answer in some]
         size = min(2 * size, PROBED)
 
 

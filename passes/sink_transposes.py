@@ -9,7 +9,7 @@ moved behind what follows it:
    transposed back), and Concat.
 4. Likewise what names axes: Pad, Split, Slice, Gather. A Pad by 0 that meets its convolution then becomes the
    convolution's own.
-5. A mean or maximum over what are the spatial axes before the Transpose becomes a pool over all of them.
+5. A mean, sum or maximum over what are the spatial axes before the Transpose becomes a pool over all of them.
 6. What else reads something transposed keeps that. Networks without convolutions stay as they are: a dense layer's
    weights take any order of its inputs.
 """
@@ -37,7 +37,8 @@ CONVOLUTIONS = frozenset({"Conv", "ScaledConv"})
 _BROADCASTING = frozenset({"Add", "Sub", "Mul", "Div", "Max", "Min", "PRelu"})
 _ALONG = frozenset({"Gather", "Split"})
 """Operators with an attribute `axis`, 0 where it is left out."""
-_POOLS = {"ReduceMean": "AveragePool", "ReduceMax": "MaxPool"}
+_POOLS = {"ReduceMean": "AveragePool", "ReduceMax": "MaxPool", "ReduceSum": "AveragePool"}
+"""What becomes a pool over all of a map, a sum times the map's size."""
 _ROUNDS = 1_000
 """Transposes move on at most so often: a network has fewer operators than that for each of them."""
 
@@ -132,7 +133,13 @@ def _pooled(graph: Graph, node: Node, first: Node, perm: tuple[int, ...]) -> boo
     shape = (*x.shape[:2], *[1] * (len(perm) - 2))
     made = graph.add_tensor(Tensor(graph.fresh(f"{output.name}.turned"), shape, output.type)).name
     attrs: dict[str, AttrValue] = {"kernel_shape": x.shape[2:]}
+    total = node.op_type == "ReduceSum"
     graph.replace_node(node, op_type=_POOLS[node.op_type], inputs=(x.name,), outputs=(made,), attrs=attrs)
+    if total:
+        size = np.array(float(np.prod(x.shape[2:])))
+        count = graph.add_tensor(Tensor(graph.fresh(f"{node.name}.count"), (), output.type, size)).name
+        mean, made = made, graph.add_tensor(Tensor(graph.fresh(f"{output.name}.sum"), shape, output.type)).name
+        graph.add("Mul", [mean, count], [made], origin=node.origin)
     if attr_int(node, "keepdims", 1):
         graph.add("Transpose", [made], [output.name], {"perm": perm}, origin=first.origin)
     else:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from ml2sc.ir.graph import Graph
 from ml2sc.ir.ops.base import Bounds
 from ml2sc.ir.types import Array
 
-from .calibrate import Calibrate
+from .calibrate import Calibrate, Spread, count_values, merged
 from .clip_ranges import ClipRanges
 from .correct_bias import CorrectBias
 from .equalize import Equalize
@@ -78,13 +77,38 @@ class Tuning:
     correct: bool = False
 
 
-class _Variant(NamedTuple):
-    """A calibrated float graph, with what is known of its tensors: their bounds, the means of what layers read."""
+@dataclass
+class _Variant:
+    """A calibrated float graph, with what is known of it.
+
+    Attributes:
+        graph: The graph.
+        spreads: How its tensors' values are spread.
+        probe: The samples that ranges are clipped and biases corrected with.
+        bounds: Of its tensors.
+        means: Of what layers read.
+        answers: Of the graph to these samples.
+    """
 
     graph: Graph
-    calibrate: Calibrate
+    spreads: Mapping[str, Spread]
+    probe: Sequence[Sample]
     bounds: Mapping[str, Bounds]
-    means: dict[str, Array]
+    means: dict[str, Array] = field(default_factory=dict)
+    answers: list[Answer] = field(default_factory=list)
+    _ranges: dict[str, dict[str, tuple[tuple[float, float], str]]] = field(default_factory=dict)
+    _corrections: dict[tuple[str, bool], dict[str, tuple[float, ...]]] = field(default_factory=dict)
+
+    def passes(self, precision: Precision, tuning: Tuning) -> list[Pass]:
+        """Return what a tuning means for the calibrated graph; what was found once is not looked for again."""
+        text, found = str(precision), list[Pass]()
+        if tuning.clip:
+            ranges = self._ranges.setdefault(text, {})
+            found.append(ClipRanges(text, self.spreads, self.probe, self.answers, ranges))
+        if tuning.correct:
+            corrections = self._corrections.setdefault((text, tuning.clip), {})
+            found.append(CorrectBias(text, self.probe, self.means, corrections))
+        return found
 
 
 class Workbench:
@@ -111,7 +135,9 @@ class Workbench:
         self, graph: Graph, samples: Sequence[Sample], plain: Graph | None = None, share: Share | None = None
     ) -> None:
         self.graph, self.samples, self.plain, self.share = graph, samples, plain or graph, share
-        margins = np.concatenate(look(_margins, graph, samples, share))
+        looked = look(_margins_and_spreads, graph, samples, share)
+        margins = np.concatenate([margins for margins, _ in looked])
+        self._spreads = merged(spreads for _, spreads in looked)
         order = np.argsort(margins, kind="stable")
         self._first, self._rest = order[:HELD], np.sort(order[HELD:])
         self.closest = (int(order[0]), float(margins[order[0]])) if len(order) else (0, math.inf)
@@ -121,14 +147,9 @@ class Workbench:
 
     def passes(self, precision: Precision, tuning: Tuning) -> list[Pass]:
         """Return the passes that a tuning means, to be run on the float graph, in this order."""
-        text, probe = str(precision), self._spread_out
         variant = self._variant(equalized=tuning.equalize)
-        calibrate = Calibrate(self.samples, variant.calibrate.spreads)
-        found: list[Pass] = [Equalize()] if tuning.equalize else []
-        found.append(calibrate)
-        found += [ClipRanges(text, calibrate.spreads, probe)] if tuning.clip else []
-        found += [CorrectBias(text, probe, variant.means)] if tuning.correct else []
-        return found
+        before: list[Pass] = [Equalize()] if tuning.equalize else []
+        return [*before, Calibrate(self.samples, variant.spreads), *variant.passes(precision, tuning)]
 
     def quantized(self, precision: Precision, tuning: Tuning) -> Graph:
         """Return the graph quantised so, its ranges proved.
@@ -140,11 +161,9 @@ class Workbench:
             quantized = quantize(self.plain, precision, tentative=True)
         else:
             variant = self._variant(equalized=tuning.equalize)
-            graph, text, probe = variant.graph.copy(), str(precision), self._spread_out
-            if tuning.clip:
-                ClipRanges(text, variant.calibrate.spreads, probe).run(graph)
-            if tuning.correct:
-                CorrectBias(text, probe, variant.means).run(graph)
+            graph = variant.graph.copy()
+            for pass_ in variant.passes(precision, tuning):
+                pass_.run(graph)
             quantized = quantize(graph, precision, variant.bounds, tentative=True)
         prove_intervals(quantized)
         wad.output_error_bound(quantized)
@@ -192,9 +211,10 @@ class Workbench:
 
     def _variant(self, *, equalized: bool) -> _Variant:
         if equalized not in self._variants:
-            graph, calibrate = self.graph.copy(), Calibrate(self.samples, share=self.share)
+            graph = self.graph.copy()
+            calibrate = Calibrate(self.samples, None if equalized else self._spreads, self.share)
             run_pipeline(graph, [*([Equalize()] if equalized else []), calibrate])
-            self._variants[equalized] = _Variant(graph, calibrate, real_bounds(graph), {})
+            self._variants[equalized] = _Variant(graph, calibrate.spreads, self._spread_out, real_bounds(graph))
         return self._variants[equalized]
 
     @cached_property
@@ -237,16 +257,20 @@ class Judge:
         return measure(quantized, asked, lambda lost, worst: not goal.allows(lost, worst, total))
 
 
-def _margins(graph: Graph, samples: Iterable[Sample]) -> Array:
-    """Return for each sample how far the model's scores are from another decision."""
-    return np.array([_margin(graph, sample) for sample in samples], dtype=np.float64)
+def _margins_and_spreads(graph: Graph, samples: Iterable[Sample]) -> tuple[Array, dict[str, Spread]]:
+    """Return how far the model's scores are from another decision for each sample, and how all values are spread."""
+    margins, spreads = list[float](), dict[str, Spread]()
+    for sample in samples:
+        values = real_values(graph, sample)
+        margins.append(_margin(graph, values))
+        count_values(spreads, graph, values)
+    return np.array(margins, dtype=np.float64), spreads
 
 
-def _margin(graph: Graph, sample: Sample) -> float:
+def _margin(graph: Graph, values: Mapping[str, Array]) -> float:
     """Return how far the model's scores are from another decision; 0 where that is not known."""
     if graph.decision is None:
         return 0.0
-    values = real_values(graph, sample)
     node = graph.producer(graph.decision)
     while node is not None and node.op_type not in {"ArgMax", "GreaterOrEqual"}:
         node = next((graph.producer(i) for i in node.inputs if i and not graph.tensor(i).is_constant), None)

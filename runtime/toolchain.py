@@ -1,6 +1,7 @@
 """Finds the targets' compilers and runs them.
 
-solc: a path given, PATH, py-solc-x, or the npm package run by Node. Vyper: the Python package, in this process.
+solc: a path given, PATH, py-solc-x, or the npm package run by Node, which is kept running between contracts. Vyper: the
+Python package, in this process.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from ml2sc.errors import ToolchainError
 
 from .children import die_with_parent
 from .compiler_cache import Compiler, CompilerCache, user_cache
+from .resident import Resident, StoppedError
 
 logger = logging.getLogger(__name__)
 
@@ -51,13 +53,34 @@ _NPM_INSTALL_SECONDS = 300.0
 
 @dataclass(frozen=True)
 class _Solc:
-    """A solc that answered: how to start it, what it is, how it was found, the file that compiles."""
+    """A solc that answered: how to start it, what it is, how it was found, its file; its package."""
 
     command: tuple[str, ...]
     version: str
     how: str
     program: Path
-    environment: Mapping[str, str] = field(default_factory=dict)
+    package: Path | None = None
+
+    def ask(self, question: str) -> str:
+        """Return its answer to a standard JSON input.
+
+        Raises:
+            _UnavailableError: it ended without one.
+        """
+        if self.package is None:
+            return _run([*self.command, "--standard-json"], None, question)
+        try:
+            return _resident(self.command, str(self.package), self.program.stat().st_mtime_ns).ask(question)
+        except StoppedError as error:
+            raise _UnavailableError(_ended(self.command[0], error.code, error.stderr)) from error
+        except OSError as error:
+            raise _UnavailableError(f"{self.package} does not start: {error.strerror}") from error
+
+
+@lru_cache(1)
+def _resident(command: tuple[str, ...], package: str, modified: int) -> Resident:
+    """Return the one that runs a package as it is now: loading it costs more than most contracts do."""
+    return Resident(command, {"ML2SC_SOLC_NPM": package})
 
 
 class Toolchain:
@@ -103,7 +126,7 @@ class Toolchain:
 
     def _ask_solc(self, solc: _Solc, question: str) -> Mapping[str, Any]:
         try:
-            stdout = _run([*solc.command, "--standard-json"], None, question, solc.environment)
+            stdout = solc.ask(question)
             answer: Mapping[str, Any] = json.loads(stdout)
         except _UnavailableError as error:
             raise ToolchainError(f"solc {solc.version} failed: {error}", hint=f"it is {solc.command[-1]}") from error
@@ -285,19 +308,20 @@ def _npm_folders() -> Iterator[Path]:
 
 def _npm_package(node: str, folder: Path, cache: CompilerCache) -> _Solc:
     command = (node, str(resources.files("ml2sc.runtime").joinpath("solc_node.js")))
-    program, environment = folder / "solc" / "soljson.js", {"ML2SC_SOLC_NPM": str((folder / "solc").resolve())}
+    package = (folder / "solc").resolve()
+    program = package / "soljson.js"
 
     def ask() -> Mapping[str, str]:
-        return {"version": _version(command, environment)}
+        return {"version": _version(command, {"ML2SC_SOLC_NPM": str(package)})}
 
     # loading it takes a second, and what it is depends on this file alone
     version = cache.answer(Compiler("solc", "", program), "--version", ask).get("version")
-    return _Solc(command, _accepted(str(version), environment["ML2SC_SOLC_NPM"]), "npm", program, environment)
+    return _Solc(command, _accepted(str(version), str(package)), "npm", program, package)
 
 
 def _binary(name: str, how: str) -> _Solc:
     path = _which(name)  # it may be a script that runs now this version, now that one: it is asked each time
-    return _Solc((path,), _accepted(_version((path,), {}), path), how, Path(path), {})
+    return _Solc((path,), _accepted(_version((path,), {}), path), how, Path(path))
 
 
 def _version(command: tuple[str, ...], environment: Mapping[str, str]) -> str:
@@ -352,11 +376,14 @@ def _run(
     except subprocess.TimeoutExpired as error:
         raise _UnavailableError(f"{Path(command[0]).name} took longer than {timeout:.0f} s") from error
     except subprocess.CalledProcessError as error:
-        said = error.stderr or error.stdout
-        raise _UnavailableError(f"{command[0]} ended with {error.returncode}: {_cause(said)}{_cure(said)}") from error
+        raise _UnavailableError(_ended(command[0], error.returncode, error.stderr or error.stdout)) from error
     except OSError as error:
         raise _UnavailableError(f"{command[0]} does not start: {error.strerror}") from error
     return done.stdout
+
+
+def _ended(program: str, code: int, said: str) -> str:
+    return f"{program} ended with {code}: {_cause(said)}{_cure(said)}"
 
 
 _CERTIFICATE = (

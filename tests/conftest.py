@@ -6,16 +6,14 @@ import gc
 import importlib.util
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 from hypothesis import settings
-from support.warm_solc import WarmToolchain
 
 from ml2sc.errors import ToolchainError
-from ml2sc.runtime.toolchain import find_anvil
+from ml2sc.runtime.toolchain import Toolchain, find_anvil
 
 ROOT = Path(__file__).parent.parent
 
@@ -89,8 +87,6 @@ def examples() -> Path:
 
 
 @pytest.fixture(scope="session")
-def toolchain() -> Iterator[WarmToolchain]:
-    """Return the compilers of this machine; finding solc takes a moment, and so does starting it: once."""
-    toolchain = WarmToolchain()
-    yield toolchain
-    toolchain.close()
+def toolchain() -> Toolchain:
+    """Return the compilers of this machine; finding solc takes a moment: once."""
+    return Toolchain()

@@ -44,7 +44,7 @@ from ..interface import (
 from .gas import SolidityCosts
 from .memory import PASSED, MemoryMap, given_words, memory_map, passed_words
 from .printer import Printer
-from .stack import crowded, forwarded, hoisted, repeated, settled
+from .stack import crowded, decided, forwarded, hoisted, repeated, settled
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -233,7 +233,7 @@ def _optimizer(program: Program) -> dict[str, Any]:
         return _with_steps(AS_WRITTEN)
     harmful = MOVES if crowded(program) else ""
     harmful += FORWARDS if forwarded(program) or repeated(program) else ""
-    harmful += HOISTS if hoisted(program) else ""
+    harmful += HOISTS if hoisted(program) or decided(program) else ""
     harmful += SPECIALISES if program.procedures else ""
     return _with_steps("".join(step for step in STEPS if step not in harmful)) if harmful else OPTIMIZER
 

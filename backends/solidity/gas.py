@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ml2sc.ir.divide import INPUT, Part, passed
-from ml2sc.ir.gas import COPY_WORD, DUP, MEMORY, PUSH, PUSH_ZERO, SWAP, WORD, Costs, variables
+from ml2sc.ir.gas import (
+    COPY_WORD,
+    DUP,
+    JUMP,
+    JUMPDEST,
+    JUMPI,
+    MEMORY,
+    PUSH,
+    PUSH_ZERO,
+    SWAP,
+    WORD,
+    Costs,
+    changed,
+    uses,
+)
 from ml2sc.ir.program import (
     Apply,
     Assign,
@@ -16,6 +30,7 @@ from ml2sc.ir.program import (
     CopySegment,
     Expr,
     For,
+    If,
     Let,
     Load,
     LoadInput,
@@ -28,12 +43,13 @@ from ml2sc.ir.program import (
     as_byte_of,
     as_field_of,
     subexpressions,
+    variables,
     walk,
 )
 
 from .memory import memory_map
 from .printer import Pointer, _affine, _pointer, scaled
-from .stack import HELD, REACH, crowded, of_taps, peak, reads_memory
+from .stack import HELD, REACH, crowded, is_decision, of_taps, peak, reads_memory
 
 _ROOM = 12
 """Variables beside which solc keeps nothing else."""
@@ -54,6 +70,8 @@ class SolidityCosts(Costs):
     frame, frame_as_written = 460, 1_160
     answer, answer_element = 250, 93
     """The loop that encodes an array: a comparison, JUMPI, MLOAD, MSTORE and the steps of three variables a round."""
+    answer_element_as_written = 203
+    """The same where each of these is a function that is called."""
     fixed_address = PUSH
     sum_address = DUP + PUSH + 3
     slot = 150
@@ -64,7 +82,8 @@ class SolidityCosts(Costs):
     ) -> None:
         super().__init__(program, "" if part is None else part.procedure.name)
         if as_written:
-            self.frame = self.frame_as_written
+            self.frame, self.answer_element = self.frame_as_written, self.answer_element_as_written
+        self._as_written = as_written
         self.memory = memory_map(program, part, fixed=fixed)
         if not fixed:
             self.fixed_address = self.sum_address
@@ -78,7 +97,9 @@ class SolidityCosts(Costs):
     def memory_words(self, sections: Iterable[Section]) -> int:
         # the answer is encoded at the free-memory pointer, after the whole block
         answer = 0 if self.stub else 1 if self.program.has_decision else self.program.outputs
-        return (self.memory.start + self.memory.packed) // WORD + answer
+        # as it is written, an array of results is allocated before it is known where they are
+        arrays = 2 if self._as_written and not self.program.has_decision else 1
+        return (self.memory.start + self.memory.packed) // WORD + arrays * answer
 
     def frame_gas(self) -> float:
         encoded = 0 if self.program.has_decision else self.answer + self.answer_element * self.program.outputs
@@ -157,10 +178,28 @@ class SolidityCosts(Costs):
         if self._keeps:
             names = self._known.get(expr, frozenset())
             for e in reversed(new):  # each is a term and what follows it
-                names |= variables(e if e is expr else e.args[0])
+                names = names.union(variables(e if e is expr else e.args[0]))
                 if not reads_memory(e):
                     self._known[e] = names
         return gas
+
+    def branch(self, branch: If) -> float:
+        if not is_decision(branch):
+            return super().branch(branch)
+        alone = len(changed([branch])) == 1  # what the ways change is on top, then
+        return 2 * JUMPDEST + self._way([branch], alone=alone)
+
+    def _way(self, body: Sequence[Statement], *, alone: bool) -> float:
+        """Return the gas of a way through a decision, from a statement on to the jump behind it."""
+        *before, last = body
+        if not isinstance(last, If):
+            top = alone and isinstance(body[0], Assign) and uses(body[0].value, body[0].name)
+            return self.body(body) - SWAP * top + PUSH + JUMP
+        share = self._shares.taken(self._name, next(self._ifs))
+        fork = self.body(before) + self.condition(last.condition) + PUSH + JUMPI
+        yes = JUMPDEST + self._way(last.body, alone=alone)
+        no = self._way(last.otherwise, alone=alone) if last.otherwise else PUSH + JUMP
+        return fork + self._shares.mixed(share, yes, no)
 
     def assign(self, assign: Assign) -> float:
         gas = super().assign(assign)
@@ -181,8 +220,19 @@ class SolidityCosts(Costs):
         self._pointers |= {name: pointer for name, pointer in found.items() if pointer is not None}
         # a sum that moves up for the next is below what the loop holds, and is put back there at the end of a round
         copies = any(isinstance(s, CopySegment) for s in loop.body)
-        moves = 2 * SWAP * loop.count if any(map(_moves_up, loop.body)) and not copies else 0
-        return super().loop(loop) + moves
+        moves = 2 * SWAP if any(map(_moves_up, loop.body)) and not copies else 0
+        return super().loop(loop) + loop.count * (moves + self._steps(loop))
+
+    def _steps(self, loop: For) -> float:
+        """Return what the steps of a loop's variables take beside a SWAP each.
+
+        One alone is on top. Of several each is brought up and put back, but for the last; after a loop within, what
+        was brought up for that is near.
+        """
+        moving = sum(1 for i in loop.inductions if i.step)
+        if moving < 2:
+            return -SWAP * moving
+        return 0 if isinstance(loop.body[-1], For) else SWAP * (moving - 1)
 
     def address(self, buffer: str, index: Expr) -> float:
         return self._address(buffer, index, WORD)

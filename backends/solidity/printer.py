@@ -6,7 +6,7 @@ Loop variables that only address one buffer become pointers into it, so that an 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ml2sc.errors import InternalError
@@ -45,10 +45,12 @@ from ml2sc.ir.program import (
     shr,
     subexpressions,
     summands,
+    variables,
     walk,
 )
 
 from .memory import MemoryMap
+from .stack import is_decision
 
 _INDENT = "    "
 _WIDTH = 116
@@ -150,6 +152,8 @@ class Printer:
                 return self._store_input(offset, width, value)
             case CopySegment():
                 return self._copy(statement)
+            case If() if is_decision(statement):
+                return ["for { } 1 { } {", *(_INDENT + line for line in self._decision([statement])), "}"]
             case If(condition, body, ()):
                 return self._nested(f"if {self._expr(condition)}", body)
             case If(condition, body, otherwise):
@@ -165,6 +169,15 @@ class Printer:
                 return self._for(statement)
             case Call():
                 return []  # by a statement of its own after the block
+
+    def _decision(self, body: Sequence[Statement]) -> list[str]:
+        """Return the lines of a way through a decision: who has come to its end leaves the whole at once."""
+        *before, last = body
+        if not isinstance(last, If):
+            return [*self._body(body), "break"]
+        lines = [*self._body(before), f"if {self._expr(last.condition)} {{"]
+        lines += [*(_INDENT + line for line in self._decision(last.body)), "}"]
+        return lines + (self._decision(last.otherwise) if last.otherwise else ["break"])
 
     def _store_input(self, offset: Expr, width: int, value: Expr) -> list[str]:
         address = self._address(INPUT, offset, 1)
@@ -307,6 +320,8 @@ def _pointer(name: str, body: tuple[Statement, ...]) -> Pointer | None:
             case StoreInput(offset):
                 found |= _uses(name, offset, Pointer(INPUT, 1))
         for expression in expressions(statement):
+            if name not in variables(expression):
+                continue
             if isinstance(statement, Store) and expression is statement.index:
                 continue
             if isinstance(statement, StoreInput) and expression is statement.offset:

@@ -29,6 +29,7 @@ from ml2sc.ir.program import (
     bodies,
     expressions,
     subexpressions,
+    variables,
     walk,
 )
 
@@ -121,6 +122,21 @@ def hoisted(program: Program) -> bool:
     return any(len(set().union(*_known_reads(body))) > _HOISTED for body in still)
 
 
+def is_decision(statement: If) -> bool:
+    """Return whether one of two ways, or the only one, ends in two ways again.
+
+    That is written as a loop of one round, which each way breaks out of: else it would jump to the end of the one that
+    it is in, and from there on.
+    """
+    ends = [way[-1] for way in (statement.body, statement.otherwise) if way]
+    return any(isinstance(end, If) and (end.otherwise or is_decision(end)) for end in ends)
+
+
+def decided(program: Program) -> bool:
+    """Return whether there are decisions: in their loops nothing is to be hoisted, of which some ways have no use."""
+    return any(isinstance(s, If) and is_decision(s) for section in program.routines() for s in walk(section.body))
+
+
 def settled(program: Program) -> bool:
     """Return whether a round of a loop has many products by literals, or of variables and words in known places.
 
@@ -206,9 +222,9 @@ def peak(body: tuple[Statement, ...]) -> int:
     """Return how many variables of a body, at most, are live at once."""
     last: dict[str, int] = {}
     for position, statement in enumerate(body):
-        inner = tuple(walk([statement]))
-        for part in (p for s in inner for e in expressions(s) for p in subexpressions(e) if isinstance(p, Var)):
-            last[part.name] = position
+        inner = walk([statement])
+        for expression in (e for s in inner for e in expressions(s)):
+            last.update(dict.fromkeys(variables(expression), position))
         for name in (s.name for s in inner if isinstance(s, Assign)):
             last[name] = position
     live: set[str] = set()

@@ -143,6 +143,8 @@ class VyperCosts(Costs):
         self.signatures = self.printer.signatures
         self.routines = {self.printer.functions.get(r.name, ""): r for r in program.routines()}
         self._places: set[tuple[frozenset[str], str, int]] = set()
+        self._held = 0
+        """Places computed and checked in venom's straight code: they are, all, before the first of them is read."""
         self._printed: dict[str, list[ast.stmt]] = {}  # by section: printing it is the dear part
 
     def by(self, *, venom: bool, module: bool = False) -> VyperCosts:
@@ -291,7 +293,7 @@ class VyperCosts(Costs):
     # -- statements ------------------------------------------------------------------------------------------------
 
     def _run(self, body: list[ast.stmt]) -> float:
-        gas, self._top = 0.0, ""
+        gas, self._top, self._held = 0.0, "", 0
         self._places.clear()
         for node in body:
             gas += self._node(node)
@@ -299,6 +301,7 @@ class VyperCosts(Costs):
             self._top = target.id if isinstance(target, ast.Name) else ""
             self._places = {place for place in self._places if self._top not in place[0]}
         self._places.clear()
+        self._held = 0
         return gas
 
     def _node(self, node: ast.stmt) -> float:
@@ -310,7 +313,7 @@ class VyperCosts(Costs):
                 return self._array(name, value)
             case ast.AnnAssign(value=ast.expr() as value):
                 # venom leaves a new variable where its value is
-                return self._expr(value) + (0 if self.venom else self._set)
+                return self._expr(value) + (self._waiting(value) if self.venom else self._set)
             case ast.Assign(targets=[ast.Name(id="RETURN")]):
                 return PUSH + POP
             case ast.Assign(targets=[ast.Tuple()], value=ast.Call() as call) | ast.Expr(value=ast.Call() as call) if (
@@ -326,7 +329,8 @@ class VyperCosts(Costs):
                 moved = 0 if used and self._top == name else SWAP
                 return self._expr(value) + self._order(value) - (DUP if used else 0) + moved
             case ast.Assign(targets=[ast.Subscript() as target], value=value):
-                return self._expr(value) + (SWAP if self._is_scalar(target) else self._address(target) + MEMORY)
+                waiting = self._waiting(value) if self.venom else 0
+                return self._expr(value) + waiting + (SWAP if self._is_scalar(target) else self._store(target))
             case ast.If():
                 return self._branch(node)
             case ast.For(iter=ast.Call(args=args), body=block):
@@ -336,7 +340,37 @@ class VyperCosts(Costs):
     def _order(self, value: ast.expr) -> int:
         """Return what venom pays more for a sum of products: it fetches all factors first, and pairs them later."""
         products = _products(value)
-        return 2 * SWAP * products if products > 1 else 0
+        return (2 * SWAP * products if products > 1 else 0) + self._waiting(value)
+
+    def _waiting(self, value: ast.expr) -> int:
+        """Return what venom pays more for an expression of several words: it reads all of them before it counts.
+
+        A word whose place is known is brought up for its product; of words whose places are checked, both wait where
+        they are, and so does what comes of them.
+        """
+        found = 0
+        for node in ast.walk(value):
+            match node:
+                case ast.Call(args=[left, right]) | ast.BinOp(left=left, right=right):
+                    both = self._words(left), self._words(right)
+                    product = isinstance(node, ast.Call) and _called(node) == "unsafe_mul"
+                    checked = all(True in places for places in both)
+                    if product and all(both) and (checked or node is not value):
+                        found += 2 * SWAP
+                    elif checked:
+                        found += 3 * SWAP
+        return found
+
+    def _words(self, node: ast.expr) -> set[bool]:
+        """Return, of each word of memory that an expression reads, whether its place is checked."""
+        words = (n for n in ast.walk(node) if isinstance(n, ast.Subscript) and not self._is_scalar(n))
+        return {not _is_constant(n.slice) for n in words}
+
+    def _store(self, target: ast.Subscript) -> float:
+        held = self._held
+        gas = self._address(target) + MEMORY
+        # a place that waits is brought up, and the value put above it
+        return gas + (2 * SWAP if self._held > held > 0 else 0)
 
     @property
     def _set(self) -> int:
@@ -377,9 +411,13 @@ class VyperCosts(Costs):
         rounds = ends[-1] - (ends[0] if len(ends) > 1 else 0)
         keep = 0 if self.venom else DUP + PUSH + MEMORY
         control = JUMPDEST + PUSH + _OP + 2 * DUP + _OP + PUSH + JUMPI
+        entry = PUSH_ZERO + PUSH + SWAP + 2 * POP
         if self.venom:
-            control += PUSH + JUMP + JUMPDEST
-        return PUSH_ZERO + PUSH + SWAP + 2 * POP + rounds * (keep + control + self._run(body))
+            # what a round changes is put in its order, before the first and at each one's end
+            carried = len(_changed(body))
+            control += PUSH + JUMP + JUMPDEST + SWAP * carried
+            entry += 2 * SWAP * carried
+        return entry + rounds * (keep + control + self._run(body))
 
     def _array(self, name: str, value: ast.expr) -> float:
         """Return the gas of giving an array, or a string of bytes, its value."""
@@ -464,7 +502,12 @@ class VyperCosts(Costs):
         if place in self._places:
             return DUP + PUSH + _OP
         self._places.add(place)
-        return self._expr(node.slice) + _BOUNDS - _OP + _ELEMENT
+        gas = self._expr(node.slice) + _BOUNDS - _OP + _ELEMENT
+        if isinstance(node.slice, ast.Name):
+            return gas
+        self._held += 1
+        # put below its copy that is checked, and brought up again
+        return gas + (2 * SWAP if self._held > 1 else 0)
 
 
 def _array_name(node: ast.Subscript) -> str:

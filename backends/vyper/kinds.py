@@ -6,7 +6,7 @@ converts it, which costs no gas.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from enum import Enum
 
@@ -28,7 +28,7 @@ from ml2sc.ir.program import (
     WadInput,
     calls_of,
     expressions,
-    summands,
+    variables,
     walk,
 )
 
@@ -63,13 +63,11 @@ def infer_kinds(program: Program, known: Mapping[str, Kind]) -> dict[Name, Kind]
         known: Kinds of buffers that are settled already, by the names that `passed_as` has for them.
     """
     fixed: dict[Name, Kind] = {("", name): kind for name, kind in known.items()}
-    kinds, same = dict(fixed), passed_as(program)
-    code = [(section.name, list(walk(section.body))) for section in program.routines()]
+    kinds, wishes = dict(fixed), _Wishes(passed_as(program))
+    for section in program.routines():
+        wishes.section(section.name, walk(section.body))
     for _ in range(_ROUNDS):
-        votes = _Votes(kinds, same)
-        for name, statements in code:
-            votes.section(name, statements)
-        before, kinds = kinds, votes.result() | fixed
+        before, kinds = kinds, wishes.elected(kinds) | fixed
         if kinds == before:
             break
     return kinds
@@ -100,15 +98,18 @@ def passed_as(program: Program) -> dict[str, str]:
 def truth_values(section: Section) -> set[str]:
     """Return the variables that hold nothing but results of tests and are only tested themselves."""
     tests: dict[str, bool] = {}
-    for statement in walk(section.body):
+    code = walk(section.body)
+    for statement in code:
         if isinstance(statement, Let | Assign):
             tests[statement.name] = tests.get(statement.name, True) and is_test(statement.value)
         if isinstance(statement, For):
             tests |= {i.name: False for i in statement.inductions}
+    found = {name for name, only in tests.items() if only}
+    for statement in code if found else ():
         for expression in expressions(statement):
-            whole = isinstance(statement, If)
-            tests |= dict.fromkeys(_words(expression, tested=whole), False)
-    return {name for name, only in tests.items() if only}
+            if not found.isdisjoint(variables(expression)):
+                found.difference_update(_words(expression, tested=isinstance(statement, If)))
+    return found
 
 
 def is_test(expr: Expr) -> bool:
@@ -136,92 +137,110 @@ def _words(expr: Expr, *, tested: bool) -> Iterable[str]:
                 parts += args
 
 
-class _Votes:
-    """Counts how often a word would like to be of a kind; buffers that are `same` are one."""
+class _Wishes:
+    """What kinds words would like to be of: some in any case, some as another word is.
 
-    def __init__(self, kinds: Mapping[Name, Kind], same: Mapping[str, str]) -> None:
-        self.kinds, self.same = kinds, same
-        self.counts = defaultdict[Name, Counter[Kind]](Counter)
+    Args:
+        same: A common name of buffers that are one.
+    """
+
+    def __init__(self, same: Mapping[str, str]) -> None:
+        self.same, self.name = same, ""
+        self.votes = Counter[tuple[Name, Kind]]()
+        """Those that depend on nothing."""
+        self.defined: list[tuple[Name, list[Name | Kind]]] = []
+        """Words, and what each is once the sum or the product of, in order: words, and kinds of other things."""
         self.inductions: set[Name] = set()
-        self.name = ""
 
-    def result(self) -> dict[Name, Kind]:
-        """Return the kinds elected; a name without a majority has none yet."""
-        found = {}
-        for name, counts in self.counts.items():
-            if name in self.inductions or counts[Kind.UNSIGNED] > counts[Kind.SIGNED]:
-                found[name] = Kind.UNSIGNED
-            elif counts[Kind.SIGNED] > counts[Kind.UNSIGNED]:
-                found[name] = Kind.SIGNED
+    def elected(self, kinds: Mapping[Name, Kind]) -> dict[Name, Kind]:
+        """Return the kinds that have a majority, given those of the round before."""
+        votes = self.votes.copy()
+        for name, terms in self.defined:
+            if (own := _natural(terms, kinds)) is not None:
+                votes[name, own] += 1
+            if (wanted := kinds.get(name)) is not None:
+                votes.update((term, wanted) for term in terms if isinstance(term, tuple))
+        found = dict.fromkeys(self.inductions, Kind.UNSIGNED)
+        for name in {name for name, _ in votes} - self.inductions:
+            unsigned, signed = votes[name, Kind.UNSIGNED], votes[name, Kind.SIGNED]
+            if unsigned != signed:
+                found[name] = Kind.UNSIGNED if unsigned > signed else Kind.SIGNED
         return found
 
     def section(self, name: str, statements: Iterable[Statement]) -> None:
+        """Note what the statements of a section wish."""
         self.name = name
         for statement in statements:
-            self.statement(statement)
+            match statement:
+                case Let(variable, value) | Assign(variable, value):
+                    self._define((name, variable), value)
+                case Store(buffer, index, value):
+                    self._use(index, Kind.UNSIGNED)
+                    self._define(self._buffer(buffer), value)
+                case _:
+                    if isinstance(statement, For):
+                        self.inductions |= {(name, i.name) for i in statement.inductions}
+                    for expression in expressions(statement):
+                        self._use(expression, None)
 
-    def statement(self, statement: Statement) -> None:
-        match statement:
-            case Let(name, value) | Assign(name, value):
-                self.define((self.name, name), value)
-            case Store(buffer, index, value):
-                self.use(index, Kind.UNSIGNED)
-                self.define(self._buffer(buffer), value)
-            case _:
-                if isinstance(statement, For):
-                    self.inductions |= {(self.name, i.name) for i in statement.inductions}
-                for expression in expressions(statement):
-                    self.use(expression, None)
+    def _define(self, name: Name, value: Expr) -> None:
+        terms: list[Name | Kind] = []
+        parts = [value]
+        while parts:
+            part = parts.pop()
+            match part:
+                case Var(variable):
+                    terms.append((self.name, variable))
+                case Load(buffer, index):
+                    terms.append(self._buffer(buffer))
+                    self._use(index, Kind.UNSIGNED)
+                case LoadInput(index):
+                    terms.append(Kind.UNSIGNED)
+                    self._use(index, Kind.UNSIGNED)
+                case WadInput(index):
+                    terms.append(Kind.SIGNED)
+                    self._use(index, Kind.UNSIGNED)
+                case Apply(OpCode.ADD | OpCode.SUB | OpCode.MUL, args):
+                    parts += args[::-1]
+                case Apply(OpCode.SHL, (bits, shifted)):
+                    self._use(bits, Kind.UNSIGNED)
+                    parts.append(shifted)
+                case Apply(op):
+                    terms.append(Kind.SIGNED if op in {OpCode.SAR, OpCode.SDIV} else Kind.UNSIGNED)
+                    self._use(part, None)
+        self.defined.append((name, terms))
 
-    def define(self, name: Name, value: Expr) -> None:
-        self.vote(name, self.natural(value))
-        self.use(value, self.kinds.get(name))
-
-    def use(self, expr: Expr, wanted: Kind | None) -> None:
-        """Count what an expression asks of its parts when it is to be of a kind itself."""
+    def _use(self, expr: Expr, wanted: Kind | None) -> None:
+        """Note what an expression asks of its parts when it is to be of a kind itself."""
         parts = [(expr, wanted)]
         while parts:
             part, kind = parts.pop()
             match part:
                 case Var(name):
-                    self.vote((self.name, name), kind)
+                    if kind is not None:
+                        self.votes[(self.name, name), kind] += 1
                 case Load(buffer, index):
-                    self.vote(self._buffer(buffer), kind)
+                    if kind is not None:
+                        self.votes[self._buffer(buffer), kind] += 1
                     parts.append((index, Kind.UNSIGNED))
                 case LoadInput(index) | WadInput(index):
                     parts.append((index, Kind.UNSIGNED))
                 case Apply(op, args):
                     parts += zip(args, operand_kinds(op, kind), strict=True)
 
-    def natural(self, expr: Expr) -> Kind | None:
-        """Return the kind that an expression has of itself."""
-        match expr:
-            case Var(name):
-                return self.kinds.get((self.name, name))
-            case Load(buffer):
-                return self.kinds.get(self._buffer(buffer))
-            case LoadInput():
-                return Kind.UNSIGNED
-            case WadInput() | Apply(OpCode.SAR | OpCode.SDIV):
-                return Kind.SIGNED
-            case Apply(OpCode.ADD | OpCode.SUB | OpCode.MUL, args):
-                terms, rest = summands(expr)
-                args = (*terms, rest) if terms else args
-                kinds = [k for a in args if (k := self.natural(a)) is not None]
-                return None if not kinds else Kind.SIGNED if Kind.SIGNED in kinds else kinds[0]
-            case Apply(OpCode.SHL, (_, value)):
-                return self.natural(value)
-            case Apply():
-                return Kind.UNSIGNED
-        return None
-
     def _buffer(self, buffer: str) -> Name:
         return "", self.same.get(buffer, buffer)
 
-    def vote(self, name: Name, kind: Kind | None) -> None:
-        counts = self.counts[name]
-        if kind is not None:
-            counts[kind] += 1
+
+def _natural(terms: Iterable[Name | Kind], kinds: Mapping[Name, Kind]) -> Kind | None:
+    """Return the kind that a sum has of itself: signed if a term is."""
+    found: Kind | None = None
+    for term in terms:
+        own = kinds.get(term) if isinstance(term, tuple) else term
+        if own is Kind.SIGNED:
+            return own
+        found = found or own
+    return found
 
 
 def operand_kinds(op: OpCode, wanted: Kind | None) -> tuple[Kind | None, ...]:

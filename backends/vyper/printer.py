@@ -10,7 +10,7 @@ import math
 import re
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import count
@@ -54,6 +54,7 @@ from ml2sc.ir.program import (
     summands,
     to_signed,
     used_buffers,
+    variables,
     walk,
 )
 
@@ -520,24 +521,10 @@ class _Body:
     # -- expressions -----------------------------------------------------------------------------------------------
 
     def _substituted(self, expr: Expr) -> Expr:
-        match expr:
-            case Var(name):
-                return self.values.get(name, expr)
-            case Load(buffer, index):
-                return Load(buffer, self._substituted(index))
-            case LoadInput(offset):
-                return LoadInput(self._substituted(offset))
-            case WadInput(index):
-                return WadInput(self._substituted(index))
-            case Apply(OpCode.ADD):
-                terms, total = summands(expr)
-                total = self._substituted(total)
-                for term in reversed(terms):
-                    total = add(self._substituted(term), total)
-                return total
-            case Apply(op, args):
-                return _folded(op, tuple(self._substituted(a) for a in args))
-        return expr
+        """Return an expression with constants computed, and variables replaced that stand for one."""
+        if not self.values or self.values.keys().isdisjoint(variables(expr)):
+            return _computed(expr)
+        return _rebuilt(expr, self._substituted, self.values)
 
     def _stride(self, expr: Expr) -> int:
         """Return a number that divides an expression's value; 0 if that is 0."""
@@ -810,6 +797,40 @@ def _folded(op: OpCode, args: tuple[Expr, ...]) -> Expr:
         case OpCode.DIV, (Const(a), Const(b)) if b:
             return const(a // b)
     return Apply(op, args)
+
+
+@lru_cache(maxsize=1 << 14)
+def _computed(expr: Expr) -> Expr:
+    """Return an expression with constants computed: sections of one program after the other have much in common."""
+    return _rebuilt(expr, _computed, {})
+
+
+def _rebuilt(expr: Expr, inner: Callable[[Expr], Expr], values: Mapping[str, Expr]) -> Expr:
+    """Return an expression made of other parts.
+
+    Args:
+        expr: The expression.
+        inner: Makes its parts.
+        values: What stands for variables.
+    """
+    match expr:
+        case Var(name):
+            return values.get(name, expr)
+        case Load(buffer, index):
+            return Load(buffer, inner(index))
+        case LoadInput(offset):
+            return LoadInput(inner(offset))
+        case WadInput(index):
+            return WadInput(inner(index))
+        case Apply(OpCode.ADD):
+            terms, total = summands(expr)
+            total = inner(total)
+            for term in reversed(terms):
+                total = add(inner(term), total)
+            return total
+        case Apply(op, args):
+            return _folded(op, tuple(map(inner, args)))
+    return expr
 
 
 def _magnitude(expr: Expr) -> Expr | None:

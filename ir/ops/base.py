@@ -15,7 +15,8 @@ from ml2sc.errors import InternalError, UnsupportedModelError, UnsupportedOperat
 from ml2sc.registry import Registry
 
 from ..graph import Node, Tensor
-from ..types import Array, DType, FixedPoint
+from ..types import Array, DType, FixedPoint, as_python_ints
+from .integers import narrow
 
 if TYPE_CHECKING:
     from .quantizer import Quantizer
@@ -54,6 +55,7 @@ class OpDef:
         tabulated: True if it is a function of one variable that narrow formats look up in a table.
         linear: True if it is a layer: y = x · W + C with constant weights, its second input.
         reads_activations: True if in a quantised graph it reads activations, not accumulators.
+        elementwise: True if `evaluate_exact` takes integers of any shapes that broadcast, in int64 as well.
         keeps_format: True if its integers are some of its input's, in the same format.
         onnx: False for operators of our own that no ONNX file names.
     """
@@ -65,6 +67,7 @@ class OpDef:
     tabulated: ClassVar[bool] = False
     linear: ClassVar[bool] = False
     reads_activations: ClassVar[bool] = False
+    elementwise: ClassVar[bool] = False
     keeps_format: ClassVar[bool] = False
     onnx: ClassVar[bool] = True
 
@@ -108,11 +111,25 @@ class OpDef:
         """Return the outputs' integers q, given the inputs' (object arrays of Python ints)."""
         raise InternalError(f"{self.op_type} has no integer form: {node}")
 
-    def evaluate_samples(
-        self, node: Node, inputs: Inputs, values: Sequence[Arrays], outputs: Sequence[Tensor]
-    ) -> list[list[Array]]:
-        """Return what `evaluate_exact` does for each of several samples."""
-        return [self.evaluate_exact(node, inputs, one, outputs) for one in values]
+    def evaluate_batch(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
+        """Return what `evaluate_exact` does for each of several samples: they are the first axis of all but constants.
+
+        Integers come and go in int64 where it holds them, else as Python ints (`integers.py`).
+        """
+        ranks = {len(tensor.shape) for tensor in inputs if tensor is not None and not tensor.is_constant}
+        if self.elementwise and len(ranks) == 1 and all(t is None or len(t.shape) <= max(ranks) for t in inputs):
+            return self.evaluate_exact(node, inputs, values, outputs)
+        given = values if self.moves else [v if v is None else as_python_ints(v) for v in values]
+        varying = [tensor is not None and not tensor.is_constant for tensor in inputs]
+        count = next(len(v) for v, varies in zip(given, varying, strict=True) if v is not None and varies)
+        found: list[list[Array]] = [[] for _ in outputs]
+        for index in range(count):
+            one = [v if v is None or not varies else v[index, ...] for v, varies in zip(given, varying, strict=True)]
+            one = one if self.moves else [v if v is None else np.atleast_1d(v) for v in one]
+            results = self.evaluate_exact(node, inputs, one, outputs)
+            for every, result, tensor in zip(found, results, outputs, strict=True):
+                every.append(np.reshape(result, tensor.shape))
+        return [narrow(np.stack(every)) for every in found]
 
     def interval_exact(
         self, node: Node, inputs: Inputs, bounds: Sequence[Bounds | None], outputs: Sequence[Tensor]

@@ -11,6 +11,7 @@ from ml2sc.errors import ShapeError, UnsupportedModelError
 from ..graph import AttrValue, Node, Tensor
 from ..types import Array, DType
 from .base import Arrays, Bounds, Inputs, Signature, attr_float, attr_int, register_op
+from .integers import product_of
 from .linear import LinearOp, Multiply, is_folded
 from .operands import bounds_at, tensor_at, value_at
 from .quantizer import Quantizer
@@ -96,7 +97,8 @@ class Conv(LinearOp):
 
     def finish(self, node: Node, sums: Array) -> Array:
         shifts = shifts_of(node)
-        y = sums if shifts is None else sums * self.addend(np.array([1 << s for s in shifts], dtype=object), sums.ndim)
+        factors = None if shifts is None else np.array([1 << s for s in shifts], dtype=object)
+        y = sums if factors is None else product_of(sums, self.addend(factors, sums.ndim))
         return super().finish(node, y)
 
     def weights(self, node: Node, w: Tensor) -> Array:

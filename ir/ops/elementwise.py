@@ -14,6 +14,7 @@ from ml2sc.errors import ShapeError, UnsupportedModelError
 from ..graph import AttrValue, Node, Tensor
 from ..types import Array, DType, round_half_up
 from .base import Arrays, Bounds, ErrorContext, Inputs, OpDef, Signature, attr_float, register_op
+from .integers import product_of, sum_of, within
 from .linear import widened
 from .operands import UnaryOp, bounds_at, input_error, int_of, magnitude, tensor_at, value_at
 from .quantizer import Quantizer
@@ -59,6 +60,7 @@ class Add(_Broadcasting):
     """
 
     op_type = "Add"
+    elementwise = True
     function: ClassVar[np.ufunc] = np.add
     signs: ClassVar[tuple[int, int]] = (1, 1)
 
@@ -96,10 +98,11 @@ class Add(_Broadcasting):
         return names, multipliers, common
 
     def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
-        total: Array | int = 0
-        for slot, multiplier in enumerate(multipliers_of(node)):
-            total = total + multiplier * (value_at(values, slot) - tensor_at(inputs, slot).format.zero_point)
-        return [np.asarray(total)]
+        a, b = (
+            product_of(sum_of(value_at(values, slot), -tensor_at(inputs, slot).format.zero_point), multiplier)
+            for slot, multiplier in enumerate(multipliers_of(node))
+        )
+        return [sum_of(a, b)]
 
     def interval_exact(
         self, node: Node, inputs: Inputs, bounds: Sequence[Bounds | None], outputs: Sequence[Tensor]
@@ -140,6 +143,7 @@ class Mul(_Broadcasting):
     """A · B. In a quantised graph: (a − z_a)·(b − z_b), at scale s_a · s_b."""
 
     op_type = "Mul"
+    elementwise = True
     function: ClassVar[np.ufunc] = np.multiply
 
     def quantize(self, node: Node, q: Quantizer) -> None:
@@ -160,8 +164,7 @@ class Mul(_Broadcasting):
         q.emit(node, "Mul", names, scale, output=node.output)
 
     def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
-        a, b = (value_at(values, slot) - tensor_at(inputs, slot).format.zero_point for slot in range(2))
-        return [np.asarray(a * b)]
+        return [product_of(*(sum_of(value_at(values, s), -tensor_at(inputs, s).format.zero_point) for s in range(2)))]
 
     def interval_exact(
         self, node: Node, inputs: Inputs, bounds: Sequence[Bounds | None], outputs: Sequence[Tensor]
@@ -245,6 +248,7 @@ class Relu(UnaryOp):
     """max(X, 0). In a quantised graph: max(x, z), in the format of x."""
 
     op_type = "Relu"
+    elementwise = True
     keeps_format = True
 
     def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
@@ -255,7 +259,8 @@ class Relu(UnaryOp):
         q.emit(node, "Relu", [x.name], x.format.scale, output=node.output, zero_point=x.format.zero_point)
 
     def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
-        return [np.maximum(value_at(values, 0), tensor_at(inputs, 0).format.zero_point)]
+        zero = tensor_at(inputs, 0).format.zero_point
+        return [np.maximum(within(abs(zero), value_at(values, 0)), zero)]
 
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
         return [value_at(context.errors, 0)]
@@ -315,6 +320,7 @@ class Clip(UnaryOp):
     """min(max(X, lo), hi), the bounds constant and optional. In a quantised graph: attributes lo and hi, integers."""
 
     op_type = "Clip"
+    elementwise = True
     max_inputs = 3
 
     def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
@@ -338,7 +344,8 @@ class Clip(UnaryOp):
         q.emit(node, "Clip", [x.name], x.format.scale, output=node.output, zero_point=x.format.zero_point, attrs=attrs)
 
     def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
-        x = value_at(values, 0)
+        ends = [int_of(node, key) for key in ("lo", "hi") if key in node.attrs]
+        x = within(max(map(abs, ends), default=0), value_at(values, 0))
         x = np.maximum(x, int_of(node, "lo")) if "lo" in node.attrs else x
         return [np.minimum(x, int_of(node, "hi")) if "hi" in node.attrs else x]
 
@@ -356,6 +363,7 @@ class Requantize(UnaryOp):
     """clamp(floor(((x − z_x)·multiplier + 2^(shift−1)) / 2^shift) + z_y, qmin, qmax), into the format of the output."""
 
     op_type = "Requantize"
+    elementwise = True
     onnx = False
 
     def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
@@ -363,7 +371,7 @@ class Requantize(UnaryOp):
 
     def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
         fmt = outputs[0].format
-        y = requantized(node, tensor_at(inputs, 0), value_at(values, 0), outputs[0])
+        y = within(1 << fmt.bits, requantized(node, tensor_at(inputs, 0), value_at(values, 0), outputs[0]))
         return [np.minimum(np.maximum(y, fmt.qmin), fmt.qmax)]
 
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
@@ -384,9 +392,8 @@ class Requantize(UnaryOp):
 def requantized(node: Node, source: Tensor, q: Array, result: Tensor) -> Array:
     """Return what a Requantize makes of integers q before it clamps them."""
     shift = int_of(node, "shift")
-    x = (q - source.format.zero_point) * int_of(node, "multiplier")
-    y: Array = (x + ((1 << shift) >> 1)) // (1 << shift) + result.format.zero_point
-    return y
+    x = sum_of(product_of(sum_of(q, -source.format.zero_point), int_of(node, "multiplier")), (1 << shift) >> 1)
+    return sum_of(within(1 << shift, x) >> shift, result.format.zero_point)
 
 
 def multipliers_of(node: Node) -> tuple[int, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
@@ -13,14 +12,12 @@ from ml2sc.errors import ShapeError, UnsupportedModelError
 from ..graph import AttrValue, Node, Tensor
 from ..types import Array, DType, as_python_ints
 from .base import Arrays, Bounds, ErrorContext, Inputs, OpDef, Signature, attr_float, attr_int, register_op
+from .integers import matmul, sum_of
 from .operands import FOLD_ERROR, tensor_at, value_at
 from .quantizer import Quantizer
 
 DEQUANTIZE_ERROR = 2.0**-51
 """Relative error of scale · q in float64 where the scale is no power of two (for those it is exact)."""
-
-_SAFE_BITS = 62
-"""int64 holds sums of so many bits, with their sign."""
 
 
 def widened(bounds: Bounds, magnitude: Array) -> Bounds:
@@ -29,53 +26,12 @@ def widened(bounds: Bounds, magnitude: Array) -> Bounds:
     return Bounds(bounds.lo - slack, bounds.hi + slack)
 
 
-def exact_matmul(x: Array, w: Array) -> Array:
-    """Return x @ w on integers, exactly, as Python ints.
-
-    It is computed in int64 where no partial sum can leave it: what is larger is taken apart first. Of weights that
-    int64 does not hold that takes longer than the products themselves.
-    """
-    x, w = _narrow(x), _narrow(w)
-    top_x = max((abs(int(v)) for v in (x.max(), x.min())), default=0)
-    top_w = max((abs(int(v)) for v in (w.max(), w.min())), default=0)
-    if max(top_x, 1) * max(top_w, 1) * w.shape[0] < 1 << _SAFE_BITS:
-        return _matmul(x, w)
-    if w.dtype != np.int64:
-        python: Array = as_python_ints(x) @ as_python_ints(w)
-        return python
-    bits = (_SAFE_BITS - w.shape[0].bit_length()) // 2
-    limbs_x, limbs_w = _limbs(as_python_ints(x), top_x, bits), _limbs(w, top_w, bits)
-    places = itertools.product(range(len(limbs_x)), range(len(limbs_w)))
-    product: Array = sum(_matmul(limbs_x[i], limbs_w[j]) << bits * (i + j) for i, j in places)
-    return product
-
-
-def _narrow(values: Array) -> Array:
-    """Return integers in int64 if it holds all of them: their extremes, and their products, are then quick to find."""
-    try:
-        return values.astype(np.int64, copy=False)
-    except OverflowError:
-        return values
-
-
 def _exact_product(x: Array, w: Array) -> Array:
-    """Return `exact_matmul` of x with any number of axes before its last."""
-    return exact_matmul(x.reshape(-1, len(w)), w).reshape(*x.shape[:-1], w.shape[1])
+    """Return the product of integer matrices, x with any number of axes before its last."""
+    return matmul(x.reshape(-1, len(w)), w).reshape(*x.shape[:-1], w.shape[1])
 
 
 Multiply = Callable[[Array, Array], Array]
-
-
-def _matmul(x: Array, w: Array) -> Array:
-    """Return x @ w where no partial sum leaves int64."""
-    return as_python_ints(x.astype(np.int64, copy=False) @ w.astype(np.int64, copy=False))
-
-
-def _limbs(values: Array, top: int, bits: int) -> list[Array]:
-    """Return integers in parts of so many bits, the lowest first; the highest has the sign."""
-    count = max(-(-top.bit_length() // bits), 1)
-    lower = [values >> bits * k & (1 << bits) - 1 for k in range(count - 1)]
-    return [*lower, values >> bits * (count - 1)]
 
 
 class LinearOp(OpDef):
@@ -117,17 +73,16 @@ class LinearOp(OpDef):
         return activate(node, y if c is None else y + self.addend(c, y.ndim))
 
     def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
-        return self.evaluate_samples(node, inputs, [values], outputs)[0]
+        (found,) = self.evaluate_batch(node, inputs, [value_at(values, 0)[None], *values[1:]], outputs)
+        return [as_python_ints(found[0, ...])]
 
-    def evaluate_samples(
-        self, node: Node, inputs: Inputs, values: Sequence[Arrays], outputs: Sequence[Tensor]
-    ) -> list[list[Array]]:
-        zero, shape = tensor_at(inputs, 0).format.zero_point, outputs[0].shape
-        x, w = np.stack([value_at(v, 0).reshape(tensor_at(inputs, 0).shape) for v in values]), value_at(values[0], 1)
-        # in int64 before a window takes each several times
-        sums = self.product(node, _narrow(x - zero), w, _exact_product).reshape(len(values), *shape)
-        bias = self.addend(_bias(values[0]), len(shape))
-        return [[self.finish(node, y + bias)] for y in sums]
+    def evaluate_batch(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
+        x, shape = tensor_at(inputs, 0), outputs[0].shape
+        given = value_at(values, 0).reshape(-1, *x.shape)
+        sums = self.product(node, sum_of(given, -x.format.zero_point), value_at(values, 1), _exact_product)
+        y = sum_of(sums.reshape(len(given), *shape), self.addend(_bias(values), len(shape)))
+        # as one batch of all samples' batches
+        return [self.finish(node, y.reshape(-1, *shape[1:])).reshape(y.shape)]
 
     def interval_exact(
         self, node: Node, inputs: Inputs, bounds: Sequence[Bounds | None], outputs: Sequence[Tensor]
@@ -137,9 +92,9 @@ class LinearOp(OpDef):
         zero, shape = tensor_at(inputs, 0).format.zero_point, outputs[0].shape
         plus, minus = np.maximum(w.lo, 0), np.minimum(w.lo, 0)
         bias = self.addend(_bias([b if b is None else b.lo for b in bounds]), len(shape))
-        ends = np.stack([x.lo, x.hi]) - zero
+        ends = sum_of(np.stack([x.lo, x.hi]), -zero)
         above, below = (self.product(node, ends, part, _exact_product).reshape(2, *shape) for part in (plus, minus))
-        lo, hi = above[0] + below[1] + bias, above[1] + below[0] + bias
+        lo, hi = sum_of(sum_of(above[0], below[1]), bias), sum_of(sum_of(above[1], below[0]), bias)
         return [Bounds(self.finish(node, lo), self.finish(node, hi))]
 
     def finish(self, node: Node, sums: Array) -> Array:
@@ -211,7 +166,7 @@ def _constant_rounding(c: Tensor, *, folded: bool) -> Array:
 
 
 def _bias(values: Arrays) -> Array:
-    return np.zeros(1, dtype=object) if len(values) < 3 or values[2] is None else as_python_ints(values[2])
+    return np.zeros(1, dtype=np.int64) if len(values) < 3 or values[2] is None else values[2]
 
 
 def _data(tensor: Tensor) -> Array:

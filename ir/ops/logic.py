@@ -48,6 +48,7 @@ class Comparison(Add):
     """
 
     signs: ClassVar[tuple[int, int]] = (1, -1)
+    elementwise = False
     function: ClassVar[np.ufunc]
 
     def verify(self, node: Node, inputs: Inputs) -> None:

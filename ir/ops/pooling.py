@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -13,10 +14,11 @@ from ml2sc.errors import ShapeError
 from ..graph import AttrValue, Node, Tensor
 from ..types import Array, DType
 from .base import Arrays, Bounds, ErrorContext, Inputs, OpDef, Signature, attr_int, register_op
+from .integers import largest, product_of, sum_of, within
 from .linear import widened
 from .operands import bounds_at, magnitude, tensor_at, value_at
 from .quantizer import Quantizer
-from .windows import OUTSIDE, Window, attr_ints, patches, positions, windows_of
+from .windows import OUTSIDE, Window, attr_ints, misses, patches, positions, windows_of
 
 
 class _Pool(OpDef):
@@ -34,7 +36,7 @@ class _Pool(OpDef):
             raise ShapeError(f"{node.op_type} needs a batch, channels and spatial axes, not {list(x)}", node=str(node))
         windows = windows_of(node, x[2:], attr_ints(node, "kernel_shape", x[2:]))
         for axis, window in enumerate(windows):
-            if (window.taps() == OUTSIDE).all(axis=1).any():
+            if misses(window):
                 raise ShapeError(
                     f"a window of {node.op_type} lies wholly in the padding of spatial axis {axis}", node=str(node)
                 )
@@ -43,6 +45,20 @@ class _Pool(OpDef):
     def infer(self, node: Node, inputs: Inputs) -> list[Signature]:
         x = tensor_at(inputs, 0)
         return [Signature((*x.shape[:2], *(window.out for window in self.windows(node, x.shape))), DType.FLOAT)]
+
+    def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
+        x = tensor_at(inputs, 0)
+        return [self.integers(node, value_at(values, 0).reshape(x.shape), x.format.zero_point)]
+
+    def evaluate_batch(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
+        x = tensor_at(inputs, 0)
+        given = value_at(values, 0)  # as one batch of all samples' batches
+        y = self.integers(node, given.reshape(-1, *x.shape[1:]), x.format.zero_point)
+        return [y.reshape(len(given), *outputs[0].shape)]
+
+    def integers(self, node: Node, x: Array, zero: int) -> Array:
+        """Return the pool of integers, `zero` standing for 0."""
+        raise NotImplementedError
 
     def _geometry(self, node: Node) -> dict[str, AttrValue]:
         return {key: node.attrs[key] for key in self.attributes if key in node.attrs}
@@ -58,10 +74,8 @@ class MaxPool(_Pool):
     def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
         x = value_at(inputs, 0)
         windows = self.windows(node, x.shape)
-        at = positions(windows)
-        at = np.where(at == OUTSIDE, at.max(axis=1, keepdims=True), at)  # each window has one that is no padding
-        y = x.reshape(*x.shape[:2], -1)[..., at].max(axis=-1)
-        return [y.reshape(*x.shape[:2], *(window.out for window in windows))]
+        y = x.reshape(*x.shape[:2], -1)[..., _positions_inside(windows)].max(axis=-2)
+        return [np.asarray(y.reshape(*x.shape[:2], *(window.out for window in windows)), order="C")]
 
     def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:
         x = bounds_at(inputs, 0)
@@ -74,11 +88,18 @@ class MaxPool(_Pool):
             node, "MaxPool", [x.name], x.format.scale, output=node.output, zero_point=x.format.zero_point, attrs=attrs
         )
 
-    def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
-        return self.evaluate(node, [value_at(values, 0)])
+    def integers(self, node: Node, x: Array, zero: int) -> Array:
+        return self.evaluate(node, [x])[0]
 
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
         return self.evaluate(node, [value_at(context.errors, 0)])
+
+
+@lru_cache(maxsize=64)
+def _positions_inside(windows: tuple[Window, ...]) -> Array:
+    """Return the `positions`, (taps, outputs), one within the window in place of each in padding."""
+    at = positions(windows)
+    return np.ascontiguousarray(np.where(at == OUTSIDE, at.max(axis=1, keepdims=True), at).T)
 
 
 @register_op
@@ -129,11 +150,10 @@ class AveragePool(_Pool):
         counts = self.counts(node, windows)
         return math.lcm(*np.unique(counts).tolist()) // counts
 
-    def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
-        x = tensor_at(inputs, 0)
-        windows = self.windows(node, x.shape)
-        sums = self._sums(value_at(values, 0).reshape(x.shape) - x.format.zero_point, windows)
-        return [sums * self.multipliers(node, windows).astype(object)]
+    def integers(self, node: Node, x: Array, zero: int) -> Array:
+        windows, moved = self.windows(node, x.shape), sum_of(x, -zero)
+        taps = math.prod(window.kernel for window in windows)
+        return product_of(self._sums(within(largest(moved) * taps, moved), windows), self.multipliers(node, windows))
 
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
         return [self.evaluate(node, [value_at(context.errors, 0)])[0] * (1 + 2.0**-40)]

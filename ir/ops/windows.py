@@ -73,6 +73,12 @@ class Window:
         return np.where(inside, at // self.spread, OUTSIDE)
 
 
+@lru_cache(maxsize=256)
+def misses(window: Window) -> bool:
+    """Return whether one of a window's outputs has padding under all taps."""
+    return bool((window.taps() == OUTSIDE).all(axis=1).any())
+
+
 def attr_ints(node: Node, name: str, default: Sequence[int]) -> tuple[int, ...]:
     """Return an attribute that is a list of integers.
 

@@ -5,19 +5,17 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator, Mapping
-
-import numpy as np
+from collections.abc import Iterator
 
 from ml2sc.errors import UnsupportedModelError
 from ml2sc.ir.divide import CALL_GAS, WORD_GAS, Room, divided, spread
 from ml2sc.ir.gas import Costs, Sizes, code_bytes, section_bytes
-from ml2sc.ir.graph import Graph, Node, Tensor
+from ml2sc.ir.graph import Graph, Tensor
 from ml2sc.ir.limits import shown
-from ml2sc.ir.ops.base import op_of
 from ml2sc.ir.outline import alike, outlined
 from ml2sc.ir.program import (
     CONTRACT_WORDS,
+    OUT_OF_RANGE,
     Expr,
     Fail,
     If,
@@ -55,13 +53,11 @@ from ml2sc.ir.wad import (
     output_rescale,
 )
 
-from ..gemm import RESHAPING
 from . import (
     elementwise,
     functions,
     heads,
     kernels,
-    linear,
     logic,
     movement,
     piecewise,
@@ -70,13 +66,13 @@ from . import (
     windows,
 )
 from .choices import require_used
-from .context import LOWERINGS, DraftSection, Known, Lowering, lower_node, lowering
+from .context import LOWERINGS, DraftSection, Known, Lowering, lowering
 from .elementwise import at_least, at_most
-from .inputs import place_input, refuse
-from .kernels import rows as _rows  # noqa: F401  files itself
+from .inputs import Given, refuse
+from .kernels import dense as _dense  # noqa: F401  files itself
+from .kernels import rows as _rows  # noqa: F401  likewise
 from .plan import CODE_MARGIN, PRAGUE, Activity, PlanOptions
 from .thermo import quantize_code
-from .values import Packed
 from .walked import least_price, price
 
 __all__ = [
@@ -89,7 +85,6 @@ __all__ = [
     "elementwise",
     "functions",
     "heads",
-    "linear",
     "logic",
     "lower",
     "lowering",
@@ -248,22 +243,11 @@ def _lower(graph: Graph, options: PlanOptions, known: Known) -> Program:
     quantize = DraftSection(
         "quantize", "WAD values to the integers of the packed input", [], predict=True, classify=True
     )
-    inputs = {} if graph.ladders else _packed_inputs(graph)  # trees read the code's bits themselves
-    copies = _copies(graph, inputs)
-    known_as = {name: inputs[nodes[0].inputs[0]] for name, nodes in copies.items()}
-    ways = kernels.chosen(context, inputs | known_as)
-    taken = {name for _, way in ways.values() for name in way.packed}
-    for name in taken & copies.keys():
-        context.done.update(node.name for node in copies[name])
-        taken.add(copies[name][0].inputs[0])
-    for name, packed in inputs.items():
-        if name not in taken:  # only a kernel reads those, which sees to their range itself
-            place_input(context, name, packed)
+    given = Given.of(graph)
     for node in graph:
-        if node.name in ways:
-            kernels.lower_way(context, *ways[node.name], inputs | known_as)
-        elif node.name not in context.done:
-            lower_node(context, node)
+        if node.name not in context.done and node.output not in given.copies:
+            kernels.lower_cheapest(context, node, given)
+    given.place(context, [*graph.inputs, *given.copies])
     formats = _input_format(context, quantize)
     outputs = sum(graph.tensor(name).size for name in graph.outputs)
     dequantize = _lower_outputs(context)
@@ -282,37 +266,6 @@ def _lower(graph: Graph, options: PlanOptions, known: Known) -> Program:
         contract_words=0 if options.contract_words == CONTRACT_WORDS else options.contract_words,
         choices=context.choices.made,
     )
-
-
-def _packed_inputs(graph: Graph) -> dict[str, Packed]:
-    """Return where the inputs' elements are in the packed input."""
-    width, position, found = element_width(graph), 0, {}
-    for name in graph.inputs:
-        tensor = graph.tensor(name)
-        found[name] = Packed(position * width, width, tensor.format.signed, tensor.size)
-        position += tensor.size
-    return found
-
-
-_IN_ORDER = frozenset({*RESHAPING, "Transpose"})
-"""Movements that may leave all elements where they are."""
-
-
-def _copies(graph: Graph, inputs: Mapping[str, Packed]) -> dict[str, tuple[Node, ...]]:
-    """Return the tensors that are a graph input under another name or shape, which nothing else reads: what makes them.
-
-    A kernel reads them as they are packed.
-    """
-    found: dict[str, tuple[Node, ...]] = {}
-    for node in (node for node in graph if node.op_type in _IN_ORDER):
-        x = node.inputs[0]
-        if (x in inputs or x in found) and graph.only_use(x) is node:
-            numbers = np.arange(graph.tensor(x).size).reshape(graph.tensor(x).shape)
-            operands = [None if not name else graph.tensor(name).data for name in node.inputs[1:]]
-            order = op_of(node).evaluate(node, [numbers, *operands])[0].ravel()
-            if np.array_equal(order, numbers.ravel()):
-                found[node.output] = (*found.get(x, ()), node)
-    return found
 
 
 def _input_format(context: Lowering, quantize: DraftSection) -> InputFormat:
@@ -420,7 +373,7 @@ def _quantize_elements(
         ]
         if context.options.strict_input:
             outside = or_(slt(Var("q"), const(0)), sgt(Var("q"), const(rescale.top)))
-            body.append(If(outside, (Fail("InputOutOfRange", (Var("i"), Var("x"))),)))
+            body.append(If(outside, (Fail(OUT_OF_RANGE, (Var("i"), Var("x"))),)))
         else:
             body += [at_least("q", const(0)), at_most("q", const(rescale.top))]
         body.append(StoreInput(mul(Var("i"), const(width)), width, Var("q")))

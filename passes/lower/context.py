@@ -42,7 +42,7 @@ from ml2sc.registry import Registry
 from .choices import Choices
 from .epilogue import STEPS, Epilogue, find_epilogue
 from .nests import emit_nests, scattered
-from .plan import Plan, PlanOptions
+from .plan import PlanOptions
 from .values import Laned, Packed, Run, Scalars, Value, runs
 
 _STRAIGHT = 3
@@ -94,13 +94,13 @@ class Known:
     Attributes:
         epilogues: By layer, what happens to its sums.
         widths: Of results that are added to each other, by tensor: bits of the widest lane among them.
-        walked: By a layer's section, and what was chosen before it: plans that were walked, with their prices by each
-            code generator.
+        walked: By a node, and what was chosen before it: numbers of the ways that were walked, with their prices by
+            each code generator.
     """
 
     epilogues: dict[str, Epilogue] = field(default_factory=dict)
     widths: dict[str, int] | None = None
-    walked: dict[tuple[object, ...], list[tuple[Plan, tuple[float, ...]]]] = field(default_factory=dict)
+    walked: dict[tuple[object, ...], list[tuple[int, tuple[float, ...]]]] = field(default_factory=dict)
 
 
 class Lowering:
@@ -121,8 +121,8 @@ class Lowering:
         self.segments: dict[str, Segment] = {}
         self.sections: list[DraftSection] = []
         self.values: dict[str, Value] = {}
-        self.plans: dict[str, Plan] = {}
-        """Those of layers planned so far, by what they were planned for."""
+        self.placed: list[int] = []
+        """Numbers of the graph's inputs whose sections begin the program."""
         self.choices = Choices(options.choices)
         self.maker = OURS
         """Who wrote the lowering that is running."""
@@ -135,14 +135,21 @@ class Lowering:
         self._for_decision = _needed(graph, [graph.decision] if graph.decision else [])
 
     def trial(self) -> Lowering:
-        """Return a lowering that goes on from here, and of which this one sees nothing."""
+        """Return a lowering that goes on from here, and of which this one sees nothing; nothing is settled there."""
         other = copy.copy(self)
         other.buffers, other.holds, other.segments = dict(self.buffers), dict(self.holds), dict(self.segments)
-        other.sections, other.values, other.done = list(self.sections), dict(self.values), set(self.done)
+        other.values, other.done, other.placed = dict(self.values), set(self.done), list(self.placed)
         other._names = {kind: set(names) for kind, names in self._names.items()}
-        other.choices = Choices(self.choices.settled)
-        other._tables, other._unpacked = dict(self._tables), dict(self._unpacked)
+        other.choices = Choices({}, dict(self.choices.made))
+        drafts = {draft.name: copy.copy(draft) for draft in self.sections}  # their flags grow with their consumers
+        other.sections = list(drafts.values())
+        other._tables = {key: (name, drafts[draft.name]) for key, (name, draft) in self._tables.items()}
+        other._unpacked = {key: (found, drafts[draft.name]) for key, (found, draft) in self._unpacked.items()}
         return other
+
+    def name_of(self, node: Node) -> str:
+        """Return the name that a section of a node gets when it is started now."""
+        return self._free("section", _label(node))
 
     def section(self, node: Node, title: str) -> DraftSection:
         """Start the section of a node."""
@@ -164,13 +171,17 @@ class Lowering:
 
     def identifier(self, kind: str, text: str) -> str:
         """Return an identifier like `text` that no section, buffer or segment (whichever is asked for) has yet."""
+        name = self._free(kind, text)
+        self._names[kind].add(name)
+        return name
+
+    def _free(self, kind: str, text: str) -> str:
         base = re.sub(r"\W+", "_", text, flags=re.ASCII)[:_NAME_LENGTH].strip("_").lower() or "layer"
         base = f"l_{base}" if base[0].isdigit() else base
         name, count = base, 1
         while name in self._names[kind]:
             count += 1
             name = f"{base}_{count}"
-        self._names[kind].add(name)
         return name
 
     def buffer(self, name: str, words: int, holds: Lanes | None = None) -> str:

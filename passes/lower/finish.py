@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
+
+import numpy as np
 
 from ml2sc.ir.program import (
     Assign,
@@ -51,8 +54,8 @@ class Finish:
         draft: The layer's section.
         plan: Its lanes.
         epilogue: What happens to a finished sum.
-        bias: What each output's sum starts at, without the offset that makes lanes non-negative.
-        addends: The values that the epilogue's addends are, of all rows.
+        bias: What each output's sum starts at, without the offset that makes lanes non-negative: (rows, outputs), one
+            row for all that start alike.
         across: Rows.
     """
 
@@ -63,47 +66,52 @@ class Finish:
         plan: LanePlan,
         epilogue: Epilogue,
         bias: Array,
-        addends: Sequence[Value] = (),
         across: int = 1,
     ) -> None:
         self.context, self.draft, self.plan, self.epilogue = context, draft, plan, epilogue
-        self.outputs = len(bias)
+        self.outputs, self.across = bias.shape[1], across
         used = -(-self.outputs // plan.lanes)
         self.accumulators = plan.accumulators if plan.blocks > 1 else used
-        self.words = plan.blocks * plan.accumulators if plan.blocks > 1 else used
+        self.words = plan.result_words(self.outputs)
         to = Lanewise(plan.lanes, plan.stride, self.outputs, self.words, across)
-        pairs = zip(addends, epilogue.addends, strict=True)
-        self.added: list[Added] = [brought(context, draft, value, addend, to) for value, addend in pairs]
+        addends = ((context.values[addend.tensor.name], addend) for addend in epilogue.addends)
+        self.added: list[Added] = [brought(context, draft, value, addend, to) for value, addend in addends]
         self.bias = bias + sum(added.correction for added in self.added)
         in_tables = plan.loop_ends or plan.blocks > 1 or used > _LITERAL_FACTORS
         self.scales_afterwards = isinstance(epilogue.scaling, ChannelScaling) and in_tables
 
-    def result(self, across: int = 1) -> Laned:
-        """Add the buffer of the results, of so many rows, and return where they are."""
+    def result(self) -> Laned:
+        """Add the buffer of the results, of all rows, and return where they are."""
         interval = (self.epilogue.scaling or self.epilogue).interval
         holds = Lanes(self.plan.lanes, self.plan.stride, 0, interval.hi - interval.lo)
         return Laned(
-            self.context.buffer(f"{self.draft.name}_out", across * self.words, holds),
+            self.context.buffer(f"{self.draft.name}_out", self.across * self.words, holds),
             self.plan.lanes,
             self.plan.stride,
             max((interval.hi - interval.lo).bit_length(), 1),
             interval.lo,
-            self.outputs if across == 1 else across * self.words * self.plan.lanes,
+            self.outputs if self.across == 1 else self.across * self.words * self.plan.lanes,
         )
 
-    def initial(self) -> list[int]:
-        """Return the accumulators' first values: each lane's bias, and 2^(bits − 1) where lanes go negative.
+    def value(self, laned: Laned) -> Value:
+        """Return the outputs, row by row, of the words of results."""
+        rows = np.arange(self.across)[:, None] * self.words * laned.lanes
+        return Value.of(laned).take((rows + np.arange(self.outputs)).ravel())
 
-        Lanes without an output have what keeps them from going negative.
+    def initial(self) -> list[int]:
+        """Return the accumulators' first values, row by row of the biases.
+
+        Of each lane that is its bias, and 2^(bits − 1) where lanes go negative; lanes without an output have what keeps
+        them from going negative.
         """
         plan = self.plan
         half = 1 << (plan.proved_bits - 1) if self.epilogue.clamps_below else 0
+        deepest = sum(added.deepest for added in self.added)
         words = []
-        for a in range(plan.blocks * self.accumulators):
+        for bias, a in itertools.product(self.bias, range(plan.blocks * self.accumulators)):
             offset = self._offset(a % plan.accumulators)
             lanes = range(a * plan.lanes, min((a + 1) * plan.lanes, self.outputs))
-            word = sum((int(self.bias[o]) + half) << (plan.stride * (o - a * plan.lanes) + offset) for o in lanes)
-            deepest = sum(added.deepest for added in self.added)
+            word = sum((int(bias[o]) + half) << (plan.stride * (o - a * plan.lanes) + offset) for o in lanes)
             word += sum(deepest << (plan.stride * lane + offset) for lane in range(len(lanes), plan.lanes))
             words.append(const(word).value)
         return words
@@ -243,7 +251,7 @@ class Finish:
     def scale_afterwards(self, scaling: ChannelScaling, laned: Laned) -> list[Statement]:
         """Return a loop over the words stored: its code is there once, the factors are in tables."""
         lanes = laned.lanes
-        unused = [0] * (laned.words * lanes - self.outputs)
+        unused = [0] * (self.words * lanes - self.outputs)
         tables = [
             self.context.table(self.draft, f"{self.draft.name}_{name}", [*values, *unused])
             for name, values in (("factors", scaling.multipliers), ("rests", scaling.rests))
@@ -253,7 +261,11 @@ class Finish:
         loads: list[tuple[Expr, Expr]] = [(Load(factors, t), Load(rests, t)) for t in at]
         inner = self._one_by_one(scaling, Load(laned.buffer, Var("o")), loads)
         inner.append(Store(laned.buffer, Var("o"), Var("scaled")))
-        return [loop("o", laned.words, inner, also=[Induction("t", const(0), lanes)])]
+        each = Induction("t", const(0), lanes)
+        if self.across == 1:
+            return [loop("o", self.words, inner, also=[each])]
+        words = loop("n", self.words, inner, also=[Induction("o", Var("result"), 1), each])
+        return [loop("result", self.across, [words], step=self.words)]
 
 
 def _every(places: Iterable[int], bits: int) -> int:

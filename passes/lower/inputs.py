@@ -6,9 +6,17 @@ so that what is added to test it has room. An element q in [lo, hi] is kept as u
 
 from __future__ import annotations
 
+from bisect import bisect, insort
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ml2sc.ir.graph import Graph, Node
 from ml2sc.ir.limits import shown
 from ml2sc.ir.ops.base import op_of
 from ml2sc.ir.program import (
+    OUT_OF_RANGE,
     Assign,
     Expr,
     Fail,
@@ -35,13 +43,68 @@ from ml2sc.ir.program import (
     sub,
 )
 from ml2sc.ir.types import Interval
+from ml2sc.ir.wad import element_width
 
-from .context import DraftSection, Lowering
+from ..gemm import RESHAPING
+from .context import DraftSection, Lowering, lower_node
 from .elementwise import at_least, at_most
 from .values import Laned, Packed, Scalars, Value
 
 _xor = binary(OpCode.XOR)
 _WORD = 256
+
+
+_IN_ORDER = frozenset({*RESHAPING, "Transpose"})
+"""Movements that may leave all elements where they are."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """The graph's inputs: packed, until something reads them that does not take them so.
+
+    Attributes:
+        packed: Where each is packed, under all names that it has.
+        copies: The tensors that are an input under another name or shape, which nothing else reads: what makes them.
+    """
+
+    packed: Mapping[str, Packed]
+    copies: Mapping[str, tuple[Node, ...]]
+
+    @classmethod
+    def of(cls, graph: Graph) -> Given:
+        """Return those of a graph."""
+        if graph.ladders:  # trees read the code's bits themselves
+            return cls({}, {})
+        packed = _packed_inputs(graph)
+        copies = _copies(graph, packed)
+        return cls(packed | {name: packed[nodes[0].inputs[0]] for name, nodes in copies.items()}, copies)
+
+    def place(self, context: Lowering, names: Iterable[str]) -> None:
+        """Say where tensors are that are inputs: brought into their range, where need be, before all else."""
+        for name in names:
+            if name in context.values or name not in self.packed:
+                continue
+            if name in self.copies:
+                self.place(context, self.copies[name][0].inputs)
+                for node in self.copies[name]:
+                    if node.name not in context.done:
+                        lower_node(context, node)
+                        context.done.add(node.name)
+                continue
+            count = len(context.sections)
+            place_input(context, name, self.packed[name])
+            if len(context.sections) > count:
+                number = context.graph.inputs.index(name)
+                context.sections.insert(bisect(context.placed, number), context.sections.pop())
+                insort(context.placed, number)
+
+    def take(self, context: Lowering, names: Iterable[str]) -> None:
+        """Note that a kernel reads inputs as they are packed: nobody else does, and it sees to their range itself."""
+        for name in names:
+            context.values[name] = Value.of(self.packed[name])
+            for node in self.copies.get(name, ()):
+                context.values[node.inputs[0]] = context.values[name]
+                context.done.add(node.name)
 
 
 def place_input(context: Lowering, name: str, packed: Packed) -> None:
@@ -58,6 +121,33 @@ def place_input(context: Lowering, name: str, packed: Packed) -> None:
         context.values[name] = Value.of(packed)
     else:
         context.values[name] = in_range(context, name, packed, interval)
+
+
+def _packed_inputs(graph: Graph) -> dict[str, Packed]:
+    """Return where the inputs' elements are in the packed input."""
+    width, position, found = element_width(graph), 0, {}
+    for name in graph.inputs:
+        tensor = graph.tensor(name)
+        found[name] = Packed(position * width, width, tensor.format.signed, tensor.size)
+        position += tensor.size
+    return found
+
+
+def _copies(graph: Graph, inputs: Mapping[str, Packed]) -> dict[str, tuple[Node, ...]]:
+    """Return the tensors that are a graph input under another name or shape, which nothing else reads: what makes them.
+
+    A kernel reads them as they are packed.
+    """
+    found: dict[str, tuple[Node, ...]] = {}
+    for node in (node for node in graph if node.op_type in _IN_ORDER):
+        x = node.inputs[0]
+        if (x in inputs or x in found) and graph.only_use(x) is node:
+            numbers = np.arange(graph.tensor(x).size).reshape(graph.tensor(x).shape)
+            operands = [None if not name else graph.tensor(name).data for name in node.inputs[1:]]
+            order = op_of(node).evaluate(node, [numbers, *operands])[0].ravel()
+            if np.array_equal(order, numbers.ravel()):
+                found[node.output] = (*found.get(x, ()), node)
+    return found
 
 
 def in_range(context: Lowering, name: str, packed: Packed, interval: Interval) -> Value:
@@ -158,7 +248,7 @@ def _checked(packed: Packed, interval: Interval, lanes: int) -> list[Statement]:
 def refuse(index: Expr, lo: int, hi: int) -> If:
     """Return the statement that reverts if the variable x is not in [lo, hi], naming an element."""
     outside = or_(slt(Var("x"), const(lo)), sgt(Var("x"), const(hi)))
-    return If(outside, (Fail("InputOutOfRange", (index, Var("x"))),))
+    return If(outside, (Fail(OUT_OF_RANGE, (index, Var("x"))),))
 
 
 def _one_by_one(context: Lowering, draft: DraftSection, packed: Packed, interval: Interval) -> Value:

@@ -74,8 +74,8 @@ def _emit(context: Lowering, node: Node, epilogue: Epilogue, values: list[Value]
         immediate=True,
         storage=Storage.CODE,
     )
-    bias: Array = np.full(to.width, epilogue.constant + epilogue.offsets[0], dtype=object)
-    finish = Finish(context, draft, plan, epilogue, bias, values)
+    bias: Array = np.full((1, to.width), epilogue.constant + epilogue.offsets[0], dtype=object)
+    finish = Finish(context, draft, plan, epilogue, bias)
     laned = finish.result()
     draft.body += [Note(finish.said()), loop("o", to.words, finish.word(laned, "o"))]
     draft.facts = {"operator": operator, "bits": epilogue.proved_bits, "lanes": to.lanes, "stride": to.stride}

@@ -45,15 +45,16 @@ UPDATABLE_WORDS = 2_047
 """Words in a data contract that can be replaced: the code that stages it says its size in two bytes."""
 CALLS_PER_UPDATE = 100
 """Inferences after which weights that can be replaced are."""
+WRITTEN_ROWS = 4
+"""Rows of a matrix from which on their code is there once, in a loop; fewer may be written out if each is one word."""
 BYTES = 32
 """Inputs of a word of the packed input whose elements are bytes."""
 PART_SIZES = (4, 8)
 """Bytes of a word that can be skipped together."""
 SPANS = 16
 """Parts of a layer's inputs of which it is known how often all of them are zero: those of a data contract may be."""
-SHORTLIST, FINALISTS = 20, 12
-"""Ways to compute a layer that are walked with a good compiler's costs, and of them with the target's: in thirty layers
-of both targets the target's best was always among the formulas' first twenty, and there among the first ten."""
+SHORTLIST = 20
+"""Ways to compute a layer that are emitted: in thirty layers of both targets the best was always among them."""
 
 _PUSH = _DUP = _SWAP = _MEMORY = 3
 _MULTIPLY_ADD = 5 + 3
@@ -66,6 +67,7 @@ _READ_BYTE, _READ_LANE, _READ_WORD = 9, 15, 12
 _READ_KEPT = 12  # a word of inputs in straight code: less in Solidity, more in Vyper
 _ROUND = 45  # of a loop: comparison, steps, jumps
 _INNER_ROUND = 75
+_OF_ROW = 6  # what a word of inputs takes more whose place depends on the row
 _ROUND_OF_SUMS = 65  # sums come to the top of the stack and go back
 _SUM_BYTES = 33
 _END = 150
@@ -267,6 +269,7 @@ class Layer:
         contract_words: Words in a data contract.
         force: Attributes of the plan that are settled.
         forms: Ways to compute it as dot products.
+        across: Rows of a matrix that are multiplied by the same weights.
     """
 
     name: str
@@ -281,6 +284,7 @@ class Layer:
     contract_words: int = CONTRACT_WORDS
     force: Mapping[str, object] = field(default_factory=dict, hash=False)
     forms: tuple[DotForm, ...] = ()
+    across: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,6 +311,7 @@ class LanePlan:
         loop_parts: Whether the code of a part is there once, in a loop over a word's parts.
         skip_elements: Whether each input is tested for zero.
         method: "lanes".
+        written: Whether the rows of a matrix are written out one after the other; else they are a loop.
     """
 
     proved_bits: int
@@ -328,6 +333,7 @@ class LanePlan:
     loop_parts: bool = False
     skip_elements: bool = False
     method: str = "lanes"
+    written: bool = False
 
     @property
     def masked(self) -> bool:
@@ -360,6 +366,10 @@ class LanePlan:
         """Return how many weight words a layer of so many inputs has."""
         return self.blocks * self.words(rows)
 
+    def result_words(self, outputs: int) -> int:
+        """Return how many words so many outputs of a row take."""
+        return self.blocks * self.accumulators if self.blocks > 1 else -(-outputs // self.lanes)
+
 
 @dataclass(frozen=True, slots=True)
 class DotPlan:
@@ -375,6 +385,7 @@ class DotPlan:
         together: Outputs of one round of that loop.
         ends: What happens to the sums when they are in lanes of a word.
         method: "dots".
+        written: Whether the rows of a matrix are written out one after the other; else they are a loop.
     """
 
     form: DotForm
@@ -385,6 +396,7 @@ class DotPlan:
     together: int
     ends: LanePlan
     method: str = "dots"
+    written: bool = False
 
     @property
     def chunk(self) -> int:
@@ -415,6 +427,11 @@ class DotPlan:
 Plan = LanePlan | DotPlan
 
 
+def ends_of(plan: Plan) -> LanePlan:
+    """Return the lanes in which a plan's sums end."""
+    return plan.ends if isinstance(plan, DotPlan) else plan
+
+
 def contract_gas(rules: Fork) -> int:
     """Return the gas of creating a data contract, and of checking it."""
     return rules.contract_price + rules.deposit * _CHECK
@@ -442,8 +459,8 @@ def _value(value: object) -> str:
     return str(value)
 
 
-def shortlist(layer: Layer, options: PlanOptions, count: int = SHORTLIST) -> list[Plan]:
-    """Return the plans that cost least by the formulas, the cheapest first.
+def shortlist(layer: Layer, options: PlanOptions, count: int) -> list[tuple[float, Plan]]:
+    """Return the plans that cost least by the formulas, the cheapest first, each after its price by them.
 
     Args:
         layer: The layer.
@@ -451,7 +468,7 @@ def shortlist(layer: Layer, options: PlanOptions, count: int = SHORTLIST) -> lis
         count: How many, at most.
 
     Raises:
-        RangeError: an accumulator does not fit a word.
+        RangeError: an accumulator does not fit a word, or no plan is as it is settled.
     """
     if layer.proved_bits > WORD_BITS:
         raise RangeError(
@@ -459,16 +476,11 @@ def shortlist(layer: Layer, options: PlanOptions, count: int = SHORTLIST) -> lis
             node=layer.name,
             hint="narrow the input range (--input-range), or choose a narrower --precision",
         )
-
     ways = _priced(layer, options.weights, options.unroll, options.literals, options.updatable)
     if not ways:
         raise RangeError(f"no plan has {dict(layer.force)}", node=layer.name)
-    return [plan for _, plan in heapq.nsmallest(count, ways, key=lambda way: _total(way[0], way[1], layer, options))]
-
-
-def formula_price(plan: Plan, layer: Layer, options: PlanOptions) -> float:
-    """Return the gas of an inference by the formulas, with its share of the deployment."""
-    return _total(inference_gas(plan, layer), plan, layer, options)
+    totals = ((_total(gas, plan, layer, options), plan) for gas, plan in ways)
+    return heapq.nsmallest(count, totals, key=lambda way: way[0])
 
 
 def _total(inference: float, plan: Plan, layer: Layer, options: PlanOptions) -> float:
@@ -494,7 +506,14 @@ def _as_forced(plan: Plan, force: Mapping[str, object]) -> bool:
 
 def candidates(layer: Layer, options: PlanOptions) -> Iterator[Plan]:
     """Iterate over all ways to compute a layer."""
-    yield from _dots(layer, options)
+    plans: Iterator[Plan] = itertools.chain(_dots(layer, options), _lanes(layer, options))
+    for plan in plans:
+        yield plan
+        if 1 < layer.across < WRITTEN_ROWS and ends_of(plan).accumulators == 1:
+            yield dataclasses.replace(plan, written=True)
+
+
+def _lanes(layer: Layer, options: PlanOptions) -> Iterator[LanePlan]:
     for round_rows, fields in itertools.product(_round_rows(layer, options), range(1, MAX_ACCUMULATORS + 1)):
         yield from _with_fields(layer, options, round_rows, fields)
 
@@ -658,12 +677,15 @@ def inference_gas(plan: Plan, layer: Layer) -> float:
     gas *= plan.blocks
     table = 0 if plan.immediate else plan.table_words(layer.rows)
     if plan.storage is Storage.DATA:
-        gas += words * (rounds * plan.blocks * _COPY + table * _COPY_WORD) + layer.rules.cold_account * _contracts(
-            plan, layer
-        )
-    else:
-        gas += table * _WRITE_WORD
-    return gas
+        gas += words * (rounds * plan.blocks * _COPY + table * _COPY_WORD)
+        return _of_rows(gas, plan, layer) + layer.rules.cold_account * _contracts(plan, layer)
+    return _of_rows(gas, plan, layer) + table * _WRITE_WORD
+
+
+def _of_rows(gas: float, plan: Plan, layer: Layer) -> float:
+    """Return the gas of all rows of a matrix, one of which takes so much."""
+    looped = layer.across > 1 and not plan.written
+    return layer.across * (gas + (_ROUND + _OF_ROW * -(-layer.rows // layer.unit) if looped else 0))
 
 
 def _dots_gas(plan: DotPlan, layer: Layer) -> float:
@@ -684,14 +706,13 @@ def _dots_gas(plan: DotPlan, layer: Layer) -> float:
     row += -(-form.units // plan.chunk) * (_SHIFT + _PUSH) + _SHIFT + _MASK + 3
     gas += outputs * row + plan.ends.accumulators * plan.ends.blocks * _END
     if straight:
-        return gas
+        return _of_rows(gas, plan, layer)
     rounds = outputs / plan.together
     gas += rounds * _ROUND_OF_SUMS + (_ROUND if plan.ends.blocks > 1 else 0)
     if plan.storage is Storage.DATA:
-        gas += rounds * _COPY + plan.table_words * _COPY_WORD + layer.rules.cold_account * _contracts(plan, layer)
-    else:
-        gas += plan.table_words * _WRITE_WORD
-    return gas
+        gas += rounds * _COPY + plan.table_words * _COPY_WORD
+        return _of_rows(gas, plan, layer) + layer.rules.cold_account * _contracts(plan, layer)
+    return _of_rows(gas, plan, layer) + plan.table_words * _WRITE_WORD
 
 
 def _element(plan: LanePlan, accumulators: int, rounds: int) -> float:
@@ -725,16 +746,17 @@ def code_bytes(plan: Plan, layer: Layer) -> int:
     if isinstance(plan, DotPlan):
         return _dots_bytes(plan, layer)
     accumulators = _accumulators(plan, layer)
+    copies = layer.across if plan.written else 1
     ends = _CODE_END * (2 if plan.loop_ends else accumulators)
     element = _CODE_ELEMENT + (_CODE_TEST if plan.skip_elements else 0)
     word = -(-plan.stride * plan.lanes // 8)
     if plan.immediate:
-        return layer.rows * (element + accumulators * (_CODE_LITERAL + word)) + ends
+        return copies * (layer.rows * (element + accumulators * (_CODE_LITERAL + word)) + ends)
     element += accumulators * (_CODE_MASKED + word if plan.masked else _CODE_LOADED)
     rows = plan.part if plan.loop_parts else plan.round_rows
     table = plan.table_words(layer.rows) * (_CODE_WORD + word) if plan.storage is Storage.CODE else 0
     sums = _CODE_SUMS_OF_BYTES if layer.unit == BYTES else _CODE_SUMS
-    return _CODE_LOOP + rows * element + table + ends + (sums if plan.masked else 0)
+    return copies * (_CODE_LOOP + rows * element + ends + (sums if plan.masked else 0)) + table
 
 
 def _dots_bytes(plan: DotPlan, layer: Layer) -> int:
@@ -747,12 +769,13 @@ def _dots_bytes(plan: DotPlan, layer: Layer) -> int:
         size += form.units * (4 + each) if plan.held else _CODE_LOOP + each
     read = 1 if plan.held else 4
     end = 12 * -(-form.units // plan.chunk) + _CODE_ELEMENT + word
+    copies = layer.across if plan.written else 1
     if straight:
-        return size + layer.outputs * (form.words * (1 + word + read + 2) + end)
+        return copies * (size + layer.outputs * (form.words * (1 + word + read + 2) + end))
     load = 6 if plan.storage is Storage.CODE else 4
     row = form.units * load + form.words * (read + 8) + _CODE_SUMS if plan.dense else form.words * (load + read + 2)
     table = plan.table_words * (_CODE_WORD + word) if plan.storage is Storage.CODE else 0
-    return size + _CODE_LOOP * (2 if plan.ends.blocks > 1 else 1) + plan.together * (row + end) + table
+    return copies * (size + _CODE_LOOP * (2 if plan.ends.blocks > 1 else 1) + plan.together * (row + end)) + table
 
 
 def _accumulators(plan: LanePlan, layer: Layer) -> int:

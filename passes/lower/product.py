@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from ml2sc.ir.program import Block, Const, Expr, Induction, Statement, Var, const, loop
 from ml2sc.ir.types import Array
 
 from .context import DraftSection, Lowering
 from .epilogue import Epilogue
+from .nests import emit_nests
 from .plan import ASSUMED, BYTES, DENSE, PART_SIZES, SPANS, Activity
-from .values import Laned, Packed, Source, Value
+from .values import Laned, Packed, Scalars, Source, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,35 +75,87 @@ def unit_of(source: Source) -> int:
 
 @dataclass(frozen=True)
 class Product:
-    """What is lowered.
+    """A layer, before it is decided how it is computed.
 
     Attributes:
-        context: The lowering of the graph.
-        draft: The section to fill.
+        tensor: The tensor of the inputs.
+        value: Where they are.
         epilogue: What happens to the sums.
-        groups: The inputs and their weights.
-        bias: What each output's sum starts at.
+        groups: The inputs of the first row and their weights.
+        bias: What each output's sum starts at: (rows, outputs), one row for all that start alike.
         operator: The operators it covers, for the report.
         inputs: Inputs of the layer.
         activity: What they look like.
-        addends: What is added to the sums, an element to each, row by row.
-        across: Rows that are multiplied by the same code and weights.
+        across: Rows that are multiplied by the same weights.
         apart: Positions of the source from one row to the next (whole words of a laned source).
+        gathered: Whether the inputs are brought together first, a word each: `groups` says where they are then.
     """
 
-    context: Lowering
-    draft: DraftSection
+    tensor: str
+    value: Value
     epilogue: Epilogue
-    groups: list[Rows]
+    groups: tuple[Rows, ...]
     bias: Array
     operator: str
     inputs: int
     activity: Activity
-    addends: tuple[Value, ...] = ()
     across: int = 1
     apart: int = 0
+    gathered: bool = False
 
     @property
     def rows(self) -> int:
         """Inputs that are read: those of whole words, and each that comes several times once."""
         return sum(len(g.weights) for g in self.groups)
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of a row."""
+        return int(self.bias.shape[1])
+
+    def title(self) -> str:
+        """Return what is computed, in words."""
+        rows = "" if self.across == 1 else f"{self.across} rows of "
+        return f"{self.operator}, {rows}{self.inputs} -> {self.outputs}"
+
+    def brought(self, context: Lowering, draft: DraftSection) -> tuple[Rows, ...]:
+        """Return the first row's inputs where they are, after adding to the section what brings them there, if need be.
+
+        Buffers may have other names than when it was found out where the inputs are.
+        """
+        value = context.values[self.tensor]
+        if self.gathered:
+            scalars = context.scalars(value, draft)
+            buffer = context.buffer(f"{draft.name}_rows", value.size)
+            draft.body += emit_nests([scalars], np.arange(value.size), buffer, lambda operands: ([], operands[0]))
+            value = Value.of(Scalars(buffer, value.size))
+        now = dict(zip(self.value.sources, value.sources, strict=True))
+        groups = tuple(dataclasses.replace(group, source=now[group.source]) for group in self.groups)
+        for group in groups:
+            draft.read(group.needed(self.across, self.apart))
+        return groups
+
+    def over_rows(self, step: int, words: int, *, written: bool, row: RowOf) -> list[Statement]:
+        """Return what is done for all rows.
+
+        Args:
+            step: What is added to the place of a row's inputs for the next row's.
+            words: Words of a row's results.
+            written: Whether rows are written out one after the other; else they are a loop.
+            row: Returns what is done for one, of what is added to the places of its inputs, and of its results.
+        """
+        if self.across == 1:
+            return row(const(0), const(0))
+        if written:
+            return [Block(tuple(row(const(r * step), const(r * words)))) for r in range(self.across)]
+        also = [Induction("result", const(0), words)]
+        return [loop("matrix_row", self.across, row(Var("matrix_row"), Var("result")), step=step, also=also)]
+
+
+RowOf = Callable[[Expr, Expr], list[Statement]]
+
+
+def known(index: Expr) -> int:
+    """Return an index that is a constant."""
+    assert isinstance(index, Const)
+    return index.value

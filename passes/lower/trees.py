@@ -33,6 +33,7 @@ from ml2sc.ir.program import (
     and_,
     binary,
     const,
+    iszero,
     mul,
     sgt,
     shr,
@@ -445,7 +446,7 @@ def _written(
     body = _written(trees, node.odd, say, give)
     otherwise = _written(trees, node.even, say, give)
     if not body:
-        body, otherwise, question = otherwise, [], sub(const(1), question)
+        body, otherwise, question = otherwise, [], iszero(question)
     return [If(question, tuple(body), tuple(otherwise))] if body else []
 
 

@@ -51,7 +51,8 @@ from ml2sc.frontend.ranges import ColumnRange, apply_ranges, column_names
 from ml2sc.frontend.sklearn_export import export_sklearn, is_estimator
 from ml2sc.frontend.treelite_import import class_names_of, import_estimator, library_of
 from ml2sc.ir import model_hash, wad
-from ml2sc.ir.analysis import LINEAR, evaluate_samples
+from ml2sc.ir.analysis import LINEAR
+from ml2sc.ir.batch import Batch
 from ml2sc.ir.chains import ChainProfile, rules_of
 from ml2sc.ir.evaluate import evaluate_float
 from ml2sc.ir.forks import FORKS, Fork
@@ -85,6 +86,7 @@ from ml2sc.reach import require_reach
 from ml2sc.remedy import Remedies
 from ml2sc.runtime.workers import require_workers
 from ml2sc.smallness import coarse, largest_output, lost, relative_bound
+from ml2sc.threads import one_thread
 
 log = logging.getLogger(__name__)
 
@@ -546,6 +548,7 @@ def lift(
     )
 
 
+@one_thread
 def quantize(
     lifted: Lifted,
     *,
@@ -894,8 +897,8 @@ def _with_forecast(artifact: Artifact) -> Artifact:
 def _layer_inputs(graph: Graph, samples: Sequence[Sample]) -> dict[str, Array]:
     """Return the integers that layers read for samples, by tensor: (samples, elements)."""
     read = {node.inputs[0] for node in graph if node.op_type in {"Gemm", "FusedGemm"}}
-    runs = evaluate_samples(graph, wad.quantize_samples(graph, samples))
-    return {name: np.array([run[name].ravel() for run in runs]) for name in read}
+    found = Batch(samples).values(graph, read)
+    return {name: values.reshape(len(samples), -1) for name, values in found.items()}
 
 
 def _profiled(graph: Graph, program: Program, samples: Sequence[Sample] | None) -> Profile | None:

@@ -16,7 +16,11 @@ from .conftest import MakeModel, Run
     [
         (("--form", "abstract"), "abstract contract TinyModel {"),
         (("--form", "library", "--strict-input"), "library TinyModel {"),
-        (("--form", "abstract", "--weights", "data"), "constructor(address factory) TinyModel(factory) {}"),
+        pytest.param(
+            ("--form", "abstract", "--weights", "data"),
+            "constructor(address factory) TinyModel(factory) {}",
+            marks=pytest.mark.heavy,
+        ),
         (("--form", "library", "--target", "vyper"), "def _classify_packed(x: Bytes[_PACKED_LENGTH])"),
         pytest.param(
             ("--form", "abstract", "--updatable"),

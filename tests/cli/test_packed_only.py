@@ -25,7 +25,7 @@ ASKS = re.compile(r"(?:\.|read\.|functionName: \")(?:predict|classify)\b|\b(?:to
     "options",
     [
         ("--strict-input",),
-        ("--form", "abstract"),
+        pytest.param(("--form", "abstract"), marks=pytest.mark.heavy),
         pytest.param(("--form", "library"), marks=pytest.mark.heavy),
         ("--form", "library", "--target", "vyper"),
         pytest.param(("--target", "vyper"), marks=pytest.mark.heavy),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from support import heavy
 from support.checking import check_bounds, check_interpreters, compiled, float_graph
 from support.contracts import check_contract, deployed, onnxruntime_outputs, packed_and_wads
 
@@ -87,12 +88,12 @@ PLACES = [
     if only in (None, number) and not (precision == "auto" and name in SOMEWHERE and hi == 1000.0)
 ]
 """Each function in each precision, and the number of a range: x / |x| and the like have no bound of 1e-6 in all."""
-IN_TURN = [place for turn, place in enumerate(PLACES) if place[1] in {"w8a16", "q31.32"} or turn % 3 == 0]
+IN_TURN = {place for turn, place in enumerate(PLACES) if turn % 5 == 0}
 
 
 @pytest.mark.parametrize(
     ("name", "precision", "number"),
-    [*IN_TURN, *(pytest.param(*place, marks=pytest.mark.heavy) for place in PLACES if place not in IN_TURN)],
+    heavy.unless(IN_TURN.__contains__, PLACES),
 )
 def test_any_precision_and_place(name: str, precision: str, number: int) -> None:
     lo, hi = RANGES[number]

@@ -1,4 +1,4 @@
-"""What is built of images' networks, from both of PyTorch's exporters, on both targets: exact, and within the bound."""
+"""What is built of images' networks, from both exporters, on both targets: exact, within the bound, gas as stated."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from support.architectures import ARCHITECTURES, exported
+from support.architectures import ARCHITECTURES, EXPORTERS, exported
 from support.checking import check_bounds, check_interpreters, compiled
 from support.contracts import check_contract, deployed, packed_and_wads
 from support.prediction import check_stated
@@ -14,7 +14,7 @@ from support.prediction import check_stated
 import ml2sc
 from ml2sc.ir.types import Array
 
-BY_EXPORTER = [("torchscript", "solidity"), ("dynamo", "vyper")]
+BY_EXPORTER = [(exporter, target) for exporter in EXPORTERS for target in ("solidity", "vyper")]
 
 
 def int8(name: str, exporter: str, target: str) -> tuple[onnx.ModelProto, ml2sc.Artifact, Array]:
@@ -38,41 +38,11 @@ def test_on_the_evm(name: str, exporter: str, target: str, toolchain: ml2sc.Tool
     built = ml2sc.build(artifact, toolchain)
     contract = deployed(built, toolchain)
     check_contract(contract, built, packed, wads[:1])
+    for given in packed:
+        check_stated(contract, built, given)
     session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     for image, values in zip(images, wads, strict=False):
         (wanted,) = session.run(None, {"image": image[None]})
         found = np.array(contract.predict(list(values)), dtype=np.float64) / 10**18
         off = float(np.abs(found - wanted.ravel()).max())
         assert off <= artifact.manifest["error_bound"] + 1e-4 * float(np.abs(wanted).max())
-
-
-LOW = {
-    ("squeeze-and-excite", "solidity"): "2.2 % low",
-    ("unet", "solidity"): "4.6 % low",
-    ("shufflenet unit", "vyper"): "7.2 % low",
-    ("series", "vyper"): "9.2 % low",
-    ("densenet", "vyper"): "7.0 % low",
-}
-"""Predictions that are too low: what the loops over single elements take more is not in the model of gas."""
-
-
-@pytest.mark.heavy
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(
-    ("name", "exporter", "target"),
-    [
-        pytest.param(
-            *(name, exporter, target),
-            marks=pytest.mark.xfail(strict=True, reason=LOW[name, target]) if (name, target) in LOW else (),
-        )
-        for name in ARCHITECTURES
-        for exporter, target in BY_EXPORTER
-    ],
-)
-def test_gas_is_as_stated(name: str, exporter: str, target: str, toolchain: ml2sc.Toolchain) -> None:
-    _, artifact, images = int8(name, exporter, target)
-    packed, _ = packed_and_wads(artifact, [{"image": image[None].astype(np.float64)} for image in images[:3]])
-    built = ml2sc.build(artifact, toolchain)
-    contract = deployed(built, toolchain)
-    for given in packed:
-        check_stated(contract, built, given)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from support import heavy
 from support.checking import check_bounds, check_interpreters, check_outputs, compiled
 from support.contracts import check_contract, deployed, onnxruntime_outputs, packed_and_wads, reals
 
@@ -57,7 +58,7 @@ def samples_of(model: onnx.ModelProto, x: np.ndarray) -> list[dict[str, np.ndarr
     return [{model.graph.input[0].name: row[None].astype(np.float64)} for row in x]
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize("name", heavy.but_each(2, CLASSIFIERS))
 def test_classifiers(name: str, toolchain: ml2sc.Toolchain) -> None:
     estimator, labels = CLASSIFIERS[name]
     model = to_onnx(estimator.fit(X, labels), X[:1], options={"zipmap": False})
@@ -129,9 +130,17 @@ def torch_modules() -> dict[str, tuple[Any, tuple[tuple[int, ...], ...]]]:
     }
 
 
+EVERY_RUN = {"branches": "dynamo", "two inputs": "torchscript", "sigmoid": "dynamo"}
+
+
 @pytest.mark.torch
-@pytest.mark.parametrize("exporter", ["dynamo", "torchscript"])
-@pytest.mark.parametrize("name", ["branches", "two inputs", "sigmoid"])
+@pytest.mark.parametrize(
+    ("name", "exporter"),
+    heavy.unless(
+        lambda case: case[1] == EVERY_RUN[case[0]],
+        [(name, exporter) for name in EVERY_RUN for exporter in ("dynamo", "torchscript")],
+    ),
+)
 def test_torch(monkeypatch: pytest.MonkeyPatch, toolchain: ml2sc.Toolchain, name: str, exporter: str) -> None:
     import torch
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
+from support import heavy
 from support.checking import check_bounds, check_interpreters, check_outputs, compiled
 from support.contracts import check_contract, deployed, onnxruntime_outputs, packed_and_wads, reals
 from support.operators import VISION
@@ -216,15 +217,12 @@ def test_on_the_evm(name: str, toolchain: ml2sc.Toolchain) -> None:
             assert contract.classify(values) == (int(np.argmax(scores)) if scores.size > 1 else int(scores[0] >= 0.5))
 
 
-@pytest.mark.parametrize(
-    ("level", "precision"),
-    [
-        *((2, precision) for precision in ("int8", "w3a5", "w8a16", "q20.80")),
-        (0, "int8"),
-        *(pytest.param(0, precision, marks=pytest.mark.heavy) for precision in ("w3a5", "w8a16", "q20.80")),
-    ],
-)
-@pytest.mark.parametrize("name", MODELS)
+PRECISIONS = ("int8", "w3a5", "w8a16", "q20.80")
+WAYS = [(name, level, precision) for level in (2, 0) for precision in PRECISIONS for name in MODELS]
+IN_TURN = {way for turn, way in enumerate(WAYS) if way[1:] == (2, "int8") or turn % 3 == 0}
+
+
+@pytest.mark.parametrize(("name", "level", "precision"), heavy.unless(IN_TURN.__contains__, WAYS))
 def test_without_a_chain(name: str, level: int, precision: str) -> None:
     model = model_of(name)
     samples = samples_of(model)

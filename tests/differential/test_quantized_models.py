@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from support import heavy
 from support.checking import check_bounds, check_interpreters, compiled
 from support.contracts import check_contract, deployed, packed_and_wads
 from support.quantized import Array, example, onnxruntime_answers, quantized, random_quantized, training
@@ -59,9 +60,7 @@ def check_answers(artifact: Artifact, model: onnx.ModelProto, x: Array) -> None:
         assert outcome.decision == (scores.argmax() if scores.size > 1 else scores[0] >= 0.5)
 
 
-@pytest.mark.parametrize(
-    "form", [form if form in OFTEN else pytest.param(form, marks=pytest.mark.heavy) for form in FORMS]
-)
+@pytest.mark.parametrize("form", heavy.unless(OFTEN.__contains__, FORMS))
 def test_digits(form: str) -> None:
     model, calibration, x = example("digits")
     model = quantized(model, calibration, form)
@@ -71,14 +70,14 @@ def test_digits(form: str) -> None:
     check_interpreters(artifact, samples_of(artifact, x[:1]), [[10**30] * 64, [-(10**30)] * 64])
 
 
-@pytest.mark.parametrize("form", MNIST_FORMS)
+@pytest.mark.parametrize("form", heavy.but_each(2, MNIST_FORMS))
 def test_mnist(form: str) -> None:
     model, calibration, x = example("mnist")
     model = quantized(model, calibration, form)
     check_answers(ml2sc.compile(model), model, x[:500])
 
 
-@pytest.mark.parametrize("seed", [*range(6), *(pytest.param(s, marks=pytest.mark.heavy) for s in range(6, 24))])
+@pytest.mark.parametrize("seed", heavy.unless(range(4).__contains__, range(24)))
 def test_random_models(seed: int) -> None:
     """Every integer in its interval, every error within its bound, and the Program's integers those of the graph."""
     model = random_quantized(Seeded(seed))

@@ -54,7 +54,7 @@ def outcomes(artifact: ml2sc.Artifact, rows: Array) -> list[wad.Outcome]:
     [
         ("wine", "network", 1, "int8"),
         ("wine", "network", 1, "auto"),
-        ("breast_cancer", "network", 2, "int8"),
+        pytest.param("breast_cancer", "network", 2, "int8", marks=pytest.mark.heavy),
         ("breast_cancer", "logistic", 2, "int8"),
     ],
 )

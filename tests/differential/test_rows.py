@@ -27,7 +27,7 @@ NETWORKS: dict[str, tuple[dict[str, Any], str]] = {
     ("name", "target"),
     [
         *((name, "solidity") for name in NETWORKS),
-        *(pytest.param(name, "vyper", marks=pytest.mark.heavy if at else ()) for at, name in enumerate(NETWORKS)),
+        *(pytest.param(name, "vyper", marks=pytest.mark.heavy) for name in NETWORKS),
     ],
 )
 def test_networks(name: str, target: str, toolchain: ml2sc.Toolchain) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from support import heavy
 from support.checking import check_interpreters, check_outputs
 from support.contracts import check_contract, packed_and_wads
 from support.small_cnns import digits_like
@@ -44,7 +45,7 @@ def agree(contract: Contract, artifact: Artifact, inputs: Any) -> None:
     assert contract.call("weightsHash") == weights_hash(artifact.data)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", heavy.unless(lambda case: "strict" not in case and "q15.16" not in case, CASES))
 def test_update(case: str, toolchain: ml2sc.Toolchain) -> None:
     shape, options = CASES[case]
     target = case.split(",")[0]

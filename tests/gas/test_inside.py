@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from eth_abi import decode, encode
+from support import heavy
 from support.networks import dense
 from support.snapshot import check_noted
 
@@ -225,7 +226,7 @@ def read(x: Bytes[64]) -> uint256:
 }
 
 
-@pytest.mark.parametrize("name", BY_CONSTRUCTOR)
+@pytest.mark.parametrize("name", heavy.unless("Owner.vy".__ne__, BY_CONSTRUCTOR))
 def test_weights_in_data_contracts(name: str, toolchain: ml2sc.Toolchain) -> None:
     """The constructor of whoever takes the model in hands on who created them."""
     vyper = name.endswith(".vy")

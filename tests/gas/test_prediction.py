@@ -44,7 +44,7 @@ def check(artifact: Artifact, packed: Sequence[bytes], toolchain: ml2sc.Toolchai
 
 
 @pytest.mark.parametrize("target", ["solidity", "vyper"])
-@pytest.mark.parametrize("seed", range(*map(int, os.environ.get("ML2SC_PREDICT", "100:106").split(":"))))
+@pytest.mark.parametrize("seed", range(*map(int, os.environ.get("ML2SC_PREDICT", "100:103").split(":"))))
 def test_random_models(seed: int, target: str, toolchain: ml2sc.Toolchain) -> None:
     case = seeded_case(seed, Limits(depth=4, width=8, widest=40))
     artifact = ml2sc.compile(case.model, calibration=case.calibration, **{**case.options, "target": target})
@@ -55,20 +55,15 @@ def test_random_models(seed: int, target: str, toolchain: ml2sc.Toolchain) -> No
     ("target", "widths", "options"),
     [
         ("solidity", (90, 50, 3), {"precision": "int8"}),
-        ("solidity", (150, 21, 7), {"precision": "w4a8"}),
+        pytest.param("solidity", (150, 21, 7), {"precision": "w4a8"}, marks=pytest.mark.heavy),
         ("solidity", (8, 128, 3), {"precision": "int8"}),
         ("solidity", (45, 30, 4), {"precision": "q15.16"}),
         pytest.param("solidity", (70, 44, 5), {"precision": "int8", "optimize": "deploy"}, marks=pytest.mark.heavy),
         ("solidity", (130, 12, 20, 2), {"precision": "w4a8", "optimize": "balanced"}),
-        ("solidity", (75, 23, 6), {"precision": "int8", "updatable": True}),
+        pytest.param("solidity", (75, 23, 6), {"precision": "int8", "updatable": True}, marks=pytest.mark.heavy),
         pytest.param("vyper", (90, 50, 3), {"precision": "int8"}, marks=pytest.mark.heavy),
         ("vyper", (45, 30, 4), {"precision": "q15.16"}),
-        pytest.param(
-            "vyper",
-            (70, 44, 5),
-            {"precision": "int8", "optimize": "deploy"},
-            marks=pytest.mark.xfail(strict=True, reason="venom's order of factors taken from shared words: 5.3 % low"),
-        ),
+        ("vyper", (70, 44, 5), {"precision": "int8", "optimize": "deploy"}),
         pytest.param("vyper", (75, 23, 6), {"precision": "int8", "updatable": True}, marks=pytest.mark.heavy),
     ],
 )

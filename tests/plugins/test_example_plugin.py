@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from support import heavy
 from support.random_models import seeded_case
 
 import ml2sc
@@ -73,7 +74,7 @@ def write_model(path: Path, op_type: str, domain: str = "", **attrs: Any) -> Pat
     ("precision", "attrs"),
     [
         ("int8", {"bias": 0.5}),
-        ("w16a16", {"lambd": 1 / 6, "bias": 1 / 6}),
+        pytest.param("w16a16", {"lambd": 1 / 6, "bias": 1 / 6}, marks=pytest.mark.heavy),
         ("auto", {"lambd": 1.5, "bias": 1.5}),
     ],
 )
@@ -230,7 +231,7 @@ def backend_module(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
         del sys.modules[name]
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", heavy.but_each(2, range(40)))
 def test_backend_on_random_models(backend_module: ModuleType, seed: int) -> None:
     case = seeded_case(seed)
     try:

@@ -281,7 +281,7 @@ def calls(draw: st.DrawFn, subject: Subject) -> tuple[bytes, int]:
 
 
 @settings(
-    max_examples=CALLS or 100,
+    max_examples=CALLS or 60,
     derandomize=not CALLS,
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

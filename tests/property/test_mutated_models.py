@@ -19,7 +19,7 @@ from support.random_models import Case, Limits, seeded_case
 import ml2sc
 from ml2sc.errors import Ml2scError
 
-SEEDS = range(*map(int, os.environ.get("ML2SC_FUZZ", "250").split(":")))
+SEEDS = range(*map(int, os.environ.get("ML2SC_FUZZ", "150").split(":")))
 MODELS = 40
 """Random models that are mutated by turns."""
 GROUP = 50

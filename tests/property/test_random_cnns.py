@@ -17,7 +17,7 @@ import ml2sc
 from ml2sc.errors import RangeError
 from ml2sc.ir.evaluate import evaluate_float
 
-COUNT = int(os.environ.get("ML2SC_FUZZ", "0")) or 12
+COUNT = int(os.environ.get("ML2SC_FUZZ", "0")) or 9
 
 
 @pytest.mark.parametrize("seed", range(COUNT))

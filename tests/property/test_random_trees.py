@@ -18,7 +18,7 @@ from ml2sc.ir import wad
 from ml2sc.ir.interpret import Interpreter
 from ml2sc.packing import Packer
 
-COUNT = int(os.environ.get("ML2SC_FUZZ", "14"))
+COUNT = int(os.environ.get("ML2SC_FUZZ", "9"))
 ROWS, FEW = 40, 6
 """Rows of a small model, and of a large one."""
 LARGE = 7

@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from support import heavy
 
 import ml2sc
 from ml2sc import calibration
@@ -270,15 +271,20 @@ def wanted(examples: Path, name: str) -> list[int]:
     return list((scores[:, 0] >= 0.5).astype(int) if scores.shape[1] == 1 else scores.argmax(axis=1))
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
-@pytest.mark.parametrize(("precision", "share"), [("int8", 0.99), ("auto", 1.0)])
+@pytest.mark.parametrize(
+    ("name", "precision", "share"),
+    heavy.unless(
+        lambda case: case[:2] != ("mnist", "auto"),
+        [(name, *ask) for ask in (("int8", 0.99), ("auto", 1.0)) for name in EXAMPLES],
+    ),
+)
 def test_examples_agree_with_onnxruntime(examples: Path, name: str, precision: str, share: float) -> None:
     artifact = example(examples, name, precision)
     got = decisions(artifact, samples(examples, name))
     assert np.mean(np.array(got) == np.array(wanted(examples, name))) >= share
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("name", heavy.unless("mnist".__ne__, EXAMPLES))
 def test_auto_keeps_the_stated_bound(examples: Path, name: str) -> None:
     artifact = example(examples, name, "auto")
     graph, reference = artifact.graph, artifact.reference

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support import heavy
 from support.forests import random_attributes, threshold_rows, tree_model
 from support.node import node, node_modules
 
@@ -181,7 +182,10 @@ def test_typescript_packs_the_same(cases: list[Case], from_typescript: str, tmp_
 
 
 @pytest.mark.parametrize(
-    "example", ["breast_cancer", "digits", "mnist", "mnist20", pytest.param("mnist_cnn", marks=pytest.mark.heavy)]
+    "example",
+    heavy.unless(
+        lambda name: name not in {"mnist20", "mnist_cnn"}, ["breast_cancer", "digits", "mnist", "mnist20", "mnist_cnn"]
+    ),
 )
 def test_examples(example: str, examples: Path, from_typescript: str, tmp_path: Path) -> None:
     folder = examples / example
@@ -306,7 +310,7 @@ def test_numpy_is_enough(tmp_path: Path) -> None:
     assert imported.split() == ["ml2sc", "numpy"]
 
 
-@pytest.mark.parametrize(("depth", "trees"), [(2, 70), (7, 60)])
+@pytest.mark.parametrize(("depth", "trees"), [(2, 70), (5, 40)])
 def test_codes_of_trees(depth: int, trees: int, tmp_path: Path) -> None:
     """Thermometer codes and ranks: on thresholds, beside them, missing."""
     draw = np.random.default_rng(depth)

@@ -199,7 +199,8 @@ class Rows:
 
     operators = ("AveragePool", "Conv")
 
-    def ways(self, graph: Graph, node: Node, inputs: Mapping[str, Packed], options: PlanOptions) -> Iterable[RowsWay]:
+    def ways(self, context: Lowering, node: Node, inputs: Mapping[str, Packed]) -> Iterable[RowsWay]:
+        graph, options = context.graph, context.options
         stages = tuple(_network(graph, node))
         x = graph.tensor(node.inputs[0])
         interval, zero = x.interval, x.format.zero_point

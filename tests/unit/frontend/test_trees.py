@@ -13,6 +13,7 @@ from onnx.numpy_helper import from_array
 from support.forests import random_attributes, threshold_rows, tree_model
 
 import ml2sc
+from ml2sc.caller import interface_of
 from ml2sc.errors import Ml2scError, PoorResultWarning
 from ml2sc.frontend.model_file import load_onnx
 from ml2sc.frontend.onnx_import import import_graph
@@ -186,6 +187,26 @@ BINARY: Mapping[str, Attrs] = {
 @pytest.mark.filterwarnings("ignore:.*onnxruntime's label")
 def test_labels_are_onnxruntimes(name: str) -> None:
     assert_same(*answers(tree_model("TreeEnsembleClassifier", 2, BINARY[name]), [[0.0, 0.0], [2.0, 0.0]]))
+
+
+@pytest.mark.parametrize("name", [name for name in BINARY if name not in {"labels", "softmax"}])
+@pytest.mark.filterwarnings("ignore:.*onnxruntime's label")
+def test_labels_may_be_names(name: str) -> None:
+    attrs = BINARY[name].copy()
+    names = [f"name {label}" for label in attrs.pop("classlabels_int64s")]
+    model = tree_model("TreeEnsembleClassifier", 2, attrs | {"classlabels_strings": names})
+    model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.STRING
+    artifact = ml2sc.compile(model)
+    assert artifact.graph is not None
+    assert artifact.manifest["classes"] == names
+    assert interface_of(artifact)["decision"]["classes"] == names
+    assert "the number of the class: 0 " in artifact.source
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    for x in ([0.0, 0.0], [2.0, 0.0]):
+        q = wad.quantize_inputs(artifact.graph, {"x": np.array([x])})
+        decision = wad.run_graph(artifact.graph, q).decision
+        assert decision is not None
+        assert [names[decision]] == session.run(["label"], {"x": np.array([x], dtype=np.float32)})[0].tolist()
 
 
 @pytest.mark.parametrize("name", ["logistic", "two"])

@@ -9,7 +9,7 @@ import pytest
 from ml2sc.errors import RangeError
 from ml2sc.ir.analysis import evaluate_exact, evaluate_samples, exact_bounds, prove_intervals, real_bounds
 from ml2sc.ir.graph import Graph
-from ml2sc.ir.ops.linear import exact_matmul
+from ml2sc.ir.ops.integers import matmul
 from ml2sc.ir.parser import parse_graph
 
 FLOAT = """
@@ -126,7 +126,7 @@ def test_products_are_exact_whatever_int64_holds(bits: int, x_bits: int) -> None
     w = [[rng.choice([1, -1]) * ((1 << bits) - 1 - 2 * rng.randrange(3)) for _ in range(2)] for _ in range(3)]
     kind = np.int64 if bits < 63 else object
     exact = [[sum(a * row[j] for a, row in zip(one, w, strict=True)) for j in range(2)] for one in x]
-    assert exact_matmul(np.array(x, dtype=object), np.array(w, dtype=kind)).tolist() == exact
+    assert matmul(np.array(x, dtype=object), np.array(w, dtype=kind)).tolist() == exact
 
 
 def test_samples_together_give_what_each_gives_alone() -> None:

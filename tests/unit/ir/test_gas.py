@@ -92,6 +92,13 @@ def test_branches_cost_as_often_as_they_are_taken() -> None:
     assert together == pytest.approx((none + all_ + quarter) / 3, abs=1)
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_worst_of_two_ways_is_the_dearer(turned: bool) -> None:
+    cheap, dear = (SQUARE,), (SQUARE,) * 9
+    both = If(Var("x"), *((cheap, dear) if turned else (dear, cheap)))
+    assert cost(both, shares=gas.Shares(worst=True)) >= 9 * cost(SQUARE) > cost(both)
+
+
 def test_the_profile_counts_zero_bytes_and_branches() -> None:
     found = profile(made(skipping(), Store("label", const(0), const(1))), [bytes(32), b"\1" * 8 + bytes(24)])
     assert (found.runs, found.zeros) == (2, 56)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
 
 from ml2sc.errors import UsageError
-from ml2sc.ir.graph import Graph
+from ml2sc.ir.analysis import evaluate_nodes
+from ml2sc.ir.graph import Graph, Node
 from ml2sc.ir.parser import parse_graph
 from ml2sc.ir.printer import print_graph
+from ml2sc.ir.types import Array
 from ml2sc.passes.calibrate import Calibrate, Spread
 from ml2sc.passes.clip_ranges import METHODS, ClipRanges, clipped
 
@@ -63,6 +68,37 @@ def test_methods() -> None:
         assert 0.9 < hi < 2
     with pytest.raises(UsageError, match="needs a precision"):
         ClipRanges("auto").run(parse_graph(TEXT))
+
+
+def test_what_is_known_is_not_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, calibrate, samples = calibrated([*np.linspace(0, 0.1, 300).tolist(), 0.2])
+    clip = ClipRanges("w16a3", calibrate.spreads, samples)
+    clip.run(graph)
+    again, _, _ = calibrated([*np.linspace(0, 0.1, 300).tolist(), 0.2])
+    monkeypatch.delattr("ml2sc.passes.clip_ranges.quantize")
+    ClipRanges("w16a3", calibrate.spreads, samples, ranges=clip.ranges).run(again)
+    assert again.observed == graph.observed
+
+
+def test_layers_far_before_a_range_are_not_evaluated_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluated: Counter[str] = Counter()
+
+    def counted(graph: Graph, nodes: Iterable[Node], found: dict[str, Array]) -> None:
+        these = list(nodes)
+        evaluated.update(node.name for node in these)
+        evaluate_nodes(graph, these, found)
+
+    monkeypatch.setattr("ml2sc.ir.batch.evaluate_nodes", counted)
+    samples = [{"x": np.array([[v]])} for v in [*np.linspace(0, 0.1, 300).tolist(), 0.2]]
+    text = TEXT.replace("%h: float[1,1] = MatMul(%x, %W) @fc1", "%g: float[1,1] = MatMul(%x, %W) @fc0")
+    chain = ["%f: float[1,1] = MatMul(%g, %V) @fc1", "%e: float[1,1] = MatMul(%f, %V) @fc2"]
+    chain.append("%h: float[1,1] = MatMul(%e, %V) @fc3")
+    graph = parse_graph(text.replace("@fc2", "@fc4").replace("%y:", "\n".join([*chain, "%y:"])))
+    calibrate = Calibrate(samples)
+    calibrate.run(graph)
+    ClipRanges("w16a3", calibrate.spreads, samples[:4]).run(graph)  # as many as are looked at in one go
+    # a layer's weights have a scale that suits its result's: it is another one for another range of that
+    assert 0 < evaluated["fc0"] <= evaluated["fc1"] < evaluated["fc4"]
 
 
 @pytest.mark.parametrize("bits", [2, 8])

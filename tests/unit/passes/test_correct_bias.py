@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
 
 from ml2sc.errors import UsageError
 from ml2sc.ir import wad
-from ml2sc.ir.analysis import evaluate_exact, prove_intervals
+from ml2sc.ir.analysis import evaluate_exact, evaluate_nodes, prove_intervals
 from ml2sc.ir.evaluate import evaluate_float
-from ml2sc.ir.graph import Graph
+from ml2sc.ir.graph import Graph, Node
 from ml2sc.ir.parser import parse_graph
 from ml2sc.ir.printer import print_graph
 from ml2sc.ir.types import Array
@@ -87,3 +90,31 @@ def test_means_that_are_known_are_not_measured_again(monkeypatch: pytest.MonkeyP
     monkeypatch.delattr("ml2sc.passes.correct_bias.real_values")
     CorrectBias("w2a8", SAMPLES, means).run(second)
     assert print_graph(second) == print_graph(first)
+
+
+def test_corrections_that_are_known_are_not_measured_again() -> None:
+    first, second = parse_graph(BEFORE), parse_graph(BEFORE)
+    once = CorrectBias("w2a8", SAMPLES)
+    assert once.run(first)
+    assert CorrectBias("w2a8", (), corrections=once.corrections).run(second) is False, "too few samples to know better"
+    assert CorrectBias("w2a8", SAMPLES, corrections=once.corrections).run(second)
+    assert print_graph(second) == print_graph(first)
+
+
+def test_each_layer_is_evaluated_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many layers there are: work grows with their number, not with its square."""
+    evaluated: Counter[str] = Counter()
+
+    def counted(graph: Graph, nodes: Iterable[Node], found: dict[str, Array]) -> None:
+        these = list(nodes)
+        evaluated.update(node.name for node in these)
+        evaluate_nodes(graph, these, found)
+
+    monkeypatch.setattr("ml2sc.ir.batch.evaluate_nodes", counted)
+    steps = [f"%h{i + 1}: float[1,1] = MatMul(%h{i}, %V) @fc{i + 1}" for i in range(5)]
+    text = BEFORE.replace("%y: float[1,1] = MatMul", "%h0: float[1,1] = MatMul")
+    text = text.replace("const %W", "const %V: float[1,1] = [1.0]\nconst %W")
+    graph = parse_graph(text.replace("\noutput %y", "\n".join([*steps, "", "output %h5"])))
+    assert CorrectBias("w2a8", SAMPLES).run(graph)
+    assert {f"fc{i + 1}" for i in range(4)} < evaluated.keys()
+    assert set(evaluated.values()) == {1}

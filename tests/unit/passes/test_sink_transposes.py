@@ -161,10 +161,11 @@ def test_a_network_in_nhwc_becomes_that_in_nchw() -> None:
     np.testing.assert_allclose(answers[0], wanted, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("op_type", ["ReduceMean", "ReduceMax"])
+@pytest.mark.parametrize("op_type", ["ReduceMean", "ReduceMax", "ReduceSum"])
 @pytest.mark.parametrize("kept", [0, 1])
 def test_reductions_of_images_are_pools(op_type: str, kept: int) -> None:
     """Squeeze and excite in NHWC, and the end of a network: nothing is transposed but the image."""
+    given = f"keepdims = {kept}>(g, axes)" if op_type == "ReduceSum" else f"axes = [1,2], keepdims = {kept}>(g)"
     model = onnx.parser.parse_model(
         f"""<ir_version: 8, opset_import: ["" : 13]> net (float[1,5,4,2] image) => (float[?] y) {{
             a = Transpose<perm = [0,3,1,2]>(image)
@@ -174,7 +175,7 @@ def test_reductions_of_images_are_pools(op_type: str, kept: int) -> None:
             e = ReduceMean<axes = [1,2], keepdims = 1>(d)
             f = Sigmoid(e)
             g = Mul(d, f)
-            h = {op_type}<axes = [1,2], keepdims = {kept}>(g)
+            h = {op_type}<{given}
             i = Flatten(h)
             y = MatMul(i, m)
         }}"""
@@ -182,13 +183,14 @@ def test_reductions_of_images_are_pools(op_type: str, kept: int) -> None:
     rng = np.random.default_rng(2)
     for name, shape in (("w", (3, 2, 3, 3)), ("m", (3, 2))):
         model.graph.initializer.append(numpy_helper.from_array(rng.normal(size=shape).astype(np.float32), name))
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1, 2]), "axes"))
     graph = import_graph(load_onnx(model))
     image = rng.uniform(-1, 1, size=(1, 5, 4, 2))
     before = evaluate_float(graph, {"image": image})[graph.outputs[0]]
     assert SinkTransposes().run(graph)
     verify(graph)
     np.testing.assert_allclose(evaluate_float(graph, {"image": image})[graph.outputs[0]], before, rtol=1e-12)
-    assert not {"ReduceMean", "ReduceMax"} & {node.op_type for node in graph}
+    assert not {"ReduceMean", "ReduceMax", "ReduceSum"} & {node.op_type for node in graph}
     moved = [node for node in graph if node.op_type == "Transpose" and min(graph.tensor(node.output).shape[1:3]) > 1]
     assert len(moved) == 1
     artifact = ml2sc.compile(model, precision="int8", input_ranges=((-1.0, 1.0),))

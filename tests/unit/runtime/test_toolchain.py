@@ -34,7 +34,13 @@ import json, os, sys
 from pathlib import Path
 assert Path(sys.argv[1]).name == "solc_node.js" and Path(sys.argv[1]).is_file()
 version = json.loads((Path(os.environ["ML2SC_SOLC_NPM"]) / "package.json").read_text())["version"]
-print(f"Version: {version}+commit.1.Emscripten" if "--version" in sys.argv else json.dumps({"npm": version}))
+if "--version" in sys.argv:
+    print(f"Version: {version}+commit.1.Emscripten")
+else:
+    while length := sys.stdin.buffer.readline():
+        json.loads(sys.stdin.buffer.read(int(length)))
+        answer = json.dumps({"npm": version})
+        print(f"{len(answer)}\\n{answer}", end="", flush=True)
 """
 
 FAKE_NPM = """
@@ -46,6 +52,7 @@ else:
     package = Path(sys.argv[sys.argv.index("--prefix") + 1]) / "node_modules" / "solc"
     package.mkdir(parents=True)
     (package / "package.json").write_text('{"version": "%s"}' % sys.argv[-1].removeprefix("solc@"))
+    (package / "soljson.js").touch()
 """
 
 
@@ -82,6 +89,7 @@ def package(folder: Path, version: str) -> None:
     """Put an npm package `solc` into a node_modules folder."""
     (folder / "solc").mkdir(parents=True)
     (folder / "solc" / "package.json").write_text(f'{{"version": "{version}"}}')
+    (folder / "solc" / "soljson.js").touch()
 
 
 def test_path_given(program: Put, tmp_path: Path) -> None:

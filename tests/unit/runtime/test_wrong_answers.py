@@ -24,7 +24,7 @@ from ml2sc.cli import check, deploy
 from ml2sc.runtime import transactions
 from ml2sc.runtime.transport import Transport
 
-CASES = int(os.environ.get("ML2SC_FUZZ", "150"))
+CASES = int(os.environ.get("ML2SC_FUZZ", "100"))
 
 WRONG: list[Any] = [
     None, True, -1, 1e400, 12345, "", "0x", "-0x1", "0xzz", "0x" + "f" * 65, "0x" + "f" * 64, "0x" + "f" * 16,

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml2sc.passes.lower import PlanOptions, lower
-from ml2sc.passes.lower.dots import DotKernel, dot_forms
+from ml2sc.passes.lower.kernels.dots import DotSections, dot_forms
 from ml2sc.passes.lower.plan import DotForm
 from ml2sc.passes.lower.product import Rows
 from ml2sc.passes.lower.values import Laned, Packed, Scalars, Source
@@ -132,8 +132,8 @@ def test_parts_of_a_sum(
     force = {"one": {"method": "dots", "dense": dense, "row_words": words}}
     elements = np.arange(inputs).reshape(1, -1)
     samples = [{"x": x.astype(object)} for x in (0 * elements, 255 + 0 * elements, elements % 2 * 255)]
-    parts, emit = list[int](), DotKernel.emit
-    monkeypatch.setattr(DotKernel, "emit", lambda self: parts.append(len(self.chunks)) or emit(self))
+    parts, emit = list[int](), DotSections.emit
+    monkeypatch.setattr(DotSections, "emit", lambda self: parts.append(len(self.chunks)) or emit(self))
     agree(quantised(network(inputs, 3), Integer(8, 8)), PlanOptions(force=force), samples=samples)
     assert parts[0] > 1
 

@@ -23,9 +23,11 @@ from ml2sc.ir.interpret import Interpreter
 from ml2sc.ir.program import Program, Storage
 from ml2sc.ir.types import FixedPoint, Interval
 from ml2sc.passes import lower as lowering
-from ml2sc.passes.lower import PlanOptions, kernel, linear, lower
+from ml2sc.passes.lower import PlanOptions, lower
 from ml2sc.passes.lower import plan as planning
 from ml2sc.passes.lower.epilogue import find_epilogue
+from ml2sc.passes.lower.kernels import dense
+from ml2sc.passes.lower.kernels.lanes import LaneSections
 from ml2sc.passes.precision import Binary, Integer, Precision
 
 from .conftest import Agree, random_inputs
@@ -205,7 +207,7 @@ def any_plan(seed: int) -> Callable[[planning.Layer, PlanOptions], planning.Plan
 
 def planned_by(chosen: Callable[[planning.Layer, PlanOptions], planning.Plan]) -> AbstractContextManager[object]:
     """Have no other plan considered than the one that a function names."""
-    return patch.object(linear, "shortlist", lambda layer, options, *count: [chosen(layer, options)])
+    return patch.object(dense, "shortlist", lambda layer, options, count: [(0.0, chosen(layer, options))])
 
 
 @settings(max_examples=150)
@@ -251,13 +253,13 @@ def test_dots_in_chunks_whose_least_sums_are_of_different_outputs() -> None:
     )
     found: list[planning.Plan] = []
 
-    def dense(number: int, planned: planning.Layer, options: PlanOptions) -> planning.Plan:
+    def numbered(number: int, planned: planning.Layer, options: PlanOptions) -> planning.Plan:
         plans = (p for p in planning.candidates(planned, options) if isinstance(p, planning.DotPlan) and p.dense)
         found[:] = [p for p in plans if p.chunk < p.form.units]
         return found[number]
 
     for number in range(4):
-        with planned_by(functools.partial(dense, number)):
+        with planned_by(functools.partial(numbered, number)):
             layer.check(PlanOptions(), samples=8)
     assert len(found) > 3
 
@@ -476,14 +478,14 @@ def test_words_of_programs_that_come_out_too_large_are_not_put_together(
     output %y
     """
     graph, made, lowered = quantised(text, Integer(8, 8)), list[int](), list[float]()
-    original, words = lowering._lower, kernel.Kernel._weight_words
+    original, words = lowering._lower, LaneSections._weight_words
     monkeypatch.setattr(
         lowering,
         "_lower",
         lambda g, options, epilogues: lowered.append(options.code_price) or original(g, options, epilogues),
     )
     monkeypatch.setattr(
-        kernel.Kernel, "_weight_words", lambda self, *rest: made.append(self.plan.blocks) or words(self, *rest)
+        LaneSections, "_weight_words", lambda self, *rest: made.append(self.plan.blocks) or words(self, *rest)
     )
     program = lower(graph, PlanOptions(weights="data", code_limit=1_500))
     assert len(lowered) > 1, "this model is to come out too large"

@@ -49,7 +49,7 @@ OPTIONS = st.builds(
 
 
 def plan_linear(layer: Layer, options: PlanOptions) -> planning.Plan:
-    return shortlist(layer, options, 1)[0]
+    return shortlist(layer, options, 1)[0][1]
 
 
 def made(rows: int, outputs: int, bits: int, weight_bits: int, **more: object) -> Layer:

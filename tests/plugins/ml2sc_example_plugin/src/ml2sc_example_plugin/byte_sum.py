@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from ml2sc.ir.graph import Graph, Node, Tensor
+from ml2sc.ir.graph import Node, Tensor
 from ml2sc.ir.layout import Axis, Layout
 from ml2sc.ir.program import (
     Assign,
@@ -25,7 +25,7 @@ from ml2sc.ir.program import (
     shr,
     sub,
 )
-from ml2sc.passes.lower import Lowering, PlanOptions
+from ml2sc.passes.lower import Lowering
 from ml2sc.passes.lower.values import Packed, Scalars, Value
 
 BYTES = 32
@@ -112,7 +112,8 @@ class ByteSums:
 
     operators = ("ReduceMean", "ReduceSum")
 
-    def ways(self, graph: Graph, node: Node, inputs: Mapping[str, Packed], options: PlanOptions) -> Iterator[ByteSum]:
+    def ways(self, context: Lowering, node: Node, inputs: Mapping[str, Packed]) -> Iterator[ByteSum]:
+        graph = context.graph
         x = graph.tensor(node.inputs[0])
         packed, interval = inputs.get(x.name), x.interval
         if packed is None or interval is None or graph.only_use(x.name) is None or graph.tensor(node.output).size > 1:

@@ -12,7 +12,7 @@ Inputs may lie closer together than D bits: every w-th of them is taken at a tim
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,11 +46,12 @@ from ml2sc.ir.program import (
 )
 from ml2sc.ir.types import Array, as_python_ints
 
-from .epilogue import ChannelScaling
-from .finish import Finish
-from .plan import DotForm, DotPlan
-from .product import Product, Rows
-from .values import Laned, Packed, Source, Value
+from ..context import DraftSection, Lowering
+from ..epilogue import ChannelScaling
+from ..finish import Finish
+from ..plan import DotForm, DotPlan
+from ..product import Product, Rows, known
+from ..values import Laned, Packed, Source, Value
 
 _WORD = 256
 _FORMS = 2
@@ -157,17 +158,19 @@ def _chunk(weights: Array, unit: int, limit: int, excess: int = 0) -> int:
     return 0
 
 
-class DotKernel:
-    """The lowering of one vector times a matrix as dot products.
+class DotSections:
+    """The lowering of one vector times a matrix as dot products, or of the rows of one.
 
     Args:
+        context: The lowering of the graph.
+        draft: The section to fill.
         product: What is lowered.
         plan: How.
     """
 
-    def __init__(self, product: Product, plan: DotPlan) -> None:
-        self.product, self.plan, self.form = product, plan, plan.form
-        self.context, self.draft, self.group = product.context, product.draft, product.groups[0]
+    def __init__(self, context: Lowering, draft: DraftSection, product: Product, plan: DotPlan) -> None:
+        self.context, self.draft, self.product = context, draft, product
+        self.plan, self.form, self.group = plan, plan.form, product.brought(context, draft)[0]
         geometry = _Geometry.of(self.group.source)
         assert geometry is not None
         self.geometry = geometry
@@ -177,22 +180,26 @@ class DotKernel:
         self.lowest = sum(self._low(chunk) for chunk in self.chunks)
         """What is added to each sum, so that none is negative; it is taken from the biases."""
         bias = product.bias - self.lowest
-        self.finish = Finish(self.context, self.draft, plan.ends, product.epilogue, bias, product.addends)
+        self.finish = Finish(context, draft, plan.ends, product.epilogue, bias, product.across)
 
     def emit(self) -> Value:
         """Add the section's statements and return where the results are."""
         finish, body, epilogue = self.finish, self.draft.body, self.product.epilogue
         laned = finish.result()
         body.append(Note(self._claim()))
-        dealt, words = self._dealt()
-        body += dealt
-        if self.plan.dense:
-            body += self._counted(words)
-        body += self._straight(words, laned) if self.plan.immediate else self._looped(words, laned)
+        buffer = self._inputs_buffer()
+        sums = self._straight(laned) if self.plan.immediate else self._looped(laned)
+
+        def row(at: Expr, result: Expr) -> list[Statement]:
+            dealt, words = self._dealt(at, buffer)
+            return [*dealt, *(self._counted(words) if self.plan.dense else []), *sums(words, result)]
+
+        step = self._step(self.product.apart)
+        body += self.product.over_rows(step, finish.words, written=self.plan.written, row=row)
         if isinstance(epilogue.scaling, ChannelScaling) and finish.scales_afterwards:
             body += finish.scale_afterwards(epilogue.scaling, laned)
         self.draft.facts = self._facts()
-        return Value.of(laned)
+        return finish.value(laned)
 
     # -- the proof and the report ----------------------------------------------------------------------------------
 
@@ -208,7 +215,7 @@ class DotKernel:
         plan, form = self.plan, self.form
         return {
             "operator": self.product.operator,
-            "macs": self.product.inputs * self.finish.outputs,
+            "macs": self.product.inputs * self.finish.outputs * self.product.across,
             "bits": form.raw_bits,
             "lanes": form.lanes,
             "stride": form.stride,
@@ -221,28 +228,47 @@ class DotKernel:
 
     # -- inputs ----------------------------------------------------------------------------------------------------
 
-    def _dealt(self) -> tuple[list[Statement], list[Expr]]:
-        """Return statements that deal the inputs out, and where each word of them is then."""
+    def _step(self, inputs: int) -> int:
+        """Return how far apart in their source words are that begin so many inputs apart."""
+        source = self.group.source
+        return inputs * source.width if isinstance(source, Packed) else inputs // self.form.unit
+
+    @property
+    def _as_they_are(self) -> bool:
+        """Whether words of inputs are multiplied as they are."""
+        return self.form.ways == 1 and self._shifts() == [0]
+
+    def _inputs_buffer(self) -> str:
+        """Add the buffer of the words that inputs are dealt out into, if they are not in variables."""
         form, source = self.form, self.group.source
-        step = form.unit * source.width if isinstance(source, Packed) else 1
-        shifts = self._shifts()
-        start = self._index(0)
-        if form.ways == 1 and shifts == [0]:
-            return [], [self._read(const(start + step * t)) for t in range(form.units)]
-        if self.plan.held:
-            body: list[Statement] = []
-            for t in range(form.units):
-                body.append(Let(f"word{t}", self._read(const(start + step * t))))
-                body += [Let(f"x{t * form.ways + v}", x) for v, x in enumerate(self._parts(Var(f"word{t}")))]
-            return body, [Var(f"x{k}") for k in range(form.words)]
+        if self._as_they_are or self.plan.held:
+            return ""
         top = (1 << self.geometry.bits) - 1
         if isinstance(source, Laned) and source.buffer in self.context.holds:
             top = self.context.holds[source.buffer].hi
         holds = Lanes(form.lanes, form.stride, 0, top)
-        buffer = self.context.buffer(f"{self.draft.name}_inputs", form.words, holds)
+        return self.context.buffer(f"{self.draft.name}_inputs", form.words, holds)
+
+    def _dealt(self, at: Expr, buffer: str) -> tuple[list[Statement], list[Expr]]:
+        """Return statements that deal a row's inputs out, and where each word of them is then.
+
+        Args:
+            at: What is added to the place of the first row's inputs.
+            buffer: Where they go, if they do not stay or go into variables.
+        """
+        form = self.form
+        step, start = self._step(form.unit), add(at, const(self._index(0)))
+        if self._as_they_are:
+            return [], [self._read(add(start, const(step * t))) for t in range(form.units)]
+        if self.plan.held:
+            body: list[Statement] = []
+            for t in range(form.units):
+                body.append(Let(f"word{t}", self._read(add(start, const(step * t)))))
+                body += [Let(f"x{t * form.ways + v}", x) for v, x in enumerate(self._parts(Var(f"word{t}")))]
+            return body, [Var(f"x{k}") for k in range(form.words)]
         inner: list[Statement] = [Let("word", self._read(Var("p")))]
         inner += [Store(buffer, add(Var("o"), const(v)), x) for v, x in enumerate(self._parts(Var("word")))]
-        rounds = loop("o", form.units, inner, step=form.ways, also=[Induction("p", const(start), step)])
+        rounds = loop("o", form.units, inner, step=form.ways, also=[Induction("p", start, step)])
         return [rounds], [Load(buffer, const(k)) for k in range(form.words)]
 
     def _index(self, position: int) -> int:
@@ -351,47 +377,53 @@ class DotKernel:
         rows = self.group.weights[chunk.start // words * self.form.unit : chunk.stop // words * self.form.unit]
         return ((1 << self.geometry.bits) - 1) * int(np.maximum(-rows, 0).sum(axis=0).max(initial=0))
 
-    def _straight(self, inputs: Sequence[Expr], laned: Laned) -> list[Statement]:
-        """Write every output out, the weights as literals."""
+    def _straight(self, laned: Laned) -> SumsOf:
+        """Return what writes every output out, the weights as literals."""
         plan, outputs = self.plan, self.finish.outputs
         every, size = self._weight_words(outputs), plan.row_words
-        body: list[Statement] = []
-        for a, start in enumerate(self.finish.initial()):
-            body.append(Let(f"acc{a}", const(start)))
-            for o in range(a * plan.ends.lanes, min((a + 1) * plan.ends.lanes, outputs)):
-                row = [Const(word) for word in every[o * size : (o + 1) * size]]
-                _, total = self._sum(inputs, row)
-                placed = shl(plan.ends.stride * (o - a * plan.ends.lanes), total)
-                body.append(Assign(f"acc{a}", add(placed, Var(f"acc{a}"))))
-        body.append(Note(self.finish.said()))
-        return body + self.finish.stores(laned, const(0))
+        starts = self._starts(self.finish.initial())
 
-    def _looped(self, inputs: Sequence[Expr], laned: Laned) -> list[Statement]:
-        """Loop over the outputs; those of a word of sums from the last one on, each above what is there already."""
+        def sums(inputs: Sequence[Expr], result: Expr) -> list[Statement]:
+            body: list[Statement] = []
+            for a in range(self.finish.words):
+                body.append(Let(f"acc{a}", starts(const(a), result)))
+                for o in range(a * plan.ends.lanes, min((a + 1) * plan.ends.lanes, outputs)):
+                    row = [Const(word) for word in every[o * size : (o + 1) * size]]
+                    _, total = self._sum(inputs, row)
+                    placed = shl(plan.ends.stride * (o - a * plan.ends.lanes), total)
+                    body.append(Assign(f"acc{a}", add(placed, Var(f"acc{a}"))))
+            return [*body, Note(self.finish.said()), *self.finish.stores(laned, result)]
+
+        return sums
+
+    def _looped(self, laned: Laned) -> SumsOf:
+        """Return what loops over the outputs: those of a word of sums from the last on, each above what is there."""
         plan, ends, size = self.plan, self.plan.ends, self.plan.row_words
         in_data, chunk = plan.storage is Storage.DATA, plan.together * size
         segment, buffer = self._table(chunk)
-        rounds, starts = ends.lanes // plan.together, self._starts()
-        group: Expr = const(0)
-        base: Expr = const(0)
-        start: Expr = const(starts[0])
-        if ends.blocks > 1:
-            group, base = Var("group"), Var("base")
-            start = Load(self.context.table(self.draft, f"{self.draft.name}_bias", starts), group)
-        row = Var("row") if rounds > 1 else base
-        sums: list[Statement] = [CopySegment(segment, row, chunk, buffer)] if in_data else []
-        for k in range(plan.together):
-            words = [Load(buffer, add(const(0) if in_data else row, const(k * size + i))) for i in range(size)]
-            before, total = self._sum(inputs, words)
-            sums.append(Block((*before, Assign("acc0", add(shl(ends.stride, Var("acc0")), total)))))
-        if rounds > 1:
-            sums = [loop("j", rounds, sums, also=[Induction("row", base, chunk)])]
-        if start != Const(0):
-            sums.append(Assign("acc0", add(start, Var("acc0"))))
-        inner = [Let("acc0", const(0)), *sums, Note(self.finish.said()), *self.finish.stores(laned, group)]
-        if ends.blocks == 1:
-            return inner
-        return [loop("group", ends.blocks, inner, also=[Induction("base", const(0), ends.lanes * size)])]
+        rounds, several = ends.lanes // plan.together, ends.blocks > 1
+        group, base = (Var("group"), Var("base")) if several else (const(0), const(0))
+        starts = self._starts(self._filled())
+
+        def sums(inputs: Sequence[Expr], result: Expr) -> list[Statement]:
+            row = Var("row") if rounds > 1 else base
+            added: list[Statement] = [CopySegment(segment, row, chunk, buffer)] if in_data else []
+            for k in range(plan.together):
+                words = [Load(buffer, add(const(0) if in_data else row, const(k * size + i))) for i in range(size)]
+                before, total = self._sum(inputs, words)
+                added.append(Block((*before, Assign("acc0", add(shl(ends.stride, Var("acc0")), total)))))
+            if rounds > 1:
+                added = [loop("j", rounds, added, also=[Induction("row", base, chunk)])]
+            start = starts(group, result)
+            if start != Const(0):
+                added.append(Assign("acc0", add(start, Var("acc0"))))
+            to = add(result, group)
+            inner = [Let("acc0", const(0)), *added, Note(self.finish.said()), *self.finish.stores(laned, to)]
+            if not several:
+                return inner
+            return [loop("group", ends.blocks, inner, also=[Induction("base", const(0), ends.lanes * size)])]
+
+        return sums
 
     def _table(self, chunk: int) -> tuple[str, str]:
         """Add the segment of weights and the buffer it is read through; those of a round go into one data contract."""
@@ -409,10 +441,28 @@ class DotKernel:
             self.draft.body.append(CopySegment(name, const(0), len(words), buffer))
         return name, buffer
 
-    def _starts(self) -> list[int]:
-        """Return what is added to each word of sums; lanes without an output become 0."""
+    def _starts(self, words: Sequence[int]) -> Callable[[Expr, Expr], Expr]:
+        """Return what gives, for a word of sums and a row's results, what the word starts at.
+
+        Args:
+            words: What all words start at, row by row of the biases.
+        """
+        alike = len(self.product.bias) == 1
+        literal = self.plan.immediate or self.plan.ends.blocks == 1
+        if literal and (alike or self.plan.written):
+            return lambda word, result: Const(words[known(word if alike else add(result, word))])
+        table = self.context.table(self.draft, f"{self.draft.name}_bias", list(words))
+        return lambda word, result: Load(table, word if alike else add(result, word))
+
+    def _filled(self) -> list[int]:
+        """Return what words of sums that come of a loop start at; lanes without an output become 0."""
         starts, ends = self.finish.initial(), self.plan.ends
-        for o in range(self.finish.outputs, self.plan.outputs):
-            word, lane = divmod(o, ends.lanes)
-            starts[word] = const(starts[word] - (self.lowest << ends.stride * lane)).value
+        for row in range(0, len(starts), self.finish.words):
+            for o in range(self.finish.outputs, self.plan.outputs):
+                word, lane = divmod(o, ends.lanes)
+                starts[row + word] = const(starts[row + word] - (self.lowest << ends.stride * lane)).value
         return starts
+
+
+SumsOf = Callable[[Sequence[Expr], Expr], list[Statement]]
+"""Returns what makes a row's sums of its words of inputs, and stores them from a word of the results on."""

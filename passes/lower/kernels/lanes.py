@@ -12,7 +12,7 @@ known when the contract is written. What a round needs of a data contract is cop
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,11 +47,12 @@ from ml2sc.ir.program import (
 )
 from ml2sc.ir.types import Array, as_python_ints
 
-from .epilogue import ChannelScaling
-from .finish import Finish
-from .plan import BYTES, Activity, LanePlan
-from .product import Product, Rows
-from .values import Laned, Packed, Source, Value
+from ..context import DraftSection, Lowering
+from ..epilogue import ChannelScaling
+from ..finish import Finish
+from ..plan import BYTES, Activity, LanePlan
+from ..product import Product, Rows, known
+from ..values import Laned, Packed, Source, Value
 
 _TOGETHER = (4, 2, 1)
 """Inputs whose products are added in one expression, if there is room on the stack."""
@@ -127,21 +128,21 @@ class _Taken:
         return cls(word, part / word if word else 1.0, element / part if part else 1.0)
 
 
-class Kernel:
+class LaneSections:
     """The lowering of one vector times a matrix, or of the rows of one.
 
     Args:
+        context: The lowering of the graph.
+        draft: The section to fill.
         product: What is lowered.
         plan: How.
     """
 
-    def __init__(self, product: Product, plan: LanePlan) -> None:
-        self.product, self.plan = product, plan
-        self.across, self.apart = product.across, product.apart
-        self.context, self.draft = product.context, product.draft
-        self.epilogue, self.groups = product.epilogue, product.groups
-        self.rows = product.rows
-        self.finish = Finish(self.context, self.draft, plan, self.epilogue, product.bias, product.addends, self.across)
+    def __init__(self, context: Lowering, draft: DraftSection, product: Product, plan: LanePlan) -> None:
+        self.context, self.draft, self.product, self.plan = context, draft, product, plan
+        self.epilogue, self.rows = product.epilogue, product.rows
+        self.groups = product.brought(context, draft)
+        self.finish = Finish(context, draft, plan, self.epilogue, product.bias, product.across)
         self.accumulators = self.finish.accumulators
         self.sums_words = plan.masked and all(map(_adds_up, self.groups))
         self._shares = _Taken.of(plan, product.activity)
@@ -149,26 +150,26 @@ class Kernel:
     def emit(self) -> Value:
         """Add the section's statements and return where the results are."""
         plan, finish = self.plan, self.finish
-        laned = finish.result(self.across)
+        laned = finish.result()
         body = self.draft.body
         body.append(Note(self._claim()))
         tables = [None if plan.immediate else self._table(g) for g in self.groups]
-        group = const(0) if plan.blocks == 1 else Var("group")
-        copies, starts = self._starts(group)
-        to = group if self.across == 1 else add(Var("result"), group)
-        inner = copies + self._block(tables, laned, to, starts)
-        if plan.blocks > 1:
+        starts = self._starts()
+
+        def row(at: Expr, result: Expr) -> list[Statement]:
+            group = const(0) if plan.blocks == 1 else Var("group")
+            inner = starts(group, result) + self._block(tables, laned, add(result, group), at)
+            if plan.blocks == 1:
+                return inner
             offsets = [Induction(f"base{i}", const(0), t.block_words) for i, t in enumerate(tables) if t is not None]
-            inner = [loop("group", plan.blocks, inner, step=plan.accumulators, also=offsets)]
-        if self.across > 1:
-            also = [Induction("result", const(0), finish.words)]
-            inner = [loop("row", self.across, inner, step=self._stride(self.groups[0], self.apart), also=also)]
-        body += inner
+            return [loop("group", plan.blocks, inner, step=plan.accumulators, also=offsets)]
+
+        step = self._stride(self.groups[0], self.product.apart) if self.groups else 0
+        body += self.product.over_rows(step, finish.words, written=plan.written, row=row)
         if isinstance(self.epilogue.scaling, ChannelScaling) and finish.scales_afterwards:
             body += finish.scale_afterwards(self.epilogue.scaling, laned)
         self.draft.facts = self._facts()
-        places = np.arange(self.across)[:, None] * finish.words * laned.lanes + np.arange(finish.outputs)
-        return Value.of(laned).take(places.ravel())
+        return finish.value(laned)
 
     # -- the proof and the report ----------------------------------------------------------------------------------
 
@@ -187,7 +188,7 @@ class Kernel:
         plan = self.plan
         return {
             "operator": self.product.operator,
-            "macs": self.product.inputs * self.finish.outputs * self.across,
+            "macs": self.product.inputs * self.finish.outputs * self.product.across,
             "bits": plan.proved_bits,
             "lanes": plan.lanes,
             "stride": plan.stride,
@@ -200,18 +201,38 @@ class Kernel:
 
     # -- data ------------------------------------------------------------------------------------------------------
 
-    def _starts(self, group: Expr) -> tuple[list[Statement], list[Expr]]:
-        """Return the accumulators' first values in a block of outputs, after statements that bring them there."""
+    def _starts(self) -> Callable[[Expr, Expr], list[Statement]]:
+        """Return what gives, for a block of outputs and a row's results, statements that start the accumulators."""
         words, name, size = self.finish.initial(), f"{self.draft.name}_bias", self.accumulators
-        if self.context.options.updatable:
+        alike, updatable = len(self.product.bias) == 1, self.context.options.updatable
+
+        def started(starts: Iterable[Expr]) -> list[Statement]:
+            return [Let(f"acc{a}", start) for a, start in enumerate(starts)]
+
+        if updatable:
             segment = Segment(tuple(words), Storage.DATA, self.context.options.contract_words // size * size)
             bias = self.context.segment(name, segment)
             buffer = self.context.buffer(f"{bias}_chunk", size)
-            return [CopySegment(bias, group, size, buffer)], [Load(buffer, const(a)) for a in range(size)]
-        if self.plan.blocks == 1:
-            return [], [Const(w) for w in words]
-        bias = self.context.table(self.draft, name, words)
-        return [], [Load(bias, add(group, const(a))) for a in range(size)]
+
+            def copied(group: Expr, result: Expr) -> list[Statement]:
+                copy = CopySegment(bias, group if alike else add(result, group), size, buffer)
+                return [copy, *started(Load(buffer, const(a)) for a in range(size))]
+
+            return copied
+        if self.plan.blocks == 1 and (alike or self.plan.written):
+
+            def literal(group: Expr, result: Expr) -> list[Statement]:
+                first = 0 if alike else known(result)
+                return started(Const(word) for word in words[first : first + size])
+
+            return literal
+        table = self.context.table(self.draft, name, words)
+
+        def loaded(group: Expr, result: Expr) -> list[Statement]:
+            at = group if alike else add(result, group)
+            return started(Load(table, add(at, const(a))) for a in range(size))
+
+        return loaded
 
     def _weight_words(self, weights: Array, block: int = 0, rows: int = 0) -> list[int]:
         """Return a block's words of some inputs' weights; those of the inputs that share words come together.
@@ -283,17 +304,16 @@ class Kernel:
 
     # -- statements ------------------------------------------------------------------------------------------------
 
-    def _block(
-        self, tables: Sequence[_Table | None], laned: Laned, block: Expr, starts: Sequence[Expr]
-    ) -> list[Statement]:
-        body: list[Statement] = [Let(f"acc{a}", start) for a, start in enumerate(starts)]
+    def _block(self, tables: Sequence[_Table | None], laned: Laned, block: Expr, at: Expr) -> list[Statement]:
+        """Add everything up and end it, the inputs being `at` further on than the first row's."""
+        body: list[Statement] = []
         if self.plan.masked:
             body.append(Let("total", const(0)))
         for index, (group, table) in enumerate(zip(self.groups, tables, strict=True)):
             if table is None:
-                body += self._literals(group)
+                body += self._literals(group, at)
                 continue
-            looped = self._looped(group, table, Var(f"base{index}") if self.plan.blocks > 1 else const(0))
+            looped = self._looped(group, table, at, Var(f"base{index}") if self.plan.blocks > 1 else const(0))
             if self.sums_words:
                 looped = [Block((Let("pairs", const(0)), *looped, self._gathered(group)))]
             body += looped
@@ -301,22 +321,22 @@ class Kernel:
         body.append(Note(self.finish.said()))
         return body + self.finish.stores(laned, block)
 
-    def _literals(self, group: Rows) -> list[Statement]:
+    def _literals(self, group: Rows, row: Expr) -> list[Statement]:
         """Write every round out, the weights as literals; inputs without weights are left out."""
         body: list[Statement] = []
         every, size = self._weight_words(group.weights), self.plan.row_words
         words = [every[k : k + size] for k in range(0, len(every), size)]
         if group.unit == 1:
-            reads = {k: _scalar(group.source, self._index(group, k)) for k, row in enumerate(words) if any(row)}
+            reads = {k: _scalar(group.source, self._index(group, k, row)) for k, own in enumerate(words) if any(own)}
             return list(self._inputs(reads, _Literals(words)))
         for start in range(0, len(words), group.unit):
             used = [k for k in range(min(group.unit, len(words) - start)) if any(words[start + k])]
             if used:
                 literal = _Literals(words[start : start + group.unit])
-                body += self._word(group, self._index(group, start), used, literal, [])
+                body += self._word(group, self._index(group, start, row), used, literal, [])
         return body
 
-    def _looped(self, group: Rows, table: _Table, base: Expr) -> list[Statement]:
+    def _looped(self, group: Rows, table: _Table, row: Expr, base: Expr) -> list[Statement]:
         """Loop over the rounds of a table; what is left of the inputs after them comes apart."""
         size, rows = self._round_rows(group), len(group.weights)
         # a word of bytes can be read to its end: what is too much there has weights of 0, or comes after the input
@@ -325,7 +345,7 @@ class Kernel:
         body: list[Statement] = []
         if full > 1:
             inner = self._round(group, table, Var("i"), Var("r"), min(size, rows))
-            first = Induction("i", self._index(group, 0), self._stride(group, size))
+            first = Induction("i", self._index(group, 0, row), self._stride(group, size))
             second = Induction("r", base, table.chunk)
             inductions: tuple[Induction, ...] = (first, second)
             if not isinstance(first.start, Const):
@@ -334,21 +354,27 @@ class Kernel:
                 )
             body.append(For(inductions, full, tuple(inner)))
         elif full:
-            body += self._round(group, table, self._index(group, 0), base, min(size, rows))
+            body += self._round(group, table, self._index(group, 0, row), base, min(size, rows))
         if full * size < rows:
             done = full * size
-            at, row = self._index(group, done), add(base, const(self.plan.words(done)))
-            body += self._round(group, table, at, row, rows - done)
+            at, rest = self._index(group, done, row), add(base, const(self.plan.words(done)))
+            body += self._round(group, table, at, rest, rows - done)
         return body
 
-    def _index(self, group: Rows, row: int) -> Expr:
-        """Return where the word of an input is: a byte of the packed input, or a word of a buffer."""
-        position = group.first + row
+    def _index(self, group: Rows, number: int, row: Expr) -> Expr:
+        """Return where the word of an input is: a byte of the packed input, or a word of a buffer.
+
+        Args:
+            group: The inputs.
+            number: Which of them, in the first row.
+            row: How much further on those of the row are.
+        """
+        position = group.first + number
         if isinstance(group.source, Packed):
             index = const(group.source.start + position * group.source.width)
         else:
             index = const(position // group.unit)
-        return index if self.across == 1 else add(Var("row"), index)
+        return add(row, index)
 
     def _stride(self, group: Rows, rows: int) -> int:
         return rows * group.source.width if isinstance(group.source, Packed) else rows // group.unit
