@@ -42,7 +42,7 @@ from ..interface import (
     without_hashes,
 )
 from .gas import SolidityCosts
-from .memory import PASSED, MemoryMap, memory_map
+from .memory import PASSED, MemoryMap, given_words, memory_map, passed_words
 from .printer import Printer
 from .stack import crowded, decided, forwarded, hoisted, repeated, settled
 
@@ -346,7 +346,6 @@ class _Frame:
         for name, words in passed(self.program, part.procedure):
             takes.append(f"calldatacopy({self.memory.place(name)}, {at}, {32 * words})")
             at += 32 * words
-        gives, size = self._gathered([(name, self.program.buffers[name]) for name in part.procedure.gives])
         text = _template("part.sol.j2").render(
             name=self.options.name,
             given=self.given,
@@ -357,9 +356,8 @@ class _Frame:
             packed_memory=self.memory.packed,
             takes=takes,
             calls=[self.functions[s.name] for s in self.sections],
-            gives=gives,
             passed=self.memory.place(PASSED),
-            size=size,
+            size=32 * given_words(self.program, part.procedure),
             mutability="view" if part.procedure.weights else "pure",
             sections=printed,
             constants=_constants(printed),
@@ -367,24 +365,26 @@ class _Frame:
         )
         return text.rstrip() + "\n"
 
-    def _gathered(self, buffers: Iterable[tuple[str, int]]) -> tuple[list[str], int]:
-        """Return the lines that put buffers one after the other at PASSED, and the bytes of all."""
-        lines, at, place = [], 0, self.memory.place
+    def _moved(self, buffers: Iterable[tuple[str, int]], line: str) -> list[str]:
+        """Return lines for buffers that lie at PASSED one after the other, or are to."""
+        lines, at, place = list[str](), 0, self.memory.place
         for name, words in buffers:
-            lines.append(f"mcopy({place(PASSED, at)}, {place(name)}, {32 * words})")
+            lines.append(line.format(passed=place(PASSED, at), place=place(name), size=32 * words))
             at += 32 * words
-        return lines, at
+        return lines
 
     def _elsewhere(self, procedure: Procedure) -> dict[str, Any]:
         """Return what calls a code contract."""
-        gathered, size = self._gathered(passed(self.program, procedure))
-        scattered, at = [], 0
-        for name in procedure.gives:
-            size_of = 32 * self.program.buffers[name]
-            scattered.append(f"mcopy({self.memory.place(name)}, {self.memory.place(PASSED, at)}, {size_of})")
-            at += size_of
-        place = self.memory.place(PASSED)
-        called = f"staticcall(gas(), code, {place}, {size}, {place}, {at})"
+        takes, gives, place = passed(self.program, procedure), procedure.gives, self.memory.place
+        size, answer = 32 * passed_words(self.program, procedure), 32 * given_words(self.program, procedure)
+        gathered, scattered = list[str](), list[str]()
+        if len(takes) > 1:
+            gathered = self._moved(takes, "mcopy({passed}, {place}, {size})")
+        if len(gives) > 1:
+            given = [(name, self.program.buffers[name]) for name in gives]
+            scattered = self._moved(given, "mcopy({place}, {passed}, {size})")
+        source = place(PASSED if gathered else takes[0][0]) if takes else "0"
+        called = f"staticcall(gas(), code, {source}, {size}, {place(PASSED if scattered else gives[0])}, {answer})"
         told = "returndatacopy(0, 0, returndatasize()) revert(0, returndatasize())"
         failed = told if procedure.refuses else "revert(0, 0)"
         lines = [*gathered, f"if iszero({called}) {{ {failed} }}", *scattered]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from ml2sc.ir.divide import INPUT, Part
+from ml2sc.ir.divide import INPUT, Part, passed
 from ml2sc.ir.gas import (
+    COPY_WORD,
     DUP,
     JUMP,
     JUMPDEST,
@@ -24,6 +25,7 @@ from ml2sc.ir.program import (
     Apply,
     Assign,
     Block,
+    Call,
     Const,
     CopySegment,
     Expr,
@@ -47,7 +49,10 @@ from ml2sc.ir.program import (
 
 from .memory import memory_map
 from .printer import Pointer, _affine, _pointer, scaled
-from .stack import HELD, REACH, crowded, is_decision, peak, reads_memory
+from .stack import HELD, REACH, crowded, is_decision, of_taps, peak, reads_memory
+
+_ROOM = 12
+"""Variables beside which solc keeps nothing else."""
 
 
 class SolidityCosts(Costs):
@@ -84,6 +89,7 @@ class SolidityCosts(Costs):
             self.fixed_address = self.sum_address
         self._pointers: dict[str, Pointer] = {}
         self._again: dict[str, Expr] = {}
+        self._keeps = True
         self._reads: Counter[Expr] = Counter()
         self._known: dict[Expr, frozenset[str]] = {}
         """What is on the stack, with the variables that it was computed from."""
@@ -102,12 +108,23 @@ class SolidityCosts(Costs):
     def call(self, section: Section) -> float:
         return 0 if self.program.calls(section) == 1 else super().call(section)  # there it is, then, without a call
 
+    def procedure(self, call: Call) -> float:
+        procedure = self.program.procedures[call.procedure]
+        if not procedure.contract:
+            return super().procedure(call)
+        takes = [words for _, words in passed(self.program, procedure)]
+        gives = [self.program.buffers[name] for name in procedure.gives]
+        copied = [*takes, *(takes if len(takes) > 1 else []), *(gives if len(gives) > 1 else [])]
+        return sum(3 * PUSH + 3 + COPY_WORD * words for words in copied) + 7 * PUSH
+
     def begin(self, section: Section) -> None:
         super().begin(section)
         self._pointers = {}
         held = 0 if self.program.calls(section) == 1 else HELD
         out_of_reach = peak(section.body) + held > REACH and not crowded(self.program)
         self._again = _cheap(section) if out_of_reach else {}
+        # what is held for products by literals leaves no room for products that come again
+        self._keeps = not self._again and not (of_taps(section.body) and peak(section.body) + held > _ROOM)
 
     def body(self, statements: Iterable[Statement]) -> float:
         # what was read before a jump is read again after it
@@ -158,7 +175,7 @@ class SolidityCosts(Costs):
                     break
         else:
             gas += DUP
-        if not self._again:
+        if self._keeps:
             names = self._known.get(expr, frozenset())
             for e in reversed(new):  # each is a term and what follows it
                 names = names.union(variables(e if e is expr else e.args[0]))

@@ -30,7 +30,10 @@ from .stack import spills
 FIXED, FREE = "_MEMORY", "memory_"
 """What the start is called in the source: a constant; what each function is given that works in the memory."""
 PASSED = "passed"
-"""What is passed to a code contract, and comes back, has its place in the map, too: one after the other."""
+"""What is passed to a code contract, and comes back, has its place in the map, too, where it is more than one buffer.
+
+In a code contract the buffers that it answers with lie there, one after the other, all along.
+"""
 _RESERVED = 0x80
 """Scratch space, free-memory pointer and zero slot; then come the variables that solc's stack has no room for."""
 _WORD = 32
@@ -82,13 +85,14 @@ def memory_map(program: Program, part: Part | None = None, *, fixed: bool = True
     if contracts:
         sizes[ADDRESSES] = contracts * _WORD
     sizes |= {name: words * _WORD for name, words in program.buffers.items()}
-    elsewhere = [p for p in program.procedures.values() if p.contract] + ([] if part is None else [part.procedure])
-    if elsewhere:
-        sizes[PASSED] = _WORD * max(max(passed_words(program, p), given_words(program, p)) for p in elsewhere)
+    staged = [words for p in program.procedures.values() if p.contract for words in staged_words(program, p)]
+    gives = () if part is None else part.procedure.gives
+    if part is not None or any(staged):
+        sizes[PASSED] = _WORD * (max(staged, default=0) if part is None else given_words(program, part.procedure))
     lives = _lifetimes(program, part)
     offsets: dict[str, int] = {}
-    for name, size in sizes.items():
-        if name not in lives:
+    for name, size in sorted(sizes.items(), key=lambda item: part is not None and item[0] != PASSED):
+        if name not in lives or name in gives:
             continue
         neighbours = sorted((offsets[o], offsets[o] + sizes[o]) for o in offsets if _overlap(lives[o], lives[name]))
         place = 0
@@ -97,6 +101,10 @@ def memory_map(program: Program, part: Part | None = None, *, fixed: bool = True
                 break
             place = max(place, end)
         offsets[name] = place
+    at = offsets.get(PASSED, 0)
+    for name in gives:
+        offsets[name] = at
+        at += sizes[name]
     check_places(program, {name: (offset, sizes[name]) for name, offset in offsets.items()})
     total = max(offsets[name] + sizes[name] for name in offsets)
     packed = max(
@@ -120,6 +128,18 @@ def given_words(program: Program, procedure: Procedure) -> int:
     return sum(program.buffers[name] for name in procedure.gives)
 
 
+def staged_words(program: Program, procedure: Procedure) -> tuple[int, int]:
+    """Return the words that are gathered for the call of a code contract, and those that are dealt out after it.
+
+    What is one buffer is passed from where it is, and comes back to where it is to be.
+    """
+    takes, gives = passed(program, procedure), procedure.gives
+    return (
+        passed_words(program, procedure) if len(takes) > 1 else 0,
+        given_words(program, procedure) if len(gives) > 1 else 0,
+    )
+
+
 def _lifetimes(program: Program, part: Part | None) -> dict[str, tuple[int, int]]:
     """Return the first and last section, by number, that uses each buffer."""
     lives: dict[str, tuple[int, int]] = {} if part is not None else {INPUT: (0, 0)}
@@ -136,7 +156,7 @@ def _lifetimes(program: Program, part: Part | None) -> dict[str, tuple[int, int]
             lives[name] = (0, lives[name][1])
         for name in part.procedure.gives:
             lives[name] = (lives[name][0], end)
-        lives[PASSED] = (end, end)
+        lives[PASSED] = (min((lives[name][0] for name in part.procedure.gives), default=end), end)
     for name in ("wad", "label"):
         if name in lives:
             lives[name] = (lives[name][0], end)
@@ -158,7 +178,9 @@ def used_buffers(program: Program, section: Section) -> list[str]:
             case Call(name, _, takes, gives):
                 names |= dict.fromkeys((*takes, *gives))
                 if program.procedures[name].contract:
-                    names |= dict.fromkeys((*(n for n, _ in passed(program, program.procedures[name])), PASSED))
+                    names |= dict.fromkeys(n for n, _ in passed(program, program.procedures[name]))
+                    if any(staged_words(program, program.procedures[name])):
+                        names[PASSED] = None
         for expression in expressions(statement):
             for part in subexpressions(expression):
                 if isinstance(part, Load):

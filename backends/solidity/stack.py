@@ -143,8 +143,12 @@ def settled(program: Program) -> bool:
     That is rows of pixels times rows of taps: such code is written so that all it holds is in reach wherever it is
     used; solc's own steps can but add variables.
     """
-    loops = (s for section in program.routines() for s in walk(section.body) if isinstance(s, For))
-    return any(_products(s.body) >= _PRODUCTS for s in loops)
+    return any(of_taps(section.body) for section in program.routines())
+
+
+def of_taps(body: Iterable[Statement]) -> bool:
+    """Return whether a round of a loop has many such products."""
+    return any(_products(s.body) >= _PRODUCTS for s in walk(body) if isinstance(s, For))
 
 
 def _products(body: Iterable[Statement]) -> int:

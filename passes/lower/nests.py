@@ -192,6 +192,18 @@ def over(
     return [For(tuple(inductions), count, tuple(over(inner, at, body)))]
 
 
+def places(loops: Sequence[tuple[str, int, dict[str, int]]], starts: dict[str, Expr]) -> list[dict[str, Expr]]:
+    """Return the positions in every round of loops within each other, in order: what `over` goes through."""
+    found = [starts]
+    for _, count, steps in loops:
+        found = [
+            {name: add(at, const(n * steps.get(name, 0))) for name, at in place.items()}
+            for place in found
+            for n in range(count)
+        ]
+    return found
+
+
 def _positions(value: Value) -> Array:
     """Return where each element is, in what its source counts: bytes of the packed input, or words."""
     positions = value.where.astype(np.int64)

@@ -342,6 +342,10 @@ class RowsOfTaps:
         also = [Induction("result", const(target.word(0, 0)), target.row_words)]
         return [*body, loop("row", rows, [words], start=start, step=step, also=also), *target.joined()]
 
+    def pieces(self) -> Iterator[tuple[range, list[Statement]]]:
+        """Iterate over what is a section each: its output channels, and its statements."""
+        yield range(self.conv.outputs), self.emit()
+
     # -- one word of every channel and phase -------------------------------------------------------------------------
 
     def _row(self) -> list[Statement]:
@@ -431,10 +435,14 @@ class RowsOfTaps:
         return self.conv.factors(self.source.top, self.source.zero)
 
     def start(self, output: int) -> int:
-        """Return what the sums of a channel start with, in every lane: its bias, and what its epilogue adds."""
+        """Return what the sums of a channel start with, in every lane."""
+        return spread(self.lane_start(output), self.source.pitch, self.every)
+
+    def lane_start(self, output: int) -> int:
+        """Return what a lane of a channel's sums starts with: its bias, and what its epilogue adds."""
         bias = int(self.conv.bias[output]) - self.source.zero * int(self.conv.weights[output].astype(object).sum())
         bias += 0 if self.conv.beside is None else self.conv.beside.start
-        return spread(bias + self.ended.constant + self.ending(0).half, self.source.pitch, self.every)
+        return bias + self.ended.constant + self.ending(0).half
 
     def parts(self, phase: int) -> list[tuple[int, int]]:
         """Return (row, phase) of the sums of which a word of results, of a phase, is the maximum."""
@@ -466,7 +474,7 @@ class RowsOfTaps:
         """Return the statements that declare a variable: the maximum of sums, and `start`, which one alone has."""
         body: list[Statement] = [Let(name, sums[0])]
         body += [greater(name, each, self.source.pitch, self.every) for each in sums[1:]]
-        if len(sums) > 1:
+        if len(sums) > 1 and start != const(0):
             body.append(Assign(name, add(Var(name), start)))
         return body
 

@@ -44,7 +44,7 @@ from ml2sc.ir.program import (
 from ml2sc.ir.types import Array
 
 from ..lane_steps import spread
-from ..nests import over
+from ..nests import over, places
 from .bilinear import Bilinear, Form, bilinear
 from .conv import Convolution
 from .looped import Dense, LoopedRows, Loops, Workspace
@@ -62,8 +62,11 @@ _BAND = 64
 _MOST_POINTS = 7
 """Points, at most, that a fast filter evaluates polynomials at."""
 _PAIR = 2
+_ENDS = 6
+"""Rounds of the loop that ends sums, at most, that are written out instead."""
 _TERM, _TAP, _RECORD, _FORM, _LINE, _SUM, _ENDING, _CLOSING = 19, 24, 220, 26, 16, 24, 165, 110
-_TERM_BYTES, _TAP_BYTES, _REST_BYTES = 7.3, 16, 1_500
+_LOOP, _KNOWN = 30, 6
+_TERM_BYTES, _TAP_BYTES, _REST_BYTES, _ENDING_BYTES = 7.3, 16, 1_500, 150
 """Gas and bytes of code, about: see `HeldRows.about`."""
 
 
@@ -75,17 +78,20 @@ class Held(Loops):
         group: Rows of results that are computed of the same products.
         fast: Whether there are fewer of those than rows times rows of taps.
         whole: Whether a band is of whole rows; else of a word of each.
+        ends: Whether what ends the sums is written out for each, whose places are known then; else it is a loop.
     """
 
     group: int = 1
     fast: bool = False
     whole: bool = True
+    ends: bool = False
 
     def __str__(self) -> str:
         words = "" if self.whole else ", a word of each"
         how = f", {self.group} from fewer products" if self.fast else f" by {self.group}" if self.group > 1 else ""
         folded = f", {self.fold} rows to a word, {self.apart} apart" if self.fold > 1 else ""
-        return f"taps held for bands of {self.rows} rows{words}{how}{folded}"
+        ends = ", ends written out" if self.ends else ""
+        return f"taps held for bands of {self.rows} rows{words}{how}{folded}{ends}"
 
 
 class HeldRows(LoopedRows):
@@ -131,8 +137,11 @@ class HeldRows(LoopedRows):
                             continue
                         if cls._makes_sense(conv, group, fast=fast):
                             held = Held(rows, True, True, fold, apart, group, fast, whole)
-                            if cls(conv, source, target, held).possible:
+                            way = cls(conv, source, target, held)
+                            if way.possible:
                                 yield held
+                                if 1 < way.rounds <= _ENDS:
+                                    yield replace(held, ends=True)
 
     @staticmethod
     def _makes_sense(conv: Convolution, group: int, *, fast: bool) -> bool:
@@ -145,18 +154,20 @@ class HeldRows(LoopedRows):
 
     @property
     def possible(self) -> bool:
-        """Whether a record fits a data contract, the code is not too much, and no power of two cuts off a lane."""
+        """Whether lanes can be where they are to be, a record fits a data contract, and the code is not too much."""
+        return (
+            self.legal and self._written <= _WRITTEN and self._places <= _BAND and self.record_words <= CONTRACT_WORDS
+        )
+
+    @property
+    def legal(self) -> bool:
+        """Whether lanes that are closed up come to what is done with them, and no power of two cuts off a lane."""
         kept = self.source.before + self.farthest + self.source.useful + (self.loops.fold - 1) * self.step
         if self.close > 1 and not self.narrow and self.conv.beside is not None:
             return False
         if self.close * self.target.words > self.source.words and not self.loops.whole:
             return False
-        return (
-            self._written <= _WRITTEN
-            and self._places <= _BAND
-            and self.record_words <= CONTRACT_WORDS
-            and kept <= len(self.every)
-        )
+        return kept <= len(self.every)
 
     # -- sizes -------------------------------------------------------------------------------------------------------
 
@@ -186,6 +197,11 @@ class HeldRows(LoopedRows):
         return self.loops.rows // self.loops.group
 
     @property
+    def rounds(self) -> int:
+        """Rounds of the loop that ends the sums."""
+        return self._groups * (self._words if self._across == self._apart * self._words else 1)
+
+    @property
     def _places(self) -> int:
         """Words of sums of a band, of one row of each group."""
         return self._groups * self._across
@@ -206,10 +222,12 @@ class HeldRows(LoopedRows):
         parts = len(self.parts(0)) * self._apart
         ending = _ENDING + (loops.fold - 1) * 30 + parts * _SUM * (form.totals if loops.fast else 1)
         ending += _CLOSING * (self.close > 1 and not self.narrow) + 60 * (parts - self._apart)
+        ending -= loops.ends * (_LOOP + _KNOWN * parts * (form.totals if loops.fast else 1))
         taps = len(self._taps)
         gas = bands * conv.groups * self.channels * window
         gas += bands * conv.outputs * (self._written * _TERM + taps * _TAP + _RECORD + results * ending)
         code = int(self._written * _TERM_BYTES + taps * _TAP_BYTES) + _REST_BYTES
+        code += loops.ends * (self.rounds - 1) * loops.group * self.target.phases * _ENDING_BYTES * parts
         return gas, code, 32 * self.size if self.in_data else 0
 
     def buffers(self) -> dict[str, int]:
@@ -311,7 +329,7 @@ class HeldRows(LoopedRows):
         body: list[Statement] = []
         lines: dict[int, Expr] = {}
         for line, uses in used.items():
-            statements, word = self._pixels(place["p"], line, phase, j)
+            statements, word = self._pixels(place["p"], line, phase, j, f"d{line}")
             if not statements and uses > 1 and len(used) <= _LINES:
                 statements, word = [Let(f"d{line}", word)], Var(f"d{line}")
             body += statements
@@ -321,8 +339,11 @@ class HeldRows(LoopedRows):
             body.append(Store(self.names.window, add(place["n"], const(at)), linear(form, lines)))
         return body
 
-    def _pixels(self, at: Expr, line: int, phase: int, j: int) -> tuple[list[Statement], Expr]:
-        """Return what must be done before, and a word of pixels of a line of a band: rows folded, lanes closed up."""
+    def _pixels(self, at: Expr, line: int, phase: int, j: int, name: str) -> tuple[list[Statement], Expr]:
+        """Return what must be done before, and a word of pixels of a line of a band: rows folded, lanes closed up.
+
+        Where something must be done it is in the variable that is named.
+        """
         conv, source = self.conv, self.source
         line *= conv.dilations[0] if self.form.rows == 1 else 1
 
@@ -336,7 +357,7 @@ class HeldRows(LoopedRows):
                 for k in range(_PAIR * j, min(_PAIR * (j + 1), source.words))
             ]
             both = kept[0] if len(kept) == 1 else or_(kept[0], shl(source.pitch, kept[1]))
-            return self._closed(f"d{line}", both, base), Var(f"d{line}")
+            return self._closed(name, both, base), Var(name)
         word = read(line, j)
         for number in range(1, self.loops.fold):
             row = line + number * self.loops.apart * conv.strides[0] * conv.pool[0]
@@ -395,7 +416,10 @@ class HeldRows(LoopedRows):
                 for (row, phase), k in itertools.product(rows, words)
             ]
 
-        return [*body, *over(loops, {"m": const(0), "o": at["o"]}, ended)]
+        starts = {"m": const(0), "o": at["o"]}
+        if self.loops.ends:
+            return [*body, *(s for place in places(loops, starts) for s in ended(place))]
+        return [*body, *over(loops, starts, ended)]
 
     def _chunks(self, phase: int) -> Iterator[Sequence[tuple[int, int, int]]]:
         """Iterate over the words of taps held together: (form of taps, channel, phase of the pixels)."""
@@ -455,9 +479,13 @@ class HeldRows(LoopedRows):
             word = mul(word, const(form.inverse))
         return shr(form.shift, word)
 
+    def started(self, record: Expr) -> Expr:
+        """Return what must still be added to the sums of a channel, in every lane."""
+        return Load(self.names.record, record)
+
     def _ended(self, at: dict[str, Expr], record: Expr, row: int, phase: int, k: int) -> list[Statement]:
         """Return the statements for one word of results."""
-        start, factors = Load(self.names.record, record), self.own_factors(record)
+        start, factors = self.started(record), self.own_factors(record)
         place = add(at["o"], const(row * self.target.row_words + phase * self.target.words + k))
         own = range(self._apart * k, min(self._apart * (k + 1), self._across))
 
@@ -518,33 +546,3 @@ def linear(form: Form, words: Mapping[int, Expr]) -> Expr:
         else:
             total = sub(const(0) if total is None else total, term)
     return const(0) if total is None else total
-
-
-def ways_in_loops(conv: Convolution, source: Maps, target: Maps) -> Iterator[Loops]:
-    """Iterate over the ways in which the loops of a convolution can lie, whatever does it."""
-    yield from LoopedRows.ways(conv, source, target)
-    yield from HeldRows.ways(conv, source, target)
-
-
-def in_loops(
-    conv: Convolution,
-    source: Maps,
-    target: Maps,
-    loops: Loops,
-    names: Workspace | None = None,
-    *,
-    in_data: bool | None = None,
-) -> LoopedRows:
-    """Return what does a convolution in loops that lie in a way.
-
-    Args:
-        conv: The convolution.
-        source: Where its input is.
-        target: Where its result goes.
-        loops: How the loops lie.
-        names: Of what they need.
-        in_data: Whether records are in data contracts; None: if there are many.
-    """
-    if isinstance(loops, Held):
-        return HeldRows(conv, source, target, loops, names, in_data=in_data)
-    return LoopedRows(conv, source, target, loops, names, in_data=in_data)

@@ -92,6 +92,7 @@ class Workspace:
         taps: The buffer of its words of taps, one each.
         window: The buffer of the pixels that some rows read.
         sums: The buffer of sums of products.
+        more_sums: Those of further sections, if there are several: what one leaves in them no other reads.
     """
 
     segment: str = "records"
@@ -99,6 +100,7 @@ class Workspace:
     taps: str = "taps"
     window: str = "window"
     sums: str = "sums"
+    more_sums: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -399,21 +401,12 @@ class LoopedRows(RowsOfTaps):
         phases = self.source.phases
         each = len(self._window_rows) * phases
 
-        def pixels(at: Expr, row: int, phase: int) -> Expr:
-            conv = self.conv
-            word: Expr = Load(self.source.buffer, add(at, const(self._place(0, row, phase))))
-            for number in range(1, self.loops.fold):
-                line = row + number * self.loops.apart * conv.strides[0] * conv.pool[0]
-                other = Load(self.source.buffer, add(at, const(self._place(0, line, phase))))
-                word = or_(shl(number * self.step * self.source.pitch, other), word)
-            return word
-
         def channel(place: dict[str, Expr]) -> list[Statement]:
             return [
                 Store(
                     self.names.window,
                     add(place["n"], const(number * phases + phase)),
-                    pixels(place["p"], row, phase),
+                    self._folded(place["p"], 0, row, phase),
                 )
                 for row, number in self._window_rows.items()
                 for phase in range(phases)
@@ -421,6 +414,15 @@ class LoopedRows(RowsOfTaps):
 
         loops = [("i", self.channels, {"p": self.source.channel_words, "n": each})]
         return over(loops, {"p": at, "n": const(0)}, channel)
+
+    def _folded(self, at: Expr, channel: int, line: int, phase: int) -> Expr:
+        """Return a word of pixels of a band that begins somewhere: of as many rows as are put into one."""
+        word: Expr = Load(self.source.buffer, add(at, const(self._place(channel, line, phase))))
+        apart = self.loops.apart * self.conv.strides[0] * self.conv.pool[0]
+        for number in range(1, self.loops.fold):
+            other = Load(self.source.buffer, add(at, const(self._place(channel, line + number * apart, phase))))
+            word = or_(shl(number * self.step * self.source.pitch, other), word)
+        return word
 
     def _read(self, at: Expr) -> list[Statement]:
         """Return the statements that bring a record's words of taps to known places."""

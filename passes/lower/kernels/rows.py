@@ -26,7 +26,7 @@ from ..walked import least_price, of_sections
 from . import KERNELS
 from .choice import Choice, Link, choices
 from .conv import Beside, Convolution, RowsOfTaps, closed_up
-from .held import in_loops, ways_in_loops
+from .literal import Literal, in_loops, ways_in_loops
 from .looped import LoopedRows, Loops, Workspace
 from .maps import Maps
 from .pixels import Gathered, Pixels
@@ -144,20 +144,25 @@ def _emit(context: Lowering, stage: _Stage, source: Maps, given: Maps, choose: C
     target = dataclasses.replace(given, buffer=context.buffer(f"{draft.name}_out", given.size, given.holds))
     loops = choose(context, draft.name, stage, source, given)
     rows = RowsOfTaps(conv, source, target) if loops is None else _looped(context, draft, conv, source, target, loops)
-    draft.body += rows.emit()
-    storage = rows.storage
-    draft.facts = {
-        "kernel": "rows",
-        "operator": operator,
-        **({"macs": conv.macs} if stage.node.op_type == "Conv" else {}),
-        "bits": rows.ended.proved_bits,
-        "lanes": source.lanes,
-        "stride": source.pitch,
-        "fields": rows.fields,
-        "word_rows": 1,
-        "storage": "literals" if storage is None else storage.value,
-        "bytes": 32 * rows.size,
-    }
+    storage, several = rows.storage, _parts(loops) > 1
+    for outputs, body in rows.pieces():
+        if outputs.start:
+            draft = context.section(stage.node, f"{operator}, {kernel}, {shape} -> {result}")
+        if several:
+            draft.title += f": channels {outputs.start} to {outputs.stop - 1}"
+        draft.body += body
+        draft.facts = {
+            "kernel": "rows",
+            "operator": operator,
+            **({"macs": conv.macs * len(outputs) // conv.outputs} if stage.node.op_type == "Conv" else {}),
+            "bits": rows.ended.proved_bits,
+            "lanes": source.lanes,
+            "stride": source.pitch,
+            "fields": rows.fields,
+            "word_rows": 1,
+            "storage": "literals" if storage is None else storage.value,
+            "bytes": 0 if outputs.start else 32 * rows.size,
+        }
     return target
 
 
@@ -168,14 +173,25 @@ def _looped(
     name, in_data = draft.name, {"code": False, "data": True}.get(context.options.weights)
     plain = in_loops(conv, source, target, loops, in_data=in_data)
     sizes = plain.buffers()
+    own = plain.names
+
+    def buffer(kind: str) -> str:
+        return context.buffer(f"{name}_{kind}", sizes[kind]) if kind in sizes else kind
+
     names = Workspace(
-        context.segment(f"{name}_weights", plain.segment()),
-        *(
-            context.buffer(f"{name}_{kind}", sizes[kind]) if kind in sizes else kind
-            for kind in (plain.names.record, plain.names.taps, plain.names.window, plain.names.sums)
-        ),
+        context.segment(f"{name}_weights", plain.segment()) if plain.size else own.segment,
+        buffer(own.record),
+        buffer(own.taps),
+        buffer(own.window),
+        buffer(own.sums),
+        tuple(buffer(own.sums) for _ in range(1, _parts(loops))),
     )
     return in_loops(conv, source, target, loops, names, in_data=in_data)
+
+
+def _parts(loops: Loops | None) -> int:
+    """Return how many sections a convolution has."""
+    return loops.parts if isinstance(loops, Literal) else 1
 
 
 class Rows:
@@ -267,9 +283,11 @@ class LoopFinder:
             if literals and closed_up(conv, source, target) == 1:
                 ways.insert(0, None)
             for way in ways:
+                if isinstance(way, Literal) and not literals:
+                    continue
                 rows = RowsOfTaps(conv, source, target) if way is None else in_loops(conv, source, target, way)
                 gas, code, data = rows.about()
-                if code <= options.code_limit:
+                if code <= options.code_limit * _parts(way):
                     found[way] = gas + options.byte_price * code + options.rules.byte_price / options.calls * data
             self._about[key] = found
         return self._about[key]

@@ -38,7 +38,8 @@ from ml2sc.ir.types import Interval
 from ml2sc.passes.lower.epilogue import ChannelScaling, Epilogue, Scaling
 from ml2sc.passes.lower.kernels.choice import Link, choices
 from ml2sc.passes.lower.kernels.conv import Convolution, RowsOfTaps, closed_up
-from ml2sc.passes.lower.kernels.held import HeldRows, in_loops, ways_in_loops
+from ml2sc.passes.lower.kernels.held import Held, HeldRows
+from ml2sc.passes.lower.kernels.literal import LiteralRows, in_loops, ways_in_loops
 from ml2sc.passes.lower.kernels.looped import LoopedRows, Workspace
 from ml2sc.passes.lower.kernels.maps import Maps
 from ml2sc.passes.lower.kernels.pixels import Gathered, Pixels
@@ -279,8 +280,8 @@ def test_loops_put_rows_of_narrow_maps_into_one_word(kernel: int, alike: bool) -
 
 
 @pytest.mark.parametrize("seed", range(CASES // 3))
-def test_taps_are_held_in_every_way(seed: int) -> None:
-    """Fewer products than rows times taps, bands of all sizes, lanes closed up, folds: all give the same."""
+def test_taps_or_pixels_are_held_in_every_way(seed: int) -> None:
+    """Fewer products than rows times taps, bands of all sizes, lanes closed up, folds, sections: all give the same."""
     rng = np.random.default_rng(1_000 + seed)
     conv = None
     while conv is None or (seed % 2 and conv.gap != 2):  # the lanes of two words become one's
@@ -293,13 +294,16 @@ def test_taps_are_held_in_every_way(seed: int) -> None:
         maps = [dataclasses.replace(m, buffer=f"maps{i}") for i, m in enumerate(choice.maps)]
         gathered = Gathered(Scalars("each", image.size), maps[0]).emit()
         ways = list(HeldRows.ways(conv, *maps))
-        for way in rng.permutation(len(ways))[:2]:
-            rows = in_loops(conv, *maps, ways[way], in_data=bool(rng.random() < 0.5))
-            program = with_records(program_of(image.size, [[each], gathered, rows.emit()], maps), [rows])
+        tried: list[Held] = [ways[way] for way in rng.permutation(len(ways))[:2]]
+        literals = [dataclasses.replace(way, parts=min(conv.outputs, 2)) for way in LiteralRows.ways(conv, *maps)]
+        for loops in [*tried, *(literals[way] for way in rng.permutation(len(literals))[:2])]:
+            rows = in_loops(conv, *maps, loops, in_data=bool(rng.random() < 0.5))
+            pieces = [body for _, body in rows.pieces()]
+            program = with_records(program_of(image.size, [[each], gathered, *pieces], maps), [rows])
             program = dataclasses.replace(program, buffers={**program.buffers, "each": image.size})
             unproved(program)
             found = Interpreter(program).predict(bytes(image.tolist()))
-            assert found == tuple(expected.ravel().tolist()), f"{choice}: {ways[way]}"
+            assert found == tuple(expected.ravel().tolist()), f"{choice}: {loops}"
 
 
 def test_the_end_of_a_row_is_where_a_pool_drops_columns() -> None:
