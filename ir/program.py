@@ -221,6 +221,10 @@ class Block(_Nest):
     body: tuple[Statement, ...]
 
 
+OUT_OF_RANGE = "InputOutOfRange"
+"""The error of an element of the input that is out of range; its arguments are which one, and what it is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fail:
     """Revert with a custom error and its arguments."""

@@ -1,7 +1,8 @@
 """Runs a Program beside its Graph: on few inputs always, on more where the verifier finds no proof, and decides there.
 
 Inputs are the ends of what each element can be, what is beyond them, and numbers drawn between; the same ones for the
-same graph. A program may refuse (revert) what is out of range; whatever it answers must be what the graph answers.
+same graph. A program may refuse (revert) what is out of range; whatever it answers must be what the graph answers. One
+that refuses must refuse whichever element is out of range, and whatever it is: these are tried one at a time.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from ml2sc.errors import InternalError
 
 from .graph import Graph, Node
 from .interpret import Interpreter, ProgramError
-from .program import Program
+from .program import OUT_OF_RANGE, Fail, Program, walk
 from .thermometer import graph_code
 from .types import Array, Interval, integer_array
 from .wad import element_width, inputs_from_wad, pack, quantize_inputs, run_graph
@@ -57,6 +58,9 @@ def difference(program: Program, graph: Graph, number: int) -> str | None:
         for packed, inputs, inside in _packed(graph, program.input.length, number):
             if text := _differs(interpreter, graph, packed, inputs, inside=inside):
                 return text
+        for packed in _beyond(graph) if _refuses(program) else ():
+            if text := _answered(interpreter, packed):
+                return text
         for wads in _wads(program.input.wad_range, number // 2) if program.input.takes_wad else ():
             if text := _quantized(interpreter, graph, wads):
                 return text
@@ -76,6 +80,20 @@ def _differs(
     if answer == right:
         return None
     return f"the program answers {answer}, and the graph {right}, to the packed input {packed.hex()}"
+
+
+def _refuses(program: Program) -> bool:
+    """Return whether a program refuses packed elements out of range; else it takes the nearest in range."""
+    every = (statement for section in program.layers for statement in walk(section.body))
+    return any(isinstance(statement, Fail) and statement.error == OUT_OF_RANGE for statement in every)
+
+
+def _answered(interpreter: Interpreter, packed: bytes) -> str | None:
+    try:
+        answer = interpreter.run(packed)
+    except ProgramError:
+        return None
+    return f"the program answers {answer} to the packed input {packed.hex()}, one element of which is out of range"
 
 
 def _quantized(interpreter: Interpreter, graph: Graph, wads: Sequence[int]) -> str | None:
@@ -119,6 +137,36 @@ def _packed(graph: Graph, length: int, number: int) -> Iterator[tuple[bytes, dic
 
 
 _BYTES = (0, 255, 127, 128)
+_EACH = 32
+"""Elements at either end of an input that are tried one at a time: as many as a word has at most. What is between runs
+through the same code."""
+
+
+def _beyond(graph: Graph) -> Iterator[bytes]:
+    """Yield packed inputs of which one element is out of range: by one, as far as can be, or by a single bit."""
+    width, at = element_width(graph), 0
+    base = pack(graph, _drawn(graph, lambda interval, zero: zero))
+    for name in graph.inputs:
+        tensor = graph.tensor(name)
+        assert tensor.interval is not None
+        outside = _outside(tensor.interval, 8 * width, signed=tensor.format.signed)
+        for number in range(tensor.size):
+            if _EACH <= number < tensor.size - _EACH:
+                continue
+            first = at + width * number
+            for value in outside:
+                element = value.to_bytes(width, "big", signed=tensor.format.signed)
+                yield base[:first] + element + base[first + width :]
+        at += width * tensor.size
+
+
+def _outside(interval: Interval, bits: int, *, signed: bool) -> list[int]:
+    """Return integers of so many bits that are not in an interval, also such as differ from its end in a bit."""
+    lowest = -(1 << (bits - 1)) if signed else 0
+    highest = lowest + (1 << bits) - 1
+    one_more = ((interval.hi - lowest | 1 << bit) + lowest for bit in range(bits))
+    found = {interval.lo - 1, interval.hi + 1, lowest, highest, *one_more}
+    return sorted(v for v in found if lowest <= v <= highest and v not in interval)
 
 
 def _drawn(graph: Graph, draw: Callable[[Interval, int], int]) -> dict[str, Array]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
@@ -31,6 +32,8 @@ _TINY = Fraction(1, 1 << 1000)
 _INT64_BYTES = 8
 _SMALL_BITS = 40
 _SMALL = 2.0**_SMALL_BITS
+_DOUBLE = 53
+"""Digits of a float64."""
 _CLEAR = 2.0**-10
 """Quotients below 2^40 are off by less than 2^-11: division, scale and sum (and a range's width and end, where they
 differ by element) each round by 2^-53 of them."""
@@ -102,14 +105,24 @@ class FixedPoint:
         """Return the reals that `q` stands for, each correctly rounded to float64."""
         num, den = self.scale.numerator, self.scale.denominator
         integers = np.asarray(q)
+        if integers.dtype == object:
+            with suppress(OverflowError):
+                integers = integers.astype(np.int64)
         if num == 1 and den & (den - 1) == 0 and den < 1 << 900 and _fits_double(integers, self.zero_point):
             exact: Array = np.ldexp((integers - self.zero_point).astype(np.float64), 1 - den.bit_length())
             return exact
         if _fits_double(integers, self.zero_point, num) and den < 1 << 900 and int(float(den)) == den:
             quotients: Array = ((integers - self.zero_point) * num).astype(np.float64) / float(den)
             return quotients  # of two exact numbers
-        flat = [(int(v) - self.zero_point) * num / den for v in np.asarray(q).ravel()]
-        return np.array(flat, dtype=np.float64).reshape(np.shape(q))
+        if not _fits_double(integers, self.zero_point) or den & (den - 1) or den >= 1 << 900 or num >= 1 << 2 * _DOUBLE:
+            flat = [(int(v) - self.zero_point) * num / den for v in integers.ravel()]
+            return np.array(flat, dtype=np.float64).reshape(np.shape(q))
+        steps = (integers - self.zero_point).ravel()
+        rounded, sure = _products(steps.astype(np.float64), num)
+        reals = np.ldexp(rounded, 1 - den.bit_length())
+        for index in np.flatnonzero(~sure).tolist():
+            reals[index] = int(steps[index]) * num / den
+        return reals.reshape(np.shape(q))
 
     def __str__(self) -> str:
         zero = f"+{self.zero_point}" if self.zero_point else ""
@@ -121,7 +134,32 @@ def _fits_double(integers: Array, zero_point: int, factor: int = 1) -> bool:
     if integers.dtype != np.int64 or abs(zero_point) >= 1 << 52 or not integers.size:
         return False
     magnitude = max(int(integers.max()), -int(integers.min()), 1)  # a factor must fit even where it meets zeros only
-    return (magnitude + abs(zero_point)) * factor < 1 << 53
+    return (magnitude + abs(zero_point)) * factor < 1 << _DOUBLE
+
+
+def _products(x: Array, factor: int) -> tuple[Array, Array]:
+    """Return whole float64 numbers times an integer below 2^106, and where the result is sure to be correctly rounded.
+
+    The factor is the sum of two float64 numbers. What the product with the first lacks is found exactly (Dekker); it is
+    only near the middle between two float64 numbers that the rest's own rounding may matter.
+    """
+    high = float(factor)
+    low = float(factor - int(high))
+    product = x * high
+    (x1, x2), (h1, h2) = _halves(x), _halves(np.float64(high))
+    rest = ((x1 * h1 - product) + x1 * h2 + x2 * h1) + x2 * h2 + x * low
+    rounded = product + rest
+    away, gap = np.abs((product - rounded) + rest), np.spacing(np.abs(rounded))
+    # below a power of two the next number is half as far
+    sure = np.minimum(np.abs(away - gap / 2), np.abs(away - gap / 4)) > gap * 2.0**-30
+    return rounded, sure | (x == 0)
+
+
+def _halves(x: Array | np.float64) -> tuple[Any, Any]:
+    """Return two numbers of half as many digits, whose sum each is."""
+    spread = x * (2.0**27 + 1)
+    upper = spread - (spread - x)
+    return upper, x - upper
 
 
 @dataclass(frozen=True, slots=True, eq=False)

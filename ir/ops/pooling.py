@@ -75,7 +75,7 @@ class MaxPool(_Pool):
         x = value_at(inputs, 0)
         windows = self.windows(node, x.shape)
         y = x.reshape(*x.shape[:2], -1)[..., _positions_inside(windows)].max(axis=-2)
-        return [y.reshape(*x.shape[:2], *(window.out for window in windows))]
+        return [np.asarray(y.reshape(*x.shape[:2], *(window.out for window in windows)), order="C")]
 
     def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:
         x = bounds_at(inputs, 0)

@@ -15,6 +15,7 @@ from ml2sc.ir.limits import shown
 from ml2sc.ir.outline import alike, outlined
 from ml2sc.ir.program import (
     CONTRACT_WORDS,
+    OUT_OF_RANGE,
     Expr,
     Fail,
     If,
@@ -372,7 +373,7 @@ def _quantize_elements(
         ]
         if context.options.strict_input:
             outside = or_(slt(Var("q"), const(0)), sgt(Var("q"), const(rescale.top)))
-            body.append(If(outside, (Fail("InputOutOfRange", (Var("i"), Var("x"))),)))
+            body.append(If(outside, (Fail(OUT_OF_RANGE, (Var("i"), Var("x"))),)))
         else:
             body += [at_least("q", const(0)), at_most("q", const(rescale.top))]
         body.append(StoreInput(mul(Var("i"), const(width)), width, Var("q")))

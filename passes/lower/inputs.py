@@ -16,6 +16,7 @@ from ml2sc.ir.graph import Graph, Node
 from ml2sc.ir.limits import shown
 from ml2sc.ir.ops.base import op_of
 from ml2sc.ir.program import (
+    OUT_OF_RANGE,
     Assign,
     Expr,
     Fail,
@@ -247,7 +248,7 @@ def _checked(packed: Packed, interval: Interval, lanes: int) -> list[Statement]:
 def refuse(index: Expr, lo: int, hi: int) -> If:
     """Return the statement that reverts if the variable x is not in [lo, hi], naming an element."""
     outside = or_(slt(Var("x"), const(lo)), sgt(Var("x"), const(hi)))
-    return If(outside, (Fail("InputOutOfRange", (index, Var("x"))),))
+    return If(outside, (Fail(OUT_OF_RANGE, (index, Var("x"))),))
 
 
 def _one_by_one(context: Lowering, draft: DraftSection, packed: Packed, interval: Interval) -> Value:

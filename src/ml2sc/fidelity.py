@@ -13,7 +13,8 @@ from ml2sc.errors import DataError, Ml2scError, Ml2scWarning, warn
 from ml2sc.frontend.data import Samples, by_column
 from ml2sc.frontend.truth import Truth
 from ml2sc.ir import wad
-from ml2sc.ir.analysis import evaluate_exact, prove_intervals, saturated
+from ml2sc.ir.analysis import prove_intervals, saturated
+from ml2sc.ir.batch import Batch
 from ml2sc.ir.confidence import lower_confidence
 from ml2sc.ir.evaluate import evaluate_float
 from ml2sc.ir.fit import Fit
@@ -31,6 +32,8 @@ from ml2sc.verdict import POOR
 MOST = 1000
 """Samples that the report looks at, evenly from all of them."""
 PERCENTILES = (50, 90, 99)
+_TOGETHER = 8
+"""Samples whose integers are computed, all tensors', and held at once."""
 
 _POOR_RATIO = 20.0
 """Signal-to-noise ratio of an output, in decibels, below which a result is called poor."""
@@ -142,10 +145,10 @@ def assess(
     looked_at = spread_out(range(len(samples)), MOST)
     tally, truth = _Tally(), _truth(samples, quantized)
     wanted = answers(reference, (samples[i] for i in looked_at), quantized.outputs)
-    for index, answer in zip(looked_at, wanted, strict=True):
+    integers = _integers(quantized, samples, looked_at)
+    for index, answer, values in zip(looked_at, wanted, integers, strict=True):
         reals = evaluate_float(source, dict(samples[index]))
         label = None if source.decision is None else int(reals[source.decision].ravel()[0]) & MASK
-        values = evaluate_exact(quantized, wad.quantize_inputs(quantized, samples[index]))
         outcome, clamped = wad.outcome(quantized, values), saturated(quantized, values)
         tally.errors.append(np.abs(np.array(outcome.outputs, dtype=np.float64) / wad.WAD - answer.outputs))
         tally.saturated += bool(clamped)
@@ -197,9 +200,20 @@ def accuracy_on(samples: Sequence[Sample] | None, quantized: Graph) -> float | N
     if samples is None or truth.labels is None:
         return None
     chosen = spread_out(range(len(samples)), MOST)
-    answers = (wad.run_graph(quantized, wad.quantize_inputs(quantized, samples[index])) for index in chosen)
+    answers = (wad.outcome(quantized, values) for values in _integers(quantized, samples, chosen))
     right = (to_signed(a.decision or 0) == truth.labels[i] for i, a in zip(chosen, answers, strict=True))
     return sum(map(bool, right)) / len(chosen)
+
+
+def _integers(quantized: Graph, samples: Sequence[Sample], chosen: Sequence[int]) -> Iterator[dict[str, Array]]:
+    """Iterate over the integers of all tensors for some samples: they are computed for several at once."""
+    names = [*quantized.inputs, *(name for node in quantized for name in node.outputs if name)]
+    for first in range(0, len(chosen), _TOGETHER):
+        some = [samples[index] for index in chosen[first : first + _TOGETHER]]
+        found = Batch(some).values(quantized, names)
+        for index in range(len(some)):
+            # row by row, as what it is compared with: sums of squares depend on the order
+            yield {name: np.asarray(values[index, ...], order="C") for name, values in found.items()}
 
 
 def _truth(samples: Sequence[Sample], quantized: Graph, *, silent: bool = False) -> Truth:

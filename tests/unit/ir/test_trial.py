@@ -49,7 +49,16 @@ def changed(program: Program, old: str, new: str) -> Program:
     return parse_program(text.replace(old, new, 1))
 
 
-@pytest.mark.parametrize("options", [{}, {"strict_input": True}, {"precision": "q20.30"}, {"packed_only": True}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"strict_input": True},
+        {"strict_input": True, "precision": "w8a6"},
+        {"precision": "q20.30"},
+        {"packed_only": True},
+    ],
+)
 def test_what_is_lowered_is_right(options: dict[str, object]) -> None:
     program, graph = lowered(**options)
     assert difference(program, graph, MOST) is None
@@ -81,6 +90,19 @@ def test_programs_that_differ(old: str, new: str, message: str) -> None:
     found = difference(changed(program, old, new), graph, MOST)
     assert found is not None
     assert re.search(message, found)
+
+
+def test_each_element_out_of_range_is_refused_by_a_strict_program() -> None:
+    """A test whose mask lacks a bit of one lane: what it lets through is answered as the nearest in range would be."""
+    program, graph = lowered(strict_input=True, precision="w8a6")
+    mask = re.findall(r"if and\(or\(.*, (0x[0-9a-f]+)\) {", print_program(program))[0]
+    lane = 16 * 14 + 8  # of the fourth element
+    assert int(mask, 16) >> lane & 1
+    found = difference(changed(program, f", {mask})", f", {int(mask, 16) ^ 1 << lane:#x})"), graph, FEW)
+    assert found is not None
+    assert re.search(
+        r"the program answers .* to the packed input [0-9a-f]*, one element of which is out of range", found
+    )
 
 
 def test_what_is_not_proved_is_tried() -> None:

@@ -127,5 +127,19 @@ def test_dequantize_rounds_once(scale: Fraction) -> None:
     assert format_.dequantize(q).tolist() == [float((int(v) - 5) * scale) for v in q]
 
 
+@pytest.mark.parametrize("bits", [20, 53, 54, 60, 90, 106, 107])
+@pytest.mark.parametrize("shift", [0, 31, 150])
+def test_dequantize_many_at_once(bits: int, shift: int) -> None:
+    """Of scales with more digits than a float64: ties and neighbours of powers of two, too, are correctly rounded."""
+    rng = np.random.default_rng(bits)
+    numerator = int.from_bytes(rng.bytes(14)) >> 112 - bits | 1 | 1 << bits - 1
+    q = np.concatenate([rng.integers(-(1 << 45), 1 << 45, 50), rng.integers(-9, 9, 20), 1 << np.arange(45), [3 << 40]])
+    for number in (numerator, (1 << bits) - 1, (1 << bits - 1) + 1):
+        format_ = FixedPoint(60, True, Fraction(number, 1 << shift), 1)
+        want = [(int(v) - 1) * number / (1 << shift) for v in q]
+        assert format_.dequantize(q).tolist() == want
+        assert format_.dequantize(q.astype(object)).tolist() == want
+
+
 def test_dequantize_zeros_of_a_huge_scale() -> None:
     assert FixedPoint(8, True, Fraction(1 << 70)).dequantize(np.zeros(3, dtype=np.int64)).tolist() == [0.0] * 3
