@@ -20,6 +20,8 @@ from ml2sc.ir.graph import AttrValue, Node, Tensor
 from ml2sc.ir.ops import op_of
 from ml2sc.ir.ops.movement import axis_of, cast_target
 from ml2sc.ir.ops.reductions import reduced_axes
+from ml2sc.ir.thermometer import TREES
+from ml2sc.ir.trees import Ensemble
 from ml2sc.ir.types import Array, DType
 
 from .emitter import Emitter, OnnxNode, plain_attributes, read_attribute, read_tensor
@@ -392,6 +394,8 @@ def _least(emitter: Emitter, name: str) -> float:
             return sum(_least(emitter, operand) for operand in operands)
         case "Mul" | "Div":
             return 0.0 if all(_least(emitter, operand) >= 0 for operand in operands) else -math.inf
+        case op_type if op_type == TREES:
+            return min(lo for lo, _ in Ensemble.of(maker).bounds())
         case "Concat" | "Max":
             return min(_least(emitter, operand) for operand in operands)
         case "Normalizer" | "ReduceMax" | "ReduceMean" | "ReduceMin" | "ReduceSum":
@@ -411,9 +415,21 @@ def _all(emitter: Emitter, name: str, holds: Callable[[Array], Any]) -> bool:
 def _is_share(emitter: Emitter, name: str) -> bool:
     """Whether all elements are probabilities."""
     maker = emitter.graph.producer(_unmoved(emitter, name))
-    while maker is not None and op_of(maker).moves:
-        maker = emitter.graph.producer(maker.inputs[0])
-    return maker is not None and maker.op_type in {"Sigmoid", "Softmax"}
+    if maker is None:
+        return False
+    if maker.op_type == TREES:
+        return all(lo >= 0 and hi <= 1 + _ROUNDING for lo, hi in Ensemble.of(maker).bounds())
+    if maker.op_type == "Sub":
+        return _all(emitter, maker.inputs[0], lambda data: data == 1) and _is_share(emitter, maker.inputs[1])
+    if op_of(maker).moves:
+        return all(
+            _is_share(emitter, part) for part in (maker.inputs if maker.op_type == "Concat" else maker.inputs[:1])
+        )
+    return maker.op_type in {"Sigmoid", "Softmax"}
+
+
+_ROUNDING = 1e-6
+"""What shares of trees may add up to beyond 1, each of them rounded to float32."""
 
 
 # -- operators in terms of others --------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from sklearn.ensemble import (
     HistGradientBoostingClassifier,
     RandomForestClassifier,
 )
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.tree import DecisionTreeClassifier
 from support.forests import threshold_rows
 
@@ -85,6 +86,14 @@ def test_scikit_learn(data: tuple[Array, Array], estimator: Any, binary: bool) -
     rows = threshold_rows(np.random.default_rng(0), model, ROWS)
     rows = np.where(np.isnan(rows), np.float32(0), rows)  # skl2onnx loses where they go
     check(model, estimator.predict, rows)
+
+
+def test_one_against_the_rest_of_two_classes(data: tuple[Array, Array]) -> None:
+    """1 − p and p are divided by their sum, which is not 0."""
+    x, y = data
+    known = ~np.isnan(x).any(axis=1)
+    estimator = OneVsRestClassifier(RandomForestClassifier(5, max_depth=3, random_state=0)).fit(x[known], y[known] % 2)
+    check(export_sklearn(estimator), estimator.predict, x[known][:ROWS])
 
 
 def test_xgboost(data: tuple[Array, Array], tmp_path: Path) -> None:
