@@ -66,8 +66,6 @@ KERNELS = (
     Kernel("3×3", (3, 3), 8, (8, 8)),
     Kernel("3×3, stride 2", (3, 3), 8, (8, 8), stride=2),
     Kernel("1×1", (1, 1), 16, (8, 8)),
-    Kernel("by channel, 3×3", (3, 3), 16, (8, 8), groups=16),
-    Kernel("1×5, a series", (1, 5), 4, (1, 32)),
 )
 
 
