@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from ml2sc.ir.gas import section_bytes
 from ml2sc.ir.graph import Graph, Node, Tensor
 from ml2sc.ir.layout import Layout
 from ml2sc.ir.limits import shown
@@ -15,7 +17,7 @@ from ml2sc.ir.ops.base import op_of
 from ml2sc.ir.ops.convolution import Conv, shifts_of
 from ml2sc.ir.ops.pooling import AveragePool, MaxPool
 from ml2sc.ir.ops.windows import Window, attr_ints
-from ml2sc.ir.program import Note
+from ml2sc.ir.program import Note, Program
 from ml2sc.ir.types import Array, Interval, as_python_ints
 
 from ..context import DraftSection, Known, Lowering
@@ -269,7 +271,9 @@ class LoopFinder:
 
         ways = list(about)
         if name not in context.choices.settled:
-            ways = sorted(about, key=about.__getitem__)[:_FINALISTS]
+            # how large sections are, of which there are several so that they can be cut, only a target's sizes tell
+            told = [way for way in about if self.options.generators or _parts(way) == 1]
+            ways = sorted(told or about, key=about.__getitem__)[:_FINALISTS]
             ways = [way for way in ways if about[way] <= _CLOSE * about[ways[0]]]
         return context.choices.make(name, ways, lambda way: "literals" if way is None else str(way), price)
 
@@ -301,10 +305,25 @@ class LoopFinder:
                 stage = stage.added_to(dataclasses.replace(beside, buffer=scratch.buffer("beside", beside.size)))
             _emit(scratch, stage, given, target, lambda *_: loops)
             sections = [draft.finish() for draft in scratch.sections]
-            self._prices[key] = least_price(of_sections(sections, scratch, scratch.segments), self.options)
+            program = of_sections(sections, scratch, scratch.segments)
+            fits = _parts(loops) == 1 or self._leaves_room(program)
+            self._prices[key] = least_price(program, self.options) if fits else math.inf
         return self._prices[key]
 
+    def _leaves_room(self, program: Program) -> bool:
+        """Return whether each section of several leaves room in a contract for another, as the target compiles them.
 
+        Else every one would be a contract of its own, with all maps passed to it and back.
+        """
+        for generator in self.options.generators:
+            costs = generator(program)
+            if max(section_bytes(costs.program, costs.sizes).values()) > _SHARE * self.options.code_limit:
+                return False
+        return True
+
+
+_SHARE = 0.6
+"""Of a contract's code, what one of a convolution's sections may take, at most."""
 _SHORT = 3
 """Convolutions of a chain from which on it is not cut: their layouts are too many to try."""
 _FINALISTS, _CLOSE = 3, 1.25
