@@ -272,7 +272,7 @@ class LoopFinder:
         ways = list(about)
         if name not in context.choices.settled:
             # how large sections are, of which there are several so that they can be cut, only a target's sizes tell
-            told = [way for way in about if self.options.generators or _parts(way) == 1]
+            told = [w for w in about if _parts(w) == 1 or (self.options.generators and price(w) < math.inf)]
             ways = sorted(told or about, key=about.__getitem__)[:_FINALISTS]
             ways = [way for way in ways if about[way] <= _CLOSE * about[ways[0]]]
         return context.choices.make(name, ways, lambda way: "literals" if way is None else str(way), price)
