@@ -37,16 +37,14 @@ def within(limit: int, values: Array) -> Array:
 def sum_of(a: Array, b: Array | int) -> Array:
     """Return a + b."""
     limit = largest(a) + (abs(b) if isinstance(b, int) else largest(b))
-    total: Array = within(limit, a) + (b if isinstance(b, int) else within(limit, b))
-    return total
+    return np.asarray(within(limit, a) + (b if isinstance(b, int) else within(limit, b)))
 
 
 def product_of(a: Array, b: Array | int) -> Array:
     """Return a · b by element."""
     top_a, top_b = largest(a), abs(b) if isinstance(b, int) else largest(b)
     limit = max(top_a, 1) * max(top_b, 1)
-    product: Array = within(limit, a) * (b if isinstance(b, int) else within(limit, b))
-    return product
+    return np.asarray(within(limit, a) * (b if isinstance(b, int) else within(limit, b)))
 
 
 def matmul(x: Array, w: Array) -> Array:
