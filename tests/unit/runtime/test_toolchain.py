@@ -52,7 +52,7 @@ else:
     package = Path(sys.argv[sys.argv.index("--prefix") + 1]) / "node_modules" / "solc"
     package.mkdir(parents=True)
     (package / "package.json").write_text('{"version": "%s"}' % sys.argv[-1].removeprefix("solc@"))
-    (package / "soljson.js").touch()
+    (package / "soljson.js").write_text(sys.argv[-1])
 """
 
 
@@ -89,7 +89,7 @@ def package(folder: Path, version: str) -> None:
     """Put an npm package `solc` into a node_modules folder."""
     (folder / "solc").mkdir(parents=True)
     (folder / "solc" / "package.json").write_text(f'{{"version": "{version}"}}')
-    (folder / "solc" / "soljson.js").touch()
+    (folder / "solc" / "soljson.js").write_text(version)
 
 
 def test_path_given(program: Put, tmp_path: Path) -> None:
