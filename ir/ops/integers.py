@@ -18,6 +18,7 @@ _SHORT = 32
 
 def narrow(values: Array) -> Array:
     """Return integers in int64 if it holds all of them, as they are else."""
+    values = np.asarray(values)  # numpy makes Python ints of results that have no axes
     try:
         return values.astype(np.int64, copy=False)
     except OverflowError:
@@ -26,7 +27,8 @@ def narrow(values: Array) -> Array:
 
 def largest(values: Array) -> int:
     """Return the greatest absolute value of some integers; 0 of none."""
-    return max((abs(int(v)) for v in (values.max(), values.min())), default=0) if values.size else 0
+    values = np.asarray(values)
+    return max(abs(int(values.max())), abs(int(values.min()))) if values.size else 0
 
 
 def within(limit: int, values: Array) -> Array:

@@ -36,6 +36,8 @@ def test_single_numbers_stay_arrays(bits: int) -> None:
     one = np.array(1 << bits, dtype=object)
     assert product_of(sum_of(one, -1), 3).tolist() == 3 * ((1 << bits) - 1)
     assert product_of(sum_of(one, 0), sum_of(one, 0)).tolist() == 1 << 2 * bits
+    vector = np.array([1 << bits, 1], dtype=object)
+    assert sum_of(vector @ vector, -(vector @ vector)).tolist() == 0
 
 
 @pytest.mark.parametrize("bits", [1, 12, 13, 28, 29, 40])
