@@ -1,11 +1,15 @@
-// Runs the npm package `solc`, whose folder ML2SC_SOLC_NPM names: says its --version, or answers standard JSON inputs
-// one after the other (loading it takes far longer than most contracts do). Each comes on stdin, and its answer goes
-// to stdout, after a line with its length in bytes.
+// Runs the npm package `solc`, whose folder ML2SC_SOLC_NPM names. With --version or --standard-json as if it were the
+// solc binary; else it answers one standard JSON input after the other (loading it takes far longer than most contracts
+// do): each comes on stdin, and its answer goes to stdout, after a line with its length in bytes.
 "use strict";
 const IDLE_SECONDS = 60; // it holds 300 MB
 const solc = require(process.env.ML2SC_SOLC_NPM);
 if (process.argv.includes("--version")) {
   console.log("Version: " + solc.version());
+} else if (process.argv.includes("--standard-json")) {
+  const chunks = [];
+  process.stdin.on("data", (chunk) => chunks.push(chunk));
+  process.stdin.on("end", () => process.stdout.write(solc.compile(Buffer.concat(chunks).toString("utf8"))));
 } else {
   let chunks = [];
   let wanted = -1; // bytes of the question that is coming in
