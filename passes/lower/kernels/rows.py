@@ -350,6 +350,8 @@ def _network(graph: Graph, node: Node) -> Iterator[_Stage]:
             continue
         stage = _stage(graph, other, number)
         if stage is None or graph.tensor(other.inputs[0]).shape != shapes[other.inputs[0]]:
+            if other is node:
+                return
             continue
         yield stage
         name = stage.epilogue.output.name
