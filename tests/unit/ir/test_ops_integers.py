@@ -32,7 +32,7 @@ def test_sums_and_products_never_overflow(bits: int, other: int) -> None:
 
 @pytest.mark.parametrize("bits", [30, 70])
 def test_single_numbers_stay_arrays(bits: int) -> None:
-    """numpy makes Python ints of sums of arrays that have no axes and hold those."""
+    """Numpy makes Python ints of sums of arrays that have no axes and hold those."""
     one = np.array(1 << bits, dtype=object)
     assert product_of(sum_of(one, -1), 3).tolist() == 3 * ((1 << bits) - 1)
     assert product_of(sum_of(one, 0), sum_of(one, 0)).tolist() == 1 << 2 * bits
