@@ -131,6 +131,11 @@ def test_convolutions_stand_beside_what_was_written_by_hand() -> None:
     assert text.count("| 2.50 |") == 2 * len(convolutions.KERNELS) - 1
 
 
+def test_the_page_of_convolutions_has_the_snapshots_gas() -> None:
+    text = (Path(convolutions.__file__).parent / "convolutions.md").read_text(encoding="utf-8")
+    assert all(f"| {' | '.join(row)} |" in text for row in convolutions.networks())
+
+
 def test_a_convolution_more_costs_gas() -> None:
     small = convolutions.Kernel("", (3, 3), 2, (4, 4))
     gas = convolutions.added(small, "solidity")
