@@ -8,9 +8,10 @@ shift, for which the bits above the highest lane must be free.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache, cached_property
 
@@ -83,6 +84,25 @@ class Bilinear:
     def shift(self) -> int:
         """The powers of two in the factor."""
         return (self.factor & -self.factor).bit_length() - 1
+
+    @cached_property
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        """Sums of products of which some rows of results take a multiple of what both are, others of their difference."""
+        found = []
+        for i, j in itertools.combinations(range(self.totals), 2):
+            factors = [(row[i], row[j]) for row in self.results if row[i] or row[j]]
+            if all(abs(a) == abs(b) for a, b in factors) and len({a == b for a, b in factors}) > 1:
+                found.append((i, j))
+        return tuple(found)
+
+    def of_larger_taps(self) -> Bilinear:
+        """Return the same with what all rows of results multiply a sum of products by in its taps instead."""
+        shares = [math.gcd(*(row[t] for row in self.results)) for t in range(self.totals)]
+        forms = [tuple(shares[p.total] * v for v in self.taps[p.taps]) for p in self.products]
+        taps = tuple(dict.fromkeys(forms))
+        products = [replace(p, taps=taps.index(form)) for p, form in zip(self.products, forms, strict=True)]
+        results = tuple(tuple(v // share for v, share in zip(row, shares, strict=True)) for row in self.results)
+        return replace(self, taps=taps, products=tuple(products), results=results)
 
     @cached_property
     def inverse(self) -> int:

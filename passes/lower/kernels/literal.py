@@ -94,6 +94,10 @@ class LiteralRows(HeldRows):
         if not self.size:
             self.storage = None
 
+    @staticmethod
+    def formed(form: Bilinear) -> Bilinear:
+        return form.of_larger_taps()
+
     @classmethod
     def ways(cls, conv: Convolution, source: Maps, target: Maps) -> Iterator[Literal]:
         """Iterate over the ways in which the loops can lie."""
@@ -274,11 +278,7 @@ class LiteralRows(HeldRows):
 
     def _endings(self, at: dict[str, Expr]) -> list[Statement]:
         """Return the statements for the words of results of an output channel."""
-        return [
-            Block(tuple(self._ended(at, at["w"], row, phase, 0)))
-            for row in range(self.loops.group)
-            for phase in range(self.target.phases)
-        ]
+        return [s for phase in range(self.target.phases) for s in self.ended_rows(at, at["w"], phase, 0)]
 
     def started(self, record: Expr) -> Expr:
         return const(0)

@@ -27,7 +27,7 @@ from ..values import Packed, Value
 from ..walked import least_price, of_sections
 from . import KERNELS
 from .choice import Choice, Link, choices
-from .conv import Beside, Convolution, RowsOfTaps, closed_up
+from .conv import Beside, Convolution, RowsOfTaps
 from .literal import Literal, in_loops, ways_in_loops
 from .looped import LoopedRows, Loops, Workspace
 from .maps import Maps
@@ -145,7 +145,7 @@ def _emit(context: Lowering, stage: _Stage, source: Maps, given: Maps, choose: C
     draft = context.section(stage.node, f"{operator}, {kernel}, {shape} -> {result}")
     target = dataclasses.replace(given, buffer=context.buffer(f"{draft.name}_out", given.size, given.holds))
     loops = choose(context, draft.name, stage, source, given)
-    rows = RowsOfTaps(conv, source, target) if loops is None else _looped(context, draft, conv, source, target, loops)
+    rows = _looped(context, draft, conv, source, target, loops) if loops else _written(context, draft, conv, source, target)
     storage, several = rows.storage, _parts(loops) > 1
     for outputs, body in rows.pieces():
         if outputs.start:
@@ -166,6 +166,14 @@ def _emit(context: Lowering, stage: _Stage, source: Maps, given: Maps, choose: C
             "bytes": 0 if outputs.start else 32 * rows.size,
         }
     return target
+
+
+def _written(
+    context: Lowering, draft: DraftSection, conv: Convolution, source: Maps, target: Maps
+) -> RowsOfTaps:
+    """Return a convolution of which all output channels are written out, with what it needs added to the lowering."""
+    sizes = RowsOfTaps(conv, source, target).buffers().values()
+    return RowsOfTaps(conv, source, target, *(context.buffer(f"{draft.name}_sums", size) for size in sizes))
 
 
 def _looped(
@@ -284,7 +292,7 @@ class LoopFinder:
             conv, options, found = stage.convolution, self.options, dict[Loops | None, float]()
             ways: list[Loops | None] = [*ways_in_loops(conv, source, target)]
             literals = options.literals and options.weights != "data"
-            if literals and closed_up(conv, source, target) == 1:
+            if literals and RowsOfTaps(conv, source, target).possible:
                 ways.insert(0, None)
             for way in ways:
                 if isinstance(way, Literal) and not literals:
