@@ -531,9 +531,7 @@ def _with_fields(layer: Layer, options: PlanOptions, round_rows: int, fields: in
             yield from _placed(layer, options, (stride, lanes, blocks, needed), round_rows, word_rows, fields)
 
 
-def _blocks(
-    layer: Layer, accumulators: int, round_rows: int, together: int, fields: int
-) -> Iterator[tuple[int, int]]:
+def _blocks(layer: Layer, accumulators: int, round_rows: int, together: int, fields: int) -> Iterator[tuple[int, int]]:
     """Iterate over numbers of blocks that so many accumulators are dealt out to, each with those of one."""
     in_contract = layer.contract_words // round_rows  # the weights of a round must fit a data contract
     alone = together == 1 and layer.across == 1

@@ -87,7 +87,7 @@ class Bilinear:
 
     @cached_property
     def pairs(self) -> tuple[tuple[int, int], ...]:
-        """Sums of products of which some rows of results take a multiple of what both are, others of their difference."""
+        """Sums of products of which some rows take a multiple of what both are together, others of their difference."""
         found = []
         for i, j in itertools.combinations(range(self.totals), 2):
             factors = [(row[i], row[j]) for row in self.results if row[i] or row[j]]

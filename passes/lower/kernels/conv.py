@@ -312,27 +312,27 @@ class RowsOfTaps:
 
     @property
     def possible(self) -> bool:
-        """Whether all words of results are closed up of as many words of sums, if they are, and those are all there is."""
+        """Whether words of results are closed up of as many words of sums each, if they are, and nothing is added."""
         words, parts = self.target.words, self.close
         return parts == 1 or (self.conv.beside is None and (words == 1 or self.source.words == parts * words))
 
     @property
-    def _together(self) -> int:
+    def together(self) -> int:
         """Words of sums that make one of results."""
         return min(self.close, self.source.words)
 
     def buffers(self) -> dict[str, int]:
         """Return the words of each buffer that it needs besides the maps."""
         waiting = self.conv.outputs * self.target.phases
-        return {self._sums: waiting} if self._together > 1 else {}
+        return {self._sums: waiting} if self.together > 1 else {}
 
     def about(self) -> tuple[float, int, int]:
         """Return roughly what an inference costs, bytes of code, and of data: to find what is worth walking."""
         conv, target = self.conv, self.target
         phases = [{of for _, of, _ in conv.taps(phase, self.phases, self.stride)} for phase in range(self.phases)]
-        products = int(conv.weights[..., 0].size) * conv.pool[0] * sum(map(len, phases)) * self._together
+        products = int(conv.weights[..., 0].size) * conv.pool[0] * sum(map(len, phases)) * self.together
         literal = int(conv.weights.shape[3]) * self.source.pitch // 8
-        results, compared = conv.outputs * target.phases, self._together * len(self.parts(0)) - 1
+        results, compared = conv.outputs * target.phases, self.together * len(self.parts(0)) - 1
         compared += 4 * (self.close > 1)
         gas = products * _PRODUCT + results * (_ENDING + compared * _COMPARED)
         code = products * (literal + _PRODUCT_BYTES) + results * (_ENDING_BYTES + compared * _COMPARED_BYTES)
@@ -373,7 +373,7 @@ class RowsOfTaps:
 
     def _row(self) -> list[Statement]:
         body: list[Statement] = []
-        for group, number in itertools.product(range(self.conv.groups), range(self._together)):
+        for group, number in itertools.product(range(self.conv.groups), range(self.together)):
             each = self.conv.outputs // self.conv.groups
             outputs = range(group * each, (group + 1) * each)
             names = self._held(outputs)
@@ -382,7 +382,7 @@ class RowsOfTaps:
                 inside.append(Let("at", Var("o")))
             every = itertools.product(outputs, range(self.target.phases))
             inside += [Block(tuple(self._result(output, phase, names, number))) for output, phase in every]
-            body += [Block(tuple(inside))] if self.conv.groups * self._together > 1 else inside
+            body += [Block(tuple(inside))] if self.conv.groups * self.together > 1 else inside
         return body
 
     def _held(self, outputs: range) -> dict[tuple[int, int, int], str]:
@@ -432,27 +432,37 @@ class RowsOfTaps:
                 falls = product if falls is None else add(product, falls)
         return rises if falls is None else sub(rises, falls)
 
-    def _result(
-        self, output: int, phase: int, names: dict[tuple[int, int, int], str], number: int
-    ) -> list[Statement]:
+    def _result(self, output: int, phase: int, names: dict[tuple[int, int, int], str], number: int) -> list[Statement]:
         """Return the statements for one word of results: sums, their maximum, and what ends them.
 
         Of the words of sums that are closed up (`number`), those before the last wait for it.
         """
         target = self.target
-        start = self.start(output)
-        sums = self.parts(phase)
-        first = 0 if len(sums) > 1 else start
-        values = [self._sum(output, *part, names, 0 if at else first, number) for at, part in enumerate(sums)]
         at = add(Var("at" if names else "o"), const(target.word(output, 0, phase) - target.word(0, 0)))
         factors = self.factors(*self.literal_factors(output))
         if self.close == 1:
-            return self.ended_word(phase, values, const(start), at, factors)
-        own, waiting = self.summed("v", values, const(start)), const(output * target.phases + phase)
-        if number + 1 < self._together:
+            return self.ended_word(phase, *self._sums_of(output, phase, names, number), at, factors)
+        own, waiting = self.summed_up(output, phase, names, number), const(output * target.phases + phase)
+        if number + 1 < self.together:
             return [*own, Store(self._sums, waiting, Var("v"))]
         before: list[Expr] = [Load(self._sums, waiting)] if number else []
         return [*own, *self.closed_word(phase, [*before, Var("v")], at, factors)]
+
+    def _sums_of(
+        self, output: int, phase: int, names: dict[tuple[int, int, int], str], number: int
+    ) -> tuple[list[Expr], Expr]:
+        """Return the sums of which a word is the maximum, and what they start with; one alone has that in it."""
+        start, parts = self.start(output), self.parts(phase)
+        first = 0 if len(parts) > 1 else start
+        return [self._sum(output, *part, names, 0 if at else first, number) for at, part in enumerate(parts)], const(
+            start
+        )
+
+    def summed_up(
+        self, output: int, phase: int, names: dict[tuple[int, int, int], str], number: int
+    ) -> list[Statement]:
+        """Return the statements that declare `v`: the sums of a channel, or their maximum, and what they start with."""
+        return self.summed("v", *self._sums_of(output, phase, names, number))
 
     def literal_factors(self, output: int) -> tuple[Expr, Expr]:
         """Return the literals that the results of a channel are multiplied by, and that are added then."""
@@ -524,9 +534,7 @@ class RowsOfTaps:
         each, pitch = Var("each" if beside > 2 else name), self.source.pitch
         return body + [greater(name, shr(pitch * step, each), pitch, self.every) for step in range(1, beside)]
 
-    def closed_word(
-        self, phase: int, words: Sequence[Expr], place: Expr, factors: Factors | None
-    ) -> list[Statement]:
+    def closed_word(self, phase: int, words: Sequence[Expr], place: Expr, factors: Factors | None) -> list[Statement]:
         """Return the statements that store a word of results of which the lanes of two words of sums are closed up.
 
         Args:

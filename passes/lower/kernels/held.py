@@ -21,7 +21,6 @@ import numpy as np
 from ml2sc.ir.program import (
     CONTRACT_WORDS,
     Apply,
-    Assign,
     Block,
     CopySegment,
     Expr,
@@ -448,7 +447,7 @@ class HeldRows(LoopedRows):
         return sub(taps, const(spread(-dense.least, pitch, range(self._span))))
 
     def _totals(self, at: Expr, phase: int, across: int) -> tuple[list[Statement], list[Expr]]:
-        """Return what must be done before, and a word of sums of each row of a group: of products, less their factor."""
+        """Return what must be done before, and for each row of a group a word of sums, less the factor of products."""
         form = self.form
         words: list[Expr] = [
             Load(self.names.sums, add(at, const((phase * form.totals + total) * self._places + across)))

@@ -22,10 +22,11 @@ from ml2sc.ir.types import Array, Interval, as_python_ints
 
 from ..context import DraftSection, Known, Lowering
 from ..epilogue import ChannelScaling, Epilogue, find_epilogue
-from ..plan import PlanOptions
+from ..plan import DENSE, PlanOptions
 from ..values import Packed, Value
 from ..walked import least_price, of_sections
 from . import KERNELS
+from .blank import Blank, BlankRows, share_of
 from .choice import Choice, Link, choices
 from .conv import Beside, Convolution, RowsOfTaps
 from .literal import Literal, in_loops, ways_in_loops
@@ -145,7 +146,8 @@ def _emit(context: Lowering, stage: _Stage, source: Maps, given: Maps, choose: C
     draft = context.section(stage.node, f"{operator}, {kernel}, {shape} -> {result}")
     target = dataclasses.replace(given, buffer=context.buffer(f"{draft.name}_out", given.size, given.holds))
     loops = choose(context, draft.name, stage, source, given)
-    rows = _looped(context, draft, conv, source, target, loops) if loops else _written(context, draft, conv, source, target)
+    written = loops is None or isinstance(loops, Blank)
+    rows = (_written if written else _looped)(context, draft, conv, source, target, loops)
     storage, several = rows.storage, _parts(loops) > 1
     for outputs, body in rows.pieces():
         if outputs.start:
@@ -164,22 +166,35 @@ def _emit(context: Lowering, stage: _Stage, source: Maps, given: Maps, choose: C
             "word_rows": 1,
             "storage": "literals" if storage is None else storage.value,
             "bytes": 0 if outputs.start else 32 * rows.size,
+            **({"live": str(dataclasses.replace(DENSE, word=loops.share))} if isinstance(loops, Blank) else {}),
         }
     return target
 
 
 def _written(
-    context: Lowering, draft: DraftSection, conv: Convolution, source: Maps, target: Maps
+    context: Lowering, draft: DraftSection, conv: Convolution, source: Maps, target: Maps, loops: Loops | None
 ) -> RowsOfTaps:
     """Return a convolution of which all output channels are written out, with what it needs added to the lowering."""
-    sizes = RowsOfTaps(conv, source, target).buffers().values()
-    return RowsOfTaps(conv, source, target, *(context.buffer(f"{draft.name}_sums", size) for size in sizes))
+    sizes = _rows_of(conv, source, target, loops).buffers().values()
+    return _rows_of(conv, source, target, loops, *(context.buffer(f"{draft.name}_sums", size) for size in sizes))
+
+
+def _rows_of(conv: Convolution, source: Maps, target: Maps, loops: Loops | None, sums: str = "sums") -> RowsOfTaps:
+    """Return a convolution done in a way."""
+    if loops is None:
+        return RowsOfTaps(conv, source, target, sums)
+    return (
+        BlankRows(conv, source, target, loops, sums)
+        if isinstance(loops, Blank)
+        else in_loops(conv, source, target, loops)
+    )
 
 
 def _looped(
-    context: Lowering, draft: DraftSection, conv: Convolution, source: Maps, target: Maps, loops: Loops
+    context: Lowering, draft: DraftSection, conv: Convolution, source: Maps, target: Maps, loops: Loops | None
 ) -> LoopedRows:
     """Return a convolution in loops, with what it needs added to the lowering."""
+    assert loops is not None
     name, in_data = draft.name, {"code": False, "data": True}.get(context.options.weights)
     plain = in_loops(conv, source, target, loops, in_data=in_data)
     sizes = plain.buffers()
@@ -292,17 +307,34 @@ class LoopFinder:
             conv, options, found = stage.convolution, self.options, dict[Loops | None, float]()
             ways: list[Loops | None] = [*ways_in_loops(conv, source, target)]
             literals = options.literals and options.weights != "data"
-            if literals and RowsOfTaps(conv, source, target).possible:
-                ways.insert(0, None)
+            if literals:
+                written: list[Loops | None] = [None, *self._blank(stage, source)]
+                ways = [*(w for w in written if _rows_of(conv, source, target, w).possible), *ways]
             for way in ways:
                 if isinstance(way, Literal) and not literals:
                     continue
-                rows = RowsOfTaps(conv, source, target) if way is None else in_loops(conv, source, target, way)
+                rows = _rows_of(conv, source, target, way)
                 gas, code, data = rows.about()
                 if code <= options.code_limit * _parts(way):
                     found[way] = gas + options.byte_price * code + options.rules.byte_price / options.calls * data
             self._about[key] = found
         return self._about[key]
+
+    def _blank(self, stage: _Stage, source: Maps) -> Iterator[Blank]:
+        """Yield how often words of pixels are not zero, if that is known and some are, or if it is settled."""
+        options, node = self.options, stage.node
+        name, x = Lowering(self.graph, options, Known()).name_of(node), self.graph.tensor(node.inputs[0])
+        share, conv = 1.0, stage.convolution
+        if options.rules.charges_limit:
+            pass  # nothing that is skipped is cheaper
+        elif name in options.activity:
+            share = options.activity[name].word
+        elif x.name in options.observed:
+            live = options.observed[x.name] != source.offset
+            share = share_of(conv, source, live.reshape(len(live), -1, conv.height, conv.width))
+        way = Blank(1, window=False, dense=False, share=share)
+        if share < 1 or str(way) in options.choices.values():
+            yield way
 
     def _price(self, stage: _Stage, source: Maps, target: Maps, loops: Loops | None) -> float:
         key = stage.node.name, source, target, loops
