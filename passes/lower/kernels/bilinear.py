@@ -19,6 +19,9 @@ _WORD = 1 << 256
 _POINTS = (0, 1, -1, 2, -2, 3, -3)
 """Where polynomials are evaluated, beside infinity."""
 
+_SHORT = 2
+"""Rows of a form of pixels, at most, that is not made of others."""
+
 Form = tuple[int, ...]
 """Coefficients, one for each row."""
 
@@ -88,12 +91,13 @@ class Bilinear:
     @cached_property
     def pairs(self) -> tuple[tuple[int, int], ...]:
         """Sums of products of which some rows take a multiple of what both are together, others of their difference."""
-        found = []
-        for i, j in itertools.combinations(range(self.totals), 2):
-            factors = [(row[i], row[j]) for row in self.results if row[i] or row[j]]
-            if all(abs(a) == abs(b) for a, b in factors) and len({a == b for a, b in factors}) > 1:
-                found.append((i, j))
-        return tuple(found)
+        return _mirrored(list(zip(*self.results, strict=True)))
+
+    @cached_property
+    def pixel_pairs(self) -> tuple[tuple[int, int], ...]:
+        """Forms of pixels that are the sum and the difference of two others, which have fewer rows."""
+        pairs = _mirrored(self.pixels)
+        return tuple((i, j) for i, j in pairs if sum(map(bool, self.pixels[i])) > _SHORT)
 
     def of_larger_taps(self) -> Bilinear:
         """Return the same with what all rows of results multiply a sum of products by in its taps instead."""
@@ -108,6 +112,16 @@ class Bilinear:
     def inverse(self) -> int:
         """The inverse of its odd part, mod 2^256."""
         return pow(self.factor >> self.shift, -1, _WORD)
+
+
+def _mirrored(forms: Sequence[Form]) -> tuple[tuple[int, int], ...]:
+    """Return the pairs of linear forms of which some coefficients are the same, and all others opposite."""
+    found = []
+    for i, j in itertools.combinations(range(len(forms)), 2):
+        factors = [(a, b) for a, b in zip(forms[i], forms[j], strict=True) if a or b]
+        if all(abs(a) == abs(b) for a, b in factors) and len({a == b for a, b in factors}) > 1:
+            found.append((i, j))
+    return tuple(found)
 
 
 @cache
