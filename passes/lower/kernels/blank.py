@@ -86,7 +86,8 @@ class BlankRows(RowsOfTaps):
             every = list(itertools.product(outputs, range(self.target.phases)))
             made = tuple(Block(tuple(self._waiting(output, phase, names, number))) for output, phase in every)
             blank = tuple(Store(self._sums, self._place(o, phase, number), const(self.start(o))) for o, phase in every)
-            some: Expr = functools.reduce(or_, map(Var, names.values())) if names else Const(0)
+            words: list[Expr] = [Var(name) for name in names.values()]
+            some = functools.reduce(or_, words) if words else Const(0)
             body.append(Block((*read, If(some, made, blank, share=self._share))))
         results = itertools.product(range(self.conv.outputs), range(self.target.phases))
         return [*body, *(Block(tuple(self._ended(output, phase))) for output, phase in results)]
@@ -118,7 +119,7 @@ def share_of(conv: Convolution, source: Maps, live: Array) -> float:
         source: Where its input is.
         live: Whether pixels are not zero: (samples, channels, rows, columns).
     """
-    lines = live.any(axis=1)[:, :, ::-1]  # lanes count from the end of a row
+    lines = np.asarray(live.any(axis=1))[:, :, ::-1]  # lanes count from the end of a row
     starts = conv.strides[0] * conv.pool[0] * np.arange(conv.out_height // conv.pool[0]) - conv.pads[0]
     reach = conv.strides[0] * (conv.pool[0] - 1) + (int(conv.weights.shape[2]) - 1) * conv.dilations[0] + 1
     bands = np.stack([lines[:, max(first, 0) : max(first + reach, 0)].any(axis=1) for first in starts], axis=1)
