@@ -308,7 +308,7 @@ class LoopFinder:
             ways: list[Loops | None] = [*ways_in_loops(conv, source, target)]
             literals = options.literals and options.weights != "data"
             if literals:
-                written: list[Loops | None] = [None, *self._blank(stage, source)]
+                written: list[Loops | None] = [None, *self._blank(stage, source, target)]
                 ways = [*(w for w in written if _rows_of(conv, source, target, w).possible), *ways]
             for way in ways:
                 if isinstance(way, Literal) and not literals:
@@ -320,11 +320,13 @@ class LoopFinder:
             self._about[key] = found
         return self._about[key]
 
-    def _blank(self, stage: _Stage, source: Maps) -> Iterator[Blank]:
+    def _blank(self, stage: _Stage, source: Maps, target: Maps) -> Iterator[Blank]:
         """Yield how often words of pixels are not zero, if that is known and some are, or if it is settled."""
         options, node = self.options, stage.node
         name, x = Lowering(self.graph, options, Known()).name_of(node), self.graph.tensor(node.inputs[0])
-        share, conv = 1.0, stage.convolution
+        share, conv, way = 1.0, stage.convolution, Blank(1, window=False, dense=False)
+        if not BlankRows(conv, source, target, way).possible:
+            return
         if options.rules.charges_limit:
             pass  # nothing that is skipped is cheaper
         elif name in options.activity:
@@ -332,9 +334,8 @@ class LoopFinder:
         elif x.name in options.observed:
             live = options.observed[x.name] != source.offset
             share = share_of(conv, source, live.reshape(len(live), -1, conv.height, conv.width))
-        way = Blank(1, window=False, dense=False, share=share)
-        if share < 1 or str(way) in options.choices.values():
-            yield way
+        if share < _MANY or str(way) in options.choices.values():
+            yield dataclasses.replace(way, share=share)
 
     def _price(self, stage: _Stage, source: Maps, target: Maps, loops: Loops | None) -> float:
         key = stage.node.name, source, target, loops
@@ -362,6 +363,8 @@ class LoopFinder:
         return True
 
 
+_MANY = 0.95
+"""Share of the words of pixels that are not zero from which on skipping the others is not thought of."""
 _SHARE = 0.6
 """Of a contract's code, what one of a convolution's sections may take, at most."""
 _SHORT = 3
