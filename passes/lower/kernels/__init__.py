@@ -7,9 +7,9 @@ What each way costs is found by walking what it emits.
 from __future__ import annotations
 
 import dataclasses
-import heapq
+import math
 from abc import abstractmethod
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -76,6 +76,28 @@ class Estimated(Way):
     @property
     @abstractmethod
     def name(self) -> str: ...
+
+
+class Composed(Way):
+    """A way put together of parts, of which each was priced alone before all are walked together.
+
+    Attributes:
+        settled: What of it the planner's prices decide, and its place in its kernel's list does not tell.
+        parts: What the parts cost. It is compared with that of ways that are alike.
+        alike: What tells which ways these are: they cover the same nodes, and read them from the same places.
+    """
+
+    @property
+    @abstractmethod
+    def settled(self) -> Hashable: ...
+
+    @property
+    @abstractmethod
+    def parts(self) -> float: ...
+
+    @property
+    @abstractmethod
+    def alike(self) -> Hashable: ...
 
 
 @runtime_checkable
@@ -151,7 +173,17 @@ class _Offer:
     @property
     def key(self) -> Hashable:
         """What tells it from all others of its node, whatever the prices."""
-        return str(self), getattr(self.way, "settled", None)
+        return str(self), self.way.settled if isinstance(self.way, Composed) else None
+
+    @property
+    def group(self) -> Hashable:
+        """What it has in common with offers whose parts tell which of them are worth being walked."""
+        return (self.kernel, self.way.alike) if isinstance(self.way, Composed) else self.key
+
+    @property
+    def parts(self) -> float:
+        """What its parts cost, where those of others are compared with them."""
+        return self.way.parts if isinstance(self.way, Composed) else 0.0
 
     @property
     def about(self) -> float | None:
@@ -198,16 +230,40 @@ def _cheapest(context: Lowering, node: Node, offers: list[_Offer], given: Given)
         return make(name, offers, str, lambda offer: offer.about or 0.0)
     names = {n.name for offer in offers if offer.way is not None for n in offer.way.covers}
     trial = _Trial(context, [n for n in context.graph if n.name in names], given)
-    if estimated and len(offers) > _FINALISTS:
+
+    def price(offer: _Offer) -> float:
+        return trial.price(offer, options)
+
+    if estimated:
         good = dataclasses.replace(options, generators=())
-        offers = heapq.nsmallest(_FINALISTS, offers, key=lambda offer: trial.price(offer, good))
-    return make(name, offers, str, lambda offer: trial.price(offer, options))
+        return make(name, _close(offers, lambda offer: trial.price(offer, good), price), str, price)
+    groups: dict[Hashable, list[_Offer]] = {}
+    for offer in offers:
+        groups.setdefault(offer.group, []).append(offer)
+    close = [offer for group in groups.values() for offer in _close(group, lambda offer: offer.parts, price)]
+    return make(name, [offer for offer in offers if offer in close], str, price)
 
 
-_FINALISTS = 12
-"""Ways that are walked with a target's costs, of those that a good compiler's find cheapest: in thirty layers of both
-targets the target's best was always among these' first ten. Walking what a printer makes of one takes ten times as
-long."""
+_FINALISTS, _CLOSE = 12, 1.25
+"""Ways that are walked with a target's costs, at most, of those that a good compiler's find cheapest; and how much
+dearer than the best of these that gets on a chain they may be. In sixty layers of both targets the target's best was
+always among the first ten, and at most an eighth dearer than that. Walking what a printer makes of one takes ten times
+as long."""
+
+
+def _close(
+    offers: Sequence[_Offer], about: Callable[[_Offer], float], price: Callable[[_Offer], float]
+) -> list[_Offer]:
+    """Return the offers that may be the cheapest, by what is known of them before they are walked, the best first.
+
+    Args:
+        offers: The offers.
+        about: What is known of them.
+        price: What one costs: asked until one gets on a chain.
+    """
+    known = sorted(((about(offer), offer) for offer in offers), key=lambda found: found[0])[:_FINALISTS]
+    least = next((told for told, offer in known if price(offer) < math.inf), math.inf)
+    return [offer for told, offer in known if told <= _CLOSE * least]
 
 
 class _Trial:

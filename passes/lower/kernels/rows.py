@@ -26,7 +26,7 @@ from ..epilogue import ChannelScaling, Epilogue, find_epilogue
 from ..plan import PlanOptions
 from ..values import Packed, Value
 from ..walked import NOWHERE, Line, least, lines, of_sections
-from . import KERNELS
+from . import KERNELS, Composed
 from .choice import Choice, Link, choices
 from .conv import Beside, Convolution, RowsOfTaps, closed_up
 from .literal import Literal, in_loops, ways_in_loops
@@ -69,7 +69,7 @@ class _Stage:
 
 
 @dataclass(frozen=True)
-class RowsWay:
+class RowsWay(Composed):
     """Convolutions that read each other's results, with their layouts.
 
     Attributes:
@@ -107,6 +107,16 @@ class RowsWay:
     def settled(self) -> tuple[Loops | None, ...]:
         """What of it the planner's prices decide: each convolution's loops."""
         return tuple(priced[0][1] for priced in self._priced)
+
+    @property
+    def parts(self) -> float:
+        """What the convolutions cost."""
+        return sum(priced[0][0] for priced in self._priced)
+
+    @property
+    def alike(self) -> tuple[int, bool]:
+        """How many convolutions it covers, and from where the first reads."""
+        return len(self.stages), self.takes_packed
 
     @property
     def covers(self) -> tuple[Node, ...]:
