@@ -83,13 +83,18 @@ class Composed(Way):
 
     Attributes:
         settled: What of it the planner's prices decide, and its place in its kernel's list does not tell.
-        parts: What the parts cost. It is compared with that of ways that are alike.
+        guess: What formulas say that the parts cost. It is compared with that of ways that are alike.
+        parts: What they cost.
         alike: What tells which ways these are: they cover the same nodes, and read them from the same places.
     """
 
     @property
     @abstractmethod
     def settled(self) -> Hashable: ...
+
+    @property
+    @abstractmethod
+    def guess(self) -> float: ...
 
     @property
     @abstractmethod
@@ -181,8 +186,13 @@ class _Offer:
         return (self.kernel, self.way.alike) if isinstance(self.way, Composed) else self.key
 
     @property
+    def guess(self) -> float:
+        """What formulas say that its parts cost, where those of others are compared with them."""
+        return self.way.guess if isinstance(self.way, Composed) else 0.0
+
+    @property
     def parts(self) -> float:
-        """What its parts cost, where those of others are compared with them."""
+        """What they cost."""
         return self.way.parts if isinstance(self.way, Composed) else 0.0
 
     @property
@@ -240,15 +250,19 @@ def _cheapest(context: Lowering, node: Node, offers: list[_Offer], given: Given)
     groups: dict[Hashable, list[_Offer]] = {}
     for offer in offers:
         groups.setdefault(offer.group, []).append(offer)
-    close = [offer for group in groups.values() for offer in _close(group, lambda offer: offer.parts, price)]
-    return make(name, [offer for offer in offers if offer in close], str, price)
+    close = set[tuple[str, int]]()
+    for group in groups.values():
+        least = min(offer.guess for offer in group)
+        near = _close([o for o in group if o.guess <= _FAR * least], lambda offer: offer.parts, price)
+        close.update((offer.kernel, offer.number) for offer in near)
+    return make(name, [offer for offer in offers if (offer.kernel, offer.number) in close], str, price)
 
 
-_FINALISTS, _CLOSE = 12, 1.25
+_FINALISTS, _CLOSE, _FAR = 12, 1.25, 1.5
 """Ways that are walked with a target's costs, at most, of those that a good compiler's find cheapest; and how much
-dearer than the best of these that gets on a chain they may be. In sixty layers of both targets the target's best was
-always among the first ten, and at most an eighth dearer than that. Walking what a printer makes of one takes ten times
-as long."""
+dearer than the best of these that gets on a chain they may be, by these costs and by formulas. In sixty layers of both
+targets the target's best was always among the first ten, and at most an eighth dearer than that. Walking what a printer
+makes of one takes ten times as long."""
 
 
 def _close(

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import chain, islice, takewhile
 
 import numpy as np
 
@@ -107,6 +108,13 @@ class RowsWay(Composed):
     def settled(self) -> tuple[Loops | None, ...]:
         """What of it the planner's prices decide: each convolution's loops."""
         return tuple(priced[0][1] for priced in self._priced)
+
+    @cached_property
+    def guess(self) -> float:
+        """What the formulas say that the convolutions cost."""
+        pairs = zip(self.stages, self.choice.maps[1:], strict=True)
+        maps, about = self.choice.maps, self.finder.about
+        return sum(min(about(s, maps[s.reads], given, self.options).values()) for s, given in pairs)
 
     @property
     def parts(self) -> float:
@@ -334,11 +342,12 @@ class LoopFinder:
         def price(loops: Loops | None) -> float:
             return self._price(stage, source, target, loops, options) if options.generators else about[loops]
 
+        ways = sorted(about, key=about.__getitem__)
         # how large sections are, of which there are several so that they can be cut, only a target's sizes tell
-        told = [w for w in about if _parts(w) == 1 or (options.generators and price(w) < math.inf)]
-        ways = sorted(told or about, key=about.__getitem__)[:_FINALISTS]
-        close = [(price(way), way) for way in ways if about[way] <= _CLOSE * about[ways[0]]]
-        return sorted(close, key=lambda found: found[0])
+        told = (way for way in ways if _parts(way) == 1 or (options.generators and price(way) < math.inf))
+        first = next(told, ways[0])
+        near = takewhile(lambda way: about[way] <= _CLOSE * about[first], chain([first], told))
+        return sorted(((price(way), way) for way in islice(near, _FINALISTS)), key=lambda found: found[0])
 
     def about(self, stage: _Stage, source: Maps, target: Maps, options: PlanOptions) -> dict[Loops | None, float]:
         """Return what the formulas say of all ways to do a convolution whose code a contract has room for."""
