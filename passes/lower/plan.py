@@ -518,6 +518,10 @@ def candidates(layer: Layer, options: PlanOptions) -> Iterator[Plan]:
 def _lanes(layer: Layer, options: PlanOptions) -> Iterator[LanePlan]:
     for round_rows, fields in itertools.product(_round_rows(layer, options), range(1, MAX_ACCUMULATORS + 1)):
         yield from _with_fields(layer, options, round_rows, fields)
+    even = _even_rows(layer)
+    if layer.unit > 1 and even not in _round_rows(layer, options):
+        many = _with_fields(layer, options, even, 1)
+        yield from (plan for plan in many if plan.accumulators > MAX_ACCUMULATORS)
 
 
 def _with_fields(layer: Layer, options: PlanOptions, round_rows: int, fields: int) -> Iterator[LanePlan]:
@@ -645,13 +649,18 @@ def _places(
 
 
 def _round_rows(layer: Layer, options: PlanOptions) -> tuple[int, ...]:
-    """Return how many inputs a round may have: a word of them, or as many as make about 32, or come out even."""
+    """Return how many inputs a round may have: a word of them, or as many as make about 32."""
     if layer.unit == 1:
         return (min(options.unroll, layer.rows),)
+    units = max(BYTES // layer.unit, 1)
+    return tuple({layer.unit: None, layer.unit * min(units, -(-layer.rows // layer.unit)): None})
+
+
+def _even_rows(layer: Layer) -> int:
+    """Return how many inputs a round may have so that none is left over after the last, at most about 32."""
     units = -(-layer.rows // layer.unit)
     most = min(max(BYTES // layer.unit, 1), units)
-    even = max(n for n in range(1, most + 1) if units % n == 0)  # no round is left over
-    return tuple({layer.unit: None, layer.unit * even: None, layer.unit * most: None})
+    return layer.unit * max(n for n in range(1, most + 1) if units % n == 0)
 
 
 def _skips(layer: Layer, word_rows: int, *, immediate: bool, crowded: bool) -> Iterator[dict[str, int | bool]]:
