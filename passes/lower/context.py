@@ -339,6 +339,24 @@ class Lowering:
         draft.classify |= user.classify
         return scalars
 
+    def in_order(
+        self, value: Value, draft: DraftSection, name: str = "in_order", holds: Lanes | None = None
+    ) -> Scalars:
+        """Return a value's elements in order, a word each, after adding to a section what puts them so if they are not.
+
+        Args:
+            value: A value without laned sources.
+            draft: The section.
+            name: What the buffer of what is put in order is called, after the section.
+            holds: What is true of that buffer's words.
+        """
+        source = value.direct()
+        if isinstance(source, Scalars):
+            return source
+        ordered = Scalars(self.buffer(f"{draft.name}_{name}", value.size, holds), value.size)
+        draft.body += emit_nests([value], np.arange(value.size), ordered.buffer, lambda operands: ([], operands[0]))
+        return ordered
+
     # -- elementwise -----------------------------------------------------------------------------------------------
 
     def emit_map(

@@ -19,9 +19,10 @@ from ml2sc.ir.ops.base import op_of
 from ml2sc.ir.ops.convolution import Conv, shifts_of
 from ml2sc.ir.ops.pooling import AveragePool, MaxPool
 from ml2sc.ir.ops.windows import Window, attr_ints
-from ml2sc.ir.program import Note, Program
+from ml2sc.ir.program import Note, Program, Statement
 from ml2sc.ir.types import Array, Interval, as_python_ints
 
+from ..channels import Channels
 from ..context import DraftSection, Known, Lowering
 from ..epilogue import ChannelScaling, Epilogue, find_epilogue
 from ..plan import PlanOptions
@@ -33,7 +34,7 @@ from .conv import Beside, Convolution, RowsOfTaps, closed_up
 from .literal import Literal, in_loops, ways_in_loops
 from .looped import LoopedRows, Loops, Workspace
 from .maps import Maps
-from .pixels import Gathered, Pixels
+from .pixels import Gathered, Order, Pixels, Relaid
 
 _RANK = 4
 _BYTE = 256
@@ -160,8 +161,7 @@ class RowsWay(Composed):
             pixels = Pixels(inputs[name], source, self.clamped)
             draft.body += [Note(pixels.said()), *pixels.emit()]
         else:
-            value = context.scalars(context.values[name], draft)
-            draft.body += Gathered(Gathered.in_order(context, draft, value), source).emit()
+            draft.body += _brought(context, draft, context.values[name], source)
         made = [source]
         for number, (stage, given) in enumerate(zip(self.stages, self.choice.maps[1:], strict=True)):
             beside = None if stage.adds is None else made[stage.adds]
@@ -186,6 +186,31 @@ class RowsWay(Composed):
 
 def _loops_name(loops: Loops | None) -> str:
     return "literals" if loops is None else str(loops)
+
+
+def _brought(context: Lowering, draft: DraftSection, value: Value, target: Maps) -> list[Statement]:
+    """Return the statements that bring a tensor's elements into lanes: words of them, where they lie so, or each.
+
+    Args:
+        context: The lowering.
+        draft: The section.
+        value: The elements.
+        target: Where they go.
+    """
+    packed = value.sources[value.which[0]]
+    if isinstance(packed, Packed) and not packed.signed and not np.any(value.which != value.which[0]):
+        order = Order.of(value.where.reshape(target.channels, target.height, target.width))
+        if order is not None and Pixels.fits(packed, target, None, order.pixel):
+            draft.read(value)
+            return Pixels(packed, target, None, order).emit()
+    where = Channels.of(value, target.channels)
+    if where is not None and where.source.offset == target.offset:
+        relaid = Relaid(where, target)
+        if relaid.fits:
+            draft.read(value)
+            return relaid.emit()
+    scalars = context.in_order(context.scalars(value, draft), draft, "values")
+    return Gathered(scalars, target).emit()
 
 
 Chooser = Callable[[str], "Loops | None"]
