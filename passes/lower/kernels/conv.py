@@ -177,10 +177,9 @@ class Convolution:
 
         The bias is in it, what `zero`, the u that stands for 0, brings in, and what is added, or not.
         """
-        flat = self.weights.reshape(self.outputs, -1).astype(object)
-        start = self.bias - zero * flat.sum(axis=1)
-        lo = int((start + top * np.minimum(flat, 0).sum(axis=1)).min())
-        hi = int((start + top * np.maximum(flat, 0).sum(axis=1)).max())
+        falls, rises = self._sums
+        start = self.bias - zero * (falls + rises)
+        lo, hi = int((start + top * falls).min()), int((start + top * rises).max())
         if self.beside is not None:
             most = self.beside.multiplier * self.beside.top
             lo, hi = lo + self.beside.start + min(most, 0), hi + self.beside.start + max(most, 0)
@@ -188,9 +187,20 @@ class Convolution:
 
     def highest(self, top: int, zero: int) -> list[int]:
         """Return, by output channel, what no sum is above, the bias in it but nothing that is added."""
+        falls, rises = self._sums
+        return [int(v) for v in self.bias - zero * (falls + rises) + top * rises]
+
+    @cached_property
+    def _sums(self) -> tuple[Array, Array]:
+        """The sums of each output channel's negative taps, and of the others, as Python ints."""
         flat = self.weights.reshape(self.outputs, -1).astype(object)
-        start = self.bias - zero * flat.sum(axis=1)
-        return [int(v) for v in start + top * np.maximum(flat, 0).sum(axis=1)]
+        return np.minimum(flat, 0).sum(axis=1), np.maximum(flat, 0).sum(axis=1)
+
+    @cached_property
+    def alike(self) -> bool:
+        """Whether all output channels do the same."""
+        same = not (self.weights != self.weights[:1]).any() and not (self.bias != self.bias[:1]).any()
+        return same and not isinstance(self.epilogue.scaling, ChannelScaling)
 
     def factors(self, top: int, zero: int) -> Factors | None:
         """Return what results are multiplied by in the end, but for what is a channel's own."""

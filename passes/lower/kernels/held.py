@@ -250,15 +250,11 @@ class HeldRows(LoopedRows):
     @cached_property
     def _taps(self) -> dict[tuple[int, int, int, int], int]:
         """Number of the word of taps for (phase of the sums, channel, form of taps, phase of the pixels)."""
-        forms = range(len(self.form.taps))
-        every = (
-            (phase, i, t, of)
-            for phase, keys in enumerate(self._keys)
-            for t in forms
-            for i in range(self.channels)
-            for of in sorted({of for _, _, of in keys})
-        )
-        return {key: number for number, key in enumerate(every)}
+        every: list[tuple[int, int, int, int]] = []
+        for phase, keys in enumerate(self._keys):
+            phases = sorted({of for _, _, of in keys})
+            every += itertools.product([phase], range(len(self.form.taps)), range(self.channels), phases)
+        return {(phase, i, t, of): number for number, (phase, t, i, of) in enumerate(every)}
 
     @cached_property
     def _packing(self) -> Dense:

@@ -167,25 +167,21 @@ class LiteralRows(HeldRows):
         size = -(-len(every) // -(-len(every) // _TOGETHER))
         return [every[first : first + size] for first in range(0, len(every), size)]
 
-    @cached_property
-    def _literals(self) -> list[list[dict[_Key | None, int]]]:
-        """By output channel and sum, the words of taps, as integers of either sign, by what they are multiplied by."""
+    def _literals(self, output: int) -> list[dict[_Key | None, int]]:
+        """Return, by sum of a channel, the words of taps, of either sign, by what they are multiplied by."""
         pitch, of_ones = self.source.pitch, constants(self.form)
-        found = []
-        for output in range(self.conv.outputs):
-            lanes = self._lanes_of(output)
-            words = {key: sum(v << pitch * n for n, v in enumerate(lanes[at])) for key, at in self._taps.items()}
-            sums: list[dict[_Key | None, int]] = []
-            for phase in range(self.phases):
-                # what a pool compares starts alike, so that its differences are as they were
-                totals: list[dict[_Key | None, int]] = [{None: self.lane_start(output) * of_ones[t]} for t in of_ones]
-                for product in self.form.products:
-                    for p, i, t, of in self._taps:
-                        if (p, t) == (phase, product.taps):
-                            totals[product.total][product.pixels, i, of] = words[p, i, t, of]
-                sums += [{key: word for key, word in total.items() if word} for total in totals]
-            found.append(sums)
-        return found
+        lanes = self._lanes_of(output)
+        words = {key: sum(v << pitch * n for n, v in enumerate(lanes[at])) for key, at in self._taps.items()}
+        sums: list[dict[_Key | None, int]] = []
+        for phase in range(self.phases):
+            # what a pool compares starts alike, so that its differences are as they were
+            totals: list[dict[_Key | None, int]] = [{None: self.lane_start(output) * of_ones[t]} for t in of_ones]
+            for product in self.form.products:
+                for p, i, t, of in self._taps:
+                    if (p, t) == (phase, product.taps):
+                        totals[product.total][product.pixels, i, of] = words[p, i, t, of]
+            sums += [{key: word for key, word in total.items() if word} for total in totals]
+        return sums
 
     # -- records: multipliers of output channels ---------------------------------------------------------------------
 
@@ -251,6 +247,7 @@ class LiteralRows(HeldRows):
         """Return the statements that add all products of some output channels up."""
         body: list[Statement] = []
         touched: set[int] = set()
+        literals_of = [self._literals(output) for output in outputs]
         for keys in self._held_together:
             held: list[Statement] = []
             names = {key: f"x{number}" for number, key in enumerate(keys)}
@@ -260,8 +257,7 @@ class LiteralRows(HeldRows):
                     held += self._both_words(name, names[pairs[key]], at["p"], key)
                 elif key not in pairs.values():
                     held += self._held_word(name, at["p"], key)
-            for number, output in enumerate(outputs):
-                each = self._literals[output]
+            for number, each in enumerate(literals_of):
                 for nth, literals in enumerate(each):
                     own = [(names[key], literals[key]) for key in keys if key in literals]
                     place = (number * len(each) + nth) * self._across
