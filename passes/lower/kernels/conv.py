@@ -172,10 +172,9 @@ class Convolution:
 
         The bias is in it, what `zero`, the u that stands for 0, brings in, and what is added, or not.
         """
-        flat = self.weights.reshape(self.outputs, -1).astype(object)
-        start = self.bias - zero * flat.sum(axis=1)
-        lo = int((start + top * np.minimum(flat, 0).sum(axis=1)).min())
-        hi = int((start + top * np.maximum(flat, 0).sum(axis=1)).max())
+        below, above = self._sums
+        start = self.bias - zero * (below + above)
+        lo, hi = int((start + top * below).min()), int((start + top * above).max())
         if self.beside is not None:
             most = self.beside.multiplier * self.beside.top
             lo, hi = lo + self.beside.start + min(most, 0), hi + self.beside.start + max(most, 0)
@@ -183,9 +182,14 @@ class Convolution:
 
     def highest(self, top: int, zero: int) -> list[int]:
         """Return, by output channel, what no sum is above, the bias in it but nothing that is added."""
+        below, above = self._sums
+        return [int(v) for v in self.bias - zero * (below + above) + top * above]
+
+    @cached_property
+    def _sums(self) -> tuple[Array, Array]:
+        """The sums of all negative taps, and of all positive ones, by output channel."""
         flat = self.weights.reshape(self.outputs, -1).astype(object)
-        start = self.bias - zero * flat.sum(axis=1)
-        return [int(v) for v in start + top * np.maximum(flat, 0).sum(axis=1)]
+        return np.minimum(flat, 0).sum(axis=1), np.maximum(flat, 0).sum(axis=1)
 
     def factors(self, top: int, zero: int) -> Factors | None:
         """Return what results are multiplied by in the end, but for what is a channel's own."""
