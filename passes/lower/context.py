@@ -48,8 +48,8 @@ from .values import Laned, Packed, Run, Scalars, Value, runs
 _STRAIGHT = 3
 """Runs of at most so many elements are written out instead of looped over."""
 _WRITTEN_LANES, _LANE_BYTES, _LANE_GAS = 64, 60, 15
-"""Elements in lanes that are written out where they are unpacked, if code is cheap: bytes of each, and gas that it saves
-at least, by far more in Vyper."""
+"""Elements in lanes that are written out where they are unpacked, if code is cheap: bytes of each, and gas that it
+saves at least, by far more in Vyper."""
 _WORD = 256
 _TABLE_ROWS = 512
 """Longest run with a table of constants: one copy of it must lie in one data contract."""
