@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import copy
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import count
 
 from ml2sc.ir.divide import Part, passed
@@ -348,23 +348,32 @@ class VyperCosts(Costs):
         A word whose place is known is brought up for its product; of words whose places are checked, both wait where
         they are, and so does what comes of them.
         """
-        found = 0
-        for node in ast.walk(value):
-            match node:
-                case ast.Call(args=[left, right]) | ast.BinOp(left=left, right=right):
-                    both = self._words(left), self._words(right)
-                    product = isinstance(node, ast.Call) and _called(node) == "unsafe_mul"
-                    checked = all(True in places for places in both)
-                    if product and all(both) and (checked or node is not value):
-                        found += 2 * SWAP
-                    elif checked:
-                        found += 3 * SWAP
-        return found
+        return self._waits(value, value)[0]
 
-    def _words(self, node: ast.expr) -> set[bool]:
-        """Return, of each word of memory that an expression reads, whether its place is checked."""
-        words = (n for n in ast.walk(node) if isinstance(n, ast.Subscript) and not self._is_scalar(n))
-        return {not _is_constant(n.slice) for n in words}
+    def _waits(self, node: ast.expr, whole: ast.expr) -> tuple[int, frozenset[bool]]:
+        """Return what a part of an expression makes the whole pay more, and of the words it reads: which are checked.
+
+        Args:
+            node: The part.
+            whole: The expression.
+        """
+        parts = _operands(node)
+        if not parts:
+            return 0, _NO_WORDS
+        inner = [self._waits(part, whole) for part in parts]
+        found = sum(more for more, _ in inner)
+        words = _NO_WORDS.union(*(own for _, own in inner))
+        if isinstance(node, ast.Subscript) and not self._is_scalar(node):
+            words |= {not _is_constant(node.slice)}
+        elif isinstance(node, ast.Call | ast.BinOp) and len(inner) == 2:
+            both = [own for _, own in inner]
+            product = isinstance(node, ast.Call) and _called(node) == "unsafe_mul"
+            checked = all(True in places for places in both)
+            if product and all(both) and (checked or node is not whole):
+                found += 2 * SWAP
+            elif checked:
+                found += 3 * SWAP
+        return found, words
 
     def _store(self, target: ast.Subscript) -> float:
         held = self._held
@@ -514,8 +523,27 @@ def _array_name(node: ast.Subscript) -> str:
     return node.value.id if isinstance(node.value, ast.Name) else ""
 
 
+_NO_WORDS: frozenset[bool] = frozenset()
+
+
+def _operands(node: ast.expr) -> Sequence[ast.expr]:
+    """Return what an expression is directly made of, but for the names of functions."""
+    match node:
+        case ast.Name() | ast.Constant():
+            return ()
+        case ast.Call(args=args):
+            return args
+        case ast.BinOp(left=left, right=right):
+            return (left, right)
+        case ast.Subscript(value=value, slice=index):
+            return (value, index)
+    return [part for part in ast.iter_child_nodes(node) if isinstance(part, ast.expr)]
+
+
 def _names(node: ast.expr) -> frozenset[str]:
-    return frozenset(n.id for n in ast.walk(node) if isinstance(n, ast.Name))
+    if isinstance(node, ast.Name):
+        return frozenset((node.id,))
+    return frozenset(name for part in _operands(node) for name in _names(part))
 
 
 def _called(call: ast.Call) -> str:
@@ -524,9 +552,19 @@ def _called(call: ast.Call) -> str:
 
 def _changed(body: list[ast.stmt]) -> set[str]:
     """Return the variables that statements assign to without having declared them."""
-    nodes = [node for statement in body for node in ast.walk(statement)]
-    assigned = {t.id for node in nodes if isinstance(node, ast.Assign) for t in node.targets if isinstance(t, ast.Name)}
-    return assigned - {n.target.id for n in nodes if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)}
+    assigned, declared = set[str](), set[str]()
+    statements = list(body)
+    while statements:
+        match statements.pop():
+            case ast.Assign(targets=targets):
+                assigned |= {t.id for t in targets if isinstance(t, ast.Name)}
+            case ast.AnnAssign(target=ast.Name(id=name)):
+                declared.add(name)
+            case ast.For(body=inner):
+                statements += inner
+            case ast.If(body=inner, orelse=other):
+                statements += [*inner, *other]
+    return assigned - declared
 
 
 def _products(node: ast.expr) -> int:
