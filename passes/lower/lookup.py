@@ -177,7 +177,7 @@ class Lookup:
         count = len(self.places[tree])
         if self.fields and table is not None:
             value = field_of(*table, Var("asked"), bit, self._most, self.bits)
-            return Assign("sum0", add(Var("sum0"), shl(self.shifts[tree], value)))
+            return Assign("sum0", add(shl(self.shifts[tree], value), Var("sum0")))
         inside = min(per, count)
         shifted = shr(bit - size, Var("asked")) if bit >= size else shl(size - bit, Var("asked"))
         place = and_(shifted, const((1 << inside) - 1 << size))
@@ -190,4 +190,4 @@ class Lookup:
         value = Apply(OpCode.SHR, (place, word)) if inside else word
         if self.bits < _WORD:
             value = and_(value, const((1 << self.bits) - 1))
-        return Assign("sum0", add(Var("sum0"), shl(self.shifts[tree], value)))
+        return Assign("sum0", add(shl(self.shifts[tree], value), Var("sum0")))
