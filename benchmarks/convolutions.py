@@ -65,7 +65,10 @@ class Kernel:
 KERNELS = (
     Kernel("3×3", (3, 3), 8, (8, 8)),
     Kernel("3×3, stride 2", (3, 3), 8, (8, 8), stride=2),
+    Kernel("5×5", (5, 5), 8, (8, 8)),
     Kernel("1×1", (1, 1), 16, (8, 8)),
+    Kernel("3×3, 4 groups", (3, 3), 16, (8, 8), groups=4),
+    Kernel("3×3, depthwise", (3, 3), 16, (8, 8), groups=16),
 )
 
 

@@ -10,7 +10,9 @@ moved behind what follows it:
 4. Likewise what names axes: Pad, Split, Slice, Gather. A Pad by 0 that meets its convolution then becomes the
    convolution's own.
 5. A mean, sum or maximum over what are the spatial axes before the Transpose becomes a pool over all of them.
-6. What else reads something transposed keeps that. Networks without convolutions stay as they are: a dense layer's
+6. The weights of a dense layer that reads all elements of something transposed, in one row, are put into the order
+   before.
+7. What else reads something transposed keeps that. Networks without convolutions stay as they are: a dense layer's
    weights take any order of its inputs.
 """
 
@@ -34,6 +36,7 @@ from .manager import Pass, register_pass
 
 CONVOLUTIONS = frozenset({"Conv", "ScaledConv"})
 """Convolutions of a float graph."""
+_DENSE = frozenset({"Gemm", "MatMul"})
 _BROADCASTING = frozenset({"Add", "Sub", "Mul", "Div", "Max", "Min", "PRelu"})
 _ALONG = frozenset({"Gather", "Split"})
 """Operators with an attribute `axis`, 0 where it is left out."""
@@ -69,6 +72,8 @@ class SinkTransposes(Pass):
 
 def _moved_on(graph: Graph, node: Node) -> bool:
     """Let a node read what the Transposes before it read, and one follow it; return whether that was done."""
+    if node.op_type in _DENSE:
+        return _reordered(graph, node)
     turned = [_transpose_of(graph, node, slot) for slot in range(len(node.inputs))]
     found = [t for t in turned if t is not None]
     if not found or not all(node.outputs):
@@ -146,6 +151,28 @@ def _pooled(graph: Graph, node: Node, first: Node, perm: tuple[int, ...]) -> boo
         new = np.array(output.shape, dtype=np.int64)
         sizes = graph.add_tensor(Tensor(graph.fresh(f"{node.name}.shape"), new.shape, DType.INT64, new)).name
         graph.add("Reshape", [made, sizes], [output.name], origin=first.origin)
+    return True
+
+
+def _reordered(graph: Graph, node: Node) -> bool:
+    """Let a dense layer read the elements of what is transposed in their order before, where it reads them in a row."""
+    flat, weights = graph.producer(node.inputs[0]), graph.tensor(node.inputs[1])
+    if flat is None or flat.op_type not in {"Flatten", "Reshape"} or attr_int(node, "transA", 0):
+        return False
+    first = _transpose_of(graph, flat, 0)
+    if first is None or weights.data is None or weights.data.ndim != 2:
+        return False
+    x, perm, row = graph.tensor(first.inputs[0]), _perm(graph, first), graph.tensor(node.inputs[0])
+    if perm[0] != 0 or row.shape != (x.shape[0], int(np.prod(x.shape[1:]))):
+        return False
+    back = np.argsort(np.arange(row.shape[1]).reshape(x.shape[1:]).transpose([axis - 1 for axis in perm[1:]]).ravel())
+    data = np.take(weights.data, back, axis=1 if attr_int(node, "transB", 0) else 0)
+    ordered = graph.add_tensor(Tensor(graph.fresh(f"{weights.name}.turned"), weights.shape, weights.type, data)).name
+    sizes = np.array(row.shape, dtype=np.int64)
+    shape = graph.add_tensor(Tensor(graph.fresh(f"{row.name}.shape"), sizes.shape, DType.INT64, sizes)).name
+    made = graph.add_tensor(Tensor(graph.fresh(f"{row.name}.turned"), row.shape, row.type)).name
+    graph.add("Reshape", [x.name, shape], [made], origin=flat.origin)
+    graph.replace_node(node, inputs=(made, ordered, *node.inputs[2:]))
     return True
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import copy
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import count
 
 from ml2sc.ir.divide import Part, passed
@@ -185,18 +185,25 @@ class VyperCosts(Costs):
 
     def _part_words(self, sections: Iterable[Section]) -> int:
         assert self.part is not None
+        gives = self.part.procedure.gives
+        if (alone := self.printer.alone) is not None:
+            tuples = sum(map(self._size, gives)) if len(gives) > 1 else 0
+            return (
+                _FIRST_WORD + self._frame(alone) - sum(self._arguments(self.signatures[alone.name]).values()) + tuples
+            )
         frames = max(map(self._frame, sections), default=0)
         given = [name for s in self.program.layers for name in self.signatures[s.name].gives]
-        names = {*given, *self.part.procedure.takes}
-        own = sum(map(self._size, names)) + sum(map(self._size, self.part.procedure.gives))
+        names = {*given, *self.printer.rewritten}
+        own = sum(map(self._size, names)) + (sum(map(self._size, gives)) if len(gives) > 1 else 0)
         return _FIRST_WORD + frames + own + max(map(self._size, given), default=0)
 
     def part_gas(self) -> float:
         assert self.part is not None
         procedure = self.part.procedure
-        words = sum(size for _, size in passed(self.program, procedure)) + sum(map(self._size, procedure.gives))
+        words = sum(map(self._size, self.printer.rewritten))
+        words += sum(map(self._size, procedure.gives)) if len(procedure.gives) > 1 else 0
         checked = _CHECKED * self.program.data_contract_count if procedure.weights else 0
-        return super().part_gas() + 2 * COPY_WORD * words + checked
+        return super().part_gas() + COPY_WORD * words + checked
 
     def staging(self, length: int, longest: int) -> float:
         words, room = -(-length // WORD), -(-(longest + self.longer) // WORD)
@@ -231,15 +238,17 @@ class VyperCosts(Costs):
         signature = self.signatures[section.name]
         self._shares, self._name, self._ifs = shares, section.name, count()
         self._arrays = self._arguments(signature)
+        if self.part is not None and section is self.printer.alone:
+            return self._run(self._parsed(section))
         gas = sum(map(self._passed, self._arrays.values()))
         # into the caller's buffer, and from there into its variable
         gas += sum(2 * self._passed(self.program.buffers[b]) for b in signature.gives)
         return self.call(section) + gas + self._run(self._parsed(section))
 
     def _outside(self, procedure: Procedure) -> float:
-        """Return the gas of calling a code contract: arguments are encoded, results decoded and copied twice."""
+        """Return the gas of calling a code contract: arguments are encoded, results decoded and copied."""
         taken = sum(_MCOPY + COPY_WORD * words for _, words in passed(self.program, procedure))
-        given = sum(3 * (_MCOPY + COPY_WORD * self.program.buffers[name]) for name in procedure.gives)
+        given = sum(2 * (_MCOPY + COPY_WORD * self.program.buffers[name]) for name in procedure.gives)
         addresses = self.program.data_contract_count if procedure.weights else 0
         reading = 0 if self.program.updatable else 2 * MEMORY * addresses  # slots are counted in the frame
         return _CALLING + taken + given + reading
@@ -350,23 +359,32 @@ class VyperCosts(Costs):
         A word whose place is known is brought up for its product; of words whose places are checked, both wait where
         they are, and so does what comes of them.
         """
-        found = 0
-        for node in ast.walk(value):
-            match node:
-                case ast.Call(args=[left, right]) | ast.BinOp(left=left, right=right):
-                    both = self._words(left), self._words(right)
-                    product = isinstance(node, ast.Call) and _called(node) == "unsafe_mul"
-                    checked = all(True in places for places in both)
-                    if product and all(both) and (checked or node is not value):
-                        found += 2 * SWAP
-                    elif checked:
-                        found += 3 * SWAP
-        return found
+        return self._waits(value, value)[0]
 
-    def _words(self, node: ast.expr) -> set[bool]:
-        """Return, of each word of memory that an expression reads, whether its place is checked."""
-        words = (n for n in ast.walk(node) if isinstance(n, ast.Subscript) and not self._is_scalar(n))
-        return {not _is_constant(n.slice) for n in words}
+    def _waits(self, node: ast.expr, whole: ast.expr) -> tuple[int, frozenset[bool]]:
+        """Return what a part of an expression makes the whole pay more, and of the words it reads: which are checked.
+
+        Args:
+            node: The part.
+            whole: The expression.
+        """
+        parts = _operands(node)
+        if not parts:
+            return 0, _NO_WORDS
+        inner = [self._waits(part, whole) for part in parts]
+        found = sum(more for more, _ in inner)
+        words = _NO_WORDS.union(*(own for _, own in inner))
+        if isinstance(node, ast.Subscript) and not self._is_scalar(node):
+            words |= {not _is_constant(node.slice)}
+        elif isinstance(node, ast.Call | ast.BinOp) and len(inner) == 2:
+            both = [own for _, own in inner]
+            product = isinstance(node, ast.Call) and _called(node) == "unsafe_mul"
+            checked = all(True in places for places in both)
+            if product and all(both) and (checked or node is not whole):
+                found += 2 * SWAP
+            elif checked:
+                found += 3 * SWAP
+        return found, words
 
     def _store(self, target: ast.Subscript) -> float:
         held = self._held
@@ -518,8 +536,27 @@ def _array_name(node: ast.Subscript) -> str:
     return node.value.id if isinstance(node.value, ast.Name) else ""
 
 
+_NO_WORDS: frozenset[bool] = frozenset()
+
+
+def _operands(node: ast.expr) -> Sequence[ast.expr]:
+    """Return what an expression is directly made of, but for the names of functions."""
+    match node:
+        case ast.Name() | ast.Constant():
+            return ()
+        case ast.Call(args=args):
+            return args
+        case ast.BinOp(left=left, right=right):
+            return (left, right)
+        case ast.Subscript(value=value, slice=index):
+            return (value, index)
+    return [part for part in ast.iter_child_nodes(node) if isinstance(part, ast.expr)]
+
+
 def _names(node: ast.expr) -> frozenset[str]:
-    return frozenset(n.id for n in ast.walk(node) if isinstance(n, ast.Name))
+    if isinstance(node, ast.Name):
+        return frozenset((node.id,))
+    return frozenset(name for part in _operands(node) for name in _names(part))
 
 
 def _called(call: ast.Call) -> str:
@@ -528,9 +565,19 @@ def _called(call: ast.Call) -> str:
 
 def _changed(body: list[ast.stmt]) -> set[str]:
     """Return the variables that statements assign to without having declared them."""
-    nodes = [node for statement in body for node in ast.walk(statement)]
-    assigned = {t.id for node in nodes if isinstance(node, ast.Assign) for t in node.targets if isinstance(t, ast.Name)}
-    return assigned - {n.target.id for n in nodes if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)}
+    assigned, declared = set[str](), set[str]()
+    statements = list(body)
+    while statements:
+        match statements.pop():
+            case ast.Assign(targets=targets):
+                assigned |= {t.id for t in targets if isinstance(t, ast.Name)}
+            case ast.AnnAssign(target=ast.Name(id=name)):
+                declared.add(name)
+            case ast.For(body=inner):
+                statements += inner
+            case ast.If(body=inner, orelse=other):
+                statements += [*inner, *other]
+    return assigned - declared
 
 
 def _products(node: ast.expr) -> int:

@@ -73,7 +73,7 @@ from .kernels import dense as _dense  # noqa: F401  files itself
 from .kernels import rows as _rows  # noqa: F401  likewise
 from .plan import CODE_MARGIN, PRAGUE, Activity, PlanOptions
 from .thermo import quantize_code
-from .walked import least_price, price
+from .walked import Line, least_price, lines, price
 
 __all__ = [
     "CODE_MARGIN",
@@ -119,17 +119,25 @@ def lower(graph: Graph, options: PlanOptions | None = None) -> Program:
     if all(choice.price is None for choice in plain.choices.values()):  # it was all chosen before
         return plain
     best, least = plain, math.inf
-    for number, generator in enumerate(options.generators):
+    walked: dict[tuple[tuple[str, str], ...], tuple[Line, ...]] = {}
+    for number in range(len(options.generators)):
         decided = dataclasses.replace(options, decides=number)
         chosen = _lower(graph, _priced(decided, code_price), known)
         for program in [plain, chosen] if _fits(chosen, plain, options) else [plain]:
-            if (total := price(generator(program), options)) < least:
+            if (ways := _ways(program)) not in walked:
+                walked[ways] = lines(program, options)
+            if (total := walked[ways][number].at(options.code_price)) < least:
                 best, least = program, total
         if code_price > options.code_price and options.divides:
             several = _in_several(graph, decided, known, code_price)
             if several is not None and (total := several[1]) < least:
                 best, least = several[0], total
     return best
+
+
+def _ways(program: Program) -> tuple[tuple[str, str], ...]:
+    """Return the ways that make a program what it is."""
+    return tuple((name, choice.way) for name, choice in program.choices.items())
 
 
 def _in_several(graph: Graph, options: PlanOptions, known: Known, dear: float) -> tuple[Program, float] | None:

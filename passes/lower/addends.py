@@ -32,8 +32,7 @@ from ml2sc.ir.types import Interval
 
 from .context import DraftSection, Lowering
 from .epilogue import Addend
-from .nests import emit_nests
-from .values import Laned, Packed, Scalars, Value
+from .values import Laned, Packed, Value
 
 _BYTES = 32
 _STRAIGHT_WORDS = 12
@@ -219,11 +218,8 @@ def _of_words(
 ) -> list[Statement]:
     """Return what brings elements that have a word each, wherever they are, into lanes."""
     body: list[Statement] = []
-    source = value.direct()
-    if not isinstance(source, Scalars):
-        holds = Lanes(1, 256, interval.lo, interval.hi, assumed=True)
-        source = Scalars(context.buffer(f"{draft.name}_in_order", value.size, holds), value.size)
-        body += emit_nests([value], np.arange(value.size), source.buffer, lambda operands: ([], operands[0]))
+    holds = Lanes(1, 256, interval.lo, interval.hi, assumed=True)
+    source = context.in_order(value, draft, "in_order", holds)
 
     def word(at: Expr, index: Expr, count: int) -> Statement:
         elements = [sub(source.read(add(at, const(k))), const(interval.lo)) for k in range(count)]

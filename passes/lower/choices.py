@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -24,10 +24,12 @@ class Choices:
     Attributes:
         settled: Those that are made beforehand: ways by what they are chosen for.
         made: All that were made so far.
+        free: How many of them were made by prices that `make` was given.
     """
 
     settled: Mapping[str, str]
     made: dict[str, Choice] = field(default_factory=dict)
+    free: int = 0
 
     def make(self, name: str, ways: Iterable[T], text: Callable[[T], str], price: Callable[[T], float]) -> T:
         """Return the way that is settled, or else the one that costs least, the first of equal ones.
@@ -51,7 +53,17 @@ class Choices:
                 f"{shown(name)} cannot be computed in the way {settled!r:.{_LONGEST}}",
                 hint="name one that the manifest of the same model's contract names, or leave the choice out",
             )
-        priced = sorted(((price(way), way) for way in ways), key=lambda found: found[0])
+        self.free += 1
+        return self.note(name, sorted(((price(way), way) for way in ways), key=lambda found: found[0]), text)
+
+    def note(self, name: str, priced: Sequence[tuple[float, T]], text: Callable[[T], str]) -> T:
+        """Note that the first of some ways is taken, and return it.
+
+        Args:
+            name: What is chosen for.
+            priced: The ways after their prices, the cheapest first.
+            text: Names a way.
+        """
         best, chosen = priced[0]
         others = tuple((text(way), cost) for cost, way in priced[1 : 1 + RUNNERS_UP])
         self.made[name] = Choice(text(chosen), best, others)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import networkx as nx
 import numpy as np
@@ -44,6 +44,11 @@ from .epilogue import STEPS, Epilogue, find_epilogue
 from .nests import emit_nests, scattered
 from .plan import PlanOptions
 from .values import Laned, Packed, Run, Scalars, Value, runs
+
+if TYPE_CHECKING:
+    from .walked import Line
+
+T = TypeVar("T")
 
 _STRAIGHT = 3
 """Runs of at most so many elements are written out instead of looped over."""
@@ -94,13 +99,27 @@ class Known:
     Attributes:
         epilogues: By layer, what happens to its sums.
         widths: Of results that are added to each other, by tensor: bits of the widest lane among them.
-        walked: By a node, and what was chosen before it: numbers of the ways that were walked, with their prices by
-            each code generator.
+        walked: What ways cost that were walked: by what they are, and all that this depends on.
+        found: What else is found out, by who does and of what.
     """
 
     epilogues: dict[str, Epilogue] = field(default_factory=dict)
     widths: dict[str, int] | None = None
-    walked: dict[tuple[object, ...], list[tuple[int, tuple[float, ...]]]] = field(default_factory=dict)
+    walked: dict[Hashable, tuple[Line, ...]] = field(default_factory=dict)
+    found: dict[Hashable, Any] = field(default_factory=dict)
+
+    def walk(self, key: Hashable, walk: Callable[[], tuple[Line, ...]]) -> tuple[Line, ...]:
+        """Return what a way costs that is walked the first time it is asked for."""
+        if key not in self.walked:
+            self.walked[key] = walk()
+        return self.walked[key]
+
+    def once(self, key: Hashable, find: Callable[[], T]) -> T:
+        """Return what is found out under a key, the first time it is asked for."""
+        if key not in self.found:
+            self.found[key] = find()
+        result: T = self.found[key]
+        return result
 
 
 class Lowering:
@@ -146,6 +165,14 @@ class Lowering:
         other._tables = {key: (name, drafts[draft.name]) for key, (name, draft) in self._tables.items()}
         other._unpacked = {key: (found, drafts[draft.name]) for key, (found, draft) in self._unpacked.items()}
         return other
+
+    def seen_by(self, nodes: Iterable[Node]) -> Hashable:
+        """Return what lowering some nodes depends on, apart from the nodes: where what they read is by now."""
+        names = sorted({name for node in nodes for name in node.inputs if name in self.values})
+        values = [self.values[name] for name in names]
+        taken_apart = {source for value in values for source in value.sources if source in self._unpacked}
+        tables = frozenset(name for name, _ in self._tables.values())
+        return tuple(zip(names, (value.key for value in values), strict=True)), frozenset(taken_apart), tables
 
     def name_of(self, node: Node) -> str:
         """Return the name that a section of a node gets when it is started now."""
@@ -311,6 +338,24 @@ class Lowering:
         draft.predict |= user.predict
         draft.classify |= user.classify
         return scalars
+
+    def in_order(
+        self, value: Value, draft: DraftSection, name: str = "in_order", holds: Lanes | None = None
+    ) -> Scalars:
+        """Return a value's elements in order, a word each, after adding to a section what puts them so if they are not.
+
+        Args:
+            value: A value without laned sources.
+            draft: The section.
+            name: What the buffer of what is put in order is called, after the section.
+            holds: What is true of that buffer's words.
+        """
+        source = value.direct()
+        if isinstance(source, Scalars):
+            return source
+        ordered = Scalars(self.buffer(f"{draft.name}_{name}", value.size, holds), value.size)
+        draft.body += emit_nests([value], np.arange(value.size), ordered.buffer, lambda operands: ([], operands[0]))
+        return ordered
 
     # -- elementwise -----------------------------------------------------------------------------------------------
 

@@ -36,6 +36,7 @@ from . import epilogue
 from .context import DraftSection, Lowering, lowering
 from .nests import emit_nests, scattered
 from .on_lanes import lower_on_lanes
+from .on_maps import lower_by_channel, lower_step
 from .values import Scalars, Value
 
 Compute = Callable[[list[Expr]], tuple[list[Statement], Expr]]
@@ -146,7 +147,8 @@ def lower_mul(context: Lowering, node: Node) -> None:
         a, b = (sub(x, _zero(context, node, slot)) for slot, x in enumerate(operands))
         return [], mul(a, b)
 
-    lower_map(context, node, compute)
+    if not lower_by_channel(context, node):
+        lower_map(context, node, compute)
 
 
 @lowering("Neg")
@@ -168,7 +170,8 @@ def step(op_type: str) -> Callable[[Step], Step]:
 
         @wraps(function)
         def lower(context: Lowering, node: Node) -> None:
-            if op_type not in epilogue.STEPS or not lower_on_lanes(context, node):
+            ends = op_type in epilogue.STEPS
+            if not (ends and (lower_on_lanes(context, node) or lower_step(context, node))):
                 lower_map(context, node, function(context, node, "y"))
 
         lowering(op_type)(lower)

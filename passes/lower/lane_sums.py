@@ -2,61 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
-import numpy as np
+from typing import Self
 
 from ml2sc.ir.program import Expr, Let, Load, Statement, Var, add, and_, const, mul, shr
 
+from .channels import Channels
 from .lane_steps import spread
-from .values import Laned, Value
+from .values import Value
 
 _WRITTEN = 64
 """Words of a channel, at most: their sum is written out."""
 
 
-@dataclass(frozen=True)
-class LaneSums:
-    """Where the elements of channels are: those of each in words and lanes that lie as the first one's do.
-
-    Attributes:
-        source: The lanes.
-        first: Word of the first channel.
-        step: Words from a channel to the next.
-        words: By word of a channel: the lanes of it that hold elements of the channel.
-        count: Elements of a channel.
-    """
-
-    source: Laned
-    first: int
-    step: int
-    words: Mapping[int, tuple[int, ...]]
-    count: int
+class LaneSums(Channels):
+    """Channels whose sums have room in a lane, and whose words are few."""
 
     @classmethod
-    def of(cls, value: Value, channels: int) -> LaneSums | None:
+    def of(cls, value: Value, channels: int) -> Self | None:
         """Return where the elements of a value's channels are; None if no few words of lanes have room for their sums.
 
         Args:
             value: The value, its elements channel by channel.
             channels: How many there are.
         """
-        source = value.sources[value.which[0]]
-        if not isinstance(source, Laned) or source.from_top or np.any(value.which != value.which[0]):
+        found = super().of(value, channels)
+        if found is None:
             return None
-        word, lane = (part.reshape(channels, -1) for part in np.divmod(value.where, source.lanes))
-        first = int(word[0].min())
-        step = int(word[1].min()) - first if channels > 1 else 0
-        ahead = word - first - step * np.arange(channels)[:, None]
-        if np.any(ahead != ahead[0]) or np.any(lane != lane[0]) or step < 0:
-            return None
-        words: dict[int, tuple[int, ...]] = {}
-        for at, number in sorted(zip(ahead[0].tolist(), lane[0].tolist(), strict=True)):
-            words[at] = (*words.get(at, ()), number)
-        found = cls(source, first, step, words, word.shape[1])
-        distinct = all(len(set(lanes)) == len(lanes) for lanes in words.values())
-        return found if distinct and len(words) <= _WRITTEN and found.top < 1 << source.stride else None
+        distinct = all(len(set(lanes)) == len(lanes) for lanes in found.words.values())
+        return found if distinct and len(found.words) <= _WRITTEN and found.top < 1 << found.source.stride else None
 
     @property
     def top(self) -> int:

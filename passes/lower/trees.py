@@ -55,7 +55,7 @@ from .plan import CODE_MARGIN, PlanOptions
 from .records import Flat, Group, Records, forks_of, power
 from .thermo import Bits, Questions, Ranks, element_ladders
 from .values import Value
-from .walked import least_price, of_sections
+from .walked import Line, least, lines, of_sections
 
 _xor = binary(OpCode.XOR)
 _WORD = 256
@@ -215,23 +215,31 @@ def lower_trees(context: Lowering, node: Node) -> None:
     if not ways:
         raise _too_large(trees, node)
 
-    def walked(way: Way) -> float:
+    def walked(way: Way) -> tuple[Line, ...]:
         tried, trial = context.trial(), dataclasses.replace(draft, body=[], facts={})
         _, before = _emit(tried, node, trial, trees, way)
         program = of_sections([section.finish() for section in (*before, trial)], tried, way.segments)
         if not before:
-            return least_price(program, context.options)
+            return lines(program, context.options)
         # its sections need not fit one contract, each must fit one: no byte of code is dearer than what deploys it
-        limit = round(CODE_MARGIN * context.options.code_limit)
-        options = dataclasses.replace(context.options, code_price=0.0, code_limit=limit)
+        options = dataclasses.replace(context.options, code_limit=round(CODE_MARGIN * context.options.code_limit))
         contracts = sum(section_bytes(program, Sizes()).values()) // options.code_limit
-        return least_price(program, options) + contracts * CALL_GAS
+        return tuple(Line(one.gas + contracts * CALL_GAS) for one in lines(program, options))
 
-    way = context.choices.make(draft.name, ways, lambda way: f"{way.kernel} {way.form}".strip(), walked)
+    seen = node.name, context.seen_by([node]), bool(context.options.generators)
+
+    def price(way: Way) -> float:
+        return least(context.known.walk((*seen, _name(way)), lambda: walked(way)), context.options)
+
+    way = context.choices.make(draft.name, ways, _name, price)
     context.values[node.output], before = _emit(context, node, draft, trees, way)
     place = context.sections.index(draft)
     context.sections[place:place] = before
     draft.facts = {"operator": TREES, "kernel": way.kernel, "trees": len(ensemble.roots), "comparisons": forks}
+
+
+def _name(way: Way) -> str:
+    return f"{way.kernel} {way.form}".strip()
 
 
 def _size(trees: Trees, forks: int) -> str:

@@ -121,6 +121,11 @@ class Value:
         """Number of elements."""
         return len(self.which)
 
+    @property
+    def key(self) -> tuple[tuple[Source, ...], bytes, bytes]:
+        """The same for all values whose elements are in the same places."""
+        return self.sources, self.which.tobytes(), self.where.tobytes()
+
     def take(self, elements: Array) -> Value:
         """Return the value whose elements are those of this one at the given indices."""
         return Value(self.sources, self.which[elements], self.where[elements])

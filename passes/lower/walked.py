@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from ml2sc.ir.forks import COLD_ACCOUNT, WARM
 from ml2sc.ir.gas import Costs, Shares, executed, section_bytes
@@ -60,6 +61,27 @@ class PlannedShares(Shares):
         return 1.0 if self.worst else self._opened.get(contract, 1.0)
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What a program costs an inference, by the price of a byte of code: one walk is good for all of these.
+
+    Attributes:
+        gas: Where that is nothing, the share of the deployment included; infinity if it does not get on a chain.
+        size: Bytes of code.
+    """
+
+    gas: float
+    size: int = 0
+
+    def at(self, code_price: float) -> float:
+        """Return what it costs where a byte of code costs so much."""
+        return self.gas + code_price * self.size
+
+
+NOWHERE = Line(math.inf)
+"""Of what does not get on a chain."""
+
+
 def price(costs: Costs, options: PlanOptions) -> float:
     """Return the gas of an inference, deployment spread over the inferences; infinity if it does not get on a chain.
 
@@ -67,33 +89,54 @@ def price(costs: Costs, options: PlanOptions) -> float:
         costs: The program, as a target's compiler translates it.
         options: What the planner is told.
     """
+    return line(costs, options).at(options.code_price)
+
+
+def line(costs: Costs, options: PlanOptions) -> Line:
+    """Return what `price` does, for all prices of a byte of code."""
     if not costs.compiles():
-        return math.inf
+        return NOWHERE
     program = costs.program
+    sizes = section_bytes(program, costs.sizes)
+    if max(sizes.values()) > options.code_limit:  # a section is not cut
+        return NOWHERE
     rules, sections = options.rules, executed(program)
     shares = PlannedShares(program, worst=rules.charges_limit)
     gas = costs.frame_gas() + rules.memory(costs.memory_words(sections))
     cold = sum(costs.cold_accounts(sections, shares).values())
     gas += sum(costs.section(s, shares) for s in sections) + cold
     gas += rules.dearer(cold_accounts=cold / (COLD_ACCOUNT - WARM), cold_slots=costs.slot_count())
-    sizes = section_bytes(program, costs.sizes)
-    if max(sizes.values()) > options.code_limit:  # a section is not cut
-        return math.inf
     size = sum(sizes.values())
     words = sum(len(segment.words) for segment in program.segments.values() if segment.storage is Storage.DATA)
     contracts = max((p.first + program.segments[name].contracts for name, p in program.places.items()), default=0)
     weights = 32 * words * rules.byte_price + contract_gas(rules) * contracts
     deployment = size * rules.byte_price + (1 + options.updates) * weights
-    return gas + deployment / options.calls + options.code_price * size
+    return Line(gas + deployment / options.calls, size)
 
 
-def least_price(program: Program, options: PlanOptions) -> float:
-    """Return the price of a program by the code generator that decides; `Costs` where none is named.
+def lines(program: Program, options: PlanOptions) -> tuple[Line, ...]:
+    """Return what a program costs by each code generator; by `Costs` where none is named.
 
     Args:
         program: The program.
         options: What the planner is told.
     """
+    return tuple(line(generator(program), options) for generator in options.generators or (Costs,))
+
+
+def least(walked: Sequence[Line], options: PlanOptions) -> float:
+    """Return the price of a program by the code generator that decides.
+
+    Args:
+        walked: What `lines` returned of it.
+        options: What the planner is told.
+    """
+    chosen = slice(None) if options.decides is None else slice(options.decides, options.decides + 1)
+    return min(one.at(options.code_price) for one in walked[chosen] or walked)
+
+
+def least_price(program: Program, options: PlanOptions) -> float:
+    """Return the price of a program by the code generator that decides; `Costs` where none is named."""
     chosen = slice(None) if options.decides is None else slice(options.decides, options.decides + 1)
     return min(price(generator(program), options) for generator in options.generators[chosen] or (Costs,))
 

@@ -899,7 +899,7 @@ def _with_forecast(artifact: Artifact) -> Artifact:
 
 def _layer_inputs(graph: Graph, samples: Sequence[Sample]) -> dict[str, Array]:
     """Return the integers that layers read for samples, by tensor: (samples, elements)."""
-    read = {node.inputs[0] for node in graph if node.op_type in {"Gemm", "FusedGemm"}}
+    read = {node.inputs[0] for node in graph if node.op_type in {"Conv", "FusedGemm", "Gemm"}}
     found = Batch(samples).values(graph, read)
     return {name: values.reshape(len(samples), -1) for name, values in found.items()}
 

@@ -56,7 +56,8 @@ def require_reach(graph: Graph, rules: Fork) -> None:
 def require_memory(graph: Graph, rules: Fork) -> None:
     """Refuse a model whose values, with its products, cost more than a call may use.
 
-    What a layer reads has been stored as a whole, in as many bits as its format has, at least.
+    What a layer reads has been stored as a whole, in as many bits as its format has, at least. A convolution's pixels
+    stand in lanes of their sums, those of the network's input, too.
 
     Args:
         graph: A quantised graph.
@@ -65,12 +66,12 @@ def require_memory(graph: Graph, rules: Fork) -> None:
     Raises:
         ContractLimitError: they do; it says by how much, here and on each chain known, and what size would fit.
     """
-    readers = [n for n in graph if op_of(n).reads_activations and n.inputs[0] not in graph.inputs]
-    held = [(graph.tensor(node.inputs[0]), node) for node in readers]
+    held = [(_held_bits(graph, node), node) for node in graph if op_of(node).reads_activations]
     if not held:
         return
-    tensor, node = max(held, key=lambda pair: pair[0].size * pair[0].format.bits)
-    words, total = -(-tensor.size * tensor.format.bits // _WORD), sum(products(graph).values())
+    bits, node = max(held, key=lambda pair: graph.tensor(pair[1].inputs[0]).size * pair[0])
+    size, total = graph.tensor(node.inputs[0]).size, sum(products(graph).values())
+    words = -(-size * bits // _WORD)
 
     def cost(chain: Fork, share: float = 1.0) -> int:
         return round(chain.memory(round(words * share)) + total * share * LEAST)
@@ -83,11 +84,19 @@ def require_memory(graph: Graph, rules: Fork) -> None:
         f"  a transaction may use {rules.transaction_gas:,}: {least / rules.transaction_gas:,.1f} times as much",
         f"  an eth_call may use {rules.call_gas:,}: {least / rules.call_gas:,.1f} times as much",
         *_elsewhere(cost),
-        f"  it is what node {str(node)!r} reads: {tensor.size:,} values of {tensor.format.bits} bits",
+        f"  it is what node {str(node)!r} reads: {size:,} values of {bits} bits",
     ]
     shares = (_PARTS**n for n in itertools.count(1))
     share = next(share for share in shares if cost(rules, share) <= rules.call_gas)
     raise ContractLimitError("\n".join(lines), hint=f"less may fit{_smaller(graph, share)}")
+
+
+def _held_bits(graph: Graph, node: Node) -> int:
+    """Return the bits of memory that each value takes, at least, which a layer reads; 0: it may read calldata."""
+    x, sums = graph.tensor(node.inputs[0]), graph.tensor(node.output).interval
+    if node.op_type == "Conv" and sums is not None:
+        return max((sums.hi - sums.lo).bit_length(), x.format.bits)
+    return 0 if x.name in graph.inputs else x.format.bits
 
 
 _WORD = 256

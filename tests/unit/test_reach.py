@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 
 import numpy as np
 import onnx
@@ -59,23 +60,30 @@ def test_it_says_how_wide_a_dense_network_could_be() -> None:
     )
 
 
+def maps(side: int, channels: int) -> onnx.ModelProto:
+    """Return a convolution that makes maps of an image's pixels, and one that reads them."""
+    model = onnx.parser.parse_model(
+        f'<ir_version: 9, opset_import: ["" : 18]> net (float[1,1,{side},{side}] image) => (float[1,1,1,1] y) '
+        "{ a = Conv(image, w) b = Relu(a) c = Conv(b, v) y = GlobalAveragePool(c) }"
+    )
+    for name, shape in (("w", (channels, 1, 1, 1)), ("v", (1, channels, 1, 1))):
+        data = np.random.default_rng(0).uniform(0.5, 1.0, size=shape).astype(np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(data, name))
+    return model
+
+
 def test_memory_is_priced_before_anything_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr("ml2sc.compiler.lower_graph")
     monkeypatch.setitem(FORKS, "prague", dataclasses.replace(FORKS["prague"], call_gas=60_000))
-    model = onnx.parser.parse_model(
-        '<ir_version: 9, opset_import: ["" : 18]> net (float[1,1,64,64] image) => (float[1,1,1,1] y) '
-        "{ a = Conv(image, w) b = Relu(a) c = Conv(b, v) y = GlobalAveragePool(c) }"
-    )
-    for name, shape in (("w", (32, 1, 1, 1)), ("v", (1, 32, 1, 1))):
-        data = np.random.default_rng(0).uniform(0.5, 1.0, size=shape).astype(np.float32)
-        model.graph.initializer.append(onnx.numpy_helper.from_array(data, name))
     with pytest.raises(ContractLimitError) as caught:
-        ml2sc.compile(model, precision="int8", input_ranges=((0.0, 1.0),))
+        ml2sc.compile(maps(64, 32), precision="int8", input_ranges=((0.0, 1.0),))
     text = str(caught.value)
-    words = 64 * 64 * 32 * 8 // 256
+    found = re.search(rf"{64 * 64 * 32:,} values of (\d+) bits", text)
+    assert found is not None
+    assert int(found[1]) > 8 + 7, "pixels stand in lanes of sums of 32 products"
+    words = 64 * 64 * 32 * int(found[1]) // 256
     assert f"{3 * words + words * words // 512:,} of it for {words:,} words of memory" in text
-    assert f"{64 * 64 * 32:,} values of 8 bits" in text
-    assert "an eth_call may use 60,000: 1." in text
+    assert "an eth_call may use 60,000: " in text
     assert "on bnb a call may use 300,000,000: perhaps enough (--chain-profile bnb)" in text
     assert "less may fit: this network on images of" in text
 

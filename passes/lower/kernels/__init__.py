@@ -6,23 +6,23 @@ What each way costs is found by walking what it emits.
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
-from ml2sc.ir.gas import Costs
 from ml2sc.ir.graph import Node
 from ml2sc.ir.layout import Layout
 from ml2sc.ir.program import OURS, Program
 from ml2sc.registry import Registry
 
-from ..context import LOWERINGS, Known, Lowering, lower_node
+from ..context import LOWERINGS, Lowering, lower_node
 from ..inputs import Given
 from ..plan import PlanOptions
 from ..values import Laned, Packed, Value
-from ..walked import least_price, of_sections, price
+from ..walked import least, lines, of_sections
 from .claims import check_reads, settle
 
 
@@ -76,6 +76,33 @@ class Estimated(Way):
     @property
     @abstractmethod
     def name(self) -> str: ...
+
+
+class Composed(Way):
+    """A way put together of parts, of which each was priced alone before all are walked together.
+
+    Attributes:
+        settled: What of it the planner's prices decide, and its place in its kernel's list does not tell.
+        guess: What formulas say that the parts cost. It is compared with that of ways that are alike.
+        parts: What they cost.
+        alike: What tells which ways these are: they cover the same nodes, and read them from the same places.
+    """
+
+    @property
+    @abstractmethod
+    def settled(self) -> Hashable: ...
+
+    @property
+    @abstractmethod
+    def guess(self) -> float: ...
+
+    @property
+    @abstractmethod
+    def parts(self) -> float: ...
+
+    @property
+    @abstractmethod
+    def alike(self) -> Hashable: ...
 
 
 @runtime_checkable
@@ -149,6 +176,26 @@ class _Offer:
         return AS_IT_STANDS if self.way is None else f"{self.kernel} {self.number}"
 
     @property
+    def key(self) -> Hashable:
+        """What tells it from all others of its node, whatever the prices."""
+        return str(self), self.way.settled if isinstance(self.way, Composed) else None
+
+    @property
+    def group(self) -> Hashable:
+        """What it has in common with offers whose parts tell which of them are worth being walked."""
+        return (self.kernel, self.way.alike) if isinstance(self.way, Composed) else self.key
+
+    @property
+    def guess(self) -> float:
+        """What formulas say that its parts cost, where those of others are compared with them."""
+        return self.way.guess if isinstance(self.way, Composed) else 0.0
+
+    @property
+    def parts(self) -> float:
+        """What they cost."""
+        return self.way.parts if isinstance(self.way, Composed) else 0.0
+
+    @property
     def about(self) -> float | None:
         """What formulas say that it costs, if there are such."""
         return self.way.about if isinstance(self.way, Estimated) else None
@@ -192,37 +239,87 @@ def _cheapest(context: Lowering, node: Node, offers: list[_Offer], given: Given)
     if name in options.choices or (estimated and not options.generators):
         return make(name, offers, str, lambda offer: offer.about or 0.0)
     names = {n.name for offer in offers if offer.way is not None for n in offer.way.covers}
-    tried = partial(_tried, context, [n for n in context.graph if n.name in names], given)
-    if not estimated:
-        return make(name, offers, str, lambda offer: least_price(tried(offer), options))
-    made = context.choices.made.items()
-    before = (node.name, options.code_price, *((other, choice.way) for other, choice in made))
-    walked = context.known.walked
-    if before not in walked:
-        walked[before] = list(_walked([tried(offer) for offer in offers], options))
-    price_of = (lambda way: min(way[1])) if options.decides is None else (lambda way: way[1][options.decides])
-    return offers[make(name, walked[before], lambda way: str(offers[way[0]]), price_of)[0]]
+    trial = _Trial(context, [n for n in context.graph if n.name in names], given)
+
+    def price(offer: _Offer) -> float:
+        return trial.price(offer, options)
+
+    if estimated:
+        good = dataclasses.replace(options, generators=())
+        return make(name, _close(offers, lambda offer: trial.price(offer, good), price), str, price)
+    groups: dict[Hashable, list[_Offer]] = {}
+    for offer in offers:
+        groups.setdefault(offer.group, []).append(offer)
+    close = set[tuple[str, int]]()
+    for group in groups.values():
+        least = min(offer.guess for offer in group)
+        near = _close([o for o in group if o.guess <= _FAR * least], lambda offer: offer.parts, price)
+        close.update((offer.kernel, offer.number) for offer in near)
+    return make(name, [offer for offer in offers if (offer.kernel, offer.number) in close], str, price)
 
 
-_FINALISTS = 12
-"""Ways that are walked with a target's costs, of those that a good compiler's find cheapest: in thirty layers of both
-targets the target's best was always among these' first ten. Walking what a printer makes of one takes ten times as
-long."""
+_FINALISTS, _CLOSE, _FAR = 12, 1.25, 1.5
+"""Ways that are walked with a target's costs, at most, of those that a good compiler's find cheapest; and how much
+dearer than the best of these that gets on a chain they may be, by these costs and by formulas. In sixty layers of both
+targets the target's best was always among the first ten, and at most an eighth dearer than that. Walking what a printer
+makes of one takes ten times as long."""
 
 
-def _walked(programs: Sequence[Program], options: PlanOptions) -> Iterator[tuple[int, tuple[float, ...]]]:
-    """Yield the numbers of the programs that may be the cheapest, with their prices by each code generator."""
-    numbers = list(range(len(programs)))
-    if len(programs) > _FINALISTS:
-        numbers.sort(key=lambda number: price(Costs(programs[number]), options))
-    for number in numbers[:_FINALISTS]:
-        yield number, tuple(price(generator(programs[number]), options) for generator in options.generators)
+def _close(
+    offers: Sequence[_Offer], about: Callable[[_Offer], float], price: Callable[[_Offer], float]
+) -> list[_Offer]:
+    """Return the offers that may be the cheapest, by what is known of them before they are walked, the best first.
+
+    Args:
+        offers: The offers.
+        about: What is known of them.
+        price: What one costs: asked until one gets on a chain.
+    """
+    known = sorted(((about(offer), offer) for offer in offers), key=lambda found: found[0])[:_FINALISTS]
+    least = next((told for told, offer in known if price(offer) < math.inf), math.inf)
+    return [offer for told, offer in known if told <= _CLOSE * least]
 
 
-def _tried(context: Lowering, span: Sequence[Node], given: Given, offer: _Offer) -> Program:
-    """Return what is emitted for some nodes alone: as is offered for the first, as they stand the others."""
+class _Trial:
+    """Emits and walks what is offered for a node, each way once for all prices that a lowering is made with.
+
+    Args:
+        context: The lowering of the graph, as far as the node.
+        span: The nodes that some way covers: what a way does not is lowered as it stands.
+        given: The graph's inputs.
+    """
+
+    def __init__(self, context: Lowering, span: Sequence[Node], given: Given) -> None:
+        self._context, self._span, self._given = context, span, given
+        self._before = span[0].name, context.seen_by(span)
+        self._programs: dict[Hashable, tuple[Program, bool]] = {}
+
+    def price(self, offer: _Offer, options: PlanOptions) -> float:
+        """Return what is offered costs.
+
+        Args:
+            offer: What is offered.
+            options: What the planner is told: which code generators walk it.
+        """
+        walked, plain = self._context.known.walked, (*self._before, offer.key, bool(options.generators))
+        # where something within was chosen by prices, it may come out otherwise at others
+        priced = (*plain, self._context.options.code_price, self._context.options.decides)
+        for key in (plain, priced):
+            if key in walked:
+                return least(walked[key], options)
+        if offer.key not in self._programs:
+            self._programs[offer.key] = _tried(self._context, self._span, self._given, offer)
+        program, is_free = self._programs[offer.key]
+        found = walked[priced if is_free else plain] = lines(program, options)
+        return least(found, options)
+
+
+def _tried(context: Lowering, span: Sequence[Node], given: Given, offer: _Offer) -> tuple[Program, bool]:
+    """Return what is emitted for some nodes alone: as is offered for the first, as they stand the others.
+
+    With it comes whether anything was chosen by prices meanwhile.
+    """
     tried = context.trial()
-    tried.known = Known(context.known.epilogues, context.known.widths)  # what is walked there lies in another program
     offer.lower(tried, span[0], given)
     for node in span[1:]:
         if node.name in tried.done:
@@ -236,7 +333,7 @@ def _tried(context: Lowering, span: Sequence[Node], given: Given, offer: _Offer)
     segments = {name: segment for name, segment in tried.segments.items() if name not in context.segments}
     results = () if offer.way is None else offer.way.gives
     reads = [s.buffer for name in results for s in tried.values[name].sources if isinstance(s, Laned)]
-    return of_sections(sections, tried, segments, reads)
+    return of_sections(sections, tried, segments, reads), tried.choices.free > 0
 
 
 def _lower_way(context: Lowering, name: str, way: Way, given: Given) -> None:

@@ -1,6 +1,10 @@
-"""Images as rows of pixels in lanes: of the packed input, a byte a pixel, or of values a word each."""
+"""Images as rows of pixels in lanes: of the packed input, a byte a pixel, of values a word each, or of other lanes."""
 
 from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,16 +25,17 @@ from ml2sc.ir.program import (
     binary,
     const,
     loop,
+    mul,
     or_,
     shl,
     shr,
 )
+from ml2sc.ir.types import Array
 
-from ..context import DraftSection, Lowering
+from ..channels import Channels
 from ..epilogue import Epilogue
 from ..lane_steps import Ending, spread
-from ..nests import emit_nests
-from ..values import Packed, Scalars, Value
+from ..values import Packed, Scalars
 from .maps import Maps
 
 _xor = binary(OpCode.XOR)
@@ -38,22 +43,57 @@ _BYTE = 8
 _BYTES = 32
 
 
+@dataclass(frozen=True, slots=True)
+class Order:
+    """How the elements of an image follow each other.
+
+    Attributes:
+        first: Place of the first.
+        plane, row, pixel: Places from a channel, a row, a pixel to the next.
+    """
+
+    first: int
+    plane: int
+    row: int
+    pixel: int = 1
+
+    @classmethod
+    def of(cls, places: Array) -> Order | None:
+        """Return how elements follow each other that are at some places, (channels, height, width); None: in no way."""
+        first = int(places[0, 0, 0])
+        ends = (places[-1:, 0, 0], places[0, -1:, 0], places[0, 0, -1:])
+        sizes = [max(size - 1, 1) for size in places.shape]
+        plane, row, pixel = (int(end[0] - first) // size for end, size in zip(ends, sizes, strict=True))
+        channels, height, width = np.indices(places.shape)
+        alike = np.array_equal(places, first + channels * plane + height * row + width * pixel)
+        return cls(first, plane, row, pixel) if alike and min(plane, row, pixel) >= 0 else None
+
+
 class Pixels:
     """Emits what brings the packed input into lanes.
 
     Args:
-        packed: The input's bytes, channel by channel and row by row.
+        packed: The input's bytes.
         target: Where they go.
         clamped: What brings a byte (of a signed input: the byte + 128) into its interval, if it may be outside.
+        order: How they follow each other; None: channel by channel and row by row.
     """
 
-    def __init__(self, packed: Packed, target: Maps, clamped: Epilogue | None) -> None:
+    def __init__(self, packed: Packed, target: Maps, clamped: Epilogue | None, order: Order | None = None) -> None:
         self.packed, self.target, self.clamped = packed, target, clamped
+        self.order = order or Order(0, target.height * target.width, target.width)
 
     @staticmethod
-    def fits(packed: Packed, target: Maps, clamped: Epilogue | None) -> bool:
-        """Return whether the input's bytes can be dealt out to these lanes a word at a time."""
-        reach = ((target.useful - 1) * target.phases + 1) * _BYTE
+    def fits(packed: Packed, target: Maps, clamped: Epilogue | None, pixel: int = 1) -> bool:
+        """Return whether the input's bytes can be dealt out to these lanes a word at a time.
+
+        Args:
+            packed: The input's bytes.
+            target: The lanes.
+            clamped: What brings a byte into its interval.
+            pixel: Bytes from a pixel of a row to the next.
+        """
+        reach = _reach(target, target.useful, pixel)
         inside = clamped is None or clamped.proved_bits <= target.pitch
         return packed.width == 1 and target.pitch >= _BYTE and reach <= _BYTES * _BYTE and inside
 
@@ -77,47 +117,67 @@ class Pixels:
                 if self.packed.signed:
                     read = _xor(read, const(spread(128, _BYTE, range(_BYTES))))
                 inner.append(Block((Let("bytes", read), *(s for phase in phases for s in self._word(phase, j, start)))))
-        first = self.packed.start
+        order, first = self.order, self.packed.start + self.order.first
         if target.channels == 1:
             also = [Induction("o", const(target.word(0, 0)), target.row_words)]
-            image = loop("p", target.height, inner, start=first, step=target.width, also=also)
+            image = loop("p", target.height, inner, start=first, step=order.row, also=also)
         else:
-            row = [Induction("p", Var("plane"), target.width), Induction("o", Var("map"), target.row_words)]
+            row = [Induction("p", Var("plane"), order.row), Induction("o", Var("map"), target.row_words)]
             also = [Induction("map", const(target.word(0, 0)), target.channel_words)]
             rows = loop("y", target.height, inner, also=row)
-            image = loop("plane", target.channels, [rows], start=first, step=target.height * target.width, also=also)
-        return [*target.rim_rows(), image, *target.joined()]
+            image = loop("plane", target.channels, [rows], start=first, step=order.plane, also=also)
+        return [*target.rim_rows(), image, *([] if self._with_those_beside else target.joined())]
+
+    @property
+    def _with_those_beside(self) -> bool:
+        """Whether a word's nearest pixels of the words beside it are in the same 32 bytes."""
+        target = self.target
+        return _reach(target, target.before + target.useful + target.after, self.order.pixel) <= _BYTES * _BYTE
+
+    def _lanes(self, phase: int, j: int) -> list[int]:
+        """Return the lanes of a word that pixels are dealt out to."""
+        target = self.target
+        if not self._with_those_beside:
+            return target.valid(phase, j)
+        of = [
+            (lane, j * target.useful + lane - target.before)
+            for lane in range(target.before + target.useful + target.after)
+        ]
+        return [lane for lane, nth in of if 0 <= nth < target.count(phase)]
 
     def _start(self, phase: int, j: int) -> int:
         """Return with which byte of a row the 32 start that hold a word's pixels."""
         target = self.target
-        if target.width <= _BYTES:
+        if (target.width - 1) * self.order.pixel < _BYTES:
             return 0
-        farthest = target.phases * (j * target.useful + max(len(target.valid(phase, j)) - 1, 0)) + phase
-        return max(target.width - 1 - farthest, 0)
+        last = max(self._lanes(phase, j), default=target.before)
+        farthest = target.phases * (j * target.useful + last - target.before) + phase
+        return max(target.width - 1 - farthest, 0) * self.order.pixel
 
     def _word(self, phase: int, j: int, start: int) -> list[Statement]:
         """Return the statements that store one word of lanes, of the 32 bytes in `bytes`."""
         target = self.target
-        valid = target.valid(phase, j)
-        filled = target.filled(phase, j) if target.words == 1 else []
+        valid = self._lanes(phase, j)
+        filled = target.filled(phase, j) if target.words == 1 or self._with_those_beside else []
         place = add(Var("o"), const(phase * target.words + j))
         zero = const(spread(target.zero, target.pitch, filled))
         if not valid:
             return [Store(target.buffer, place, zero)]
-        # the word's first lane of its own has the last of its pixels
-        nearest = target.width - 1 - (target.phases * j * target.useful + phase) - start
+        # the first lane has the last of the pixels
+        nth = target.phases * (j * target.useful + valid[0] - target.before) + phase
+        nearest = (target.width - 1 - nth) * self.order.pixel - start
         low = _BYTE * (_BYTES - 1 - nearest)
-        apart = _BYTE * target.phases
+        apart = _BYTE * target.phases * self.order.pixel
         pixels = list(range(len(valid)))
         if apart == target.pitch:
-            shift = low - target.pitch * target.before
+            shift = low - target.pitch * valid[0]
             word: Expr = shr(shift, Var("bytes")) if shift >= 0 else shl(-shift, Var("bytes"))
             word = and_(word, const(spread(255, target.pitch, valid)))
             body: list[Statement] = [Let("v", word)]
         else:
-            body = [Let("v", and_(shr(low, Var("bytes")), const(spread(255, apart, pixels)))), *self._dealt(len(valid))]
-            body.append(Assign("v", shl(target.pitch * target.before, Var("v"))))
+            body = [Let("v", and_(shr(low, Var("bytes")), const(spread(255, apart, pixels))))]
+            body += _dealt(len(valid), apart, target.pitch, 255)
+            body.append(Assign("v", shl(target.pitch * valid[0], Var("v"))))
         if self.clamped is None:
             return [Block((*body, Store(target.buffer, place, add(Var("v"), zero))))]
         ending = Ending(self.clamped, target.pitch, valid, target.zero, filled)
@@ -126,29 +186,40 @@ class Pixels:
         statements, result = ending.word("v")
         return [Block((*body, *statements, Store(target.buffer, place, result)))]
 
-    def _dealt(self, count: int) -> list[Statement]:
-        """Return the statements that move lanes as far apart as the pitch says, half of them at a time."""
-        target = self.target
-        apart, body = _BYTE * target.phases, list[Statement]()
-        size = 1 << max((count - 1).bit_length() - 1, 0)
-        places = {i: apart * i for i in range(count)}
-        sizes = []
-        while count > 1 and size:
-            sizes.append(size)
-            size //= 2
-        if apart > target.pitch:
-            sizes.reverse()
-        for size in sizes:
-            moved = [i for i in places if i & size]
-            kept = [i for i in places if not i & size]
-            low, high = (sum(255 << places[i] for i in group) for group in (kept, moved))
-            by = size * (target.pitch - apart)
-            shifted = and_(Var("v"), const(high))
-            shifted = shl(by, shifted) if by >= 0 else shr(-by, shifted)
-            body.append(Assign("v", or_(and_(Var("v"), const(low)), shifted)))
-            for i in moved:
-                places[i] += by
-        return body
+
+def _dealt(count: int, apart: int, pitch: int, most: int) -> list[Statement]:
+    """Return the statements that move the lanes of `v` as far apart as a pitch says, half of them at a time.
+
+    Args:
+        count: How many.
+        apart: Bits from one to the next, the first at bit 0.
+        pitch: Bits from one to the next afterwards.
+        most: The greatest integer in a lane, all its bits ones.
+    """
+    body = list[Statement]()
+    places = {i: apart * i for i in range(count)}
+    sizes = [1 << bit for bit in reversed(range((count - 1).bit_length()))]
+    if apart > pitch:
+        sizes.reverse()
+    for size in sizes if apart != pitch else ():
+        moved = [i for i in places if i & size]
+        kept = [i for i in places if not i & size]
+        low, high = (sum(most << places[i] for i in group) for group in (kept, moved))
+        by = size * (pitch - apart)
+        shifted = and_(Var("v"), const(high))
+        if by >= 0:  # what is moved up is there already once
+            moving = add(mul(shifted, const((1 << by) - 1)), Var("v"))
+        else:
+            moving = or_(and_(Var("v"), const(low)), shr(-by, shifted))
+        body.append(Assign("v", moving))
+        for i in moved:
+            places[i] += by
+    return body
+
+
+def _reach(target: Maps, lanes: int, pixel: int) -> int:
+    """Return the bits of the packed input from the first to the last of so many lanes, pixels being bytes apart."""
+    return ((lanes - 1) * target.phases * pixel + 1) * _BYTE
 
 
 class Gathered:
@@ -161,22 +232,6 @@ class Gathered:
 
     def __init__(self, source: Scalars, target: Maps) -> None:
         self.source, self.target = source, target
-
-    @staticmethod
-    def in_order(context: Lowering, draft: DraftSection, value: Value) -> Scalars:
-        """Return a value's elements in order, after adding to a section what puts them so where they are not.
-
-        Args:
-            context: The lowering of the graph.
-            draft: The section.
-            value: A value without laned sources.
-        """
-        source = value.direct()
-        if isinstance(source, Scalars):
-            return source
-        ordered = Scalars(context.buffer(f"{draft.name}_values", value.size), value.size)
-        draft.body += emit_nests([value], np.arange(value.size), ordered.buffer, lambda x: ([], x[0]))
-        return ordered
 
     def emit(self) -> list[Statement]:
         """Return the statements."""
@@ -204,3 +259,77 @@ class Gathered:
             q = Load(self.source.buffer, add(Var("p"), const(target.width - 1 - nth)))
             total = add(shl(target.pitch * lane, q), total)
         return total
+
+
+class Relaid:
+    """Emits what brings feature maps from the lanes that they are in into others, a word at a time.
+
+    Args:
+        where: The tensor's elements, by channel.
+        target: Where they go.
+    """
+
+    def __init__(self, where: Channels, target: Maps) -> None:
+        self.where, self.target = where, target
+        self.ahead = where.ahead.reshape(target.height, target.width)
+        self.lanes = where.lanes.reshape(target.height, target.width)
+        self.row = int(self.ahead[-1, 0] - self.ahead[0, 0]) // max(target.height - 1, 1)
+
+    @property
+    def fits(self) -> bool:
+        """Return whether all rows lie alike, the last pixel in the lowest lane, as they do in the target."""
+        target, source = self.target, self.where.source
+        rows = self.row * np.arange(target.height)[:, None]
+        alike = np.array_equal(self.ahead, self.ahead[0] + rows) and bool(np.all(self.lanes == self.lanes[0]))
+        return alike and self.row >= 0 and source.bits <= target.pitch and all(map(self._in_steps, self._places()))
+
+    def _in_steps(self, place: tuple[int, int]) -> bool:
+        """Return whether the pixels that a word takes from another are equally many lanes apart."""
+        for lanes in self._taken(*place).values():
+            apart = {after - before for before, after in itertools.pairwise(lanes.values())}
+            if len(apart) > 1 or any(step < 1 for step in apart):
+                return False
+        return True
+
+    def _places(self) -> Iterator[tuple[int, int]]:
+        return itertools.product(range(self.target.phases), range(self.target.words))
+
+    def _taken(self, phase: int, j: int) -> dict[int, dict[int, int]]:
+        """Return, by a row's words, the lanes of a word of the target and those in which their pixels are."""
+        target = self.target
+        taken: dict[int, dict[int, int]] = {}
+        for lane in target.valid(phase, j):
+            pixel = target.width - 1 - target.phases * (j * target.useful + lane - target.before) - phase
+            taken.setdefault(int(self.ahead[0, pixel]), {})[lane] = int(self.lanes[0, pixel])
+        return taken
+
+    def emit(self) -> list[Statement]:
+        """Return the statements."""
+        target, where = self.target, self.where
+        inner = [Block(tuple(self._word(phase, j))) for phase, j in self._places()]
+        row = [Induction("p", Var("plane"), self.row), Induction("o", Var("map"), target.row_words)]
+        rows = loop("y", target.height, inner, also=row)
+        also = [Induction("map", const(target.word(0, 0)), target.channel_words)]
+        planes = loop("plane", target.channels, [rows], start=where.first, step=where.step, also=also)
+        return [*target.rim_rows(), planes, *target.joined()]
+
+    def _word(self, phase: int, j: int) -> list[Statement]:
+        """Return the statements that store one word of lanes."""
+        target = self.target
+        filled = target.filled(phase, j) if target.words == 1 else []
+        place = add(Var("o"), const(phase * target.words + j))
+        body: list[Statement] = [Let("made", const(spread(target.zero, target.pitch, filled)))]
+        for ahead, lanes in self._taken(phase, j).items():
+            body.append(Block(tuple(self._moved(ahead, lanes))))
+        return [*body, Store(target.buffer, place, Var("made"))]
+
+    def _moved(self, ahead: int, lanes: dict[int, int]) -> list[Statement]:
+        """Return the statements that add to `made` what is in some lanes of a word of the row."""
+        source, target = self.where.source, self.target
+        to, at = next(iter(lanes.items()))
+        steps = [after - before for before, after in itertools.pairwise(lanes.values())]
+        apart, most = source.stride * (steps[0] if steps else 1), (1 << source.bits) - 1
+        word = shr(source.stride * at, Load(source.buffer, add(Var("p"), const(ahead))))
+        body: list[Statement] = [Let("v", and_(word, const(spread(most, apart, range(len(lanes))))))]
+        body += _dealt(len(lanes), apart, target.pitch, most)
+        return [*body, Assign("made", or_(Var("made"), shl(target.pitch * to, Var("v"))))]

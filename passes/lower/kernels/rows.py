@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import chain, islice, takewhile
 
 import numpy as np
 
@@ -17,21 +19,23 @@ from ml2sc.ir.ops.base import op_of
 from ml2sc.ir.ops.convolution import Conv, shifts_of
 from ml2sc.ir.ops.pooling import AveragePool, MaxPool
 from ml2sc.ir.ops.windows import Window, attr_ints
-from ml2sc.ir.program import Note, Program
+from ml2sc.ir.program import Note, Program, Statement
 from ml2sc.ir.types import Array, Interval, as_python_ints
 
+from ..channels import Channels
 from ..context import DraftSection, Known, Lowering
 from ..epilogue import ChannelScaling, Epilogue, find_epilogue
-from ..plan import PlanOptions
+from ..plan import DENSE, PlanOptions
 from ..values import Packed, Value
-from ..walked import least_price, of_sections
-from . import KERNELS
+from ..walked import NOWHERE, Line, least, lines, of_sections
+from . import KERNELS, Composed
+from .blank import Blank, BlankRows, share_of
 from .choice import Choice, Link, choices
-from .conv import Beside, Convolution, RowsOfTaps, closed_up
+from .conv import Beside, Convolution, RowsOfTaps
 from .literal import Literal, in_loops, ways_in_loops
 from .looped import LoopedRows, Loops, Workspace
 from .maps import Maps
-from .pixels import Gathered, Pixels
+from .pixels import Gathered, Order, Pixels, Relaid
 
 _RANK = 4
 _BYTE = 256
@@ -68,7 +72,7 @@ class _Stage:
 
 
 @dataclass(frozen=True)
-class RowsWay:
+class RowsWay(Composed):
     """Convolutions that read each other's results, with their layouts.
 
     Attributes:
@@ -77,6 +81,7 @@ class RowsWay:
         outside: Numbers of the tensors that others read.
         choice: Their layouts.
         finder: Finds how each convolution's loops lie.
+        options: What the planner is told.
         clamped: What brings the input's bytes into its interval, if that is narrower.
         takes_packed: Whether it reads an input of the graph as it is packed; else its elements a value a word.
     """
@@ -86,8 +91,42 @@ class RowsWay:
     outside: tuple[int, ...]
     choice: Choice
     finder: LoopFinder
+    options: PlanOptions
     clamped: Epilogue | None
     takes_packed: bool
+
+    @cached_property
+    def _priced(self) -> list[list[tuple[float, Loops | None]]]:
+        """The loops of each convolution after their prices, the cheapest first."""
+        maps = self.choice.maps
+        return [
+            self.finder.priced(
+                stage.added_to(None if stage.adds is None else maps[stage.adds]), maps[stage.reads], given, self.options
+            )
+            for stage, given in zip(self.stages, maps[1:], strict=True)
+        ]
+
+    @property
+    def settled(self) -> tuple[Loops | None, ...]:
+        """What of it the planner's prices decide: each convolution's loops."""
+        return tuple(priced[0][1] for priced in self._priced)
+
+    @cached_property
+    def guess(self) -> float:
+        """What the formulas say that the convolutions cost."""
+        pairs = zip(self.stages, self.choice.maps[1:], strict=True)
+        maps, about = self.choice.maps, self.finder.about
+        return sum(min(about(s, maps[s.reads], given, self.options).values()) for s, given in pairs)
+
+    @property
+    def parts(self) -> float:
+        """What the convolutions cost."""
+        return sum(priced[0][0] for priced in self._priced)
+
+    @property
+    def alike(self) -> tuple[int, bool]:
+        """How many convolutions it covers, and from where the first reads."""
+        return len(self.stages), self.takes_packed
 
     @property
     def covers(self) -> tuple[Node, ...]:
@@ -123,16 +162,60 @@ class RowsWay:
             pixels = Pixels(inputs[name], source, self.clamped)
             draft.body += [Note(pixels.said()), *pixels.emit()]
         else:
-            value = context.scalars(context.values[name], draft)
-            draft.body += Gathered(Gathered.in_order(context, draft, value), source).emit()
+            draft.body += _brought(context, draft, context.values[name], source)
         made = [source]
-        for stage, given in zip(self.stages, self.choice.maps[1:], strict=True):
+        for number, (stage, given) in enumerate(zip(self.stages, self.choice.maps[1:], strict=True)):
             beside = None if stage.adds is None else made[stage.adds]
-            made.append(_emit(context, stage.added_to(beside), made[stage.reads], given, self.finder.choose))
+            choose = partial(self._choose, context, number)
+            made.append(_emit(context, stage.added_to(beside), made[stage.reads], given, choose))
         return {self.stages[t - 1].epilogue.output.name: made[t].value() for t in self.outside}
 
+    def _choose(self, context: Lowering, number: int, name: str) -> Loops | None:
+        """Return the loops of a convolution, and note the choice; None: all output channels are written out.
 
-Chooser = Callable[[Lowering, str, "_Stage", Maps, Maps], "Loops | None"]
+        Args:
+            context: The lowering.
+            number: The convolution's.
+            name: Of its section.
+        """
+        stage, maps = self.stages[number], self.choice.maps
+        if name in context.choices.settled:
+            ways = self.finder.about(stage, maps[stage.reads], maps[number + 1], self.options)
+            return context.choices.make(name, ways, _loops_name, ways.__getitem__)
+        return context.choices.note(name, self._priced[number], _loops_name)
+
+
+def _loops_name(loops: Loops | None) -> str:
+    return "literals" if loops is None else str(loops)
+
+
+def _brought(context: Lowering, draft: DraftSection, value: Value, target: Maps) -> list[Statement]:
+    """Return the statements that bring a tensor's elements into lanes: words of them, where they lie so, or each.
+
+    Args:
+        context: The lowering.
+        draft: The section.
+        value: The elements.
+        target: Where they go.
+    """
+    packed = value.sources[value.which[0]]
+    if isinstance(packed, Packed) and not packed.signed and not np.any(value.which != value.which[0]):
+        order = Order.of(value.where.reshape(target.channels, target.height, target.width))
+        if order is not None and Pixels.fits(packed, target, None, order.pixel):
+            draft.read(value)
+            return Pixels(packed, target, None, order).emit()
+    where = Channels.of(value, target.channels)
+    if where is not None and where.source.offset == target.offset:
+        relaid = Relaid(where, target)
+        if relaid.fits:
+            draft.read(value)
+            return relaid.emit()
+    scalars = context.in_order(context.scalars(value, draft), draft, "values")
+    return Gathered(scalars, target).emit()
+
+
+Chooser = Callable[[str], "Loops | None"]
+"""Returns the loops of the convolution whose section has a name."""
 
 
 def _emit(context: Lowering, stage: _Stage, source: Maps, given: Maps, choose: Chooser) -> Maps:
@@ -144,8 +227,9 @@ def _emit(context: Lowering, stage: _Stage, source: Maps, given: Maps, choose: C
     result = f"{given.channels} x {given.height} x {given.width}"
     draft = context.section(stage.node, f"{operator}, {kernel}, {shape} -> {result}")
     target = dataclasses.replace(given, buffer=context.buffer(f"{draft.name}_out", given.size, given.holds))
-    loops = choose(context, draft.name, stage, source, given)
-    rows = RowsOfTaps(conv, source, target) if loops is None else _looped(context, draft, conv, source, target, loops)
+    loops = choose(draft.name)
+    written = loops is None or isinstance(loops, Blank)
+    rows = (_written if written else _looped)(context, draft, conv, source, target, loops)
     storage, several = rows.storage, _parts(loops) > 1
     for outputs, body in rows.pieces():
         if outputs.start:
@@ -164,14 +248,33 @@ def _emit(context: Lowering, stage: _Stage, source: Maps, given: Maps, choose: C
             "word_rows": 1,
             "storage": "literals" if storage is None else storage.value,
             "bytes": 0 if outputs.start else 32 * rows.size,
+            **({"live": str(dataclasses.replace(DENSE, word=loops.share))} if isinstance(loops, Blank) else {}),
         }
     return target
 
 
+def _written(
+    context: Lowering, draft: DraftSection, conv: Convolution, source: Maps, target: Maps, loops: Loops | None
+) -> RowsOfTaps:
+    """Return a convolution of which all output channels are written out, with what it needs added to the lowering."""
+    sizes = _rows_of(conv, source, target, loops).buffers().values()
+    return _rows_of(conv, source, target, loops, *(context.buffer(f"{draft.name}_sums", size) for size in sizes))
+
+
+def _rows_of(conv: Convolution, source: Maps, target: Maps, loops: Loops | None, sums: str = "sums") -> RowsOfTaps:
+    """Return a convolution done in a way."""
+    if loops is None:
+        return RowsOfTaps(conv, source, target, sums)
+    if isinstance(loops, Blank):
+        return BlankRows(conv, source, target, loops, sums)
+    return in_loops(conv, source, target, loops)
+
+
 def _looped(
-    context: Lowering, draft: DraftSection, conv: Convolution, source: Maps, target: Maps, loops: Loops
+    context: Lowering, draft: DraftSection, conv: Convolution, source: Maps, target: Maps, loops: Loops | None
 ) -> LoopedRows:
     """Return a convolution in loops, with what it needs added to the lowering."""
+    assert loops is not None
     name, in_data = draft.name, {"code": False, "data": True}.get(context.options.weights)
     plain = in_loops(conv, source, target, loops, in_data=in_data)
     sizes = plain.buffers()
@@ -203,7 +306,8 @@ class Rows:
 
     def ways(self, context: Lowering, node: Node, inputs: Mapping[str, Packed]) -> Iterable[RowsWay]:
         graph, options = context.graph, context.options
-        stages = tuple(_network(graph, node))
+        known = context.known
+        stages = known.once(("convolutions", node.name), lambda: tuple(_network(graph, node)))
         x = graph.tensor(node.inputs[0])
         interval, zero = x.interval, x.format.zero_point
         if not stages or options.updatable or interval is None or zero not in interval:
@@ -217,21 +321,36 @@ class Rows:
             clamped = _into(x, packed, interval) if packed.signed or not whole else None
             if options.strict_input and not whole:
                 packed = None  # what an element out of range is answered with, the section says that checks them
-        finder = LoopFinder(graph, options)
-        found = False
-        for length in range(len(stages), 0, -1):  # the code of all may be too much
-            if found and length >= _SHORT:
-                continue
-            links, outside = [stage.link for stage in stages[:length]], _outside(graph, stages[:length])
-            for choice in choices(links, interval.hi - interval.lo, interval.lo, zero - interval.lo):
-                pairs = zip(stages, choice.maps[1:], strict=False)
-                if not all(finder.about(stage, choice.maps[stage.reads], target) for stage, target in pairs):
-                    continue
+        finder = known.once(("loops", node.name), lambda: LoopFinder(graph))
+        given = interval.hi - interval.lo, interval.lo, zero - interval.lo
+        layouts = known.once(("layouts", node.name), lambda: list(_layouts(stages, finder, options, given)))
+        for length, choice in layouts:
+            outside = _outside(graph, stages[:length])
+            takes_packed = packed is not None and Pixels.fits(packed, choice.maps[0], clamped)
+            into = clamped if takes_packed else None
+            yield RowsWay(x, stages[:length], outside, choice, finder, options, into, takes_packed)
+
+
+def _layouts(
+    stages: Sequence[_Stage], finder: LoopFinder, options: PlanOptions, given: tuple[int, int, int]
+) -> Iterator[tuple[int, Choice]]:
+    """Iterate over the layouts that some convolutions can have, the first of a chain, after how many these are.
+
+    Args:
+        stages: The chain.
+        finder: Finds how each convolution's loops lie.
+        options: What the planner is told.
+        given: Of the input: the greatest u, what its u = 0 stands for, and the u that stands for zero.
+    """
+    found = False
+    for length in range(len(stages), 0, -1):  # the code of all may be too much
+        if found and length >= _SHORT:
+            continue
+        for choice in choices([stage.link for stage in stages[:length]], *given):
+            pairs = zip(stages, choice.maps[1:], strict=False)
+            if all(finder.about(stage, choice.maps[stage.reads], target, options) for stage, target in pairs):
                 found = True
-                if packed is not None and Pixels.fits(packed, choice.maps[0], clamped):
-                    yield RowsWay(x, stages[:length], outside, choice, finder, clamped, takes_packed=True)
-                else:
-                    yield RowsWay(x, stages[:length], outside, choice, finder, None, takes_packed=False)
+                yield length, choice
 
 
 KERNELS.register("rows")(Rows())
@@ -240,88 +359,120 @@ KERNELS.register("rows")(Rows())
 class LoopFinder:
     """Finds the loops of convolutions, one by one: what each costs does not depend on the others'.
 
+    Each way is looked at once, and walked once, for all prices that lowerings are made with.
+
     Args:
         graph: The graph.
-        options: What the planner is told.
     """
 
-    def __init__(self, graph: Graph, options: PlanOptions) -> None:
-        self.graph, self.options = graph, options
-        self._about: dict[tuple[str, Maps, Maps], dict[Loops | None, float]] = {}
-        self._prices: dict[tuple[str, Maps, Maps, Loops | None], float] = {}
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self._about: dict[tuple[str, Maps, Maps], dict[Loops | None, tuple[float, int, int]]] = {}
+        self._lines: dict[Hashable, tuple[Line, ...]] = {}
 
-    def choose(self, context: Lowering, name: str, stage: _Stage, source: Maps, target: Maps) -> Loops | None:
-        """Return the loops of a convolution; None: all output channels are written out.
+    def priced(
+        self, stage: _Stage, source: Maps, target: Maps, options: PlanOptions
+    ) -> list[tuple[float, Loops | None]]:
+        """Return loops of a convolution after their prices, the cheapest first; None: all channels are written out.
 
-        Of those that the formulas find best each is walked, if the target is known, and the cheapest is taken.
+        Of those that the formulas find best each is walked, if the target is known.
 
         Args:
-            context: The lowering, in which the choice is noted.
-            name: Of the convolution's section.
             stage: The convolution.
             source: Where its input is.
             target: Where its result goes.
+            options: What the planner is told.
         """
-        source = dataclasses.replace(source, buffer="")
-
-        about = self.about(stage, source, target)
+        about = self.about(stage, source, target, options)
 
         def price(loops: Loops | None) -> float:
-            return self._price(stage, source, target, loops) if self.options.generators else about[loops]
+            return self._price(stage, source, target, loops, options) if options.generators else about[loops]
 
-        ways = list(about)
-        if name not in context.choices.settled:
-            # how large sections are, of which there are several so that they can be cut, only a target's sizes tell
-            told = [w for w in about if _parts(w) == 1 or (self.options.generators and price(w) < math.inf)]
-            ways = sorted(told or about, key=about.__getitem__)[:_FINALISTS]
-            ways = [way for way in ways if about[way] <= _CLOSE * about[ways[0]]]
-        return context.choices.make(name, ways, lambda way: "literals" if way is None else str(way), price)
+        ways = sorted(about, key=about.__getitem__)
+        # how large sections are, of which there are several so that they can be cut, only a target's sizes tell
+        told = (way for way in ways if _parts(way) == 1 or (options.generators and price(way) < math.inf))
+        first = next(told, ways[0])
+        near = takewhile(lambda way: about[way] <= _CLOSE * about[first], chain([first], told))
+        return sorted(((price(way), way) for way in islice(near, _FINALISTS)), key=lambda found: found[0])
 
-    def about(self, stage: _Stage, source: Maps, target: Maps) -> dict[Loops | None, float]:
+    def about(self, stage: _Stage, source: Maps, target: Maps, options: PlanOptions) -> dict[Loops | None, float]:
         """Return what the formulas say of all ways to do a convolution whose code a contract has room for."""
         key = stage.node.name, source, target
         if key not in self._about:
-            conv, options, found = stage.convolution, self.options, dict[Loops | None, float]()
-            ways: list[Loops | None] = [*ways_in_loops(conv, source, target)]
-            literals = options.literals and options.weights != "data"
-            if literals and closed_up(conv, source, target) == 1:
-                ways.insert(0, None)
-            for way in ways:
-                if isinstance(way, Literal) and not literals:
-                    continue
-                rows = RowsOfTaps(conv, source, target) if way is None else in_loops(conv, source, target, way)
-                gas, code, data = rows.about()
-                if code <= options.code_limit * _parts(way):
-                    found[way] = gas + options.byte_price * code + options.rules.byte_price / options.calls * data
-            self._about[key] = found
-        return self._about[key]
+            self._about[key] = _looked_at(self.graph, stage, source, target, options)
+        data_price = options.rules.byte_price / options.calls
+        return {
+            way: gas + options.byte_price * code + data_price * data
+            for way, (gas, code, data) in self._about[key].items()
+        }
 
-    def _price(self, stage: _Stage, source: Maps, target: Maps, loops: Loops | None) -> float:
-        key = stage.node.name, source, target, loops
-        if key not in self._prices:
-            scratch = Lowering(self.graph, dataclasses.replace(self.options, choices={}), Known())
+    def _price(self, stage: _Stage, source: Maps, target: Maps, loops: Loops | None, options: PlanOptions) -> float:
+        beside = stage.convolution.beside
+        key = stage.node.name, source, target, loops, None if beside is None else beside.maps
+        if key not in self._lines:
+            scratch = Lowering(self.graph, dataclasses.replace(options, choices={}), Known())
             given = dataclasses.replace(source, buffer=scratch.buffer("given", source.size))
-            if stage.convolution.beside is not None and (beside := stage.convolution.beside.maps) is not None:
-                stage = stage.added_to(dataclasses.replace(beside, buffer=scratch.buffer("beside", beside.size)))
-            _emit(scratch, stage, given, target, lambda *_: loops)
+            if beside is not None and (maps := beside.maps) is not None:
+                stage = stage.added_to(dataclasses.replace(maps, buffer=scratch.buffer("beside", maps.size)))
+            _emit(scratch, stage, given, target, lambda _: loops)
             sections = [draft.finish() for draft in scratch.sections]
             program = of_sections(sections, scratch, scratch.segments)
-            fits = _parts(loops) == 1 or self._leaves_room(program)
-            self._prices[key] = least_price(program, self.options) if fits else math.inf
-        return self._prices[key]
-
-    def _leaves_room(self, program: Program) -> bool:
-        """Return whether each section of several leaves room in a contract for another, as the target compiles them.
-
-        Else every one would be a contract of its own, with all maps passed to it and back.
-        """
-        for generator in self.options.generators:
-            costs = generator(program)
-            if max(section_bytes(costs.program, costs.sizes).values()) > _SHARE * self.options.code_limit:
-                return False
-        return True
+            fits = _parts(loops) == 1 or _leaves_room(program, options)
+            self._lines[key] = lines(program, options) if fits else (NOWHERE,) * len(options.generators)
+        return least(self._lines[key], options)
 
 
+def _looked_at(
+    graph: Graph, stage: _Stage, source: Maps, target: Maps, options: PlanOptions
+) -> dict[Loops | None, tuple[float, int, int]]:
+    """Return, of all ways to do a convolution whose code a contract has room for: gas, bytes of code, bytes of data."""
+    conv = stage.convolution
+    found: dict[Loops | None, tuple[float, int, int]] = {}
+    ways: list[Loops | None] = [*ways_in_loops(conv, source, target)]
+    literals = options.literals and options.weights != "data"
+    if literals:
+        written: list[Loops | None] = [None, *_blank(graph, stage, source, target, options)]
+        ways = [*(w for w in written if _rows_of(conv, source, target, w).possible), *ways]
+    for way in ways:
+        if isinstance(way, Literal) and not literals:
+            continue
+        gas, code, data = _rows_of(conv, source, target, way).about()
+        if code <= options.code_limit * _parts(way):
+            found[way] = gas, code, data
+    return found
+
+
+def _blank(graph: Graph, stage: _Stage, source: Maps, target: Maps, options: PlanOptions) -> Iterator[Blank]:
+    """Yield how often words of pixels are not zero, if that is known and some are, or if it is settled."""
+    name, x = Lowering(graph, options, Known()).name_of(stage.node), graph.tensor(stage.node.inputs[0])
+    share, conv, way = 1.0, stage.convolution, Blank(1, window=False, dense=False)
+    if not BlankRows(conv, source, target, way).possible:
+        return
+    if options.rules.charges_limit:
+        pass  # nothing that is skipped is cheaper
+    elif name in options.activity:
+        share = options.activity[name].word
+    elif x.name in options.observed:
+        live = options.observed[x.name] != source.offset
+        share = share_of(conv, source, live.reshape(len(live), -1, conv.height, conv.width))
+    if share < _MANY or str(way) in options.choices.values():
+        yield dataclasses.replace(way, share=share)
+
+
+def _leaves_room(program: Program, options: PlanOptions) -> bool:
+    """Return whether each section of several leaves room in a contract for another, as the target compiles them.
+
+    Else every one would be a contract of its own, with all maps passed to it and back.
+    """
+    for generator in options.generators:
+        costs = generator(program)
+        if max(section_bytes(costs.program, costs.sizes).values()) > _SHARE * options.code_limit:
+            return False
+    return True
+
+
+_MANY = 0.95
+"""Share of the words of pixels that are not zero from which on skipping the others is not thought of."""
 _SHARE = 0.6
 """Of a contract's code, what one of a convolution's sections may take, at most."""
 _SHORT = 3
