@@ -261,11 +261,33 @@ def _spatial_axes(emitter: Emitter, node: OnnxNode) -> tuple[str, tuple[int, ...
     return (made.inputs[0], order) if alike else None
 
 
+def _is_table(emitter: Emitter, name: str) -> bool:
+    """Return whether a tensor of three axes is computed without convolutions: a table, whose sums are sums.
+
+    A pool rounds what it reads to the format of activations. Where naive Bayes sums squared distances it must not.
+    """
+    if len(emitter.tensor(name).shape) > _TABLE_AXES:
+        return False
+    seen, stack = {name}, [name]
+    while stack:
+        made = emitter.graph.producer(stack.pop())
+        if made is not None and made.op_type in _WINDOWED:
+            return False
+        new = {other for other in (() if made is None else made.inputs) if other} - seen
+        seen |= new
+        stack += new
+    return True
+
+
+_TABLE_AXES = 3
+_WINDOWED = frozenset({"Conv", "AveragePool", "MaxPool", "ScaledConv"})
+
+
 def _or_pool(plain: Rule) -> Rule:
     def rule(emitter: Emitter, node: OnnxNode) -> None:
         """Reduce a feature map's spatial axes by a pool over all of them, of one in NHWC before it was transposed."""
         found = _spatial_axes(emitter, node)
-        if found is None:
+        if found is None or (node.op_type == "ReduceSum" and _is_table(emitter, found[0])):
             plain(emitter, node)
             return
         x, turned = emitter.tensor(found[0]), found[1]

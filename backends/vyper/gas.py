@@ -59,6 +59,8 @@ _BOUNDS = PUSH + DUP + 2 * _OP + PUSH + JUMPI
 _ELEMENT = PUSH + _OP + PUSH + _OP
 """Index times 32, plus the array's place."""
 _MCOPY = 3 * PUSH + 3
+_EXTRACT = 63
+"""A word from anywhere in a string of bytes: its length, two checks of the place, where it is in memory."""
 _CALLING = 150
 """Selector, address, lengths, RETURNDATASIZE and its check."""
 _CHECKED = 90
@@ -494,6 +496,8 @@ class VyperCosts(Costs):
                 return DUP if self._is_scalar(node) else self._address(node) + MEMORY
             case ast.Call(args=args) if _called(node) == "convert":
                 return self._expr(args[0])
+            case ast.Call(args=[_, start]) if _called(node) == "extract32":
+                return self._expr(start) + _EXTRACT
             case ast.Call(args=[left, right]):
                 return self._expr(left) + self._expr(right) + _CALLS[_called(node)].gas
             case ast.BinOp(left=left, op=ast.Mod(), right=right):

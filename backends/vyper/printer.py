@@ -46,10 +46,14 @@ from ml2sc.ir.program import (
     Var,
     WadInput,
     add,
+    and_,
+    as_field_of,
     calls_of,
     const,
+    expressions,
     mul,
     shl,
+    shr,
     sub,
     subexpressions,
     summands,
@@ -287,6 +291,7 @@ class _Body:
         scopes: Names declared in the blocks around the statement at hand, innermost last.
         values: What to print for variables that stand for an expression.
         strides: What the value of a variable is known to be a multiple of (0: it is 0).
+        in_bytes: Buffers that are kept as strings of bytes.
     """
 
     def __init__(self, printer: Printer, section: Section, parameters: Mapping[str, str]) -> None:
@@ -299,6 +304,7 @@ class _Body:
         if section.name in self.program.procedures:
             self.strides = _argument_strides(self.program, section.name)
         self.buffers = {identifier(name) for name in self.program.buffers}
+        self.in_bytes = _read_in_bytes(self.program, section)
 
     def parameter(self, word: str) -> str:
         """Return a procedure's parameter that is a word, with its type."""
@@ -431,8 +437,10 @@ class _Body:
             words = size  # what lies after the words asked for is padding: no harm in reading it
         source = self._data(copy, segment)
         # decoded from a variable, whose place is known, an array is copied at once; from an expression, word by word
-        data = f"{buffer}_data" if words == size else f"{buffer}_part_data"
+        data = _data_name(buffer) if words == size else f"{buffer}_part_data"
         lines = [self._set(data, f"Bytes[{_WORD_BYTES * words}]", f"slice({source}, {_WORD_BYTES * words})")]
+        if copy.buffer in self.in_bytes:
+            return lines
         if words == size:
             return [*lines, self._set(buffer, type_, f"abi_decode({data}, {type_})")]
         part, part_type = f"{buffer}_part", f"{self.printer.kind_of(copy.buffer).value}[{words}]"
@@ -619,6 +627,8 @@ class _Body:
                 return self._expr(self.values[name], kind)
             case Var(name):
                 return _converted(self._name(name), self._kind(name), kind)
+            case Apply() if (field := self._field(expr)) is not None:
+                return _converted(field, Kind.UNSIGNED, kind)
             case Load(buffer, index):
                 text = f"{self.printer.buffer_name(buffer)}[{self._bare(index)}]"
                 return _converted(text, self.printer.kind_of(buffer), kind)
@@ -631,6 +641,15 @@ class _Body:
             case Apply(op, args):
                 return self._apply(op, args, kind)
         raise InternalError(f"cannot print {expr!r}")
+
+    def _field(self, expr: Expr) -> str | None:
+        """Return what reads a field of a buffer that is kept as a string of bytes; None for any other expression."""
+        field = as_field_of(expr)
+        if field is None or field[0] not in self.in_bytes:
+            return None
+        buffer, number, bits = field
+        data, place = _data_name(self.printer.buffer_name(buffer)), _in_bytes(number, bits // 8)
+        return f"(extract32({data}, {self._bare(place)}, output_type=uint256) >> {8 * _WORD_BYTES - bits})"
 
     def _apply(self, op: OpCode, args: tuple[Expr, ...], kind: Kind) -> str:
         first, second = args
@@ -705,6 +724,50 @@ class _Body:
         right = self._less(shift, offset)
         low = word if right == "0" else f"({word} >> {right})"
         return _converted(f"({low} & {self.printer.literal((1 << 8 * width) - 1, own)})", own, kind)
+
+
+def _read_in_bytes(program: Program, section: Section) -> frozenset[str]:
+    """Return buffers of which a section reads but fields, from anywhere in a data contract's bytes.
+
+    Such a string need not become an array: that is two more copies of it, in memory and in gas.
+    """
+    every = list(walk(section.body))
+    copied = [s for s in every if isinstance(s, CopySegment) and program.segments[s.segment].storage is Storage.DATA]
+    whole = Counter(s.buffer for s in copied if s.words == program.buffers[s.buffer])
+    parts = [part for s in every for e in expressions(s) for part in subexpressions(e)]
+    loads = Counter(part.buffer for part in parts if isinstance(part, Load))
+    fields = [field for part in parts if (field := as_field_of(part)) is not None]
+    inside = Counter(b for b, number, bits in fields if _reach(number, bits // 8) <= _WORD_BYTES * program.buffers[b])
+    elsewhere = {name for other in program.routines() if other.name != section.name for name in used_buffers(other)}
+    stored = {s.buffer for s in every if isinstance(s, Store)}
+    alone = {name for name, times in whole.items() if times == 1 == sum(s.buffer == name for s in copied)}
+    return frozenset(name for name in alone - stored - elsewhere if 0 < loads[name] == inside[name])
+
+
+def _in_bytes(number: Expr, size: int) -> Expr:
+    """Return the place in bytes of a field, `as_field_of`'s number times its size."""
+    up = size.bit_length() - 1
+    match number:
+        case Apply(OpCode.ADD, (part, Const(first))):
+            return add(_in_bytes(part, size), const(first << up))
+        case Apply(OpCode.AND, (Apply(OpCode.SHR, (Const(low), word)), Const(mask))) if low >= up:
+            return and_(shr(low - up, word), const(mask << up))
+    return shl(up, number)
+
+
+def _reach(number: Expr, size: int) -> float:
+    """Return how many bytes are read at most up to the end of a word that begins with a field."""
+    match number:
+        case Apply(OpCode.ADD, (part, Const(first))):
+            return first * size + _reach(part, size)
+        case Apply(OpCode.AND, (_, Const(mask))):
+            return mask * size + _WORD_BYTES
+    return math.inf
+
+
+def _data_name(buffer: str) -> str:
+    """Return the name of the string of bytes that a buffer is copied to first."""
+    return f"{buffer}_data"
 
 
 def _argument_strides(program: Program, procedure: str) -> dict[str, int]:

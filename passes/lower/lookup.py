@@ -17,6 +17,7 @@ from ml2sc.ir.program import (
     Block,
     CopySegment,
     Expr,
+    If,
     Let,
     Load,
     Note,
@@ -41,6 +42,8 @@ from .network import Place
 _WORD = 256
 _LEAST_LANE = 4
 """Bits of a lane at least: of less there would be more trees in a word than a compiler can keep apart."""
+_TOGETHER = 10
+"""Trees that are looked up between two jumps, where they are few: venom has room for some 12 places."""
 _EXCHANGES = 200
 """Of trees between words, so that few terms gather their bits: 100 trees of depth 6 take 370 gas less."""
 
@@ -71,6 +74,9 @@ class Lookup:
         name: Of tables, and what buffers' names begin with.
         fields: Whether entries of tables in memory lie so that a target with memory in bytes reads one alone: the first
             at the top of its word; else it is the lowest, which takes a step less where words are read.
+        apart: Whether a word follows the tables, so that an entry may be read as the first bytes of one wherever it is,
+            and trees are looked up a few between two jumps: a compiler that finds the places of all entries between two
+            jumps before it reads the first has room for those of a few.
     """
 
     places: Sequence[Sequence[Place]]
@@ -79,6 +85,7 @@ class Lookup:
     code: Sequence[Expr]
     name: str
     fields: bool = False
+    apart: bool = False
 
     @property
     def lane(self) -> int:
@@ -109,7 +116,7 @@ class Lookup:
     @property
     def _chunk(self) -> int:
         """Trees whose tables are together in a data contract."""
-        return CONTRACT_WORDS // self.stride
+        return (CONTRACT_WORDS - self.apart) // self.stride
 
     def _table(self, tree: int) -> Iterator[int]:
         per = _WORD // self.bits
@@ -129,13 +136,13 @@ class Lookup:
         """Return the tables that are no literals."""
         found = {}
         for name, trees in self._chunks():
-            words = tuple(word for tree in trees for word in self._table(tree))
+            words = (*(word for tree in trees for word in self._table(tree)), *((0,) if self.apart else ()))
             found[name] = Segment(words, Storage.DATA, len(words))
         return found
 
     def buffers(self) -> dict[str, int]:
         """Return the words of the buffers that they are copied to."""
-        return {name: len(trees) * self.stride for name, trees in self._chunks()}
+        return {name: len(trees) * self.stride + self.apart for name, trees in self._chunks()}
 
     def statements(self) -> list[Statement]:
         """Return what adds up all trees in `sum0`."""
@@ -144,7 +151,7 @@ class Lookup:
         ]
         buffers: dict[int, tuple[str, int]] = {}
         for name, trees in self._chunks():
-            words = len(trees) * self.stride
+            words = len(trees) * self.stride + self.apart
             body.append(CopySegment(name, const(0), words, name))
             buffers |= {tree: (name, position * self.stride) for position, tree in enumerate(trees)}
         body.append(Let("sum0", const(0)))
@@ -154,9 +161,16 @@ class Lookup:
             bits = {tree: first + self.lane * position for position, tree in enumerate(own)}
             wanted = {bits[tree] + bit: place for tree in own for bit, place in enumerate(self.places[tree])}
             inner = list(in_order(wanted, self.code))
-            inner += [self._added(tree, bits[tree], buffers.get(tree)) for tree in own]
-            body.append(Block(tuple(inner)))
+            looked_up = [self._added(tree, bits[tree], buffers.get(tree)) for tree in own]
+            body.append(Block((*inner, *(self._parted(own, looked_up) if self.apart else looked_up))))
         return body
+
+    def _parted(self, trees: Sequence[int], looked_up: Sequence[Statement]) -> Iterator[Statement]:
+        """Yield what adds what some trees say, a few between two jumps: the branch is taken if any answer is yes."""
+        for at in range(0, len(trees), _TOGETHER):
+            none = sum(self.values[tree][0] << self.shifts[tree] for tree in trees[at : at + _TOGETHER])
+            otherwise = Assign("sum0", add(Var("sum0"), const(none)))
+            yield If(Var("asked"), tuple(looked_up[at : at + _TOGETHER]), (otherwise,), share=1.0)
 
     @cached_property
     def _deal(self) -> list[list[int]]:
@@ -177,7 +191,7 @@ class Lookup:
         count = len(self.places[tree])
         if self.fields and table is not None:
             value = field_of(*table, Var("asked"), bit, self._most, self.bits)
-            return Assign("sum0", add(Var("sum0"), shl(self.shifts[tree], value)))
+            return Assign("sum0", add(shl(self.shifts[tree], value), Var("sum0")))
         inside = min(per, count)
         shifted = shr(bit - size, Var("asked")) if bit >= size else shl(size - bit, Var("asked"))
         place = and_(shifted, const((1 << inside) - 1 << size))
@@ -190,4 +204,4 @@ class Lookup:
         value = Apply(OpCode.SHR, (place, word)) if inside else word
         if self.bits < _WORD:
             value = and_(value, const((1 << self.bits) - 1))
-        return Assign("sum0", add(Var("sum0"), shl(self.shifts[tree], value)))
+        return Assign("sum0", add(shl(self.shifts[tree], value), Var("sum0")))

@@ -380,6 +380,7 @@ def by_lookup(trees: Trees) -> Iterator[Way]:
     ways = {"": lookup}
     if lookup.buffers() and lookup.bits < _WORD:
         ways["fields"] = dataclasses.replace(lookup, fields=True)
+        ways["fields apart"] = dataclasses.replace(lookup, fields=True, apart=True)
     for form, way in ways.items():
         sums = tuple(trees.lanes_of([Var("sum0")]))
         yield Way("lookup", tuple(way.statements()), sums, way.segments(), way.buffers(), form=form)
