@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from ml2sc.ir.graph import Graph
 from ml2sc.ir.program import OpCode, Program, Section, Storage
 from ml2sc.passes.lower import PlanOptions, lower
 from ml2sc.passes.lower.plan import SPANS, Activity
-from ml2sc.passes.lower.walked import PlannedShares, price
+from ml2sc.passes.lower.walked import PlannedShares, line, price
 
 ZERO_TAIL = Activity(0.5, {4: 0.6, 8: 0.7}, 0.8, (1.0,) * (SPANS // 2) + (0.25,) * (SPANS // 2))
 
@@ -78,6 +79,25 @@ def test_of_several_generators_the_cheaper_one_is_planned_for(graph: Graph) -> N
 
 def test_what_no_generator_compiles_is_planned_by_the_formulas(graph: Graph) -> None:
     assert lower(graph, PlanOptions(generators=(_Gives,))) == lower(graph, PlanOptions())
+
+
+def test_a_way_is_walked_once_for_all_prices_of_a_byte_of_code(graph: Graph) -> None:
+    walked = Counter[str]()
+
+    def generator(program: Program) -> Costs:
+        if not program.quantize.body:  # a way alone
+            walked[str(program.layers)] += 1
+        return Costs(program)
+
+    # it fits no contract: it is planned at higher prices, and again to be cut, six times by this generator
+    lower(graph, PlanOptions(code_limit=2_000, divides=True, generators=(generator,)))
+    assert max(walked.values()) <= 2, "the second layer reads the first one's results from one of two places"
+
+
+def test_a_line_says_what_a_program_costs_at_any_price(graph: Graph) -> None:
+    costs = Costs(lower(graph, PlanOptions()))
+    for code_price in (0.0, 0.5, 128.0):
+        assert price(costs, PlanOptions(code_price=code_price)) == line(costs, PlanOptions()).at(code_price)
 
 
 def test_data_contracts_of_zeros_are_not_opened(graph: Graph) -> None:
