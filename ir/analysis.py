@@ -12,10 +12,14 @@ from .graph import Graph, Node, Tensor
 from .ops.base import Bounds, op_of
 from .ops.elementwise import requantized
 from .ops.linear import activate
+from .thermometer import TREES, Room
+from .tree_room import require_trees, reserve_ranks, reserve_trees
 from .types import Array, DType, FixedPoint, Interval, Reserve, as_python_ints, integer_array
 
 LINEAR = frozenset({"Gemm", "FusedGemm"})
-"""Linear layers of a quantised graph: the operators whose weights can be replaced."""
+"""Linear layers of a quantised graph."""
+REPLACEABLE = LINEAR | {TREES}
+"""Operators of a quantised graph whose weights, or trees, can be replaced."""
 
 WORD_BITS = 255
 """Widest signed integer the EVM computes with, without its sign."""
@@ -78,8 +82,10 @@ def exact_bounds(graph: Graph, node_name: str, *, raw: bool = False) -> list[Bou
     return [Bounds(_shaped(r.lo, o.shape), _shaped(r.hi, o.shape)) for r, o in zip(results, outputs, strict=True)]
 
 
-def reserve(graph: Graph, headroom: int, deployed: Mapping[str, Reserve] | None = None) -> None:
-    """Prove the intervals of a quantised graph so that the weights of its linear layers may change later.
+def reserve(
+    graph: Graph, headroom: int, deployed: Mapping[str, Reserve] | None = None, ranks: Room | None = None
+) -> None:
+    """Prove the intervals of a quantised graph so that weights of its linear layers, and its trees, may change later.
 
     Sums may become 2^headroom times as large as they can with these weights, of either sign, and weights that many bits
     wider: that goes into `graph.reserves`, and all that depends on it is proved for it.
@@ -88,12 +94,15 @@ def reserve(graph: Graph, headroom: int, deployed: Mapping[str, Reserve] | None 
         graph: A quantised graph.
         headroom: Bits to spare.
         deployed: What the layers of a contract that exists have room for: the weights must fit that.
+        ranks: What the ranks are that it takes, if trees read its inputs.
 
     Raises:
         RangeError: a value does not fit a word of the EVM, or weights do not fit what is deployed.
+        UnsupportedModelError: trees that cannot be replaced.
     """
+    reserve_ranks(graph, headroom, ranks)
     for node in graph:
-        if node.op_type in LINEAR:
+        if node.op_type in REPLACEABLE:
             graph.reserves[node.name] = _room(graph, node, headroom, deployed)
         prove_node(graph, node)
 
@@ -101,13 +110,19 @@ def reserve(graph: Graph, headroom: int, deployed: Mapping[str, Reserve] | None 
 def _room(graph: Graph, node: Node, headroom: int, deployed: Mapping[str, Reserve] | None) -> Reserve:
     (bounds,) = exact_bounds(graph, node.name, raw=True)
     sums = Interval(int(bounds.lo.min()), int(bounds.hi.max()))
+    if deployed is not None and node.name not in deployed:
+        raise RangeError("the deployed contract has no such layer", node=str(node), hint=_OTHER_ARCHITECTURE)
+    if node.op_type == TREES:
+        if deployed is None:
+            return reserve_trees(node, sums, headroom)
+        room = deployed[node.name]
+        require_trees(node, room)
+        return _with_sums(node, sums, room)
     weights = graph.tensor(node.inputs[1]).interval
     assert weights is not None
     if deployed is None:
         limit = sums.magnitude << headroom
         return Reserve(Interval(-limit, limit), weights.signed_bits + headroom)
-    if node.name not in deployed:
-        raise RangeError("the deployed contract has no such layer", node=str(node), hint=_OTHER_ARCHITECTURE)
     room = deployed[node.name]
     if weights.signed_bits > room.weight_bits:
         raise RangeError(
@@ -116,6 +131,11 @@ def _room(graph: Graph, node: Node, headroom: int, deployed: Mapping[str, Reserv
             node=str(node),
             hint=_NO_ROOM,
         )
+    return _with_sums(node, sums, room)
+
+
+def _with_sums(node: Node, sums: Interval, room: Reserve) -> Reserve:
+    """Return what a layer has room for, if its sums fit it."""
     if sums.lo < room.accumulator.lo or sums.hi > room.accumulator.hi:
         raise RangeError(
             f"its sums can be {sums}, and the contract's lanes are proved for {room.accumulator}",

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
+from .forks import memory_gas
 from .procedures import buffers_of, written_by
 from .program import (
     Call,
@@ -131,8 +132,8 @@ def _used(program: Program) -> Mapping[str, int]:
 
 CALL_GAS = 2_800
 """What a code contract takes in each inference, apart from its words: an account that is cold, and the call."""
-WORD_GAS = 18
-"""What a word takes that is passed to one, or back: three copies, and memory in both."""
+WORD_GAS = 12
+"""What a word takes that is passed to one, or back, besides memory in both: copies."""
 _UNIT = 128
 """Bytes of code, in whose multiples what the contract itself holds is counted."""
 
@@ -177,12 +178,17 @@ def spread(program: Program, sizes: Mapping[str, int], room: Room) -> Program | 
                 _keep(best[first + 1], left - own, gas, cuts)
             if left >= stub:
                 for end, passed in runs:
-                    _keep(best[end], left - stub, gas + CALL_GAS + WORD_GAS * passed, (*cuts, (first, end)))
+                    _keep(best[end], left - stub, gas + _call_gas(passed), (*cuts, (first, end)))
     if not best[-1]:
         return None
     _, cuts = min(best[-1].values())
     numbers = {i: number for number, (first, end) in enumerate(cuts, 1) for i in range(first, end)}
     return replace(program, layers=tuple(replace(s, contract=numbers.get(i, 0)) for i, s in enumerate(layers)))
+
+
+def _call_gas(words: int) -> int:
+    """Return what calling a code contract takes with so many words, there and back: in both they are in memory."""
+    return CALL_GAS + WORD_GAS * words + 2 * memory_gas(words)
 
 
 _Cuts = tuple[tuple[int, int], ...]

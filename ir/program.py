@@ -64,8 +64,9 @@ class OpCode(Enum):
 class _Noted:
     """Room for what is found out about an expression, which never changes: walking it is most of what pricing does."""
 
-    __slots__ = ("_hash", "_parts", "_reads")
+    __slots__ = ("_hash", "_memory", "_parts", "_reads")
     _hash: int
+    _memory: bool
     _parts: tuple[Expr, ...]
     _reads: tuple[str, ...]
 
@@ -864,6 +865,16 @@ def variables(expr: Expr) -> tuple[str, ...]:
         names = tuple(part.name for part in subexpressions(expr) if isinstance(part, Var))
         object.__setattr__(expr, "_reads", names)
         return names
+
+
+def reads_memory(expr: Expr) -> bool:
+    """Return whether an expression depends on memory, or on the input."""
+    try:
+        return expr._memory
+    except AttributeError:
+        found = isinstance(expr, Load | LoadInput | WadInput) or any(map(reads_memory, operands(expr)))
+        object.__setattr__(expr, "_memory", found)
+        return found
 
 
 def rational_multiplier(ratio: Fraction, bits: int) -> tuple[int, int]:

@@ -396,6 +396,15 @@ class _Layer:
     content: dict[str, list[_Stored]] = field(default_factory=dict)
     loaded: dict[str, tuple[int, int, int]] = field(default_factory=dict)
 
+    def write_all(self, ways: Sequence[dict[str, dict[_Steps, int]]]) -> None:
+        """Add what each of some ways, one of which is gone, has written."""
+        first, *others = ways or [{}]
+        for buffer, entries in first.items():
+            for steps, bits in entries.items():
+                for way in others:
+                    bits &= way.get(buffer, {}).get(steps, 0)
+                _include(self.written, buffer, steps, bits)
+
     def take(self, branch: _Layer) -> None:
         """Add what was read, and may be in buffers, after a branch that may be taken."""
         for buffer, entries in branch.content.items():
@@ -629,7 +638,7 @@ class _Walk:
         """Walk both ways of a branch, each from what was before it; return whether one of them comes to its end."""
         self._value(condition)
         before, copied = dict(self._variables), dict(self._copied)
-        ways = []
+        ways, written = [], list[dict[str, dict[_Steps, int]]]()
         for truth, statements in ((True, body), (False, otherwise)):
             narrowed = {} if isinstance(condition, Var) and truth else self._narrowed(condition, truth=truth)
             self._variables, self._copied = {**before, **(narrowed or {})}, dict(copied)
@@ -639,6 +648,8 @@ class _Walk:
             self._layers[-1].take(branch)
             if ends:
                 ways.append((self._variables, narrowed or {}, self._copied))
+                written.append(branch.written)
+        self._layers[-1].write_all(written)
         if not ways:
             self._variables = before
             return False

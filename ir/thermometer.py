@@ -39,6 +39,26 @@ _SHARE_MISSING = 0.02
 
 
 @dataclass(frozen=True)
+class Room:
+    """What stays of packed ranks when trees are replaced by others, with other edges.
+
+    Attributes:
+        width: Bytes of a rank.
+        up: Whether nodes may take a missing element for great.
+        down: Whether nodes may take it for small.
+    """
+
+    width: int
+    up: bool
+    down: bool
+
+    @property
+    def most(self) -> int:
+        """The most edges that an element may have."""
+        return (1 << 8 * self.width) - 2
+
+
+@dataclass(frozen=True)
 class Ladder:
     """What trees compare the elements of an input with.
 
@@ -48,6 +68,7 @@ class Ladder:
         down: By element: those of the others.
         double: Whether elements are compared as float64, else as float32.
         ranked: Whether ranks are packed instead of a bit for each edge.
+        room: If the edges may be replaced by others: what stays. Then every element has a rank.
     """
 
     edges: tuple[tuple[float, ...], ...]
@@ -55,11 +76,12 @@ class Ladder:
     down: tuple[tuple[int, ...], ...]
     double: bool
     ranked: bool = False
+    room: Room | None = None
 
     @property
     def top(self) -> int:
         """The greatest rank of any element: a missing one's."""
-        return max((len(own) + 1 for own in self.edges if own), default=0)
+        return max((len(own) + 1 for own in self.edges if own or self.room is not None), default=0)
 
     def ranks(self, real: Array) -> Array:
         """Return the ranks of reals.
@@ -70,7 +92,7 @@ class Ladder:
         values = real if self.double else as_float32(real)
         found = np.zeros(real.shape, dtype=np.int64)
         for element, edges in enumerate(self.edges):
-            if edges:
+            if edges or self.room is not None:
                 column = values[:, element]
                 own = np.searchsorted(np.array(edges), column, side="left")
                 found[:, element] = np.where(np.isnan(column), len(edges) + 1, own)
@@ -248,9 +270,10 @@ class RankCode:
 def rank_code(ladders: Sequence[Ladder]) -> RankCode:
     """Return the code that packs ranks."""
     edges = [len(own) for ladder in ladders for own in ladder.edges]
-    elements = tuple(number for number, count in enumerate(edges) if count)
+    room = next((ladder.room for ladder in ladders), None)
+    elements = tuple(number for number, count in enumerate(edges) if count or room is not None)
     tops = tuple(edges[number] + 1 for number in elements)
-    return RankCode(elements, -(-max(tops, default=1).bit_length() // 8), tops)
+    return RankCode(elements, -(-max(tops, default=1).bit_length() // 8) if room is None else room.width, tops)
 
 
 @functools.lru_cache(maxsize=16)

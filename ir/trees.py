@@ -264,6 +264,15 @@ class Ensemble:
             depths[number] = 1 + max(depths[node.odd], depths[node.even]) if isinstance(node, Fork) else 0
         return depths[root]
 
+    def edge_depth(self, root: int) -> int:
+        """Return the most edges that are asked of on a way through a tree, one at least of each fork."""
+        depths: dict[int, int] = {}
+        for number in reversed(self.sorted(root)):
+            node = self.nodes[number]
+            own = max(len(node.edges), 1) if isinstance(node, Fork) else 0
+            depths[number] = own + max(depths[node.odd], depths[node.even]) if isinstance(node, Fork) else 0
+        return depths[root]
+
     def sorted(self, root: int) -> list[int]:
         """Return a tree's nodes, parents before children."""
         order: list[int] = []

@@ -245,16 +245,36 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True)
+class TreeRoom:
+    """How many trees the tables of an ensemble hold, and how large ones.
+
+    Attributes:
+        own: By target, how many trees that add to it alone.
+        joint: How many trees that add to several.
+        forks: Forks of a tree, each of one edge.
+        depth: Forks on the longest way through a tree.
+    """
+
+    own: tuple[int, ...]
+    joint: int
+    forks: int
+    depth: int
+
+
+@dataclass(frozen=True, slots=True)
 class Reserve:
-    """What the code of a linear layer has room for, whatever its weights will be.
+    """What the code of a linear layer, or of trees, has room for, whatever its weights will be.
 
     Attributes:
         accumulator: Interval that every sum, with its bias, must lie in.
-        weight_bits: Width of its widest weight, with the sign.
+        weight_bits: Width of its widest weight, with the sign; of trees, of what a leaf says beyond the least of its
+            tree, without one.
+        trees: Of trees: how many, and how large.
     """
 
     accumulator: Interval
     weight_bits: int
+    trees: TreeRoom | None = None
 
 
 def round_half_up(value: Fraction) -> int:

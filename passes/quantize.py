@@ -29,6 +29,8 @@ from .prescribed import is_complete, is_integer, is_prequantized, is_whole, on_g
 from .residual import SUMS, fitted, of_layers, skips, whole
 
 _LEAST_LEAF_BITS = 16
+_ANY_BITS = 200
+"""As many bits as a number has that later weights make."""
 """Width of a leaf's value beside the others of its tree: they cost next to nothing, and errors of all trees add up."""
 _ROOMY = 200
 """Bits that a scalar computation may use of a word before its operands are requantised."""
@@ -72,6 +74,7 @@ class Quantize(Pass):
         precision: `int8`, `wNaM` or `qI.F`.
         formats: As for the function `quantize`.
         headroom: Likewise.
+        replaceable: Likewise.
     """
 
     name: ClassVar[str] = "quantize"
@@ -85,6 +88,7 @@ class Quantize(Pass):
     precision: str = "int8"
     formats: Mapping[str, FixedPoint] | None = field(default=None, repr=False)
     headroom: int = 0
+    replaceable: bool = False
 
     def run(self, graph: Graph) -> bool:
         precision = parse_precision(self.precision)
@@ -92,7 +96,8 @@ class Quantize(Pass):
             raise UsageError(
                 "the quantize pass needs a precision, not 'auto'", hint="ml2sc.compile chooses it for 'auto'"
             )
-        graph.become(quantize(graph, precision, formats=self.formats, headroom=self.headroom))
+        found = quantize(graph, precision, formats=self.formats, headroom=self.headroom, replaceable=self.replaceable)
+        graph.become(found)
         return True
 
 
@@ -103,6 +108,7 @@ def quantize(
     formats: Mapping[str, FixedPoint] | None = None,
     headroom: int = 0,
     *,
+    replaceable: bool = False,
     tentative: bool = False,
 ) -> Graph:
     """Return the quantised form of a float graph.
@@ -113,6 +119,7 @@ def quantize(
         bounds: `real_bounds(graph)`, if they are known already.
         formats: Formats that tensors of the quantised graph must have, by name: those of a contract that exists.
         headroom: Bits of `wNaM`'s weights that are left free for larger weights.
+        replaceable: Trees will be replaced by others: their leaves take no format that suits these alone.
         tentative: The graph is only looked at: bounds of the errors where nothing saturates are those where it does.
 
     Raises:
@@ -120,7 +127,8 @@ def quantize(
         RangeError: a value cannot be bounded.
     """
     bounds = bounds or real_bounds(graph)
-    return _Quantization(graph, precision, bounds, formats or {}, headroom, tentative=tentative).run()
+    own = _Quantization(graph, precision, bounds, formats or {}, headroom, replaceable=replaceable, tentative=tentative)
+    return own.run()
 
 
 class _Quantization:
@@ -134,10 +142,11 @@ class _Quantization:
         formats: Mapping[str, FixedPoint],
         headroom: int,
         *,
+        replaceable: bool,
         tentative: bool,
     ) -> None:
         self.source = graph
-        self.formats, self.headroom = formats, headroom
+        self.formats, self.headroom, self.replaceable = formats, headroom, replaceable
         self.target = Graph(graph.name)
         self.precision = precision
         self.bounds = bounds
@@ -303,6 +312,9 @@ class _Quantization:
             )
         return (math.ceil(Fraction(magnitude) / x.format.scale) + 1).bit_length()
 
+    def saturating_bits(self, x: Tensor) -> int:
+        return _ANY_BITS if self.replaceable else self.bits(x)
+
     def aligned(self, names: Sequence[str]) -> list[Tensor]:
         raws = {name: self.addend(name) for name in names if not self.is_constant(name)}
         found = self._aligned(raws, [name for name in dict.fromkeys(names) if self.is_constant(name)])
@@ -402,11 +414,16 @@ class _Quantization:
     def ladder(self, name: str) -> Ladder | None:
         return self.source.ladders.get(name)
 
-    def leaf_scale(self, spread: float, output: str) -> Fraction:
+    def leaf_scale(self, spread: float, grid: Fraction | None, output: str) -> Fraction:
+        if output in self.formats:
+            return self.formats[output].scale
+        if grid is not None and not self.replaceable:
+            return grid
         if self.widths is None:
             return self._binary().scale
         # two leaves, each rounded, are no farther apart than so many bits hold
-        return Fraction(spread) / max((1 << max(self.widths.weights(output), _LEAST_LEAF_BITS)) - 2, 1)
+        bits = max(self.widths.weights(output), _LEAST_LEAF_BITS)
+        return Fraction(spread) * (1 << self.headroom) / max((1 << bits) - 2, 1)
 
     def step(self, magnitude: float) -> Fraction:
         if self.widths is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -9,7 +10,8 @@ from typing import Any, ClassVar
 
 from ml2sc.ir.analysis import reserve
 from ml2sc.ir.graph import Graph
-from ml2sc.ir.types import FixedPoint, Interval, Reserve
+from ml2sc.ir.thermometer import Room
+from ml2sc.ir.types import FixedPoint, Interval, Reserve, TreeRoom
 
 from .manager import Pass, register_pass
 
@@ -20,17 +22,19 @@ class Deployed:
 
     Attributes:
         formats: Format of every tensor of its quantised graph that is computed, by name.
-        reserves: What its layers have room for, by node.
+        reserves: What its layers, and its trees, have room for, by node.
+        ranks: What the ranks are that it takes, if trees read its inputs.
     """
 
     formats: Mapping[str, FixedPoint]
     reserves: Mapping[str, Reserve]
+    ranks: Room | None = None
 
     @classmethod
     def of(cls, graph: Graph) -> Deployed:
         """Return the plan of a quantised graph whose intervals are reserved."""
         formats = {t.name: t.type for t in graph.tensors.values() if isinstance(t.type, FixedPoint) and t.data is None}
-        return cls(formats, dict(graph.reserves))
+        return cls(formats, dict(graph.reserves), next((ladder.room for ladder in graph.ladders.values()), None))
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Deployed:
@@ -47,10 +51,15 @@ class Deployed:
             if format_.scale <= 0 or abs(format_.zero_point) >= 1 << 256:
                 raise ValueError(f"the format of {name!r:.100}, {format_!s:.100}, is none")
         reserves = {
-            name: Reserve(Interval(int(layer["sums"][0]), int(layer["sums"][1])), int(layer["weight_bits"]))
+            name: Reserve(
+                Interval(int(layer["sums"][0]), int(layer["sums"][1])),
+                int(layer["weight_bits"]),
+                None if layer.get("trees") is None else TreeRoom(**layer["trees"]),
+            )
             for name, layer in content["layers"].items()
         }
-        return cls(formats, reserves)
+        ranks = content.get("ranks")
+        return cls(formats, reserves, None if ranks is None else Room(**ranks))
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -60,9 +69,11 @@ class Deployed:
                 name: {
                     "sums": [str(layer.accumulator.lo), str(layer.accumulator.hi)],
                     "weight_bits": layer.weight_bits,
+                    **({} if layer.trees is None else {"trees": dataclasses.asdict(layer.trees)}),
                 }
                 for name, layer in self.reserves.items()
             },
+            **({} if self.ranks is None else {"ranks": dataclasses.asdict(self.ranks)}),
         }
 
 
@@ -72,7 +83,8 @@ class ReserveRanges(Pass):
     """Prove the interval of every tensor for all weights that may ever come, instead of for these (`prove_ranges`).
 
     1. Sums of a linear layer are given 2^headroom times the interval that these weights make possible, of either sign,
-       and weights `headroom` bits more than these need; all that follows is proved for that.
+       and weights `headroom` bits more than these need; all that follows is proved for that. So are sums of trees and
+       what leaves say; trees are given tables, and the elements they read ranks, of a size (`ml2sc.ir.tree_room`).
     2. With `deployed`, a layer has the room that the deployed contract gives it; weights that need more are a
        RangeError that names the layer and the figure.
 
@@ -87,5 +99,9 @@ class ReserveRanges(Pass):
     deployed: Deployed | None = field(default=None, repr=False)
 
     def run(self, graph: Graph) -> bool:
-        reserve(graph, self.headroom, None if self.deployed is None else self.deployed.reserves)
+        deployed = self.deployed
+        if deployed is None:
+            reserve(graph, self.headroom)
+        else:
+            reserve(graph, self.headroom, deployed.reserves, deployed.ranks)
         return True

@@ -174,7 +174,7 @@ def test_training_script_makes_such_a_model(examples: Path, name: str, tmp_path:
     assert accuracy(tmp_path / f"{name}.onnx", *load(tmp_path / "samples.npz")) >= 0.95
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 @pytest.mark.torch
 def test_mnist_training_script_reads_the_file_it_describes(examples: Path, tmp_path: Path) -> None:
     x, y = load(examples / "mnist" / "samples.npz")

@@ -42,6 +42,7 @@ from ml2sc.ir.program import (
     WadInput,
     as_byte_of,
     as_field_of,
+    reads_memory,
     subexpressions,
     variables,
     walk,
@@ -49,7 +50,7 @@ from ml2sc.ir.program import (
 
 from .memory import memory_map
 from .printer import Pointer, _affine, _pointer, scaled
-from .stack import HELD, REACH, crowded, is_decision, of_taps, peak, reads_memory
+from .stack import HELD, REACH, crowded, is_decision, of_taps, peak
 
 _ROOM = 12
 """Variables beside which solc keeps nothing else."""

@@ -79,7 +79,7 @@ def memory_map(program: Program, part: Part | None = None, *, fixed: bool = True
         part: Which code contract that is; None: the contract itself.
         fixed: Whether the memory starts at a constant, or at the free-memory pointer.
     """
-    contracts = len(program.data_contracts())
+    contracts = program.data_contract_count
     # a word past the input's end is kept zero: the last read may run over it
     sizes = {INPUT: -(-program.input.length // _WORD) * _WORD + _WORD}
     if contracts:

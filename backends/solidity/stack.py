@@ -25,9 +25,9 @@ from ml2sc.ir.program import (
     Store,
     StoreInput,
     Var,
-    WadInput,
     bodies,
     expressions,
+    reads_memory,
     subexpressions,
     variables,
     walk,
@@ -207,11 +207,6 @@ def _straight(body: Iterable[Statement]) -> list[tuple[list[Let | Assign], froze
 
     visit(body, frozenset())
     return found
-
-
-def reads_memory(expr: Expr) -> bool:
-    """Return whether an expression depends on memory."""
-    return any(isinstance(part, Load | LoadInput | WadInput) for part in subexpressions(expr))
 
 
 def _assigned(body: Iterable[Statement]) -> set[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -298,35 +298,42 @@ class _Frame:
             if s.storage is Storage.CODE and name in self.printer.tables
         ]
 
-    def _head(self, procedure: Procedure, suffix: str = "") -> str:
+    def _head(self, procedure: Procedure, moved: Collection[str] = ()) -> str:
         """Return parameters and result of a code contract's function.
 
         Args:
             procedure: What it is.
-            suffix: Of the names of buffers.
+            moved: Buffers whose parameters have another name than their variables.
         """
         parameters = [self.printer.holders] if procedure.weights else []
         parameters += [f"{PACKED}: uint256[{self.words}]"] if procedure.packed else []
-        buffers = procedure.takes
-        parameters += [f"{self.printer.buffer_name(b)}{suffix}: {self.printer.type_of(b)}" for b in buffers]
+        names = {b: f"{self.printer.buffer_name(b)}{_TAKEN if b in moved else ''}" for b in procedure.takes}
+        parameters += [f"{names[b]}: {self.printer.type_of(b)}" for b in procedure.takes]
         result = ", ".join(map(self.printer.type_of, procedure.gives))
         return f"({', '.join(parameters)}) -> {f'({result})' if len(procedure.gives) > 1 else result}"
 
     def _part(self, procedure: Procedure, printed: list[dict[str, Any]]) -> str:
         """Return the source of a code contract."""
-        names = {name: self.printer.buffer_name(name) for name in (*procedure.takes, *procedure.gives)}
-        # arguments cannot be written to
-        lines = [f"{names[b]}: {self.printer.type_of(b)} = {names[b]}{_TAKEN}" for b in procedure.takes]
-        lines += self._calls(self.sections, {names[b] for b in procedure.takes})
+        alone, moved = self.printer.alone, self.printer.rewritten
+        constants = {name: value for section in printed for name, value in section["constants"].items()}
+        if alone is not None:  # what it reads stays where the call has put it
+            lines = next(section["lines"] for section in printed if section["name"] == alone.name)
+            printed = [section for section in printed if section["name"] != alone.name]
+        else:
+            names = {name: self.printer.buffer_name(name) for name in (*procedure.takes, *procedure.gives)}
+            # arguments cannot be written to
+            lines = [f"{names[b]}: {self.printer.type_of(b)} = {names[b]}{_TAKEN}" for b in moved]
+            lines += self._calls(self.sections, {names[b] for b in procedure.takes})
+            lines.append(f"return {', '.join(names[b] for b in procedure.gives)}")
         text = _template("part.vy.j2").render(
             name=self.options.name,
             title=plain(procedure.title),
-            head=self._head(procedure, _TAKEN),
+            head=self._head(procedure, moved),
             mutability="view" if procedure.weights else "pure",
-            lines=[*lines, f"return {', '.join(names[b] for b in procedure.gives)}"],
+            lines=lines,
             sections=printed,
             tables=self._tables(),
-            constants={name: value for section in printed for name, value in section["constants"].items()},
+            constants=constants,
         )
         return text.rstrip() + "\n"
 
@@ -348,6 +355,7 @@ class _Frame:
         name = self.functions[section.name]
         lines, constants = self.printer.section(section, signature)
         return {
+            "name": section.name,
             "constants": constants,
             "title": plain(section.title),
             "head": f"{name}({', '.join(self.printer.parameters(section))})" + (f" -> {result}" if result else ""),

@@ -183,18 +183,25 @@ class VyperCosts(Costs):
 
     def _part_words(self, sections: Iterable[Section]) -> int:
         assert self.part is not None
+        gives = self.part.procedure.gives
+        if (alone := self.printer.alone) is not None:
+            tuples = sum(map(self._size, gives)) if len(gives) > 1 else 0
+            return (
+                _FIRST_WORD + self._frame(alone) - sum(self._arguments(self.signatures[alone.name]).values()) + tuples
+            )
         frames = max(map(self._frame, sections), default=0)
         given = [name for s in self.program.layers for name in self.signatures[s.name].gives]
-        names = {*given, *self.part.procedure.takes}
-        own = sum(map(self._size, names)) + sum(map(self._size, self.part.procedure.gives))
+        names = {*given, *self.printer.rewritten}
+        own = sum(map(self._size, names)) + (sum(map(self._size, gives)) if len(gives) > 1 else 0)
         return _FIRST_WORD + frames + own + max(map(self._size, given), default=0)
 
     def part_gas(self) -> float:
         assert self.part is not None
         procedure = self.part.procedure
-        words = sum(size for _, size in passed(self.program, procedure)) + sum(map(self._size, procedure.gives))
+        words = sum(map(self._size, self.printer.rewritten))
+        words += sum(map(self._size, procedure.gives)) if len(procedure.gives) > 1 else 0
         checked = _CHECKED * self.program.data_contract_count if procedure.weights else 0
-        return super().part_gas() + 2 * COPY_WORD * words + checked
+        return super().part_gas() + COPY_WORD * words + checked
 
     def staging(self, length: int, longest: int) -> float:
         words, room = -(-length // WORD), -(-(longest + self.longer) // WORD)
@@ -229,15 +236,17 @@ class VyperCosts(Costs):
         signature = self.signatures[section.name]
         self._shares, self._name, self._ifs = shares, section.name, count()
         self._arrays = self._arguments(signature)
+        if self.part is not None and section is self.printer.alone:
+            return self._run(self._parsed(section))
         gas = sum(map(self._passed, self._arrays.values()))
         # into the caller's buffer, and from there into its variable
         gas += sum(2 * self._passed(self.program.buffers[b]) for b in signature.gives)
         return self.call(section) + gas + self._run(self._parsed(section))
 
     def _outside(self, procedure: Procedure) -> float:
-        """Return the gas of calling a code contract: arguments are encoded, results decoded and copied twice."""
+        """Return the gas of calling a code contract: arguments are encoded, results decoded and copied."""
         taken = sum(_MCOPY + COPY_WORD * words for _, words in passed(self.program, procedure))
-        given = sum(3 * (_MCOPY + COPY_WORD * self.program.buffers[name]) for name in procedure.gives)
+        given = sum(2 * (_MCOPY + COPY_WORD * self.program.buffers[name]) for name in procedure.gives)
         addresses = self.program.data_contract_count if procedure.weights else 0
         reading = 0 if self.program.updatable else 2 * MEMORY * addresses  # slots are counted in the frame
         return _CALLING + taken + given + reading

@@ -16,6 +16,7 @@ from functools import lru_cache
 from itertools import count
 
 from ml2sc.errors import InternalError
+from ml2sc.ir.procedures import written_by
 from ml2sc.ir.program import (
     MASK,
     Apply,
@@ -190,6 +191,23 @@ class Printer:
     def holders(self) -> str:
         """The parameter that has the data contracts' addresses, with its type."""
         return f"{WEIGHTS}: address[{self.program.data_contract_count}]"
+
+    @property
+    def alone(self) -> Section | None:
+        """The only section of a code contract, if its function can be the contract's: it writes to nothing it takes."""
+        if self.part is None or len(self.program.layers) > 1:
+            return None
+        (section,) = self.program.layers
+        whole = self.signatures[section.name].gives == self.part.gives
+        return section if whole and not {*written_by(section)} & {*self.part.takes} else None
+
+    @property
+    def rewritten(self) -> tuple[str, ...]:
+        """The buffers that a code contract takes and its sections write to, which they cannot where they are passed."""
+        if self.part is None:
+            return ()
+        written = {name for section in self.program.layers for name in written_by(section)}
+        return tuple(name for name in self.part.takes if name in written)
 
     def takes_weights(self, section: Section) -> bool:
         """Return whether a section's function, or a procedure's, is passed the data contracts' addresses."""

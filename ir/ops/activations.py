@@ -49,7 +49,7 @@ class Sigmoid(SmoothFunction):
 
     def quantize_wide(self, node: Node, q: Quantizer) -> None:
         x = q.raw(node.inputs[0])
-        attrs = fixmath.input_attrs(x.format.scale, q.bits(x))
+        attrs = fixmath.input_attrs(x.format.scale, q.saturating_bits(x))
         self.emit_wide(node, q, x, fixmath.OUTPUT_BITS, attrs)
 
     def exact_wide(self, node: Node) -> Callable[[int], int]:

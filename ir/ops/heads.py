@@ -79,7 +79,7 @@ class Softmax(_VectorOp):
 
     def quantize(self, node: Node, q: Quantizer) -> None:
         x = q.raw(node.inputs[0])
-        self._emit(node, q, x, fixmath.input_attrs(x.format.scale, q.bits(x) + 1))
+        self._emit(node, q, x, fixmath.input_attrs(x.format.scale, q.saturating_bits(x) + 1))
 
     def _exact_row(self, node: Node, row: list[int]) -> list[int]:
         scale, top = fixmath.InputScale.of(node), max(row)

@@ -81,6 +81,9 @@ class Quantizer(Protocol):
             RangeError: they cannot be bounded.
         """
 
+    def saturating_bits(self, x: Tensor) -> int:
+        """Return what `bits` does, for a function that is flat from some |x| on: with later weights x may be larger."""
+
     def aligned(self, names: Sequence[str]) -> list[Tensor]:
         """Return the raw forms of tensors, constants among them, brought to one scale and zero point 0."""
 
@@ -106,11 +109,12 @@ class Quantizer(Protocol):
     def ladder(self, name: str) -> Ladder | None:
         """Return what a graph input's elements are compared with, if nothing but trees reads the model's inputs."""
 
-    def leaf_scale(self, spread: float, output: str) -> Fraction:
+    def leaf_scale(self, spread: float, grid: Fraction | None, output: str) -> Fraction:
         """Return the scale for leaves of trees.
 
         Args:
             spread: The greatest distance of two leaves of one tree.
+            grid: What all leaves are multiples of, if they are of any number that is not small beside them.
             output: The float tensor that they make.
         """
 

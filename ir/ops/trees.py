@@ -69,7 +69,7 @@ class TreeEnsemble(OpDef):
             )
         edges = [own for ladder in ladders if ladder is not None for own in ladder.edges]
         ranks = [{edge: rank for rank, edge in enumerate(own)} for own in edges]
-        scale = _grid(ensemble) or q.leaf_scale(_spread(ensemble), node.output)
+        scale = q.leaf_scale(_spread(ensemble), _grid(ensemble), node.output)
         rounded = ensemble.with_values(
             lambda value: round_half_up(Fraction(value) / scale),
             [round_half_up(Fraction(value) / scale) for value in ensemble.base],

@@ -108,6 +108,12 @@ class Known:
     walked: dict[Hashable, tuple[Line, ...]] = field(default_factory=dict)
     found: dict[Hashable, Any] = field(default_factory=dict)
 
+    def walk(self, key: Hashable, walk: Callable[[], tuple[Line, ...]]) -> tuple[Line, ...]:
+        """Return what a way costs that is walked the first time it is asked for."""
+        if key not in self.walked:
+            self.walked[key] = walk()
+        return self.walked[key]
+
     def once(self, key: Hashable, find: Callable[[], T]) -> T:
         """Return what is found out under a key, the first time it is asked for."""
         if key not in self.found:

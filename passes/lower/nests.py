@@ -73,40 +73,54 @@ def nests_of(columns: Array, kinds: Array) -> list[Nest]:
         columns: int64 (rows, columns).
         kinds: int64 (rows): rows of different kinds are in different nests.
     """
-    items = [Nest(tuple(row), (), (), first) for first, row in enumerate(columns.tolist())]
-    shapes = kinds
+
+    def row(first: int) -> Nest:
+        return Nest(tuple(columns[first].tolist()), (), (), first)
+
+    item: Callable[[int], Nest] = row
+    starts, shapes = columns, kinds
     for _ in range(_DEEPEST):
-        merged = list(_runs(items, shapes))
-        if len(merged) == len(items) > _MANY_RUNS:
+        merged = _runs(starts, shapes, item)
+        if len(merged) == len(starts) > _MANY_RUNS:
             order = np.argsort(shapes, kind="stable")
-            merged = list(_runs([items[i] for i in order], shapes[order]))
-        if len(merged) == len(items):
+            merged = _runs(starts[order], shapes[order], _one_of([item(i) for i in order.tolist()]))
+        if len(merged) == len(starts):
             break
         known: dict[tuple[object, ...], int] = {}
         keys = [(n.counts, n.steps, int(kinds[n.first])) for n in merged]
-        items, shapes = merged, np.array([known.setdefault(key, len(known)) for key in keys])
-    return items
+        shapes, item = np.array([known.setdefault(key, len(known)) for key in keys]), _one_of(merged)
+        starts = np.array([nest.start for nest in merged], dtype=np.int64)
+    return [item(number) for number in range(len(starts))]
 
 
-def _runs(items: Sequence[Nest], shapes: Array) -> list[Nest]:
-    """Merge neighbouring nests of one shape whose starts are arithmetic progressions."""
-    starts = np.array([item.start for item in items], dtype=np.int64).reshape(len(items), -1)
+def _one_of(nests: Sequence[Nest]) -> Callable[[int], Nest]:
+    return lambda number: nests[number]
+
+
+def _runs(starts: Array, shapes: Array, item: Callable[[int], Nest]) -> list[Nest]:
+    """Merge neighbouring nests of one shape whose starts are arithmetic progressions.
+
+    Args:
+        starts: int64 (nests, columns).
+        shapes: By nest.
+        item: Returns the nest of a number: only those that begin a run are asked for.
+    """
     steps = np.diff(starts, axis=0)
     together = shapes[1:] == shapes[:-1]
-    ends = [len(items) - 1]
-    if len(items) > 2:  # and where the step to the next item is not that from the last one
+    ends = [len(starts) - 1]
+    if len(starts) > 2:  # and where the step to the next nest is not that from the last one
         turns = (steps[1:] != steps[:-1]).any(axis=1) | ~together[1:]
         ends = [*(np.flatnonzero(turns) + 1).tolist(), *ends]
-    merged, first, turn = [], 0, 0
-    while first < len(items):
+    merged, first, turn = list[Nest](), 0, 0
+    while first < len(starts):
         while turn < len(ends) and ends[turn] <= first:
             turn += 1
-        last = ends[turn] if turn < len(ends) and first + 1 < len(items) and together[first] else first
-        item = items[first]
+        last = ends[turn] if turn < len(ends) and first + 1 < len(starts) and together[first] else first
+        nest = item(first)
         if last > first:
             step = tuple(steps[first].tolist())
-            item = Nest(item.start, (last - first + 1, *item.counts), (step, *item.steps), item.first)
-        merged.append(item)
+            nest = Nest(nest.start, (last - first + 1, *nest.counts), (step, *nest.steps), nest.first)
+        merged.append(nest)
         first = last + 1
     return merged
 

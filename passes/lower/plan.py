@@ -24,6 +24,8 @@ from ml2sc.ir.types import Array
 WORD_BITS = 256
 MAX_ACCUMULATORS = 6
 """Accumulators kept on the stack at once: with more, solc runs out of reachable stack slots."""
+ALONE_ACCUMULATORS = 10
+"""Likewise where nothing is above them but one input, and a weight word that is multiplied by it."""
 LITERAL_WORDS = 320
 """Layers of at most so many weight words can be written out, the words as literals: 12 KB of code."""
 MAX_WORD_ROWS = 8
@@ -523,40 +525,57 @@ def _with_fields(layer: Layer, options: PlanOptions, round_rows: int, fields: in
         together = fields * word_rows
         if together * layer.weight_bits > WORD_BITS:
             continue
-        # the weights of a round must fit a data contract
-        most = min(MAX_ACCUMULATORS // fields, layer.contract_words // round_rows) * fields
         stride = max(layer.proved_bits, together * layer.weight_bits if together > 1 else 1)
         lanes = min(WORD_BITS // stride, layer.outputs)
-        needed = -(-layer.outputs // lanes)
-        blocks = 1
-        if needed > most:
-            blocks, needed = -(-needed // most), most
-        if fields > needed:
-            continue
-        row_words = -(-needed // fields)
-        straight = blocks == 1 and layer.rows < 2 * round_rows
-        for immediate, storage in _places(layer.rows * row_words, together, blocks, options, looped=not straight):
-            crowded = immediate or fields > 1
-            every_skip = _skips(layer, word_rows, immediate=immediate, crowded=crowded)
-            for skips, loop_ends in itertools.product(every_skip, (False, True) if needed > 2 else (False,)):
-                plan = LanePlan(
-                    layer.proved_bits,
-                    stride,
-                    lanes,
-                    fields,
-                    layer.weight_bits,
-                    needed,
-                    blocks,
-                    row_words,
-                    round_rows,
-                    immediate,
-                    storage,
-                    loop_ends,
-                    word_rows,
-                    **skips,  # type: ignore[arg-type]
-                )
-                if not crowded or _straight_inputs(plan, layer) <= MAX_STRAIGHT_INPUTS:
-                    yield plan
+        for blocks, needed in _blocks(layer, -(-layer.outputs // lanes), round_rows, together, fields):
+            yield from _placed(layer, options, (stride, lanes, blocks, needed), round_rows, word_rows, fields)
+
+
+def _blocks(layer: Layer, accumulators: int, round_rows: int, together: int, fields: int) -> Iterator[tuple[int, int]]:
+    """Iterate over numbers of blocks that so many accumulators are dealt out to, each with those of one."""
+    in_contract = layer.contract_words // round_rows  # the weights of a round must fit a data contract
+    alone = together == 1 and layer.across == 1
+    for most in (MAX_ACCUMULATORS, ALONE_ACCUMULATORS) if alone else (MAX_ACCUMULATORS,):
+        blocks = -(-accumulators // (min(most // fields, in_contract) * fields))
+        each = -(-accumulators // blocks)
+        if each >= fields and (most == MAX_ACCUMULATORS or each > MAX_ACCUMULATORS):
+            yield blocks, each
+
+
+def _placed(
+    layer: Layer, options: PlanOptions, lanes: tuple[int, int, int, int], round_rows: int, word_rows: int, fields: int
+) -> Iterator[LanePlan]:
+    """Iterate over where weights are, what is skipped, and how sums end, of (stride, lanes, blocks, accumulators)."""
+    stride, of_word, blocks, accumulators = lanes
+    row_words = -(-accumulators // fields)
+    straight = blocks == 1 and layer.rows < 2 * round_rows
+    places = _places(layer.rows * row_words, fields * word_rows, blocks, options, looped=not straight)
+    for immediate, storage in places:
+        crowded = immediate or fields > 1 or accumulators > MAX_ACCUMULATORS
+        every_skip = _skips(layer, word_rows, immediate=immediate, crowded=crowded)
+        for skips, loop_ends in itertools.product(every_skip, (False, True) if accumulators > 2 else (False,)):
+            plan = LanePlan(
+                layer.proved_bits,
+                stride,
+                of_word,
+                fields,
+                layer.weight_bits,
+                accumulators,
+                blocks,
+                row_words,
+                round_rows,
+                immediate,
+                storage,
+                loop_ends,
+                word_rows,
+                **skips,  # type: ignore[arg-type]
+            )
+            if accumulators > MAX_ACCUMULATORS:
+                fits = plan.skip_elements and not plan.loop_parts
+            else:
+                fits = not crowded or _straight_inputs(plan, layer) <= MAX_STRAIGHT_INPUTS
+            if fits:
+                yield plan
 
 
 def _dots(layer: Layer, options: PlanOptions) -> Iterator[DotPlan]:
@@ -626,11 +645,13 @@ def _places(
 
 
 def _round_rows(layer: Layer, options: PlanOptions) -> tuple[int, ...]:
-    """Return how many inputs a round may have: a word of them, or as many as make about 32."""
+    """Return how many inputs a round may have: a word of them, or as many as make about 32, or come out even."""
     if layer.unit == 1:
         return (min(options.unroll, layer.rows),)
-    units = max(BYTES // layer.unit, 1)
-    return tuple({layer.unit: None, layer.unit * min(units, -(-layer.rows // layer.unit)): None})
+    units = -(-layer.rows // layer.unit)
+    most = min(max(BYTES // layer.unit, 1), units)
+    even = max(n for n in range(1, most + 1) if units % n == 0)  # no round is left over
+    return tuple({layer.unit: None, layer.unit * even: None, layer.unit * most: None})
 
 
 def _skips(layer: Layer, word_rows: int, *, immediate: bool, crowded: bool) -> Iterator[dict[str, int | bool]]:

@@ -112,6 +112,8 @@ class Group:
         forks: The most forks of a tree.
         leaves: The most leaves.
         depth: The greatest depth.
+        shift: By how many bits what a leaf adds is to be shifted to the left.
+        leaf: Bits of what a leaf adds before that, a power of two.
     """
 
     trees: Sequence[tuple[Flat, Sequence[int]]]
@@ -119,6 +121,8 @@ class Group:
     forks: int
     leaves: int
     depth: int
+    shift: int
+    leaf: int
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,6 @@ class Records:
         place: Bits of a rank's place.
         rank: Bits of an edge's rank.
         number: Bits of the number of a fork or a leaf.
-        leaf: Bits of what a leaf adds, a power of two.
         room: Words in a data contract.
     """
 
@@ -140,7 +143,6 @@ class Records:
     place: int
     rank: int
     number: int
-    leaf: int
     room: int
 
     @classmethod
@@ -158,6 +160,7 @@ class Records:
         for tree, own in zip(flat, leaves, strict=True):
             if tree.forks:  # else its only leaf is the least, and adds nothing
                 by_size.setdefault(len(tree.forks).bit_length(), []).append((tree, own))
+        value = max((v for own in leaves for v in own), default=0).bit_length()
         groups = [
             Group(
                 trees,
@@ -165,29 +168,42 @@ class Records:
                 max(len(tree.forks) for tree, _ in trees),
                 max(len(own) for _, own in trees),
                 max(tree.depth for tree, _ in trees),
+                0,
+                power(max(value, 1)),
             )
             for number, (_, trees) in enumerate(sorted(by_size.items()))
         ]
-        most = max((group.forks + group.leaves for group in groups), default=1)
         rank = max((fork[1] for tree in flat for fork in tree.forks), default=0).bit_length()
-        value = max((v for own in leaves for v in own), default=0).bit_length()
-        return cls(groups, ranks, place, max(rank, 1), (most - 1).bit_length() or 1, _power(max(value, 1)), room)
+        return cls(groups, ranks, place, max(rank, 1), _number_bits(groups), room)
+
+    @classmethod
+    def roomy(cls, groups: Sequence[Group], ranks: str, place: int, rank: int, room: int) -> Records:
+        """Return the tables of trees that may be replaced by others.
+
+        Args:
+            groups: Their tables.
+            ranks: The buffer of ranks.
+            place: Bits of a rank's place in it.
+            rank: Bits of a rank.
+            room: Words in a data contract.
+        """
+        return cls(groups, ranks, place, rank, _number_bits(groups), room)
 
     @property
     def fits(self) -> bool:
         """Whether each tree's table fits a data contract, and a record a word."""
-        small = self.record <= _WORD and self.leaf <= _WORD
+        small = self.record <= _WORD and all(group.leaf <= _WORD for group in self.groups)
         return small and all(self.words(group) <= self.room for group in self.groups)
 
     @property
     def most(self) -> int:
         """The comparisons of a tree, about, whose table fits a data contract."""
-        return self.room * _WORD // (self.record + self.leaf)
+        return self.room * _WORD // (self.record + max((group.leaf for group in self.groups), default=0))
 
     @property
     def record(self) -> int:
         """Bits of a record, a power of two."""
-        return _power(self.place + self.rank + 2 * self.number)
+        return power(self.place + self.rank + 2 * self.number)
 
     def fork_words(self, group: Group) -> int:
         """Return the words of a table's records."""
@@ -195,7 +211,7 @@ class Records:
 
     def words(self, group: Group) -> int:
         """Return the words of a table."""
-        return self.fork_words(group) + -(-group.leaves * self.leaf // _WORD)
+        return self.fork_words(group) + -(-group.leaves * group.leaf // _WORD)
 
     def segments(self) -> dict[str, Segment]:
         """Return the tables."""
@@ -221,7 +237,7 @@ class Records:
             for place, rank, above, below in tree.forks
         ]
         yield from _packed(records, self.record, self.fork_words(group))
-        yield from _packed(leaves, self.leaf, self.words(group) - self.fork_words(group))
+        yield from _packed(leaves, group.leaf, self.words(group) - self.fork_words(group))
 
     def statements(self) -> list[Statement]:
         """Return what adds up the leaves of all trees in `sum0`."""
@@ -243,8 +259,9 @@ class Records:
             Let("record", _field(group.name, at, self.record, 0)),
             Assign("at", and_(Apply(OpCode.SHR, (mul(below, const(self.number)), record)), const(end))),
         ]
-        value = _field(group.name, leaf, self.leaf, self.fork_words(group))
-        value = value if self.leaf == _WORD else and_(value, const((1 << self.leaf) - 1))
+        value = _field(group.name, leaf, group.leaf, self.fork_words(group))
+        value = value if group.leaf == _WORD else and_(value, const((1 << group.leaf) - 1))
+        value = shl(group.shift, value) if group.shift else value
         body: list[Statement] = [
             CopySegment(group.name, Var("table"), self.words(group), group.name),
             Let("at", const(0)),
@@ -264,7 +281,13 @@ class Records:
         return [For((Induction("level", const(0), 1),), -(-depth // _TOGETHER), (some,))]
 
 
-def _power(bits: int) -> int:
+def _number_bits(groups: Sequence[Group]) -> int:
+    """Return the bits of the number of a fork or a leaf."""
+    most = max((group.forks + group.leaves for group in groups), default=1)
+    return (most - 1).bit_length() or 1
+
+
+def power(bits: int) -> int:
     """Return the least power of two, 8 at least, that is not below some bits."""
     return max(1 << (bits - 1).bit_length(), 8)
 

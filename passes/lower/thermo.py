@@ -45,6 +45,7 @@ MALFORMED = "MalformedInput"
 """The error of a packed input that no elements have; its argument is the 32-byte word's number, or the element's."""
 
 _BYTES = 32
+_WORD = 256
 _ANY = (-(1 << 255), (1 << 255) - 1)
 _MOST_VARIABLES = 6
 """Words of the code that are kept in variables; of more, each bit is read where it is asked for."""
@@ -135,18 +136,36 @@ class Ranks:
         code: The code.
         ladders: By element of all inputs: its ladder, and its place there.
         buffer: Name of the buffer.
+        limits: Name of a buffer that begins with the greatest rank of each element, where these may change; None: they
+            are in the code.
     """
 
-    def __init__(self, code: RankCode, ladders: Sequence[tuple[Ladder, int]], buffer: str) -> None:
-        self.code, self.buffer = code, buffer
+    def __init__(
+        self, code: RankCode, ladders: Sequence[tuple[Ladder, int]], buffer: str, limits: str | None = None
+    ) -> None:
+        self.code, self.buffer, self.limits = code, buffer, limits
         sides = [
             (element, up)
             for element in code.elements
             for ladder, index in (ladders[element],)
-            for up, ranks in ((True, ladder.up[index]), (False, ladder.down[index]))
+            for up, ranks in _sides(ladder, index)
             if ranks
         ]
         self.places = {side: place for place, side in enumerate(sides)}
+
+    def tops(self) -> list[int]:
+        """Return words of the greatest rank of each element, from the lowest bits up: what a buffer of them holds."""
+        per, tops = _WORD // _TOP_BITS, self.code.tops
+        return [
+            sum(top << _TOP_BITS * place for place, top in enumerate(tops[at : at + per]))
+            for at in range(0, len(tops), per)
+        ]
+
+    def _top(self, position: int) -> Expr:
+        if self.limits is None:
+            return const(self.code.tops[position])
+        word, place = divmod(position, _WORD // _TOP_BITS)
+        return and_(shr(_TOP_BITS * place, Load(self.limits, const(word))), const((1 << _TOP_BITS) - 1))
 
     @property
     def bits(self) -> int:
@@ -168,7 +187,7 @@ class Ranks:
         for position, element in enumerate(code.elements):
             read = shr(256 - 8 * code.width, LoadInput(const(code.width * position)))
             body.append(Let(f"rank{position}", read))
-            top = const(code.tops[position])
+            top = self._top(position)
             for up in (True, False):
                 if (element, up) in self.places:
                     # one that is missing exceeds every edge, or none
@@ -178,10 +197,20 @@ class Ranks:
                     body.append(Store(self.buffer, const(self.places[element, up]), value))
         body += [Store(self.buffer, const(place), const(0)) for place in range(len(self.places), 1 << self.bits)]
         tests = [
-            (element, gt(Var(f"rank{position}"), const(top)))
-            for position, (element, top) in enumerate(zip(code.elements, code.tops, strict=True))
+            (element, gt(Var(f"rank{position}"), self._top(position))) for position, element in enumerate(code.elements)
         ]
         return [Note("A rank for each element."), *body, *([_refused(tests)] if tests else [])]
+
+
+def _sides(ladder: Ladder, index: int) -> tuple[tuple[bool, object], ...]:
+    """Return, for either side of a missing element, whether nodes that look at an element are, or may be, of it."""
+    if ladder.room is not None:
+        return (True, ladder.room.up), (False, ladder.room.down)
+    return (True, ladder.up[index]), (False, ladder.down[index])
+
+
+_TOP_BITS = 32
+"""Of the greatest rank of an element, in a word of them."""
 
 
 def element_ladders(graph: Graph) -> list[tuple[Ladder, int]]:
@@ -197,7 +226,7 @@ def quantize_code(context: Lowering, quantize: DraftSection, code: Code | RankCo
     form = InputFormat(len(ladders), _BYTES, False, (_ANY,) * len(ladders), code.length)
     if isinstance(code, RankCode):
         for position, element in enumerate(code.elements):
-            body.append(StoreInput(const(code.width * position), code.width, ranks[element]))
+            body.append(StoreInput(const(code.width * position), code.width, ranks.get(element, const(0))))
         body += [StoreInput(const(0), 1, const(0))] if not code.elements else []
         return form
     for j in range(code.words):

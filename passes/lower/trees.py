@@ -19,6 +19,7 @@ from ml2sc.ir.ops.base import attr_int
 from ml2sc.ir.ops.trees import EXCEEDS
 from ml2sc.ir.program import (
     Assign,
+    CopySegment,
     Expr,
     If,
     Let,
@@ -27,6 +28,7 @@ from ml2sc.ir.program import (
     OpCode,
     Segment,
     Statement,
+    Storage,
     Store,
     Var,
     add,
@@ -41,17 +43,19 @@ from ml2sc.ir.program import (
     sub,
 )
 from ml2sc.ir.thermometer import TREES, Code, few_questions, graph_code, large, shallow
+from ml2sc.ir.tree_room import tables
 from ml2sc.ir.trees import MOST_NESTED, Ensemble, Fork, Leaf
+from ml2sc.ir.types import Reserve, TreeRoom
 
 from .context import DraftSection, Lowering, lowering
 from .elementwise import lower_map, result_of
 from .grid import Grid, perfect, shapes_of
 from .lookup import Lookup, answers
 from .plan import CODE_MARGIN, PlanOptions
-from .records import Records, forks_of
+from .records import Flat, Group, Records, forks_of, power
 from .thermo import Bits, Questions, Ranks, element_ladders
 from .values import Value
-from .walked import least_price, of_sections
+from .walked import Line, least, lines, of_sections
 
 _xor = binary(OpCode.XOR)
 _WORD = 256
@@ -87,6 +91,7 @@ class Trees:
         words: Number of sums.
         name: What the names of its tables begin with.
         room: Words in a data contract.
+        reserved: What there is room for, if they may be replaced by others; then what sums leave out is data.
     """
 
     ensemble: Ensemble
@@ -97,6 +102,7 @@ class Trees:
     words: int
     name: str
     room: int
+    reserved: Reserve | None = None
 
     def question(self, fork: Fork) -> Expr:
         """Return 1 where an odd number of a fork's edges is exceeded, else 0."""
@@ -122,11 +128,23 @@ class Trees:
     def lanes_of(self, sums: Sequence[Expr]) -> list[Expr]:
         """Return the targets, given the sums."""
         found = []
-        for lane in self.lanes:
+        for target, lane in enumerate(self.lanes):
             value = shr(lane.shift, sums[lane.word])
             alone = sum(other.word == lane.word for other in self.lanes) == 1
-            found.append(add(value if alone else and_(value, const((1 << lane.bits) - 1)), const(lane.constant)))
+            found.append(add(value if alone else and_(value, const((1 << lane.bits) - 1)), self.constant(target)))
         return found
+
+    def constant(self, target: int) -> Expr:
+        """Return what the sum of a target leaves out."""
+        if not isinstance(self.input, Ranks) or self.input.limits is None:
+            return const(self.lanes[target].constant)
+        return Load(self.input.limits, const(len(self.input.tops()) + target))
+
+    def limits(self) -> dict[str, tuple[int, ...]]:
+        """Return what is data besides tables, in a buffer of that name: greatest ranks, and what sums leave out."""
+        if not isinstance(self.input, Ranks) or self.input.limits is None:
+            return {}
+        return {self.input.limits: (*self.input.tops(), *(lane.constant % (1 << _WORD) for lane in self.lanes))}
 
 
 def trees_of(context: Lowering, node: Node) -> Trees:
@@ -146,16 +164,20 @@ def trees_of(context: Lowering, node: Node) -> Trees:
     least = [[int(lo) if summed else 0 for lo, _ in own] for own in spans]
     lanes: list[Lane] = []
     word = shift = 0
+    reserved = graph.reserves.get(node.name)
     for target, base in enumerate(ensemble.base):
         most = sum(int(own[target][1]) - int(own[target][0]) for own in spans)
+        if reserved is not None and reserved.trees is not None:
+            most = (reserved.trees.own[target] + reserved.trees.joint) * ((1 << reserved.weight_bits) - 1)
         bits = max(most.bit_length(), 1)
         if shift and (shift + bits > _WORD or not summed):
             word, shift = word + 1, 0
         lanes.append(Lane(word, shift, bits, int(base) + sum(own[target] for own in least)))
         shift += bits
     name = context.identifier("buffer", "trees")
-    asked = Bits(code) if isinstance(code, Code) else Ranks(code, element_ladders(graph), f"{name}_ranks")
-    return Trees(ensemble, elements, asked, least, lanes, word + 1, name, context.options.contract_words)
+    tops = None if reserved is None else f"{name}_limits"
+    asked = Bits(code) if isinstance(code, Code) else Ranks(code, element_ladders(graph), f"{name}_ranks", tops)
+    return Trees(ensemble, elements, asked, least, lanes, word + 1, name, context.options.contract_words, reserved)
 
 
 @dataclass(frozen=True)
@@ -187,29 +209,45 @@ def lower_trees(context: Lowering, node: Node) -> None:
     trees = trees_of(context, node)
     ensemble = trees.ensemble
     forks = sum(map(ensemble.comparisons, ensemble.roots))
-    draft = context.section(node, f"{len(ensemble.roots)} trees, {forks} comparisons, {ensemble.targets} sums")
+    draft = context.section(node, f"{_size(trees, forks)}, {ensemble.targets} sums")
     kernel = context.options.forced(node).get("kernel")
     ways = [way for way in _ways(trees, context.options) if kernel in {None, way.kernel}]
     if not ways:
         raise _too_large(trees, node)
 
-    def walked(way: Way) -> float:
+    def walked(way: Way) -> tuple[Line, ...]:
         tried, trial = context.trial(), dataclasses.replace(draft, body=[], facts={})
         _, before = _emit(tried, node, trial, trees, way)
         program = of_sections([section.finish() for section in (*before, trial)], tried, way.segments)
         if not before:
-            return least_price(program, context.options)
+            return lines(program, context.options)
         # its sections need not fit one contract, each must fit one: no byte of code is dearer than what deploys it
-        limit = round(CODE_MARGIN * context.options.code_limit)
-        options = dataclasses.replace(context.options, code_price=0.0, code_limit=limit)
+        options = dataclasses.replace(context.options, code_limit=round(CODE_MARGIN * context.options.code_limit))
         contracts = sum(section_bytes(program, Sizes()).values()) // options.code_limit
-        return least_price(program, options) + contracts * CALL_GAS
+        return tuple(Line(one.gas + contracts * CALL_GAS) for one in lines(program, options))
 
-    way = context.choices.make(draft.name, ways, lambda way: f"{way.kernel} {way.form}".strip(), walked)
+    seen = node.name, context.seen_by([node]), bool(context.options.generators)
+
+    def price(way: Way) -> float:
+        return least(context.known.walk((*seen, _name(way)), lambda: walked(way)), context.options)
+
+    way = context.choices.make(draft.name, ways, _name, price)
     context.values[node.output], before = _emit(context, node, draft, trees, way)
     place = context.sections.index(draft)
     context.sections[place:place] = before
     draft.facts = {"operator": TREES, "kernel": way.kernel, "trees": len(ensemble.roots), "comparisons": forks}
+
+
+def _name(way: Way) -> str:
+    return f"{way.kernel} {way.form}".strip()
+
+
+def _size(trees: Trees, forks: int) -> str:
+    """Return how large an ensemble is, or may be: that is in the code's comments, too."""
+    if trees.reserved is None or trees.reserved.trees is None:
+        return f"{len(trees.ensemble.roots)} trees, {forks} comparisons"
+    room = trees.reserved.trees
+    return f"room for {sum(room.own) + room.joint} trees of {room.forks} comparisons, {room.depth} levels"
 
 
 def _emit(
@@ -220,6 +258,9 @@ def _emit(
     context.buffers |= way.buffers
     if isinstance(trees.input, Ranks):
         context.buffers[trees.input.buffer] = 1 << trees.input.bits
+    for name, words in trees.limits().items():
+        context.buffers[name] = len(words)
+        draft.body.append(CopySegment(name, const(0), len(words), name))
     result = result_of(context, node, draft)
     before: list[DraftSection] = []
     for number, body in enumerate(way.before):
@@ -232,6 +273,9 @@ def _emit(
 
 
 def _ways(trees: Trees, options: PlanOptions) -> Iterator[Way]:
+    if trees.reserved is not None:
+        yield from _of_records(by_records(trees), trees)
+        return
     if trees.ensemble.aggregate != "SUM":
         if not large(trees.ensemble):
             yield extremes(trees)
@@ -242,10 +286,15 @@ def _ways(trees: Trees, options: PlanOptions) -> Iterator[Way]:
         yield nested_in_portions(trees, portions) if several else nested(trees)
     yield from all_at_once(trees)
     yield from by_lookup(trees)
-    records = by_records(trees)
+    yield from _of_records(by_records(trees), trees)
+
+
+def _of_records(records: Records | None, trees: Trees) -> Iterator[Way]:
     if records is not None and records.fits:
         values = tuple(trees.lanes_of([Var("sum0")]))
-        yield Way("records", tuple(records.statements()), values, records.segments(), records.buffers())
+        limits = {name: Segment(words, Storage.DATA, len(words)) for name, words in trees.limits().items()}
+        segments = records.segments() | limits
+        yield Way("records", tuple(records.statements()), values, segments, records.buffers())
 
 
 def _too_large(trees: Trees, node: Node) -> UnsupportedModelError:
@@ -353,7 +402,35 @@ def by_records(trees: Trees) -> Records | None:
         [trees.leaf(tree, leaf)[0] for number in own.leaves if isinstance(leaf := ensemble.nodes[number], Leaf)]
         for tree, own in enumerate(flat)
     ]
-    return Records.of(flat, leaves, ranks.buffer, ranks.bits, trees.room)
+    reserved = trees.reserved
+    if reserved is None or reserved.trees is None:
+        return Records.of(flat, leaves, ranks.buffer, ranks.bits, trees.room)
+    groups = list(_roomy_groups(trees, flat, leaves, reserved, reserved.trees))
+    return Records.roomy(groups, ranks.buffer, ranks.bits, 8 * ranks.code.width, trees.room)
+
+
+def _roomy_groups(
+    trees: Trees, flat: Sequence[Flat], leaves: Sequence[Sequence[int]], reserved: Reserve, room: TreeRoom
+) -> Iterator[Group]:
+    """Yield tables for any trees that there is room for; one that no tree takes holds zeros, which add nothing."""
+    own, joint = tables(room, list(_targets(trees)))
+    lanes, bits = trees.lanes, reserved.weight_bits
+    wanted = [(numbers, count, lane.shift, bits) for numbers, count, lane in zip(own, room.own, lanes, strict=True)]
+    wanted.append((joint, room.joint, 0, lanes[-1].shift + bits))
+    for numbers, count, shift, width in wanted:
+        if count:
+            some = [(flat[tree], [value >> shift for value in leaves[tree]]) for tree in numbers]
+            empty = [(Flat((), (), 0), ())] * (count - len(some))
+            name = f"{trees.name}_{'joint' if numbers is joint else f'table{shift}'}"
+            yield Group([*some, *empty], name, room.forks, room.forks + 1, room.depth, shift, power(width))
+
+
+def _targets(trees: Trees) -> Iterator[list[int]]:
+    """Yield what each tree adds to."""
+    for tree, root in enumerate(trees.ensemble.roots):
+        reached = (trees.ensemble.nodes[number] for number in trees.ensemble.reached(root))
+        beyond = [trees.beyond(tree, leaf) for leaf in reached if isinstance(leaf, Leaf)]
+        yield [target for target in range(len(trees.lanes)) if any(own[target] for own in beyond)]
 
 
 # -- nested comparisons ----------------------------------------------------------------------------------------------

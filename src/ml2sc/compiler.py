@@ -622,7 +622,8 @@ def quantize(
             runners_up(formats.candidates)
         before = graph.copy()
         kept = None if deployed is None else deployed.formats
-        quantizer = Quantize(formats.precision, kept, options.headroom if options.updatable else 0)
+        headroom = options.headroom if options.updatable else 0
+        quantizer = Quantize(formats.precision, kept, headroom, replaceable=options.updatable)
         prove = ReserveRanges(options.headroom, deployed) if options.updatable else ProveRanges()
         shown = [_Renumbered(i, lifted.steps + len(formats.passes)) for i in telling.instruments]
         run_pipeline(graph, [quantizer, prove], shown)
@@ -769,9 +770,10 @@ def _imported(source: OnnxModel, options: Options) -> Graph:
     graph.prune()
     keep_scores(graph)
     bind_trees(graph)
-    if graph.ladders and options.updatable:
-        raise UnsupportedModelError(
-            "trees are the contract's code: they cannot be updated", hint="leave --updatable out, and deploy anew"
+    if graph.ladders and options.updatable and not options.packed_only:
+        raise UsageError(
+            "predict and classify hold the edges of trees in the code: trees are updated where inputs come packed",
+            hint="add --packed-only; ml2sc.pack and the other packers make the packed input, of each update's folder",
         )
     return graph
 
@@ -897,7 +899,7 @@ def _with_forecast(artifact: Artifact) -> Artifact:
 
 def _layer_inputs(graph: Graph, samples: Sequence[Sample]) -> dict[str, Array]:
     """Return the integers that layers read for samples, by tensor: (samples, elements)."""
-    read = {node.inputs[0] for node in graph if node.op_type in {"Gemm", "FusedGemm"}}
+    read = {node.inputs[0] for node in graph if node.op_type in {"Conv", "FusedGemm", "Gemm"}}
     found = Batch(samples).values(graph, read)
     return {name: values.reshape(len(samples), -1) for name, values in found.items()}
 

@@ -24,6 +24,7 @@ from ml2sc.files import inner_name
 from ml2sc.frontend.model_file import contract_name
 from ml2sc.interfaces import interface_names
 from ml2sc.ir.chains import ChainProfile, ProfileError
+from ml2sc.ir.trees import MOST_NODES
 from ml2sc.jsontext import json_text
 from ml2sc.passes.lower.plan import Activity
 from ml2sc.passes.updatable import Deployed
@@ -168,9 +169,30 @@ class _Calibrated(_Entry):
     corrections: dict[str, tuple[float, ...]]
 
 
+_Some = Annotated[int, Field(ge=0, le=MOST_NODES)]
+
+
+class _Trees(_Entry):
+    """`ml2sc.ir.types.TreeRoom`."""
+
+    own: tuple[_Some, ...]
+    joint: _Some
+    forks: _Some
+    depth: _Some
+
+
 class _Room(_Entry):
     sums: tuple[_Integer, _Integer]
     weight_bits: Annotated[int, Field(ge=1, le=256)]
+    trees: _Trees | None = None
+
+
+class _Ranks(_Entry):
+    """`ml2sc.ir.thermometer.Room`."""
+
+    width: Annotated[int, Field(ge=1, le=4)]
+    up: bool
+    down: bool
 
 
 class _Deployed(_Entry):
@@ -178,6 +200,7 @@ class _Deployed(_Entry):
 
     formats: dict[str, tuple[Annotated[int, Field(ge=1, le=256)], bool, _Rational, int]]
     layers: dict[str, _Room]
+    ranks: _Ranks | None = None
 
 
 class _Notes(_Entry):

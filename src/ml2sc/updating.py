@@ -15,12 +15,14 @@ from ml2sc.errors import ArtifactError, UsageError
 from ml2sc.frontend.data import Samples, load_samples
 from ml2sc.frontend.truth import Truth
 from ml2sc.ir import wad
-from ml2sc.ir.analysis import LINEAR
+from ml2sc.ir.analysis import REPLACEABLE
 from ml2sc.ir.graph import Graph, Node
 from ml2sc.ir.interpret import Interpreter
 from ml2sc.ir.program import to_signed
 from ml2sc.manifest import Manifest
 
+_BOUNDS = frozenset({"from_real", "to_real", "moved", "own_error"})
+"""Attributes that only say what was proved."""
 _ARCHITECTURE = "an update must have the architecture, and the names, of the model that was compiled"
 
 
@@ -59,7 +61,7 @@ def update(artifact: Artifact, model: Any, *, example_input: Any = None) -> Arti
     assert new.graph is not None
     difference = next(_differences(old, new.graph), None)
     if difference is None and new.source != artifact.source:
-        difference = "the contract's source would be another one"
+        difference = next(_explained(old, new.graph), "the contract's source would be another one")
     if difference is not None:
         raise ArtifactError(f"the deployed code does not compute this model: {difference}", hint=_ARCHITECTURE)
     facts = {key: manifest[key] for key in ("toolchain", "code_bytes") if key in manifest}
@@ -77,13 +79,21 @@ def _differences(old: Graph, new: Graph) -> Iterator[str]:
         before, after = _shown(old, was), _shown(new, is_)
         if before != after:
             yield f"{after} instead of {before}"
-        if was.op_type in LINEAR:
+        if was.op_type in REPLACEABLE:
             continue
         for name, other in zip(was.inputs, is_.inputs, strict=False):
             if name and not _same(old.tensor(name).data, new.tensor(other).data):
                 yield f"the constant %{other} of {is_} is another one, and it is in the code"
     if len(list(old)) != len(list(new)):
         yield f"{len(list(new))} operators instead of {len(list(old))}"
+
+
+def _explained(old: Graph, new: Graph) -> Iterator[str]:
+    """Yield why nodes that are alike have other code: what they compute with follows from the weights before them."""
+    for was, is_ in zip(old, new, strict=True):
+        for key, value in was.attrs.items():
+            if was.op_type not in REPLACEABLE and key not in _BOUNDS and is_.attrs.get(key) != value:
+                yield f"the {key} of {is_} would be another one, and it is in the code"
 
 
 def _shown(graph: Graph, node: Node) -> str:

@@ -34,7 +34,7 @@ from ml2sc.ir.printer import print_graph
 
 FUZZ = os.environ.get("ML2SC_FUZZ")
 SEEDS = range(*map(int, (FUZZ or "40").split(":")))
-ON_THE_EVM = len(SEEDS) if FUZZ else 6
+ON_THE_EVM = len(SEEDS) if FUZZ else 4
 """So many models go to both targets in every run: the compilers take three quarters of the time."""
 REFUSED = (RangeError, UnsupportedModelError, ContractLimitError)
 FAILURES = (AssertionError, Ml2scError, ArithmeticError, LookupError, TypeError, ValueError)
@@ -74,7 +74,7 @@ def test_random_models(seed: int, toolchain: ml2sc.Toolchain) -> None:
     check_seed(seed, check)
 
 
-@pytest.mark.parametrize("seed", SEEDS[ON_THE_EVM:] if FUZZ else heavy.but_each(2, SEEDS[ON_THE_EVM:]))
+@pytest.mark.parametrize("seed", SEEDS[ON_THE_EVM:] if FUZZ else heavy.but_each(4, SEEDS[ON_THE_EVM:]))
 def test_random_models_without_a_chain(seed: int) -> None:
     check_seed(seed, check_off_chain)
 

@@ -10,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from support import heavy
 from support.checking import check_interpreters, check_outputs
 from support.contracts import check_contract, packed_and_wads
+from support.forests import random_attributes, threshold_rows, tree_model
 from support.small_cnns import digits_like
 from support.updates import built, network, put, samples, send
 
@@ -17,7 +18,9 @@ import ml2sc
 from ml2sc.backends import Artifact
 from ml2sc.backends.interface import weights_hash
 from ml2sc.errors import ArtifactError, PoorResultWarning, UnsupportedModelError
-from ml2sc.runtime.contract import Contract
+from ml2sc.ir import wad
+from ml2sc.packing import Packer
+from ml2sc.runtime.contract import Contract, ContractError
 from ml2sc.runtime.update import update_calls
 
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -64,6 +67,41 @@ def test_update(case: str, toolchain: ml2sc.Toolchain) -> None:
     assert contract.call("version") == 2
     send(contract, "rollback")
     agree(contract, first, inputs)
+
+
+@pytest.mark.parametrize("target", heavy.unless(lambda target: target == "solidity", ["solidity", "vyper"]))
+@pytest.mark.filterwarnings("ignore:.*onnxruntime's label")
+def test_trees(target: str, toolchain: ml2sc.Toolchain) -> None:
+    """Trees of any features and thresholds that fit the tables; what is packed is the new model's code."""
+    draws = [
+        random_attributes(np.random.default_rng(seed), features=5, trees=6, depth=4, targets=3, prefix="class")
+        for seed in (2, 3)
+    ]
+    labels = {"classlabels_int64s": [0, 1, 2], "post_transform": "SOFTMAX"}
+    models = [tree_model("TreeEnsembleClassifier", 5, attrs | labels) for attrs in draws]
+    options = {"target": target, "packed_only": True, "headroom": 2}
+    first = built(models[0], toolchain, **options)
+    contract = put(first)
+
+    def agrees(artifact: Artifact, model: Any) -> None:
+        assert artifact.graph is not None
+        rows = threshold_rows(np.random.default_rng(3), model, 12).astype(np.float64)
+        graph, packed = artifact.graph, [Packer(artifact).pack(row) for row in rows]
+        quantized = wad.quantize_samples(graph, [{"x": row[None]} for row in rows])
+        assert packed == [wad.pack(graph, q) for q in quantized]
+        check_contract(contract, artifact, packed, [])
+        assert contract.call("weightsHash") == weights_hash(artifact.data)
+        ranks = bytearray(packed[0])
+        ranks[2] = graph.ladders["x"].top + 1
+        with pytest.raises(ContractError, match=r"MalformedInput\(index=2\)"):
+            contract.predict_packed(bytes(ranks))
+
+    agrees(first, models[0])
+    second = ml2sc.update(first, models[1])
+    assert second.source == first.source
+    for _, calldata in update_calls(second):
+        contract.chain.transact(contract.address, calldata)
+    agrees(second, models[1])
 
 
 def test_several_chunks(toolchain: ml2sc.Toolchain) -> None:

@@ -73,7 +73,7 @@ def write_model(path: Path, op_type: str, domain: str = "", **attrs: Any) -> Pat
 @pytest.mark.parametrize(
     ("precision", "attrs"),
     [
-        ("int8", {"bias": 0.5}),
+        pytest.param("int8", {"bias": 0.5}, marks=pytest.mark.heavy),
         pytest.param("w16a16", {"lambd": 1 / 6, "bias": 1 / 6}, marks=pytest.mark.heavy),
         ("auto", {"lambd": 1.5, "bias": 1.5}),
     ],
@@ -231,7 +231,7 @@ def backend_module(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
         del sys.modules[name]
 
 
-@pytest.mark.parametrize("seed", heavy.but_each(2, range(40)))
+@pytest.mark.parametrize("seed", heavy.but_each(4, range(40)))
 def test_backend_on_random_models(backend_module: ModuleType, seed: int) -> None:
     case = seeded_case(seed)
     try:

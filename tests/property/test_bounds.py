@@ -60,7 +60,7 @@ def exactly(weights: list[np.ndarray], biases: list[np.ndarray], x: Rationals) -
     return x
 
 
-@settings(max_examples=60, derandomize=True, database=None)
+@settings(max_examples=30, derandomize=True, database=None)
 @given(networks(), st.sampled_from(PRECISIONS), st.sampled_from([(-1, 1), (0, 255), (-65536, 65536)]), st.data())
 def test_the_bound_holds_in_exact_arithmetic(
     network: tuple[list[np.ndarray], list[np.ndarray]], precision: str, ends: tuple[int, int], data: st.DataObject

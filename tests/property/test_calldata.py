@@ -79,7 +79,7 @@ MODELS: dict[str, tuple[Callable[[], onnx.ModelProto], dict[str, Any]]] = {
         {"precision": "int8", "input_ranges": ((-1.0, 1.0), (0.0, 4.0))},
     ),
     "data contracts": (
-        lambda: network([40, 70, 3]),
+        lambda: network([20, 40, 3]),
         {"precision": "int8", "weights": "data", "input_ranges": ((0.0, 1.0),)},
     ),
 }

@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from support.forests import random_attributes, threshold_rows, tree_model
 
 import ml2sc
+from ml2sc.errors import RangeError
 from ml2sc.ir import wad
 from ml2sc.ir.interpret import Interpreter
 from ml2sc.packing import Packer
@@ -24,6 +26,43 @@ ROWS, FEW = 40, 6
 LARGE = 7
 """Every so many models one is large."""
 MOST_LEAVES = 6_000
+
+
+@pytest.mark.parametrize("seed", range(COUNT // 3))
+@pytest.mark.filterwarnings("ignore:.*onnxruntime's label")
+def test_replaced(seed: int) -> None:
+    """Trees drawn anew, in the contract of the first ones: they answer as onnxruntime does, or are refused."""
+    shape = np.random.default_rng(seed)
+    features, depth = int(shape.integers(1, 13)), int(shape.integers(1, 6))
+    trees, targets = int(shape.integers(1, 13)), int(shape.integers(1, 5))
+    post = {"post_transform": str(shape.choice(["NONE", "LOGISTIC", "SOFTMAX"]))} if targets > 1 else {}
+
+    def drawn(draw: int) -> onnx.ModelProto:
+        random = np.random.default_rng([seed, draw])
+        attrs = random_attributes(random, features=features, trees=trees, depth=depth, targets=targets)
+        return tree_model(
+            "TreeEnsembleRegressor", features, attrs | {"n_targets": targets, "base_values": [0.5] * targets} | post
+        )
+
+    first = ml2sc.compile(drawn(0), updatable=True, packed_only=True, headroom=3)
+    for draw in range(3):
+        try:
+            artifact = ml2sc.update(first, drawn(draw))
+        except RangeError:
+            assert draw
+            continue
+        assert artifact.source == first.source
+        assert [len(data) for data in artifact.data] == [len(data) for data in first.data]
+        assert artifact.graph is not None
+        assert artifact.program is not None
+        session = onnxruntime.InferenceSession(drawn(draw).SerializeToString(), providers=["CPUExecutionProvider"])
+        interpreter, packer = Interpreter(artifact.program), Packer(artifact)
+        for row in threshold_rows(shape, drawn(draw), FEW):
+            outcome = interpreter.run(packer.pack(row))
+            assert outcome == wad.run_graph(artifact.graph, wad.quantize_inputs(artifact.graph, {"x": row[None]}))
+            (theirs,) = session.run(None, {"x": row[None]})
+            ours = np.array(outcome.outputs) / wad.WAD
+            assert np.abs(ours - np.ravel(theirs)).max() <= artifact.manifest["error_bound"] + 1e-5
 
 
 @pytest.mark.parametrize("seed", range(COUNT))

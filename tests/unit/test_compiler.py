@@ -301,7 +301,7 @@ def test_auto_keeps_the_stated_bound(examples: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [EXAMPLES[0], *(pytest.param(name, marks=pytest.mark.heavy) for name in EXAMPLES[1:])])
-@pytest.mark.parametrize("precision", ["int8", "auto"])
+@pytest.mark.parametrize("precision", ["auto", pytest.param("int8", marks=pytest.mark.heavy)])
 def test_levels_decide_alike(examples: Path, name: str, precision: str) -> None:
     x = samples(examples, name)[:60]
     answers = [decisions(example(examples, name, precision, level=level), x) for level in (0, 1, 2)]

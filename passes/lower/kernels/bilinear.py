@@ -8,15 +8,19 @@ shift, for which the bits above the highest lane must be free.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache, cached_property
 
 _WORD = 1 << 256
 _POINTS = (0, 1, -1, 2, -2, 3, -3)
 """Where polynomials are evaluated, beside infinity."""
+
+_SHORT = 2
+"""Rows of a form of pixels, at most, that is not made of others."""
 
 Form = tuple[int, ...]
 """Coefficients, one for each row."""
@@ -85,9 +89,39 @@ class Bilinear:
         return (self.factor & -self.factor).bit_length() - 1
 
     @cached_property
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        """Sums of products of which some rows take a multiple of what both are together, others of their difference."""
+        return _mirrored(list(zip(*self.results, strict=True)))
+
+    @cached_property
+    def pixel_pairs(self) -> tuple[tuple[int, int], ...]:
+        """Forms of pixels that are the sum and the difference of two others, which have fewer rows."""
+        pairs = _mirrored(self.pixels)
+        return tuple((i, j) for i, j in pairs if sum(map(bool, self.pixels[i])) > _SHORT)
+
+    def of_larger_taps(self) -> Bilinear:
+        """Return the same with what all rows of results multiply a sum of products by in its taps instead."""
+        shares = [math.gcd(*(row[t] for row in self.results)) for t in range(self.totals)]
+        forms = [tuple(shares[p.total] * v for v in self.taps[p.taps]) for p in self.products]
+        taps = tuple(dict.fromkeys(forms))
+        products = [replace(p, taps=taps.index(form)) for p, form in zip(self.products, forms, strict=True)]
+        results = tuple(tuple(v // share for v, share in zip(row, shares, strict=True)) for row in self.results)
+        return replace(self, taps=taps, products=tuple(products), results=results)
+
+    @cached_property
     def inverse(self) -> int:
         """The inverse of its odd part, mod 2^256."""
         return pow(self.factor >> self.shift, -1, _WORD)
+
+
+def _mirrored(forms: Sequence[Form]) -> tuple[tuple[int, int], ...]:
+    """Return the pairs of linear forms of which some coefficients are the same, and all others opposite."""
+    found = []
+    for i, j in itertools.combinations(range(len(forms)), 2):
+        factors = [(a, b) for a, b in zip(forms[i], forms[j], strict=True) if a or b]
+        if all(abs(a) == abs(b) for a, b in factors) and len({a == b for a, b in factors}) > 1:
+            found.append((i, j))
+    return tuple(found)
 
 
 @cache

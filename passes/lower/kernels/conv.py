@@ -34,9 +34,11 @@ from ml2sc.ir.program import (
     Var,
     add,
     and_,
+    binary,
     const,
     loop,
     mul,
+    or_,
     shl,
     shr,
     sub,
@@ -49,6 +51,9 @@ from .maps import Maps
 
 HELD = 12
 """Words of pixels that are held in variables for all output channels."""
+PAIR = 2
+"""Words whose lanes are closed up into one."""
+_xor = binary(OpCode.XOR)
 
 _PRODUCT, _ENDING, _COMPARED = 16, 130, 60
 _PRODUCT_BYTES, _ENDING_BYTES, _COMPARED_BYTES = 6, 110, 30
@@ -172,9 +177,9 @@ class Convolution:
 
         The bias is in it, what `zero`, the u that stands for 0, brings in, and what is added, or not.
         """
-        below, above = self._sums
-        start = self.bias - zero * (below + above)
-        lo, hi = int((start + top * below).min()), int((start + top * above).max())
+        falls, rises = self._sums
+        start = self.bias - zero * (falls + rises)
+        lo, hi = int((start + top * falls).min()), int((start + top * rises).max())
         if self.beside is not None:
             most = self.beside.multiplier * self.beside.top
             lo, hi = lo + self.beside.start + min(most, 0), hi + self.beside.start + max(most, 0)
@@ -182,14 +187,20 @@ class Convolution:
 
     def highest(self, top: int, zero: int) -> list[int]:
         """Return, by output channel, what no sum is above, the bias in it but nothing that is added."""
-        below, above = self._sums
-        return [int(v) for v in self.bias - zero * (below + above) + top * above]
+        falls, rises = self._sums
+        return [int(v) for v in self.bias - zero * (falls + rises) + top * rises]
 
     @cached_property
     def _sums(self) -> tuple[Array, Array]:
-        """The sums of all negative taps, and of all positive ones, by output channel."""
+        """The sums of each output channel's negative taps, and of the others, as Python ints."""
         flat = self.weights.reshape(self.outputs, -1).astype(object)
         return np.minimum(flat, 0).sum(axis=1), np.maximum(flat, 0).sum(axis=1)
+
+    @cached_property
+    def alike(self) -> bool:
+        """Whether all output channels do the same."""
+        same = not (self.weights != self.weights[:1]).any() and not (self.bias != self.bias[:1]).any()
+        return same and not isinstance(self.epilogue.scaling, ChannelScaling)
 
     def factors(self, top: int, zero: int) -> Factors | None:
         """Return what results are multiplied by in the end, but for what is a channel's own."""
@@ -262,6 +273,7 @@ class RowsOfTaps:
         target: Where its result goes. Its pitch is the source's, or wider by the pool's columns (or the stride): then
             the maximum is taken of neighbouring lanes, and the lanes between results are lost. Where neither that nor
             the source's phases do the stride, the lanes between are closed up (`close`).
+        sums: The buffer of sums that wait for those which they are closed up with.
     """
 
     storage: Storage | None = None
@@ -271,8 +283,8 @@ class RowsOfTaps:
     fields = 1
     """How many taps lie in a lane of such a word."""
 
-    def __init__(self, conv: Convolution, source: Maps, target: Maps) -> None:
-        self.conv, self.source, self.target = conv, source, target
+    def __init__(self, conv: Convolution, source: Maps, target: Maps, sums: str = "sums") -> None:
+        self.conv, self.source, self.target, self._sums = conv, source, target, sums
         self.gap, self.close = target.pitch // source.pitch, closed_up(conv, source, target)
         """Lanes of sums to one of results; and words of sums that make one of results."""
         self.stride, self.columns = conv.steps(max(self.gap, self.close))
@@ -308,13 +320,30 @@ class RowsOfTaps:
             and (target.words <= source.words or close > 1)
         )
 
+    @property
+    def possible(self) -> bool:
+        """Whether words of results are closed up of as many words of sums each, if they are, and nothing is added."""
+        words, parts = self.target.words, self.close
+        return parts == 1 or (self.conv.beside is None and (words == 1 or self.source.words == parts * words))
+
+    @property
+    def together(self) -> int:
+        """Words of sums that make one of results."""
+        return min(self.close, self.source.words)
+
+    def buffers(self) -> dict[str, int]:
+        """Return the words of each buffer that it needs besides the maps."""
+        waiting = self.conv.outputs * self.target.phases
+        return {self._sums: waiting} if self.together > 1 else {}
+
     def about(self) -> tuple[float, int, int]:
         """Return roughly what an inference costs, bytes of code, and of data: to find what is worth walking."""
         conv, target = self.conv, self.target
         phases = [{of for _, of, _ in conv.taps(phase, self.phases, self.stride)} for phase in range(self.phases)]
-        products = int(conv.weights[..., 0].size) * conv.pool[0] * sum(map(len, phases))
+        products = int(conv.weights[..., 0].size) * conv.pool[0] * sum(map(len, phases)) * self.together
         literal = int(conv.weights.shape[3]) * self.source.pitch // 8
-        results, compared = conv.outputs * target.phases, len(self.parts(0)) - 1
+        results, compared = conv.outputs * target.phases, self.together * len(self.parts(0)) - 1
+        compared += 4 * (self.close > 1)
         gas = products * _PRODUCT + results * (_ENDING + compared * _COMPARED)
         code = products * (literal + _PRODUCT_BYTES) + results * (_ENDING_BYTES + compared * _COMPARED_BYTES)
         return target.height * target.words * gas, code, 0
@@ -338,10 +367,10 @@ class RowsOfTaps:
         start = source.word(0, -conv.pads[0])
         assert start >= 0
         inner = self._row()
-        if source.words == 1:
+        if source.words == 1 or (self.close > 1 and target.words == 1):
             also = [Induction("o", const(target.word(0, 0)), target.row_words)]
             return [*body, loop("p", rows, inner, start=start, step=step, also=also)]
-        along = [Induction("p", Var("row"), 1), Induction("o", Var("result"), 1)]
+        along = [Induction("p", Var("row"), self.close), Induction("o", Var("result"), 1)]
         words = loop("j", target.words, inner, also=along)
         also = [Induction("result", const(target.word(0, 0)), target.row_words)]
         return [*body, loop("row", rows, [words], start=start, step=step, also=also), *target.joined()]
@@ -354,16 +383,16 @@ class RowsOfTaps:
 
     def _row(self) -> list[Statement]:
         body: list[Statement] = []
-        for group in range(self.conv.groups):
+        for group, number in itertools.product(range(self.conv.groups), range(self.together)):
             each = self.conv.outputs // self.conv.groups
             outputs = range(group * each, (group + 1) * each)
             names = self._held(outputs)
-            inside: list[Statement] = [Let(name, self._load(*key)) for key, name in names.items()]
+            inside: list[Statement] = [Let(name, self._load(*key, number)) for key, name in names.items()]
             if names:  # within reach, above the words that are held
                 inside.append(Let("at", Var("o")))
             every = itertools.product(outputs, range(self.target.phases))
-            inside += [Block(tuple(self._result(output, phase, names))) for output, phase in every]
-            body += [Block(tuple(inside))] if self.conv.groups > 1 else inside
+            inside += [Block(tuple(self._result(output, phase, names, number))) for output, phase in every]
+            body += [Block(tuple(inside))] if self.conv.groups * self.together > 1 else inside
         return body
 
     def _held(self, outputs: range) -> dict[tuple[int, int, int], str]:
@@ -372,9 +401,9 @@ class RowsOfTaps:
         most = [key for key, number in uses.most_common(HELD) if number > 1]
         return {key: f"x{number}" for number, key in enumerate(sorted(most))}
 
-    def _load(self, channel: int, row: int, phase: int) -> Expr:
+    def _load(self, channel: int, row: int, phase: int, number: int) -> Expr:
         source = self.source
-        offset = source.word(channel, row, phase) - source.word(0, 0)
+        offset = source.word(channel, row, phase, number) - source.word(0, 0)
         return Load(source.buffer, add(Var("p"), const(offset)))
 
     def _all_terms(self, output: int) -> Iterator[list[tuple[tuple[int, int, int], int]]]:
@@ -394,7 +423,9 @@ class RowsOfTaps:
                     if word:
                         yield (channel, conv.strides[0] * row + ky * conv.dilations[0], of), word
 
-    def _sum(self, output: int, row: int, phase: int, names: dict[tuple[int, int, int], str], start: int) -> Expr:
+    def _sum(
+        self, output: int, row: int, phase: int, names: dict[tuple[int, int, int], str], start: int, number: int
+    ) -> Expr:
         """Return start + the products of a sum, those by negative words of taps apart: literals are shorter so.
 
         Operands are computed from the right: of each product the pixels first, so that the fewest words lie above those
@@ -403,7 +434,7 @@ class RowsOfTaps:
         rises: Expr = const(start)
         falls: Expr | None = None
         for key, taps in self._terms(output, row, phase):
-            pixels = Var(names[key]) if key in names else self._load(*key)
+            pixels = Var(names[key]) if key in names else self._load(*key, number)
             product = Apply(OpCode.MUL, (const(abs(taps)), pixels))
             if taps > 0:
                 rises = add(product, rises)
@@ -411,16 +442,37 @@ class RowsOfTaps:
                 falls = product if falls is None else add(product, falls)
         return rises if falls is None else sub(rises, falls)
 
-    def _result(self, output: int, phase: int, names: dict[tuple[int, int, int], str]) -> list[Statement]:
-        """Return the statements for one word of results: sums, their maximum, and what ends them."""
+    def _result(self, output: int, phase: int, names: dict[tuple[int, int, int], str], number: int) -> list[Statement]:
+        """Return the statements for one word of results: sums, their maximum, and what ends them.
+
+        Of the words of sums that are closed up (`number`), those before the last wait for it.
+        """
         target = self.target
-        start = self.start(output)
-        sums = self.parts(phase)
-        first = 0 if len(sums) > 1 else start
-        values = [self._sum(output, *part, names, 0 if number else first) for number, part in enumerate(sums)]
-        place = target.word(output, 0, phase) - target.word(0, 0)
-        at = add(Var("at" if names else "o"), const(place))
-        return self.ended_word(phase, values, const(start), at, self.factors(*self.literal_factors(output)))
+        at = add(Var("at" if names else "o"), const(target.word(output, 0, phase) - target.word(0, 0)))
+        factors = self.factors(*self.literal_factors(output))
+        if self.close == 1:
+            return self.ended_word(phase, *self._sums_of(output, phase, names, number), at, factors)
+        own, waiting = self.summed_up(output, phase, names, number), const(output * target.phases + phase)
+        if number + 1 < self.together:
+            return [*own, Store(self._sums, waiting, Var("v"))]
+        before: list[Expr] = [Load(self._sums, waiting)] if number else []
+        return [*own, *self.closed_word(phase, [*before, Var("v")], at, factors)]
+
+    def _sums_of(
+        self, output: int, phase: int, names: dict[tuple[int, int, int], str], number: int
+    ) -> tuple[list[Expr], Expr]:
+        """Return the sums of which a word is the maximum, and what they start with; one alone has that in it."""
+        start, parts = self.start(output), self.parts(phase)
+        first = 0 if len(parts) > 1 else start
+        return [self._sum(output, *part, names, 0 if at else first, number) for at, part in enumerate(parts)], const(
+            start
+        )
+
+    def summed_up(
+        self, output: int, phase: int, names: dict[tuple[int, int, int], str], number: int
+    ) -> list[Statement]:
+        """Return the statements that declare `v`: the sums of a channel, or their maximum, and what they start with."""
+        return self.summed("v", *self._sums_of(output, phase, names, number))
 
     def literal_factors(self, output: int) -> tuple[Expr, Expr]:
         """Return the literals that the results of a channel are multiplied by, and that are added then."""
@@ -491,6 +543,57 @@ class RowsOfTaps:
         body: list[Statement] = [Let("each", Var(name))] if beside > 2 else []
         each, pitch = Var("each" if beside > 2 else name), self.source.pitch
         return body + [greater(name, shr(pitch * step, each), pitch, self.every) for step in range(1, beside)]
+
+    def closed_word(self, phase: int, words: Sequence[Expr], place: Expr, factors: Factors | None) -> list[Statement]:
+        """Return the statements that store a word of results of which the lanes of two words of sums are closed up.
+
+        Args:
+            phase: Of the results.
+            words: Of sums, none of their lanes negative; each is in a variable, or in memory.
+            place: The word of the target's buffer.
+            factors: What they are multiplied by in the end.
+        """
+        base, pitch, useful = self.source.before + self.farthest, self.source.pitch, self.source.useful
+        lanes = range(base, base + useful)
+        body: list[Statement] = [Let("kept", self._dealt(words, 0))]
+        if self.conv.pool[1] > 1:
+            body.append(greater("kept", self._dealt(words, 1), pitch, lanes))
+        plain, half, first = self.ending(phase), useful // PAIR, self.target.before
+        ended = [first + PAIR * (n % half) + n // half for n in (lane - first for lane in plain.lanes)]
+        statements, word = dataclasses.replace(plain, lanes=ended, rim=(), factors=factors).word("kept")
+        body += [*statements, *self.in_order("closed", word, first)]
+        rim = const(spread(self.target.zero, self.target.pitch, plain.rim))
+        return [*body, Store(self.target.buffer, place, add(Var("closed"), rim))]
+
+    def _dealt(self, words: Sequence[Expr], beside: int) -> Expr:
+        """Return every second lane of each of two words, by turns, from the lane `beside` the first on."""
+        base, pitch = self.source.before + self.farthest, self.source.pitch
+        lanes = const(spread((1 << pitch) - 1, pitch, self.pairs(base)))
+        total: Expr | None = None
+        for number, word in enumerate(words):
+            up = pitch * (number - beside)
+            mask = const(lanes.value << pitch * number)
+            moved = and_(shl(up, word) if up >= 0 else shr(-up, word), mask)
+            total = moved if total is None else or_(total, moved)
+        return const(0) if total is None else total
+
+    def pairs(self, base: int) -> list[int]:
+        """Return every second lane of those that have pixels of their own, which begin at one."""
+        return [base + lane for lane in range(0, self.source.useful, PAIR)]
+
+    def in_order(self, name: str, word: Expr, base: int) -> list[Statement]:
+        """Return the statements that declare a word whose lanes, two words' by turns, come one after the other.
+
+        The lowest bit of a lane's number becomes its highest, by exchanges of neighbouring bits. Other lanes hold 0.
+        """
+        pitch, useful = self.source.pitch, self.source.useful
+        body: list[Statement] = [Let(name, word)]
+        for bit in range(useful.bit_length() - 2):
+            up = [base + n for n in range(useful) if n >> bit & 1 and not n >> bit + 1 & 1]
+            distance, mask = pitch << bit, const(spread((1 << pitch) - 1, pitch, up))
+            moving = and_(_xor(shr(distance, Var(name)), Var(name)), mask)
+            body.append(Assign(name, _xor(mul(moving, const(1 + (1 << distance))), Var(name))))
+        return body
 
     def added(self, phase: int, place: Expr) -> Expr:
         """Return what is added to the sums of a word of results, in their lanes.

@@ -21,7 +21,6 @@ import numpy as np
 from ml2sc.ir.program import (
     CONTRACT_WORDS,
     Apply,
-    Assign,
     Block,
     CopySegment,
     Expr,
@@ -46,7 +45,7 @@ from ml2sc.ir.types import Array
 from ..lane_steps import spread
 from ..nests import over, places
 from .bilinear import Bilinear, Form, bilinear
-from .conv import Convolution
+from .conv import PAIR, Convolution
 from .looped import Dense, LoopedRows, Loops, Workspace
 from .maps import WORD, Maps
 
@@ -61,7 +60,6 @@ _BAND = 64
 """Words of sums of a row of sums of products, at most."""
 _MOST_POINTS = 7
 """Points, at most, that a fast filter evaluates polynomials at."""
-_PAIR = 2
 _ENDS = 6
 """Rounds of the loop that ends sums, at most, that are written out instead."""
 _TERM, _TAP, _RECORD, _FORM, _LINE, _SUM, _ENDING, _CLOSING = 19, 24, 220, 26, 16, 24, 165, 110
@@ -118,8 +116,8 @@ class HeldRows(LoopedRows):
         *,
         in_data: bool | None = None,
     ) -> None:
-        self.form: Bilinear = bilinear(
-            loops.group * conv.pool[0], int(conv.weights.shape[2]), conv.strides[0], fast=loops.fast
+        self.form: Bilinear = self.formed(
+            bilinear(loops.group * conv.pool[0], int(conv.weights.shape[2]), conv.strides[0], fast=loops.fast)
         )
         super().__init__(conv, source, target, loops, names, in_data=in_data)
         self.fields = self._packing.fields
@@ -142,6 +140,11 @@ class HeldRows(LoopedRows):
                                 yield held
                                 if 1 < way.rounds <= _ENDS:
                                     yield replace(held, ends=True)
+
+    @staticmethod
+    def formed(form: Bilinear) -> Bilinear:
+        """Return how rows are computed, so that words of taps are best made of it."""
+        return form
 
     @staticmethod
     def _makes_sense(conv: Convolution, group: int, *, fast: bool) -> bool:
@@ -247,15 +250,11 @@ class HeldRows(LoopedRows):
     @cached_property
     def _taps(self) -> dict[tuple[int, int, int, int], int]:
         """Number of the word of taps for (phase of the sums, channel, form of taps, phase of the pixels)."""
-        forms = range(len(self.form.taps))
-        every = (
-            (phase, i, t, of)
-            for phase, keys in enumerate(self._keys)
-            for t in forms
-            for i in range(self.channels)
-            for of in sorted({of for _, _, of in keys})
-        )
-        return {key: number for number, key in enumerate(every)}
+        every: list[tuple[int, int, int, int]] = []
+        for phase, keys in enumerate(self._keys):
+            phases = sorted({of for _, _, of in keys})
+            every += itertools.product([phase], range(len(self.form.taps)), range(self.channels), phases)
+        return {(phase, i, t, of): number for number, (phase, t, i, of) in enumerate(every)}
 
     @cached_property
     def _packing(self) -> Dense:
@@ -353,37 +352,16 @@ class HeldRows(LoopedRows):
         if self.narrow:
             base = source.before + self.farthest
             kept = [
-                and_(read(line, k), const(spread((1 << source.pitch) - 1, source.pitch, self._pairs(base))))
-                for k in range(_PAIR * j, min(_PAIR * (j + 1), source.words))
+                and_(read(line, k), const(spread((1 << source.pitch) - 1, source.pitch, self.pairs(base))))
+                for k in range(PAIR * j, min(PAIR * (j + 1), source.words))
             ]
             both = kept[0] if len(kept) == 1 else or_(kept[0], shl(source.pitch, kept[1]))
-            return self._closed(name, both, base), Var(name)
+            return self.in_order(name, both, base), Var(name)
         word = read(line, j)
         for number in range(1, self.loops.fold):
             row = line + number * self.loops.apart * conv.strides[0] * conv.pool[0]
             word = or_(shl(number * self.step * source.pitch, read(row, j)), word)
         return [], word
-
-    def _pairs(self, base: int) -> list[int]:
-        return [base + lane for lane in range(0, self.source.useful, _PAIR)]
-
-    def _closed(self, name: str, word: Expr, base: int) -> list[Statement]:
-        """Return the statements that declare a word whose lanes, two words' by turns, come one after the other.
-
-        The lowest bit of a lane's number becomes its highest, by exchanges of neighbouring bits.
-        """
-        pitch, useful = self.source.pitch, self.source.useful
-        body: list[Statement] = [Let(name, word)]
-        for bit in range(useful.bit_length() - 2):
-            distance = 1 << bit
-            up = [n for n in range(useful) if n >> bit & 1 and not n >> bit + 1 & 1]
-            down = [n + distance for n in up]
-            still = [n for n in range(useful) if n not in {*up, *down}]
-            masks = (const(spread((1 << pitch) - 1, pitch, [base + n for n in lanes])) for lanes in (still, up, up))
-            kept, low, after = masks
-            moved = or_(shl(distance * pitch, and_(Var(name), low)), and_(shr(distance * pitch, Var(name)), after))
-            body.append(Assign(name, or_(and_(Var(name), kept), moved)))
-        return body
 
     # -- one output channel ------------------------------------------------------------------------------------------
 
@@ -409,12 +387,9 @@ class HeldRows(LoopedRows):
             loops = loops[:1]
 
         def ended(place: dict[str, Expr]) -> list[Statement]:
-            rows = itertools.product(range(self.loops.group), range(self.target.phases))
             words = range(self._words if len(loops) == 1 else 1)
-            return [
-                Block(tuple(self._ended(place, record, row, phase, k)))
-                for (row, phase), k in itertools.product(rows, words)
-            ]
+            every = itertools.product(range(self.target.phases), words)
+            return [statement for phase, k in every for statement in self.ended_rows(place, record, phase, k)]
 
         starts = {"m": const(0), "o": at["o"]}
         if self.loops.ends:
@@ -467,48 +442,57 @@ class HeldRows(LoopedRows):
         taps = and_(shr(self._shift(shift), Load(self.names.record, add(record, const(self.head + word)))), Var("mask"))
         return sub(taps, const(spread(-dense.least, pitch, range(self._span))))
 
-    def _total(self, at: Expr, row: int, phase: int, across: int) -> Expr:
-        """Return a word of sums: of products, less the factor that they come with."""
+    def _totals(self, at: Expr, phase: int, across: int) -> tuple[list[Statement], list[Expr]]:
+        """Return what must be done before, and for each row of a group a word of sums, less the factor of products."""
         form = self.form
-        totals: dict[int, Expr] = {
-            total: Load(self.names.sums, add(at, const((phase * form.totals + total) * self._places + across)))
+        words: list[Expr] = [
+            Load(self.names.sums, add(at, const((phase * form.totals + total) * self._places + across)))
             for total in range(form.totals)
-        }
-        word = linear(form.results[row], totals)
-        if form.inverse != 1:
-            word = mul(word, const(form.inverse))
-        return shr(form.shift, word)
+        ]
+        body: list[Statement] = []
+        rows = [list(row) for row in form.results]
+        for i, j in form.pairs:
+            names = [f"{kind}{phase}_{across}_{i}" for kind in ("one", "other", "both", "apart")]
+            one, other, both, apart = map(Var, names)
+            values = words[i], words[j], add(one, other), sub(one, other)
+            body += [Let(name, value) for name, value in zip(names, values, strict=True)]
+            words[i], words[j] = both, apart
+            for row in rows:
+                row[i], row[j] = (row[i], 0) if row[i] == row[j] else (0, row[i])
+        found = []
+        for row in rows:
+            word = linear(tuple(row), dict(enumerate(words)))
+            found.append(shr(form.shift, word if form.inverse == 1 else mul(word, const(form.inverse))))
+        return body, found
 
     def started(self, record: Expr) -> Expr:
         """Return what must still be added to the sums of a channel, in every lane."""
         return Load(self.names.record, record)
 
-    def _ended(self, at: dict[str, Expr], record: Expr, row: int, phase: int, k: int) -> list[Statement]:
-        """Return the statements for one word of results."""
+    def ended_rows(self, at: dict[str, Expr], record: Expr, phase: int, k: int) -> list[Statement]:
+        """Return the statements for a word of results of each row of a group."""
         start, factors = self.started(record), self.own_factors(record)
-        place = add(at["o"], const(row * self.target.row_words + phase * self.target.words + k))
         own = range(self._apart * k, min(self._apart * (k + 1), self._across))
-
-        def sums(across: int) -> list[Expr]:
-            found = [self._total(at["m"], row * self.conv.pool[0] + part, of, across) for part, of in self.parts(phase)]
-            return [add(found[0], start)] if len(found) == 1 else found
-
-        if self._apart == 1:
-            return self.ended_word(phase, sums(k), start, place, factors)
-        base, pitch = self.source.before + self.farthest, self.source.pitch
-        body: list[Statement] = []
-        for number, across in enumerate(own):
-            body += [*self.summed(f"v{number}", sums(across), start), *self.compared(f"v{number}")]
-        mask = const(spread((1 << pitch) - 1, pitch, self._pairs(base)))
-        both = [and_(Var(f"v{number}"), mask) for number in range(len(own))]
-        body.append(Let("v", both[0] if len(both) == 1 else or_(both[0], shl(pitch, both[1]))))
-        plain, half = self.ending(phase), self.source.useful // _PAIR
-        first = self.target.before
-        lanes = [first + _PAIR * (n % half) + n // half for n in (lane - first for lane in plain.lanes)]
-        statements, word = replace(plain, lanes=lanes, rim=(), factors=factors).word("v")
-        body += [*statements, *self._closed("closed", word, first)]
-        rim = const(spread(self.target.zero, self.target.pitch, plain.rim))
-        return [*body, Store(self.target.buffer, place, add(Var("closed"), rim))]
+        made = {
+            (of, across): self._totals(at["m"], of, across)
+            for across, of in itertools.product(own, sorted({of for _, of in self.parts(phase)}))
+        }
+        body = [statement for before, _ in made.values() for statement in before]
+        for row in range(self.loops.group):
+            place = add(at["o"], const(row * self.target.row_words + phase * self.target.words + k))
+            words = [
+                [made[of, across][1][row * self.conv.pool[0] + part] for part, of in self.parts(phase)]
+                for across in own
+            ]
+            words = [[add(sums[0], start)] if len(sums) == 1 else sums for sums in words]
+            if self._apart == 1:
+                body.append(Block(tuple(self.ended_word(phase, words[0], start, place, factors))))
+                continue
+            names = [f"v{number}" for number in range(len(words))]
+            summed = [s for name, sums in zip(names, words, strict=True) for s in self.summed(name, sums, start)]
+            closed = self.closed_word(phase, [Var(name) for name in names], place, factors)
+            body.append(Block((*summed, *closed)))
+        return [Block(tuple(body))]
 
 
 def _batches(items: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:

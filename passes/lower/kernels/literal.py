@@ -15,6 +15,7 @@ from functools import cached_property
 
 from ml2sc.ir.program import (
     Apply,
+    Assign,
     Block,
     CopySegment,
     Expr,
@@ -27,6 +28,7 @@ from ml2sc.ir.program import (
     Var,
     add,
     const,
+    shl,
     sub,
 )
 
@@ -94,6 +96,10 @@ class LiteralRows(HeldRows):
         if not self.size:
             self.storage = None
 
+    @staticmethod
+    def formed(form: Bilinear) -> Bilinear:
+        return form.of_larger_taps()
+
     @classmethod
     def ways(cls, conv: Convolution, source: Maps, target: Maps) -> Iterator[Literal]:
         """Iterate over the ways in which the loops can lie."""
@@ -152,31 +158,30 @@ class LiteralRows(HeldRows):
         """The words that are held together; None is a word of ones, of which what sums start with is a multiple."""
         of = sorted({of for keys in self._keys for _, _, of in keys})
         keys = [(f, i, o) for f in range(len(self.form.pixels)) for i in range(self.channels) for o in of]
-        if not self.loops.fast:  # all forms go into one sum
+        if self.loops.fast:  # those that are made of each other together
+            paired = [form for pair in self.form.pixel_pairs for form in pair]
+            keys.sort(key=lambda key: (paired.index(key[0]) if key[0] in paired else len(paired), key))
+        else:  # all forms go into one sum
             keys.sort(key=lambda key: (key[1], key[0]))
         every: list[_Key | None] = [None, *keys]
         size = -(-len(every) // -(-len(every) // _TOGETHER))
         return [every[first : first + size] for first in range(0, len(every), size)]
 
-    @cached_property
-    def _literals(self) -> list[list[dict[_Key | None, int]]]:
-        """By output channel and sum, the words of taps, as integers of either sign, by what they are multiplied by."""
+    def _literals(self, output: int) -> list[dict[_Key | None, int]]:
+        """Return, by sum of a channel, the words of taps, of either sign, by what they are multiplied by."""
         pitch, of_ones = self.source.pitch, constants(self.form)
-        found = []
-        for output in range(self.conv.outputs):
-            lanes = self._lanes_of(output)
-            words = {key: sum(v << pitch * n for n, v in enumerate(lanes[at])) for key, at in self._taps.items()}
-            sums: list[dict[_Key | None, int]] = []
-            for phase in range(self.phases):
-                # what a pool compares starts alike, so that its differences are as they were
-                totals: list[dict[_Key | None, int]] = [{None: self.lane_start(output) * of_ones[t]} for t in of_ones]
-                for product in self.form.products:
-                    for p, i, t, of in self._taps:
-                        if (p, t) == (phase, product.taps):
-                            totals[product.total][product.pixels, i, of] = words[p, i, t, of]
-                sums += [{key: word for key, word in total.items() if word} for total in totals]
-            found.append(sums)
-        return found
+        lanes = self._lanes_of(output)
+        words = {key: sum(v << pitch * n for n, v in enumerate(lanes[at])) for key, at in self._taps.items()}
+        sums: list[dict[_Key | None, int]] = []
+        for phase in range(self.phases):
+            # what a pool compares starts alike, so that its differences are as they were
+            totals: list[dict[_Key | None, int]] = [{None: self.lane_start(output) * of_ones[t]} for t in of_ones]
+            for product in self.form.products:
+                for p, i, t, of in self._taps:
+                    if (p, t) == (phase, product.taps):
+                        totals[product.total][product.pixels, i, of] = words[p, i, t, of]
+            sums += [{key: word for key, word in total.items() if word} for total in totals]
+        return sums
 
     # -- records: multipliers of output channels ---------------------------------------------------------------------
 
@@ -242,13 +247,17 @@ class LiteralRows(HeldRows):
         """Return the statements that add all products of some output channels up."""
         body: list[Statement] = []
         touched: set[int] = set()
+        literals_of = [self._literals(output) for output in outputs]
         for keys in self._held_together:
             held: list[Statement] = []
             names = {key: f"x{number}" for number, key in enumerate(keys)}
+            pairs = self._pairs_of(keys)
             for key, name in names.items():
-                held += self._held_word(name, at["p"], key)
-            for number, output in enumerate(outputs):
-                each = self._literals[output]
+                if key is not None and key in pairs:
+                    held += self._both_words(name, names[pairs[key]], at["p"], key)
+                elif key not in pairs.values():
+                    held += self._held_word(name, at["p"], key)
+            for number, each in enumerate(literals_of):
                 for nth, literals in enumerate(each):
                     own = [(names[key], literals[key]) for key in keys if key in literals]
                     place = (number * len(each) + nth) * self._across
@@ -259,6 +268,26 @@ class LiteralRows(HeldRows):
                         touched.add(place)
             body.append(Block(tuple(held)))
         return body
+
+    def _pairs_of(self, keys: Sequence[_Key | None]) -> dict[_Key, _Key]:
+        """Return of the words that are held together those that are made of the same, by the first of both."""
+        other = dict(self.form.pixel_pairs) if self.loops.fast and not self.narrow else {}
+        pairs = {key: (other[key[0]], key[1], key[2]) for key in keys if key is not None and key[0] in other}
+        return {first: second for first, second in pairs.items() if second in keys}
+
+    def _both_words(self, first: str, second: str, at: Expr, key: _Key) -> list[Statement]:
+        """Return the statements that declare two words which are the sum and the difference of two others."""
+        one, other = (self.form.pixels[form] for form in (key[0], dict(self.form.pixel_pairs)[key[0]]))
+        shared = tuple(a if a == b else 0 for a, b in zip(one, other, strict=True))
+        rest = tuple(a if a != b else 0 for a, b in zip(one, other, strict=True))
+        place = add(at, const(key[1] * self.source.channel_words))
+        lines = {line: self._pixels(place, line, key[2], 0, "")[1] for line, factor in enumerate(one) if factor}
+        return [
+            Let(first, linear(shared, lines)),
+            Let(second, linear(rest, lines)),
+            Assign(first, add(Var(first), Var(second))),
+            Assign(second, sub(Var(first), shl(1, Var(second)))),
+        ]
 
     def _held_word(self, name: str, at: Expr, key: _Key | None) -> list[Statement]:
         """Return the statements that declare a word which is held."""
@@ -274,11 +303,7 @@ class LiteralRows(HeldRows):
 
     def _endings(self, at: dict[str, Expr]) -> list[Statement]:
         """Return the statements for the words of results of an output channel."""
-        return [
-            Block(tuple(self._ended(at, at["w"], row, phase, 0)))
-            for row in range(self.loops.group)
-            for phase in range(self.target.phases)
-        ]
+        return [s for phase in range(self.target.phases) for s in self.ended_rows(at, at["w"], phase, 0)]
 
     def started(self, record: Expr) -> Expr:
         return const(0)

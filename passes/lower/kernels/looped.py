@@ -160,8 +160,7 @@ class LoopedRows(RowsOfTaps):
         self.loops, self.names = loops, names or Workspace()
         self.nearest = conv.reach(self.phases, self.stride)[0]
         self.channels = int(conv.weights.shape[1])
-        self.alike = not (conv.weights != conv.weights[:1]).any() and not (conv.bias != conv.bias[:1]).any()
-        self.alike = self.alike and not isinstance(conv.epilogue.scaling, ChannelScaling)
+        self.alike = conv.alike
         self.size = (1 if self.alike else conv.outputs) * self.record_words
         self.in_data = self.size > _IN_CODE if in_data is None else in_data
         self.storage = Storage.DATA if self.in_data else Storage.CODE

@@ -25,6 +25,7 @@ from ml2sc.ir.program import (
     binary,
     const,
     loop,
+    mul,
     or_,
     shl,
     shr,
@@ -92,7 +93,7 @@ class Pixels:
             clamped: What brings a byte into its interval.
             pixel: Bytes from a pixel of a row to the next.
         """
-        reach = ((target.useful - 1) * target.phases * pixel + 1) * _BYTE
+        reach = _reach(target, target.useful, pixel)
         inside = clamped is None or clamped.proved_bits <= target.pitch
         return packed.width == 1 and target.pitch >= _BYTE and reach <= _BYTES * _BYTE and inside
 
@@ -125,39 +126,58 @@ class Pixels:
             also = [Induction("map", const(target.word(0, 0)), target.channel_words)]
             rows = loop("y", target.height, inner, also=row)
             image = loop("plane", target.channels, [rows], start=first, step=order.plane, also=also)
-        return [*target.rim_rows(), image, *target.joined()]
+        return [*target.rim_rows(), image, *([] if self._with_those_beside else target.joined())]
+
+    @property
+    def _with_those_beside(self) -> bool:
+        """Whether a word's nearest pixels of the words beside it are in the same 32 bytes."""
+        target = self.target
+        return _reach(target, target.before + target.useful + target.after, self.order.pixel) <= _BYTES * _BYTE
+
+    def _lanes(self, phase: int, j: int) -> list[int]:
+        """Return the lanes of a word that pixels are dealt out to."""
+        target = self.target
+        if not self._with_those_beside:
+            return target.valid(phase, j)
+        of = [
+            (lane, j * target.useful + lane - target.before)
+            for lane in range(target.before + target.useful + target.after)
+        ]
+        return [lane for lane, nth in of if 0 <= nth < target.count(phase)]
 
     def _start(self, phase: int, j: int) -> int:
         """Return with which byte of a row the 32 start that hold a word's pixels."""
         target = self.target
         if (target.width - 1) * self.order.pixel < _BYTES:
             return 0
-        farthest = target.phases * (j * target.useful + max(len(target.valid(phase, j)) - 1, 0)) + phase
+        last = max(self._lanes(phase, j), default=target.before)
+        farthest = target.phases * (j * target.useful + last - target.before) + phase
         return max(target.width - 1 - farthest, 0) * self.order.pixel
 
     def _word(self, phase: int, j: int, start: int) -> list[Statement]:
         """Return the statements that store one word of lanes, of the 32 bytes in `bytes`."""
         target = self.target
-        valid = target.valid(phase, j)
-        filled = target.filled(phase, j) if target.words == 1 else []
+        valid = self._lanes(phase, j)
+        filled = target.filled(phase, j) if target.words == 1 or self._with_those_beside else []
         place = add(Var("o"), const(phase * target.words + j))
         zero = const(spread(target.zero, target.pitch, filled))
         if not valid:
             return [Store(target.buffer, place, zero)]
-        # the word's first lane of its own has the last of its pixels
-        nearest = (target.width - 1 - (target.phases * j * target.useful + phase)) * self.order.pixel - start
+        # the first lane has the last of the pixels
+        nth = target.phases * (j * target.useful + valid[0] - target.before) + phase
+        nearest = (target.width - 1 - nth) * self.order.pixel - start
         low = _BYTE * (_BYTES - 1 - nearest)
         apart = _BYTE * target.phases * self.order.pixel
         pixels = list(range(len(valid)))
         if apart == target.pitch:
-            shift = low - target.pitch * target.before
+            shift = low - target.pitch * valid[0]
             word: Expr = shr(shift, Var("bytes")) if shift >= 0 else shl(-shift, Var("bytes"))
             word = and_(word, const(spread(255, target.pitch, valid)))
             body: list[Statement] = [Let("v", word)]
         else:
             body = [Let("v", and_(shr(low, Var("bytes")), const(spread(255, apart, pixels))))]
             body += _dealt(len(valid), apart, target.pitch, 255)
-            body.append(Assign("v", shl(target.pitch * target.before, Var("v"))))
+            body.append(Assign("v", shl(target.pitch * valid[0], Var("v"))))
         if self.clamped is None:
             return [Block((*body, Store(target.buffer, place, add(Var("v"), zero))))]
         ending = Ending(self.clamped, target.pitch, valid, target.zero, filled)
@@ -187,11 +207,19 @@ def _dealt(count: int, apart: int, pitch: int, most: int) -> list[Statement]:
         low, high = (sum(most << places[i] for i in group) for group in (kept, moved))
         by = size * (pitch - apart)
         shifted = and_(Var("v"), const(high))
-        shifted = shl(by, shifted) if by >= 0 else shr(-by, shifted)
-        body.append(Assign("v", or_(and_(Var("v"), const(low)), shifted)))
+        if by >= 0:  # what is moved up is there already once
+            moving = add(mul(shifted, const((1 << by) - 1)), Var("v"))
+        else:
+            moving = or_(and_(Var("v"), const(low)), shr(-by, shifted))
+        body.append(Assign("v", moving))
         for i in moved:
             places[i] += by
     return body
+
+
+def _reach(target: Maps, lanes: int, pixel: int) -> int:
+    """Return the bits of the packed input from the first to the last of so many lanes, pixels being bytes apart."""
+    return ((lanes - 1) * target.phases * pixel + 1) * _BYTE
 
 
 class Gathered:

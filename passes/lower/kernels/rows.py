@@ -25,12 +25,13 @@ from ml2sc.ir.types import Array, Interval, as_python_ints
 from ..channels import Channels
 from ..context import DraftSection, Known, Lowering
 from ..epilogue import ChannelScaling, Epilogue, find_epilogue
-from ..plan import PlanOptions
+from ..plan import DENSE, PlanOptions
 from ..values import Packed, Value
 from ..walked import NOWHERE, Line, least, lines, of_sections
 from . import KERNELS, Composed
+from .blank import Blank, BlankRows, share_of
 from .choice import Choice, Link, choices
-from .conv import Beside, Convolution, RowsOfTaps, closed_up
+from .conv import Beside, Convolution, RowsOfTaps
 from .literal import Literal, in_loops, ways_in_loops
 from .looped import LoopedRows, Loops, Workspace
 from .maps import Maps
@@ -227,7 +228,8 @@ def _emit(context: Lowering, stage: _Stage, source: Maps, given: Maps, choose: C
     draft = context.section(stage.node, f"{operator}, {kernel}, {shape} -> {result}")
     target = dataclasses.replace(given, buffer=context.buffer(f"{draft.name}_out", given.size, given.holds))
     loops = choose(draft.name)
-    rows = RowsOfTaps(conv, source, target) if loops is None else _looped(context, draft, conv, source, target, loops)
+    written = loops is None or isinstance(loops, Blank)
+    rows = (_written if written else _looped)(context, draft, conv, source, target, loops)
     storage, several = rows.storage, _parts(loops) > 1
     for outputs, body in rows.pieces():
         if outputs.start:
@@ -246,14 +248,33 @@ def _emit(context: Lowering, stage: _Stage, source: Maps, given: Maps, choose: C
             "word_rows": 1,
             "storage": "literals" if storage is None else storage.value,
             "bytes": 0 if outputs.start else 32 * rows.size,
+            **({"live": str(dataclasses.replace(DENSE, word=loops.share))} if isinstance(loops, Blank) else {}),
         }
     return target
 
 
+def _written(
+    context: Lowering, draft: DraftSection, conv: Convolution, source: Maps, target: Maps, loops: Loops | None
+) -> RowsOfTaps:
+    """Return a convolution of which all output channels are written out, with what it needs added to the lowering."""
+    sizes = _rows_of(conv, source, target, loops).buffers().values()
+    return _rows_of(conv, source, target, loops, *(context.buffer(f"{draft.name}_sums", size) for size in sizes))
+
+
+def _rows_of(conv: Convolution, source: Maps, target: Maps, loops: Loops | None, sums: str = "sums") -> RowsOfTaps:
+    """Return a convolution done in a way."""
+    if loops is None:
+        return RowsOfTaps(conv, source, target, sums)
+    if isinstance(loops, Blank):
+        return BlankRows(conv, source, target, loops, sums)
+    return in_loops(conv, source, target, loops)
+
+
 def _looped(
-    context: Lowering, draft: DraftSection, conv: Convolution, source: Maps, target: Maps, loops: Loops
+    context: Lowering, draft: DraftSection, conv: Convolution, source: Maps, target: Maps, loops: Loops | None
 ) -> LoopedRows:
     """Return a convolution in loops, with what it needs added to the lowering."""
+    assert loops is not None
     name, in_data = draft.name, {"code": False, "data": True}.get(context.options.weights)
     plain = in_loops(conv, source, target, loops, in_data=in_data)
     sizes = plain.buffers()
@@ -378,7 +399,7 @@ class LoopFinder:
         """Return what the formulas say of all ways to do a convolution whose code a contract has room for."""
         key = stage.node.name, source, target
         if key not in self._about:
-            self._about[key] = _looked_at(stage.convolution, source, target, options)
+            self._about[key] = _looked_at(self.graph, stage, source, target, options)
         data_price = options.rules.byte_price / options.calls
         return {
             way: gas + options.byte_price * code + data_price * data
@@ -402,22 +423,40 @@ class LoopFinder:
 
 
 def _looked_at(
-    conv: Convolution, source: Maps, target: Maps, options: PlanOptions
+    graph: Graph, stage: _Stage, source: Maps, target: Maps, options: PlanOptions
 ) -> dict[Loops | None, tuple[float, int, int]]:
     """Return, of all ways to do a convolution whose code a contract has room for: gas, bytes of code, bytes of data."""
+    conv = stage.convolution
     found: dict[Loops | None, tuple[float, int, int]] = {}
     ways: list[Loops | None] = [*ways_in_loops(conv, source, target)]
     literals = options.literals and options.weights != "data"
-    if literals and closed_up(conv, source, target) == 1:
-        ways.insert(0, None)
+    if literals:
+        written: list[Loops | None] = [None, *_blank(graph, stage, source, target, options)]
+        ways = [*(w for w in written if _rows_of(conv, source, target, w).possible), *ways]
     for way in ways:
         if isinstance(way, Literal) and not literals:
             continue
-        rows = RowsOfTaps(conv, source, target) if way is None else in_loops(conv, source, target, way)
-        gas, code, data = rows.about()
+        gas, code, data = _rows_of(conv, source, target, way).about()
         if code <= options.code_limit * _parts(way):
             found[way] = gas, code, data
     return found
+
+
+def _blank(graph: Graph, stage: _Stage, source: Maps, target: Maps, options: PlanOptions) -> Iterator[Blank]:
+    """Yield how often words of pixels are not zero, if that is known and some are, or if it is settled."""
+    name, x = Lowering(graph, options, Known()).name_of(stage.node), graph.tensor(stage.node.inputs[0])
+    share, conv, way = 1.0, stage.convolution, Blank(1, window=False, dense=False)
+    if not BlankRows(conv, source, target, way).possible:
+        return
+    if options.rules.charges_limit:
+        pass  # nothing that is skipped is cheaper
+    elif name in options.activity:
+        share = options.activity[name].word
+    elif x.name in options.observed:
+        live = options.observed[x.name] != source.offset
+        share = share_of(conv, source, live.reshape(len(live), -1, conv.height, conv.width))
+    if share < _MANY or str(way) in options.choices.values():
+        yield dataclasses.replace(way, share=share)
 
 
 def _leaves_room(program: Program, options: PlanOptions) -> bool:
@@ -432,6 +471,8 @@ def _leaves_room(program: Program, options: PlanOptions) -> bool:
     return True
 
 
+_MANY = 0.95
+"""Share of the words of pixels that are not zero from which on skipping the others is not thought of."""
 _SHARE = 0.6
 """Of a contract's code, what one of a convolution's sections may take, at most."""
 _SHORT = 3

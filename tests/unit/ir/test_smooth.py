@@ -11,6 +11,7 @@ from typing import Any
 import mpmath
 import numpy as np
 import pytest
+from support import heavy
 
 from ml2sc.ir.graph import Node
 from ml2sc.ir.ops import OPS
@@ -66,7 +67,7 @@ def points(p: Polynomials, lo: int, hi: int) -> list[int]:
     return [w for w in found if lo << p.bits <= w <= hi << p.bits]
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", heavy.but_each(2, FUNCTIONS))
 def test_error_is_as_stated(name: str) -> None:
     (op, node), real = op_and_node(name), FUNCTIONS[name][2]
     curve = op.curve(node)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -16,8 +17,12 @@ _WORD = 1 << 256
     ("rows", "taps", "stride", "products"),
     [(2, 3, 1, 4), (4, 3, 1, 6), (2, 5, 1, 6), (2, 3, 2, 5), (2, 10, 2, 12), (4, 3, 2, 9), (2, 7, 2, 9)],
 )
-def test_fast_filters_give_the_same_rows(rows: int, taps: int, stride: int, products: int) -> None:
+@pytest.mark.parametrize("larger", [False, True])
+def test_fast_filters_give_the_same_rows(rows: int, taps: int, stride: int, products: int, *, larger: bool) -> None:
     form = bilinear(rows, taps, stride, fast=True)
+    if larger:
+        form = form.of_larger_taps()
+        assert all(math.gcd(*(row[t] for row in form.results)) == 1 for t in range(form.totals))
     assert form.fast
     assert len(form.products) == products < rows * taps
     rng = np.random.default_rng(taps)
@@ -34,6 +39,13 @@ def test_fast_filters_give_the_same_rows(rows: int, taps: int, stride: int, prod
         made = of(coefficients, totals) * form.inverse % _WORD >> form.shift
         wanted = sum(w[k] * x[stride * row + k] for k in range(taps))
         assert made == wanted % _WORD % (_WORD >> form.shift)
+
+
+def test_forms_that_mirror_each_other() -> None:
+    form = bilinear(2, 5, 1, fast=True)
+    assert form.pairs == form.pixel_pairs == ((1, 2), (3, 4))
+    assert bilinear(2, 3, 1, fast=True).pixel_pairs == ()  # of two rows each
+    assert bilinear(2, 3, 1, fast=False).pairs == ()
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3])

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import heavy
 
 from ml2sc.ir import translate, wad
 from ml2sc.ir.analysis import prove_intervals
@@ -281,7 +282,7 @@ def both(text: str, quantised: Quantised, agree: Agree) -> list[Program]:
     return [agree(quantised(text, precision), option) for precision in PRECISIONS for option in options]
 
 
-@pytest.mark.parametrize("outputs", [100, 230])
+@pytest.mark.parametrize("outputs", [100, pytest.param(230, marks=pytest.mark.heavy)])
 def test_blocks_of_outputs(quantised: Quantised, agree: Agree, outputs: int) -> None:
     text = f"""
     graph "m"
@@ -299,7 +300,7 @@ def test_blocks_of_outputs(quantised: Quantised, agree: Agree, outputs: int) -> 
         assert section.facts["macs"] == 37 * outputs
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", heavy.but_each(3, range(12)))
 def test_every_plan_of_laned_inputs(quantised: Quantised, agree: Agree, seed: int) -> None:
     text = f"""
     graph "m"

@@ -36,8 +36,9 @@ from ml2sc.ir.program import (
 from ml2sc.ir.program_verify import unproved
 from ml2sc.ir.types import Interval
 from ml2sc.passes.lower.epilogue import ChannelScaling, Epilogue, Scaling
+from ml2sc.passes.lower.kernels.blank import Blank, BlankRows, share_of
 from ml2sc.passes.lower.kernels.choice import Link, choices
-from ml2sc.passes.lower.kernels.conv import Convolution, RowsOfTaps, closed_up
+from ml2sc.passes.lower.kernels.conv import Convolution, RowsOfTaps
 from ml2sc.passes.lower.kernels.held import Held, HeldRows
 from ml2sc.passes.lower.kernels.literal import LiteralRows, in_loops, ways_in_loops
 from ml2sc.passes.lower.kernels.looped import LoopedRows, Workspace
@@ -188,6 +189,16 @@ def with_records(program: Program, ways: Sequence[LoopedRows]) -> Program:
     return dataclasses.replace(program, buffers=buffers, segments=segments)
 
 
+def blank(conv: Convolution, source: Maps, target: Maps, sums: str) -> RowsOfTaps:
+    return BlankRows(conv, source, target, Blank(1, window=False, dense=False), sums)
+
+
+def with_sums(program: Program, written: Sequence[RowsOfTaps]) -> Program:
+    return dataclasses.replace(
+        program, buffers={**program.buffers, **{k: v for rows in written for k, v in rows.buffers().items()}}
+    )
+
+
 @pytest.mark.parametrize("seed", range(CASES))
 def test_chains_in_every_layout(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -200,6 +211,7 @@ def test_chains_in_every_layout(seed: int) -> None:
     signed = bool(rng.random() < 0.3)
     lo, hi = (min(lo - 128, 0), max(hi - 128, 0)) if signed else (0, hi)
     raw = rng.integers(0, 256, size=int(np.prod(shape)))
+    raw[: int(rng.integers(0, raw.size))] *= int(rng.integers(2))  # a margin
     given = np.where(raw > 127, raw - 256, raw) if signed else raw
     expected = np.clip(given, lo, hi).reshape(shape)
     for conv in chain:
@@ -221,13 +233,16 @@ def test_chains_in_every_layout(seed: int) -> None:
             looped = [looped_at_random(rng, *step, f"{i}") for i, step in enumerate(steps)]
             bodies = [pixels, *(way.emit() for way in looped)]
             programs.append(with_records(program_of(raw.size, bodies, maps), looped))
-        if all(closed_up(*step) == 1 for step in steps):
-            literals = [RowsOfTaps(*step).emit() for step in steps]
-            programs.append(program_of(raw.size, [pixels, *literals], maps))
-            if clamped is None:  # the same of values that are a word each
+        for made in (RowsOfTaps, blank):
+            written = [made(*step, sums=f"sums{i}") for i, step in enumerate(steps)]
+            if not all(rows.possible for rows in written):
+                continue
+            literals = [rows.emit() for rows in written]
+            programs.append(with_sums(program_of(raw.size, [pixels, *literals], maps), written))
+            if clamped is None and made is RowsOfTaps:  # the same of values that are a word each
                 each = loop("i", raw.size, [Store("each", Var("i"), shr(248, LoadInput(Var("i"))))])
                 gathered = Gathered(Scalars("each", raw.size), maps[0]).emit()
-                program = program_of(raw.size, [[each], gathered, *literals], maps)
+                program = with_sums(program_of(raw.size, [[each], gathered, *literals], maps), written)
                 programs.append(dataclasses.replace(program, buffers={**program.buffers, "each": raw.size}))
         tried += len(programs)
         for program in programs:
@@ -235,6 +250,27 @@ def test_chains_in_every_layout(seed: int) -> None:
             found = np.array(Interpreter(program).predict(bytes(raw.tolist()))).reshape(expected.shape)
             np.testing.assert_array_equal(found, expected, err_msg=f"{choice}: {[way.loops for way in looped]}")
     assert tried
+
+
+def test_how_often_words_of_pixels_are_not_zero() -> None:
+    """A pixel is met by the bands whose kernels come to it, and by the words that have it, or it beside them."""
+    conv = Convolution(
+        np.ones((1, 1, 3, 3), dtype=int),
+        np.zeros(1, dtype=object),
+        *[(1, 1)] * 3,
+        1,
+        8,
+        16,
+        8,
+        16,
+        epilogue(0, 0, 255),
+        (2, 2),
+    )
+    source = Maps("maps", 1, 8, 16, 21, 1, 8, 2, 1, 1, 1)
+    live = np.zeros((2, 1, 8, 16), dtype=bool)
+    live[0, 0, 2, 15] = True  # of the second and the first two bands; the first word
+    live[0, 0, 7, 8] = True  # of the last band; the first word, and beside the second
+    assert share_of(conv, source, live) == round((2 + 1 + 1) / (2 * 4 * 2), 3)
 
 
 @pytest.mark.parametrize("alike", [False, True])
