@@ -28,7 +28,6 @@ BY_HAND = ("OnChainHRDigitPredict, by hand, as published", 10_370_000, 55_860)
 NOTED = {
     "mnist_cnn": ("conv 3×3, pool, conv 3×3, pool, dense", "w5a8/w6a6/w8a8", 55_860),
     "lenet5": ("LeNet-5", "int8", 416_520),
-    "resnet8": ("ResNet-8's shape, a quarter as wide", "int8", 790_688),
 }
 """Networks of `examples/` whose gas the snapshot has: what they are, their precision there, their products."""
 SNAPSHOT = Path(__file__).parents[1] / "tests" / "gas" / "snapshot.json"

@@ -51,8 +51,6 @@ CASES += [
     ("mnist_cnn", "vyper", "w5a8/w6a6/w8a8"),
     ("lenet5", "solidity", "int8"),
     ("lenet5", "vyper", "int8"),
-    ("resnet8", "solidity", "int8"),
-    ("resnet8", "vyper", "int8"),
 ]
 
 
@@ -62,7 +60,7 @@ LONG = {
     *(("digits", target, "auto") for target in ("solidity", "vyper")),
     *((example, "solidity", "int8 updatable") for example in ("digits", "mnist")),
     ("mnist_cnn", "vyper", "w5a8/w6a6/w8a8"),
-    *((example, target, "int8") for example in ("lenet5", "resnet8") for target in ("solidity", "vyper")),
+    *(("lenet5", target, "int8") for target in ("solidity", "vyper")),
 }
 
 
