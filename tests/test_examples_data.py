@@ -89,6 +89,17 @@ def test_accuracy(examples: Path, example: Example) -> None:
 NETWORKS = [
     ("mnist_cnn", [(3, 1, 3, 3), (6, 3, 3, 3), (10, 294)], (28 * 28, 14 * 14, 1), 55_860),
     ("lenet5", [(6, 1, 5, 5), (16, 6, 5, 5), (120, 400), (84, 120), (10, 84)], (28 * 28, 10 * 10, 1, 1, 1), 416_520),
+    (
+        "resnet8",
+        [
+            *((4, 1, 3, 3), (4, 4, 3, 3), (4, 4, 3, 3)),
+            *((8, 4, 3, 3), (8, 8, 3, 3), (8, 4, 1, 1)),
+            *((16, 8, 3, 3), (16, 16, 3, 3), (16, 8, 1, 1)),
+            (10, 16),
+        ],
+        (*[32 * 32] * 3, *[16 * 16] * 3, *[8 * 8] * 3, 1),
+        790_688,
+    ),
 ]
 
 
@@ -112,6 +123,13 @@ def test_convolutional_networks_are_those_described(
 def test_convolutional_networks_have_mnists_images(examples: Path, file: str, name: str) -> None:
     (x, y), (images, labels) = load(examples / "mnist" / file), load(examples / name / file)
     assert np.array_equal(x.reshape(-1, 1, 28, 28), images)
+    assert np.array_equal(y, labels)
+
+
+@pytest.mark.parametrize("file", ["samples.npz", "calibration.npz"])
+def test_resnet8_has_mnists_images_with_an_edge(examples: Path, file: str) -> None:
+    (x, y), (images, labels) = load(examples / "mnist" / file), load(examples / "resnet8" / file)
+    assert np.array_equal(np.pad(x.reshape(-1, 1, 28, 28), ((0, 0), (0, 0), (2, 2), (2, 2))), images)
     assert np.array_equal(y, labels)
 
 

@@ -51,6 +51,7 @@ CASES += [
     ("mnist_cnn", "vyper", "w5a8/w6a6/w8a8"),
     ("lenet5", "solidity", "int8"),
     ("lenet5", "vyper", "int8"),
+    ("resnet8", "solidity", "int8"),
 ]
 
 
@@ -61,6 +62,7 @@ LONG = {
     *((example, "solidity", "int8 updatable") for example in ("digits", "mnist")),
     ("mnist_cnn", "vyper", "w5a8/w6a6/w8a8"),
     *(("lenet5", target, "int8") for target in ("solidity", "vyper")),
+    ("resnet8", "solidity", "int8"),
 }
 
 
