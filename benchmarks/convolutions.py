@@ -46,6 +46,7 @@ class Kernel:
         size: Height and width of its maps.
         groups: In which its channels are.
         stride: In both directions.
+        pool: Rows and columns of whose results the greatest is taken behind it.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Kernel:
     size: tuple[int, int]
     groups: int = 1
     stride: int = 1
+    pool: int = 1
 
     @property
     def macs(self) -> int:
@@ -65,17 +67,18 @@ class Kernel:
 KERNELS = (
     Kernel("3×3", (3, 3), 8, (8, 8)),
     Kernel("3×3, stride 2", (3, 3), 8, (8, 8), stride=2),
-    Kernel("5×5", (5, 5), 8, (8, 8)),
+    Kernel("3×3, pool 2×2", (3, 3), 8, (8, 8), pool=2),
+    Kernel("3×3, 2 groups", (3, 3), 8, (8, 8), groups=2),
+    Kernel("3×3, depthwise", (3, 3), 8, (8, 8), groups=8),
+    Kernel("5×5", (5, 5), 4, (8, 8)),
     Kernel("1×1", (1, 1), 16, (8, 8)),
-    Kernel("3×3, 4 groups", (3, 3), 16, (8, 8), groups=4),
-    Kernel("3×3, depthwise", (3, 3), 16, (8, 8), groups=16),
 )
 
 
 def network(kernel: Kernel, layers: int) -> onnx.ModelProto:
     """Return a network of some layers of a kernel and Relu, and the mean of each channel: a function of these alone.
 
-    The first takes steps of 1, so that the second reads maps of the kernel's size.
+    The first takes steps of 1 and has no pool, so that the second reads maps of the kernel's size.
     """
     random = np.random.default_rng((*kernel.taps, kernel.channels, kernel.groups))
     height, width = kernel.taps
@@ -89,6 +92,10 @@ def network(kernel: Kernel, layers: int) -> onnx.ModelProto:
         nodes.append(helper.make_node("Conv", [last, f"w{layer}"], [f"c{layer}"], **attributes))
         nodes.append(helper.make_node("Relu", [f"c{layer}"], [f"y{layer}"]))
         last = f"y{layer}"
+        if layer and kernel.pool > 1:
+            sides = [kernel.pool] * 2
+            nodes.append(helper.make_node("MaxPool", [last], [f"p{layer}"], kernel_shape=sides, strides=sides))
+            last = f"p{layer}"
     nodes += [helper.make_node("GlobalAveragePool", [last], ["m"]), helper.make_node("Flatten", ["m"], ["scores"])]
     value = helper.make_tensor_value_info
     graph = helper.make_graph(

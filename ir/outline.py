@@ -344,7 +344,12 @@ class _Outlining:
         self._sections = [by_name[name] for name in group.members]
         self._roles = roles[group.members[0]]
         self._shapes = [shape for s in self._sections if (shape := _Shape.of(program, s, roles[s.name])) is not None]
-        self._in_data = not program.updatable and any(s.storage is Storage.DATA for s in program.segments.values())
+        self._room = program.contract_words or CONTRACT_WORDS
+        """Words that a data contract has."""
+        tables = [program.segments[name] for shape in self._shapes for name in shape.copied]
+        has_data = not program.updatable and any(s.storage is Storage.DATA for s in program.segments.values())
+        self._in_data = has_data and all(len(table.words) <= self._room for table in tables)
+        """Whether tables in the code are moved to data contracts, each to one."""
         self._name = _new(f"like_{group.members[0]}", {routine.name for routine in program.routines()})
         self._buffers = dict(program.buffers)
         self._segments = dict(program.segments)
@@ -472,9 +477,7 @@ class _Outlining:
     def _segment(self, like: str, words: Sequence[int], unit: int) -> str:
         """Add a segment in data contracts, before the others of its kind."""
         name = _new(f"like_{like}", self._segments)
-        self._segments[name] = Segment(
-            words, Storage.DATA, (self._program.contract_words or CONTRACT_WORDS) // unit * unit
-        )
+        self._segments[name] = Segment(words, Storage.DATA, self._room // unit * unit)
         return name
 
     def _move_tables(self, own: Mapping[str, str]) -> None:
@@ -511,7 +514,7 @@ class _Outlining:
         """Return the buffer that has a section's row of constants; where there are data contracts, it is read there."""
         size = len(rows[0])
         table, _ = self._buffer("constants", size)
-        if self._in_data:
+        if self._in_data and size <= self._room:
             self._copy_row(f"{self._sections[0].name}_constants", rows, table)
             return table
         self._takes[table] = []

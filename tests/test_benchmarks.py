@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from benchmarks import compile_time, convolutions, growth, per_mac, scale, tabular, trees
+from benchmarks import compile_time, convolutions, growth, mobilenet, per_mac, scale, tabular, trees
 from benchmarks.__main__ import PAGES, write_page
 from benchmarks.goals import Goal
 from benchmarks.jobs import Job
@@ -120,6 +120,15 @@ def test_products_of_a_convolution_are_counted() -> None:
     session = onnxruntime.InferenceSession(convolutions.network(strided, 2).SerializeToString())
     (scores,) = session.run(None, {"x": x[:1]})
     assert scores.shape == (1, 4)
+
+
+def test_mobilenet_is_the_network_described() -> None:
+    assert mobilenet.network()[1] == 7_489_664
+    model, products = mobilenet.network(32)
+    assert products == 832_640
+    images = mobilenet.images(1, 1, 32)
+    (scores,) = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"image": images})
+    assert scores.shape == (1, 2)
 
 
 def test_convolutions_stand_beside_what_was_written_by_hand() -> None:

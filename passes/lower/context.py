@@ -52,6 +52,9 @@ T = TypeVar("T")
 
 _STRAIGHT = 3
 """Runs of at most so many elements are written out instead of looped over."""
+_WRITTEN_LANES, _LANE_BYTES, _LANE_GAS = 64, 60, 15
+"""Elements in lanes that are written out where they are unpacked, if code is cheap: bytes of each, and gas that it
+saves at least, by far more in Vyper."""
 _WORD = 256
 _TABLE_ROWS = 512
 """Longest run with a table of constants: one copy of it must lie in one data contract."""
@@ -320,15 +323,7 @@ class Lowering:
                 False,
             )
             self.sections.insert(self.sections.index(user), draft)
-            once = source.words == 1
-            first, place = (const(0), const(0)) if once else (Var("i"), Var("o"))
-            body: list[Statement] = [Let("word", Load(source.buffer, first))]
-            for lane in range(source.count if once else source.lanes):
-                q = add(source.lane(Var("word"), lane), const(source.offset))
-                body.append(Store(scalars.buffer, add(place, const(lane)), q))
-            if not once:
-                body = [loop("i", source.words, body, also=[Induction("o", const(0), source.lanes)])]
-            draft.body += body
+            draft.body += self._taken_apart(source, buffer)
             draft.read(Value.of(source))
             self._unpacked[source] = scalars, draft
         scalars, draft = self._unpacked[source]
@@ -338,6 +333,24 @@ class Lowering:
         draft.predict |= user.predict
         draft.classify |= user.classify
         return scalars
+
+    def _taken_apart(self, source: Laned, buffer: str) -> list[Statement]:
+        """Return statements that store each element of a laned source in a word of a buffer."""
+
+        def word(index: Expr, place: Expr, count: int) -> list[Statement]:
+            lanes = (add(source.lane(Var("word"), lane), const(source.offset)) for lane in range(count))
+            stores = (Store(buffer, add(place, const(lane)), q) for lane, q in enumerate(lanes))
+            return [Let("word", Load(source.buffer, index)), *stores]
+
+        words, lanes, options = source.words, source.lanes, self.options
+        # what code costs to deploy, and not what a byte of it is worth while plans are tried: those are not noted
+        cheap = options.rules.byte_price * _LANE_BYTES < _LANE_GAS * options.calls and source.count <= _WRITTEN_LANES
+        if words == 1:
+            return word(const(0), const(0), source.count)
+        if cheap:  # places that are known are not computed, nor are subscripts checked
+            rest = [min(lanes, source.count - i * lanes) for i in range(words)]
+            return [Block(tuple(word(const(i), const(i * lanes), count))) for i, count in enumerate(rest)]
+        return [loop("i", words, word(Var("i"), Var("o"), lanes), also=[Induction("o", const(0), lanes)])]
 
     def in_order(
         self, value: Value, draft: DraftSection, name: str = "in_order", holds: Lanes | None = None

@@ -11,7 +11,7 @@ import functools
 import heapq
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ml2sc.errors import RangeError
@@ -517,28 +517,42 @@ def candidates(layer: Layer, options: PlanOptions) -> Iterator[Plan]:
 
 def _lanes(layer: Layer, options: PlanOptions) -> Iterator[LanePlan]:
     for round_rows, fields in itertools.product(_round_rows(layer, options), range(1, MAX_ACCUMULATORS + 1)):
-        yield from _with_fields(layer, options, round_rows, fields)
+        yield from _with_fields(layer, options, round_rows, fields, _word_rows(layer, round_rows))
+    if layer.unit == 1 and options.unroll < layer.rows <= min(MAX_ROUND_WORDS, layer.contract_words):
+        # a word of outputs at a time: of all inputs it is known where they are, and no subscript has to be checked
+        yield from _with_fields(layer, options, layer.rows, 1, (1,), (1,))
 
 
-def _with_fields(layer: Layer, options: PlanOptions, round_rows: int, fields: int) -> Iterator[LanePlan]:
-    for word_rows in _word_rows(layer, round_rows):
+def _with_fields(
+    layer: Layer,
+    options: PlanOptions,
+    round_rows: int,
+    fields: int,
+    every_word_rows: Iterable[int],
+    every_most: Iterable[int] = (MAX_ACCUMULATORS, ALONE_ACCUMULATORS),
+) -> Iterator[LanePlan]:
+    for word_rows in every_word_rows:
         together = fields * word_rows
         if together * layer.weight_bits > WORD_BITS:
             continue
         stride = max(layer.proved_bits, together * layer.weight_bits if together > 1 else 1)
         lanes = min(WORD_BITS // stride, layer.outputs)
-        for blocks, needed in _blocks(layer, -(-layer.outputs // lanes), round_rows, together, fields):
+        alone = together == 1 and layer.across == 1
+        for blocks, needed in _blocks(
+            -(-layer.outputs // lanes),
+            [most for most in every_most if alone or most <= MAX_ACCUMULATORS],
+            layer.contract_words // round_rows,  # the weights of a round must fit a data contract
+            fields,
+        ):
             yield from _placed(layer, options, (stride, lanes, blocks, needed), round_rows, word_rows, fields)
 
 
-def _blocks(layer: Layer, accumulators: int, round_rows: int, together: int, fields: int) -> Iterator[tuple[int, int]]:
+def _blocks(accumulators: int, every_most: Iterable[int], in_contract: int, fields: int) -> Iterator[tuple[int, int]]:
     """Iterate over numbers of blocks that so many accumulators are dealt out to, each with those of one."""
-    in_contract = layer.contract_words // round_rows  # the weights of a round must fit a data contract
-    alone = together == 1 and layer.across == 1
-    for most in (MAX_ACCUMULATORS, ALONE_ACCUMULATORS) if alone else (MAX_ACCUMULATORS,):
+    for most in every_most:
         blocks = -(-accumulators // (min(most // fields, in_contract) * fields))
         each = -(-accumulators // blocks)
-        if each >= fields and (most == MAX_ACCUMULATORS or each > MAX_ACCUMULATORS):
+        if each >= fields and (most <= MAX_ACCUMULATORS or each > MAX_ACCUMULATORS):
             yield blocks, each
 
 
@@ -692,6 +706,8 @@ def inference_gas(plan: Plan, layer: Layer) -> float:
         gas += words * number * (_INNER_ROUND if plan.loop_parts else 0)
         gas += number * (words * (_TEST + _MASK) + parts * _TAKEN if plan.skip_parts else 0)
     read = {1: _READ_WORD, BYTES: _READ_BYTE}.get(layer.unit, _READ_LANE)
+    if layer.unit == rounds == accumulators == 1:  # multiplied where it is
+        read = _PUSH + _MEMORY
     gas += layer.rows * parts * (read + (_TEST if plan.skip_elements else 0))
     gas += layer.rows * elements * (_element(plan, accumulators, rounds) + (_TAKEN if plan.skip_elements else 0))
     gas += accumulators * _END + (_ROUND + accumulators * _END_IN_LOOP if plan.loop_ends else 0)

@@ -86,18 +86,18 @@ def attack(toolchain: ml2sc.Toolchain) -> tuple[bytes, list[dict[str, object]]]:
 @pytest.fixture(scope="module")
 def built(toolchain: ml2sc.Toolchain) -> dict[str, Artifact]:
     """Return a model with two data contracts, for each target."""
-    return {target: compiled(target, "w8a16", toolchain) for target in TARGETS}
+    return {target: compiled(target, "w8a16", 150, toolchain) for target in TARGETS}
 
 
 @pytest.fixture(scope="module")
 def shorter(toolchain: ml2sc.Toolchain) -> dict[str, Artifact]:
     """Return one whose first data contract can be kept in storage by one transaction."""
-    return {target: compiled(target, "int8", toolchain) for target in TARGETS}
+    return {target: compiled(target, "int8", 50, toolchain) for target in TARGETS}
 
 
-def compiled(target: str, precision: str, toolchain: ml2sc.Toolchain) -> Artifact:
+def compiled(target: str, precision: str, width: int, toolchain: ml2sc.Toolchain) -> Artifact:
     options = {"precision": precision, "weights": "data", "input_ranges": ((-1.0, 1.0),)}
-    return ml2sc.build(ml2sc.compile(dense(40, 150, 3), target, **options), toolchain)
+    return ml2sc.build(ml2sc.compile(dense(40, width, 3), target, **options), toolchain)
 
 
 def creation(artifact: Artifact) -> bytes:

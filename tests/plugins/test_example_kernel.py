@@ -47,6 +47,14 @@ for name, gives in lies.items():
         compiled()
     except PluginError as error:
         told[name] = [error.code, str(error)]
+ByteSum.gives = property(way)
+absent = dataclasses.replace(compiled().graph.producer("y"), name="else")
+for name, covers in {"none": lambda self: (), "absent": lambda self: (self.node, absent)}.items():
+    ByteSum.covers = property(covers)
+    try:
+        compiled()
+    except PluginError as error:
+        told[name] = [error.code, str(error)]
 print(json.dumps(told))
 """
 
@@ -94,3 +102,8 @@ def test_kernel_that_lies_about_its_layouts(environment: Environment, model: Pat
         ("nothing", "it says that it gives nothing, and gives y"),
     ):
         assert f"the kernel 'byte_sum' of ml2sc-example-plugin lies about its layouts: {reason}" in lies[name]
+    for name, reason in (
+        ("none", "it was asked for 'mean' (ReduceMean), and its way covers nothing"),
+        ("absent", "its way covers 'else' (ReduceMean) from 'mean', which is not there to be computed"),
+    ):
+        assert f"the kernel 'byte_sum' of ml2sc-example-plugin lies about what it covers: {reason}" in lies[name]

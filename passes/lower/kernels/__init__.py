@@ -23,7 +23,7 @@ from ..inputs import Given
 from ..plan import PlanOptions
 from ..values import Laned, Packed, Value
 from ..walked import least, lines, of_sections
-from .claims import check_reads, settle
+from .claims import check_covers, check_reads, settle
 
 
 class Way(Protocol):
@@ -219,11 +219,15 @@ def _offers(context: Lowering, node: Node, given: Given) -> list[_Offer]:
     if asked:
         seen = context.trial()
         given.place(seen, node.inputs)
+        free = [other for other in context.graph if other.name not in context.done]
         offers = [
             _Offer(name, number, way)
             for name, kernel in asked
             for number, way in enumerate(kernel.ways(seen, node, given.packed))
         ]
+        for offer in offers:
+            assert offer.way is not None
+            check_covers(offer.kernel, KERNELS.owner(offer.kernel), node, offer.way.covers, free)
     return [*offers, _AS_IT_STANDS] if node.op_type in LOWERINGS else offers
 
 

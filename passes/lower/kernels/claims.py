@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ml2sc.errors import InternalError, PluginError
-from ml2sc.ir.graph import Graph
+from ml2sc.ir.graph import Graph, Node
 from ml2sc.ir.layout import Layout
 from ml2sc.ir.program import OURS, Lanes
 from ml2sc.ir.types import Array
@@ -20,6 +20,29 @@ from ..context import Lowering
 from ..values import Laned, Packed, Scalars, Source, Value
 
 _WORD = 256
+
+
+def check_covers(kernel: str, owner: str, node: Node, covers: Sequence[Node], free: Sequence[Node]) -> None:
+    """Check that a way computes the node that it was asked for, and none that is computed elsewhere.
+
+    Args:
+        kernel: Its name.
+        owner: Who provides it.
+        node: The node.
+        covers: What it says.
+        free: The nodes that are not computed yet.
+
+    Raises:
+        PluginError: it does not.
+    """
+    what = "what it covers"
+    if all(covered.name != node.name for covered in covers):
+        said = ", ".join(map(str, covers)) or "nothing"
+        raise _refused(kernel, owner, f"it was asked for {node}, and its way covers {said}", what)
+    names = {other.name for other in free}
+    for covered in covers:
+        if covered.name not in names:
+            raise _refused(kernel, owner, f"its way covers {covered}, which is not there to be computed", what)
 
 
 def check_reads(kernel: str, owner: str, reads: Mapping[str, Layout], graph: Graph, inputs: Sequence[str]) -> None:
@@ -115,10 +138,10 @@ def _lanes(source: Source, layout: Layout) -> Lanes:
     return Lanes(1, _WORD, -half, half - 1)
 
 
-def _refused(kernel: str, owner: str, reason: str) -> InternalError | PluginError:
+def _refused(kernel: str, owner: str, reason: str, what: str = "its layouts") -> InternalError | PluginError:
     if owner == OURS:
         return InternalError(f"kernel {kernel}: {reason}")
     return PluginError(
-        f"the kernel {kernel!r} of {owner} lies about its layouts: {reason}",
+        f"the kernel {kernel!r} of {owner} lies about {what}: {reason}",
         hint=f"this is a bug in {owner}, not in ml2sc",
     )

@@ -55,13 +55,7 @@ _Key = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Literal(Held):
-    """How the loops lie.
-
-    Attributes:
-        parts: Sections among which the output channels are dealt out.
-    """
-
-    parts: int = 1
+    """How the loops lie."""
 
     def __str__(self) -> str:
         how = f", {self.group} rows from fewer products" if self.fast else ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from ml2sc.ir.program import (
@@ -67,6 +67,7 @@ class Loops:
         dense: Whether a word of a record holds several words of taps.
         fold: How many rows of pixels are put into one word of the window.
         apart: Rows of results from one of them to the next.
+        parts: Sections among which the output channels are dealt out.
     """
 
     rows: int
@@ -74,6 +75,7 @@ class Loops:
     dense: bool
     fold: int = 1
     apart: int = 0
+    parts: int = field(default=1, kw_only=True)
 
     def __str__(self) -> str:
         order = "bands of rows, then output channels" if self.window else "output channels, then rows"

@@ -296,7 +296,7 @@ def _looped(
 
 def _parts(loops: Loops | None) -> int:
     """Return how many sections a convolution has."""
-    return loops.parts if isinstance(loops, Literal) else 1
+    return 1 if loops is None else loops.parts
 
 
 class Rows:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from support.networks import dense
@@ -12,7 +14,20 @@ from ml2sc.errors import IrSyntaxError, Ml2scError, VerifyError
 from ml2sc.ir.interpret import Interpreter, ProgramError
 from ml2sc.ir.outline import MOST_WORDS, Alike, alike, cheapest, outlined
 from ml2sc.ir.procedures import expanded
-from ml2sc.ir.program import CopySegment, Program, calls_of, walk
+from ml2sc.ir.program import (
+    CONTRACT_WORDS,
+    CopySegment,
+    Load,
+    Program,
+    Section,
+    Segment,
+    Storage,
+    Store,
+    add,
+    calls_of,
+    const,
+    walk,
+)
 from ml2sc.ir.program_parser import parse_program
 from ml2sc.ir.program_printer import print_program
 from ml2sc.ir.program_verify import unproved, verify_program
@@ -93,6 +108,33 @@ def test_equal_constants_are_one_argument() -> None:
     assert "its own" in print_program(shared)
     verify_program(shared)
     assert Interpreter(shared).predict(bytes([4, 5])) == Interpreter(program()).predict(bytes([4, 5])) == (110,)
+
+
+def test_tables_too_long_for_a_data_contract_stay_in_the_code() -> None:
+    one = program()
+    tables = {f"{s.name}_table": Segment((*range(CONTRACT_WORDS), n)) for n, s in enumerate(one.layers[1:])}
+    copying = (
+        replace(s, body=(CopySegment(name, const(0), CONTRACT_WORDS + 1, name), *s.body, last(s, name)))
+        for s, name in zip(one.layers[1:], tables, strict=True)
+    )
+    first = replace(one.layers[0], body=(*one.layers[0].body, CopySegment("other", const(0), 1, "spare")))
+    long = replace(
+        one,
+        buffers={**one.buffers, **dict.fromkeys(tables, CONTRACT_WORDS + 1), "spare": 1},
+        segments={"other": Segment((1,), Storage.DATA, 1), **tables},
+        layers=(first, *copying),
+    )
+    shared = outlined(long, alike(long))
+    verify_program(shared)
+    assert shared.procedures
+    assert {segment.storage for name, segment in shared.segments.items() if name != "other"} == {Storage.CODE}
+    assert Interpreter(shared).predict(bytes([4, 5])) == Interpreter(long).predict(bytes([4, 5])) == (111,)
+
+
+def last(section: Section, table: str) -> Store:
+    """Return what adds a table's last word to the section's last result."""
+    (result,) = (s.buffer for s in walk(section.body) if isinstance(s, Store))
+    return Store(result, const(1), add(Load(result, const(1)), Load(table, const(CONTRACT_WORDS))))
 
 
 def test_text_form() -> None:

@@ -21,7 +21,7 @@ from ml2sc.ir import translate, wad
 from ml2sc.ir.analysis import prove_intervals
 from ml2sc.ir.graph import Graph, Tensor
 from ml2sc.ir.interpret import Interpreter
-from ml2sc.ir.program import Program, Storage
+from ml2sc.ir.program import For, Program, Storage, walk
 from ml2sc.ir.types import FixedPoint, Interval
 from ml2sc.passes import lower as lowering
 from ml2sc.passes.lower import PlanOptions, lower
@@ -465,6 +465,33 @@ def test_no_chunk_lies_in_two_data_contracts(
             per_contract = tables[table].per_contract
             assert offset // per_contract == (offset + count - 1) // per_contract
     assert {table for table, _, _ in copied} >= set(tables)
+
+
+@pytest.mark.parametrize("weights", ["code", "data"])
+def test_all_inputs_in_one_round(quantised: Quantised, agree: Agree, weights: str) -> None:
+    """No place of an input is computed; what is unpacked for it is written out where code is cheap."""
+    text = f"""
+    graph "m"
+    input %x: float[1,5]
+    range %x [0.0, 2.0]
+    const %W: {matrix(5, 20, 1)}
+    %h: float[1,20] = FusedGemm(%x, %W) {{activation="Relu"}} @one
+    %e: float[1,20] = Tanh(%h) @tanh
+    const %V: {matrix(20, 11, 2)}
+    %y: float[1,11] = Gemm(%e, %V) @two
+    output %y
+    """
+    options = PlanOptions(weights=weights, force={"two": {"method": "lanes", "round_rows": 20}})
+    program = agree(quantised(text, Binary(8, 30)), options)
+    (two,) = (section for section in program.layers if section.name == "two")
+    loops = [s for s in walk(two.body) if isinstance(s, For)]
+    assert [[i.name for i in s.inductions][:1] for s in loops] == [["group"]]
+    unpacking = [s for s in program.layers if s.name.startswith("unpack_one")]
+    assert unpacking
+    assert not any(isinstance(s, For) for section in unpacking for s in walk(section.body))
+    looped = agree(quantised(text, Binary(8, 30)), dataclasses.replace(options, optimize="deploy"))
+    unpacking = [s for s in looped.layers if s.name.startswith("unpack_one")]
+    assert any(isinstance(s, For) for section in unpacking for s in walk(section.body))
 
 
 def test_words_of_programs_that_come_out_too_large_are_not_put_together(

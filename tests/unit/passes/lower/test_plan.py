@@ -183,6 +183,18 @@ def test_one_lane_for_wide_formats() -> None:
     assert plan_linear(made(3, 1, 256, 120), PlanOptions()).lanes == 1
 
 
+def test_all_inputs_in_one_round() -> None:
+    """Where an input has a word: then each is at a place that is known, and there is one word of sums at a time."""
+
+    def plans(rows: int, unit: int = 1) -> list[planning.Plan]:
+        every = planning.candidates(made(rows, 64, 56, 24, unit=unit), PlanOptions())
+        return [p for p in every if p.method == "lanes" and p.round_rows == rows]
+
+    assert {(p.accumulators, p.blocks, p.row_words, p.masked) for p in plans(64)} == {(1, 16, 1, False)}
+    assert not plans(planning.MAX_ROUND_WORDS + 1)
+    assert not plans(64, unit=8)
+
+
 def test_a_sum_that_fits_no_word() -> None:
     with pytest.raises(RangeError, match="its sums need 257 bits, and a word has 256") as caught:
         plan_linear(made(3, 1, 257, 8), PlanOptions())
