@@ -40,6 +40,8 @@ from ml2sc.ir.program import (
 from ml2sc.ir.trees import Ensemble, Fork, Leaf
 
 _WORD = 256
+_COPIED = 64
+"""Words that are copied at a time, at most, of tables that are small."""
 _TOGETHER = 4
 """Levels that are written out one after the other."""
 
@@ -114,6 +116,7 @@ class Group:
         depth: The greatest depth.
         shift: By how many bits what a leaf adds is to be shifted to the left.
         leaf: Bits of what a leaf adds before that, a power of two.
+        roomy: Whether trees may be replaced by others: then several tables are copied at a time.
     """
 
     trees: Sequence[tuple[Flat, Sequence[int]]]
@@ -123,6 +126,7 @@ class Group:
     depth: int
     shift: int
     leaf: int
+    roomy: bool = False
 
 
 @dataclass(frozen=True)
@@ -213,18 +217,23 @@ class Records:
         """Return the words of a table."""
         return self.fork_words(group) + -(-group.leaves * group.leaf // _WORD)
 
+    def together(self, group: Group) -> int:
+        """Return how many tables are copied at a time: a divisor of how many there are."""
+        count, most = len(group.trees), min(_COPIED, self.room) // self.words(group)
+        return max((n for n in range(1, most + 1) if count % n == 0), default=1) if group.roomy else 1
+
     def segments(self) -> dict[str, Segment]:
         """Return the tables."""
         found = {}
         for group in self.groups:
-            size = self.words(group)
+            size = self.words(group) * self.together(group)
             words = tuple(word for tree, leaves in group.trees for word in self._table(group, tree, leaves))
             found[group.name] = Segment(words, Storage.DATA, self.room // size * size)
         return found
 
     def buffers(self) -> dict[str, int]:
         """Return the words of the buffers that tables are copied to."""
-        return {group.name: self.words(group) for group in self.groups}
+        return {group.name: self.words(group) * self.together(group) for group in self.groups}
 
     def _table(self, group: Group, tree: Flat, leaves: Sequence[int]) -> Iterator[int]:
         end = (1 << self.number) - 1
@@ -250,27 +259,30 @@ class Records:
         return [*body, *(self._group(group) for group in self.groups)]
 
     def _group(self, group: Group) -> For:
-        end = (1 << self.number) - 1
+        end, size, together = (1 << self.number) - 1, self.words(group), self.together(group)
         at, record, leaf = Var("at"), Var("record"), Var("leaf")
+        base: Expr = Var("base") if together > 1 else const(0)
         place = and_(shr(self.rank + 2 * self.number, record), const((1 << self.place) - 1))
         edge = and_(shr(2 * self.number, record), const((1 << self.rank) - 1))
         below = iszero(gt(Load(self.ranks, place), edge))
         step: list[Statement] = [
-            Let("record", _field(group.name, at, self.record, 0)),
+            Let("record", _field(group.name, at, self.record, base)),
             Assign("at", and_(Apply(OpCode.SHR, (mul(below, const(self.number)), record)), const(end))),
         ]
-        value = _field(group.name, leaf, group.leaf, self.fork_words(group))
+        value = _field(group.name, leaf, group.leaf, add(base, const(self.fork_words(group))))
         value = value if group.leaf == _WORD else and_(value, const((1 << group.leaf) - 1))
         value = shl(group.shift, value) if group.shift else value
+        copied = CopySegment(group.name, Var("table"), size * together, group.name)
         body: list[Statement] = [
-            CopySegment(group.name, Var("table"), self.words(group), group.name),
             Let("at", const(0)),
             *self._levels(group.depth, If(lt(at, const(group.forks)), tuple(step))),
             Let("leaf", sub(const(end), at)),
             If(lt(leaf, const(group.leaves)), (Assign("sum0", add(Var("sum0"), value)),)),
         ]
-        also = Induction("table", const(0), self.words(group))
-        return For((Induction("tree", const(0), 1), also), len(group.trees), tuple(body))
+        if together > 1:
+            body = [For((Induction("one", const(0), 1), Induction("base", const(0), size)), together, tuple(body))]
+        also = Induction("table", const(0), size * together)
+        return For((Induction("tree", const(0), 1), also), len(group.trees) // together, (copied, *body))
 
     @staticmethod
     def _levels(depth: int, step: If) -> list[Statement]:
@@ -299,10 +311,10 @@ def _packed(fields: Sequence[int], bits: int, words: int) -> Iterator[int]:
         yield sum(field << bits * place for place, field in enumerate(fields[first : first + per]))
 
 
-def _field(buffer: str, index: Expr, bits: int, first: int) -> Expr:
+def _field(buffer: str, index: Expr, bits: int, first: Expr) -> Expr:
     """Return a field of a table, what is above it in its word with it."""
     per = (_WORD // bits).bit_length() - 1
-    word = Load(buffer, add(shr(per, index), const(first)))
+    word = Load(buffer, add(shr(per, index), first))
     if per == 0:
         return word
     inside = and_(index, const((1 << per) - 1))

@@ -423,7 +423,7 @@ def _roomy_groups(
             some = [(flat[tree], [value >> shift for value in leaves[tree]]) for tree in numbers]
             empty = [(Flat((), (), 0), ())] * (count - len(some))
             name = f"{trees.name}_{'joint' if numbers is joint else f'table{shift}'}"
-            yield Group([*some, *empty], name, room.forks, room.forks + 1, room.depth, shift, power(width))
+            yield Group([*some, *empty], name, room.forks, room.forks + 1, room.depth, shift, power(width), roomy=True)
 
 
 def _targets(trees: Trees) -> Iterator[list[int]]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from support.forests import random_attributes, tree_model
 from support.updates import built, network, samples
 
 import ml2sc
@@ -89,6 +90,27 @@ def test_a_life(folder: Path, ask: Ask, node: str, capsys: pytest.CaptureFixture
     assert update.main([str(folder), "--chain", node, "--yes", "--unlocked", heir, "--model", str(new[1])]) == 2
     assert "frozen" in capsys.readouterr().err
     assert ask(check, beside / "third", *x)["bit_exact"]
+
+
+@pytest.mark.heavy
+@pytest.mark.filterwarnings("ignore:.*onnxruntime's label")
+def test_trees(toolchain: ml2sc.Toolchain, tmp_path: Path, ask: Ask, node: str, capsys: Any) -> None:
+    """Trees that fit are sent, and checked with the new folder's code; others are refused before anything is."""
+    for seed, depth in ((2, 4), (6, 3), (4, 6)):
+        attrs = random_attributes(np.random.default_rng(seed), features=4, trees=4, depth=depth, targets=2)
+        onnx.save(tree_model("TreeEnsembleRegressor", 4, attrs | {"n_targets": 2}), tmp_path / f"{seed}.onnx")
+    options = {"packed_only": True, "headroom": 2, "name": "Forest"}
+    ml2sc.write_folder(built(str(tmp_path / "2.onnx"), toolchain, **options), tmp_path / "old")
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32))
+    x, new = ["--samples", tmp_path / "x.npz"], tmp_path / "new"
+    ask(deploy, tmp_path / "old")
+    assert ask(check, tmp_path / "old", *x)["bit_exact"]
+    updated = ask(update, tmp_path / "old", "--model", tmp_path / "6.onnx", *x, "-o", new)
+    assert updated["proof"]["update"]["version"] == 2
+    assert ask(check, new, *x)["bit_exact"]
+    refused = [str(new), "--chain", node, "--yes", "--unlocked", "--model", str(tmp_path / "4.onnx")]
+    assert update.main(refused) == 1
+    assert "and the contract has" in capsys.readouterr().err
 
 
 def test_refused(folder: Path, ask: Ask, node: str, capsys: pytest.CaptureFixture[str]) -> None:
