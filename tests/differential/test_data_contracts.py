@@ -86,7 +86,7 @@ def attack(toolchain: ml2sc.Toolchain) -> tuple[bytes, list[dict[str, object]]]:
 @pytest.fixture(scope="module")
 def built(toolchain: ml2sc.Toolchain) -> dict[str, Artifact]:
     """Return a model with two data contracts, for each target."""
-    return {target: compiled(target, "w8a16", 150, toolchain) for target in TARGETS}
+    return {target: compiled(target, "w8a16", 220, toolchain) for target in TARGETS}
 
 
 @pytest.fixture(scope="module")
