@@ -122,17 +122,36 @@ def lower(graph: Graph, options: PlanOptions | None = None) -> Program:
     walked: dict[tuple[tuple[str, str], ...], tuple[Line, ...]] = {}
     for number in range(len(options.generators)):
         decided = dataclasses.replace(options, decides=number)
-        chosen = _lower(graph, _priced(decided, code_price), known)
-        for program in [plain, chosen] if _fits(chosen, plain, options) else [plain]:
+        chosen, dear = _chosen(graph, decided, known, plain, code_price)
+        for program in [plain] if chosen is None else [plain, chosen]:
             if (ways := _ways(program)) not in walked:
                 walked[ways] = lines(program, options)
             if (total := walked[ways][number].at(options.code_price)) < least:
                 best, least = program, total
-        if code_price > options.code_price and options.divides:
-            several = _in_several(graph, decided, known, code_price)
+        if dear > options.code_price and options.divides:
+            several = _in_several(graph, decided, known, dear)
             if several is not None and (total := several[1]) < least:
                 best, least = several[0], total
     return best
+
+
+def _chosen(
+    graph: Graph, options: PlanOptions, known: Known, plain: Program, code_price: float
+) -> tuple[Program | None, float]:
+    """Return the program that a code generator decides, and the price of a byte of code with which it fits; or None.
+
+    Args:
+        graph: The graph.
+        options: What the planner is told; a code generator decides.
+        known: What was found out before.
+        plain: The program that formulas give.
+        code_price: The price with which that fits: the formulas' code may be smaller.
+    """
+    for dearer in (code_price, *(price for price in _CODE_PRICES if price > code_price)):
+        program = _lower(graph, _priced(options, dearer), known)
+        if _fits(program, plain, options):
+            return program, dearer
+    return None, code_price
 
 
 def _ways(program: Program) -> tuple[tuple[str, str], ...]:
