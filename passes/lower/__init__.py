@@ -147,7 +147,7 @@ def _chosen(
         plain: The program that formulas give.
         code_price: The price with which that fits: the formulas' code may be smaller.
     """
-    for dearer in (code_price, *(price for price in _CODE_PRICES if price > code_price)):
+    for dearer in (code_price, *(one for one in _CODE_PRICES if one > code_price)):
         program = _lower(graph, _priced(options, dearer), known)
         if _fits(program, plain, options):
             return program, dearer
