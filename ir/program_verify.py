@@ -725,8 +725,8 @@ class _Walk:
     def _for(self, loop: For) -> None:
         starts = [self._value(induction.start) for induction in loop.inductions]
         names = [induction.name for induction in loop.inductions]
-        if not names or not isinstance(loop.inductions[0].start, Const):
-            raise VerifyError("the first variable of a loop starts at a constant")
+        if not names or not isinstance(loop.inductions[0].start, Const) or loop.inductions[0].step < 1:
+            raise VerifyError("the first variable of a loop starts at a constant, and rises")
         if loop.count < 0 or len(set(names)) < len(names) or any(name in self._variables for name in names):
             raise VerifyError(f"loop variables are declared twice: {', '.join(names)}")
         if not loop.count:

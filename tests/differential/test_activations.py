@@ -171,7 +171,7 @@ CHAIN = (
 )
 
 
-@pytest.mark.parametrize("target", ["solidity", "vyper"])
+@pytest.mark.parametrize("target", ["vyper", pytest.param("solidity", marks=pytest.mark.heavy)])
 def test_a_deep_network_on_the_evm(target: str, toolchain: ml2sc.Toolchain) -> None:
     text = CONSTANTS + ", float[3,3] q = {1, 0, -0.5, 1, 1, 0, 0, -1, 0.25}"
     proto = onnx.parser.parse_model(
@@ -242,7 +242,10 @@ DIFFERENT_IN_DYNAMO = ("Softplus, scaled", "Softsign", "GELU")
 @pytest.mark.torch
 @pytest.mark.parametrize(
     ("name", "exporter"),
-    [*((name, "torchscript, opset 17") for name in MODULES), *((name, "dynamo") for name in DIFFERENT_IN_DYNAMO)],
+    [
+        *heavy.but_each(2, [(name, "torchscript, opset 17") for name in MODULES]),
+        *((name, "dynamo") for name in DIFFERENT_IN_DYNAMO),
+    ],
 )
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_as_pytorch_writes_it(name: str, exporter: str) -> None:

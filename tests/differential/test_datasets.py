@@ -102,7 +102,14 @@ def test_pipelines(name: str, kind: str, target: str, toolchain: ml2sc.Toolchain
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize(("name", "target"), [("wine", "solidity"), ("iris", "vyper"), ("diabetes", "solidity")])
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        ("iris", "vyper"),
+        ("diabetes", "solidity"),
+        pytest.param("wine", "solidity", marks=pytest.mark.heavy),
+    ],
+)
 def test_networks(name: str, target: str, toolchain: ml2sc.Toolchain) -> None:
     """Features standardised beforehand, as int8 wants them: one format serves all features of an input."""
     import torch

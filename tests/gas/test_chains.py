@@ -20,6 +20,7 @@ from eth.vm.forks.berlin.logic import _mark_storage_warm
 from eth.vm.forks.prague.computation import PragueComputation
 from eth.vm.logic.storage import NetSStoreGasSchedule, net_sstore
 from eth.vm.opcode import as_opcode
+from support import heavy
 from support.contracts import check_contract, packed_and_wads
 from support.networks import dense
 
@@ -147,7 +148,7 @@ def owned(toolchain: ml2sc.Toolchain) -> Artifact:
     return ml2sc.build(ml2sc.compile(dense(90, 320, 3), **options), toolchain)
 
 
-@pytest.mark.parametrize("name", ["base", "glamsterdam", "monad", "megaeth"])
+@pytest.mark.parametrize("name", heavy.but_each(2, ["base", "glamsterdam", "megaeth", "monad"]))
 def test_forecasts_of_updatable_contracts(owned: Artifact, name: str) -> None:
     """The contract, its first weights put in use, an inference. Refunds, which are not forecast, are none."""
     rules, artifact = PROFILES[name], owned

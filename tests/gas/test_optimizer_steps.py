@@ -51,9 +51,13 @@ def gas(artifact: Artifact, toolchain: ml2sc.Toolchain, packed: bytes) -> int:
 @pytest.mark.parametrize(
     ("steps", "model", "options", "share"),
     [
-        (MOVES, dense(65, 15, 2), {"precision": "q7.24", "optimize": "deploy"}, 0.96),
+        pytest.param(
+            MOVES, dense(65, 15, 2), {"precision": "q7.24", "optimize": "deploy"}, 0.96, marks=pytest.mark.heavy
+        ),
         (FORWARDS, branches(), {"precision": "q20.30"}, 0.96),
-        (HOISTS, dense(31, 55, 1), {"precision": "int8", "optimize": "deploy"}, 0.98),
+        pytest.param(
+            HOISTS, dense(31, 55, 1), {"precision": "int8", "optimize": "deploy"}, 0.98, marks=pytest.mark.heavy
+        ),
         (FORWARDS + HOISTS, dense(79, 11, 3), {"precision": "w8a16", "optimize": "balanced"}, 0.98),
     ],
     ids=["crowded", "forwarded", "hoisted", "repeated and hoisted"],

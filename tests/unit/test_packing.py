@@ -184,7 +184,8 @@ def test_typescript_packs_the_same(cases: list[Case], from_typescript: str, tmp_
 @pytest.mark.parametrize(
     "example",
     heavy.unless(
-        lambda name: name not in {"mnist20", "mnist_cnn"}, ["breast_cancer", "digits", "mnist", "mnist20", "mnist_cnn"]
+        lambda name: name not in {"mnist", "mnist20", "mnist_cnn"},
+        ["breast_cancer", "digits", "mnist", "mnist20", "mnist_cnn"],
     ),
 )
 def test_examples(example: str, examples: Path, from_typescript: str, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from ml2sc.ir.program import (
     Assign,
     Block,
     Expr,
+    For,
     Induction,
     Let,
     Load,
@@ -119,13 +120,13 @@ class Pixels:
                 inner.append(Block((Let("bytes", read), *(s for phase in phases for s in self._word(phase, j, start)))))
         order, first = self.order, self.packed.start + self.order.first
         if target.channels == 1:
-            also = [Induction("o", const(target.word(0, 0)), target.row_words)]
-            image = loop("p", target.height, inner, start=first, step=order.row, also=also)
+            to = Induction("o", const(target.word(0, 0)), target.row_words)
+            image = _over("p", target.height, inner, first, order.row, to)
         else:
             row = [Induction("p", Var("plane"), order.row), Induction("o", Var("map"), target.row_words)]
-            also = [Induction("map", const(target.word(0, 0)), target.channel_words)]
+            to = Induction("map", const(target.word(0, 0)), target.channel_words)
             rows = loop("y", target.height, inner, also=row)
-            image = loop("plane", target.channels, [rows], start=first, step=order.plane, also=also)
+            image = _over("plane", target.channels, [rows], first, order.plane, to)
         return [*target.rim_rows(), image, *([] if self._with_those_beside else target.joined())]
 
     @property
@@ -222,6 +223,13 @@ def _reach(target: Maps, lanes: int, pixel: int) -> int:
     return ((lanes - 1) * target.phases * pixel + 1) * _BYTE
 
 
+def _over(name: str, count: int, body: Sequence[Statement], start: int, step: int, to: Induction) -> For:
+    """Return a loop over places that are read, of which none may follow the first, and those that are written."""
+    if step:
+        return loop(name, count, body, start=start, step=step, also=[to])
+    return For((to, Induction(name, const(start), 0)), count, tuple(body))
+
+
 class Gathered:
     """Emits what brings values, a word each, into lanes.
 
@@ -309,8 +317,8 @@ class Relaid:
         inner = [Block(tuple(self._word(phase, j))) for phase, j in self._places()]
         row = [Induction("p", Var("plane"), self.row), Induction("o", Var("map"), target.row_words)]
         rows = loop("y", target.height, inner, also=row)
-        also = [Induction("map", const(target.word(0, 0)), target.channel_words)]
-        planes = loop("plane", target.channels, [rows], start=where.first, step=where.step, also=also)
+        to = Induction("map", const(target.word(0, 0)), target.channel_words)
+        planes = _over("plane", target.channels, [rows], where.first, where.step, to)
         return [*target.rim_rows(), planes, *target.joined()]
 
     def _word(self, phase: int, j: int) -> list[Statement]:

@@ -17,6 +17,7 @@ from .test_on_maps import constant, network
     [
         (3, 5, 7, 1, True),
         (1, 4, 6, 1, True),
+        (1, 1, 9, 1, True),  # no row follows
         (3, 3, 19, 1, True),  # a row is longer than 32 bytes
         (2, 6, 9, 2, True),
         (11, 3, 5, 1, False),  # a word's pixels lie in more than 32 bytes
@@ -44,6 +45,7 @@ def test_images_in_nhwc(
     [
         (4, 5, 7, "kernel_shape=[3,3], pads=[1,1,1,1]", (4, 4, 3, 3)),
         (2, 4, 18, "kernel_shape=[1,1]", (3, 2, 1, 1)),  # several words a row
+        (1, 5, 6, "kernel_shape=[3,3], pads=[1,1,1,1]", (2, 1, 3, 3)),  # no channel follows
         (3, 6, 8, "kernel_shape=[3,3], pads=[1,1,1,1], strides=[2,2]", (2, 3, 3, 3)),  # every other pixel of a row
     ],
 )

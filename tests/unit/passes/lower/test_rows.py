@@ -48,7 +48,7 @@ from ml2sc.passes.lower.values import Laned, Packed, Scalars
 
 Array = npt.NDArray[Any]
 
-CASES = int(os.environ.get("ML2SC_FUZZ", "24"))
+CASES = int(os.environ.get("ML2SC_FUZZ", "12"))
 
 
 NOTHING = Interval(0, 0)
