@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +31,24 @@ class Dataset(NamedTuple):
     def take(self, count: int) -> Dataset:
         """Return the first `count` samples."""
         return Dataset(self.x[:count], self.y[:count])
+
+
+def begun(script: str, description: str | None, *, reads_data: bool = False) -> argparse.Namespace:
+    """Return what a training script was told on the command line (`output`, `seed`, maybe `data`), after seeding.
+
+    Args:
+        script: Its file: the folder of that is written to unless another is named.
+        description: Its docstring.
+        reads_data: Whether it reads the data file of `examples.mnist.train`.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    if reads_data:
+        parser.add_argument("--data", type=Path, required=True, help="the .npz file of examples.mnist.train")
+    parser.add_argument("-o", "--output", type=Path, default=Path(script).parent, help="folder to write to")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    seed_everything(args.seed)
+    return args
 
 
 def seed_everything(seed: int) -> None:

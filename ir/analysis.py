@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from ml2sc.errors import RangeError
+from ml2sc.errors import SAME_ARCHITECTURE, RangeError
 
 from .graph import Graph, Node, Tensor
 from .ops.base import Bounds, op_of
@@ -111,7 +111,7 @@ def _room(graph: Graph, node: Node, headroom: int, deployed: Mapping[str, Reserv
     (bounds,) = exact_bounds(graph, node.name, raw=True)
     sums = Interval(int(bounds.lo.min()), int(bounds.hi.max()))
     if deployed is not None and node.name not in deployed:
-        raise RangeError("the deployed contract has no such layer", node=str(node), hint=_OTHER_ARCHITECTURE)
+        raise RangeError("the deployed contract has no such layer", node=str(node), hint=SAME_ARCHITECTURE)
     if node.op_type == TREES:
         if deployed is None:
             return reserve_trees(node, sums, headroom)
@@ -146,7 +146,6 @@ def _with_sums(node: Node, sums: Interval, room: Reserve) -> Reserve:
 
 
 _NO_ROOM = "train with smaller weights (weight decay), or deploy a new contract with more --headroom"
-_OTHER_ARCHITECTURE = "an update must have the architecture, and the names, of the model that was compiled"
 
 
 def _shaped(values: object, shape: tuple[int, ...]) -> Array:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from ml2sc.errors import RangeError, UnsupportedModelError
+from ml2sc.errors import SAME_ARCHITECTURE, RangeError, UnsupportedModelError
 
 from .graph import Graph, Node
 from .thermometer import Room, tree_nodes
@@ -92,7 +92,7 @@ def require_trees(node: Node, reserved: Reserve) -> None:
     """
     ensemble, room = Ensemble.of(node), reserved.trees
     if room is None or len(room.own) != ensemble.targets or ensemble.aggregate != "SUM":
-        raise RangeError("the deployed contract has other trees there", node=str(node), hint=_OTHER)
+        raise RangeError("the deployed contract has other trees there", node=str(node), hint=SAME_ARCHITECTURE)
     sizes = [size for size in _sizes(ensemble) if size.targets]
     for size in sizes:
         for what, found, most in (
@@ -137,7 +137,6 @@ def tables(room: TreeRoom, targets: Sequence[Sequence[int]]) -> tuple[list[list[
     return own, joint
 
 
-_OTHER = "an update must have the architecture, and the names, of the model that was compiled"
 _SMALLER = "train with the limits of the model that was compiled, or deploy a new contract"
 
 

@@ -5,23 +5,15 @@ Run it from the top of the repository: python -m examples.breast_cancer.train
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 from sklearn.datasets import load_breast_cancer
 from torch import nn
 
-from examples.training import save, seed_everything, split, train
+from examples.training import begun, save, split, train
 
 
 def main() -> None:
     """Train, and write breast_cancer.onnx, calibration.npz and samples.npz."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-o", "--output", type=Path, default=Path(__file__).parent, help="folder to write to")
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-
-    seed_everything(args.seed)
+    args = begun(__file__, __doc__)
     x, y = load_breast_cancer(return_X_y=True)  # y: 1 is benign
     training, test = split(x, y, test=169, seed=args.seed)
     mean, deviation = training.x.mean(axis=0), training.x.std(axis=0)

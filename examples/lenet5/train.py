@@ -8,25 +8,16 @@ that of `examples.mnist.train`:
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 from torch import nn
 
 from examples.mnist.train import CALIBRATION, SAMPLES, load
 from examples.mnist_cnn.train import images, shifted
-from examples.training import save, seed_everything, train
+from examples.training import begun, save, train
 
 
 def main() -> None:
     """Train, and write lenet5.onnx, calibration.npz and samples.npz."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="the .npz file of examples.mnist.train")
-    parser.add_argument("-o", "--output", type=Path, default=Path(__file__).parent, help="folder to write to")
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-
-    seed_everything(args.seed)
+    args = begun(__file__, __doc__, reads_data=True)
     training, test = (images(data) for data in load(args.data))
     model = nn.Sequential(
         nn.Conv2d(1, 6, 5, padding=2),

@@ -14,14 +14,13 @@ train_x and 2,000 in test_x; the full MNIST set in the same arrays serves as wel
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from examples.training import Dataset, save, seed_everything, train
+from examples.training import Dataset, begun, save, train
 
 CALIBRATION = 300
 SAMPLES = 500
@@ -39,13 +38,7 @@ def _scaled(pixels: npt.NDArray[np.uint8], labels: npt.NDArray[np.integer]) -> D
 
 def main() -> None:
     """Train, and write mnist.onnx, calibration.npz and samples.npz."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="the .npz file described above")
-    parser.add_argument("-o", "--output", type=Path, default=Path(__file__).parent, help="folder to write to")
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-
-    seed_everything(args.seed)
+    args = begun(__file__, __doc__, reads_data=True)
     training, test = load(args.data)
     model = nn.Sequential(nn.Linear(784, 32), nn.ReLU(), nn.Linear(32, 10))
     train(model, training, epochs=20)

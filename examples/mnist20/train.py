@@ -7,13 +7,10 @@ The data file is that of examples/mnist/train.py; each image loses the four pixe
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 from torch import nn
 
 from examples.mnist.train import CALIBRATION, SAMPLES, load
-from examples.training import Dataset, save, seed_everything, train
+from examples.training import Dataset, begun, save, train
 
 SIDE, EDGE = 28, 4
 
@@ -26,13 +23,7 @@ def inner(data: Dataset) -> Dataset:
 
 def main() -> None:
     """Train, and write mnist20.onnx, calibration.npz and samples.npz."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="the .npz file described there")
-    parser.add_argument("-o", "--output", type=Path, default=Path(__file__).parent, help="folder to write to")
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-
-    seed_everything(args.seed)
+    args = begun(__file__, __doc__, reads_data=True)
     training, test = map(inner, load(args.data))
     model = nn.Sequential(nn.Linear(400, 32), nn.ReLU(), nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 10))
     train(model, training, epochs=20)

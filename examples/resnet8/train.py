@@ -9,16 +9,13 @@ block halves the image, its way around is a Conv 1x1. The data file is that of `
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from examples.mnist.train import CALIBRATION, SAMPLES, load
 from examples.mnist_cnn.train import images, shifted
-from examples.training import Dataset, save, seed_everything, train
+from examples.training import Dataset, begun, save, train
 
 WIDTHS = (4, 8, 16)
 EDGE = 2
@@ -51,13 +48,7 @@ class Block(nn.Module):
 
 def main() -> None:
     """Train, and write resnet8.onnx, calibration.npz and samples.npz."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="the .npz file of examples.mnist.train")
-    parser.add_argument("-o", "--output", type=Path, default=Path(__file__).parent, help="folder to write to")
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-
-    seed_everything(args.seed)
+    args = begun(__file__, __doc__, reads_data=True)
     training, test = (images(data) for data in load(args.data))
     narrow, middle, wide = WIDTHS
     model = nn.Sequential(

@@ -102,7 +102,8 @@ def lower(graph: Graph, options: PlanOptions | None = None) -> Program:
     A layer does not know what comes after it: if all come out too large together, even where those that are alike share
     a procedure, they are planned again with a price on each byte of code, and if that does not help the smallest
     program is taken. That is done by the formulas; then what each of the target's code generators makes of the ways to
-    compute the layers decides. Where all choices are settled, nothing is priced.
+    compute the layers decides, with a higher price on each byte where that does not fit. Where all choices are settled,
+    nothing is priced.
 
     Args:
         graph: The graph.
@@ -138,7 +139,7 @@ def lower(graph: Graph, options: PlanOptions | None = None) -> Program:
 def _chosen(
     graph: Graph, options: PlanOptions, known: Known, plain: Program, code_price: float
 ) -> tuple[Program | None, float]:
-    """Return the program that a code generator decides, and the price of a byte of code with which it fits; or None.
+    """Return the program that a generator decides, and the price of a byte of code with which it fits, if it does.
 
     Args:
         graph: The graph.

@@ -9,6 +9,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from ml2sc.ir.forks import COLD_ACCOUNT, WARM
 from ml2sc.ir.gas import Costs, Shares, executed, section_bytes
@@ -30,6 +31,8 @@ from ml2sc.ir.wad import element_width
 
 from .context import Lowering
 from .plan import PlanOptions, contract_gas
+
+T = TypeVar("T")
 
 
 class PlannedShares(Shares):
@@ -131,14 +134,17 @@ def least(walked: Sequence[Line], options: PlanOptions) -> float:
         walked: What `lines` returned of it.
         options: What the planner is told.
     """
-    chosen = slice(None) if options.decides is None else slice(options.decides, options.decides + 1)
-    return min(one.at(options.code_price) for one in walked[chosen] or walked)
+    return min(one.at(options.code_price) for one in _deciding(walked, options))
 
 
 def least_price(program: Program, options: PlanOptions) -> float:
     """Return the price of a program by the code generator that decides; `Costs` where none is named."""
-    chosen = slice(None) if options.decides is None else slice(options.decides, options.decides + 1)
-    return min(price(generator(program), options) for generator in options.generators[chosen] or (Costs,))
+    return min(price(generator(program), options) for generator in _deciding(options.generators or (Costs,), options))
+
+
+def _deciding(each: Sequence[T], options: PlanOptions) -> Sequence[T]:
+    """Return what of each code generator counts: that of the one that decides, or all where none does."""
+    return each if options.decides is None or not options.generators else [each[options.decides]]
 
 
 def of_sections(

@@ -13,6 +13,9 @@ import warnings
 from collections.abc import Iterable
 from typing import Any
 
+SAME_ARCHITECTURE = "an update must have the architecture, and the names, of the model that was compiled"
+"""What to do where weights are no update of a contract."""
+
 
 class Ml2scError(Exception):
     """A mistake in the model, the data or the options.

@@ -11,7 +11,7 @@ import numpy as np
 
 from ml2sc.backends import Artifact, as_compiled
 from ml2sc.compiler import compile as compile_model
-from ml2sc.errors import ArtifactError, UsageError
+from ml2sc.errors import SAME_ARCHITECTURE, ArtifactError, UsageError
 from ml2sc.frontend.data import Samples, load_samples
 from ml2sc.frontend.truth import Truth
 from ml2sc.ir import wad
@@ -23,7 +23,6 @@ from ml2sc.manifest import Manifest
 
 _BOUNDS = frozenset({"from_real", "to_real", "moved", "own_error"})
 """Attributes that only say what was proved."""
-_ARCHITECTURE = "an update must have the architecture, and the names, of the model that was compiled"
 
 
 def update(artifact: Artifact, model: Any, *, example_input: Any = None) -> Artifact:
@@ -63,7 +62,7 @@ def update(artifact: Artifact, model: Any, *, example_input: Any = None) -> Arti
     if difference is None and new.source != artifact.source:
         difference = next(_explained(old, new.graph), "the contract's source would be another one")
     if difference is not None:
-        raise ArtifactError(f"the deployed code does not compute this model: {difference}", hint=_ARCHITECTURE)
+        raise ArtifactError(f"the deployed code does not compute this model: {difference}", hint=SAME_ARCHITECTURE)
     facts = {key: manifest[key] for key in ("toolchain", "code_bytes") if key in manifest}
     return dataclasses.replace(
         new,

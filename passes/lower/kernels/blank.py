@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ml2sc.ir.program import Block, Const, Expr, If, Let, Load, Statement, Store, Var, add, const, or_
+from ml2sc.ir.program import Block, Expr, If, Let, Load, Statement, Store, Var, add, const, or_
 from ml2sc.ir.types import Array
 
 from .conv import Convolution, RowsOfTaps
@@ -87,7 +87,7 @@ class BlankRows(RowsOfTaps):
             made = tuple(Block(tuple(self._waiting(output, phase, names, number))) for output, phase in every)
             blank = tuple(Store(self._sums, self._place(o, phase, number), const(self.start(o))) for o, phase in every)
             words: list[Expr] = [Var(name) for name in names.values()]
-            some = functools.reduce(or_, words) if words else Const(0)
+            some = functools.reduce(or_, words) if words else const(0)
             body.append(Block((*read, If(some, made, blank, share=self._share))))
         results = itertools.product(range(self.conv.outputs), range(self.target.phases))
         return [*body, *(Block(tuple(self._ended(output, phase))) for output, phase in results)]

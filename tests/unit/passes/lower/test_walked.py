@@ -8,13 +8,14 @@ from collections import Counter
 import numpy as np
 import pytest
 from support.networks import dense
+from support.small_cnns import digits_like
 
 import ml2sc
 from ml2sc.backends.base import costs_of, generators_of
 from ml2sc.ir.gas import Costs
 from ml2sc.ir.graph import Graph
 from ml2sc.ir.program import OpCode, Program, Section, Storage
-from ml2sc.passes.lower import PlanOptions, lower
+from ml2sc.passes.lower import CODE_MARGIN, SIZES, PlanOptions, code_bytes, lower
 from ml2sc.passes.lower.plan import SPANS, Activity
 from ml2sc.passes.lower.walked import PlannedShares, line, price
 
@@ -70,6 +71,22 @@ def test_what_is_chosen_is_never_dearer_than_the_formulas_choice(graph: Graph, t
         return min(price(generator(program), options) for generator in options.generators)
 
     assert cheapest(chosen) <= cheapest(plain)
+
+
+def test_what_a_generator_makes_too_large_is_made_smaller() -> None:
+    """Not what the formulas find is taken, but the best of those that fit where code is dearer."""
+    x = np.random.default_rng(0).uniform(size=(20, 8, 8, 8))
+    graph = ml2sc.compile(digits_like(8, (8, 8), 3, pool=False), precision="int8", calibration={"x": x}).graph
+    assert graph is not None
+    options = PlanOptions(generators=generators_of("solidity"))
+    plain, free = lower(graph, dataclasses.replace(options, generators=())), lower(graph, options)
+    sizes = [code_bytes(program, SIZES) for program in (plain, free)]
+    assert sizes[0] < sizes[1]
+    tight = dataclasses.replace(options, code_limit=round((sizes[1] - 1) / CODE_MARGIN))
+    found = lower(graph, tight)
+    assert code_bytes(found, SIZES) < sizes[1]
+    (generator,) = options.generators
+    assert price(generator(free), tight) <= price(generator(found), tight) < price(generator(plain), tight)
 
 
 def test_of_several_generators_the_cheaper_one_is_planned_for(graph: Graph) -> None:
