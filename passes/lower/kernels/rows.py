@@ -448,13 +448,12 @@ def _blank(graph: Graph, stage: _Stage, source: Maps, target: Maps, options: Pla
     share, conv, way = 1.0, stage.convolution, Blank(1, window=False, dense=False)
     if not BlankRows(conv, source, target, way).possible:
         return
-    if options.rules.charges_limit:
-        pass  # nothing that is skipped is cheaper
-    elif name in options.activity:
-        share = options.activity[name].word
-    elif x.name in options.observed:
-        live = options.observed[x.name] != source.offset
-        share = share_of(conv, source, live.reshape(len(live), -1, conv.height, conv.width))
+    if not options.rules.charges_limit:  # else nothing that is skipped is cheaper
+        if name in options.activity:
+            share = options.activity[name].word
+        elif x.name in options.observed:
+            live = options.observed[x.name] != source.offset
+            share = share_of(conv, source, live.reshape(len(live), -1, conv.height, conv.width))
     if share < _MANY or str(way) in options.choices.values():
         yield dataclasses.replace(way, share=share)
 
