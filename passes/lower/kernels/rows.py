@@ -18,7 +18,7 @@ from ml2sc.ir.limits import shown
 from ml2sc.ir.ops.base import op_of
 from ml2sc.ir.ops.convolution import Conv, shifts_of
 from ml2sc.ir.ops.pooling import AveragePool, MaxPool
-from ml2sc.ir.ops.windows import Window, attr_ints
+from ml2sc.ir.ops.windows import Window
 from ml2sc.ir.program import Note, Program, Statement
 from ml2sc.ir.types import Array, Interval, as_python_ints
 
@@ -37,8 +37,9 @@ from .looped import LoopedRows, Loops, Workspace
 from .maps import Maps
 from .pixels import Gathered, Order, Pixels, Relaid
 
-_RANK = 4
 _BYTE = 256
+_ONE_ROW = Window(1, 1)
+"""How a kernel moves down a sequence, which is an image of one row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -491,21 +492,22 @@ def _network(graph: Graph, node: Node) -> Iterator[_Stage]:
 
     What is added to sums must be a result of such a convolution, too, or what the first reads.
     """
-    shapes = {node.inputs[0]: graph.tensor(node.inputs[0]).shape}
     number = {node.inputs[0]: 0}
-    started = False
+    started, count = False, 0
     for other in graph:
         started = started or other is node
         if not started or other.op_type not in Rows.operators or other.inputs[0] not in number:
             continue
         stage = _stage(graph, other, number)
-        if stage is None or graph.tensor(other.inputs[0]).shape != shapes[other.inputs[0]]:
+        if stage is None:
             if other is node:
                 return
             continue
         yield stage
-        name = stage.epilogue.output.name
-        number[name], shapes[name] = len(number), (1, *_shape(stage.convolution))
+        count += 1
+        result = stage.epilogue.output
+        if _image(result.shape) == _shape(stage.convolution):  # else it is another image, of the same elements
+            number[result.name] = count
 
 
 def _outside(graph: Graph, stages: Sequence[_Stage]) -> tuple[int, ...]:
@@ -520,8 +522,15 @@ def _outside(graph: Graph, stages: Sequence[_Stage]) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _shape(conv: Convolution) -> tuple[int, int, int]:
+def _shape(conv: Convolution) -> tuple[int, ...]:
     return conv.outputs, conv.out_height // conv.pool[0], conv.out_width // conv.pool[1]
+
+
+def _image(shape: Sequence[int]) -> tuple[int, ...] | None:
+    """Return channels, height and width of an image, a sequence being one of a single row; None of all else."""
+    if len(shape) == len("NCW"):
+        return shape[1], 1, shape[2]
+    return tuple(shape[1:]) if len(shape) == len("NCHW") else None
 
 
 def _stage(graph: Graph, node: Node, number: Mapping[str, int]) -> _Stage | None:
@@ -533,19 +542,24 @@ def _stage(graph: Graph, node: Node, number: Mapping[str, int]) -> _Stage | None
         number: Of the tensors that are in lanes already.
     """
     x = graph.tensor(node.inputs[0])
-    found = _taps(graph, node) if len(x.shape) == _RANK and x.shape[0] == 1 else None
-    if found is None:
+    image = _image(x.shape) if x.shape and x.shape[0] == 1 else None
+    found = None if image is None else _taps(graph, node)
+    if image is None or found is None:
         return None
+    channels, height, width = image
     weights, bias, (rows, columns) = found
     if rows.spread > 1 or columns.spread > 1:
         return None
-    pools: list[Node] = []
+    pools: list[tuple[int, int]] = []
 
     def takes(use: Node) -> bool:
-        if use.op_type != "MaxPool" or pools or not _tiles(use, graph.tensor(use.inputs[0])):
+        pooled = graph.tensor(use.inputs[0])
+        if use.op_type != "MaxPool" or pools or _image(pooled.shape) != _image(graph.tensor(node.output).shape):
             return False
-        pools.append(use)
-        return True
+        tile = _tile(use, pooled)
+        if tile is not None:
+            pools.append(tile)
+        return tile is not None
 
     epilogue = find_epilogue(graph, node, takes)
     if epilogue.addends and (pools or len(epilogue.addends) > 1 or epilogue.addends[0].tensor.name not in number):
@@ -558,20 +572,19 @@ def _stage(graph: Graph, node: Node, number: Mapping[str, int]) -> _Stage | None
         if len(epilogue.offsets) != len(weights):
             return None
         bias = bias + np.array(epilogue.offsets, dtype=object)
-    pool = attr_ints(pools[0], "kernel_shape", (1, 1)) if pools else (1, 1)
     convolution = Convolution(
         weights,
         bias,
         (rows.stride, columns.stride),
         (rows.dilation, columns.dilation),
         (rows.begin, columns.begin),
-        x.shape[1] // weights.shape[1],
-        x.shape[2],
-        x.shape[3],
+        channels // weights.shape[1],
+        height,
+        width,
         rows.out,
         columns.out,
         epilogue,
-        (pool[0], pool[1]),
+        pools[0] if pools else (1, 1),
         zero_point - interval.lo,
         _beside(epilogue),
     )
@@ -589,30 +602,34 @@ def _beside(epilogue: Epilogue) -> Beside | None:
     return Beside(addend.multiplier, interval.hi - interval.lo, addend.tensor.format.zero_point - interval.lo)
 
 
-def _taps(graph: Graph, node: Node) -> tuple[Array, Array, tuple[Window, ...]] | None:
-    """Return the weights, the bias and the windows of a convolution, or of a mean of equally many everywhere."""
+def _taps(graph: Graph, node: Node) -> tuple[Array, Array, tuple[Window, Window]] | None:
+    """Return weights, bias and both windows of a convolution, or of a mean of equally many everywhere."""
     x = graph.tensor(node.inputs[0])
     operator = op_of(node)
     if isinstance(operator, AveragePool):
         windows = operator.windows(node, x.shape)
-        ones = np.ones((x.shape[1], 1, *(window.kernel for window in windows)), dtype=np.int64)
-        alike = bool(np.all(operator.multipliers(node, windows) == 1))
-        return (ones, np.zeros(x.shape[1], dtype=object), windows) if alike else None
+        if not np.all(operator.multipliers(node, windows) == 1):
+            return None
+        rows, columns = (_ONE_ROW, *windows)[-2:]
+        ones = np.ones((x.shape[1], 1, rows.kernel, columns.kernel), dtype=np.int64)
+        return ones, np.zeros(x.shape[1], dtype=object), (rows, columns)
     assert isinstance(operator, Conv)
     w = graph.tensor(node.inputs[1])
     c = graph.tensor(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
     if w.data is None or shifts_of(node) is not None:
         return None
     bias = np.zeros(w.shape[0], dtype=object) if c is None or c.data is None else as_python_ints(c.data)
-    return w.data, bias, operator.windows(node, x.shape, w.shape)
+    rows, columns = (_ONE_ROW, *operator.windows(node, x.shape, w.shape))[-2:]
+    return w.data.reshape(*w.shape[:2], rows.kernel, columns.kernel), bias, (rows, columns)
 
 
-def _tiles(node: Node, x: Tensor) -> bool:
-    """Return whether a pool's windows lie side by side, without padding."""
+def _tile(node: Node, x: Tensor) -> tuple[int, int] | None:
+    """Return the height and width of a pool's windows if they lie side by side, without padding."""
     operator = op_of(node)
     assert isinstance(operator, MaxPool)
-    if len(x.shape) != _RANK:
-        return False
     windows = operator.windows(node, x.shape)
     side_by_side = all(window.kernel == window.stride and window.dilation == 1 for window in windows)
-    return side_by_side and all(window.begin == 0 and window.out * window.kernel <= window.size for window in windows)
+    if not side_by_side or any(window.begin or window.out * window.kernel > window.size for window in windows):
+        return None
+    rows, columns = (_ONE_ROW, *windows)[-2:]
+    return rows.kernel, columns.kernel
