@@ -199,6 +199,16 @@ def _div(emitter: Emitter, node: OnnxNode) -> None:
         emitter.emit("Mul", [a.name, emitter.emit("Reciprocal", [b.name])], node.outputs)
 
 
+@import_rule("PRelu")
+def _prelu(emitter: Emitter, node: OnnxNode) -> None:
+    """One slope for all elements is LeakyRelu's alpha."""
+    x, slope = (emitter.tensor(name) for name in node.inputs)
+    if slope.data is not None and slope.size == 1 and len(slope.shape) <= len(x.shape):
+        emitter.emit("LeakyRelu", [x.name], node.outputs, {"alpha": float(slope.data.ravel()[0])})
+    else:
+        emit_plain(emitter, node)
+
+
 @import_rule("Pow")
 def _pow(emitter: Emitter, node: OnnxNode) -> None:
     """Roots, reciprocals and powers that are not whole in terms of Sqrt, Reciprocal, Exp and Log."""

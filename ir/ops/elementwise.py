@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import ClassVar
@@ -264,55 +263,6 @@ class Relu(UnaryOp):
 
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
         return [value_at(context.errors, 0)]
-
-
-@register_op
-class LeakyRelu(UnaryOp):
-    """X where X >= 0, else alpha · X.
-
-    In a quantised graph, at a scale `shift` bits finer: (x − z)·2^shift, or (x − z)·multiplier.
-    """
-
-    op_type = "LeakyRelu"
-
-    def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
-        x = value_at(inputs, 0)
-        return [np.where(x >= 0, x, attr_float(node, "alpha", 0.01) * x)]
-
-    def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:
-        x = bounds_at(inputs, 0)
-        corners = [self.evaluate(node, [v])[0] for v in (x.lo, x.hi, np.clip(0.0, x.lo, x.hi))]
-        return [Bounds(np.minimum.reduce(corners), np.maximum.reduce(corners))]
-
-    def quantize(self, node: Node, q: Quantizer) -> None:
-        alpha, shift = attr_float(node, "alpha", 0.01), q.precise_bits
-        x = q.operand(node.inputs[0], shift + max(math.ceil(math.log2(abs(alpha) + 1)), 0))
-        q.emit(
-            node,
-            "LeakyRelu",
-            [x.name],
-            x.format.scale / (1 << shift),
-            output=node.output,
-            attrs={"alpha": alpha, "multiplier": round_half_up(Fraction(alpha) * (1 << shift)), "shift": shift},
-        )
-
-    def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
-        x = value_at(values, 0) - tensor_at(inputs, 0).format.zero_point
-        return [np.where(x >= 0, x * (1 << int_of(node, "shift")), x * int_of(node, "multiplier"))]
-
-    def interval_exact(
-        self, node: Node, inputs: Inputs, bounds: Sequence[Bounds | None], outputs: Sequence[Tensor]
-    ) -> list[Bounds]:
-        x, zero = bounds_at(bounds, 0), tensor_at(inputs, 0).format.zero_point
-        middle = np.minimum(np.maximum(zero, x.lo), x.hi)
-        corners = [self.evaluate_exact(node, inputs, [v], outputs)[0] for v in (x.lo, x.hi, middle)]
-        return [Bounds(np.minimum.reduce(corners), np.maximum.reduce(corners))]
-
-    def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
-        alpha, x_error = attr_float(node, "alpha", 0.01), value_at(context.errors, 0)
-        wrong = abs(float(Fraction(int_of(node, "multiplier"), 1 << int_of(node, "shift")) - Fraction(alpha)))
-        below = np.maximum(-bounds_at(context.real, 0).lo, 0) + x_error
-        return [max(1.0, abs(alpha)) * x_error + wrong * below]
 
 
 @register_op

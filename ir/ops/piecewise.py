@@ -16,10 +16,13 @@ from ..graph import Node, Tensor
 from ..program import WORD
 from ..types import Array, DType, round_half_up
 from .base import Arrays, Bounds, ErrorContext, Inputs, OpDef, Signature, attr_float, attr_int, register_op
+from .functions import RealFunction, table_of
 from .linear import widened
 from .operands import UnaryOp, bounds_at, input_error, magnitude, tensor_at, value_at
 from .quantizer import Quantizer
 
+_STEEPEST_SWISH = 1.5
+"""The slope of X · (X / 6 + 1 / 2) at 3, where it ends."""
 _LARGEST_POWER = 16
 _RESULT_BITS = 160
 """Bits of a product that leave room for what comes after it."""
@@ -167,15 +170,100 @@ class PRelu(OpDef):
         return [np.maximum(1.0, slope) * x_error + input_error(inputs, context, 1) * below]
 
 
+class _Pieces(RealFunction):
+    """A function of one variable made of straight pieces, or of a few parabolas: its wide integer form is exact."""
+
+    def value(self, node: Node, x: Fraction) -> Fraction:
+        """Return the function, exactly."""
+        raise NotImplementedError
+
+    def integers(self, node: Node, u: Array) -> Array:
+        """Return the wide integer form of x − z."""
+        raise NotImplementedError
+
+    def interval_wide(self, node: Node, u: Bounds) -> Bounds:
+        """Return the bounds of the wide integer form, given those of x − z."""
+        raise NotImplementedError
+
+    def errors_wide(self, node: Node, x: Tensor, error: Array, real: Bounds) -> Array:
+        """Return how far the wide integer form is off, given the input's error and its bounds."""
+        raise NotImplementedError
+
+    def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
+        if table_of(node) is not None:
+            return super().evaluate_exact(node, inputs, values, outputs)
+        return [self.integers(node, value_at(values, 0) - tensor_at(inputs, 0).format.zero_point)]
+
+    def interval_exact(
+        self, node: Node, inputs: Inputs, bounds: Sequence[Bounds | None], outputs: Sequence[Tensor]
+    ) -> list[Bounds]:
+        if table_of(node) is not None:
+            return super().interval_exact(node, inputs, bounds, outputs)
+        x, zero = bounds_at(bounds, 0), tensor_at(inputs, 0).format.zero_point
+        return [self.interval_wide(node, Bounds(x.lo - zero, x.hi - zero))]
+
+    def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
+        if table_of(node) is not None:
+            return super().error(node, inputs, context)
+        x, error = tensor_at(inputs, 0), value_at(context.errors, 0)
+        return [self.errors_wide(node, x, error, bounds_at(context.real, 0))]
+
+
 @register_op
-class HardSigmoid(UnaryOp):
+class LeakyRelu(_Pieces):
+    """X where X >= 0, else alpha · X.
+
+    In a quantised graph a table, or, at a scale `shift` bits finer: (x − z)·2^shift, or (x − z)·multiplier.
+    """
+
+    op_type = "LeakyRelu"
+    parameters: ClassVar[dict[str, float]] = {"alpha": 0.01}
+
+    def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
+        x = value_at(inputs, 0)
+        return [np.where(x >= 0, x, attr_float(node, "alpha", 0.01) * x)]
+
+    def value(self, node: Node, x: Fraction) -> Fraction:
+        return x if x >= 0 else Fraction(attr_float(node, "alpha", 0.01)) * x
+
+    def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:
+        x = bounds_at(inputs, 0)
+        return [_hull(*(self.evaluate(node, [v])[0] for v in (x.lo, x.hi, np.clip(0.0, x.lo, x.hi))))]
+
+    def spread(self, node: Node, lo: float, hi: float, distance: Array) -> Array:
+        bound: Array = distance * max(1.0, abs(attr_float(node, "alpha", 0.01)))
+        return bound
+
+    def quantize_wide(self, node: Node, q: Quantizer) -> None:
+        alpha, shift = attr_float(node, "alpha", 0.01), q.precise_bits
+        x = q.operand(node.inputs[0], shift + max(math.ceil(math.log2(abs(alpha) + 1)), 0))
+        attrs = {"alpha": alpha, "multiplier": round_half_up(Fraction(alpha) * (1 << shift)), "shift": shift}
+        q.emit(node, "LeakyRelu", [x.name], x.format.scale / (1 << shift), output=node.output, attrs=attrs)
+
+    def integers(self, node: Node, u: Array) -> Array:
+        return np.where(u >= 0, u * (1 << attr_int(node, "shift", 0)), u * attr_int(node, "multiplier", 0))
+
+    def interval_wide(self, node: Node, u: Bounds) -> Bounds:
+        middle = np.minimum(np.maximum(0, u.lo), u.hi)
+        return _hull(*(self.integers(node, v) for v in (*u, middle)))
+
+    def errors_wide(self, node: Node, x: Tensor, error: Array, real: Bounds) -> Array:
+        alpha = attr_float(node, "alpha", 0.01)
+        used = Fraction(attr_int(node, "multiplier", 0), 1 << attr_int(node, "shift", 0))
+        below = np.maximum(-real.lo, 0) + error
+        wrong: Array = max(1.0, abs(alpha)) * error + abs(float(used - Fraction(alpha))) * below
+        return wrong
+
+
+@register_op
+class HardSigmoid(_Pieces):
     """max(0, min(1, alpha · X + beta)).
 
-    In a quantised graph, at a scale `shift` bits finer: clamp((x − z) · multiplier + offset, 0, top).
+    In a quantised graph a table, or, at a scale `shift` bits finer: clamp((x − z) · multiplier + offset, 0, top).
     """
 
     op_type = "HardSigmoid"
-    shape: ClassVar[tuple[float, float]] = (0.2, 0.5)
+    parameters: ClassVar[dict[str, float]] = {"alpha": 0.2, "beta": 0.5}
 
     def verify(self, node: Node, inputs: Inputs) -> None:
         super().verify(node, inputs)
@@ -183,11 +271,15 @@ class HardSigmoid(UnaryOp):
             raise UnsupportedModelError("HardSigmoid with a negative alpha is not supported", node=str(node))
 
     def _line(self, node: Node) -> tuple[float, float]:
-        return attr_float(node, "alpha", self.shape[0]), attr_float(node, "beta", self.shape[1])
+        return attr_float(node, "alpha", self.parameters["alpha"]), attr_float(node, "beta", self.parameters["beta"])
 
     def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
         alpha, beta = self._line(node)
         return [np.clip(alpha * value_at(inputs, 0) + beta, 0.0, 1.0)]
+
+    def value(self, node: Node, x: Fraction) -> Fraction:
+        alpha, beta = (Fraction(v) for v in self._line(node))
+        return min(max(alpha * x + beta, Fraction(0)), Fraction(1))
 
     def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:
         ends = [self.evaluate(node, [v])[0] for v in bounds_at(inputs, 0)]
@@ -195,17 +287,14 @@ class HardSigmoid(UnaryOp):
         wide = widened(Bounds(*ends), np.asarray(2.0 + 2.0 * abs(self._line(node)[1])))
         return [Bounds(np.maximum(wide.lo, 0.0), np.minimum(wide.hi, 1.0))]
 
-    def quantize(self, node: Node, q: Quantizer) -> None:
+    def spread(self, node: Node, lo: float, hi: float, distance: Array) -> Array:
+        return np.minimum(distance * self._line(node)[0], 1.0)
+
+    def quantize_wide(self, node: Node, q: Quantizer) -> None:
         shift = q.precise_bits
         x = q.operand(node.inputs[0], shift + math.ceil(math.log2(self._line(node)[0] + 1)))
-        q.emit(
-            node,
-            "HardSigmoid",
-            [x.name],
-            x.format.scale / (1 << shift),
-            output=node.output,
-            attrs=self._integers(node, x, shift),
-        )
+        attrs = self._integers(node, x, shift)
+        q.emit(node, "HardSigmoid", [x.name], x.format.scale / (1 << shift), output=node.output, attrs=attrs)
 
     def _integers(self, node: Node, x: Tensor, shift: int) -> dict[str, int | float]:
         alpha, beta = self._line(node)
@@ -219,25 +308,18 @@ class HardSigmoid(UnaryOp):
             "top": round_half_up(1 / scale),
         }
 
-    def _gate(self, node: Node, u: Array) -> Array:
-        """Return the clamped integers, given x − z."""
+    def integers(self, node: Node, u: Array) -> Array:
         total = u * attr_int(node, "multiplier", 0) + attr_int(node, "offset", 0)
         clamped: Array = np.minimum(np.maximum(total, 0), attr_int(node, "top", 0))
         return clamped
 
-    def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
-        return [self._gate(node, value_at(values, 0) - tensor_at(inputs, 0).format.zero_point)]
-
-    def interval_exact(
-        self, node: Node, inputs: Inputs, bounds: Sequence[Bounds | None], outputs: Sequence[Tensor]
-    ) -> list[Bounds]:
+    def interval_wide(self, node: Node, u: Bounds) -> Bounds:
         """It grows; but the sum that it clamps must fit a word, too."""
-        self._check_sum(node, inputs, bounds)
-        return super().interval_exact(node, inputs, bounds, outputs)
+        self._check_sum(node, u)
+        return Bounds(*(self.integers(node, v) for v in u))
 
-    def _check_sum(self, node: Node, inputs: Inputs, bounds: Sequence[Bounds | None]) -> None:
-        x, zero = bounds_at(bounds, 0), tensor_at(inputs, 0).format.zero_point
-        largest = max(abs(int(x.lo.min()) - zero), abs(int(x.hi.max()) - zero))
+    def _check_sum(self, node: Node, u: Bounds) -> None:
+        largest = max(abs(int(u.lo.min())), abs(int(u.hi.max())))
         if largest * attr_int(node, "multiplier", 0) + attr_int(node, "offset", 0) >= WORD >> 1:
             raise RangeError(
                 f"{self.op_type}'s sum does not fit a word of the EVM",
@@ -245,60 +327,59 @@ class HardSigmoid(UnaryOp):
                 hint="narrow the input range (--input-range), or choose a narrower --precision",
             )
 
-    def _gate_error(self, node: Node, inputs: Inputs, context: ErrorContext) -> Array:
+    def errors_wide(self, node: Node, x: Tensor, error: Array, real: Bounds) -> Array:
         """The input's error, what rounding alpha adds to it, and what rounding beta and 1 does."""
-        error, real = value_at(context.errors, 0), bounds_at(context.real, 0)
         shift = attr_int(node, "shift", 0)
         used = Fraction(attr_int(node, "multiplier", 0), 1 << shift)
         wrong = abs(used - Fraction(self._line(node)[0]))
-        step = float(tensor_at(inputs, 0).format.scale / (1 << shift))
+        step = float(x.format.scale / (1 << shift))
         return float(used) * error + float(wrong) * magnitude(real) + step
-
-    def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
-        return [self._gate_error(node, inputs, context)]
 
 
 @register_op
 class HardSwish(HardSigmoid):
-    """X · max(0, min(1, X / 6 + 1 / 2)). In a quantised graph: (x − z) times what HardSigmoid makes of it."""
+    """X · max(0, min(1, X / 6 + 1 / 2)). Quantised a table, or (x − z) times what HardSigmoid makes of it."""
 
     op_type = "HardSwish"
-    shape = (1.0 / 6.0, 0.5)
+    parameters: ClassVar[dict[str, float]] = {"alpha": 1.0 / 6.0, "beta": 0.5}
 
     def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
         return [value_at(inputs, 0) * super().evaluate(node, inputs)[0]]
+
+    def value(self, node: Node, x: Fraction) -> Fraction:
+        return x * super().value(node, x)
 
     def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:
         x = bounds_at(inputs, 0)
         hull = _hull(*(self.evaluate(node, [v])[0] for v in (x.lo, x.hi, np.clip(-1.5, x.lo, x.hi))))
         return [widened(hull, 1.0 + magnitude(hull))]
 
-    def quantize(self, node: Node, q: Quantizer) -> None:
+    def spread(self, node: Node, lo: float, hi: float, distance: Array) -> Array:
+        bound: Array = distance * _STEEPEST_SWISH
+        return bound
+
+    def quantize_wide(self, node: Node, q: Quantizer) -> None:
         x = q.operand(node.inputs[0], q.precise_bits + q.bits(q.raw(node.inputs[0])) + _HEADROOM)
         shift = max(min(q.precise_bits, _RESULT_BITS - 2 * q.bits(x)), 1)
         scale = x.format.scale * x.format.scale / (1 << shift)
         q.emit(node, "HardSwish", [x.name], scale, output=node.output, attrs=self._integers(node, x, shift))
 
-    def evaluate_exact(self, node: Node, inputs: Inputs, values: Arrays, outputs: Sequence[Tensor]) -> list[Array]:
-        u = value_at(values, 0) - tensor_at(inputs, 0).format.zero_point
-        return [u * self._gate(node, u)]
+    def integers(self, node: Node, u: Array) -> Array:
+        product: Array = u * super().integers(node, u)
+        return product
 
-    def interval_exact(
-        self, node: Node, inputs: Inputs, bounds: Sequence[Bounds | None], outputs: Sequence[Tensor]
-    ) -> list[Bounds]:
+    def interval_wide(self, node: Node, u: Bounds) -> Bounds:
         """Where nothing is clamped it is u·(m·u + o), which is at least −o²/(4m)."""
-        self._check_sum(node, inputs, bounds)
-        x, zero = bounds_at(bounds, 0), tensor_at(inputs, 0).format.zero_point
-        hull = _hull(*(self.evaluate_exact(node, inputs, [v], outputs)[0] for v in x))
+        self._check_sum(node, u)
+        hull = _hull(*(self.integers(node, v) for v in u))
         offset, multiplier = attr_int(node, "offset", 0), attr_int(node, "multiplier", 0)
         lowest = -(offset * offset // (4 * multiplier)) - 1 if multiplier else 0
-        return [Bounds(np.where(x.lo < zero, np.minimum(hull.lo, lowest), hull.lo), hull.hi)]
+        return Bounds(np.where(u.lo < 0, np.minimum(hull.lo, lowest), hull.lo), hull.hi)
 
-    def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
-        """Its slope is at most 3/2, and the gate's own error is multiplied by x."""
-        error = value_at(context.errors, 0)
-        own = self._gate_error(node, inputs, ErrorContext((np.zeros(()),), context.real, context.outputs))
-        return [1.5 * error + own * (magnitude(bounds_at(context.real, 0)) + error)]
+    def errors_wide(self, node: Node, x: Tensor, error: Array, real: Bounds) -> Array:
+        """The gate's own error is multiplied by x."""
+        own = super().errors_wide(node, x, np.zeros(()), real)
+        return _STEEPEST_SWISH * error + own * (magnitude(real) + error)
 
 
 @register_op

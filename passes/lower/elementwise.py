@@ -228,19 +228,6 @@ def lower_clip(context: Lowering, node: Node, result: str) -> Compute:
     return compute
 
 
-@lowering("LeakyRelu")
-def lower_leaky_relu(context: Lowering, node: Node) -> None:
-    """(x − z)·2^shift, or (x − z)·multiplier below 0."""
-
-    def compute(operands: list[Expr]) -> tuple[list[Statement], Expr]:
-        x = sub(operands[0], _zero(context, node, 0))
-        slope: list[Statement] = [Let("y", x), Let("slope", const(1 << _int(node, "shift")))]
-        slope.append(If(slt(Var("y"), const(0)), (Assign("slope", const(_int(node, "multiplier"))),)))
-        return slope, mul(Var("y"), Var("slope"))
-
-    lower_map(context, node, compute)
-
-
 @step("Requantize")
 def lower_requantize(context: Lowering, node: Node, result: str) -> Compute:
     """clamp(floor(((x − z_x)·multiplier + 2^(shift−1)) / 2^shift) + z_y, qmin, qmax)."""

@@ -51,7 +51,7 @@ _shift_left = binary(OpCode.SHL)
 _WORD = 256
 
 
-def lower_function(context: Lowering, node: Node, compute: Compute, note: str) -> None:
+def lower_function(context: Lowering, node: Node, compute: Compute, note: str = "") -> None:
     """Emit a function as its table, if it has one, or else with what `compute` makes of x − z."""
     if "table" in node.attrs:
         _lower_table(context, node)
@@ -112,6 +112,7 @@ def _look_up_lanes(context: Lowering, node: Node, value: Value, sources: Sequenc
             Store(name, Var("o"), Var("y")),
         ]
         draft.body.append(Block((Let("o", const(0)), *body)) if words == 1 else loop("o", words, body))
+    draft.facts = {"operator": node.op_type, "lanes": sources[0].lanes, "stride": sources[0].stride}
     context.values[node.output] = Value(tuple(made), value.which, where)
 
 

@@ -8,6 +8,7 @@ from ml2sc.ir.program import Assign, Expr, If, Let, Statement, Var, add, const, 
 
 from .context import Lowering, lowering
 from .elementwise import _zero, at_least, at_most, lower_map
+from .functions import lower_function
 
 
 @lowering("Abs")
@@ -45,28 +46,34 @@ def lower_prelu(context: Lowering, node: Node) -> None:
     lower_map(context, node, compute)
 
 
-def _gate(node: Node, x: Expr) -> list[Statement]:
+@lowering("LeakyRelu")
+def lower_leaky_relu(context: Lowering, node: Node) -> None:
+    """(x − z)·2^shift, or (x − z)·multiplier below 0."""
+
+    def compute(operands: list[Expr]) -> tuple[list[Statement], Expr]:
+        slope: list[Statement] = [Let("slope", const(1 << attr_int(node, "shift", 0)))]
+        slope.append(If(slt(Var("x"), const(0)), (Assign("slope", const(attr_int(node, "multiplier", 0))),)))
+        return slope, mul(Var("x"), Var("slope"))
+
+    lower_function(context, node, compute)
+
+
+def _gate(node: Node) -> list[Statement]:
     """Return clamp(x · multiplier + offset, 0, top), in variable `gate`."""
-    total = add(mul(x, const(attr_int(node, "multiplier", 0))), const(attr_int(node, "offset", 0)))
+    total = add(mul(Var("x"), const(attr_int(node, "multiplier", 0))), const(attr_int(node, "offset", 0)))
     return [Let("gate", total), at_least("gate", const(0)), at_most("gate", const(attr_int(node, "top", 0)))]
 
 
 @lowering("HardSigmoid")
 def lower_hard_sigmoid(context: Lowering, node: Node) -> None:
     """clamp((x − z) · multiplier + offset, 0, top)."""
-    zero = _zero(context, node, 0)
-    lower_map(context, node, lambda operands: (_gate(node, sub(operands[0], zero)), Var("gate")))
+    lower_function(context, node, lambda _: (_gate(node), Var("gate")))
 
 
 @lowering("HardSwish")
 def lower_hard_swish(context: Lowering, node: Node) -> None:
     """(x − z) · clamp((x − z) · multiplier + offset, 0, top)."""
-
-    def compute(operands: list[Expr]) -> tuple[list[Statement], Expr]:
-        x = Let("y", sub(operands[0], _zero(context, node, 0)))
-        return [x, *_gate(node, Var("y"))], mul(Var("y"), Var("gate"))
-
-    lower_map(context, node, compute)
+    lower_function(context, node, lambda _: (_gate(node), mul(Var("x"), Var("gate"))))
 
 
 @lowering("ThresholdedRelu")
