@@ -69,6 +69,7 @@ class Quantize(Pass):
        to the accumulators' scale: the layer's weight scale is chosen so that there is one. Results of layers that are
        added to each other later likewise. Not where the sum is an output or a decision: what is added keeps its
        precision there.
+    8. Activations that are joined (Concat) for layers or tables alone have one format, that of the result.
 
     Attributes:
         precision: `int8`, `wNaM` or `qI.F`.
@@ -169,6 +170,7 @@ class _Quantization:
         self._analyses = [ErrorAnalysis(self.target, bounds, saturates=True)]
         self._analyses += [] if tentative else [ErrorAnalysis(self.target, bounds, saturates=False)]
         self._always = self._analyses[0]
+        self._joining: dict[str, bool] = {}
         self._precisely_read: dict[str, bool] = {}
         self._skips = {} if is_prequantized(graph) else skips(graph)
         self._prescribes_all = is_prequantized(graph) and is_complete(graph)
@@ -409,7 +411,10 @@ class _Quantization:
         ratio = step / (x.scale * scale)
         shift = _ceil_log2(ratio) - 1
         finer = ratio / Fraction(2) ** shift
-        return scale * finer if shift >= 0 and finer * finer <= 2 else scale
+        # activations that are joined to others have these' scale
+        maker = self.source.producer(self._joint(target))
+        settled = maker is not None and self._joins(maker)
+        return scale * finer if shift >= 0 and (settled or finer * finer <= 2) else scale
 
     def ladder(self, name: str) -> Ladder | None:
         return self.source.ladders.get(name)
@@ -478,6 +483,8 @@ class _Quantization:
     def move(self, node: Node) -> None:
         dynamic = [name for name in dict.fromkeys(node.inputs) if name and self._moves(name)]
         raws = {name: self.raw(name) for name in dynamic if not self.is_constant(name)}
+        if self._joins(node):
+            raws = self._joined(node)
         if len({t.format.scale for t in raws.values()}) > 1:
             raws = {name: self.addend(name) for name in raws}
         formats = {(t.format.scale, t.format.zero_point) for t in raws.values()}
@@ -505,6 +512,39 @@ class _Quantization:
         self._analyse(new, list(node.outputs))
 
     # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _joins(self, node: Node) -> bool:
+        """Whether activations are joined, and nothing but layers and tables read the result: they share a format."""
+        if node.name not in self._joining:
+            self._joining[node.name] = (
+                self.widths is not None
+                and op_of(node).moves
+                and len(set(node.inputs)) > 1
+                and not is_prequantized(self.source)
+                and not any(not name or self.is_constant(name) or self.is_integer(name) for name in node.inputs)
+                and not any(self._precise(output) for output in node.outputs if output)
+                and all(
+                    op_of(use).reads_activations or self._tabulated(use)
+                    for output in node.outputs
+                    for use in readers(self.source, output)
+                )
+            )
+        return self._joining[node.name]
+
+    def _joint(self, name: str) -> str:
+        """Return the float tensor whose format a tensor's activations have: what they are joined to, or its own."""
+        joins = next((use.node for use in self.source.uses(name) if self._joins(use.node)), None)
+        return name if joins is None else self._joint(joins.outputs[0])
+
+    def _joined(self, node: Node) -> dict[str, Tensor]:
+        """Return the activations that are joined, in the format of the widest of them."""
+        found = {name: self.activation(name) for name in dict.fromkeys(node.inputs)}
+        to = max((x.format for x in found.values()), key=lambda format_: format_.scale)
+        for name, x in found.items():
+            if x.format != to:
+                found[name] = self._requantize(self.raw(name), to, f"{name}.joined")
+                self._narrow.add(found[name].name)
+        return found
 
     def _new_name(self, base: str) -> str:
         """Return a name for a tensor or a node that the float graph does not have."""
@@ -631,7 +671,8 @@ class _Quantization:
         return _unsigned(extent, step, bits)
 
     def _range(self, name: str) -> tuple[float, float]:
-        """Return the real range of a float tensor: as observed, else as proved."""
+        """Return the real range of a float tensor, or of what it is joined to: as observed, else as proved."""
+        name = self._joint(name)
         lo, hi = span_of(self.bounds[name])
         if name in self.source.observed:
             lo, hi = max(lo, self.source.observed[name][0]), min(hi, self.source.observed[name][1])

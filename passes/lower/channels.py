@@ -51,6 +51,33 @@ class Channels:
             return None
         return cls(source, first, step, ahead[0], lane[0])
 
+    @classmethod
+    def runs(cls, value: Value, channels: int) -> list[tuple[range, Self]] | None:
+        """Return where the elements of a value's channels are, those of one source equally far apart together.
+
+        Args:
+            value: The value, its elements channel by channel.
+            channels: How many there are.
+
+        Returns:
+            Numbers of channels and where these are; None if the elements of one do not lie in words of lanes.
+        """
+        size = value.size // channels
+        lanes = np.array([source.lanes if isinstance(source, Laned) else 1 for source in value.sources])
+        which, words = (part.reshape(channels, -1) for part in (value.which, value.where // lanes[value.which]))
+        first, found, begin = words.min(axis=1), list[tuple[range, Self]](), 0
+        steps = np.diff(first)
+        for end in range(1, channels + 1):
+            alike = end < channels and which[end, 0] == which[begin, 0] and steps[end - 1] >= 0
+            if alike and steps[end - 1] == steps[begin]:
+                continue
+            part = cls.of(value.take(np.arange(begin * size, end * size)), end - begin)
+            if part is None:
+                return None
+            found.append((range(begin, end), part))
+            begin = end
+        return found
+
     @property
     def count(self) -> int:
         """Elements of a channel."""

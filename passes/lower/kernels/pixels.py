@@ -36,12 +36,14 @@ from ml2sc.ir.types import Array
 from ..channels import Channels
 from ..epilogue import Epilogue
 from ..lane_steps import Ending, spread
-from ..values import Packed, Scalars
+from ..values import Packed, Scalars, Value
 from .maps import Maps
 
 _xor = binary(OpCode.XOR)
 _BYTE = 8
 _BYTES = 32
+_MOST_RUNS = 8
+"""Parts that feature maps may come in: each has loops of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,16 +271,33 @@ class Gathered:
         return total
 
 
-class Relaid:
-    """Emits what brings feature maps from the lanes that they are in into others, a word at a time.
+def relaid(value: Value, target: Maps) -> list[Statement] | None:
+    """Return what brings feature maps into other lanes, a word at a time; None if nothing does.
 
     Args:
-        where: The tensor's elements, by channel.
+        value: The maps, of one source or joined ones.
         target: Where they go.
     """
+    runs = Channels.runs(value, target.channels)
+    if runs is None or len(runs) > _MOST_RUNS or any(where.source.offset != target.offset for _, where in runs):
+        return None
+    parts = [_Relaid(where, target, channels) for channels, where in runs]
+    if not all(part.fits for part in parts):
+        return None
+    return [*target.rim_rows(), *(part.planes() for part in parts), *target.joined()]
 
-    def __init__(self, where: Channels, target: Maps) -> None:
-        self.where, self.target = where, target
+
+class _Relaid:
+    """Emits what brings some channels of feature maps into other lanes.
+
+    Args:
+        where: Their elements, by channel.
+        target: Where they go.
+        channels: Which channels of the target they are.
+    """
+
+    def __init__(self, where: Channels, target: Maps, channels: range) -> None:
+        self.where, self.target, self.channels = where, target, channels
         self.ahead = where.ahead.reshape(target.height, target.width)
         self.lanes = where.lanes.reshape(target.height, target.width)
         self.row = int(self.ahead[-1, 0] - self.ahead[0, 0]) // max(target.height - 1, 1)
@@ -311,15 +330,14 @@ class Relaid:
             taken.setdefault(int(self.ahead[0, pixel]), {})[lane] = int(self.lanes[0, pixel])
         return taken
 
-    def emit(self) -> list[Statement]:
-        """Return the statements."""
-        target, where = self.target, self.where
+    def planes(self) -> Statement:
+        """Return the loop over the channels."""
+        target, where, channels = self.target, self.where, self.channels
         inner = [Block(tuple(self._word(phase, j))) for phase, j in self._places()]
         row = [Induction("p", Var("plane"), self.row), Induction("o", Var("map"), target.row_words)]
         rows = loop("y", target.height, inner, also=row)
-        to = Induction("map", const(target.word(0, 0)), target.channel_words)
-        planes = _over("plane", target.channels, [rows], where.first, where.step, to)
-        return [*target.rim_rows(), planes, *target.joined()]
+        to = Induction("map", const(target.word(channels.start, 0)), target.channel_words)
+        return _over("plane", len(channels), [rows], where.first, where.step, to)
 
     def _word(self, phase: int, j: int) -> list[Statement]:
         """Return the statements that store one word of lanes."""

@@ -22,7 +22,6 @@ from ml2sc.ir.ops.windows import Window
 from ml2sc.ir.program import Note, Program, Statement
 from ml2sc.ir.types import Array, Interval, as_python_ints
 
-from ..channels import Channels
 from ..context import DraftSection, Known, Lowering
 from ..epilogue import ChannelScaling, Epilogue, find_epilogue
 from ..plan import DENSE, PlanOptions
@@ -35,7 +34,7 @@ from .conv import Beside, Convolution, RowsOfTaps
 from .literal import Literal, in_loops, ways_in_loops
 from .looped import LoopedRows, Loops, Workspace
 from .maps import Maps
-from .pixels import Gathered, Order, Pixels, Relaid
+from .pixels import Gathered, Order, Pixels, relaid
 
 _BYTE = 256
 _ONE_ROW = Window(1, 1)
@@ -205,12 +204,10 @@ def _brought(context: Lowering, draft: DraftSection, value: Value, target: Maps)
         if order is not None and Pixels.fits(packed, target, None, order.pixel):
             draft.read(value)
             return Pixels(packed, target, None, order).emit()
-    where = Channels.of(value, target.channels)
-    if where is not None and where.source.offset == target.offset:
-        relaid = Relaid(where, target)
-        if relaid.fits:
-            draft.read(value)
-            return relaid.emit()
+    words = relaid(value, target)
+    if words is not None:
+        draft.read(value)
+        return words
     scalars = context.in_order(context.scalars(value, draft), draft, "values")
     return Gathered(scalars, target).emit()
 

@@ -281,3 +281,28 @@ def test_a_mean_that_is_no_pixel_or_that_others_read_is_taken_off(change: str) -
     text = PICTURE.replace("output %y", "output %y\noutput %n") if change == "output %n" else PICTURE
     text = text.replace("[0.1307]", "[-0.5]") if change == "range" else text
     assert next(node.op_type for node in quantised(text, Integer(8, 8))) == "Add"  # of what is taken off
+
+
+def test_what_is_joined_for_a_layer_has_one_format() -> None:
+    """They reach 4 and 1: 255 steps to 4. Weights of both are such that a shift brings their sums to that."""
+    graph = quantised(
+        """
+        graph "m"
+        input %x: float[1,1,1,2]
+        range %x [0.0, 1.0]
+        const %k: float[1,1,1,1] = [4.0]
+        const %l: float[1,1,1,1] = [1.0]
+        const %m: float[1,2,1,1] = [1.0, -1.0]
+        %a: float[1,1,1,2] = Conv(%x, %k) @a
+        %b: float[1,1,1,2] = Conv(%x, %l) @b
+        %j: float[1,2,1,2] = Concat(%a, %b) {axis=1} @j
+        %y: float[1,1,1,2] = Conv(%j, %m) @y
+        output %y
+        """,
+        Integer(8, 8),
+        j=(0.0, 4.0),
+    )
+    joined = next(node for node in graph if node.op_type == "Concat")
+    formats = {graph.tensor(name).format for name in (*joined.inputs, *joined.outputs)}
+    assert [(f.bits, f.scale) for f in formats] == [(8, Fraction(4, 255))]
+    assert all(node.attrs["multiplier"] == 1 for node in graph if node.op_type == "Requantize")

@@ -78,3 +78,50 @@ def test_a_sum_is_of_two_images_of_one_shape(quantised: Quantised, agree: Agree)
         16,
     )
     agree(quantised(text, Integer(8, 8)))
+
+
+def block(order: str) -> str:
+    """Return a convolution of two others' results, joined in an order, one of which reads the other's."""
+    return network(
+        constant("k", 4, 1, 3, 3)
+        + "%a: float[1,4,7,9] = Conv(%x, %k) {pads=[1,1,1,1]} @a\n%r: float[1,4,7,9] = Relu(%a) @r\n"
+        + constant("l", 2, 4, 3, 3)
+        + "%b: float[1,2,7,9] = Conv(%r, %l) {pads=[1,1,1,1]} @b\n%s: float[1,2,7,9] = Relu(%b) @s\n"
+        + f"%j: float[1,6,7,9] = Concat({order}) {{axis=1}} @j\n"
+        + constant("m", 3, 6, 3, 3)
+        + "%y: float[1,3,7,9] = Conv(%j, %m) {pads=[1,1,1,1]} @y\n",
+        1,
+        1,
+        7,
+        9,
+    )
+
+
+@pytest.mark.parametrize("order", ["%r, %s", "%s, %r"])
+@pytest.mark.parametrize("precision", [Integer(8, 8), Integer(4, 6)])
+def test_joined_images_stay_in_lanes(order: str, precision: Integer, quantised: Quantised, agree: Agree) -> None:
+    program = agree(quantised(block(order), precision))
+    assert kernels(program) == ["rows", "rows", "rows"]
+    assert not any(section.name.startswith("unpack_b") for section in program.sections())
+
+
+@pytest.mark.parametrize("groups", [2, 3])
+def test_shuffled_channels_stay_in_lanes(groups: int, quantised: Quantised, agree: Agree) -> None:
+    each = 6 // groups
+    text = network(
+        constant("k", 6, 1, 3, 3)
+        + "%a: float[1,6,7,9] = Conv(%x, %k) {pads=[1,1,1,1]} @a\n%r: float[1,6,7,9] = Relu(%a) @r\n"
+        + f"const %z: int64[5] = [1, {groups}, {each}, 7, 9]\nconst %w: int64[4] = [1, 6, 7, 9]\n"
+        + f"%s: float[1,{groups},{each},7,9] = Reshape(%r, %z) @s\n"
+        + f"%t: float[1,{each},{groups},7,9] = Transpose(%s) {{perm=[0,2,1,3,4]}} @t\n"
+        + "%u: float[1,6,7,9] = Reshape(%t, %w) @u\n"
+        + constant("m", 3, 6, 3, 3)
+        + "%y: float[1,3,7,9] = Conv(%u, %m) {pads=[1,1,1,1]} @y\n",
+        1,
+        1,
+        7,
+        9,
+    )
+    program = agree(quantised(text, Integer(8, 8)))
+    assert kernels(program) == ["rows", "rows"]
+    assert not any(section.name.startswith("unpack_a") for section in program.sections())
