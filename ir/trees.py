@@ -8,7 +8,8 @@ ONNX knows, and every set of categories, is one form.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -354,6 +355,31 @@ class Ensemble:
             for node in self.nodes
         )
         return dataclasses.replace(self, nodes=nodes, features=features)
+
+    def of_whole(self, features: Container[int]) -> Ensemble:
+        """Return the same where some features are whole numbers, of others the whole part (towards 0)."""
+        nodes = tuple(
+            dataclasses.replace(node, edges=self._of_whole(node.edges))
+            if isinstance(node, Fork) and node.feature in features
+            else node
+            for node in self.nodes
+        )
+        return dataclasses.replace(self, nodes=nodes)
+
+    def _of_whole(self, edges: Sequence[float]) -> tuple[float, ...]:
+        """Return edges that a number exceeds where its whole part exceeds the given ones; of two equal ones neither."""
+        kind = np.float64 if self.double else np.float32
+        found: list[float] = []
+        for edge in edges:
+            new = edge
+            if abs(edge) < 1 << np.finfo(kind).nmant:  # beyond it all numbers are whole
+                least = math.floor(edge) + 1
+                new = float(np.nextafter(kind(least), kind(-np.inf))) if least > 0 else float(least - 1)
+            if found[-1:] == [new]:
+                found.pop()
+            else:
+                found.append(new)
+        return tuple(found)
 
 
 _COMBINE: Mapping[str, Callable[[Sequence[float]], float]] = {"SUM": sum, "MIN": min, "MAX": max}

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ml2sc.ir.graph import Graph
-from ml2sc.ir.ops.base import op_of
+from ml2sc.ir.graph import Graph, Node
+from ml2sc.ir.ops.base import attr_int, op_of
 from ml2sc.ir.thermometer import TREES, find_ladders
 from ml2sc.ir.trees import Ensemble
 from ml2sc.ir.types import Array, DType
@@ -19,6 +19,7 @@ from .merge_trees import merge_trees
 def bind_trees(graph: Graph) -> None:
     """Rewrite the tree ensembles of a float graph, and set its `ladders`."""
     sources = _sources(graph)
+    whole = {node.inputs[0] for node in graph if _is_whole(node)}
     owners = [name for name in graph.inputs for _ in range(graph.tensor(name).size)]
     for node in list(graph):
         if node.op_type != TREES or not all(name in sources for name in node.inputs):
@@ -28,12 +29,18 @@ def bind_trees(graph: Graph) -> None:
         kept = [element for element, owner in enumerate(owners) if owner in used]
         place = {element: position for position, element in enumerate(kept)}
         bound = Ensemble.of(node).with_features([place[element] for element in elements], len(kept))
+        bound = bound.of_whole({place[element] for element in elements if owners[element] in whole})
         inputs = tuple(name for name in graph.inputs if name in used)
         graph.replace_node(node, inputs=inputs, attrs=bound.attributes())
     graph.prune()
     merge_trees(graph)
     graph.prune()
     graph.ladders = find_ladders(graph)
+
+
+def _is_whole(node: Node) -> bool:
+    """Return whether a node is what reads an input of whole numbers in the other nodes' place."""
+    return node.op_type == "Trunc" and attr_int(node, "whole", 0) == 1
 
 
 def _sources(graph: Graph) -> dict[str, Array]:
@@ -46,6 +53,8 @@ def _sources(graph: Graph) -> dict[str, Array]:
             found[name] = np.arange(first, first + tensor.size, dtype=np.float64).reshape(tensor.shape)
         first += tensor.size
     for node in graph:
+        if _is_whole(node) and node.inputs[0] in graph.inputs:
+            found[node.output] = found[node.inputs[0]]
         if not op_of(node).moves:
             continue
         operands: list[Array | None] = []

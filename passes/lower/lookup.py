@@ -6,9 +6,11 @@ as in `grid`: a lane of bits is a tree.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
+from itertools import islice, pairwise
 
 from ml2sc.ir.program import (
     CONTRACT_WORDS,
@@ -28,8 +30,10 @@ from ml2sc.ir.program import (
     Var,
     add,
     and_,
+    binary,
     const,
     field_of,
+    or_,
     shl,
     shr,
 )
@@ -39,21 +43,30 @@ from ml2sc.ir.trees import Ensemble, Fork, Leaf
 from .grid import dealt, in_order
 from .network import Place
 
+_xor = binary(OpCode.XOR)
 _WORD = 256
 _LEAST_LANE = 4
 """Bits of a lane at least: of less there would be more trees in a word than a compiler can keep apart."""
 _TOGETHER = 10
 """Trees that are looked up between two jumps, where they are few: venom has room for some 12 places."""
-_EXCHANGES = 200
-"""Of trees between words, so that few terms gather their bits: 100 trees of depth 6 take 370 gas less."""
 
 
-def answers(ensemble: Ensemble, root: int) -> tuple[list[Question], list[Leaf]]:
-    """Return a tree's questions, and the leaf for each way to answer them: bit n of its number is the n-th answer."""
+def answers(ensemble: Ensemble, root: int) -> tuple[list[Question], list[Leaf | None]]:
+    """Return a tree's questions, and the leaf for each way to answer them: bit n of its number is the n-th answer.
+
+    There is no leaf where an edge is exceeded and a lesser one of the same element is not. The questions that come last
+    are about the element that is asked about most: a word of a table is then of answers that cannot be.
+    """
     asked = questions(ensemble, root)
+    times = Counter((feature, up) for feature, _, up in asked)
+    asked.sort(key=lambda question: (times[question[0], question[2]], question[0], question[2], question[1]))
     place = {question: bit for bit, question in enumerate(asked)}
-    found = []
+    among = [(a, b) for a, b in pairwise(asked) if (a[0], a[2]) == (b[0], b[2])]
+    found: list[Leaf | None] = []
     for number in range(1 << len(asked)):
+        if any(number >> place[greater] & 1 > number >> place[lesser] & 1 for lesser, greater in among):
+            found.append(None)
+            continue
         node = ensemble.nodes[root]
         while isinstance(node, Fork):
             bit = place[node.feature, node.edges[0], node.up]
@@ -77,6 +90,8 @@ class Lookup:
         apart: Whether a word follows the tables, so that an entry may be read as the first bytes of one wherever it is,
             and trees are looked up a few between two jumps: a compiler that finds the places of all entries between two
             jumps before it reads the first has room for those of a few.
+        literal: Whether tables of several words are literals, too. A tree's are all shifted to the right, so that the
+            entry is the lowest of one: the others are shifted by more than a word, which leaves nothing.
     """
 
     places: Sequence[Sequence[Place]]
@@ -86,6 +101,7 @@ class Lookup:
     name: str
     fields: bool = False
     apart: bool = False
+    literal: bool = False
 
     @property
     def lane(self) -> int:
@@ -128,7 +144,7 @@ class Lookup:
             yield sum(value << self.bits * place for place, value in enumerate(word[::-1] if self.fields else word))
 
     def _chunks(self) -> Iterator[tuple[str, range]]:
-        if self.stride > 1:
+        if self.stride > 1 and not self.literal:
             for number, first in enumerate(range(0, len(self.values), self._chunk)):
                 yield f"{self.name}_table{number}", range(first, min(first + self._chunk, len(self.values)))
 
@@ -178,7 +194,7 @@ class Lookup:
         trees, lanes = len(self.places), _WORD // self.lane
         count = -(-trees // lanes)
         sizes = tuple((trees + word) // count for word in range(count))
-        return dealt(tuple(tuple(enumerate(own)) for own in self.places), sizes, self.lane, _EXCHANGES)
+        return dealt(tuple(tuple(enumerate(own)) for own in self.places), sizes, self.lane)
 
     @property
     def _step(self) -> int:
@@ -192,16 +208,27 @@ class Lookup:
         if self.fields and table is not None:
             value = field_of(*table, Var("asked"), bit, self._most, self.bits)
             return Assign("sum0", add(shl(self.shifts[tree], value), Var("sum0")))
-        inside = min(per, count)
+        inside = count if table is None else min(per, count)
         shifted = shr(bit - size, Var("asked")) if bit >= size else shl(size - bit, Var("asked"))
         place = and_(shifted, const((1 << inside) - 1 << size))
+        if table is None and count > per:
+            words = enumerate(islice(self._table(tree), 1 << count - per))
+            parts: list[Expr] = [
+                Apply(OpCode.SHR, (_xor(Var("place"), const(_WORD * number)) if number else Var("place"), const(word)))
+                for number, word in words
+                if word
+            ]
+            entry = reduce(lambda others, part: or_(part, others), parts) if parts else const(0)
+            return Block((Let("place", place), self._sum(tree, entry)))
         if table is None:
             word: Expr = const(next(self._table(tree)))
         else:
             buffer, first = table
             which = and_(shr(bit + per, Var("asked")), const((1 << max(count - per, 0)) - 1))
             word = Load(buffer, add(which, const(first)) if count > per else const(first))
-        value = Apply(OpCode.SHR, (place, word)) if inside else word
-        if self.bits < _WORD:
-            value = and_(value, const((1 << self.bits) - 1))
-        return Assign("sum0", add(shl(self.shifts[tree], value), Var("sum0")))
+        return self._sum(tree, Apply(OpCode.SHR, (place, word)) if inside else word)
+
+    def _sum(self, tree: int, value: Expr) -> Statement:
+        """Return what adds the entry at the low end of a word."""
+        entry = and_(value, const((1 << self.bits) - 1)) if self.bits < _WORD else value
+        return Assign("sum0", add(shl(self.shifts[tree], entry), Var("sum0")))

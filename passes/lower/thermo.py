@@ -54,8 +54,12 @@ _MOST_VARIABLES = 6
 class Questions(Protocol):
     """What trees ask of the packed input."""
 
-    def start(self) -> list[Statement]:
-        """Return statements that read the code, and refuse one that no elements have."""
+    def start(self, words: int) -> list[Statement]:
+        """Return statements that read the code, and refuse one that no elements have.
+
+        Args:
+            words: Of the buffer that ranks are in.
+        """
 
     def again(self) -> list[Statement]:
         """Return statements that read the code in a section after the one that has refused what is none."""
@@ -90,7 +94,7 @@ class Bits:
         word, bit = self.at(element, rank, up=up)
         return shr(bit, self.word(word))
 
-    def start(self) -> list[Statement]:
+    def start(self, words: int) -> list[Statement]:
         """Return statements that read the code, and refuse one that no elements have."""
         lets = self.again()
         tests = [(j, test) for j in range(self.code.words) for test in self._tests(j)]
@@ -124,9 +128,11 @@ def _refused(tests: Sequence[tuple[int, Expr]]) -> Statement:
     wrong = tests[-1][1]
     for _, test in reversed(tests[:-1]):
         wrong = or_(test, wrong)
-    told: list[Statement] = [If(test, (Fail(MALFORMED, (const(number),)),)) for number, test in tests[:-1]]
-    told.append(Fail(MALFORMED, (const(tests[-1][0]),)))
-    return If(wrong, tuple(told))
+    last: Expr = const(tests[-1][0])
+    if len(tests) == 1:
+        return If(wrong, (Fail(MALFORMED, (last,)),))
+    told = [If(test, (Assign("wrong", const(number)),)) for number, test in reversed(tests[:-1])]
+    return If(wrong, (Let("wrong", last), *told, Fail(MALFORMED, (Var("wrong"),))))
 
 
 class Ranks:
@@ -169,7 +175,7 @@ class Ranks:
 
     @property
     def bits(self) -> int:
-        """Bits of the number of a word: there are as many words as that has values."""
+        """Bits of the number of a word."""
         return max((len(self.places) - 1).bit_length(), 1)
 
     def above(self, element: int, rank: int, *, up: bool) -> Expr:
@@ -180,8 +186,8 @@ class Ranks:
         """Return nothing: the ranks are in the buffer."""
         return []
 
-    def start(self) -> list[Statement]:
-        """Return statements that read the ranks, and refuse one that is too great."""
+    def start(self, words: int) -> list[Statement]:
+        """Return statements that read the ranks, and refuse one that is too great; zeros follow them in the buffer."""
         code = self.code
         body: list[Statement] = []
         for position, element in enumerate(code.elements):
@@ -195,7 +201,7 @@ class Ranks:
                         Var(f"rank{position}") if up else mul(Var(f"rank{position}"), lt(Var(f"rank{position}"), top))
                     )
                     body.append(Store(self.buffer, const(self.places[element, up]), value))
-        body += [Store(self.buffer, const(place), const(0)) for place in range(len(self.places), 1 << self.bits)]
+        body += [Store(self.buffer, const(place), const(0)) for place in range(len(self.places), words)]
         tests = [
             (element, gt(Var(f"rank{position}"), self._top(position))) for position, element in enumerate(code.elements)
         ]

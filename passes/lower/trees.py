@@ -256,8 +256,10 @@ def _emit(
     """Add a way's statements; return where the targets are then, and the sections that come before."""
     context.segments |= way.segments
     context.buffers |= way.buffers
+    ranks = 0
     if isinstance(trees.input, Ranks):
-        context.buffers[trees.input.buffer] = 1 << trees.input.bits
+        ranks = way.buffers.get(trees.input.buffer, max(len(trees.input.places), 1))
+        context.buffers[trees.input.buffer] = ranks
     for name, words in trees.limits().items():
         context.buffers[name] = len(words)
         draft.body.append(CopySegment(name, const(0), len(words), name))
@@ -265,9 +267,9 @@ def _emit(
     before: list[DraftSection] = []
     for number, body in enumerate(way.before):
         name, title = context.identifier("section", f"{draft.name}_trees"), f"Trees, part {number + 1}"
-        read = trees.input.again() if before else trees.input.start()
+        read = trees.input.again() if before else trees.input.start(ranks)
         before.append(dataclasses.replace(draft, name=name, title=title, body=[*read, *body], facts={}))
-    draft.body += way.body if before else [*trees.input.start(), *way.body]
+    draft.body += way.body if before else [*trees.input.start(ranks), *way.body]
     draft.body += [Store(result.buffer, const(target), value) for target, value in enumerate(way.values)]
     return Value.of(result), before
 
@@ -290,11 +292,12 @@ def _ways(trees: Trees, options: PlanOptions) -> Iterator[Way]:
 
 
 def _of_records(records: Records | None, trees: Trees) -> Iterator[Way]:
-    if records is not None and records.fits:
+    if records is not None and records.fits and isinstance(trees.input, Ranks):
+        ranks = {trees.input.buffer: 1 << trees.input.bits}  # a record may name any of so many
         values = tuple(trees.lanes_of([Var("sum0")]))
         limits = {name: Segment(words, Storage.DATA, len(words)) for name, words in trees.limits().items()}
         segments = records.segments() | limits
-        yield Way("records", tuple(records.statements()), values, segments, records.buffers())
+        yield Way("records", tuple(records.statements()), values, segments, records.buffers() | ranks)
 
 
 def _too_large(trees: Trees, node: Node) -> UnsupportedModelError:
@@ -366,12 +369,15 @@ def by_lookup(trees: Trees) -> Iterator[Way]:
     for tree, root in enumerate(ensemble.roots):
         asked, leaves = answers(ensemble, root)
         places.append([bits.at(trees.elements[feature], int(edge), up=up) for feature, edge, up in asked])
-        beyond = [trees.beyond(tree, leaf) for leaf in leaves]
+        beyond = [[0] * ensemble.targets if leaf is None else trees.beyond(tree, leaf) for leaf in leaves]
         targets = {target for own in beyond for target, value in enumerate(own) if value}
         alone = len(targets) == 1
         shifts.append(trees.lanes[min(targets)].shift if alone else 0)
         values.append(
-            [max(own) if alone else trees.leaf(tree, leaf)[0] for own, leaf in zip(beyond, leaves, strict=True)]
+            [
+                max(own) if alone or leaf is None else trees.leaf(tree, leaf)[0]
+                for own, leaf in zip(beyond, leaves, strict=True)
+            ]
         )
     code = [bits.word(number) for number in range(bits.code.words)]
     lookup = Lookup(places, values, shifts, code, trees.name)
@@ -381,6 +387,7 @@ def by_lookup(trees: Trees) -> Iterator[Way]:
     if lookup.buffers() and lookup.bits < _WORD:
         ways["fields"] = dataclasses.replace(lookup, fields=True)
         ways["fields apart"] = dataclasses.replace(lookup, fields=True, apart=True)
+        ways["literals"] = dataclasses.replace(lookup, literal=True)
     for form, way in ways.items():
         sums = tuple(trees.lanes_of([Var("sum0")]))
         yield Way("lookup", tuple(way.statements()), sums, way.segments(), way.buffers(), form=form)

@@ -20,7 +20,7 @@ from ml2sc.frontend.onnx_import import import_graph
 from ml2sc.ir import wad
 from ml2sc.ir.interpret import Interpreter
 from ml2sc.ir.thermometer import TREES
-from ml2sc.ir.trees import Ensemble, Fork
+from ml2sc.ir.trees import Ensemble, Fork, Leaf
 
 Attrs = dict[str, Any]
 
@@ -152,8 +152,8 @@ def answers(model: onnx.ModelProto, rows: Any, **options: Any) -> tuple[list[Any
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     ours, theirs = [], []
     for row in rows:
-        kind = np.float64 if session.get_inputs()[0].type == "tensor(double)" else np.float32
-        x = np.array([row], dtype=kind)
+        kinds = {"tensor(double)": np.float64, "tensor(int64)": np.int64}
+        x = np.array([row], dtype=kinds.get(session.get_inputs()[0].type, np.float32))
         q = wad.quantize_inputs(artifact.graph, {"x": x.astype(np.float64)})
         outcome = wad.run_graph(artifact.graph, q)
         ours.append(([value / wad.WAD for value in outcome.outputs], outcome.decision))
@@ -237,6 +237,28 @@ def test_doubles_are_compared_as_doubles() -> None:
     edge = float(np.float32(0.1))
     rows = [[0.1], [edge], [np.nextafter(edge, 1.0)], [np.nextafter(edge, 0.0)], [np.nan]]
     assert_same(*answers(model, rows))
+
+
+@pytest.mark.parametrize("mode", ["BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ"])
+@pytest.mark.parametrize("threshold", [-2.0, -1.5, -0.5, 0.0, 0.5, 2.0, 2.5, float(1 << 30)])
+def test_whole_numbers(mode: str, threshold: float) -> None:
+    nodes = {"nodes_modes": [mode, "LEAF", "LEAF"], "nodes_values": [threshold, 0.0, 0.0]}
+    model = tree_model("TreeEnsembleClassifier", 2, classifier([0.4, 0.6], [0, 0], [0, 1], **nodes))
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    rows = [[value, 0] for value in (*range(-4, 5), (1 << 30) - 64, 1 << 30, (1 << 30) + 128)]
+    assert_same(*answers(model, rows))
+
+
+@pytest.mark.parametrize(
+    "edges", [(0.5,), (2.0,), (-0.5,), (-2.0,), (0.0,), (1.2, 1.7), (1.2, 2.0, 2.5), (1.9999999, 2.0)]
+)
+def test_what_is_no_whole_number_counts_as_its_whole_part(edges: tuple[float, ...]) -> None:
+    forks = (Fork(0, edges, True, 1, 2), Leaf({0: 1.0}), Leaf({}))
+    before = Ensemble(1, 1, forks, (0,), (0.0,))
+    after = before.of_whole({0})
+    there = np.array([False])
+    for x in np.arange(-24, 25, dtype=np.float32)[:, None] / 8:
+        assert after.evaluate(x, there) == before.evaluate(np.trunc(x), there)
 
 
 def listed(mode: int, split: float, member: list[float] | None = None, **changes: Any) -> Attrs:
