@@ -633,6 +633,7 @@ def quantize(
     return Quantized(lifted, graph, before, reference, quantizer.precision, formats, calibrated, remedies)
 
 
+@one_thread
 def lower(
     quantized: Quantized,
     *,
@@ -682,6 +683,7 @@ def lower(
     return Lowered(quantized, program)
 
 
+@one_thread
 def emit(lowered: Lowered) -> Artifact:
     """Print the contract's source, and compare the integers' answers with the model's: the fourth stage of `compile`.
 
