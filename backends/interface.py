@@ -71,6 +71,9 @@ _UPDATE_FUNCTIONS: dict[str, tuple[dict[str, str], str, str]] = {
 FACTORY = "factory"
 """Name of the constructor's argument that says who created the data contracts."""
 
+SALT_BYTES = 32
+"""Bytes of a CREATE2 salt: the number of a data or code contract."""
+
 ERRORS = {name: tuple(fields.values()) for name, fields in {**_ERRORS, **_UPDATE_ERRORS}.items()}
 """Custom errors and the types of their arguments."""
 
@@ -173,6 +176,11 @@ def code_init(code: bytes) -> bytes:
     # PUSH0 · RETURN: and return those `size` bytes as the code. Where a chain allows more than 65,535: PUSH3, 11 bytes
     size = b"\x61" + len(code).to_bytes(2, "big") if len(code) < 1 << 16 else b"\x62" + len(code).to_bytes(3, "big")
     return size + b"\x80\x60" + bytes([len(size) + 7]) + b"\x5f\x39\x5f\xf3" + code
+
+
+def proxy_calldata(index: int, code: bytes) -> bytes:
+    """Return what the CREATE2 proxy is sent to create a contract of some code where the constructor looks for it."""
+    return index.to_bytes(SALT_BYTES, "big") + code_init(code)
 
 
 def data_contract_init(data: bytes, most: int = DATA_CONTRACT_LIMIT) -> bytes:

@@ -366,7 +366,7 @@ class Costs:
         for position, statement in enumerate(code):
             gas += self.statement(statement)
             self._top = statement.name if isinstance(statement, Let | Assign) else ""
-            if isinstance(statement, Assign) and _passes(statement.name, code[:position], code[position + 1 :]):
+            if isinstance(statement, Assign) and _passes(code, position, statement.name):
                 gas -= SWAP
         return gas
 
@@ -493,6 +493,8 @@ class Costs:
     def expr(self, expr: Expr) -> float:
         """Return the gas of an expression whose value is left on the stack."""
         match expr:
+            case Apply(op, args):  # most of them are
+                return self.apply(op, args)
             case Const(value):
                 return PUSH if value else PUSH_ZERO
             case Var(name):
@@ -503,8 +505,6 @@ class Costs:
                 return self.load_input(offset)
             case WadInput(index):
                 return MEMORY + self.expr(index) + 2 * PUSH + 3
-            case Apply(op, args):
-                return self.apply(op, args)
 
     def variable(self, name: str) -> float:
         """Return the gas of using a variable."""
@@ -512,10 +512,10 @@ class Costs:
 
     def apply(self, op: OpCode, args: tuple[Expr, ...]) -> float:
         """Return the gas of an operation and its operands."""
+        if op is not OpCode.ADD:
+            return op.gas + sum(map(self.expr, args))
         terms, rest = summands(Apply(op, args))
-        if not terms:
-            return op.gas + sum(self.expr(a) for a in args)
-        return op.gas * len(terms) + sum(self.expr(t) for t in terms) + self.expr(rest)
+        return op.gas * len(terms) + sum(map(self.expr, terms)) + self.expr(rest)
 
     def load_input(self, offset: Expr) -> float:
         """Return the gas of reading 32 bytes of the packed input."""
@@ -527,11 +527,18 @@ class Costs:
         return fixed if isinstance(index, Const) else self.expr(index) + fixed + PUSH + 3
 
 
-def _passes(name: str, before: Sequence[Statement], after: Sequence[Statement]) -> bool:
-    """Return whether a variable of a block is used up by the statement that follows its last assignment."""
-    match after:
-        case (Let(other, value) | Assign(other, value), *_) if other != name and uses(value, name):
-            return reads_of(after)[name] == 1 and any(isinstance(s, Let) and s.name == name for s in before)
+def _passes(code: Sequence[Statement], position: int, name: str) -> bool:
+    """Return whether a variable of a block is used up by the statement that follows its last assignment.
+
+    Args:
+        code: The block.
+        position: Where it is assigned.
+        name: The variable.
+    """
+    match code[position + 1 : position + 2]:
+        case (Let(other, value) | Assign(other, value),) if other != name and uses(value, name):
+            declared = any(isinstance(s, Let) and s.name == name for s in code[:position])
+            return declared and reads_of(code[position + 1 :])[name] == 1
     return False
 
 
@@ -622,6 +629,9 @@ def _expr_bytes(expr: Expr, sizes: Sizes) -> int:
     total, parts = 0, [expr]
     while parts:
         match parts.pop():
+            case Apply(_, args):
+                total += 1
+                parts += args
             case Const(value):
                 total += _literal_bytes(value)
             case Var():
@@ -631,7 +641,4 @@ def _expr_bytes(expr: Expr, sizes: Sizes) -> int:
                 if not isinstance(index, Const):
                     total += sizes.index
                     parts.append(index)
-            case Apply(_, args):
-                total += 1
-                parts += args
     return total

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import groupby
 from math import gcd
 
@@ -870,25 +871,27 @@ class _Walk:
             item = left.pop()
             if isinstance(item, tuple):
                 size, combine = item
-                args = words[len(words) - size :]
-                del words[len(words) - size :]
+                args = words[-size:]
+                del words[-size:]
                 words.append(combine(*args))
-                continue
-            parts, combine = self._parts(item)
-            left.append((len(parts), combine))
-            left += reversed(parts)
+            elif isinstance(item, Const):
+                words.append(literal(item.value))
+            elif isinstance(item, Var):
+                if item.name not in self._variables:
+                    raise VerifyError(f"variable {item.name} is not declared")
+                words.append(self._variables[item.name])
+            else:
+                parts, combine = self._parts(item)
+                left.append((len(parts), combine))
+                left += parts[::-1]
         return words[0]
 
-    def _parts(self, expr: Expr) -> tuple[tuple[Expr, ...], Callable[..., Word]]:
+    def _parts(self, expr: Load | LoadInput | WadInput | Apply) -> tuple[tuple[Expr, ...], Callable[..., Word]]:
         """Return the parts of an expression, and what makes its word of theirs."""
         words = self._words
         match expr:
-            case Const(value):
-                return (), lambda: literal(value)
-            case Var(name):
-                if name not in self._variables:
-                    raise VerifyError(f"variable {name} is not declared")
-                return (), lambda: self._variables[name]
+            case Apply(op, args) if op in _PLAIN:
+                return args, partial(self._applied, op)
             case Load(buffer, index):
                 return (index,), lambda at: self._load(buffer, at)
             case LoadInput(offset):
@@ -923,8 +926,7 @@ class _Walk:
             case Apply(OpCode.XOR, (inner, Const(mask)) | (Const(mask), inner)):
                 return (inner,), lambda word: words.flipped(word, mask)
             case Apply(op, args):
-                return args, lambda *found: self._applied(op, *found)
-        raise InternalError(f"unknown expression {expr!r}")
+                return args, partial(self._applied, op)
 
     def _load(self, buffer: str, index: Word) -> Word:
         at = self._bounded(index, self._size(buffer), buffer)
@@ -1087,6 +1089,8 @@ class _Index:
         return ((1 << words) - 1) << self.first if self.exact else (1 << self.last + words) - (1 << self.first)
 
 
+_PLAIN = frozenset(OpCode) - {OpCode.AND, OpCode.XOR, OpCode.SHL, OpCode.SHR, OpCode.SAR, OpCode.BYTE}
+"""Operations that are one and the same whatever they are applied to."""
 _ORDERS = {OpCode.LT: OpCode.GT, OpCode.GT: OpCode.LT, OpCode.SLT: OpCode.SGT, OpCode.SGT: OpCode.SLT}
 
 

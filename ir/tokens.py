@@ -113,14 +113,15 @@ def fail(token: Token, reason: str) -> NoReturn:
 def _tokenize(text: str, pattern: re.Pattern[str]) -> list[Token]:
     tokens: list[Token] = []
     at, line = 0, 1
-    while at < len(text):
-        match = pattern.match(text, at)
-        if match is None:
-            fail(Token("error", text[at], line), f"cannot read {text[at : at + 20].splitlines()[0]!r}")
+    for match in pattern.finditer(text):
+        if match.start() > at:
+            break
+        at = match.end()
         kind = match.lastgroup or "space"
         if kind == "space":
             line += match[0].count("\n")
         else:
             tokens.append(Token(kind, match[0], line))
-        at = match.end()
+    if at < len(text):
+        fail(Token("error", text[at], line), f"cannot read {text[at : at + 20].splitlines()[0]!r}")
     return [*tokens, Token("end", "end of text", line)]

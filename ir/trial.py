@@ -34,12 +34,16 @@ _WORK = 1 << 21
 
 def inputs_tried(graph: Graph, *, proved: bool) -> int:
     """Return on how many inputs a program is run beside its graph: on fewer where each takes long."""
-    affordable = _WORK // max(sum(map(partial(_work, graph), graph)), 1)
+    affordable = _WORK // products(graph)
     return min(affordable, FEW) if proved else min(max(affordable, _LEAST), MOST)
 
 
-def _work(graph: Graph, node: Node) -> int:
-    """Return, at most, how many products by weights a node sums up."""
+def products(graph: Graph) -> int:
+    """Return, at most, how many products by weights a run of a graph sums up; at least 1."""
+    return max(sum(map(partial(_products, graph), graph)), 1)
+
+
+def _products(graph: Graph, node: Node) -> int:
     shapes = [graph.tensor(name).shape for name in node.inputs if name and graph.tensor(name).data is not None]
     matrices = [shape for shape in shapes if len(shape) > 1 and min(shape) > 0]
     return max((prod(s) // min(s[0], s[-1]) for s in matrices), default=1) * graph.tensor(node.output).size

@@ -34,6 +34,8 @@ _SMALL_BITS = 40
 _SMALL = 2.0**_SMALL_BITS
 _DOUBLE = 53
 """Digits of a float64."""
+_FAR = 800
+"""Scales within 2^-800 and 2^800, times what float64 holds exactly, stay far from where float64 ends."""
 _CLEAR = 2.0**-10
 """Quotients below 2^40 are off by less than 2^-11: division, scale and sum (and a range's width and end, where they
 differ by element) each round by 2^-53 of them."""
@@ -114,12 +116,11 @@ class FixedPoint:
         if _fits_double(integers, self.zero_point, num) and den < 1 << 900 and int(float(den)) == den:
             quotients: Array = ((integers - self.zero_point) * num).astype(np.float64) / float(den)
             return quotients  # of two exact numbers
-        if not _fits_double(integers, self.zero_point) or den & (den - 1) or den >= 1 << 900 or num >= 1 << 2 * _DOUBLE:
+        if not _fits_double(integers, self.zero_point) or abs(num.bit_length() - den.bit_length()) > _FAR:
             flat = [(int(v) - self.zero_point) * num / den for v in integers.ravel()]
             return np.array(flat, dtype=np.float64).reshape(np.shape(q))
         steps = (integers - self.zero_point).ravel()
-        rounded, sure = _products(steps.astype(np.float64), num)
-        reals = np.ldexp(rounded, 1 - den.bit_length())
+        reals, sure = _products(steps.astype(np.float64), self.scale)
         for index in np.flatnonzero(~sure).tolist():
             reals[index] = int(steps[index]) * num / den
         return reals.reshape(np.shape(q))
@@ -137,14 +138,15 @@ def _fits_double(integers: Array, zero_point: int, factor: int = 1) -> bool:
     return (magnitude + abs(zero_point)) * factor < 1 << _DOUBLE
 
 
-def _products(x: Array, factor: int) -> tuple[Array, Array]:
-    """Return whole float64 numbers times an integer below 2^106, and where the result is sure to be correctly rounded.
+def _products(x: Array, factor: Fraction) -> tuple[Array, Array]:
+    """Return whole float64 numbers times a positive factor, and where the result is sure to be correctly rounded.
 
-    The factor is the sum of two float64 numbers. What the product with the first lacks is found exactly (Dekker); it is
-    only near the middle between two float64 numbers that the rest's own rounding may matter.
+    The factor is the sum of two float64 numbers, but for 2^−106 of it. What the product with the first lacks is found
+    exactly (Dekker); it is only near the middle between two float64 numbers that the rest's own rounding, and what the
+    two lack, may matter.
     """
     high = float(factor)
-    low = float(factor - int(high))
+    low = float(factor - Fraction(high))
     product = x * high
     (x1, x2), (h1, h2) = _halves(x), _halves(np.float64(high))
     rest = ((x1 * h1 - product) + x1 * h2 + x2 * h1) + x2 * h2 + x * low

@@ -351,7 +351,7 @@ class Words:
     def __init__(self, segments: Mapping[str, Segment], *, proves: bool) -> None:
         self._segments, self._proves = segments, proves
         self._digits: dict[object, Array] = {}
-        self._values: dict[object, list[int]] = {}
+        self._values: dict[object, Array] = {}
 
     # -- intervals -------------------------------------------------------------------------------------------------
 
@@ -389,12 +389,14 @@ class Words:
 
     def _apart(self, word: Word, cuts: Sequence[int], *, signed: bool) -> _Apart:
         """Take every factor apart into digits between cuts."""
+        cuts = tuple(cuts)
         size = len(cuts) - 1
         lows: list[int] = [0] * size
         highs: list[int] = [0] * size
         varying: dict[tuple[Loop, ...], tuple[Array, Array]] = {}
         varying_words: list[tuple[Data, int, tuple[Loop, ...]]] = []
         gated: dict[Key, list[int]] = {}
+        alike: dict[tuple[tuple[Loop, ...], object], list[tuple[Atom, dict[Data | None, int]]]] = {}
         constant: Any = 0
         for (atom, span), factor in word.flat.items():
             if atom is ONE:
@@ -409,18 +411,25 @@ class Words:
                     each = [np.multiply.outer(side, np.array(digits, dtype=object)) for side in sides_of]
                     _vary(varying, tuple(loops), np.minimum(*each), np.maximum(*each))
                     continue
+                lo, hi = rounds * atom.lo, rounds * atom.hi
                 for j, digit in enumerate(digits):
-                    ends = (digit * atom.lo, digit * atom.hi)
-                    lows[j] += rounds * min(ends)
-                    highs[j] += rounds * max(ends)
+                    lows[j] += digit * (lo if digit >= 0 else hi)
+                    highs[j] += digit * (hi if digit >= 0 else lo)
                 if atom.gate is not None or atom.test is not None:
                     gated[atom, span] = digits
                 continue
-            _vary(varying, *self._term(atom, span, factor, cuts, signed=signed))
+            kind = tuple(None if d is None else (d._replace(first=0), times) for d, times in factor.items())
+            alike.setdefault((span, kind), []).append((atom, factor))
+        for (span, _), terms in alike.items():
+            _vary(varying, *self._terms(terms, span, cuts, signed=signed))
         for (atom, span), digits in gated.items():  # of the two only one is not 0
             if atom.gate is not None and (atom.gate, span) in gated:
                 for j, (own, gate) in enumerate(zip(digits, gated[atom.gate, span], strict=True)):
                     highs[j] -= min(max(own, 0) * atom.hi, max(gate, 0))
+        if not varying and not varying_words:
+            known = _dealt(constant, cuts, lows)
+            ends = [[low + digit for low, digit in zip(side, known, strict=True)] for side in (lows, highs)]
+            return _Apart(list(zip(*ends, strict=True)), known, [], *(np.array(end, dtype=object) for end in ends))
         axes_of_words = [tuple(x for x, _ in data.steps if x not in span) for data, _, span in varying_words]
         every = sorted({x for axes in (*varying, *axes_of_words) for x in axes}, key=lambda x: x.number)
         shape = [x.count for x in every]
@@ -432,12 +441,13 @@ class Words:
             inner = tuple(range(len(every), len(every) + sum(x in span for x, _ in data.steps)))
             rounds = _rounds(x for x in span if x not in dict(data.steps))
             constant = constant + np.sum(self._at(data, every, span), axis=inner) * (times * rounds)
-        constants = _dealt(constant, cuts, sides[0])
+        constants = np.empty((*shape, size), dtype=object)
+        for j, digit in enumerate(_dealt(constant, cuts, [sides[0][..., j] for j in range(size)])):
+            constants[..., j] = digit
         least, most = (side + constants for side in sides)
         over = tuple(range(len(every)))
         bounds = list(zip(least.min(axis=over).tolist(), most.max(axis=over).tolist(), strict=True))
-        known = None if varying_words else constants.reshape(-1, size)[0].tolist()
-        return _Apart(bounds, known, every, least, most)
+        return _Apart(bounds, None if varying_words else constants.reshape(-1, size)[0].tolist(), every, least, most)
 
     def _at(self, data: Data, every: Sequence[Loop], span: Sequence[Loop]) -> Array:
         """Return the words that some data is in all rounds: axes for `every` loop, then for its own among `span`."""
@@ -445,37 +455,53 @@ class Words:
         index: Any = np.full([1] * len(axes), data.first)
         for loop, step in data.steps:
             index = index + (np.arange(loop.count) * step).reshape([loop.count if x is loop else 1 for x in axes])
-        return np.asarray(np.array(self._words(data), dtype=object)[index], dtype=object)
+        return np.asarray(self._words(data)[index], dtype=object)
 
-    def _term(
-        self, atom: Atom, span: Sequence[Loop], factor: Mapping[Data | None, int], cuts: Sequence[int], *, signed: bool
+    def _terms(
+        self,
+        terms: Sequence[tuple[Atom, Mapping[Data | None, int]]],
+        span: Sequence[Loop],
+        cuts: tuple[int, ...],
+        *,
+        signed: bool,
     ) -> tuple[tuple[Loop, ...], Array, Array]:
-        """Return the loops in whose rounds a term differs, and its bounds there: (rounds…, lanes)."""
-        axes = sorted({x for d in factor if d is not None for x, _ in d.steps}, key=lambda x: x.number)
+        """Return the loops in whose rounds a sum of terms differs, and its bounds there: (rounds…, lanes).
+
+        Args:
+            terms: Atoms and factors, which differ in nothing but what is constant and where their data begin.
+            span: Loops over whose rounds all are added up.
+            cuts: Where digits begin and end.
+            signed: Whether these have signs.
+        """
+        axes = sorted({x for d in terms[0][1] if d is not None for x, _ in d.steps}, key=lambda x: x.number)
         total: Any = 0
-        for data, times in factor.items():
+        for entries in zip(*(factor.items() for _, factor in terms), strict=True):
+            data, times = entries[0]
             if data is None:
-                total = total + np.array(_digits(times, cuts, signed), dtype=object)
+                digits = np.array([_digits(number, cuts, signed) for _, number in entries], dtype=object)
+                total = total + digits.reshape(len(terms), *[1] * len(axes), -1)
                 continue
             if times not in (1, -1):
                 data, times = data.then("mul", times & MASK), 1
-            table = self._table(data, tuple(cuts), signed=signed)
-            index: Any = data.first
+            index: Any = np.array([d.first for d, _ in entries if d is not None]).reshape(-1, *[1] * len(axes))
             for loop, step in data.steps:
                 shape = [loop.count if x is loop else 1 for x in axes]
                 index = index + (np.arange(loop.count) * step).reshape(shape)
-            digits = table[index]
+            digits = self._table(data, cuts, signed=signed)[index]
             total = total + (digits if times == 1 else digits * times)
-        total = np.asarray(total)
-        reach = max(abs(atom.lo), abs(atom.hi), 1) * _rounds(span)
-        widest = max(abs(int(total.max(initial=0))), abs(int(total.min(initial=0))))
-        narrow = (reach * max(widest, 1)).bit_length() <= _INT64
-        total = total.astype(np.int64 if narrow else object)
-        ends = total * atom.lo, total * atom.hi
-        least, most = np.minimum(*ends), np.maximum(*ends)
-        inner = tuple(i for i, x in enumerate(axes) if x in span)
+        reach = sum(max(abs(atom.lo), abs(atom.hi), 1) for atom, _ in terms) * _rounds(span)
+        widest = max(abs(int(total.max(initial=0))), abs(int(total.min(initial=0))), 1)
+        type_: Any = np.int64 if (reach * widest).bit_length() <= _INT64 else object
+        total = total.astype(type_)
+        ends = [
+            total * np.array([side(atom) for atom, _ in terms], dtype=type_).reshape(-1, *[1] * (len(axes) + 1))
+            for side in (_LO, _HI)
+        ]
+        inner = (0, *(i for i, x in enumerate(axes, 1) if x in span))
         rounds = _rounds(x for x in span if x not in axes)
-        least, most = (np.asarray(e.sum(axis=inner) * rounds).astype(object) for e in (least, most))
+        least, most = (
+            np.asarray(e.sum(axis=inner) * rounds).astype(object) for e in (np.minimum(*ends), np.maximum(*ends))
+        )
         return tuple(x for x in axes if x not in span), least, most
 
     def _table(self, data: Data, cuts: tuple[int, ...], *, signed: bool) -> Array:
@@ -485,20 +511,22 @@ class Words:
             self._digits[key] = _digits_of(self._words(data), cuts, signed=signed)
         return self._digits[key]
 
-    def _words(self, data: Data) -> list[int]:
+    def _words(self, data: Data) -> Array:
+        """Return what all words of a segment are after some operations."""
         key = data.segment, data.operations
         if key not in self._values:
             if not data.operations:
-                self._values[key] = list(self._segments[data.segment].words)
+                words = list(self._segments[data.segment].words)
+                self._values[key] = np.array(words, dtype=object)
             else:
                 *_, (name, operand) = data.operations
                 before = self._words(data._replace(operations=data.operations[:-1]))
-                self._values[key] = [_operated(name, operand, w) for w in before]
+                self._values[key] = _operated(name, operand, before)
         return self._values[key]
 
     def content(self, segment: str, start: int, words: int) -> Sequence[int]:
         """Return some words of a segment."""
-        return self._words(Data(segment, 0, ()))[start : start + words]
+        return list(self._words(Data(segment, 0, ()))[start : start + words])
 
     # -- lanes -----------------------------------------------------------------------------------------------------
 
@@ -837,42 +865,50 @@ def mask_of(runs: Iterable[tuple[int, int]]) -> int:
 
 
 def _digits(factor: int, cuts: Sequence[int], signed: bool) -> list[int]:
-    factor &= MASK
-    halves = sum(1 << (end - 1) for end in cuts[1:]) if signed else 0
+    halves, places = _places(tuple(cuts), signed)
+    raised = (factor & MASK) + halves
+    return [(raised >> start & ones) - half for start, ones, half in places]
+
+
+@lru_cache(maxsize=1024)
+def _places(cuts: tuple[int, ...], signed: bool) -> tuple[int, list[tuple[int, int, int]]]:
+    """Return what is added to a word before it is cut, and of each digit its first bit, its mask, what is taken off."""
+    places = [(a, (1 << (b - a)) - 1, 1 << (b - a - 1) if signed else 0) for a, b in pairwise(cuts)]
+    return sum(1 << (end - 1) for end in cuts[1:]) if signed else 0, places
+
+
+def _dealt(constant: Any, cuts: Sequence[int], lows: Sequence[Any]) -> list[Any]:
+    """Return a constant's digits: such that the least of what they are added to is a digit.
+
+    Args:
+        constant: An integer, or one for each round of loops.
+        cuts: Where digits begin and end.
+        lows: The least of each, likewise.
+    """
     digits = []
-    for start, end in pairwise(cuts):
-        digit = factor + halves >> start & ((1 << (end - start)) - 1)
-        digits.append(digit - (1 << (end - start - 1)) if signed else digit)
-    return digits
-
-
-def _dealt(constant: Any, cuts: Sequence[int], lows: Array) -> Array:
-    """Return a constant's digits, in all rounds of loops: such that the least of what they are added to is a digit."""
-    digits = np.zeros(lows.shape, dtype=object)
-    left = np.zeros(lows.shape[:-1], dtype=object) + constant % WORD
+    left = constant % WORD
     whole = tuple(cuts) == (0, BITS)
-    for j, (start, end) in enumerate(pairwise(cuts)):
+    for (start, end), low in zip(pairwise(cuts), lows, strict=True):
         size = 1 << (end - start)
         digit = (left >> start) % size
-        digit = digit - (digit >> (BITS - 1)) * size if whole else digit - (lows[..., j] + digit) // size * size
+        digit = digit - (digit >> (BITS - 1)) * size if whole else digit - (low + digit) // size * size
         left = left - digit * (1 << start)
-        digits[..., j] = digit
+        digits.append(digit)
     return digits
 
 
-def _digits_of(words: Sequence[int], cuts: Sequence[int], *, signed: bool) -> Array:
+def _digits_of(words: Array, cuts: tuple[int, ...], *, signed: bool) -> Array:
     """Return the same for many words: (words, lanes)."""
-    widths = [end - start for start, end in pairwise(cuts)]
-    if max(widths) > _NARROW:
-        return np.array([_digits(w, cuts, signed) for w in words], dtype=object).reshape(-1, len(widths))
-    halves = sum(1 << (end - 1) for end in cuts[1:]) if signed else 0
-    packed = b"".join((w + halves).to_bytes(40, "little") for w in words)
+    halves, places = _places(cuts, signed)
+    raised = words + halves
+    if max(end - start for start, end in pairwise(cuts)) > _NARROW:
+        return np.stack([(raised >> start & ones) - half for start, ones, half in places], axis=-1)
+    packed = b"".join(w.to_bytes(40, "little") for w in raised.tolist())
     table = np.frombuffer(packed, dtype=np.uint8).reshape(-1, 40)
-    digits = np.empty((len(words), len(widths)), dtype=np.int64)
-    for j, (start, width) in enumerate(zip(cuts, widths, strict=False)):
+    digits = np.empty((len(words), len(places)), dtype=np.int64)
+    for j, (start, ones, half) in enumerate(places):
         eight = np.ascontiguousarray(table[:, start // 8 : start // 8 + 8]).view("<u8").ravel()
-        part = (eight >> np.uint64(start % 8)) & np.uint64((1 << width) - 1)
-        digits[:, j] = part.astype(np.int64) - ((1 << (width - 1)) if signed else 0)
+        digits[:, j] = (eight >> np.uint64(start % 8) & np.uint64(ones)).astype(np.int64) - half
     return digits
 
 
@@ -1062,23 +1098,23 @@ def _cut(word: Word, start: int, end: int, constant: int | None, *, signed: bool
     return Word(terms, ((1, literal(constant or 0)),), known)
 
 
-def _operated(name: str, operand: int, word: int) -> int:
+def _operated(name: str, operand: int, words: Array) -> Array:
     match name:
         case "shr":
-            return word >> operand
+            return words >> operand
         case "and":
-            return word & operand
+            return words & operand
         case "mul":
-            return word * operand & MASK
+            return words * operand & MASK
         case "extend":
-            return _extended(word, operand) & MASK
-    return ((_extended(word, BITS) + (1 << (operand - 1))) >> operand) & MASK
+            return _extended(words, operand) & MASK
+    return (_extended(words, BITS) + (1 << (operand - 1)) >> operand) & MASK
 
 
-def _extended(word: int, bits: int) -> int:
-    """Return the signed integer of some low bits."""
-    low = word & ((1 << bits) - 1)
-    return low - (1 << bits) if low >> (bits - 1) else low
+def _extended(words: Array, bits: int) -> Array:
+    """Return the signed integers of some low bits."""
+    half = 1 << (bits - 1)
+    return (words + half & (1 << bits) - 1) - half
 
 
 def _straddles(field: Field, place: tuple[int, int]) -> bool:

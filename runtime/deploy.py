@@ -16,7 +16,7 @@ from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 
 from ml2sc.backends.base import Artifact
-from ml2sc.backends.interface import FACTORY, code_init
+from ml2sc.backends.interface import FACTORY, SALT_BYTES, code_init, proxy_calldata
 from ml2sc.errors import ArtifactError, InternalError
 
 from .chain import CREATE2_PROXY, LIMITS, PROXY_CODE, Chain, intrinsic_gas, limits_of, local_chain
@@ -105,7 +105,8 @@ def weights_step(index: int) -> str:
 
 def holder(index: int, code: bytes, factory: str = CREATE2_PROXY) -> Call:
     """Return the call that creates a contract of some code where the constructor looks for it."""
-    return create2(index.to_bytes(32, "big"), code_init(code), factory)
+    calldata = proxy_calldata(index, code)
+    return create2(calldata[:SALT_BYTES], calldata[SALT_BYTES:], factory)
 
 
 def parse_salt(text: str) -> bytes:

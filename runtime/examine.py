@@ -18,6 +18,7 @@ from ml2sc.ir.interpret import Profiler
 from ml2sc.ir.program import MASK, to_signed
 from ml2sc.ir.types import Array
 from ml2sc.ir.wad import WAD, Outcome, to_wad
+from ml2sc.threads import one_thread
 
 from .chain import Chain, limits_of, revm_is_installed
 from .contract import Contract, ContractError
@@ -157,6 +158,7 @@ def _ask(contract: Contract, function: str, argument: Any) -> Answer:
     return int(answer) if isinstance(answer, int) else tuple(answer)
 
 
+@one_thread
 def _examine(
     oracle: Oracle,
     runtime: FloatModel,

@@ -19,9 +19,6 @@ from .chain import Chain, limits_of
 from .contract import Contract, encode_call
 from .transactions import Addresses, Call, Plan, Step
 
-INIT_BYTES = 11
-"""Init code of a chunk's contract, besides the chunk."""
-
 _LAST_TIME = 253_402_300_799
 """The last second of the year 9999, where calendars end."""
 

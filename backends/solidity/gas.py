@@ -242,13 +242,12 @@ class SolidityCosts(Costs):
         return MEMORY + self._address(INPUT, offset, 1)
 
     def apply(self, op: OpCode, args: tuple[Expr, ...]) -> float:
-        found, field = as_byte_of(Apply(op, args)), as_field_of(Apply(op, args))
-        if field is not None:
+        if op is OpCode.BYTE and (found := as_byte_of(Apply(op, args))) is not None:
+            return PUSH_ZERO + op.gas + MEMORY + self._address(*found, 1)
+        if op is OpCode.AND and (field := as_field_of(Apply(op, args))) is not None:
             return PUSH + OpCode.SHR.gas + MEMORY + self._address(field[0], field[1], field[2] // 8)
-        if found is None:
-            shifted = op in {OpCode.MUL, OpCode.DIV} and any(map(_is_power_of_two, args))
-            return super().apply(op, args) - (op.gas - OpCode.SHL.gas if shifted else 0)
-        return PUSH_ZERO + op.gas + MEMORY + self._address(*found, 1)
+        shifted = op in {OpCode.MUL, OpCode.DIV} and any(map(_is_power_of_two, args))
+        return super().apply(op, args) - (op.gas - OpCode.SHL.gas if shifted else 0)
 
     def _address(self, region: str, index: Expr, scale: int) -> float:
         variable, constant = _affine(index)

@@ -627,7 +627,7 @@ class _Body:
                 return self._expr(self.values[name], kind)
             case Var(name):
                 return _converted(self._name(name), self._kind(name), kind)
-            case Apply() if (field := self._field(expr)) is not None:
+            case Apply(OpCode.AND) if (field := self._field(expr)) is not None:
                 return _converted(field, Kind.UNSIGNED, kind)
             case Load(buffer, index):
                 text = f"{self.printer.buffer_name(buffer)}[{self._bare(index)}]"
@@ -734,13 +734,15 @@ def _read_in_bytes(program: Program, section: Section) -> frozenset[str]:
     every = list(walk(section.body))
     copied = [s for s in every if isinstance(s, CopySegment) and program.segments[s.segment].storage is Storage.DATA]
     whole = Counter(s.buffer for s in copied if s.words == program.buffers[s.buffer])
+    alone = {name for name, times in whole.items() if times == 1 == sum(s.buffer == name for s in copied)}
+    if not alone:
+        return frozenset()
     parts = [part for s in every for e in expressions(s) for part in subexpressions(e)]
     loads = Counter(part.buffer for part in parts if isinstance(part, Load))
     fields = [field for part in parts if (field := as_field_of(part)) is not None]
     inside = Counter(b for b, number, bits in fields if _reach(number, bits // 8) <= _WORD_BYTES * program.buffers[b])
     elsewhere = {name for other in program.routines() if other.name != section.name for name in used_buffers(other)}
     stored = {s.buffer for s in every if isinstance(s, Store)}
-    alone = {name for name, times in whole.items() if times == 1 == sum(s.buffer == name for s in copied)}
     return frozenset(name for name in alone - stored - elsewhere if 0 < loads[name] == inside[name])
 
 

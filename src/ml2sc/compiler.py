@@ -64,6 +64,7 @@ from ml2sc.ir.program import MODEL_HASH, Choice, Program, Segment, Storage
 from ml2sc.ir.program_verify import verify_program
 from ml2sc.ir.shapes import infer_shapes, remove_constant_nodes
 from ml2sc.ir.thermometer import RankCode, graph_code
+from ml2sc.ir.trial import products
 from ml2sc.ir.types import Array, DType, FixedPoint, Scaling
 from ml2sc.passes import LEVELS, DumpIr, Instrument, Pass, parse_pipeline, run_pipeline
 from ml2sc.passes.bind_trees import bind_trees
@@ -97,6 +98,10 @@ ASSUMED_RANGE = (-65_536.0, 65_536.0)
 
 PROFILED_SAMPLES = 64
 """Samples of the calibration data that the gas prediction looks at."""
+_LEAST_PROFILED = 8
+"""It looks at so many of them where each takes long."""
+_PROFILED_WORK = 1 << 27
+"""Products by weights, of all of them together, that are not long yet."""
 
 MOST_CALLS = 10**15
 """Inferences, or updates, that a deployment's cost is spread over."""
@@ -633,6 +638,7 @@ def quantize(
     return Quantized(lifted, graph, before, reference, quantizer.precision, formats, calibrated, remedies)
 
 
+@one_thread
 def lower(
     quantized: Quantized,
     *,
@@ -682,6 +688,7 @@ def lower(
     return Lowered(quantized, program)
 
 
+@one_thread
 def emit(lowered: Lowered) -> Artifact:
     """Print the contract's source, and compare the integers' answers with the model's: the fourth stage of `compile`.
 
@@ -907,7 +914,8 @@ def _layer_inputs(graph: Graph, samples: Sequence[Sample]) -> dict[str, Array]:
 def _profiled(graph: Graph, program: Program, samples: Sequence[Sample] | None) -> Profile | None:
     """Count the branches that samples take; without any, those of inputs made up around the edges of trees."""
     if samples is not None:
-        return _profile(graph, program, spread_out(samples, PROFILED_SAMPLES))
+        affordable = max(_PROFILED_WORK // products(graph), _LEAST_PROFILED)
+        return _profile(graph, program, spread_out(samples, min(affordable, PROFILED_SAMPLES)))
     if not graph.ladders:
         return None
     random = np.random.default_rng(0)

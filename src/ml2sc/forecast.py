@@ -9,21 +9,21 @@ from typing import Any
 
 from ml2sc.backends import Artifact
 from ml2sc.backends.base import costs_of
+from ml2sc.backends.interface import proxy_calldata
 from ml2sc.ir import gas
 from ml2sc.ir.chains import ChainProfile, rules_of
 from ml2sc.ir.data_fee import compressed_size
 from ml2sc.ir.forks import CHANGED_SLOT, FORKS, INITCODE_WORD, NEW_SLOT, Fork
 from ml2sc.ir.interpret import Profile
 from ml2sc.ir.program import Program
-from ml2sc.runtime.deploy import holder
-from ml2sc.runtime.signed import unsigned
-from ml2sc.runtime.update import INIT_BYTES, update_calls
 
 _ADDRESS = bytes(12) + b"\xff" * 20
 """An address as a constructor's argument; it may have a zero byte now and then, at 12 gas less."""
 _PROXY = 81
 """The CREATE2 proxy's own instructions."""
 _HASH_WORD = 6
+_INIT_BYTES = 11
+"""Init code of a chunk's contract, besides the chunk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +175,7 @@ def target_costs(artifact: Artifact) -> gas.Costs:
 
 def _holder(index: int, code: bytes, fork: Fork) -> int:
     """Return the gas of creating a data or code contract by CREATE2."""
-    calldata, size = holder(index, code).data, len(code)
+    calldata, size = proxy_calldata(index, code), len(code)
     words, init_words = -(-size // gas.WORD), -(-(len(calldata) - gas.WORD) // gas.WORD)
     # see data_contract_init: five instructions, CODECOPY, RETURN
     execution = 3 * gas.PUSH + 2 * gas.PUSH_ZERO + 3 + gas.COPY_WORD * words + fork.memory(words)
@@ -189,10 +189,10 @@ def _holder(index: int, code: bytes, fork: Fork) -> int:
 def _first_weights(artifact: Artifact, fork: Fork, costs: gas.Costs) -> list[int]:
     """Return the gas of the transactions that stage and activate an updatable contract's first weights."""
     found, longest = [], max(map(len, artifact.data))
-    for index, (_, calldata) in enumerate(update_calls(artifact)):
+    for index, calldata in enumerate(_update_calldata(artifact)):
         length = len(artifact.data[index])
         execution = costs.staging(length, longest) + fork.created(length + 1)
-        execution += INITCODE_WORD * -(-(length + INIT_BYTES) // gas.WORD)
+        execution += INITCODE_WORD * -(-(length + _INIT_BYTES) // gas.WORD)
         # the slot with the time is written first, and then again
         execution += NEW_SLOT if index == 0 else CHANGED_SLOT
         # what `Costs` has of slots in these figures: `stage_frame` a new one, activation one, and two for each chunk
@@ -206,6 +206,13 @@ def _first_weights(artifact: Artifact, fork: Fork, costs: gas.Costs) -> list[int
         zeros = calldata.count(0)
         found.append(round(fork.transaction(zeros, len(calldata) - zeros, execution)))
     return found
+
+
+def _update_calldata(artifact: Artifact) -> list[bytes]:
+    """Return what an updatable contract is sent to replace its weights, transaction by transaction."""
+    from ml2sc.runtime.update import update_calls  # few contracts have these, and it takes all that talks to nodes
+
+    return [calldata for _, calldata in update_calls(artifact)]
 
 
 def as_facts(artifact: Artifact, profile: Profile | None) -> dict[str, Any]:
@@ -259,8 +266,8 @@ def _posted(artifact: Artifact, rules: ChainProfile) -> dict[str, Any]:
     found: dict[str, Any] = {"inference": _compressed(rules, asked, called=True)}
     if artifact.bytecode is not None:
         holders = list(artifact.codes)
-        data = [holder(index, code).data for index, code in enumerate(holders)]
-        data += [calldata for _, calldata in update_calls(artifact)] if artifact.updatable else []
+        data = [proxy_calldata(index, code) for index, code in enumerate(holders)]
+        data += _update_calldata(artifact) if artifact.updatable else []
         init = artifact.bytecode.creation + _ADDRESS * (bool(artifact.updatable) + bool(holders))
         sizes = [_compressed(rules, init, called=False), *(_compressed(rules, sent, called=True) for sent in data)]
         found["deploy"] = sizes
@@ -269,6 +276,8 @@ def _posted(artifact: Artifact, rules: ChainProfile) -> dict[str, Any]:
 
 def _compressed(rules: ChainProfile, data: bytes, *, called: bool) -> int:
     """Return how short a signed transaction gets, whose other fields are like most others'."""
+    from ml2sc.runtime.signed import unsigned  # likewise
+
     fees, gas, to = 10**9, 10**6, "0x" + shake_256(b"to").hexdigest(20)
     chain_id = next(iter(rules.chain_ids), 1)
     transaction = unsigned(chain_id, 1_000, fees, fees, gas, to if called else None, data)

@@ -176,7 +176,6 @@ def _run(arguments: argparse.Namespace) -> None:
     from ml2sc.folder import require_room, write_folder
     from ml2sc.frontend.model_file import contract_name
     from ml2sc.frontend.names import check_names, read_names
-    from ml2sc.kits import require_kits, write_kits
     from ml2sc.runtime.compiler_cache import CompilerCache
     from ml2sc.runtime.toolchain import Toolchain
 
@@ -224,11 +223,17 @@ def _run(arguments: argparse.Namespace) -> None:
         _draw(artifact, candidates, arguments.plot)
     folder = Path(arguments.output if arguments.output is not None else artifact.name)
     require_room(artifact, folder)
-    require_kits(arguments.kit, artifact, folder)
+    if arguments.kit:
+        from ml2sc.kits import require_kits  # they deploy contracts, and import what that takes
+
+        require_kits(arguments.kit, artifact, folder)
     cache = CompilerCache(None) if arguments.no_cache else CompilerCache.default()
     artifact = build(artifact, Toolchain(arguments.solc, cache))
     files = write_folder(artifact, folder)
-    files += write_kits(arguments.kit, artifact, folder, {})
+    if arguments.kit:
+        from ml2sc.kits import write_kits
+
+        files += write_kits(arguments.kit, artifact, folder, {})
     for warning in artifact.bytecode.warnings if artifact.bytecode is not None else ():
         print(f"warning: {warning}", file=sys.stderr)
     if arguments.json:

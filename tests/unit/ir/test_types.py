@@ -4,12 +4,13 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ml2sc.ir.types import FixedPoint, Interval, as_python_ints, integer_array, round_half_up
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False, width=64)
+PLACES = st.sampled_from((0, -1, 700, 840, -700, -850, -1000))
 
 
 @pytest.mark.parametrize(
@@ -65,6 +66,17 @@ def test_dequantize_is_the_same_on_every_path(values: list[int], bits: int, zero
     want = [float(Fraction(v - zero, 1 << bits)) for v in values]
     assert fmt.dequantize(np.array(values, dtype=np.int64)).tolist() == want
     assert fmt.dequantize(np.array(values, dtype=object)).tolist() == want
+
+
+@given(
+    st.lists(st.integers(-(1 << 52), 1 << 52), max_size=6), st.integers(1, 1 << 120), st.integers(1, 1 << 120), PLACES
+)
+@example([1, -1, 3], (1 << 53) + 1, 3, 0)
+@example([3, -3, 9, 5], (1 << 53) + 1, 3, -50)  # in the middle between two float64 numbers
+def test_dequantize_with_any_scale(values: list[int], num: int, den: int, place: int) -> None:
+    scale = Fraction(num, den) * Fraction(2) ** place
+    want = [v * scale.numerator / scale.denominator for v in values]
+    assert FixedPoint(64, True, scale).dequantize(np.array(values, dtype=np.int64)).tolist() == want
 
 
 @given(st.fractions())
