@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import functools
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ml2sc.ir.program import Block, Expr, If, Let, Load, Statement, Store, Var, add, const, or_
 from ml2sc.ir.types import Array
 
+from ..plan import DENSE, Activity
 from .conv import Convolution, RowsOfTaps
 from .looped import Loops
 from .maps import Maps
@@ -36,6 +37,10 @@ class Blank(Loops):
 
     def __str__(self) -> str:
         return "literals, no products of words that are zero"
+
+    @property
+    def live(self) -> Activity:
+        return replace(DENSE, word=self.share)
 
 
 class BlankRows(RowsOfTaps):
