@@ -10,6 +10,7 @@ so that they are taken out together.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,7 +24,9 @@ from ml2sc.ir.program import (
     Block,
     CopySegment,
     Expr,
+    For,
     If,
+    Induction,
     Lanes,
     LaterWords,
     Let,
@@ -39,6 +42,7 @@ from ml2sc.ir.program import (
     and_,
     binary,
     const,
+    div,
     mul,
     or_,
     shl,
@@ -56,6 +60,7 @@ from .maps import WORD, Maps
 
 _down = binary(OpCode.SHR)
 """Of a number of bits that is no constant, and a word."""
+_mod = binary(OpCode.MOD)
 _MOST_SUMS = 12
 """Words of sums that are held, at most: with what is above and below them on a stack, all are in reach."""
 _PAIR = 2
@@ -126,10 +131,11 @@ class AbreastRows(LoopedRows):
         self.size = self._blocks * self._runs * self._run_words
         self.in_data = self.size > min(IN_CODE, self._run_words) if in_data is None else in_data
         self.storage = Storage.DATA if self.in_data else Storage.CODE
-        words = [(phase, j) for phase in range(source.phases) for j in range(source.words)]
-        self._together = max(len(source.valid(*word)) for word in words)
-        """Pixels of a word."""
-        self._columns = len(words) * self._together
+        self._columns = source.phases * source.count(0)
+        """Places of a row of results: those of a phase that has a pixel less than the first are not read."""
+        count = source.count(0)
+        self._chunk = count if count <= source.useful else math.gcd(source.useful, count)
+        """Pixels of a word that go by in a loop, so that no more than there are do."""
 
     @classmethod
     def ways(cls, conv: Convolution, source: Maps, target: Maps) -> Iterator[Abreast]:
@@ -159,9 +165,9 @@ class AbreastRows(LoopedRows):
         each = _TAKEN + _TESTED + loops.share * loops.sums * term + _ROUND * (loops.inputs < self._run) / loops.inputs
         gas = pixels * self._blocks * (_PIXEL + self.channels * each + loops.sums * _ENDING)
         words = target.height * source.phases * source.words * self._all
-        gas += words * (self._together * _MERGED + _ROUND) + pixels * self.conv.outputs * _BACK
+        gas += words * _ROUND + pixels * self._all * _MERGED + pixels * self.conv.outputs * _BACK
         code = written * (_TAKEN_BYTES + loops.sums * _TERM_BYTES) + loops.sums * _ENDING_BYTES + _REST_BYTES
-        back = source.phases * source.words * self.lanes * (self._together // self._merged + 2) * _BACK_BYTES
+        back = source.phases * source.words * self.lanes * (source.useful // self._merged + 2) * _BACK_BYTES
         return gas, code + back, 32 * self.size if self.in_data else 0
 
     # -- what there is -----------------------------------------------------------------------------------------------
@@ -229,14 +235,26 @@ class AbreastRows(LoopedRows):
                 CopySegment(self.names.segment, add(at["w"], const(run * self._run_words)), self._run_words, taps)
                 for run, taps in enumerate(self._of_runs)
             ]
-        loops = [
-            ("y", self.target.height, {"p": self.conv.strides[0] * source.row_words, "m": self._columns * self._all}),
-            ("f", phases, {"p": source.words, "m": self._all}),
-            ("j", source.words, {"p": 1, "m": phases * self._together * self._all}),
-            ("t", self._together, {"s": source.pitch, "m": phases * self._all}),
-        ]
-        starts = {"s": const(source.before * source.pitch), "p": const(source.word(0, 0)), "m": at["m"]}
-        return [*copies, *over(loops, starts, self._pixel)]
+        rows = ("y", self.target.height, {"p": self.conv.strides[0] * source.row_words, "m": self._columns * self._all})
+        of_phases = ("f", phases, {"p": source.words, "m": self._all})
+        chunks = ("g", source.count(0) // self._chunk, {"g": 1, "m": phases * self._chunk * self._all})
+        starts = {"p": const(source.word(0, 0)), "m": at["m"], "g": const(0)}
+        return [*copies, *over([rows, of_phases, chunks], starts, self._pixels)]
+
+    def _pixels(self, at: dict[str, Expr]) -> list[Statement]:
+        """Return the statements for some words of sums of some pixels of a word."""
+        source, step = self.source, self.source.phases * self._all
+        per = source.useful // self._chunk if self._chunk < source.count(0) else 1
+        first, moves = const(source.before * source.pitch), [Induction("m_t", at["m"], step)]
+        place = {"s": Var("s_t"), "m": Var("m_t"), "p": add(at["p"], at["g"])}
+        if per == 1:
+            loops = (Induction("s_t", first, source.pitch), *moves)
+        else:  # a loop counts from a constant on
+            lanes = add(mul(_mod(at["g"], const(per)), const(self._chunk * source.pitch)), first)
+            word = Induction("p_t", add(at["p"], div(at["g"], const(per))), 0)
+            loops = (Induction("t", const(0), 1), Induction("s_t", lanes, source.pitch), *moves, word)
+            place["p"] = Var("p_t")
+        return [For(loops, self._chunk, tuple(self._pixel(place)))]
 
     def _pixel(self, at: dict[str, Expr]) -> list[Statement]:
         """Return the statements for some words of sums of a pixel."""
@@ -305,17 +323,11 @@ class AbreastRows(LoopedRows):
 
         return over([row], {"m": const(0), "o": const(target.word(0, 0))}, rows)
 
-    def _column(self, number: int) -> int:
-        """Return the place, in a row of results, of a pixel of which so many come before in the row."""
-        index, phase = divmod(number, self.source.phases)
-        j, lane = divmod(index, self.source.useful)
-        return phase + self.source.phases * (j * self._together + lane)
-
     def _word_back(self, at: dict[str, Expr], channels: int, phase: int, j: int) -> list[Statement]:
         """Return the statements for a word of pixels of each channel of a word."""
         target, bits, merged = self.target, self._result_bits, self._merged
         valid = target.valid(phase, j)
-        columns = [self._column(phase + target.phases * (j * target.useful + n)) for n in range(len(valid))]
+        columns = [phase + target.phases * (j * target.useful + n) for n in range(len(valid))]
         names: list[str] = []
         body: list[Statement] = []
         for first in range(0, len(columns), merged):
