@@ -17,7 +17,7 @@ from ml2sc.ir.program import Block, Expr, If, Let, Load, Statement, Store, Var, 
 from ml2sc.ir.types import Array
 
 from ..plan import DENSE, Activity
-from .conv import Convolution, RowsOfTaps
+from .conv import HELD, Convolution, RowsOfTaps
 from .looped import Loops
 from .maps import Maps
 
@@ -61,6 +61,8 @@ class BlankRows(RowsOfTaps):
     @property
     def possible(self) -> bool:
         """Whether all words of pixels that are read together can be held, so that they are tested where they are."""
+        if len(self._read(range(1))) > HELD:
+            return False  # one channel alone reads more
         each = self.conv.outputs // self.conv.groups
         return super().possible and len(self._held(range(each))) == len(self._read(range(each)))
 
