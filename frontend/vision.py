@@ -262,7 +262,7 @@ def _spatial_axes(emitter: Emitter, node: OnnxNode) -> tuple[str, tuple[int, ...
 
 
 def _is_table(emitter: Emitter, name: str) -> bool:
-    """Return whether a tensor of three axes is computed without convolutions: a table, whose sums are sums.
+    """Return whether a tensor of three axes is computed without convolutions: a table, whose rows are no images.
 
     A pool rounds what it reads to the format of activations. Where naive Bayes sums squared distances it must not.
     """
@@ -287,7 +287,7 @@ def _or_pool(plain: Rule) -> Rule:
     def rule(emitter: Emitter, node: OnnxNode) -> None:
         """Reduce a feature map's spatial axes by a pool over all of them, of one in NHWC before it was transposed."""
         found = _spatial_axes(emitter, node)
-        if found is None or (node.op_type == "ReduceSum" and _is_table(emitter, found[0])):
+        if found is None or _is_table(emitter, found[0]):
             plain(emitter, node)
             return
         x, turned = emitter.tensor(found[0]), found[1]

@@ -105,6 +105,8 @@ class Ending:
         rim: Lanes of the word that hold `fill`.
         down: How many lanes lower results are than sums (if negative: higher).
         factors: What the results are multiplied by in the end.
+        clears: Whether negative lanes become 0 before anything else, and not with the last step: that takes a few
+            operations more, and the verifier can follow it.
     """
 
     epilogue: Epilogue
@@ -114,6 +116,7 @@ class Ending:
     rim: Sequence[int] = ()
     down: int = 0
     factors: Factors | None = None
+    clears: bool = False
 
     @property
     def half(self) -> int:
@@ -125,7 +128,11 @@ class Ending:
         e = self.epilogue
         body: list[Statement] = []
         keep: Expr | None = None
-        if e.clamps_below:
+        if e.clamps_below and self.clears:
+            above = e.proved_bits - 1
+            body.append(Let("keep", and_(shr(above, Var(name)), self._ones(1))))
+            body.append(Assign(name, and_(Var(name), sub(shl(above, Var("keep")), Var("keep")))))
+        elif e.clamps_below:
             keep = and_(self._down(name, e.proved_bits - 1), self._ones(1))
         bits = e.quotient_bits
         quotient = self._down(name, e.shift)

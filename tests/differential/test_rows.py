@@ -13,7 +13,7 @@ import pytest
 from support.checking import check_interpreters, compiled
 from support.contracts import check_contract, deployed, packed_and_wads
 from support.prediction import check_stated
-from support.small_cnns import digits_like, random_cnn
+from support.small_cnns import digits_like, products, random_cnn
 
 import ml2sc
 
@@ -42,6 +42,24 @@ def test_networks(name: str, target: str, toolchain: ml2sc.Toolchain) -> None:
     assert artifact.program is not None
     rows = [s for s in artifact.program.layers if s.facts.get("kernel") == "rows"]
     assert len(rows) == len(shape["channels"]) - 1
+    built = ml2sc.build(artifact, toolchain)
+    contract = deployed(built, toolchain)
+    check_contract(contract, built, packed, wads[:1])
+    for x in packed:
+        check_stated(contract, built, x)
+
+
+@pytest.mark.parametrize("target", ["solidity", pytest.param("vyper", marks=pytest.mark.heavy)])
+def test_output_channels_in_lanes(target: str, toolchain: ml2sc.Toolchain) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.random((6, 12, 3, 3)) * (rng.random((6, 12, 3, 3)) < 0.5)
+    way = "output channels in lanes, 10 words held, 32 inputs written out"
+    artifact = ml2sc.compile(
+        products((12, 32, 130), 3), target, "int8", {"x": images}, choices={"pointwise1": way}, optimize="deploy"
+    )
+    samples = [{"x": image[None]} for image in images[:2]]
+    packed, wads = packed_and_wads(artifact, samples)
+    check_interpreters(artifact, samples, wads[:1])
     built = ml2sc.build(artifact, toolchain)
     contract = deployed(built, toolchain)
     check_contract(contract, built, packed, wads[:1])

@@ -52,6 +52,7 @@ CASES += [
     ("lenet5", "solidity", "int8"),
     ("lenet5", "vyper", "int8"),
     ("resnet8", "solidity", "int8"),
+    ("resnet8", "vyper", "int8"),
 ]
 
 
@@ -61,8 +62,7 @@ LONG = {
     *(("digits", target, "auto") for target in ("solidity", "vyper")),
     *((example, "solidity", "int8 updatable") for example in ("digits", "mnist")),
     ("mnist_cnn", "vyper", "w5a8/w6a6/w8a8"),
-    *(("lenet5", target, "int8") for target in ("solidity", "vyper")),
-    ("resnet8", "solidity", "int8"),
+    *((example, target, "int8") for example in ("lenet5", "resnet8") for target in ("solidity", "vyper")),
 }
 
 

@@ -53,6 +53,28 @@ def digits_like(
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
 
+def products(channels: Sequence[int], size: int) -> onnx.ModelProto:
+    """Return convolutions of one tap with Relu, and the mean of each channel.
+
+    Args:
+        channels: Of the input, and of each convolution.
+        size: Height and width of the image.
+    """
+    rng = np.random.default_rng(0)
+    nodes, constants, name = [], [], "x"
+    for layer, (before, after) in enumerate(itertools.pairwise(channels)):
+        w = rng.normal(size=(after, before, 1, 1)) * (2 / before) ** 0.5
+        constants.append(numpy_helper.from_array(w.astype(np.float32), f"w{layer}"))
+        nodes.append(helper.make_node("Conv", [name, f"w{layer}"], [f"c{layer}"], f"pointwise{layer}"))
+        nodes.append(helper.make_node("Relu", [f"c{layer}"], [f"r{layer}"], f"relu{layer}"))
+        name = f"r{layer}"
+    nodes.append(helper.make_node("GlobalAveragePool", [name], ["y"], "mean"))
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, channels[0], size, size])]
+    results = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, channels[-1], 1, 1])]
+    graph = helper.make_graph(nodes, "products", inputs, results, constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
 def residual(size: int, channels: int, *, halved: bool) -> onnx.ModelProto:
     """Return a residual block, if asked for one more at half the size with a convolution as its shortcut, and a Gemm.
 

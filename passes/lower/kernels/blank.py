@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import functools
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ml2sc.ir.program import Block, Expr, If, Let, Load, Statement, Store, Var, add, const, or_
 from ml2sc.ir.types import Array
 
-from .conv import Convolution, RowsOfTaps
+from ..plan import DENSE, Activity
+from .conv import HELD, Convolution, RowsOfTaps
 from .looped import Loops
 from .maps import Maps
 
@@ -37,6 +38,10 @@ class Blank(Loops):
     def __str__(self) -> str:
         return "literals, no products of words that are zero"
 
+    @property
+    def live(self) -> Activity:
+        return replace(DENSE, word=self.share)
+
 
 class BlankRows(RowsOfTaps):
     """Emits a convolution that skips words of pixels which are all zero.
@@ -56,6 +61,8 @@ class BlankRows(RowsOfTaps):
     @property
     def possible(self) -> bool:
         """Whether all words of pixels that are read together can be held, so that they are tested where they are."""
+        if len(self._read(range(1))) > HELD:
+            return False  # one channel alone reads more
         each = self.conv.outputs // self.conv.groups
         return super().possible and len(self._held(range(each))) == len(self._read(range(each)))
 

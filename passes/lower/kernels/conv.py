@@ -294,6 +294,8 @@ class RowsOfTaps:
         self.farthest = conv.reach(self.phases, self.stride)[1]
         self.every = range(source.lanes)
         """Lanes that hold sums."""
+        self.lanes, self.pitch = source.lanes, source.pitch
+        """Of a word of sums."""
 
     @staticmethod
     def fits(conv: Convolution, source: Maps, target: Maps) -> bool:

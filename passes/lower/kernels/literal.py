@@ -35,6 +35,7 @@ from ml2sc.ir.program import (
 from ..epilogue import ChannelScaling
 from ..lane_steps import Factors, spread
 from ..nests import over
+from .abreast import Abreast, AbreastRows
 from .bilinear import Bilinear
 from .conv import Convolution
 from .held import Held, HeldRows, linear
@@ -340,6 +341,7 @@ def ways_in_loops(conv: Convolution, source: Maps, target: Maps) -> Iterator[Loo
     yield from LoopedRows.ways(conv, source, target)
     yield from HeldRows.ways(conv, source, target)
     yield from LiteralRows.ways(conv, source, target)
+    yield from AbreastRows.ways(conv, source, target)
 
 
 def in_loops(
@@ -361,6 +363,8 @@ def in_loops(
         names: Of what they need.
         in_data: Whether records are in data contracts; None: if there are many.
     """
+    if isinstance(loops, Abreast):
+        return AbreastRows(conv, source, target, loops, names, in_data=in_data)
     if isinstance(loops, Literal):
         return LiteralRows(conv, source, target, loops, names)
     if isinstance(loops, Held):

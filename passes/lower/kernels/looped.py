@@ -18,6 +18,7 @@ from ml2sc.ir.program import (
     Block,
     CopySegment,
     Expr,
+    Lanes,
     LaterWords,
     Let,
     Load,
@@ -40,10 +41,11 @@ from ml2sc.ir.program import (
 from ..epilogue import ChannelScaling
 from ..lane_steps import Ending, Factors, spread
 from ..nests import over
+from ..plan import Activity
 from .conv import Convolution, RowsOfTaps
 from .maps import WORD, Maps
 
-_IN_CODE = 64
+IN_CODE = 64
 """Words of records that are in the contract's code; more are in data contracts."""
 _WRITTEN = 800
 """Products that are written out, at most."""
@@ -83,6 +85,11 @@ class Loops:
         dense = ", several words of taps in one" if self.dense else ""
         return f"{order}, {self.rows} at a time{folded}{dense}"
 
+    @property
+    def live(self) -> Activity | None:
+        """What pixels look like, where that makes a difference."""
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
@@ -95,6 +102,7 @@ class Workspace:
         window: The buffer of the pixels that some rows read.
         sums: The buffer of sums of products.
         more_sums: Those of further sections, if there are several: what one leaves in them no other reads.
+        more_taps: Further buffers of words of taps, if one does not hold all that are needed together.
     """
 
     segment: str = "records"
@@ -103,6 +111,7 @@ class Workspace:
     window: str = "window"
     sums: str = "sums"
     more_sums: tuple[str, ...] = ()
+    more_taps: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +173,7 @@ class LoopedRows(RowsOfTaps):
         self.channels = int(conv.weights.shape[1])
         self.alike = conv.alike
         self.size = (1 if self.alike else conv.outputs) * self.record_words
-        self.in_data = self.size > _IN_CODE if in_data is None else in_data
+        self.in_data = self.size > IN_CODE if in_data is None else in_data
         self.storage = Storage.DATA if self.in_data else Storage.CODE
         self.fields = self._packing.fields if loops.dense else 1
 
@@ -334,6 +343,15 @@ class LoopedRows(RowsOfTaps):
         if self.loops.window:
             found[self.names.window] = self.channels * len(self._window_rows) * self.source.phases
         return found
+
+    @property
+    def more_taps(self) -> tuple[str, ...]:
+        """Names of further buffers of words of taps."""
+        return ()
+
+    def holds(self) -> dict[str, Lanes]:
+        """Return what is proved of the words of some of them."""
+        return {}
 
     # -- loops -------------------------------------------------------------------------------------------------------
 

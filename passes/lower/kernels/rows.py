@@ -24,10 +24,11 @@ from ml2sc.ir.types import Array, Interval, as_python_ints
 
 from ..context import DraftSection, Known, Lowering
 from ..epilogue import ChannelScaling, Epilogue, find_epilogue
-from ..plan import DENSE, PlanOptions
+from ..plan import ASSUMED, PlanOptions
 from ..values import Packed, Value
 from ..walked import NOWHERE, Line, least, lines, of_sections
 from . import KERNELS, Composed
+from .abreast import Abreast
 from .blank import Blank, BlankRows, share_of
 from .choice import Choice, Link, choices
 from .conv import Beside, Convolution, RowsOfTaps
@@ -36,6 +37,8 @@ from .looped import LoopedRows, Loops, Workspace
 from .maps import Maps
 from .pixels import Gathered, Order, Pixels, relaid
 
+_IN_DATA = {"code": False, "data": True}
+"""Where records are, by where weights are to be."""
 _BYTE = 256
 _ONE_ROW = Window(1, 1)
 """How a kernel moves down a sequence, which is an image of one row."""
@@ -240,13 +243,13 @@ def _emit(context: Lowering, stage: _Stage, source: Maps, given: Maps, choose: C
             "operator": operator,
             **({"macs": conv.macs * len(outputs) // conv.outputs} if stage.node.op_type == "Conv" else {}),
             "bits": rows.ended.proved_bits,
-            "lanes": source.lanes,
-            "stride": source.pitch,
+            "lanes": rows.lanes,
+            "stride": rows.pitch,
             "fields": rows.fields,
             "word_rows": 1,
             "storage": "literals" if storage is None else storage.value,
             "bytes": 0 if outputs.start else 32 * rows.size,
-            **({"live": str(dataclasses.replace(DENSE, word=loops.share))} if isinstance(loops, Blank) else {}),
+            **({} if loops is None or loops.live is None else {"live": str(loops.live)}),
         }
     return target
 
@@ -259,13 +262,21 @@ def _written(
     return _rows_of(conv, source, target, loops, *(context.buffer(f"{draft.name}_sums", size) for size in sizes))
 
 
-def _rows_of(conv: Convolution, source: Maps, target: Maps, loops: Loops | None, sums: str = "sums") -> RowsOfTaps:
-    """Return a convolution done in a way."""
+def _rows_of(
+    conv: Convolution,
+    source: Maps,
+    target: Maps,
+    loops: Loops | None,
+    sums: str = "sums",
+    *,
+    in_data: bool | None = None,
+) -> RowsOfTaps:
+    """Return a convolution done in a way; records are in data contracts, or not, if that is settled."""
     if loops is None:
         return RowsOfTaps(conv, source, target, sums)
     if isinstance(loops, Blank):
         return BlankRows(conv, source, target, loops, sums)
-    return in_loops(conv, source, target, loops)
+    return in_loops(conv, source, target, loops, in_data=in_data)
 
 
 def _looped(
@@ -273,13 +284,13 @@ def _looped(
 ) -> LoopedRows:
     """Return a convolution in loops, with what it needs added to the lowering."""
     assert loops is not None
-    name, in_data = draft.name, {"code": False, "data": True}.get(context.options.weights)
+    name, in_data = draft.name, _IN_DATA.get(context.options.weights)
     plain = in_loops(conv, source, target, loops, in_data=in_data)
-    sizes = plain.buffers()
+    sizes, holds = plain.buffers(), plain.holds()
     own = plain.names
 
     def buffer(kind: str) -> str:
-        return context.buffer(f"{name}_{kind}", sizes[kind]) if kind in sizes else kind
+        return context.buffer(f"{name}_{kind}", sizes[kind], holds.get(kind)) if kind in sizes else kind
 
     names = Workspace(
         context.segment(f"{name}_weights", plain.segment()) if plain.size else own.segment,
@@ -288,6 +299,7 @@ def _looped(
         buffer(own.window),
         buffer(own.sums),
         tuple(buffer(own.sums) for _ in range(1, _parts(loops))),
+        tuple(buffer(taps) for taps in plain.more_taps),
     )
     return in_loops(conv, source, target, loops, names, in_data=in_data)
 
@@ -426,18 +438,36 @@ def _looked_at(
     """Return, of all ways to do a convolution whose code a contract has room for: gas, bytes of code, bytes of data."""
     conv = stage.convolution
     found: dict[Loops | None, tuple[float, int, int]] = {}
-    ways: list[Loops | None] = [*ways_in_loops(conv, source, target)]
+    share = _share(graph, stage, source, options)
+    ways: list[Loops | None] = [
+        dataclasses.replace(way, share=share) if isinstance(way, Abreast) else way
+        for way in ways_in_loops(conv, source, target)
+    ]
     literals = options.literals and options.weights != "data"
     if literals:
         written: list[Loops | None] = [None, *_blank(graph, stage, source, target, options)]
         ways = [*(w for w in written if _rows_of(conv, source, target, w).possible), *ways]
+    in_data = _IN_DATA.get(options.weights)
     for way in ways:
-        if isinstance(way, Literal) and not literals:
+        rows = _rows_of(conv, source, target, way, in_data=in_data)
+        if (isinstance(way, Literal) and not literals) or (in_data is False and not rows.possible):
             continue
-        gas, code, data = _rows_of(conv, source, target, way).about()
+        gas, code, data = rows.about()
         if code <= options.code_limit * _parts(way):
             found[way] = gas, code, data
     return found
+
+
+def _share(graph: Graph, stage: _Stage, source: Maps, options: PlanOptions) -> float:
+    """Return how often a convolution's pixels are not 0, as far as that is known and makes a difference."""
+    name, x = Lowering(graph, options, Known()).name_of(stage.node), graph.tensor(stage.node.inputs[0])
+    if options.rules.charges_limit:
+        return 1.0
+    if name in options.activity:
+        return options.activity[name].element
+    if x.name in options.observed:
+        return round(float((options.observed[x.name] != source.offset).mean()), 3)
+    return ASSUMED.element if source.zero == 0 else 1.0
 
 
 def _blank(graph: Graph, stage: _Stage, source: Maps, target: Maps, options: PlanOptions) -> Iterator[Blank]:

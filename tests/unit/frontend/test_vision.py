@@ -115,11 +115,17 @@ def test_it_is_what_onnxruntime_computes(name: str) -> None:
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("convolved", "op_type"), [(False, "ReduceSum"), (True, "AveragePool")])
-def test_a_table_s_sum_is_no_pool(convolved: bool, op_type: str) -> None:
+@pytest.mark.parametrize(
+    ("reduces", "convolved", "op_type"),
+    [
+        *((name, False, name) for name in ("ReduceSum", "ReduceMean", "ReduceMax")),
+        *(("ReduceSum", True, "AveragePool"), ("ReduceMean", True, "AveragePool"), ("ReduceMax", True, "MaxPool")),
+    ],
+)
+def test_what_is_reduced_of_a_table_is_no_pool(reduces: str, convolved: bool, op_type: str) -> None:
     """A pool would round squared distances to activations; what convolutions make is in their format anyway."""
     first = helper.make_node("Conv", ["x", "w"], ["z"]) if convolved else helper.make_node("Mul", ["x", "x"], ["z"])
-    nodes = [first, helper.make_node("ReduceSum", ["z", "axes"], ["y"], keepdims=0)]
+    nodes = [first, helper.make_node(reduces, ["z", "axes"], ["y"], keepdims=0)]
     constants = {"axes": ints(2)} | ({"w": RNG.normal(size=(3, 3, 2))} if convolved else {})
     graph = import_graph(load_onnx(model(nodes, (1, 3, 4), constants)))
     assert list(graph)[1].op_type == op_type

@@ -1,0 +1,400 @@
+"""Convolutions of one tap whose output channels are lanes: rows of pixels times a matrix, as in a dense layer.
+
+A word of weights holds those of several output channels for one input, and a pixel's value is multiplied by it; the
+sums of some such words are held in variables while the inputs go by, and an input that is 0 is skipped. Where a row
+has fewer pixels than a word has lanes that takes fewer products than words of pixels do. The weights of these words lie
+in memory for all pixels. Pixels are taken out of their lanes one by one, and the results of a row, which then lie with
+the channels in lanes, are brought back into lanes by pixel: those of several pixels share the lanes of a word first,
+so that they are taken out together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ml2sc.ir.program import (
+    CONTRACT_WORDS,
+    MASK,
+    Assign,
+    Block,
+    CopySegment,
+    Expr,
+    For,
+    If,
+    Induction,
+    Lanes,
+    LaterWords,
+    Let,
+    Load,
+    Note,
+    OpCode,
+    Segment,
+    Statement,
+    Storage,
+    Store,
+    Var,
+    add,
+    and_,
+    binary,
+    const,
+    div,
+    mul,
+    or_,
+    shl,
+    shr,
+)
+from ml2sc.ir.types import as_python_ints
+
+from ..epilogue import ChannelScaling
+from ..lane_steps import Ending, spread
+from ..nests import over
+from ..plan import DENSE, Activity
+from .conv import Convolution
+from .looped import IN_CODE, LoopedRows, Loops, Workspace
+from .maps import WORD, Maps
+
+_down = binary(OpCode.SHR)
+"""Of a number of bits that is no constant, and a word."""
+_mod = binary(OpCode.MOD)
+_MOST_SUMS = 12
+"""Words of sums that are held, at most: with what is above and below them on a stack, all are in reach."""
+_PAIR = 2
+"""Pixels whose results share lanes."""
+_INPUTS = (16, 32)
+"""Inputs whose products are written out in a loop over them, besides all of a run."""
+_TAKEN, _TESTED, _TERM, _POINTER, _ROUND, _PIXEL, _ENDING = 24, 22, 25, 6, 50, 60, 120
+_MERGED, _BACK = 33, 17
+_TAKEN_BYTES, _TERM_BYTES, _ENDING_BYTES, _BACK_BYTES, _REST_BYTES = 24, 13, 130, 12, 900
+"""Gas and bytes of code, about: see `AbreastRows.about`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Abreast(Loops):
+    """How the loops lie.
+
+    Attributes:
+        sums: Words of sums that are held.
+        inputs: Inputs whose products are written out.
+        share: How often a pixel's value is not 0.
+    """
+
+    sums: int = 1
+    inputs: int = 1
+    share: float = 1.0
+
+    def __str__(self) -> str:
+        return f"output channels in lanes, {self.sums} words held, {self.inputs} inputs written out"
+
+    @property
+    def live(self) -> Activity:
+        return Activity(self.share, DENSE.parts, DENSE.word)
+
+
+class AbreastRows(LoopedRows):
+    """Emits a convolution of one tap with its output channels in lanes.
+
+    Args:
+        conv: The convolution.
+        source: Where its input is.
+        target: Where its result goes.
+        loops: How the loops lie.
+        names: Of what they need.
+        in_data: Whether weights are in data contracts; None: if there are many.
+    """
+
+    loops: Abreast
+
+    def __init__(
+        self,
+        conv: Convolution,
+        source: Maps,
+        target: Maps,
+        loops: Abreast,
+        names: Workspace | None = None,
+        *,
+        in_data: bool | None = None,
+    ) -> None:
+        super().__init__(conv, source, target, loops, names, in_data=in_data)
+        self.fields = 1
+        self.pitch = _pitch(conv, source)
+        self.lanes = min(WORD // self.pitch, conv.outputs)
+        self._blocks = -(-conv.outputs // (self.lanes * loops.sums))
+        self._all = self._blocks * loops.sums
+        """Words of sums of a pixel."""
+        self._run = _run(self.channels, loops.sums)
+        self._runs = self.channels // self._run
+        self.size = self._blocks * self._runs * self._run_words
+        self.in_data = self.size > min(IN_CODE, self._run_words) if in_data is None else in_data
+        self.storage = Storage.DATA if self.in_data else Storage.CODE
+        self._columns = source.phases * source.count(0)
+        """Places of a row of results: those of a phase that has a pixel less than the first are not read."""
+        count = source.count(0)
+        self._chunk = count if count <= source.useful else math.gcd(source.useful, count)
+        """Pixels of a word that go by in a loop, so that no more than there are do."""
+
+    @classmethod
+    def ways(cls, conv: Convolution, source: Maps, target: Maps) -> Iterator[Abreast]:
+        """Iterate over the ways in which the loops can lie."""
+        if not _is_product(conv):
+            return
+        words = -(-conv.outputs // min(WORD // _pitch(conv, source), conv.outputs))
+        for sums in sorted({-(-words // blocks) for blocks in range(1, words + 1)}):
+            run = _run(conv.weights.shape[1], sums) if sums <= _MOST_SUMS else 0
+            for inputs in sorted({n for n in (*_INPUTS, run) if run and run % n == 0}):
+                yield Abreast(1, False, False, sums=sums, inputs=inputs)
+
+    @property
+    def possible(self) -> bool:
+        """Whether weights that are in the code are read at once."""
+        return _is_product(self.conv) and (self.in_data or self._blocks * self._runs == 1)
+
+    @property
+    def _run_words(self) -> int:
+        """Words of weights of a run of inputs, after what the sums start with."""
+        return (1 + self._run) * self.loops.sums
+
+    def about(self) -> tuple[float, int, int]:
+        loops, source, target = self.loops, self.source, self.target
+        pixels, written = target.height * self._columns, loops.inputs * self._runs
+        term = _TERM + (_POINTER if loops.inputs < self._run else 0)
+        each = _TAKEN + _TESTED + loops.share * loops.sums * term + _ROUND * (loops.inputs < self._run) / loops.inputs
+        gas = pixels * self._blocks * (_PIXEL + self.channels * each + loops.sums * _ENDING)
+        words = target.height * source.phases * source.words * self._all
+        gas += words * _ROUND + pixels * self._all * _MERGED + pixels * self.conv.outputs * _BACK
+        code = written * (_TAKEN_BYTES + loops.sums * _TERM_BYTES) + loops.sums * _ENDING_BYTES + _REST_BYTES
+        back = source.phases * source.words * self.lanes * (source.useful // self._merged + 2) * _BACK_BYTES
+        return gas, code + back, 32 * self.size if self.in_data else 0
+
+    # -- what there is -----------------------------------------------------------------------------------------------
+
+    def segment(self) -> Segment:
+        words = LaterWords(self.size, self.records)
+        if not self.in_data:
+            return Segment(words)
+        return Segment(words, Storage.DATA, CONTRACT_WORDS // self._run_words * self._run_words)
+
+    def records(self) -> tuple[int, ...]:
+        """Return the words of weights: by block of sums, by run of inputs, what the sums start with before them."""
+        conv, sums = self.conv, self.loops.sums
+        places = np.array([1 << self.pitch * lane for lane in range(self.lanes)], dtype=object)
+        weights = np.zeros((self._all * self.lanes, self.channels), dtype=object)
+        weights[: conv.outputs] = as_python_ints(conv.weights.reshape(conv.outputs, -1))
+        words = weights.reshape(self._all, self.lanes, -1).swapaxes(1, 2) @ places
+        words = words.reshape(self._blocks, sums, self._runs, self._run).transpose(0, 2, 3, 1)
+        # lanes without a channel stay within the bounds of one
+        channels = [*range(conv.outputs), *[0] * (len(weights) - conv.outputs)]
+        starts = np.array([self.lane_start(channel) for channel in channels], dtype=object)
+        firsts = (starts.reshape(-1, self.lanes) @ places).reshape(self._blocks, 1, 1, sums)
+        heads = np.broadcast_to(firsts, (self._blocks, self._runs, 1, sums))
+        return tuple(int(word) & MASK for word in np.concatenate([heads, words], axis=2).ravel())
+
+    @property
+    def _of_runs(self) -> list[str]:
+        """Buffers of the weights of a block of sums: one for each run of inputs."""
+        return [self.names.taps, *self.more_taps]
+
+    @property
+    def more_taps(self) -> tuple[str, ...]:
+        return self.names.more_taps or tuple(f"{self.names.taps}_{number}" for number in range(1, self._runs))
+
+    def buffers(self) -> dict[str, int]:
+        sums = self.target.height * self._columns * self._all
+        return {**dict.fromkeys(self._of_runs, self._run_words), self.names.sums: sums}
+
+    def holds(self) -> dict[str, Lanes]:
+        return {self.names.sums: Lanes(self.lanes, self.pitch, 0, self.target.top)}
+
+    def claim(self) -> str:
+        acc = self.ended.accumulator
+        return (
+            f"Proved for all inputs: {acc.lo} <= sum <= {acc.hi}: {self.lanes} output channels, in lanes of "
+            f"{self.pitch} bits, a word."
+        )
+
+    # -- code --------------------------------------------------------------------------------------------------------
+
+    def emit(self) -> list[Statement]:
+        body: list[Statement] = [Note(f"{self.claim()} Loops: {self.loops}."), *self.target.rim_rows()]
+        if not self.in_data:
+            body.append(CopySegment(self.names.segment, const(0), self.size, self.names.taps))
+        blocks = [("b", self._blocks, {"w": self._runs * self._run_words, "m": self.loops.sums})]
+        body += over(blocks, {"w": const(0), "m": const(0)}, self._block)
+        return [*body, *self._brought_back(), *self.target.joined()]
+
+    def _block(self, at: dict[str, Expr]) -> list[Statement]:
+        """Return the statements for some words of sums of all pixels."""
+        source, phases = self.source, self.source.phases
+        copies: list[Statement] = []
+        if self.in_data:
+            copies = [
+                CopySegment(self.names.segment, add(at["w"], const(run * self._run_words)), self._run_words, taps)
+                for run, taps in enumerate(self._of_runs)
+            ]
+        rows = ("y", self.target.height, {"p": self.conv.strides[0] * source.row_words, "m": self._columns * self._all})
+        of_phases = ("f", phases, {"p": source.words, "m": self._all})
+        chunks = ("g", source.count(0) // self._chunk, {"g": 1, "m": phases * self._chunk * self._all})
+        starts = {"p": const(source.word(0, 0)), "m": at["m"], "g": const(0)}
+        return [*copies, *over([rows, of_phases, chunks], starts, self._pixels)]
+
+    def _pixels(self, at: dict[str, Expr]) -> list[Statement]:
+        """Return the statements for some words of sums of some pixels of a word."""
+        source, step = self.source, self.source.phases * self._all
+        per = source.useful // self._chunk if self._chunk < source.count(0) else 1
+        first, moves = const(source.before * source.pitch), [Induction("m_t", at["m"], step)]
+        place = {"s": Var("s_t"), "m": Var("m_t"), "p": add(at["p"], at["g"])}
+        if per == 1:
+            loops = (Induction("s_t", first, source.pitch), *moves)
+        else:  # a loop counts from a constant on
+            lanes = add(mul(_mod(at["g"], const(per)), const(self._chunk * source.pitch)), first)
+            word = Induction("p_t", add(at["p"], div(at["g"], const(per))), 0)
+            loops = (Induction("t", const(0), 1), Induction("s_t", lanes, source.pitch), *moves, word)
+            place["p"] = Var("p_t")
+        return [For(loops, self._chunk, tuple(self._pixel(place)))]
+
+    def _pixel(self, at: dict[str, Expr]) -> list[Statement]:
+        """Return the statements for some words of sums of a pixel."""
+        sums, inputs = self.loops.sums, self.loops.inputs
+        body: list[Statement] = [Let(f"acc{a}", Load(self._of_runs[0], const(a))) for a in range(sums)]
+        rounds = ("i", self._run // inputs, {"w": inputs * sums, "p": inputs * self.source.channel_words})
+        for run, taps in enumerate(self._of_runs):
+            start = add(at["p"], const(run * self._run * self.source.channel_words))
+            starts = {**at, "w": const(sums), "p": start}
+            body += over([rounds], starts, lambda place, taps=taps: self._products(place, taps))  # type: ignore[misc]
+        factors = self.factors(*self.literal_factors(0))
+        ending = Ending(self.ended, self.pitch, range(self.lanes), factors=factors, clears=True)
+        for a in range(sums):
+            steps, word = ending.word(f"acc{a}")
+            body.append(Block((*steps, Store(self.names.sums, add(at["m"], const(a)), word))))
+        return body
+
+    def _products(self, at: dict[str, Expr], taps: str) -> list[Statement]:
+        """Return the statements that add the products of some inputs of a pixel."""
+        body: list[Statement] = []
+        mask = const((1 << self.source.top.bit_length()) - 1)
+        for number in range(self.loops.inputs):
+            word = Load(self.source.buffer, add(at["p"], const(number * self.source.channel_words)))
+            products = tuple(
+                Assign(f"acc{a}", add(mul(Var("x"), self._weights(taps, at["w"], number, a)), Var(f"acc{a}")))
+                for a in range(self.loops.sums)
+            )
+            x = Let("x", and_(_down(at["s"], word), mask))
+            body.append(Block((x, If(Var("x"), products, share=self.loops.share))))
+        return body
+
+    def _weights(self, taps: str, at: Expr, number: int, a: int) -> Expr:
+        return Load(taps, add(at, const(number * self.loops.sums + a)))
+
+    # -- back into lanes by pixel ------------------------------------------------------------------------------------
+
+    @property
+    def _result_bits(self) -> int:
+        return max(self.target.top.bit_length(), 1)
+
+    @cached_property
+    def _merged(self) -> int:
+        """Pixels whose results share the lanes of a word."""
+        return _PAIR if min(self.pitch, self.target.pitch) >= _PAIR * self._result_bits else 1
+
+    def _brought_back(self) -> list[Statement]:
+        """Return the statements that bring the results into lanes by pixel."""
+        target, every = self.target, self.conv.outputs // self.lanes
+        row = ("y", target.height, {"m": self._columns * self._all, "o": target.row_words})
+        whole = ("a", every, {"m": 1, "o": self.lanes * target.channel_words})
+        rest = self.conv.outputs - every * self.lanes
+
+        def back(at: dict[str, Expr], channels: int) -> list[Statement]:
+            words = [(phase, j) for phase in range(target.phases) for j in range(target.words)]
+            return [Block(tuple(self._word_back(at, channels, *word))) for word in words]
+
+        def rows(at: dict[str, Expr]) -> list[Statement]:
+            body = over([whole], at, lambda place: back(place, self.lanes))
+            if rest:
+                place = {
+                    "m": add(at["m"], const(every)),
+                    "o": add(at["o"], const(every * self.lanes * target.channel_words)),
+                }
+                body += back(place, rest)
+            return body
+
+        return over([row], {"m": const(0), "o": const(target.word(0, 0))}, rows)
+
+    def _word_back(self, at: dict[str, Expr], channels: int, phase: int, j: int) -> list[Statement]:
+        """Return the statements for a word of pixels of each channel of a word."""
+        target, bits, merged = self.target, self._result_bits, self._merged
+        valid = target.valid(phase, j)
+        columns = [phase + target.phases * (j * target.useful + n) for n in range(len(valid))]
+        names: list[str] = []
+        body: list[Statement] = []
+        for first in range(0, len(columns), merged):
+            word: Expr | None = None
+            for number, column in enumerate(columns[first : first + merged]):
+                one = shl(number * bits, Load(self.names.sums, add(at["m"], const(column * self._all))))
+                word = one if word is None else or_(one, word)
+            assert word is not None
+            names.append(f"u{len(names)}")
+            body.append(Let(names[-1], word))
+        rim = const(spread(target.zero, target.pitch, target.filled(phase, j) if target.words == 1 else []))
+        for lane in range(channels):
+            place = add(at["o"], const(lane * target.channel_words + phase * target.words + j))
+            body.append(Block(tuple(self._channel_back(names, lane, valid, rim, place))))
+        return body
+
+    def _channel_back(
+        self,
+        names: Sequence[str],
+        lane: int,
+        valid: Sequence[int],
+        rim: Expr,
+        place: Expr,
+    ) -> list[Statement]:
+        """Return the statements that store a word of pixels of a channel.
+
+        Args:
+            names: Variables with the results of several pixels in each lane.
+            lane: The channel's.
+            valid: Lanes of the target's that the pixels go to.
+            rim: What the other lanes hold.
+            place: Where the word goes.
+        """
+        target, bits, pitch = self.target, self._result_bits, self.target.pitch
+        together: Expr = const(0)
+        for number, name in enumerate(names):
+            own = len(valid[number * self._merged : (number + 1) * self._merged]) * bits
+            one = and_(shr(self.pitch * lane, Var(name)), const((1 << own) - 1))
+            together = or_(shl(pitch * valid[number * self._merged], one), together)
+        if self._merged == 1 or len(valid) == 1:
+            return [Store(target.buffer, place, add(together, rim))]
+        first, second = (const(spread((1 << bits) - 1, pitch, valid[number::_PAIR])) for number in range(_PAIR))
+        word = or_(and_(shl(pitch - bits, Var("all")), second), and_(Var("all"), first))
+        return [Let("all", together), Store(target.buffer, place, add(word, rim))]
+
+
+def _is_product(conv: Convolution) -> bool:
+    """Return whether each pixel of the result is one pixel times a matrix, and ends as all channels do."""
+    return (
+        conv.weights.shape[2:] == (1, 1)
+        and conv.groups == 1
+        and conv.pool == (1, 1)
+        and conv.pads == (0, 0)
+        and conv.strides[1] == 1
+        and conv.out_width == conv.width
+        and (conv.out_height - 1) * conv.strides[0] < conv.height
+        and conv.beside is None
+        and not isinstance(conv.epilogue.scaling, ChannelScaling)
+    )
+
+
+def _pitch(conv: Convolution, source: Maps) -> int:
+    """Return the bits of a lane of sums."""
+    return conv.lane_bits(source.top, source.zero)
+
+
+def _run(channels: int, sums: int) -> int:
+    """Return how many inputs' weights a data contract holds, so many words each, and what those sums start with."""
+    most = CONTRACT_WORDS // sums - 1
+    return max(n for n in range(1, channels + 1) if channels % n == 0 and n <= most)
