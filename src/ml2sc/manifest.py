@@ -26,7 +26,7 @@ from ml2sc.interfaces import interface_names
 from ml2sc.ir.chains import ChainProfile, ProfileError
 from ml2sc.ir.trees import MOST_NODES
 from ml2sc.jsontext import json_text
-from ml2sc.passes.lower.plan import Activity
+from ml2sc.passes.lower.options import Activity
 from ml2sc.passes.updatable import Deployed
 
 MODEL = "model.onnx"
