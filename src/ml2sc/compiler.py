@@ -515,6 +515,7 @@ def emit(lowered: Lowered) -> Artifact:
             erc165=options.erc165,
             erc7201=options.erc7201,
             form=options.form,
+            calls=_planning(options).calls,
         ),
     )
     recorded = dataclasses.replace(
