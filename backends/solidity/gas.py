@@ -21,6 +21,7 @@ from ml2sc.ir.gas import (
     changed,
     uses,
 )
+from ml2sc.ir.liveness import REACH, peak
 from ml2sc.ir.program import (
     Apply,
     Assign,
@@ -50,7 +51,7 @@ from ml2sc.ir.program import (
 
 from .memory import memory_map
 from .pointers import Pointer, affine, pointer_of, scaled
-from .stack import HELD, REACH, crowded, is_decision, of_taps, peak
+from .stack import HELD, crowded, is_decision, of_taps
 
 _ROOM = 12
 """Variables beside which solc keeps nothing else."""
