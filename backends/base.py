@@ -31,6 +31,10 @@ CONTRACT = "contract"
 """The form that every backend has: a contract of its own."""
 
 
+MANY_CALLS = 10_000
+"""Inferences after which their gas is all that counts."""
+
+
 @dataclass(frozen=True)
 class EmitOptions:
     """What the contract's frame needs to know besides the Program.
@@ -47,6 +51,7 @@ class EmitOptions:
         erc165: Whether the contract says which functions it has (`supportsInterface`).
         erc7201: Whether an updatable contract's state begins at a slot of its own, and not at 0.
         form: "contract", or how somebody else's contract takes the model in (`Backend.emit`).
+        calls: Inferences over which the deployment is spread, for a compiler that weighs the one against the other.
     """
 
     name: str
@@ -60,6 +65,7 @@ class EmitOptions:
     erc165: bool = False
     erc7201: bool = False
     form: str = CONTRACT
+    calls: int = MANY_CALLS
 
 
 @dataclass(frozen=True, repr=False)

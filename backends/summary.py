@@ -31,7 +31,7 @@ _COLUMNS = {
 }
 _LEGEND = (
     "MACs: products of an inference; bits, lanes: of a sum, and sums a 256-bit word; weights, bytes: where, how many",
-    "gas, share: of a transaction; the rest: values brought to where a layer reads them, the frame, calldata and 21,000",
+    "gas, share: of a transaction; the rest: values brought to where layers read them, the frame, calldata and 21,000",
 )
 
 

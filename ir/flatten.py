@@ -26,7 +26,6 @@ from .program import (
     LoadInput,
     Note,
     Program,
-    Section,
     Statement,
     Store,
     StoreInput,
@@ -53,20 +52,7 @@ def flattened(body: Sequence[Statement], deepest: int = DEEPEST) -> tuple[Statem
 
 def flattened_program(program: Program, deepest: int) -> Program:
     """Return a program that does the same with expressions of at most `deepest` levels."""
-
-    def flat(section: Section) -> Section:
-        return dataclasses.replace(section, body=flattened(section.body, deepest))
-
-    return dataclasses.replace(
-        program,
-        quantize=flat(program.quantize),
-        layers=tuple(map(flat, program.layers)),
-        dequantize=flat(program.dequantize),
-        procedures={
-            name: dataclasses.replace(procedure, body=flattened(procedure.body, deepest))
-            for name, procedure in program.procedures.items()
-        },
-    )
+    return program.with_bodies(lambda body: flattened(body, deepest))
 
 
 def _deeper(expr: Expr, levels: int) -> bool:

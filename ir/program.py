@@ -7,7 +7,7 @@ of bytes) and in local variables of a section. No ONNX operator and no target sy
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from fractions import Fraction
 from functools import cached_property
@@ -524,6 +524,16 @@ class Program:
         yield from self.sections()
         for procedure in self.procedures.values():
             yield Section(procedure.name, procedure.title, procedure.body)
+
+    def with_bodies(self, change: Callable[[tuple[Statement, ...]], tuple[Statement, ...]]) -> Program:
+        """Return a program with other statements in the place of those of each section and procedure."""
+        return replace(
+            self,
+            quantize=replace(self.quantize, body=change(self.quantize.body)),
+            layers=tuple(replace(section, body=change(section.body)) for section in self.layers),
+            dequantize=replace(self.dequantize, body=change(self.dequantize.body)),
+            procedures={name: replace(p, body=change(p.body)) for name, p in self.procedures.items()},
+        )
 
     def touched(self, section: Section) -> Iterator[Statement]:
         """Iterate over all statements of a section and, after them, of the procedures that it calls."""

@@ -16,6 +16,7 @@ from ml2sc.ir.program import Call, CopySegment, Procedure, Program, Section, Sto
 from ..base import (
     BACKENDS,
     CONTRACT,
+    MANY_CALLS,
     Artifact,
     Bytecode,
     EmitOptions,
@@ -53,7 +54,8 @@ EVM_VERSIONS = {"prague": "prague", "osaka": "osaka", "glamsterdam": "osaka"}
 """solc's name of each fork's machine; solc knows none newer than osaka yet."""
 
 OPTIMIZER_RUNS = 1_000_000
-"""Inference is what a model's contract is for: masks and weights stay in the code as they are.
+"""Inference is what a model's contract is for: masks and weights stay in the code as they are. For fewer calls than
+`MANY_CALLS` they are the runs: then solc computes long literals of few digits, up to a tenth of the code.
 
 The assembly inliner is off: it saves 20 to 40 gas an inference and costs a third more code. So is the optimiser of
 constants: with so many runs it leaves all but a few bytes as they are, and takes up to five sixths of solc's time.
@@ -156,7 +158,7 @@ class SolidityBackend:
         others = without_hashes(artifact.source, edits)
         line = _MEMORY_LINE.fullmatch(next(iter(others.values()), ""))
         mine = _moved_up(artifact.source, int(line[2])) if line is not None else {}
-        return settings in ({}, _OWN, _FEWER) and others == mine
+        return settings in ({}, *_others(artifact)) and others == mine
 
 
 def _mended(artifact: Artifact, toolchain: Toolchain) -> Bytecode:
@@ -175,8 +177,7 @@ def _mended(artifact: Artifact, toolchain: Toolchain) -> Bytecode:
 def _compiled(artifact: Artifact, toolchain: Toolchain) -> Bytecode:
     run = toolchain.solc(artifact.compiler_input)
     settings: dict[str, Any] = {}
-    as_written = artifact.compiler_input["settings"]["optimizer"] == _with_steps(AS_WRITTEN)
-    for other in (*([_OWN] if as_written else []), _FEWER):
+    for other in _others(artifact):
         if not any("too deep" in m["message"] for m in run.output.get("errors", [])):
             break
         settings = other
@@ -223,29 +224,32 @@ def _memory_used(runtime: bytes) -> int | None:
 BACKENDS.register("solidity")(SolidityBackend())
 
 
-def _optimizer(program: Program) -> dict[str, Any]:
+def _optimizer(program: Program, calls: int) -> dict[str, Any]:
     """Return solc's settings, without steps that would keep more values on the stack than it has places in reach.
 
     The others would be in memory, or computed again: such contracts are up to a tenth cheaper so. For others the steps
     are of use: 12 gas an inference, 5 % of those in short loops.
     """
+    optimizer = OPTIMIZER if calls >= MANY_CALLS else {**OPTIMIZER, "runs": calls}
     if settled(program):
-        return _with_steps(AS_WRITTEN)
+        return _with_steps(optimizer, AS_WRITTEN)
     harmful = MOVES if crowded(program) else ""
     harmful += FORWARDS if forwarded(program) or repeated(program) else ""
     harmful += HOISTS if hoisted(program) or decided(program) else ""
     harmful += SPECIALISES if program.procedures else ""
-    return _with_steps("".join(step for step in STEPS if step not in harmful)) if harmful else OPTIMIZER
+    return _with_steps(optimizer, "".join(step for step in STEPS if step not in harmful)) if harmful else optimizer
 
 
-def _with_steps(steps: str) -> dict[str, Any]:
-    return {**OPTIMIZER, "details": {**DETAILS, "yul": True, "yulDetails": {"optimizerSteps": steps}}}
+def _with_steps(optimizer: Mapping[str, Any], steps: str) -> dict[str, Any]:
+    return {**optimizer, "details": {**DETAILS, "yul": True, "yulDetails": {"optimizerSteps": steps}}}
 
 
-_OWN = {"optimizer": OPTIMIZER}
-"""solc's own steps, for code that is too deep for the stack as it is written."""
-_FEWER = {"optimizer": _with_steps(FEWER_VARIABLES)}
-"""Settings for code that is too deep for the stack else."""
+def _others(artifact: Artifact) -> list[dict[str, Any]]:
+    """Return settings for code that is too deep for the stack by the artifact's own, the first to be tried first."""
+    optimizer = artifact.compiler_input["settings"]["optimizer"]
+    own = {**optimizer, "details": DETAILS}
+    as_written = optimizer == _with_steps(own, AS_WRITTEN)
+    return [*([{"optimizer": own}] if as_written else []), {"optimizer": _with_steps(own, FEWER_VARIABLES)}]
 
 
 def _standard_input(source_name: str, source: str, program: Program, options: EmitOptions) -> dict[str, Any]:
@@ -254,7 +258,7 @@ def _standard_input(source_name: str, source: str, program: Program, options: Em
         "sources": {source_name: {"content": source}},
         "settings": {
             "viaIR": True,
-            "optimizer": _optimizer(program),
+            "optimizer": _optimizer(program, options.calls),
             "evmVersion": EVM_VERSIONS[options.fork],
             "outputSelection": {
                 source_name: {options.name: ["abi", "evm.bytecode.object", "evm.deployedBytecode.object"]}

@@ -21,6 +21,7 @@ from ml2sc.ir.gas import (
     changed,
     uses,
 )
+from ml2sc.ir.liveness import REACH, peak
 from ml2sc.ir.program import (
     Apply,
     Assign,
@@ -49,8 +50,8 @@ from ml2sc.ir.program import (
 )
 
 from .memory import memory_map
-from .printer import Pointer, _affine, _pointer, scaled
-from .stack import HELD, REACH, crowded, is_decision, of_taps, peak
+from .pointers import Pointer, affine, pointer_of, scaled
+from .stack import HELD, crowded, is_decision, of_taps
 
 _ROOM = 12
 """Variables beside which solc keeps nothing else."""
@@ -217,7 +218,7 @@ class SolidityCosts(Costs):
         return self.expr(self._again[name]) if name in self._again else super().variable(name)
 
     def loop(self, loop: For) -> float:
-        found = {i.name: _pointer(i.name, loop.body) for i in loop.inductions}
+        found = {i.name: pointer_of(i.name, loop.body) for i in loop.inductions}
         self._pointers |= {name: pointer for name, pointer in found.items() if pointer is not None}
         # a sum that moves up for the next is below what the loop holds, and is put back there at the end of a round
         copies = any(isinstance(s, CopySegment) for s in loop.body)
@@ -250,7 +251,7 @@ class SolidityCosts(Costs):
         return super().apply(op, args) - (op.gas - OpCode.SHL.gas if shifted else 0)
 
     def _address(self, region: str, index: Expr, scale: int) -> float:
-        variable, constant = _affine(index)
+        variable, constant = affine(index)
         if isinstance(variable, Var) and self._pointers.get(variable.name) == Pointer(region, scale):
             return DUP + (PUSH + 3 if constant else 0)
         if variable is None:

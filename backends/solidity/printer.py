@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from ml2sc.errors import InternalError
 from ml2sc.ir.divide import ADDRESSES, INPUT
@@ -37,19 +36,16 @@ from ml2sc.ir.program import (
     StoreInput,
     Var,
     WadInput,
-    and_,
     as_byte_of,
     as_field_of,
     expressions,
-    shl,
-    shr,
     subexpressions,
     summands,
-    variables,
     walk,
 )
 
 from .memory import MemoryMap
+from .pointers import WAD, Pointer, affine, pointer_of, scaled
 from .stack import is_decision
 
 _INDENT = "    "
@@ -57,20 +53,6 @@ _WIDTH = 116
 _LITERAL_LIMIT = 1 << 32
 _NAMED_FROM = 1 << 64
 _NAMED_USES = 3
-_WAD = "wads"
-
-
-@dataclass(frozen=True, slots=True)
-class Pointer:
-    """What a loop variable points into.
-
-    Attributes:
-        region: A buffer's name, INPUT, or "wads" (the argument of `predict`).
-        scale: Bytes of a step of one.
-    """
-
-    region: str
-    scale: int
 
 
 class Printer:
@@ -210,7 +192,7 @@ class Printer:
 
     def _for(self, statement: For) -> list[str]:
         for induction in statement.inductions:
-            pointer = _pointer(induction.name, statement.body)
+            pointer = pointer_of(induction.name, statement.body)
             if pointer is not None:
                 self._pointers[induction.name] = pointer
         lets = " ".join(f"let {i.name} := {self._start(i)}" for i in statement.inductions)
@@ -253,7 +235,7 @@ class Printer:
                 return f"mload({self._address(INPUT, offset, 1)})"
             case WadInput(index):
                 load = "calldataload" if self.memory.fixed else "mload"  # another contract has them in its memory
-                return f"{load}({self._address(_WAD, index, 32)})"
+                return f"{load}({self._address(WAD, index, 32)})"
             case Apply() if (found := as_byte_of(expr)) is not None:
                 return f"byte(0, mload({self._address(*found, 1)}))"
             case Apply() if (field := as_field_of(expr)) is not None:
@@ -268,95 +250,16 @@ class Printer:
 
     def _address(self, region: str, index: Expr, scale: int) -> str:
         """Return the address of element `index` of a region whose elements are `scale` bytes apart."""
-        variable, constant = _affine(index)
+        variable, constant = affine(index)
         if isinstance(variable, Var) and self._pointers.get(variable.name) == Pointer(region, scale):
             return variable.name if not constant else f"add({variable.name}, {_hex(constant * scale)})"
-        if region == _WAD:
-            fixed = _WAD if constant == 0 else f"add({_WAD}, {_hex(constant * scale)})"
+        if region == WAD:
+            fixed = WAD if constant == 0 else f"add({WAD}, {_hex(constant * scale)})"
         else:
             fixed = self.memory.place(region, constant * scale)
         if variable is None:
             return fixed
         return f"add({fixed}, {self._expr(scaled(variable, scale))})"
-
-
-def scaled(index: Expr, scale: int) -> Expr:
-    """Return a number of elements in bytes; bits that are taken out of a word are taken from where they are scaled."""
-    up = scale.bit_length() - 1
-    match index:
-        case Apply(OpCode.AND, (inner, Const(mask))) if 1 < scale < _WORD_BYTES:
-            match inner:
-                case Apply(OpCode.SHR, (Const(down), word)):
-                    moved = shr(down - up, word) if down >= up else shl(up - down, word)
-                case _:
-                    moved = shl(up, inner)
-            return and_(moved, Const(mask << up))
-    return shl(up, index)
-
-
-_WORD_BYTES = 32
-
-
-def _affine(index: Expr) -> tuple[Expr | None, int]:
-    """Return the varying and the constant part of an index."""
-    match index:
-        case Const(value):
-            return None, value
-        case Apply(OpCode.ADD, (variable, Const(value))):
-            return variable, value
-    return index, 0
-
-
-def _pointer(name: str, body: tuple[Statement, ...]) -> Pointer | None:
-    """Return what a loop variable points into if all its uses address one region, else None."""
-    found: set[Pointer | None] = set()
-    for statement in walk(body):
-        match statement:
-            case Let(alias, Var(other)) if other == name:  # a copy points where its own uses say
-                found.add(_pointer(alias, body))
-                continue
-            case Store(buffer, index):
-                found |= _uses(name, index, Pointer(buffer, 32))
-            case StoreInput(offset):
-                found |= _uses(name, offset, Pointer(INPUT, 1))
-        for expression in expressions(statement):
-            if name not in variables(expression):
-                continue
-            if isinstance(statement, Store) and expression is statement.index:
-                continue
-            if isinstance(statement, StoreInput) and expression is statement.offset:
-                continue
-            if isinstance(statement, For) and any(expression is i.start for i in statement.inductions):
-                inner = next(i for i in statement.inductions if expression is i.start)
-                found |= _uses(name, expression, _pointer(inner.name, statement.body))
-                continue
-            found |= _reads(name, expression)
-    return found.pop() if len(found) == 1 else None
-
-
-def _uses(name: str, index: Expr, pointer: Pointer | None) -> set[Pointer | None]:
-    variable, _ = _affine(index)
-    if variable == Var(name):
-        return {pointer}
-    return set() if variable is None else _reads(name, variable)
-
-
-def _reads(name: str, expr: Expr) -> set[Pointer | None]:
-    found: set[Pointer | None] = set()
-    parts = [expr]
-    while parts:
-        match parts.pop():
-            case Var(other):
-                found |= {None} if other == name else set()
-            case Load(buffer, index):
-                found |= _uses(name, index, Pointer(buffer, 32))
-            case LoadInput(offset):
-                found |= _uses(name, offset, Pointer(INPUT, 1))
-            case WadInput(index):
-                found |= _uses(name, index, Pointer(_WAD, 32))
-            case Apply(_, args):
-                parts += args
-    return found
 
 
 def _literal(value: int) -> str:

@@ -13,6 +13,7 @@ import cbor2
 from ml2sc.errors import ToolchainError
 from ml2sc.ir.divide import Part, divided
 from ml2sc.ir.flatten import flattened_program
+from ml2sc.ir.joined import joined_program
 from ml2sc.ir.program import Procedure, Program, Section, Storage, calls_of
 
 from ..base import (
@@ -71,7 +72,7 @@ class VyperBackend:
         return oversized(program)
 
     def emit(self, program: Program, options: EmitOptions) -> Artifact:
-        flat = flattened_program(program, DEEPEST)
+        flat = _prepared(program)
         whole = divided(flat)
         source = _Frame(whole.main, options, flat).render()
         source_name = f"{options.name}.vy"
@@ -105,7 +106,7 @@ class VyperBackend:
         """Return what Vyper makes of a program, in gas; before it is compiled, by the generator that it will be."""
         venom = bool(settings.get("experimentalCodegen", not too_deep(program)))
         if self._printed is None or self._printed[0] is not program:
-            flat = flattened_program(program, DEEPEST)
+            flat = _prepared(program)
             whole = divided(flat)
             main = VyperCosts(whole.main, LONGER_INPUTS, flat)
             main.parts = [VyperCosts(p.program, LONGER_INPUTS, flat, p) for p in whole.parts]
@@ -142,6 +143,11 @@ class VyperBackend:
 
 
 BACKENDS.register("vyper")(VyperBackend())
+
+
+def _prepared(program: Program) -> Program:
+    """Return the program that is printed for one."""
+    return joined_program(flattened_program(program, DEEPEST))
 
 
 def _compiled(

@@ -10,7 +10,8 @@ from __future__ import annotations
 import ast
 import copy
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 
 from ml2sc.ir.divide import Part, passed
@@ -33,11 +34,14 @@ from ml2sc.ir.gas import (
     Shares,
     Sizes,
 )
+from ml2sc.ir.liveness import REACH, peak
 from ml2sc.ir.program import (
     Apply,
     Block,
+    Expr,
     For,
     If,
+    Load,
     OpCode,
     Procedure,
     Program,
@@ -75,13 +79,53 @@ _CALLS = {
 }
 
 
+_FEW = 6
+"""Variables that a branch changes, in venom, each of which is fetched, and put back at its end."""
+
 DEEPEST_PRODUCTS = 50
 """Products between two jumps that venom finds room for on the stack: 48 compiled, 60 did not (StackTooDeep)."""
 
 
 def too_deep(program: Program) -> bool:
     """Return whether venom, which fetches all factors of straight code before it multiplies, runs out of the stack."""
-    return any(_straight_products(s.body)[1] > DEEPEST_PRODUCTS for s in program.routines())
+    return any(
+        _straight_products(s.body)[1] > DEEPEST_PRODUCTS or ((held := _held(s.body)) and held + peak(s.body) > REACH)
+        for s in program.routines()
+    )
+
+
+def _held(body: Iterable[Statement]) -> int:
+    """Return how many words, at most, several products between two jumps take apart: venom reads them all at first."""
+    most, run = 0, Counter[Load]()
+
+    def ended() -> None:
+        nonlocal most
+        most = max(most, sum(times > 1 for times in run.values()))
+        run.clear()
+
+    def visit(body: Iterable[Statement]) -> None:
+        for statement in body:
+            if isinstance(statement, For | If):
+                for inner in bodies(statement):
+                    ended()
+                    visit(inner)
+                ended()
+            elif isinstance(statement, Block):
+                visit(statement.body)
+            else:
+                run.update({load for e in expressions(statement) for load in _factors(e)})
+
+    visit(body)
+    ended()
+    return most
+
+
+def _factors(expr: Expr) -> Iterator[Load]:
+    """Iterate over the words of memory that are factors, or are taken apart for factors."""
+    for part in subexpressions(expr):
+        if isinstance(part, Apply) and part.op is OpCode.MUL:
+            for factor in part.args:
+                yield from (load for load in subexpressions(factor) if isinstance(load, Load))
 
 
 def _straight_products(body: Iterable[Statement], run: int = 0) -> tuple[int, int]:
@@ -413,7 +457,12 @@ class VyperCosts(Costs):
 
     def _taken(self, body: list[ast.stmt]) -> int:
         """Return what coming back from a branch costs: venom puts what was changed where the other way has it."""
-        return JUMPDEST + PUSH + JUMP + 3 * SWAP * len(_changed(body)) if self.venom else 0
+        if not self.venom:
+            return 0
+        changed = len(_changed(body))
+        if changed > _FEW:  # each is left near its place, and the other way jumps
+            return JUMPDEST + 2 * SWAP * (changed - 1)
+        return JUMPDEST + PUSH + JUMP + 3 * SWAP * changed
 
     def _test(self, test: ast.expr) -> float:
         """Return the gas of a condition: the classic generator jumps where it does not hold."""

@@ -379,7 +379,8 @@ class HardSwish(HardSigmoid):
     def errors_wide(self, node: Node, x: Tensor, error: Array, real: Bounds) -> Array:
         """The gate's own error is multiplied by x."""
         own = super().errors_wide(node, x, np.zeros(()), real)
-        return _STEEPEST_SWISH * error + own * (magnitude(real) + error)
+        wrong: Array = _STEEPEST_SWISH * error + own * (magnitude(real) + error)
+        return wrong
 
 
 @register_op

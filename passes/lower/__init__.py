@@ -71,7 +71,7 @@ from .elementwise import at_least, at_most
 from .inputs import Given, refuse
 from .kernels import dense as _dense  # noqa: F401  files itself
 from .kernels import rows as _rows  # noqa: F401  likewise
-from .plan import CODE_MARGIN, PRAGUE, Activity, PlanOptions
+from .options import CODE_MARGIN, PRAGUE, Activity, PlanOptions
 from .thermo import quantize_code
 from .walked import Line, least_price, lines, price
 

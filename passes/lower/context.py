@@ -42,7 +42,7 @@ from ml2sc.registry import Registry
 from .choices import Choices
 from .epilogue import STEPS, Epilogue, find_epilogue
 from .nests import emit_nests, scattered
-from .plan import PlanOptions
+from .options import PlanOptions
 from .values import Laned, Packed, Run, Scalars, Value, runs
 
 if TYPE_CHECKING:

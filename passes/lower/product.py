@@ -15,7 +15,8 @@ from ml2sc.ir.types import Array
 from .context import DraftSection, Lowering
 from .epilogue import Epilogue
 from .nests import emit_nests
-from .plan import ASSUMED, BYTES, DENSE, PART_SIZES, SPANS, Activity
+from .options import ASSUMED, DENSE, PART_SIZES, SPANS, Activity
+from .plan import BYTES
 from .values import Laned, Packed, Scalars, Source, Value
 
 

@@ -51,7 +51,7 @@ from .context import DraftSection, Lowering, lowering
 from .elementwise import lower_map, result_of
 from .grid import Grid, perfect, shapes_of
 from .lookup import Lookup, answers
-from .plan import CODE_MARGIN, PlanOptions
+from .options import CODE_MARGIN, PlanOptions
 from .records import Flat, Group, Records, forks_of, power
 from .thermo import Bits, Questions, Ranks, element_ladders
 from .values import Value

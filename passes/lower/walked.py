@@ -1,6 +1,6 @@
 """What a Program costs on a target, planned but not run: of a layer alone, emitted on trial, or of the whole.
 
-The planner's own formulas (`plan`) are one list for all targets; they find the ways that are worth being walked.
+The planner's own formulas (`formulas`) are one list for all targets; they find the ways that are worth being walked.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ml2sc.ir.program import (
 from ml2sc.ir.wad import element_width
 
 from .context import Lowering
-from .plan import PlanOptions, contract_gas
+from .options import PlanOptions, contract_gas
 
 T = TypeVar("T")
 

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import errors
     from .backends.base import Artifact
-    from .compiler import Options, build, compile, emit, lift, lower, quantize  # noqa: A004
+    from .compiler import build, compile, emit, lift, lower, quantize  # noqa: A004
     from .errors import Ml2scWarning
     from .folder import load_folder, write_folder
     from .frontend.sklearn_export import export_sklearn
     from .frontend.torch_export import export_torch
+    from .options import Options
     from .packing import Packer, pack, unpack
     from .runtime.check import check
     from .runtime.report import Report
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Artifact": "ml2sc.backends.base",
     "Ml2scWarning": "ml2sc.errors",
-    "Options": "ml2sc.compiler",
+    "Options": "ml2sc.options",
     "Packer": "ml2sc.packing",
     "Report": "ml2sc.runtime.report",
     "Toolchain": "ml2sc.runtime.toolchain",

@@ -18,7 +18,6 @@ from pydantic_core import from_json
 from ml2sc.backends.base import CONTRACT
 from ml2sc.calibration import Calibrated
 from ml2sc.caller import INTERFACE, VECTORS
-from ml2sc.compiler import Options
 from ml2sc.errors import ArtifactError
 from ml2sc.files import inner_name
 from ml2sc.frontend.model_file import contract_name
@@ -26,7 +25,8 @@ from ml2sc.interfaces import interface_names
 from ml2sc.ir.chains import ChainProfile, ProfileError
 from ml2sc.ir.trees import MOST_NODES
 from ml2sc.jsontext import json_text
-from ml2sc.passes.lower.plan import Activity
+from ml2sc.options import Options
+from ml2sc.passes.lower.options import Activity
 from ml2sc.passes.updatable import Deployed
 
 MODEL = "model.onnx"
@@ -62,7 +62,7 @@ class _Entry(BaseModel):
 
 
 class _Options(_Entry):
-    """`ml2sc.compiler.Options`."""
+    """`ml2sc.options.Options`."""
 
     target: str
     precision: str

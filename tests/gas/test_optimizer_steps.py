@@ -81,3 +81,22 @@ def test_steps_that_cost_gas_are_left_out(
     settings["settings"]["optimizer"] = OPTIMIZER
     packed = packed_and_wads(artifact, [{"x": x[:1]}])[0][0]
     assert gas(artifact, toolchain, packed) < share * gas(replace(artifact, compiler_input=settings), toolchain, packed)
+
+
+def test_solc_weighs_code_against_the_calls_asked_for(toolchain: ml2sc.Toolchain) -> None:
+    """For few calls it computes long literals of few digits instead of holding them."""
+    model = onnx.parser.parse_model(
+        """<ir_version: 9, opset_import: ["" : 18]> turned (float[16,16] x) => (float[16,16] y) {
+            t = Transpose<perm = [1, 0]>(x)
+            y = Relu(t)
+        }"""
+    )
+    deployed = {}
+    for asked in ({}, {"optimize": "balanced"}, {"optimize": "deploy"}, {"expected_calls": 9_999}):
+        artifact = ml2sc.compile(model, "solidity", "int8", input_ranges=((-1.0, 1.0),), **asked)
+        built = ml2sc.build(artifact, toolchain)
+        deployed[artifact.compiler_input["settings"]["optimizer"]["runs"]] = built.manifest["gas"]["deploy"]
+    assert sorted(deployed) == [1, 100, 9_999, 1_000_000]
+    assert deployed[1] <= 270_000
+    assert deployed[100] <= 270_000
+    assert deployed[9_999] == pytest.approx(deployed[1_000_000], abs=200)

@@ -23,10 +23,10 @@ from support.networks import dense
 
 import ml2sc
 from ml2sc.backends.base import Artifact, Bytecode, as_compiled
-from ml2sc.compiler import Options
 from ml2sc.errors import ArtifactError
 from ml2sc.folder import load_folder, write_folder
 from ml2sc.manifest import NOTES, Manifest
+from ml2sc.options import Options
 
 EDITS = int(os.environ.get("ML2SC_FUZZ", "300"))
 

@@ -21,7 +21,7 @@ import ml2sc
 from ml2sc import calibration
 from ml2sc.backends.base import Artifact, CompilerRun
 from ml2sc.calibration import Calibrated
-from ml2sc.compiler import Options, build
+from ml2sc.compiler import build
 from ml2sc.errors import ContractLimitError, DataError, Ml2scError, ToolchainError, UsageError
 from ml2sc.ir import wad
 from ml2sc.ir.analysis import evaluate_exact
@@ -29,6 +29,7 @@ from ml2sc.ir.evaluate import evaluate_float
 from ml2sc.ir.printer import print_graph
 from ml2sc.ir.program_parser import parse_program
 from ml2sc.ir.program_verify import verify_program
+from ml2sc.options import Options
 from ml2sc.passes import search_formats
 from ml2sc.runtime.toolchain import Toolchain
 from ml2sc.runtime.workers import Workers, local_workers

@@ -20,7 +20,7 @@ from ml2sc.registry import Registry
 
 from ..context import LOWERINGS, Lowering, lower_node
 from ..inputs import Given
-from ..plan import PlanOptions
+from ..options import PlanOptions
 from ..values import Laned, Packed, Value
 from ..walked import least, lines, of_sections
 from .claims import check_covers, check_reads, settle

@@ -53,7 +53,7 @@ from ml2sc.ir.types import as_python_ints
 from ..epilogue import ChannelScaling
 from ..lane_steps import Ending, spread
 from ..nests import over
-from ..plan import DENSE, Activity
+from ..options import DENSE, Activity
 from .conv import Convolution
 from .looped import IN_CODE, LoopedRows, Loops, Workspace
 from .maps import WORD, Maps

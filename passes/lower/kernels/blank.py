@@ -16,7 +16,7 @@ import numpy as np
 from ml2sc.ir.program import Block, Expr, If, Let, Load, Statement, Store, Var, add, const, or_
 from ml2sc.ir.types import Array
 
-from ..plan import DENSE, Activity
+from ..options import DENSE, Activity
 from .conv import HELD, Convolution, RowsOfTaps
 from .looped import Loops
 from .maps import Maps

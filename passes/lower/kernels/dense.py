@@ -13,17 +13,9 @@ from ml2sc.ir.types import Array, Interval, as_python_ints
 
 from ..choices import RUNNERS_UP
 from ..context import Lowering
-from ..plan import (
-    DENSE,
-    SHORTLIST,
-    DotPlan,
-    Layer,
-    Plan,
-    ends_of,
-    every_plan,
-    plan_name,
-    shortlist,
-)
+from ..formulas import SHORTLIST, shortlist
+from ..options import DENSE
+from ..plan import DotPlan, Layer, Plan, ends_of, every_plan, plan_name
 from ..product import Product, Rows
 from ..values import Laned, Packed, Scalars, Source, Value
 from . import KERNELS, Estimated

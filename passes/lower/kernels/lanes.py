@@ -50,7 +50,8 @@ from ml2sc.ir.types import Array, as_python_ints
 from ..context import DraftSection, Lowering
 from ..epilogue import ChannelScaling
 from ..finish import Finish
-from ..plan import BYTES, Activity, LanePlan
+from ..options import Activity
+from ..plan import BYTES, LanePlan
 from ..product import Product, Rows, known
 from ..values import Laned, Packed, Source, Value
 

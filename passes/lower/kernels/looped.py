@@ -41,7 +41,7 @@ from ml2sc.ir.program import (
 from ..epilogue import ChannelScaling
 from ..lane_steps import Ending, Factors, spread
 from ..nests import over
-from ..plan import Activity
+from ..options import Activity
 from .conv import Convolution, RowsOfTaps
 from .maps import WORD, Maps
 

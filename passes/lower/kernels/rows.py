@@ -24,7 +24,7 @@ from ml2sc.ir.types import Array, Interval, as_python_ints
 
 from ..context import DraftSection, Known, Lowering
 from ..epilogue import ChannelScaling, Epilogue, find_epilogue
-from ..plan import ASSUMED, PlanOptions
+from ..options import ASSUMED, PlanOptions
 from ..values import Packed, Value
 from ..walked import NOWHERE, Line, least, lines, of_sections
 from . import KERNELS, Composed

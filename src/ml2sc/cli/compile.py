@@ -171,11 +171,12 @@ def _run(arguments: argparse.Namespace) -> None:
 
     from ml2sc.backends.columns import column_lines
     from ml2sc.backends.summary import sheet_of
-    from ml2sc.compiler import Options, build
+    from ml2sc.compiler import build
     from ml2sc.compiler import compile as compile_model
     from ml2sc.folder import require_room, write_folder
     from ml2sc.frontend.model_file import contract_name
     from ml2sc.frontend.names import check_names, read_names
+    from ml2sc.options import Options
     from ml2sc.runtime.compiler_cache import CompilerCache
     from ml2sc.runtime.toolchain import Toolchain
 

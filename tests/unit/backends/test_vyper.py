@@ -10,11 +10,15 @@ from typing import Any
 
 import cbor2
 import pytest
+from support.networks import dense
 
+import ml2sc
 from ml2sc.backends import BACKENDS, CompilerRun, EmitOptions
+from ml2sc.backends.base import with_settings
 from ml2sc.backends.interface import ERRORS
 from ml2sc.backends.vyper.backend import _deployed
 from ml2sc.backends.vyper.dataflow import signatures
+from ml2sc.backends.vyper.gas import too_deep
 from ml2sc.backends.vyper.kinds import Kind, infer_kinds, truth_values
 from ml2sc.backends.vyper.printer import Printer, identifier, plain
 from ml2sc.errors import InternalError, ToolchainError
@@ -60,6 +64,7 @@ from ml2sc.ir.program import (
     slt,
     sub,
 )
+from ml2sc.passes.lower import PlanOptions, lower
 from ml2sc.runtime.toolchain import Toolchain
 
 BACKEND = BACKENDS.get("vyper")
@@ -393,3 +398,24 @@ def test_errors_in_the_source_are_in_the_output(golden_options: EmitOptions) -> 
     assert run.how == "in process"
     assert run.compiler.startswith("vyper 0.4.")
     assert run.output["errors"][0]["severity"] == "error"
+
+
+@pytest.mark.parametrize(
+    ("plan", "deep"),
+    [
+        ({"accumulators": 6, "fields": 3, "word_rows": 1, "skip_words": True}, True),
+        ({"accumulators": 6, "fields": 3, "word_rows": 1, "skip_words": False, "skip_elements": True}, False),
+        ({"accumulators": 8, "skip_elements": True}, False),
+    ],
+    ids=["words of four inputs", "of one", "words of a product each"],
+)
+def test_what_is_too_deep_for_venom(plan: dict[str, object], deep: bool, toolchain: Toolchain) -> None:
+    """Words that several products between two jumps take apart are on the stack beside all variables."""
+    graph = ml2sc.compile(dense(64, 32), "vyper", "q25.38", input_ranges=((-65_536.0, 65_536.0),)).graph
+    assert graph is not None
+    program = lower(graph, PlanOptions(weights="data", force={"gemm_0": plan}))
+    assert too_deep(program) == deep
+    artifact = BACKEND.emit(program, EmitOptions("Tiny", "prague", bytes(32), "A layer."))
+    run = toolchain.vyper(with_settings(artifact.compiler_input, {"experimentalCodegen": True}))
+    kinds = [error["type"] for error in run.output.get("errors", []) if error["severity"] == "error"]
+    assert kinds == (["StackTooDeep"] if deep else [])

@@ -29,6 +29,7 @@ from ml2sc.passes.lower import plan as planning
 from ml2sc.passes.lower.epilogue import find_epilogue
 from ml2sc.passes.lower.kernels import dense
 from ml2sc.passes.lower.kernels.lanes import LaneSections
+from ml2sc.passes.lower.options import ASSUMED
 from ml2sc.passes.precision import Binary, Integer, Precision
 
 from .conftest import Agree, random_inputs
@@ -199,7 +200,7 @@ def any_plan(seed: int) -> Callable[[planning.Layer, PlanOptions], planning.Plan
     chooser = random.Random(seed)
 
     def chosen(layer: planning.Layer, options: PlanOptions) -> planning.Plan:
-        plans = list(planning.candidates(dataclasses.replace(layer, activity=planning.ASSUMED), options))
+        plans = list(planning.candidates(dataclasses.replace(layer, activity=ASSUMED), options))
         method = chooser.choice(sorted({p.method for p in plans}))
         return chooser.choice([p for p in plans if p.method == method])
 

@@ -9,18 +9,9 @@ from hypothesis import strategies as st
 from ml2sc.errors import RangeError
 from ml2sc.ir.program import CONTRACT_WORDS, Storage
 from ml2sc.passes.lower import plan as planning
-from ml2sc.passes.lower.plan import (
-    ASSUMED,
-    DENSE,
-    Activity,
-    LanePlan,
-    Layer,
-    PlanOptions,
-    candidates,
-    deployment_gas,
-    inference_gas,
-    shortlist,
-)
+from ml2sc.passes.lower.formulas import deployment_gas, inference_gas, shortlist
+from ml2sc.passes.lower.options import ASSUMED, DENSE, Activity, PlanOptions
+from ml2sc.passes.lower.plan import LanePlan, Layer, candidates
 
 ACTIVITIES = st.one_of(
     st.just(DENSE),

@@ -16,7 +16,7 @@ from ml2sc.ir.gas import Costs
 from ml2sc.ir.graph import Graph
 from ml2sc.ir.program import OpCode, Program, Section, Storage
 from ml2sc.passes.lower import CODE_MARGIN, SIZES, PlanOptions, code_bytes, lower
-from ml2sc.passes.lower.plan import SPANS, Activity
+from ml2sc.passes.lower.options import SPANS, Activity
 from ml2sc.passes.lower.walked import PlannedShares, line, price
 
 ZERO_TAIL = Activity(0.5, {4: 0.6, 8: 0.7}, 0.8, (1.0,) * (SPANS // 2) + (0.25,) * (SPANS // 2))

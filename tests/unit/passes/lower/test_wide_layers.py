@@ -21,6 +21,7 @@ from ml2sc.ir.graph import Graph
 from ml2sc.ir.program import Expr, Program, expressions, operands, walk
 from ml2sc.passes.lower import PlanOptions
 from ml2sc.passes.lower import plan as planning
+from ml2sc.passes.lower.formulas import shortlist
 from ml2sc.passes.lower.kernels import dense
 from ml2sc.passes.lower.plan import Layer, Plan
 from ml2sc.passes.precision import Integer
@@ -68,9 +69,7 @@ def plans(graph: Graph, monkeypatch: pytest.MonkeyPatch, agree: Agree) -> Iterat
     """Yield the first of each kind of plan."""
     layers: list[Layer] = []
     with monkeypatch.context() as patched:
-        patched.setattr(
-            dense, "shortlist", lambda layer, *rest: layers.append(layer) or planning.shortlist(layer, *rest)
-        )
+        patched.setattr(dense, "shortlist", lambda layer, *rest: layers.append(layer) or shortlist(layer, *rest))
         agree(graph, samples=random_inputs(graph, 1, 0))
     seen = set()
     for plan in planning.candidates(layers[0], PlanOptions()):
