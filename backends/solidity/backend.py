@@ -60,6 +60,8 @@ OPTIMIZER_RUNS = 1_000_000
 The assembly inliner is off: it saves 20 to 40 gas an inference and costs a third more code. So is the optimiser of
 constants: with so many runs it leaves all but a few bytes as they are, and takes up to five sixths of solc's time.
 """
+FEWEST_RUNS = 100
+"""With fewer, solc computes literals by more than the gas model counts, and code is hardly smaller."""
 
 DETAILS = {"inliner": False, "constantOptimizer": False}
 OPTIMIZER = {"enabled": True, "runs": OPTIMIZER_RUNS, "details": DETAILS}
@@ -230,7 +232,7 @@ def _optimizer(program: Program, calls: int) -> dict[str, Any]:
     The others would be in memory, or computed again: such contracts are up to a tenth cheaper so. For others the steps
     are of use: 12 gas an inference, 5 % of those in short loops.
     """
-    optimizer = OPTIMIZER if calls >= MANY_CALLS else {**OPTIMIZER, "runs": calls}
+    optimizer = OPTIMIZER if calls >= MANY_CALLS else {**OPTIMIZER, "runs": max(calls, FEWEST_RUNS)}
     if settled(program):
         return _with_steps(optimizer, AS_WRITTEN)
     harmful = MOVES if crowded(program) else ""

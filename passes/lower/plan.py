@@ -20,8 +20,8 @@ MAX_ACCUMULATORS = 6
 """Accumulators kept on the stack at once: with more, solc runs out of reachable stack slots."""
 ALONE_ACCUMULATORS = 10
 """Likewise where nothing is above them but one input, and a weight word that is multiplied by it."""
-LITERAL_WORDS = 320
-"""Layers of at most so many weight words can be written out, the words as literals: 12 KB of code."""
+LITERAL_WORDS = 512
+"""Layers of at most so many weight words can be written out, the words as literals: 20 KB of code, which leaves room in a contract."""
 MAX_WORD_ROWS = 8
 """Inputs whose weights may share a word."""
 MAX_STRAIGHT_INPUTS = 10
