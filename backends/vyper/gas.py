@@ -630,13 +630,13 @@ def _changed(body: list[ast.stmt]) -> set[str]:
 
 
 def _products(node: ast.expr) -> int:
-    """Return how many products of variables a sum has, without those by what is taken from a word of memory."""
+    """Return how many products of variables a sum has, but for those by literals or by a part of a word of memory."""
     if not isinstance(node, ast.Call) or len(node.args) != 2:
         return 0
     if _called(node) == "unsafe_mul":
         x, w = node.args
         apart = isinstance(w, ast.BinOp) and any(isinstance(part, ast.Subscript) for part in ast.walk(w))
-        return isinstance(x, ast.Name) and not apart
+        return isinstance(x, ast.Name) and not apart and not _is_constant(w)
     return sum(map(_products, node.args))
 
 

@@ -64,6 +64,7 @@ def test_random_models(seed: int, target: str, toolchain: ml2sc.Toolchain) -> No
         pytest.param("solidity", (75, 23, 6), {"precision": "int8", "updatable": True}, marks=pytest.mark.heavy),
         pytest.param("vyper", (90, 50, 3), {"precision": "int8"}, marks=pytest.mark.heavy),
         ("vyper", (45, 30, 4), {"precision": "q15.16"}),
+        ("vyper", (64, 72, 2), {"precision": "int8"}),  # products by literals, of several inputs between two jumps
         pytest.param("vyper", (70, 44, 5), {"precision": "int8", "optimize": "deploy"}, marks=pytest.mark.heavy),
         pytest.param("vyper", (75, 23, 6), {"precision": "int8", "updatable": True}, marks=pytest.mark.heavy),
     ],
