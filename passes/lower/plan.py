@@ -21,7 +21,7 @@ MAX_ACCUMULATORS = 6
 ALONE_ACCUMULATORS = 10
 """Likewise where nothing is above them but one input, and a weight word that is multiplied by it."""
 LITERAL_WORDS = 512
-"""Layers of at most so many weight words can be written out, the words as literals: 20 KB of code, which leaves room in a contract."""
+"""Layers of at most so many weight words can be written out, the words as literals: 20 KB of code of a contract."""
 MAX_WORD_ROWS = 8
 """Inputs whose weights may share a word."""
 MAX_STRAIGHT_INPUTS = 10

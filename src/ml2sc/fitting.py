@@ -51,15 +51,22 @@ def fitted(
         costs = costs_of(target, candidate, {}, form)
         return Execution.of(costs, Shares()).gas, code_bytes(costs.program, costs.sizes)
 
+    whole = program
     if getattr(backend, "procedures", False):
         program = cheapest(program, measure, room, byte_price)
     costs = costs_of(target, program, {}, form)
     size = code_bytes(costs.program, costs.sizes)
     if not divides or not getattr(backend, "divides", False) or size <= _SURE * fork.code_limit:
         return program
-    frame = costs.sizes.frame + (costs.sizes.updates if program.updatable else 0)
-    rooms = Room(room - frame, room - costs.sizes.part, costs.sizes.stub)
-    return spread(program, section_bytes(costs.program, costs.sizes), rooms) or program
+    # sections that share a procedure stay together: where that leaves no place to cut at, each has its own code
+    for candidate in [program] if whole is program else [program, whole]:
+        costs = costs_of(target, candidate, {}, form)
+        frame = costs.sizes.frame + (costs.sizes.updates if candidate.updatable else 0)
+        rooms = Room(room - frame, room - costs.sizes.part, costs.sizes.stub)
+        cut = spread(candidate, section_bytes(costs.program, costs.sizes), rooms)
+        if cut is not None:
+            return cut
+    return program
 
 
 def largest_code(costs: Costs) -> int:

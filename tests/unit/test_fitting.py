@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import re
 from typing import Any
@@ -13,9 +14,11 @@ from onnx import helper
 
 import ml2sc
 from ml2sc.backends import Artifact
-from ml2sc.fitting import too_large
+from ml2sc.backends.base import costs_of
+from ml2sc.fitting import fitted, largest_code, too_large
 from ml2sc.forecast import forecast
 from ml2sc.ir.forks import FORKS
+from ml2sc.passes.lower import PlanOptions, lower
 
 PRAGUE = FORKS["prague"]
 
@@ -88,3 +91,13 @@ def test_none_of_those_tried_fits() -> None:
     assert "--weights" not in error.hint
     assert "--precision w2a2 --optimize deploy" in error.hint
     assert all(figure > PRAGUE.code_limit for figure in figures(error.hint))
+
+
+def test_what_cannot_be_cut_with_its_procedures_is_cut_without() -> None:
+    """Layers that share a procedure stay together: here these are more than a contract has room for."""
+    graph = made(network(*[24] * 9, 4)).graph
+    assert graph is not None
+    small = dataclasses.replace(PRAGUE, code_limit=4_000)
+    cut = fitted(lower(graph, PlanOptions(weights="code")), "solidity", small, 0.02)
+    assert not cut.procedures
+    assert largest_code(costs_of("solidity", cut, {}, "contract")) <= small.code_limit
