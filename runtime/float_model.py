@@ -29,7 +29,7 @@ FloatModel = Callable[[Mapping[str, Array]], FloatAnswer]
 
 @contextmanager
 def open_onnxruntime(artifact: Artifact) -> Iterator[FloatModel | str]:
-    """Yield a function that runs the ONNX file on one sample, or why onnxruntime has no kernel for the model.
+    """Yield a function that runs the ONNX file on one sample, or why onnxruntime does not take the model.
 
     Raises:
         ToolchainError: onnxruntime is not installed, or cannot load the model.
@@ -74,6 +74,10 @@ _NUMPY: dict[str, type[np.generic]] = {
 """By onnxruntime's name of an element type."""
 
 
+_MISTYPED = "Type Error: "
+"""What onnxruntime says before what is wrong with a declared type."""
+
+
 def _as_type(array: Array, kind: type[np.generic]) -> Array:
     """Return real numbers in a type, as whole numbers within it where it is one of integers."""
     if issubclass(kind, np.integer):
@@ -88,7 +92,7 @@ def _free_name(taken: Iterable[str]) -> str:
 
 
 def _session(path: Path) -> Any:
-    """Return onnxruntime's session for a model, on the CPU; or what it has no kernel for.
+    """Return onnxruntime's session for a model, on the CPU; or why it does not take it: its operators, or its types.
 
     Where processors lack VNNI, onnxruntime sums 8-bit products in 16-bit integers that saturate, unless it is asked for
     exact sums; some quantised operators it can run only without.
@@ -98,6 +102,7 @@ def _session(path: Path) -> Any:
     """
     try:
         import onnxruntime
+        from onnxruntime.capi.onnxruntime_pybind11_state import Fail
         from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKernel
     except ImportError as error:
         raise ToolchainError("checking needs onnxruntime", hint="pip install onnxruntime") from error
@@ -119,6 +124,9 @@ def _session(path: Path) -> Any:
                 cause = str(error).rsplit(" : ", 1)[-1]
                 return f"onnxruntime {onnxruntime.__version__} has no kernel for the model on the CPU: {cause}"
     except Exception as error:  # likewise
+        if isinstance(error, Fail) and _MISTYPED in str(error):  # skl2onnx's trees of doubles: no version takes them
+            cause = str(error).rpartition(_MISTYPED)[2]
+            return f"onnxruntime {onnxruntime.__version__} does not take the model's types: {cause}"
         raise ToolchainError(
             f"onnxruntime {onnxruntime.__version__} cannot load the model: {error}",
             hint="pip install --upgrade onnxruntime",

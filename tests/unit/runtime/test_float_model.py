@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from skl2onnx import to_onnx
+from sklearn.tree import DecisionTreeRegressor
 from support.networks import dense
 
 import ml2sc
@@ -25,3 +27,12 @@ def test_external_data_of_any_name(tmp_path: Path, name: str) -> None:
         with open_onnxruntime(ml2sc.compile(model, precision="int8", input_ranges=((-1.0, 1.0),))) as run:
             answers.append(run(inputs).outputs.tolist())
     assert answers[0] == answers[1]
+
+
+def test_types_that_onnxruntime_does_not_take() -> None:
+    """skl2onnx declares the results of trees of doubles as such, which the operator does not give."""
+    x = np.random.default_rng(0).normal(size=(40, 3))
+    tree = DecisionTreeRegressor(max_depth=3).fit(x, x[:, 0] > x[:, 1])
+    with open_onnxruntime(ml2sc.compile(to_onnx(tree, x[:1]))) as run:
+        assert isinstance(run, str)
+        assert "does not take the model's types: Type (tensor(double))" in run
