@@ -134,6 +134,11 @@ def _conv_transpose(emitter: Emitter, node: OnnxNode) -> None:
             f"pads {begins} and {ends} take more than all of {full}, what the kernel reaches: {left} are left",
             "use smaller pads, or a larger input",
         )
+    bias = emitter.tensor(node.inputs[2]).data if any(node.inputs[2:]) else None
+    meet = tuple(windows["strides"]) != kernel or max(windows["dilations"]) > 1 or any((*begins, *ends, *beyond))
+    if not meet and prod(kernel) > 1 and group == 1 and (bias is not None or not any(node.inputs[2:])):
+        _side_by_side(emitter, node, weights.data, bias)
+        return
     parts = weights.data.reshape(group, channels // group, *weights.shape[1:])
     turned = np.flip(parts.swapaxes(1, 2), axis=tuple(range(3, 3 + rank)))
     turned = turned.reshape(group * weights.shape[1], channels // group, *kernel)
@@ -148,6 +153,22 @@ def _conv_transpose(emitter: Emitter, node: OnnxNode) -> None:
     }
     name = emitter.constant(turned, "weights")
     emitter.emit("Conv", [node.inputs[0], name, *node.inputs[2:]], node.outputs, attrs)
+
+
+def _side_by_side(emitter: Emitter, node: OnnxNode, weights: Array, bias: Array | None) -> None:
+    """Emit a transposed convolution whose windows do not meet: one of single pixels, whose channels become windows."""
+    x, kernel = emitter.tensor(node.inputs[0]), weights.shape[2:]
+    rank, outputs, area = len(kernel), weights.shape[1], prod(kernel)
+    taps = np.moveaxis(weights, 0, -1).reshape(outputs * area, weights.shape[0], *[1] * rank)
+    inputs = [x.name, emitter.constant(taps, "weights")]
+    if bias is not None:
+        inputs.append(emitter.constant(np.repeat(bias, area), "bias"))
+    apart = (x.shape[0], outputs, *kernel, *x.shape[2:])
+    split = emitter.emit("Reshape", [emitter.emit("Conv", inputs), emitter.constant(apart, "apart")])
+    order = [axis for n in range(rank) for axis in (2 + rank + n, 2 + n)]
+    turned = emitter.emit("Transpose", [split], None, {"perm": (0, 1, *order)})
+    shape = (x.shape[0], outputs, *(n * k for n, k in zip(x.shape[2:], kernel, strict=True)))
+    emitter.emit("Reshape", [turned, emitter.constant(shape, "shape")], node.outputs)
 
 
 def _overhang(node: OnnxNode, sizes: Sequence[int], kernel: Sequence[int], windows: dict[str, list[int]]) -> list[int]:

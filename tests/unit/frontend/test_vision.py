@@ -21,6 +21,7 @@ from ml2sc.ir.graph import Graph
 Array = npt.NDArray[Any]
 RNG = np.random.default_rng(3)
 W33, W21 = RNG.normal(size=(4, 3, 3, 3)), RNG.normal(size=(6, 1, 2, 1))
+W23 = np.random.default_rng(4).normal(size=(4, 3, 2, 3))
 
 
 def model(
@@ -62,6 +63,12 @@ CASES = {
     "conv 1-d": one("Conv", (1, 2, 9), w=RNG.normal(size=(3, 2, 4)), strides=[3], pads=[2, 1]),
     "conv 3-d": one("Conv", (1, 1, 3, 3, 4), w=RNG.normal(size=(2, 1, 2, 2, 2))),
     "transposed": one("ConvTranspose", (1, 4, 3, 4), w=W33, strides=[2, 3], pads=[1, 0, 0, 1], output_padding=[1, 2]),
+    "transposed, side by side": one("ConvTranspose", (1, 4, 3, 4), w=W23, b=RNG.normal(size=3), strides=[2, 3]),
+    "transposed sequence, side by side": one("ConvTranspose", (1, 4, 5), w=W23[:, :, 0], strides=[3]),
+    "transposed, side by side and cut": one("ConvTranspose", (1, 4, 3, 4), w=W23, strides=[2, 3], pads=[0, 1, 0, 0]),
+    "transposed, moved": one(
+        "ConvTranspose", (1, 4, 3, 4), w=W23, strides=[2, 3], pads=[1, 0, 0, 0], output_padding=[1, 0]
+    ),
     "transposed, shaped": one("ConvTranspose", (1, 4, 3, 4), w=W33, strides=[2, 2], output_shape=[6, 7]),
     "transposed, same": one("ConvTranspose", (1, 4, 3, 4), w=W33, strides=[2, 2], auto_pad="SAME_UPPER"),
     "transposed, groups": one("ConvTranspose", (1, 4, 3, 4), w=W33, group=2, dilations=[1, 2]),
@@ -181,3 +188,10 @@ def test_a_height_that_is_not_known_is_refused() -> None:
     proto.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "height"
     with pytest.raises(Ml2scError, match="only the first"):
         import_graph(load_onnx(proto))
+
+
+def test_transposed_windows_that_do_not_meet_are_made_of_single_pixels() -> None:
+    graph = import_graph(load_onnx(CASES["transposed, side by side"]))
+    (conv,) = (node for node in graph if node.op_type == "Conv")
+    assert graph.tensor(conv.inputs[1]).shape == (18, 4, 1, 1)
+    assert "spreads" not in conv.attrs
