@@ -467,7 +467,7 @@ class _Quantization:
             ends = [v for key, v in (attrs or {}).items() if key in {"lo", "hi", "fill"} and isinstance(v, int)]
             # a bound outside the format moves values out of it
             type_ = source.format if all(source.format.qmin <= v <= source.format.qmax for v in ends) else type_
-        new_name = self._new_name(f"{node.output}.part") if output is None else self.target.fresh(output)
+        new_name = self._new_name(f"{node.output}.part") if output is None else self._kept_name(output)
         tensor = self.target.add_tensor(Tensor(new_name, shape, type_))
         if output is not None:
             self._raw[output] = tensor.name
@@ -501,7 +501,7 @@ class _Quantization:
             if not name:
                 outputs.append("")
                 continue
-            tensor = self.target.add_tensor(Tensor(self.target.fresh(name), self.shape(name), type_))
+            tensor = self.target.add_tensor(Tensor(self._kept_name(name), self.shape(name), type_))
             self._raw[name] = tensor.name
             outputs.append(tensor.name)
         if narrow:
@@ -549,6 +549,10 @@ class _Quantization:
     def _new_name(self, base: str) -> str:
         """Return a name for a tensor or a node that the float graph does not have."""
         return self.target.fresh(base, self._reserved)
+
+    def _kept_name(self, name: str) -> str:
+        """Return a float tensor's name, if no other tensor has it: exporters give nodes their outputs' names."""
+        return self.target.fresh(name) if name in self.target.tensors else name
 
     def _moves(self, name: str) -> bool:
         return self.source.tensor(name).type is not DType.INT64 or not self.is_constant(name)

@@ -246,6 +246,22 @@ def test_outputs_keep_their_names(output: str) -> None:
     assert made.op_type == "Gemm"
 
 
+WRITTEN_OUT = """
+graph "m"
+input %x: float[1,4]
+range %x [-1.0, 1.0]
+const %shape: int64[2] = [2, 2]
+%y.out: float[1,4] = Relu(%x) @y from ("y")
+%y: float[2,2] = Reshape(%y.out, %shape) @y.1 from ("y")
+output %y
+"""
+
+
+def test_an_output_keeps_the_name_that_a_node_has_as_well() -> None:
+    """Exporters give a node its output's name, and an operator that is written out has several nodes."""
+    assert quantised(WRITTEN_OUT, Integer(8, 8)).outputs == ["y"]
+
+
 PICTURE = """
 graph "m"
 input %x: float[1,1,3,3]
