@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib.util
 import os
 import shutil
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -47,6 +49,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for marker, reason in missing.items():
             if reason is not None and marker in item.keywords:
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if "torch" in item.keywords and importlib.util.find_spec("torch"):
+        _keep_torchs_registry()
+
+
+@cache
+def _keep_torchs_registry() -> None:
+    """Have torch list its operators once: its exporter does it anew for each model, which is a third of an export."""
+    with contextlib.suppress(ImportError, AttributeError):
+        registry = importlib.import_module("torch.onnx._internal.exporter._registration").ONNXRegistry
+        registry.from_torchlib = staticmethod(cache(registry.from_torchlib))
 
 
 def _no_anvil() -> str | None:

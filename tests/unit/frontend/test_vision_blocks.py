@@ -14,6 +14,8 @@ from ml2sc.frontend.model_file import load_onnx
 from ml2sc.frontend.onnx_import import import_graph
 from ml2sc.ir.evaluate import evaluate_float
 
+pytestmark = pytest.mark.torch
+
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
