@@ -146,8 +146,8 @@ def assess(
     tally, truth = _Tally(), _truth(samples, quantized)
     wanted = answers(reference, (samples[i] for i in looked_at), quantized.outputs)
     integers = _integers(quantized, samples, looked_at)
-    for index, answer, found in zip(looked_at, wanted, integers, strict=True):
-        values = found.values
+    for index, answer, one in zip(looked_at, wanted, integers, strict=True):
+        values = one.values
         reals = evaluate_float(source, dict(samples[index]))
         label = None if source.decision is None else int(reals[source.decision].ravel()[0]) & MASK
         outcome, clamped = wad.outcome(quantized, values), saturated(quantized, values)
@@ -158,7 +158,7 @@ def assess(
         if outcome.decision is not None and label is not None and outcome.decision != label:
             found = {"contract": to_signed(outcome.decision), "model": to_signed(label)}
             tally.differing.append({"sample": index, **found})
-        _add(tally.tensors, source, quantized, found, reals, clamped | tally.outside(quantized, samples[index]))
+        _add(tally.tensors, source, quantized, one, reals, clamped | tally.outside(quantized, samples[index]))
     total, kept = len(looked_at), len(looked_at) - len(tally.differing)
     every = np.concatenate(tally.errors)
     layers = list(_layers(quantized, tally.tensors, methods))
