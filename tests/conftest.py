@@ -7,6 +7,7 @@ import gc
 import importlib.util
 import os
 import shutil
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Protocol
@@ -93,6 +94,14 @@ def golden(request: pytest.FixtureRequest) -> Golden:
         assert text == path.read_bytes().decode(), f"tests/golden/{name} differs: read the change, then --update-golden"
 
     return compare
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_on_the_reference() -> Iterator[None]:
+    """Let py-evm repeat two samples of each check, not ten: it takes half of a check."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ml2sc.runtime.examine._REFERENCE_SAMPLES", 2)
+        yield
 
 
 @pytest.fixture(scope="session")
