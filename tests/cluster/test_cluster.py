@@ -90,10 +90,10 @@ def test_the_report_is_that_of_one_process(
 ) -> None:
     address, _ = scheduler
     start_workers(spawn, address, 2)
-    cancer = examples / "breast_cancer"
-    artifact = ml2sc.compile(cancer / "breast_cancer.onnx", precision="int8", calibration=cancer / "calibration.npz")
+    digits = examples / "digits"
+    artifact = ml2sc.compile(digits / "digits.onnx", precision="int8", calibration=digits / "calibration.npz")
     artifact = ml2sc.build(artifact, toolchain)
-    with np.load(cancer / "calibration.npz") as archive:
+    with np.load(digits / "samples.npz") as archive:
         arrays = {key: archive[key][:250] for key in archive.files}  # three parts
     path = tmp_path / "samples.npz"
     np.savez(path, **arrays)

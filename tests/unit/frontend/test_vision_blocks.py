@@ -21,7 +21,7 @@ pytestmark = pytest.mark.torch
 @pytest.mark.parametrize(
     ("name", "exporter"),
     heavy.unless(
-        lambda case: (case[1] == "torchscript") == (list(ARCHITECTURES).index(case[0]) % 4 != 1),
+        lambda case: case[1] == "torchscript",
         [(name, exporter) for name in ARCHITECTURES for exporter in EXPORTERS],
     ),
 )
