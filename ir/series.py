@@ -8,12 +8,13 @@ gets the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 from math import erf as float_erf
 from math import isqrt
+from operator import add, mul
 from typing import Any
 
 import numpy as np
@@ -72,15 +73,12 @@ class Series:
 
     def __mul__(self, other: Number) -> Series:
         b = self._lift(other)
-        terms = range(len(self.mid))
-        mid = [sum(self.mid[i] * b.mid[k - i] for i in range(k + 1)) >> BITS for k in terms]
+        mid = [v >> BITS for v in _convolved(self.mid, b.mid)]
+        rad = [0] * len(mid)
         if any(self.rad) or any(b.rad):
-            wide = [abs(m) + r for m, r in zip(b.mid, b.rad, strict=True)]
-            rad = [
-                sum(abs(self.mid[i]) * b.rad[k - i] + self.rad[i] * wide[k - i] for i in range(k + 1)) for k in terms
-            ]
-        else:
-            rad = [0 for _ in terms]
+            rests = _convolved(tuple(map(abs, self.mid)), b.rad)
+            wide = tuple(map(add, map(abs, b.mid), b.rad))
+            rad = list(map(add, rests, _convolved(self.rad, wide)))
         return Series(tuple(mid), tuple((r >> BITS) + 2 for r in rad))
 
     __rmul__ = __mul__
@@ -90,41 +88,46 @@ class Series:
         b = self._lift(other)
         mid: list[int] = []
         rad: list[int] = []
+        wide: list[int] = []
+        above, size, slack_of = b.mid[1:], tuple(map(abs, b.mid[1:])), b.rad[1:]
         for k in range(len(self.mid)):
-            top = (self.mid[k] << BITS) - sum(b.mid[i] * mid[k - i] for i in range(1, k + 1)) >> BITS
-            slack = sum(abs(b.mid[i]) * rad[k - i] + b.rad[i] * (abs(mid[k - i]) + rad[k - i]) for i in range(1, k + 1))
+            top = (self.mid[k] << BITS) - _dot(above, mid[::-1]) >> BITS
+            slack = _dot(size, rad[::-1]) + _dot(slack_of, wide[::-1])
             q, r = _quotient(top, self.rad[k] + (slack >> BITS) + 2, b.mid[0], b.rad[0])
             mid.append(q)
             rad.append(r)
+            wide.append(abs(q) + r)
         return Series(tuple(mid), tuple(rad))
 
     def __rtruediv__(self, other: Number) -> Series:
         return self._lift(other) / self
 
-    def _integrated(self, first: tuple[int, int], slope: Callable[[list[int], list[int], int], tuple[int, int]]) -> Any:
-        """Return the series with a given coefficient 0 whose k-th is `slope(mid, rad, k)` / k, from those before it."""
-        mid, rad = [first[0]], [first[1]]
-        for k in range(1, len(self.mid)):
-            m, r = slope(mid, rad, k)
-            mid.append(m // k)
-            rad.append(r // k + 2)
-        return Series(tuple(mid), tuple(rad))
+    def _integrated(self, first: tuple[int, int], outer: Series | None) -> Series:
+        """Return the series with a given coefficient 0 whose derivative is `outer` times this one's.
 
-    def _chain(self, mid: list[int] | tuple[int, ...], rad: list[int] | tuple[int, ...], k: int) -> tuple[int, int]:
-        """Return Σ_{i=1..k} i·a_i·h_{k−i}, which is k times coefficient k of a function whose derivative is h(a)."""
-        m = sum(i * self.mid[i] * mid[k - i] for i in range(1, k + 1)) >> BITS
-        r = sum(
-            i * (abs(self.mid[i]) * rad[k - i] + self.rad[i] * (abs(mid[k - i]) + rad[k - i])) for i in range(1, k + 1)
-        )
-        return m, (r >> BITS) + 2
+        Coefficient k is Σ_{i=1..k} i·a_i·h_{k−i} / k, from those of h before it.
+
+        Args:
+            first: Centre and radius of coefficient 0.
+            outer: h; None if that is the result itself.
+        """
+        slopes, slack = _times_index(self.mid), _times_index(self.rad)
+        size = tuple(map(abs, slopes))
+        mid, rad = [first[0]], [first[1]]
+        centres, radii = (mid, rad) if outer is None else (outer.mid, outer.rad)
+        for k in range(1, len(self.mid)):
+            h, about = centres[k - 1 :: -1], radii[k - 1 :: -1]
+            wrong = _dot(size, about) + _dot(slack, map(add, map(abs, h), about))
+            mid.append((_dot(slopes, h) >> BITS) // k)
+            rad.append(((wrong >> BITS) + 2) // k + 2)
+        return Series(tuple(mid), tuple(rad))
 
     def exp(self) -> Series:
         """Return e^a: its derivative is itself."""
         value, wrong = _exp(self.mid[0])
         spread = _exp(self.rad[0])
         rad = wrong + ((value + wrong) * (spread[0] + spread[1] - ONE) >> BITS) + 2
-        series: Series = self._integrated((value, rad), self._chain)
-        return series
+        return self._integrated((value, rad), None)
 
     def log(self) -> Series:
         """Return ln a, from a·(ln a)' = a'.
@@ -145,8 +148,7 @@ class Series:
         rest = (0,) * (len(self.mid) - 1)
         slope = (-(self * self)).exp() * Series((two_over_root_pi(), *rest), (1, *rest))
         value = (_erf(self.mid[0]), (self.rad[0] * 5 >> 2) + 2)
-        series: Series = self._integrated(value, lambda mid, rad, k: self._chain(slope.mid, slope.rad, k))
-        return series
+        return self._integrated(value, slope)
 
     def sqrt(self) -> Series:
         """Return √a, from √a·√a = a; coefficient 0 alone where a may be 0.
@@ -170,6 +172,16 @@ class Series:
 
 Number = Series | Fraction | int | float
 """What arithmetic with a Series takes; floats stand for themselves, exactly."""
+
+
+def _dot(a: Iterable[int], b: Iterable[int]) -> int:
+    """Return the sum of products, as far as both go."""
+    return sum(map(mul, a, b))
+
+
+def _convolved(a: tuple[int, ...], b: tuple[int, ...]) -> list[int]:
+    """Return the coefficients of a product: Σ_{i=0..k} a_i·b_{k−i}."""
+    return [_dot(a, b[k::-1]) for k in range(len(a))]
 
 
 def _times_index(values: tuple[int, ...]) -> tuple[int, ...]:

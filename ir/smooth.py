@@ -17,6 +17,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from operator import add
 from typing import Any
 
 from ml2sc.errors import RangeError
@@ -166,18 +167,14 @@ def slope(curve: Curve, lo: Fraction, hi: Fraction) -> float:
 
 
 def _to_chebyshev(powers: list[int]) -> list[int]:
-    """Return coefficients of Chebyshev polynomials for those of powers: x·T_k = (T_{k+1} + T_{|k−1|}) / 2."""
+    """Return coefficients of Chebyshev polynomials for those of powers, three at least.
+
+    x·T_k = (T_{k+1} + T_{|k−1|}) / 2, but for x·T_0 = T_1.
+    """
     result = [0] * len(powers)
     for c in powers[::-1]:
-        shifted = [0] * len(powers)
-        for k, v in enumerate(result):
-            if v:
-                if k + 1 < len(powers):
-                    shifted[k + 1] += v if k == 0 else v >> 1
-                if k:
-                    shifted[k - 1] += v >> 1
-        shifted[0] += c
-        result = shifted
+        halves = [v >> 1 for v in result]
+        result = [c + halves[1], result[0] + halves[2], *map(add, halves[1:], [*halves[3:], 0])]
     return result
 
 

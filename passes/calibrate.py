@@ -17,6 +17,8 @@ from .samples import Sample, Share, look, real_values
 
 _HALF = 4096
 """Bins of a histogram on each side of 0."""
+_TOGETHER = 1 << 18
+"""Values that are counted in one go."""
 
 
 @dataclass
@@ -55,7 +57,7 @@ class Spread:
             self.width *= 2
 
     def add(self, values: Array) -> None:
-        """Count the elements of one sample, at least one, all of them finite."""
+        """Count elements, at least one, all of them finite: of one sample, or of several."""
         self.lo, self.hi = min(self.lo, float(values.min())), max(self.hi, float(values.max()))
         largest = max(-self.lo, self.hi)
         if not largest:
@@ -109,18 +111,36 @@ def spreads_of(graph: Graph, samples: Iterable[Sample]) -> dict[str, Spread]:
     Raises:
         DataError: the model breaks down on one of them.
     """
+    return count_values(graph, (real_values(graph, sample) for sample in samples))
+
+
+def count_values(graph: Graph, samples: Iterable[Mapping[str, Array]]) -> dict[str, Spread]:
+    """Return how values are spread, by tensor.
+
+    Args:
+        graph: A float graph.
+        samples: What it gives for each sample, by tensor.
+    """
     spreads: dict[str, Spread] = {}
-    for sample in samples:
-        count_values(spreads, graph, real_values(graph, sample))
+    counted = {t.name for t in graph.tensors.values() if t.type is DType.FLOAT and not t.is_constant}
+    waiting: dict[str, list[Array]] = {}
+    size = 0
+
+    def count() -> None:
+        for name, values in waiting.items():
+            spreads.setdefault(name, Spread()).add(np.concatenate(values))
+        waiting.clear()
+
+    for values in samples:
+        for name, value in values.items():
+            if name in counted and value.size:
+                waiting.setdefault(name, []).append(value.ravel())
+                size += value.size
+        if size > _TOGETHER:
+            count()
+            size = 0
+    count()
     return spreads
-
-
-def count_values(spreads: dict[str, Spread], graph: Graph, values: Mapping[str, Array]) -> None:
-    """Count what a float graph gives for a sample, by tensor, in the tensors' spreads."""
-    for name, value in values.items():
-        tensor = graph.tensor(name)
-        if tensor.type is DType.FLOAT and not tensor.is_constant and value.size:
-            spreads.setdefault(name, Spread()).add(value)
 
 
 def merged(parts: Iterable[Mapping[str, Spread]]) -> dict[str, Spread]:

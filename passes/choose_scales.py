@@ -7,23 +7,23 @@ half gives the ranges.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ml2sc.errors import Ml2scError
+from ml2sc.errors import DataError, Ml2scError
 from ml2sc.ir.analysis import prove_intervals
 from ml2sc.ir.graph import Graph
 from ml2sc.ir.types import Array, Scaling
 
-from .calibrate import Calibrate, Spread
+from .calibrate import Calibrate, Spread, count_values
 from .clip_ranges import clipped
 from .formats import Formats
-from .measure import Measured, answers, is_halved, measure, spread_out, together
+from .measure import Answer, Measured, answer_of, is_halved, measure, spread_out, together
 from .precision import Integer, Layered
 from .quantize import quantize, steady
-from .samples import Sample
+from .samples import Sample, real_values
 from .scale_inputs import ScaleInputs, scalable
 
 Say = Callable[[str], None]
@@ -92,12 +92,16 @@ def choose_scales(
         return None
     formats, some = Formats(graph, precision), spread_out(samples, TRIED)
     bits = {name: formats.activation(name) for name in names}
-    best, chosen = _judged(graph, precision, some, None), None
+    try:
+        halves = [_half(graph, rows) for rows in (some[::2], some[1::2])]
+    except DataError:
+        return None  # whoever calibrates with them says so
+    best, chosen = _judged(graph, precision, halves, None), None
     say(f"one range for each input: {_shown(best)}")
     tried = [ElementRanges(bits, clips=False)]
     tried += [ElementRanges(bits, clips=True)] if len(some) >= _RARE else []
     for ranges in tried:
-        found = _judged(graph, precision, some, ranges)
+        found = _judged(graph, precision, halves, ranges)
         say(f"one for each element{', without rare values' if ranges.clips else ''}: {_shown(found)}")
         if found is not None and (best is None or _is_better(found, best)):
             best, chosen = found, ranges
@@ -121,25 +125,52 @@ def _is_better(found: Measured, best: Measured) -> bool:
     return found.kept >= best.kept and is_halved(steady(found.square), steady(best.square))
 
 
+@dataclass(frozen=True)
+class _Half:
+    """Some samples.
+
+    Attributes:
+        rows: They.
+        answers: The model's.
+        spreads: How the values of its tensors are spread.
+    """
+
+    rows: Sequence[Sample]
+    answers: Sequence[Answer]
+    spreads: Mapping[str, Spread]
+
+
+def _half(graph: Graph, rows: Sequence[Sample]) -> _Half:
+    """Run the float graph on some samples."""
+    found = list[Answer]()
+
+    def valued() -> Iterator[Mapping[str, Array]]:
+        for row in rows:
+            values = real_values(graph, row)
+            found.append(answer_of(graph, values))
+            yield values
+
+    spreads = count_values(graph, valued())
+    return _Half(rows, found, spreads)
+
+
 def _judged(
-    graph: Graph,
-    precision: Integer | Layered,
-    samples: Sequence[Sample],
-    ranges: ElementRanges | None,
+    graph: Graph, precision: Integer | Layered, halves: Sequence[_Half], ranges: ElementRanges | None
 ) -> Measured | None:
     """Measure on each half of some samples what the other half gives; None if it cannot be quantised."""
     parts = []
-    for judged in range(2):
-        rows = samples[1 - judged :: 2] or samples
+    for judged, other in (halves, halves[::-1]):
+        given = other if other.rows else judged
         part = graph.copy()
         try:
-            if ranges is not None:
-                ranges.of(rows).run(part)
-            Calibrate(rows).run(part)
+            if ranges is None:
+                Calibrate(given.rows, given.spreads).run(part)
+            else:
+                ranges.of(given.rows).run(part)
+                Calibrate(given.rows).run(part)
             quantized = quantize(part, precision, tentative=True)
             prove_intervals(quantized)
-            asked = samples[judged::2]
-            parts.append(measure(quantized, zip(asked, answers(graph, asked), strict=True)))
+            parts.append(measure(quantized, zip(judged.rows, judged.answers, strict=True)))
         except Ml2scError:
             return None
     return together(parts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar, overload
 
@@ -109,8 +109,12 @@ def answers(graph: Graph, samples: Iterable[Sample], outputs: Sequence[str] | No
 
 def answer(graph: Graph, sample: Sample, outputs: Sequence[str] | None = None) -> Answer:
     """Return a float graph's answer to one sample."""
+    return answer_of(graph, real_values(graph, sample), outputs)
+
+
+def answer_of(graph: Graph, values: Mapping[str, Array], outputs: Sequence[str] | None = None) -> Answer:
+    """Return a float graph's answer, given all that it computes for a sample."""
     names = graph.outputs if outputs is None else outputs
-    values = real_values(graph, sample)
     flat = np.concatenate([np.zeros(0), *(values[name].ravel() for name in names)])
     label = None if graph.decision is None else int(values[graph.decision].ravel()[0]) & MASK
     return Answer(flat, label)

@@ -20,7 +20,7 @@ from .clip_ranges import ClipRanges
 from .correct_bias import CorrectBias
 from .equalize import Equalize
 from .manager import Pass, run_pipeline
-from .measure import Answer, Measured, answer, answers, is_halved, measure, pick, spread_out, stride
+from .measure import Answer, Measured, answer, answer_of, answers, is_halved, measure, pick, spread_out, stride
 from .precision import Binary, Precision
 from .quantize import quantize
 from .samples import Sample, Share, look, real_values
@@ -136,10 +136,11 @@ class Workbench:
     ) -> None:
         self.graph, self.samples, self.plain, self.share = graph, samples, plain or graph, share
         looked = look(_margins_and_spreads, graph, samples, share)
-        margins = np.concatenate([margins for margins, _ in looked])
-        self._spreads = merged(spreads for _, spreads in looked)
+        margins = np.concatenate([margins for margins, _, _ in looked])
+        self._spreads = merged(spreads for _, spreads, _ in looked)
         order = np.argsort(margins, kind="stable")
         self._first, self._rest = order[:HELD], np.sort(order[HELD:])
+        self._answers = [one for _, _, found in looked for one in found] if len(samples) <= HELD else []
         self.closest = (int(order[0]), float(margins[order[0]])) if len(order) else (0, math.inf)
         self._probe = self._asked(order[:: stride(samples)])
         self._spread_out = spread_out(samples)
@@ -223,7 +224,8 @@ class Workbench:
 
     def _asked(self, chosen: Array) -> list[tuple[Sample, Answer]]:
         samples = pick(self.samples, chosen.tolist())
-        return list(zip(samples, answers(self.graph, samples), strict=True))
+        known = [self._answers[i] for i in chosen] if self._answers else answers(self.graph, samples)
+        return list(zip(samples, known, strict=True))
 
     def _all(self) -> Iterator[tuple[Sample, Answer]]:
         yield from self._closest
@@ -243,6 +245,7 @@ class Judge:
 
     bench: Workbench
     samples: Sequence[Sample]
+    _known: dict[int, Answer] = field(default_factory=dict, repr=False, init=False, compare=False)
 
     def measure(self, precision: Precision, tuning: Tuning, goal: Goal | None = None) -> Measured:
         """Compare the answers with the model's, on all samples, or until the goal cannot be reached.
@@ -251,20 +254,37 @@ class Judge:
             Ml2scError: the graph cannot be quantised so.
         """
         quantized, total = self.bench.quantized(precision, tuning), len(self.samples)
-        asked = ((sample, answer(self.bench.graph, sample)) for sample in self.samples)
+        asked = ((sample, self._answer(number, sample)) for number, sample in enumerate(self.samples))
         if goal is None:
             return measure(quantized, asked)
         return measure(quantized, asked, lambda lost, worst: not goal.allows(lost, worst, total))
 
+    def _answer(self, number: int, sample: Sample) -> Answer:
+        """Return the model's answer, which is kept for the first samples."""
+        if number >= HELD:
+            return answer(self.bench.graph, sample)
+        if number not in self._known:
+            self._known[number] = answer(self.bench.graph, sample)
+        return self._known[number]
 
-def _margins_and_spreads(graph: Graph, samples: Iterable[Sample]) -> tuple[Array, dict[str, Spread]]:
-    """Return how far the model's scores are from another decision for each sample, and how all values are spread."""
-    margins, spreads = list[float](), dict[str, Spread]()
-    for sample in samples:
-        values = real_values(graph, sample)
-        margins.append(_margin(graph, values))
-        count_values(spreads, graph, values)
-    return np.array(margins, dtype=np.float64), spreads
+
+def _margins_and_spreads(graph: Graph, samples: Iterable[Sample]) -> tuple[Array, dict[str, Spread], list[Answer]]:
+    """Return how far the model's scores are from another decision for each sample, and how all values are spread.
+
+    With them come the model's answers to the first samples, as many as are held.
+    """
+    margins, found = list[float](), list[Answer]()
+
+    def valued() -> Iterator[Mapping[str, Array]]:
+        for sample in samples:
+            values = real_values(graph, sample)
+            margins.append(_margin(graph, values))
+            if len(found) < HELD:
+                found.append(answer_of(graph, values))
+            yield values
+
+    spreads = count_values(graph, valued())
+    return np.array(margins, dtype=np.float64), spreads, found
 
 
 def _margin(graph: Graph, values: Mapping[str, Array]) -> float:

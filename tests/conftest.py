@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib.util
 import os
 import shutil
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -49,6 +52,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if "torch" in item.keywords and importlib.util.find_spec("torch"):
+        _keep_torchs_registry()
+
+
+@cache
+def _keep_torchs_registry() -> None:
+    """Have torch list its operators once: its exporter does it anew for each model, which is a third of an export."""
+    with contextlib.suppress(ImportError, AttributeError):
+        registry = importlib.import_module("torch.onnx._internal.exporter._registration").ONNXRegistry
+        registry.from_torchlib = staticmethod(cache(registry.from_torchlib))
+
+
 def _no_anvil() -> str | None:
     """Return why there is no anvil; where npm is, the first run installs it."""
     try:
@@ -78,6 +94,14 @@ def golden(request: pytest.FixtureRequest) -> Golden:
         assert text == path.read_bytes().decode(), f"tests/golden/{name} differs: read the change, then --update-golden"
 
     return compare
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_on_the_reference() -> Iterator[None]:
+    """Let py-evm repeat two samples of each check, not ten: it takes half of a check."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ml2sc.runtime.examine._REFERENCE_SAMPLES", 2)
+        yield
 
 
 @pytest.fixture(scope="session")

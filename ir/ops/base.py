@@ -252,10 +252,14 @@ def attr_int(node: Node, name: str, default: int) -> int:
     return value
 
 
+_NUMBER = (int, float)
+"""Made once: attributes are asked for with every sample."""
+
+
 def attr_float(node: Node, name: str, default: float) -> float:
     """Return a float attribute."""
     value = node.attrs.get(name, default)
-    if not isinstance(value, int | float):
+    if not isinstance(value, _NUMBER):
         raise UnsupportedModelError(f"attribute {name} must be a number, not {value!r}", node=str(node))
     return float(value)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -146,7 +146,8 @@ def assess(
     tally, truth = _Tally(), _truth(samples, quantized)
     wanted = answers(reference, (samples[i] for i in looked_at), quantized.outputs)
     integers = _integers(quantized, samples, looked_at)
-    for index, answer, values in zip(looked_at, wanted, integers, strict=True):
+    for index, answer, one in zip(looked_at, wanted, integers, strict=True):
+        values = one.values
         reals = evaluate_float(source, dict(samples[index]))
         label = None if source.decision is None else int(reals[source.decision].ravel()[0]) & MASK
         outcome, clamped = wad.outcome(quantized, values), saturated(quantized, values)
@@ -157,7 +158,7 @@ def assess(
         if outcome.decision is not None and label is not None and outcome.decision != label:
             found = {"contract": to_signed(outcome.decision), "model": to_signed(label)}
             tally.differing.append({"sample": index, **found})
-        _add(tally.tensors, source, quantized, values, reals, clamped | tally.outside(quantized, samples[index]))
+        _add(tally.tensors, source, quantized, one, reals, clamped | tally.outside(quantized, samples[index]))
     total, kept = len(looked_at), len(looked_at) - len(tally.differing)
     every = np.concatenate(tally.errors)
     layers = list(_layers(quantized, tally.tensors, methods))
@@ -200,20 +201,41 @@ def accuracy_on(samples: Sequence[Sample] | None, quantized: Graph) -> float | N
     if samples is None or truth.labels is None:
         return None
     chosen = spread_out(range(len(samples)), MOST)
-    answers = (wad.outcome(quantized, values) for values in _integers(quantized, samples, chosen))
+    answers = (wad.outcome(quantized, found.values) for found in _integers(quantized, samples, chosen))
     right = (to_signed(a.decision or 0) == truth.labels[i] for i, a in zip(chosen, answers, strict=True))
     return sum(map(bool, right)) / len(chosen)
 
 
-def _integers(quantized: Graph, samples: Sequence[Sample], chosen: Sequence[int]) -> Iterator[dict[str, Array]]:
-    """Iterate over the integers of all tensors for some samples: they are computed for several at once."""
+class _Integers:
+    """The integers of all tensors for one of several samples, which are computed at once.
+
+    Args:
+        quantized: The graph.
+        found: The integers by tensor, the samples being the first axis.
+        reals: What they stand for, as far as it was asked for.
+        index: Which sample.
+    """
+
+    def __init__(self, quantized: Graph, found: Mapping[str, Array], reals: dict[str, Array], index: int) -> None:
+        self._quantized, self._found, self._reals, self._index = quantized, found, reals, index
+        # row by row, as what it is compared with: sums of squares depend on the order
+        self.values = {name: np.asarray(values[index, ...], order="C") for name, values in found.items()}
+
+    def real(self, name: str) -> Array:
+        """Return the reals that a tensor's integers stand for."""
+        if name not in self._reals:
+            self._reals[name] = self._quantized.tensor(name).format.dequantize(self._found[name])
+        return np.asarray(self._reals[name][self._index, ...], order="C")
+
+
+def _integers(quantized: Graph, samples: Sequence[Sample], chosen: Sequence[int]) -> Iterator[_Integers]:
+    """Iterate over the integers of all tensors for some samples."""
     names = [*quantized.inputs, *(name for node in quantized for name in node.outputs if name)]
     for first in range(0, len(chosen), _TOGETHER):
         some = [samples[index] for index in chosen[first : first + _TOGETHER]]
-        found = Batch(some).values(quantized, names)
+        found, reals = Batch(some).values(quantized, names), dict[str, Array]()
         for index in range(len(some)):
-            # row by row, as what it is compared with: sums of squares depend on the order
-            yield {name: np.asarray(values[index, ...], order="C") for name, values in found.items()}
+            yield _Integers(quantized, found, reals, index)
 
 
 def _truth(samples: Sequence[Sample], quantized: Graph, *, silent: bool = False) -> Truth:
@@ -230,26 +252,19 @@ def _add(
     powers: dict[str, _Power],
     source: Graph,
     quantized: Graph,
-    values: Mapping[str, Array],
+    integers: _Integers,
     reals: Mapping[str, Array],
     clamped: Mapping[str, int],
 ) -> None:
     """Add one sample."""
-    rounded: dict[str, Array] = {}
-
-    def stands_for(name: str) -> Array:
-        if name not in rounded:
-            rounded[name] = quantized.tensor(name).format.dequantize(values[name])
-        return rounded[name]
-
     for name in [*quantized.inputs, *(o for node in quantized for o in node.outputs if o)]:
         node = quantized.producer(name)
         meant = node.inputs[0] if node is not None and node.op_type == "Requantize" else name
         exact = reals.get(meant)
-        if exact is None or exact.shape != values[name].shape or source.tensor(meant).type is not DType.FLOAT:
+        if exact is None or exact.shape != integers.values[name].shape or source.tensor(meant).type is not DType.FLOAT:
             continue
-        power, error = powers.setdefault(name, _Power()), stands_for(name) - exact
-        alone = error if node is None else _alone(quantized, node, stands_for)
+        power, error = powers.setdefault(name, _Power()), integers.real(name) - exact
+        alone = error if node is None else _alone(quantized, node, integers.real)
         power.signal += float((exact * exact).sum())
         power.noise += float((error * error).sum())
         power.added += float((alone * alone).sum())
@@ -257,17 +272,17 @@ def _add(
         power.clamped += clamped.get(name, 0)
 
 
-def _alone(quantized: Graph, node: Node, stands_for: Any) -> Array:
+def _alone(quantized: Graph, node: Node, real: Callable[[str], Array]) -> Array:
     """Return what a layer or a Requantize adds to the error by itself; zeros for other operators."""
-    result: Array = stands_for(node.output)
+    result = real(node.output)
     if node.op_type == "Requantize":
-        return np.asarray(result - stands_for(node.inputs[0]))
+        return np.asarray(result - real(node.inputs[0]))
     op = op_of(node)
     if not isinstance(op, LinearOp):
         return np.zeros(result.shape)
     weights, *bias = (quantized.tensor(name).real for name in node.inputs[1:])
     assert weights is not None
-    return np.asarray(result - op.apply(node, stands_for(node.inputs[0]), weights, bias[0] if bias else None))
+    return np.asarray(result - op.apply(node, real(node.inputs[0]), weights, bias[0] if bias else None))
 
 
 def _layers(quantized: Graph, powers: Mapping[str, _Power], methods: Mapping[str, str]) -> Iterator[dict[str, Any]]:

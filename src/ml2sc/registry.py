@@ -6,9 +6,9 @@ read when a name is asked for that we do not have.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
-from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
 from ml2sc.errors import PluginError, UnknownNameError
@@ -94,7 +94,7 @@ class Registry(Generic[T]):
 
     def names(self) -> list[str]:
         """Return every name that can be asked for, sorted."""
-        return sorted({*self._items, *(p.name for p in _entry_points(self.group))})
+        return sorted({*self._items, *_entry_points(self.group)})
 
     def items(self) -> Iterator[tuple[str, T]]:
         """Iterate over all (name, object) pairs, sorted by name."""
@@ -107,13 +107,20 @@ class Registry(Generic[T]):
         )
 
     def _plugins(self, name: str) -> list[EntryPoint]:
-        return list(_entry_points(self.group).select(name=name))
+        return _entry_points(self.group).get(name, [])
 
 
 @cache
-def _entry_points(group: str) -> EntryPoints:
-    """Return a group's entry points; reading them takes milliseconds, and names are asked for once a node."""
-    return entry_points(group=group)
+def _entry_points(group: str) -> dict[str, list[EntryPoint]]:
+    """Return a group's entry points by name; reading them takes milliseconds, and they are asked for once a node."""
+    return _by_name(entry_points(group=group))
+
+
+def _by_name(points: Iterable[EntryPoint]) -> dict[str, list[EntryPoint]]:
+    found: dict[str, list[EntryPoint]] = {}
+    for point in points:
+        found.setdefault(point.name, []).append(point)
+    return found
 
 
 def package_of(item: object) -> str:

@@ -53,7 +53,7 @@ def outcomes(artifact: ml2sc.Artifact, rows: Array) -> list[wad.Outcome]:
     ("name", "kind", "most", "precision"),
     [
         ("wine", "network", 1, "int8"),
-        ("wine", "network", 1, "auto"),
+        pytest.param("wine", "network", 1, "auto", marks=pytest.mark.heavy),
         pytest.param("breast_cancer", "network", 2, "int8", marks=pytest.mark.heavy),
         ("breast_cancer", "logistic", 2, "int8"),
     ],

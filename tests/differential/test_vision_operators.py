@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from itertools import product
 
 import numpy as np
 import onnx
 import pytest
+from support import heavy
 from support.checking import check_bounds, check_interpreters, check_outputs, compiled
 from support.contracts import check_contract, deployed, packed_and_wads
 
@@ -105,8 +107,16 @@ def samples_of(model: onnx.ModelProto) -> list[dict[str, np.ndarray]]:
     return [{"x": row} for row in (*rows, np.full(shape, 2.0), np.full(shape, -2.0))]
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("name", [*MODELS, *OLDER])
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [
+        case
+        for at, name in enumerate([*MODELS, *OLDER])
+        for case in heavy.unless(
+            lambda case, at=at: SWEEP or case[1] == PRECISIONS[at % 2], product([name], PRECISIONS)
+        )
+    ],
+)
 def test_without_a_chain(name: str, precision: str) -> None:
     model = model_of(name)
     samples = samples_of(model)

@@ -55,7 +55,7 @@ def test_random_models(seed: int, target: str, toolchain: ml2sc.Toolchain) -> No
 @pytest.mark.parametrize(
     ("target", "widths", "options"),
     [
-        ("solidity", (90, 50, 3), {"precision": "int8"}),
+        pytest.param("solidity", (90, 50, 3), {"precision": "int8"}, marks=pytest.mark.heavy),
         pytest.param("solidity", (150, 21, 7), {"precision": "w4a8"}, marks=pytest.mark.heavy),
         ("solidity", (8, 128, 3), {"precision": "int8"}),
         pytest.param("solidity", (45, 30, 4), {"precision": "q15.16"}, marks=pytest.mark.heavy),
@@ -63,7 +63,7 @@ def test_random_models(seed: int, target: str, toolchain: ml2sc.Toolchain) -> No
         ("solidity", (130, 12, 20, 2), {"precision": "w4a8", "optimize": "balanced"}),
         pytest.param("solidity", (75, 23, 6), {"precision": "int8", "updatable": True}, marks=pytest.mark.heavy),
         pytest.param("vyper", (90, 50, 3), {"precision": "int8"}, marks=pytest.mark.heavy),
-        ("vyper", (45, 30, 4), {"precision": "q15.16"}),
+        pytest.param("vyper", (45, 30, 4), {"precision": "q15.16"}, marks=pytest.mark.heavy),
         ("vyper", (64, 72, 2), {"precision": "int8"}),  # products by literals, of several inputs between two jumps
         pytest.param("vyper", (70, 44, 5), {"precision": "int8", "optimize": "deploy"}, marks=pytest.mark.heavy),
         pytest.param("vyper", (75, 23, 6), {"precision": "int8", "updatable": True}, marks=pytest.mark.heavy),

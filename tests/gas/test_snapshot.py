@@ -59,6 +59,7 @@ CASES += [
 LONG = {
     *((example, target, "auto") for example in ("mnist", "mnist20") for target in ("solidity", "vyper")),
     *(("mnist20", target, "int8") for target in ("solidity", "vyper")),
+    ("mnist", "vyper", "int8"),
     *(("digits", target, "auto") for target in ("solidity", "vyper")),
     *((example, "solidity", "int8 updatable") for example in ("digits", "mnist")),
     ("mnist_cnn", "vyper", "w5a8/w6a6/w8a8"),

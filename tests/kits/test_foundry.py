@@ -14,7 +14,7 @@ from .conftest import Folder, Forge, halved, with_another_weight, without_metada
 
 HEAVY = pytest.mark.heavy
 RARE = [pytest.param(form, marks=HEAVY) for form in ("updatable", "codes", "large", "trees")]
-FORMS = ["solidity", "vyper", pytest.param("data", marks=HEAVY), *RARE]
+FORMS = ["solidity", *(pytest.param(form, marks=HEAVY) for form in ("vyper", "data")), *RARE]
 MISTAKES = [pytest.param("a changed weight", marks=HEAVY), "another scale", "an old ABI"]
 
 Project = Callable[[str], Path]

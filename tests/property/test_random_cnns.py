@@ -10,6 +10,7 @@ import os
 import numpy as np
 import onnxruntime
 import pytest
+from support import heavy
 from support.checking import check_bounds, check_interpreters
 from support.random_cnns import random_cnn
 
@@ -17,10 +18,11 @@ import ml2sc
 from ml2sc.errors import RangeError
 from ml2sc.ir.evaluate import evaluate_float
 
-COUNT = int(os.environ.get("ML2SC_FUZZ", "0")) or 9
+FUZZ = int(os.environ.get("ML2SC_FUZZ", "0"))
+COUNT = FUZZ or 9
 
 
-@pytest.mark.parametrize("seed", range(COUNT))
+@pytest.mark.parametrize("seed", range(COUNT) if FUZZ else heavy.but_each(2, range(COUNT)))
 def test_integers_bounds_and_onnxruntime(seed: int) -> None:
     cnn = random_cnn(seed)
     try:

@@ -723,7 +723,7 @@ class RandomModel:
             wads = []
             for lo, hi in ranges:
                 ends = [int(v * 10**18) + d for v in (lo, hi) for d in (-1, 0, 1)]
-                wads.append(int(self.rng.choice(np.array(ends + extremes, dtype=object))))
+                wads.append((ends + extremes)[self.rng.integers(len(ends) + len(extremes))])
             result.append(wads)
         return result
 

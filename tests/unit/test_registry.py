@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import EntryPoint, EntryPoints
+from importlib.metadata import EntryPoint
 from types import ModuleType
 from typing import Any
 
@@ -40,7 +40,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         entry_point("crash", "no_such_module_anywhere:x", "two"),
     ]
     monkeypatch.setitem(sys.modules, "some_plugin", module)
-    monkeypatch.setattr(registry, "_entry_points", lambda group: EntryPoints(points))
+    monkeypatch.setattr(registry, "_entry_points", lambda group: registry._by_name(points))
     return module
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from ml2sc.backends.vyper.gas import too_deep
 from ml2sc.backends.vyper.kinds import Kind, infer_kinds, truth_values
 from ml2sc.backends.vyper.printer import Printer, identifier, plain
 from ml2sc.errors import InternalError, ToolchainError
+from ml2sc.ir.graph import Graph
 from ml2sc.ir.program import (
     Apply,
     Assign,
@@ -400,6 +402,13 @@ def test_errors_in_the_source_are_in_the_output(golden_options: EmitOptions) -> 
     assert run.output["errors"][0]["severity"] == "error"
 
 
+@functools.cache
+def wide_layer() -> Graph:
+    graph = ml2sc.compile(dense(64, 32), "vyper", "q25.38", input_ranges=((-65_536.0, 65_536.0),)).graph
+    assert graph is not None
+    return graph
+
+
 @pytest.mark.parametrize(
     ("plan", "deep"),
     [
@@ -411,9 +420,7 @@ def test_errors_in_the_source_are_in_the_output(golden_options: EmitOptions) -> 
 )
 def test_what_is_too_deep_for_venom(plan: dict[str, object], deep: bool, toolchain: Toolchain) -> None:
     """Words that several products between two jumps take apart are on the stack beside all variables."""
-    graph = ml2sc.compile(dense(64, 32), "vyper", "q25.38", input_ranges=((-65_536.0, 65_536.0),)).graph
-    assert graph is not None
-    program = lower(graph, PlanOptions(weights="data", force={"gemm_0": plan}))
+    program = lower(wide_layer(), PlanOptions(weights="data", force={"gemm_0": plan}))
     assert too_deep(program) == deep
     artifact = BACKEND.emit(program, EmitOptions("Tiny", "prague", bytes(32), "A layer."))
     run = toolchain.vyper(with_settings(artifact.compiler_input, {"experimentalCodegen": True}))

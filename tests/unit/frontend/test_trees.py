@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx.numpy_helper import from_array
+from support import heavy
 from support.forests import random_attributes, threshold_rows, tree_model
 
 import ml2sc
@@ -219,9 +221,13 @@ def test_contradicting_labels_are_said_and_can_be_the_scores(name: str) -> None:
     assert scores[0][1] == int(np.argmax(theirs[0][0]))
 
 
-@pytest.mark.parametrize("mode", ["BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ"])
-@pytest.mark.parametrize("missing", [0, 1])
-@pytest.mark.parametrize("threshold", [1.0, 0.0, -0.0, 1e-40, 3.4028234663852886e38, np.inf, -np.inf])
+MODES = ["BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ"]
+THRESHOLDS = [1.0, 0.0, -0.0, 1e-40, 3.4028234663852886e38, np.inf, -np.inf]
+
+
+@pytest.mark.parametrize(
+    ("threshold", "mode", "missing"), heavy.but_each(5, itertools.product(THRESHOLDS, MODES, (0, 1)))
+)
 def test_every_comparison(mode: str, missing: int, threshold: float) -> None:
     changes = {"nodes_modes": [mode, "LEAF", "LEAF"], "nodes_missing_value_tracks_true": [missing, 0, 0]}
     model = tree_model("TreeEnsembleRegressor", 1, stump(**changes, nodes_values=[threshold, 0.0, 0.0]))
@@ -239,8 +245,10 @@ def test_doubles_are_compared_as_doubles() -> None:
     assert_same(*answers(model, rows))
 
 
-@pytest.mark.parametrize("mode", ["BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ"])
-@pytest.mark.parametrize("threshold", [-2.0, -1.5, -0.5, 0.0, 0.5, 2.0, 2.5, float(1 << 30)])
+@pytest.mark.parametrize(
+    ("mode", "threshold"),
+    heavy.but_each(3, itertools.product(MODES, (-2.0, -1.5, -0.5, 0.0, 0.5, 2.0, 2.5, float(1 << 30)))),
+)
 def test_whole_numbers(mode: str, threshold: float) -> None:
     nodes = {"nodes_modes": [mode, "LEAF", "LEAF"], "nodes_values": [threshold, 0.0, 0.0]}
     model = tree_model("TreeEnsembleClassifier", 2, classifier([0.4, 0.6], [0, 0], [0, 1], **nodes))

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from ml2sc.ir.parser import parse_graph
-from ml2sc.passes.calibrate import Calibrate, Spread
+from ml2sc.passes import calibrate
+from ml2sc.passes.calibrate import Calibrate, Spread, count_values
 
 TEXT = """
 graph "m"
@@ -65,3 +66,19 @@ def test_parts_that_are_merged_are_the_whole(seed: int) -> None:
         merged.merge(parts[number])
     assert (merged.lo, merged.hi, merged.width) == (whole.lo, whole.hi, whole.width)
     assert np.array_equal(merged.counts, whole.counts)
+
+
+@pytest.mark.parametrize("together", [0, 5, 1 << 18])
+def test_values_counted_together_are_those_counted_one_by_one(together: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibrate, "_TOGETHER", together)
+    graph = parse_graph('graph "m"\ninput %x: float[1,3]\n%y: float[1,3] = Relu(%x) @r\noutput %y\n')
+    rows = np.random.default_rng(2).normal(size=(20, 1, 3)) * 2.0 ** np.arange(-10, 10)[:, None, None]
+    found = count_values(graph, ({"x": row, "y": np.maximum(row, 0)} for row in rows))
+    assert list(found) == ["x", "y"]
+    for name, values in (("x", rows), ("y", np.maximum(rows, 0))):
+        one_by_one = Spread()
+        for row in values:
+            one_by_one.add(row)
+        assert (found[name].lo, found[name].hi) == (one_by_one.lo, one_by_one.hi)
+        assert found[name].width == one_by_one.width
+        np.testing.assert_array_equal(found[name].counts, one_by_one.counts)

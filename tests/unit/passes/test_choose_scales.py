@@ -9,14 +9,16 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from ml2sc.errors import RangeError
+from ml2sc.errors import DataError, RangeError
 from ml2sc.ir.graph import Graph
 from ml2sc.ir.parser import parse_graph
+from ml2sc.passes import calibrate
 from ml2sc.passes import choose_scales as module
 from ml2sc.passes.choose_scales import TRIED, ElementRanges, choose_scales, constant_elements, element_ranges
 from ml2sc.passes.measure import Measured
 from ml2sc.passes.precision import Integer
 from ml2sc.passes.quantize import quantize
+from ml2sc.passes.samples import real_values
 
 Array = npt.NDArray[Any]
 
@@ -198,3 +200,27 @@ def test_constant_columns() -> None:
     assert found.lo == pytest.approx([0, 0, 0, 6.5, -3.5, 1e9 - half, 2.0, 1e9 - half, 0])
     assert found.hi == pytest.approx([1, 1, 1, 7.5, -2.5, 1e9 + half, 2.5, 1e9 + half, 1e-40])
     assert found.width[5] == pytest.approx(2 * half)
+
+
+def test_the_model_runs_once_on_each_sample_and_once_more_for_each_way_to_make_ranges(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ran: list[int] = []
+
+    def counted(graph: Graph, sample: Any) -> Any:
+        ran.append(1)
+        return real_values(graph, sample)
+
+    for user in (module, calibrate):
+        monkeypatch.setattr(user, "real_values", counted)
+    said: list[str] = []
+    assert chosen(uniform(100), said=said) is not None
+    assert len(said) == 3
+    assert len(ran) == 3 * 100
+
+
+def test_a_sample_that_the_model_breaks_down_on_is_for_others_to_name() -> None:
+    samples, layer = uniform(10), "%a: float[1,2] = Gemm(%x, %W) @fc\n%y: float[1,2] = Log(%a) @log"
+    with pytest.raises(DataError, match="computes nan for a sample"):
+        module._half(graph_of(samples, layer), [{"x": row.reshape(1, 3)} for row in samples])
+    assert chosen(samples, layer) is None

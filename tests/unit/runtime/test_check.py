@@ -189,6 +189,12 @@ def test_wrong_output(pretend: Pretend, function: str) -> None:
     assert "30 of 30 samples are not bit-exact" in report.failure
 
 
+@pytest.fixture
+def ten_on_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as there are but in these tests (`few_on_the_reference`)."""
+    monkeypatch.setattr("ml2sc.runtime.examine._REFERENCE_SAMPLES", 10)
+
+
 @pytest.mark.parametrize("function", ["classify", "classifyPacked"])
 def test_wrong_decision(pretend: Pretend, function: str) -> None:
     pretend(lambda f, answer: 2 if f == function and answer == 1 else answer)
@@ -199,7 +205,7 @@ def test_wrong_decision(pretend: Pretend, function: str) -> None:
     assert f"{function} on embedded: expected 1, got 2" in report.first_difference
 
 
-def test_py_evm_repeats_some(pretend: Pretend) -> None:
+def test_py_evm_repeats_some(pretend: Pretend, ten_on_the_reference: None) -> None:
     made = pretend(revm=True)
     report = run(compiled())
     assert report.ok
@@ -208,7 +214,7 @@ def test_py_evm_repeats_some(pretend: Pretend) -> None:
     assert [c.calls.count("classifyPacked") for c in made] == [30, 10]
 
 
-def test_chains_with_different_gas(pretend: Pretend) -> None:
+def test_chains_with_different_gas(pretend: Pretend, ten_on_the_reference: None) -> None:
     pretend(revm=True, second=lambda f, answer: answer + 1 if f == "gas" else answer)
     report = run(compiled())
     assert report.bit_exact_samples == 20

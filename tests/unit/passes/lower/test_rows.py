@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from support import heavy
 
 from ml2sc.ir.flatten import flattened
 from ml2sc.ir.interpret import Interpreter
@@ -48,7 +50,8 @@ from ml2sc.passes.lower.values import Laned, Packed, Scalars
 
 Array = npt.NDArray[Any]
 
-CASES = int(os.environ.get("ML2SC_FUZZ", "12"))
+FUZZ = os.environ.get("ML2SC_FUZZ")
+CASES = int(FUZZ or "12")
 
 
 NOTHING = Interval(0, 0)
@@ -199,7 +202,7 @@ def with_sums(program: Program, written: Sequence[RowsOfTaps]) -> Program:
     )
 
 
-@pytest.mark.parametrize("seed", range(CASES))
+@pytest.mark.parametrize("seed", range(CASES) if FUZZ else heavy.but_each(2, range(CASES)))
 def test_chains_in_every_layout(seed: int) -> None:
     rng = np.random.default_rng(seed)
     chain: list[Convolution] = []
@@ -273,8 +276,9 @@ def test_how_often_words_of_pixels_are_not_zero() -> None:
     assert share_of(conv, source, live) == round((2 + 1 + 1) / (2 * 4 * 2), 3)
 
 
-@pytest.mark.parametrize("alike", [False, True])
-@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize(
+    ("kernel", "alike"), heavy.unless(lambda case: (case[0] == 1) == case[1], itertools.product((1, 3), (False, True)))
+)
 def test_loops_put_rows_of_narrow_maps_into_one_word(kernel: int, alike: bool) -> None:
     """Every way to loop over output channels gives the same, those that fold rows among them."""
     rng = np.random.default_rng(kernel)
