@@ -195,7 +195,11 @@ class _Quantization:
 
     def _output(self, name: str) -> str:
         if self.is_constant(name):
-            raise UnsupportedModelError("a model's output does not depend on its input", tensor=f"%{name}")
+            raise UnsupportedModelError(
+                "a model's output does not depend on its input",
+                tensor=f"%{name}",
+                hint="take it out of the model's outputs: it is the same for all inputs",
+            )
         return self._raw[name]
 
     def _label(self, name: str) -> str:

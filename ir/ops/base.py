@@ -275,7 +275,12 @@ def constant_ints(node: Node, tensor: Tensor | None, what: str) -> tuple[int, ..
     if tensor.type is not DType.INT64:
         raise UnsupportedModelError(f"{what} must be integers", node=str(node), tensor=f"%{tensor.name}")
     if tensor.data is None:
-        raise UnsupportedModelError(f"{what} must be constant", node=str(node), tensor=f"%{tensor.name}")
+        raise UnsupportedModelError(
+            f"{what} must be constant",
+            node=str(node),
+            tensor=f"%{tensor.name}",
+            hint="export the model with a static input shape",
+        )
     return tuple(int(v) for v in np.asarray(tensor.data).ravel())
 
 

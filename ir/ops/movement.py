@@ -375,7 +375,10 @@ class Gather(MovementOp):
         super().verify(node, inputs)
         if not _present(inputs[1]).is_constant:
             raise UnsupportedModelError(
-                "the indices of Gather must be constant", node=str(node), tensor=f"%{node.inputs[1]}"
+                "the indices of Gather must be constant",
+                node=str(node),
+                tensor=f"%{node.inputs[1]}",
+                hint="give the model the entries themselves (an embedding's vectors), or one-hot rows for a MatMul",
             )
 
     def infer(self, node: Node, inputs: Inputs) -> list[Signature]:

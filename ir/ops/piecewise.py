@@ -142,7 +142,12 @@ class PRelu(OpDef):
     def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:
         x, slope = bounds_at(inputs, 0), bounds_at(inputs, 1)
         if not np.array_equal(slope.lo, slope.hi):
-            raise UnsupportedModelError("PRelu's slope must be constant", node=str(node), tensor=f"%{node.inputs[1]}")
+            raise UnsupportedModelError(
+                "PRelu's slope must be constant",
+                node=str(node),
+                tensor=f"%{node.inputs[1]}",
+                hint="export the model with its weights as constants",
+            )
         hull = _hull(*(self.evaluate(node, [v, slope.lo])[0] for v in (x.lo, x.hi, np.clip(0.0, x.lo, x.hi))))
         return [widened(hull, magnitude(hull))]
 
@@ -268,7 +273,11 @@ class HardSigmoid(_Pieces):
     def verify(self, node: Node, inputs: Inputs) -> None:
         super().verify(node, inputs)
         if self._line(node)[0] < 0:
-            raise UnsupportedModelError("HardSigmoid with a negative alpha is not supported", node=str(node))
+            raise UnsupportedModelError(
+                "HardSigmoid with a negative alpha is not supported",
+                node=str(node),
+                hint="it is 1 less a HardSigmoid of the positive alpha and of 1 less beta",
+            )
 
     def _line(self, node: Node) -> tuple[float, float]:
         return attr_float(node, "alpha", self.parameters["alpha"]), attr_float(node, "beta", self.parameters["beta"])
