@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ml2sc.errors import ArtifactError
-from ml2sc.ir.gas import Costs
+from ml2sc.ir.gas import MANY_CALLS, Costs
 from ml2sc.ir.model_hash import model_hash
 from ml2sc.money import Prices
 from ml2sc.registry import Registry
@@ -29,10 +29,6 @@ CODE_SIZE_LIMIT = 24_576
 
 CONTRACT = "contract"
 """The form that every backend has: a contract of its own."""
-
-
-MANY_CALLS = 10_000
-"""Inferences after which their gas is all that counts."""
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,25 @@ def packed_texts(program: Program, *, strict: bool) -> dict[str, str]:
 _TWOS = "two's complement"
 
 
+def function_names(wanted: Mapping[str, str], taken: Iterable[str], between: str = "") -> dict[str, str]:
+    """Return a function name for each section and procedure, or what else is one, none of which is taken.
+
+    Args:
+        wanted: What each would be called.
+        taken: Names that are not free.
+        between: What stands before the number that follows where another is called so.
+    """
+    found, used = dict[str, str](), set(taken)
+    for name, base in wanted.items():
+        function, number = base, 1
+        while function in used:
+            number += 1
+            function = f"{base}{between}{number}"
+        used.add(function)
+        found[name] = function
+    return found
+
+
 def contract_abi(program: Program, options: EmitOptions) -> list[dict[str, Any]]:
     """Return the ABI as solc reports it, so that it is known before anything is compiled."""
     n, m = f"int256[{program.input.count}]", f"int256[{program.outputs}]"

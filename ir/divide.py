@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from .forks import memory_gas
-from .procedures import buffers_of, written_by
+from .procedures import Flow, Passed
 from .program import (
     Call,
     CopySegment,
@@ -24,6 +24,7 @@ from .program import (
     calls_of,
     expressions,
     subexpressions,
+    used_buffers,
 )
 
 
@@ -72,7 +73,7 @@ def divided(program: Program) -> Divided:
         return Divided(program, ())
     layers: list[Section] = []
     parts: list[Part] = []
-    live = _Live(program)
+    live = Flow(program)
     done = 0
     for number, group in groupby(program.layers, key=lambda section: section.contract):
         run = list(group)
@@ -90,7 +91,7 @@ def divided(program: Program) -> Divided:
     return Divided(replace(main, buffers=_used(main)), tuple(parts))
 
 
-def _part(program: Program, number: int, run: Sequence[Section], passed: _Passed) -> Part:
+def _part(program: Program, number: int, run: Sequence[Section], passed: Passed) -> Part:
     names = {section.name for section in program.sections()}
     name = next(n for n in (f"code{'_' * extra}{number}" for extra in range(len(names) + 1)) if n not in names)
     statements = [s for section in run for s in program.touched(section)]
@@ -124,7 +125,7 @@ def _called(program: Program, sections: Iterable[Section]) -> dict[str, Procedur
 
 
 def _used(program: Program) -> Mapping[str, int]:
-    used = {name for routine in program.routines() for name in buffers_of(routine)}
+    used = {name for routine in program.routines() for name in used_buffers(routine)}
     return {name: words for name, words in program.buffers.items() if name in used}
 
 
@@ -169,9 +170,9 @@ def spread(program: Program, sizes: Mapping[str, int], room: Room) -> Program | 
     # by layers done and units of the contract itself that are left: the least gas, and the runs that are elsewhere
     best: list[dict[int, tuple[int, _Cuts]]] = [{} for _ in range(len(layers) + 1)]
     best[0][free] = 0, ()
-    live = _Live(program)
+    live = Flow(program)
     for first, section in enumerate(layers):
-        runs = [(end, live.words(first, end)) for end in _ends(program, first, sizes, room.part)]
+        runs = [(end, _words(program, live.passed(first, end))) for end in _ends(program, first, sizes, room.part)]
         own, stub = -(-sizes[section.name] // _UNIT), -(-room.stub // _UNIT)
         for left, (gas, cuts) in best[first].items():
             if left >= own:
@@ -184,6 +185,10 @@ def spread(program: Program, sizes: Mapping[str, int], room: Room) -> Program | 
     _, cuts = min(best[-1].values())
     numbers = {i: number for number, (first, end) in enumerate(cuts, 1) for i in range(first, end)}
     return replace(program, layers=tuple(replace(s, contract=numbers.get(i, 0)) for i, s in enumerate(layers)))
+
+
+def _words(program: Program, passed: Passed) -> int:
+    return sum(program.buffers[name] for names in passed for name in names)
 
 
 def _call_gas(words: int) -> int:
@@ -210,36 +215,3 @@ def _ends(program: Program, first: int, sizes: Mapping[str, int], room: int) -> 
         if size > room or (section.predict, section.classify) != (start.predict, start.classify):
             return
         yield end
-
-
-_Passed = tuple[tuple[str, ...], tuple[str, ...]]
-"""The buffers that a run of sections takes and gives."""
-
-
-class _Live:
-    """Knows the buffers that are passed to a run of sections and back: each section is looked at once."""
-
-    def __init__(self, program: Program) -> None:
-        self._program = program
-        sections = [*program.layers, program.dequantize]
-        self._uses = [tuple(dict.fromkeys(buffers_of(section))) for section in sections]
-        self._writes = [frozenset(written_by(section)) for section in sections]
-        # by buffer: the first section that writes it, the last that reads or writes it
-        self._first: dict[str, int] = {}
-        self._last: dict[str, int] = {}
-        for number, (uses, writes) in enumerate(zip(self._uses, self._writes, strict=True)):
-            self._last |= dict.fromkeys(uses, number)
-            for name in writes:
-                self._first.setdefault(name, number)
-        self._last |= dict.fromkeys(("wad", "label"), len(sections))
-
-    def passed(self, first: int, end: int) -> _Passed:
-        """Return what a run from one section up to another takes and gives, in order of appearance."""
-        used = dict.fromkeys(name for uses in self._uses[first:end] for name in uses)
-        written = frozenset[str]().union(*self._writes[first:end])
-        takes = tuple(name for name in used if self._first.get(name, end) < first)
-        return takes, tuple(name for name in used if name in written and self._last[name] >= end)
-
-    def words(self, first: int, end: int) -> int:
-        """Return the words of a run from one section up to another."""
-        return sum(self._program.buffers[name] for names in self.passed(first, end) for name in names)

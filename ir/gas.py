@@ -54,6 +54,8 @@ MEMORY = 3
 COPY_WORD = 3
 """A word of CODECOPY, EXTCODECOPY, CALLDATACOPY, MCOPY."""
 WARM_ACCOUNT = WARM_SLOT = WARM
+MANY_CALLS = 10_000
+"""Inferences after which their gas is all that counts."""
 
 WORD = 32
 _SELECTOR = 4
@@ -195,9 +197,7 @@ class Execution:
 
 def executed(program: Program) -> list[Section]:
     """Return the sections that `classifyPacked` runs (`predictPacked` where there is no decision)."""
-    if program.has_decision:
-        return [s for s in program.layers if s.classify]
-    return [*(s for s in program.layers if s.predict), program.dequantize]
+    return list(program.entries[-1].sections)
 
 
 @dataclass(frozen=True, slots=True)

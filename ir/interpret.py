@@ -11,7 +11,7 @@ from typing import TypeVar
 from ml2sc.errors import InternalError
 
 from .procedures import expanded
-from .program import MASK, Program, Section, to_signed
+from .program import LABEL, MASK, OUTPUTS, Program, Section, to_signed
 from .translate import Counts, Machine, ProgramError, Run, translate
 from .wad import Outcome
 
@@ -152,13 +152,13 @@ class Interpreter:
         program = self.program
         if not program.has_decision:
             return Outcome(self.predict(packed), None)
-        deciding, predicting = ([s for s in program.layers if s.classify], [s for s in program.layers if s.predict])
-        if deciding[: len(predicting)] != predicting:
+        predict, classify = program.entries
+        if classify.sections[: len(predict.sections) - 1] != predict.sections[:-1]:
             decision = self.decide(packed)
             return Outcome(self.predict(packed), decision)
         machine = Machine(program, packed)  # what both begin with is run once
-        self._call(deciding, machine, counted=True)
-        decision = machine.buffers["label"][0]
+        self._call(classify.sections, machine, counted=True)
+        decision = machine.buffers[LABEL][0]
         self._call([program.dequantize], machine, counted=False)
         return Outcome(self._outputs(machine), decision)
 
@@ -168,13 +168,12 @@ class Interpreter:
         Raises:
             ProgramError: the program reverts.
         """
-        machine, program = Machine(self.program, packed), self.program
-        sections = [*(s for s in program.layers if s.predict), program.dequantize]
-        self._call(sections, machine, counted=not program.has_decision)
+        machine = Machine(self.program, packed)
+        self._call(self.program.entries[0].sections, machine, counted=not self.program.has_decision)
         return self._outputs(machine)
 
     def _outputs(self, machine: Machine) -> tuple[int, ...]:
-        return tuple(to_signed(w) for w in machine.buffers["wad"][: self.program.outputs])
+        return tuple(to_signed(w) for w in machine.buffers[OUTPUTS][: self.program.outputs])
 
     def decide(self, packed: bytes) -> int:
         """Return the decision for a packed input (of a program that has one).
@@ -183,8 +182,8 @@ class Interpreter:
             ProgramError: the program reverts.
         """
         machine = Machine(self.program, packed)
-        self._call((s for s in self.program.layers if s.classify), machine, counted=True)
-        return machine.buffers["label"][0]
+        self._call(self.program.entries[-1].sections, machine, counted=True)
+        return machine.buffers[LABEL][0]
 
     def _call(self, sections: Iterable[Section], machine: Machine, *, counted: bool) -> None:
         for section in sections:

@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, count
 from math import gcd
 
-from .procedures import buffers_of, written_by
+from .procedures import Flow, Passed
 from .program import (
     CONTRACT_WORDS,
     MODEL_HASH,
+    OUTPUTS,
     Apply,
     Assign,
     Block,
@@ -45,6 +46,7 @@ from .program import (
     add,
     bodies,
     const,
+    used_buffers,
     walk,
 )
 from .rewrite import Rewriting
@@ -86,15 +88,16 @@ def outlined(program: Program, groups: Iterable[Alike]) -> Program:
         program: The program.
         groups: Some of those that `alike` found in it.
     """
-    for group in groups:
+    places = {section.name: number for number, section in enumerate(program.layers)}
+    for group in sorted(groups, key=lambda group: places[group.members[0]]):  # as they come, whatever their prices
         program = _Outlining(program, group).run()
     return program
 
 
-def cheapest(
+def worthwhile(
     program: Program, measure: Callable[[Program], tuple[float, int]], limit: float, byte_price: float
-) -> Program:
-    """Return a program with those procedures that pay, and those that it takes to stay within a limit.
+) -> list[Alike]:
+    """Return the groups whose procedures pay, and those that it takes to stay within a limit, the most bytes first.
 
     Args:
         program: The program.
@@ -104,7 +107,7 @@ def cheapest(
     """
     groups = alike(program)
     if not groups:
-        return program
+        return []
     gas, size = measure(program)
     gains = []
     for group in groups:
@@ -112,40 +115,22 @@ def cheapest(
         gains.append((more - gas, size - less, group))
     gains = [gain for gain in gains if gain[1] > 0]
     gains.sort(key=lambda gain: max(gain[0], 0.0) / gain[1])
-    chosen: list[Alike] = []
+    chosen: list[tuple[int, Alike]] = []
     for more, less, group in gains:
         if more > byte_price * less and size <= limit:
             break
-        chosen.append(group)
+        chosen.append((less, group))
         size -= less
-    kept = [group for group in groups if group in chosen]  # in their own order, whatever the prices
-    return outlined(program, kept)
+    return [group for _, group in sorted(chosen, key=lambda saved: -saved[0])]
 
 
 # -- what is alike ---------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Roles:
-    """What a section takes of earlier ones, and what later ones read of it."""
-
-    takes: tuple[str, ...]
-    gives: tuple[str, ...]
-
-
-def _roles(program: Program) -> dict[str, _Roles]:
-    sections = [*program.layers, program.dequantize]
-    uses = [tuple(dict.fromkeys(buffers_of(s))) for s in sections]
-    last = {name: i for i, names in enumerate(uses) for name in names} | dict.fromkeys(("wad", "label"), len(sections))
-    before = set[str]()
-    found = {}
-    for i, section in enumerate(sections):
-        written = set(written_by(section))
-        takes = tuple(name for name in uses[i] if name in before)
-        gives = tuple(name for name in uses[i] if name in written and last[name] > i)
-        found[section.name] = _Roles(takes, gives)
-        before |= written
-    return found
+def _roles(program: Program) -> dict[str, Passed]:
+    """Return what each section takes of earlier ones, and what later ones read of it."""
+    flow = Flow(program)
+    return {section.name: flow.passed(i, i + 1) for i, section in enumerate([*program.layers, program.dequantize])}
 
 
 @dataclass
@@ -172,7 +157,7 @@ class _Shape:
         return tuple(self.tokens)
 
     @classmethod
-    def of(cls, program: Program, section: Section, roles: _Roles) -> _Shape | None:
+    def of(cls, program: Program, section: Section, roles: Passed) -> _Shape | None:
         """Return a section's shape; None if it is not fit for a procedure."""
         if sum(not isinstance(s, Note) for s in walk(section.body)) < _LEAST:
             return None
@@ -396,7 +381,7 @@ class _Outlining:
             layers=tuple(calling.get(section.name, section) for section in self._layers),
             procedures={**self._program.procedures, self._name: procedure},
         )
-        used = {name for routine in program.routines() for name in buffers_of(routine)} | {"wad"}
+        used = {name for routine in program.routines() for name in used_buffers(routine)} | {OUTPUTS}
         copied = {s.segment for r in program.routines() for s in walk(r.body) if isinstance(s, CopySegment)}
         return replace(
             program,

@@ -1,17 +1,23 @@
-"""Programs with procedures: what their calls stand for, and what procedures and calls must keep to."""
+"""Programs with procedures: what their calls stand for, and what procedures and calls must keep to.
+
+And what passes from one section to the next, which is what a procedure, a function or a code contract takes and gives.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+from typing import NamedTuple
 
 from ml2sc.errors import VerifyError
 
 from .program import (
+    LABEL,
+    OUTPUTS,
     Block,
     Call,
     CopySegment,
     Expr,
-    Load,
     Note,
     Program,
     Section,
@@ -20,8 +26,7 @@ from .program import (
     Store,
     Var,
     calls_of,
-    expressions,
-    subexpressions,
+    used_buffers,
     walk,
 )
 from .rewrite import Rewriting
@@ -72,7 +77,7 @@ def check_procedures(program: Program) -> None:
         if len({*procedure.words}) < len(procedure.words):
             raise VerifyError(f"procedure {procedure.name} has two parameters of one name")
     for routine in program.routines():
-        for name in buffers_of(routine):
+        for name in used_buffers(routine):
             owner = owners.setdefault(name, routine.name if routine.name in program.procedures else "")
             if owner != (routine.name if routine.name in program.procedures else ""):
                 raise VerifyError(f"buffer {name} is of procedure {owner or routine.name} and used elsewhere")
@@ -86,19 +91,6 @@ def check_procedures(program: Program) -> None:
             _check_call(program, section, call)
 
 
-def buffers_of(section: Section) -> list[str]:
-    """Return the names of the buffers in a section's own statements, in order of appearance, some more than once."""
-    names: list[str] = []
-    for statement in walk(section.body):
-        for expression in expressions(statement):
-            names += [part.buffer for part in subexpressions(expression) if isinstance(part, Load)]
-        if isinstance(statement, Store | CopySegment):
-            names.append(statement.buffer)
-        if isinstance(statement, Call):
-            names += [*statement.takes, *statement.gives]
-    return names
-
-
 def written_by(section: Section) -> list[str]:
     """Return the names of the buffers that a section writes or has written, in order of appearance."""
     names: dict[str, None] = {}
@@ -108,6 +100,47 @@ def written_by(section: Section) -> list[str]:
         if isinstance(statement, Call):
             names |= dict.fromkeys(statement.gives)
     return list(names)
+
+
+class Passed(NamedTuple):
+    """What a run of sections needs to be given and what is needed of it.
+
+    Attributes:
+        takes: Buffers that it uses and earlier sections write, in order of appearance.
+        gives: Buffers that it writes and later sections use, or the caller, likewise.
+    """
+
+    takes: tuple[str, ...]
+    gives: tuple[str, ...]
+
+
+class Flow:
+    """Knows the buffers that pass from section to section: each is looked at once.
+
+    Args:
+        program: The program.
+        taken: Buffers that were written before.
+        given: Buffers that are used afterwards, besides the answers.
+    """
+
+    def __init__(self, program: Program, taken: Iterable[str] = (), given: Iterable[str] = ()) -> None:
+        sections = [*program.layers, program.dequantize]
+        self.uses = [used_buffers(section) for section in sections]
+        self._writes = [frozenset(written_by(section)) for section in sections]
+        # by buffer: the first section that writes it, the last that reads or writes it
+        self._first, self._last = dict.fromkeys(taken, -1), dict[str, int]()
+        for number, (uses, writes) in enumerate(zip(self.uses, self._writes, strict=True)):
+            self._last |= dict.fromkeys(uses, number)
+            for name in writes:
+                self._first.setdefault(name, number)
+        self._last |= dict.fromkeys((OUTPUTS, LABEL, *given), len(sections))
+
+    def passed(self, first: int, end: int) -> Passed:
+        """Return what a run from one section up to another takes and gives."""
+        used = dict.fromkeys(name for uses in self.uses[first:end] for name in uses)
+        written = frozenset[str]().union(*self._writes[first:end])
+        takes = tuple(name for name in used if self._first.get(name, end) < first)
+        return Passed(takes, tuple(name for name in used if name in written and self._last[name] >= end))
 
 
 def _stands_beside(program: Program, statement: Statement) -> bool:

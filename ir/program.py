@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from fractions import Fraction
 from functools import cached_property
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 WORD = 1 << 256
 MASK = WORD - 1
@@ -481,6 +481,26 @@ class Choice:
     others: tuple[tuple[str, float], ...] = ()
 
 
+OUTPUTS, LABEL = "wad", "label"
+"""Buffers of the answers: of `predict`, a word an output, and of `classify`."""
+
+
+class Entry(NamedTuple):
+    """A function that answers to a packed input.
+
+    Attributes:
+        name: "predict" or "classify".
+        sections: What it runs, in order.
+        answer: The buffer whose first words are its answer.
+        words: How many.
+    """
+
+    name: str
+    sections: tuple[Section, ...]
+    answer: str
+    words: int
+
+
 @dataclass(frozen=True)
 class Program:
     """A compiled model.
@@ -518,6 +538,14 @@ class Program:
         yield self.quantize
         yield from self.layers
         yield self.dequantize
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """The functions that answer to a packed input: `predict`, and `classify` where there is a decision."""
+        predicting = (*(s for s in self.layers if s.predict), self.dequantize)
+        predict = Entry("predict", predicting, OUTPUTS, self.outputs)
+        classify = Entry("classify", tuple(s for s in self.layers if s.classify), LABEL, 1)
+        return (predict, classify) if self.has_decision else (predict,)
 
     def routines(self) -> Iterator[Section]:
         """Iterate over all code: the sections, and after them the procedures as if they were some."""

@@ -291,10 +291,7 @@ def _check_input(program: Program, quantize: _Found) -> None:
 
 def _check_order(program: Program, found: Mapping[str, _Found]) -> None:
     """Check that each of `predict` and `classify` reads nothing but what it has written itself."""
-    entries = [("predict", [*(s for s in program.layers if s.predict), program.dequantize], "wad", program.outputs)]
-    if program.has_decision:
-        entries.append(("classify", [s for s in program.layers if s.classify], "label", 1))
-    for entry, sections, result, words in entries:
+    for entry, sections, result, words in program.entries:
         written: dict[str, int] = {}
         for section in sections:
             for buffer, needed in found[section.name].needs.items():

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from ml2sc.errors import InternalError, ToolchainError
 from ml2sc.ir.divide import ADDRESSES, INPUT, Part, divided, passed
-from ml2sc.ir.program import Call, CopySegment, Procedure, Program, Section, Storage, calls_of, walk
+from ml2sc.ir.gas import MANY_CALLS
+from ml2sc.ir.program import LABEL, OUTPUTS, Call, CopySegment, Procedure, Program, Section, Storage, calls_of, walk
 
 from ..base import (
     BACKENDS,
     CONTRACT,
-    MANY_CALLS,
     Artifact,
     Bytecode,
     EmitOptions,
@@ -31,6 +31,7 @@ from ..interface import (
     code_hashes,
     contract_abi,
     data_init_hash,
+    function_names,
     interface_id,
     keccak,
     model_name,
@@ -318,16 +319,14 @@ class _Frame:
             outputs=program.outputs,
             memory_start=self.memory.start,
             memory=self.memory.total,
-            packed_memory=self.memory.packed,
             data=[self._data_contract(i, data) for i, data in enumerate(self.data)],
             decides=program.has_decision,
             decision=options.decision,
             codes=[{"number": p.contract, "salt": self._first_code + p.contract - 1} for p in self.elsewhere],
             mutability="view" if self.data or self.elsewhere else "pure",
-            predict_calls=[functions[s.name] for s in sections if s.predict],
-            classify_calls=[functions[s.name] for s in program.layers if s.classify],
-            wad_address=self.memory.place("wad"),
-            label_address=self.memory.place("label") if program.has_decision else "",
+            **{f"{entry.name}_calls": [functions[s.name] for s in entry.sections] for entry in program.entries},
+            wad_address=self.memory.place(OUTPUTS),
+            label_address=self.memory.place(LABEL) if program.has_decision else "",
             input_address=self.memory.place(INPUT),
             input_end=self.memory.place(INPUT, program.input.length),
             quantize={
@@ -359,7 +358,6 @@ class _Frame:
             title=part.procedure.title,
             memory_start=self.memory.start,
             memory=self.memory.total,
-            packed_memory=self.memory.packed,
             takes=takes,
             calls=[self.functions[s.name] for s in self.sections],
             passed=self.memory.place(PASSED),
@@ -491,16 +489,7 @@ _FRAME_WITHIN = ("_outputs", "_decision", "_allocated", "_quantized", "_unpacked
 
 
 def _function_names(names: Iterable[str], taken: Iterable[str]) -> dict[str, str]:
-    """Return a function name for each of some names, none of which is taken."""
-    found: dict[str, str] = {}
-    for name in names:
-        base, count = f"_{_camel(name)}", 1
-        function = base
-        while function in (*taken, *found.values()):
-            count += 1
-            function = f"{base}{count}"
-        found[name] = function
-    return found
+    return function_names({name: f"_{_camel(name)}" for name in names}, taken)
 
 
 def _camel(name: str) -> str:

@@ -71,7 +71,8 @@ class SolidityCosts(Costs):
     tolerance = 0.02
     frame, frame_as_written = 460, 1_160
     answer, answer_element = 250, 93
-    """The loop that encodes an array: a comparison, JUMPI, MLOAD, MSTORE and the steps of three variables a round."""
+    """The loop that encodes an array, in the contract around a model that is not one: comparison, JUMPI, MLOAD, MSTORE
+    and the steps of three variables a round."""
     answer_element_as_written = 203
     """The same where each of these is a function that is called."""
     fixed_address = PUSH
@@ -97,15 +98,17 @@ class SolidityCosts(Costs):
         """What is on the stack, with the variables that it was computed from."""
 
     def memory_words(self, sections: Iterable[Section]) -> int:
-        # the answer is encoded at the free-memory pointer, after the whole block
-        answer = 0 if self.stub else 1 if self.program.has_decision else self.program.outputs
+        used = (self.memory.start + self.memory.packed) // WORD
+        if self.memory.fixed or self.stub:  # the answer is where it was computed
+            return used
+        # the contract around encodes it at the free-memory pointer, after the whole block
+        answer = 1 if self.program.has_decision else self.program.outputs
         # as it is written, an array of results is allocated before it is known where they are
-        arrays = 2 if self._as_written and not self.program.has_decision else 1
-        return (self.memory.start + self.memory.packed) // WORD + arrays * answer
+        return used + (2 if self._as_written and not self.program.has_decision else 1) * answer
 
     def frame_gas(self) -> float:
-        encoded = 0 if self.program.has_decision else self.answer + self.answer_element * self.program.outputs
-        return super().frame_gas() + encoded
+        encodes = not self.memory.fixed and not self.program.has_decision
+        return super().frame_gas() + (self.answer + self.answer_element * self.program.outputs if encodes else 0)
 
     def call(self, section: Section) -> float:
         return 0 if self.program.calls(section) == 1 else super().call(section)  # there it is, then, without a call

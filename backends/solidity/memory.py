@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from ml2sc.ir.divide import ADDRESSES, INPUT, Part, passed
 from ml2sc.ir.program import (
+    LABEL,
+    OUTPUTS,
     Call,
     CopySegment,
     Load,
@@ -157,7 +159,7 @@ def _lifetimes(program: Program, part: Part | None) -> dict[str, tuple[int, int]
         for name in part.procedure.gives:
             lives[name] = (lives[name][0], end)
         lives[PASSED] = (min((lives[name][0] for name in part.procedure.gives), default=end), end)
-    for name in ("wad", "label"):
+    for name in (OUTPUTS, LABEL):
         if name in lives:
             lives[name] = (lives[name][0], end)
     return lives

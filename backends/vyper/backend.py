@@ -13,8 +13,9 @@ import cbor2
 from ml2sc.errors import ToolchainError
 from ml2sc.ir.divide import Part, divided
 from ml2sc.ir.flatten import flattened_program
+from ml2sc.ir.folded import folded_program
 from ml2sc.ir.joined import joined_program
-from ml2sc.ir.program import Procedure, Program, Section, Storage, calls_of
+from ml2sc.ir.program import OUTPUTS, Entry, Procedure, Program, Section, Storage, calls_of
 
 from ..base import (
     BACKENDS,
@@ -147,7 +148,7 @@ BACKENDS.register("vyper")(VyperBackend())
 
 def _prepared(program: Program) -> Program:
     """Return the program that is printed for one."""
-    return joined_program(flattened_program(program, DEEPEST))
+    return joined_program(flattened_program(folded_program(program), DEEPEST))
 
 
 def _compiled(
@@ -277,8 +278,7 @@ class _Frame:
             decides=program.has_decision,
             decision=plain(options.decision),
             mutability="view" if self.data or self.elsewhere else "pure",
-            predict_lines=self._road([s for s in self.sections if s.predict], "wad", whole=True),
-            classify_lines=self._road([s for s in program.layers if s.classify], "label", whole=False),
+            **{f"{entry.name}_lines": self._road(entry) for entry in program.entries},
             length_error=raise_error("InputLength", ERRORS["InputLength"], ["_PACKED_LENGTH", "length"]),
             short_error=raise_error("InputLength", ERRORS["InputLength"], ["_PACKED_LENGTH", "len(x)"]),
             weights_error=raise_error("WeightsMissing", ERRORS["WeightsMissing"], ["index", "account"]),
@@ -369,13 +369,10 @@ class _Frame:
             "lines": lines or ["pass"],
         }
 
-    def _road(self, sections: list[Section], result: str, *, whole: bool) -> list[str]:
-        """Return the statements that call the sections one after the other."""
-        lines = self._calls(sections, set())
-        if result not in self.program.buffers:
-            return lines
-        name = self.printer.buffer_name(result)
-        return [*lines, f"return {name}" if whole else f"return {name}[0]"]
+    def _road(self, entry: Entry) -> list[str]:
+        """Return the statements that call a function's sections one after the other."""
+        name = self.printer.buffer_name(entry.answer)
+        return [*self._calls(entry.sections, set()), f"return {name if entry.answer == OUTPUTS else f'{name}[0]'}"]
 
     def _calls(self, sections: Iterable[Section], declared: set[str]) -> list[str]:
         lines: list[str] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ml2sc.ir.procedures import written_by
+from ml2sc.ir.procedures import Flow
 from ml2sc.ir.program import (
     CopySegment,
     Load,
@@ -47,17 +47,11 @@ def signatures(program: Program, part: Procedure | None = None) -> dict[str, Sig
         program: What is in one contract.
         part: Which code contract that is; None: the contract itself.
     """
-    taken, given = (set[str](), set[str]()) if part is None else ({*part.takes}, {*part.gives})
-    sections = [*program.layers, program.dequantize]
-    uses = [used_buffers(s) for s in sections]
-    writes = [written_by(s) for s in sections]
+    flow = Flow(program) if part is None else Flow(program, part.takes, part.gives)
     found = {}
-    for i, section in enumerate(sections):
-        before = {name for w in writes[:i] for name in w} | taken
-        after = {name for u in uses[i + 1 :] for name in u} | {"wad", "label"} | given
-        takes = tuple(name for name in uses[i] if name in before)
-        gives = tuple(name for name in writes[i] if name in after)
-        own = tuple(name for name in uses[i] if name not in takes and name not in gives)
+    for i, section in enumerate([*program.layers, program.dequantize]):
+        takes, gives = flow.passed(i, i + 1)
+        own = tuple(name for name in flow.uses[i] if name not in takes and name not in gives)
         found[section.name] = Signature(reads_input(program, section), takes, gives, own)
     for routine in program.routines():
         if (procedure := program.procedures.get(routine.name)) is not None:

@@ -47,6 +47,7 @@ from ml2sc.ir.program import (
     Program,
     Section,
     Statement,
+    Store,
     bodies,
     calls_of,
     expressions,
@@ -88,20 +89,38 @@ DEEPEST_PRODUCTS = 50
 
 def too_deep(program: Program) -> bool:
     """Return whether venom, which fetches all factors of straight code before it multiplies, runs out of the stack."""
-    return any(
-        _straight_products(s.body)[1] > DEEPEST_PRODUCTS or ((held := _held(s.body)) and held + peak(s.body) > REACH)
-        for s in program.routines()
-    )
+    return any(_too_deep(s.body, program.procedures.get(s.name)) for s in program.routines())
 
 
-def _held(body: Iterable[Statement]) -> int:
-    """Return how many words, at most, several products between two jumps take apart: venom reads them all at first."""
-    most, run = 0, Counter[Load]()
+def _too_deep(body: tuple[Statement, ...], procedure: Procedure | None) -> bool:
+    if _straight_products(body)[1] > DEEPEST_PRODUCTS:
+        return True
+    held, places = _held(body)
+    if not held and places < _MANY_PLACES:
+        return False
+    variables = peak(body)
+    words = 0 if procedure is None else len(procedure.words)
+    return (held > 0 and held + variables > REACH) or places + variables + words > _DEEPEST_PLACES
+
+
+_MANY_PLACES = 4
+_DEEPEST_PLACES = 21
+"""Places that are checked before the first is written to, with all variables: 21 compiled, 23 did not."""
+
+
+def _held(body: Iterable[Statement]) -> tuple[int, int]:
+    """Return what venom holds, at most, between two jumps: words that several products take apart, and places.
+
+    It reads all of the former at first, and computes all of the latter, which are checked, before it stores anything.
+    """
+    most, places, run, stored = 0, 0, Counter[Load](), set[Expr]()
 
     def ended() -> None:
-        nonlocal most
+        nonlocal most, places
         most = max(most, sum(times > 1 for times in run.values()))
+        places = max(places, len(stored))
         run.clear()
+        stored.clear()
 
     def visit(body: Iterable[Statement]) -> None:
         for statement in body:
@@ -114,10 +133,12 @@ def _held(body: Iterable[Statement]) -> int:
                 visit(statement.body)
             else:
                 run.update({load for e in expressions(statement) for load in _factors(e)})
+                if isinstance(statement, Store) and isinstance(statement.index, Apply):
+                    stored.add(statement.index)
 
     visit(body)
     ended()
-    return most
+    return most, places
 
 
 def _factors(expr: Expr) -> Iterator[Load]:

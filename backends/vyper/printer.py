@@ -5,12 +5,11 @@ A subscript known at compile time costs no bounds check, so loops of few rounds 
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import re
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import count
@@ -18,7 +17,9 @@ from itertools import count
 from ml2sc.errors import InternalError
 from ml2sc.ir.procedures import written_by
 from ml2sc.ir.program import (
+    LABEL,
     MASK,
+    OUTPUTS,
     Apply,
     Assign,
     Block,
@@ -54,15 +55,14 @@ from ml2sc.ir.program import (
     mul,
     shl,
     shr,
-    sub,
     subexpressions,
     summands,
     to_signed,
     used_buffers,
-    variables,
     walk,
 )
 
+from ..interface import function_names
 from .dataflow import Signature, declared_by_copy, signatures
 from .kinds import SIGNED_OPERANDS, Kind, infer_kinds, is_test, passed_as, truth_values
 
@@ -136,11 +136,12 @@ class Printer:
         whole = whole or program
         self.words = packed_words(program)
         self.signatures = signatures(program, part)
-        self.functions = function_names(program)
+        routines = (routine.name for routine in program.routines() if routine is not program.quantize)
+        self.functions = function_names({name: f"_{name}" for name in routines}, _TAKEN, "_")
         self.tables = _tables(program)
         self.same = passed_as(whole)
         tables = _table_kinds(whole, _tables(whole), self.same)
-        self.kinds = infer_kinds(whole, {**tables, "wad": Kind.SIGNED, "label": Kind.UNSIGNED})
+        self.kinds = infer_kinds(whole, {**tables, OUTPUTS: Kind.SIGNED, LABEL: Kind.UNSIGNED})
         self.names: dict[int, str] = {}
         self.uses: Counter[int] = Counter()
         self.constants = {constant_name(name) for name in program.segments}
@@ -289,7 +290,6 @@ class _Body:
 
     Attributes:
         scopes: Names declared in the blocks around the statement at hand, innermost last.
-        values: What to print for variables that stand for an expression.
         strides: What the value of a variable is known to be a multiple of (0: it is 0).
         in_bytes: Buffers that are kept as strings of bytes.
     """
@@ -297,7 +297,6 @@ class _Body:
     def __init__(self, printer: Printer, section: Section, parameters: Mapping[str, str]) -> None:
         self.printer, self.program, self.section = printer, printer.program, section
         self.scopes: list[set[str]] = [{PACKED, WADS, WEIGHTS, *parameters.values()}]
-        self.values: dict[str, Expr] = {}
         self.strides: dict[str, int] = {}
         self.truths = truth_values(section)
         self.assigned = {s.name for s in walk(section.body) if isinstance(s, Assign)}
@@ -384,7 +383,6 @@ class _Body:
                 return self._call(statement)
 
     def _let(self, name: str, value: Expr) -> str:
-        self.values.pop(name, None)
         self.strides[name] = 1 if name in self.assigned else self._stride(value)
         if name in self.truths:
             return self._set(self._name(name), "bool", self._test(value))
@@ -393,7 +391,6 @@ class _Body:
 
     def _store_input(self, offset: Expr, width: int, value: Expr) -> list[str]:
         """Add an element to the packed words, which are zero where it goes."""
-        offset, value = self._substituted(offset), self._substituted(value)
         element = f"({self._expr(value)} & {self.printer.literal((1 << 8 * width) - 1, Kind.UNSIGNED)})"
         left = 256 - 8 * width
         word = self._bare(_quotient(offset))
@@ -425,7 +422,6 @@ class _Body:
         return f"(({self._expr(offset)} & 31) << 3)"
 
     def _copy(self, copy: CopySegment) -> list[str]:
-        copy = dataclasses.replace(copy, offset=self._substituted(copy.offset))
         segment, size = self.program.segments[copy.segment], self.program.buffers[copy.buffer]
         buffer, type_ = self.printer.buffer_name(copy.buffer), self.printer.type_of(copy.buffer)
         if segment.storage is Storage.CODE:
@@ -488,17 +484,13 @@ class _Body:
         types, lines, values = self.printer.errors[error], [], []
         for number, (arg, type_) in enumerate(zip(args, types, strict=True)):
             text = self._bare(arg, Kind.SIGNED if type_ == "int256" else Kind.UNSIGNED)
-            if isinstance(self._substituted(arg), Const):  # abi_encode does not guess the type of a literal
+            if isinstance(arg, Const):  # abi_encode does not guess the type of a literal
                 lines.append(self._set(f"argument_{number}", type_, text))
                 text = f"argument_{number}"
             values.append(text)
         return [*lines, raise_error(error, types, values)]
 
     def _for(self, statement: For) -> list[str]:
-        if statement.count == 0:
-            return []
-        if statement.count == 1 and not any(self._changes(i.start) for i in statement.inductions):
-            return self._once(statement)
         main = next((i for i in statement.inductions if self._is_range(i)), None)
         head, lines, tail = "", [], []
         if main is not None:
@@ -519,7 +511,6 @@ class _Body:
                 if induction.step:
                     operator = "unsafe_add" if induction.step > 0 else "unsafe_sub"
                     tail.append(f"{variable} = {operator}({variable}, {abs(induction.step)})")
-            self.values.pop(induction.name, None)
             self.strides[induction.name] = math.gcd(stride, induction.step)
         self.scopes.append({name})
         lines += self._nested(head, statement.body, tail)
@@ -531,34 +522,13 @@ class _Body:
         constant = isinstance(induction.start, Const) and induction.step == 1
         return constant and not self._visible(self._name(induction.name))
 
-    def _changes(self, start: Expr) -> bool:
-        """Return whether an expression may change its value during the loop that starts with it."""
-        return any(
-            not isinstance(p, Const | Var | Apply) or getattr(p, "name", "") in self.assigned
-            for p in subexpressions(start)
-        )
-
-    def _once(self, statement: For) -> list[str]:
-        """Return the body of a loop of one round, its variables replaced by what they start with."""
-        for induction in statement.inductions:
-            self.values[induction.name] = self._substituted(induction.start)
-        return self._body(statement.body)
-
     # -- expressions -----------------------------------------------------------------------------------------------
-
-    def _substituted(self, expr: Expr) -> Expr:
-        """Return an expression with constants computed, and variables replaced that stand for one."""
-        if not self.values or self.values.keys().isdisjoint(variables(expr)):
-            return _computed(expr)
-        return _rebuilt(expr, self._substituted, self.values)
 
     def _stride(self, expr: Expr) -> int:
         """Return a number that divides an expression's value; 0 if that is 0."""
         match expr:
             case Const(value):
                 return value
-            case Var(name) if name in self.values:
-                return self._stride(self.values[name])
             case Var(name):
                 return self.strides.get(name, 1)
             case Apply(OpCode.ADD | OpCode.SUB, (a, b)):
@@ -571,12 +541,11 @@ class _Body:
 
     def _bare(self, expr: Expr, kind: Kind = Kind.UNSIGNED) -> str:
         """Return an expression without the parentheses around it."""
-        text = self._expr(self._substituted(expr), kind)
+        text = self._expr(expr, kind)
         return text[1:-1] if text.startswith("(") and _closes_last(text) else text
 
     def _test(self, expr: Expr) -> str:
         """Return an expression as a condition."""
-        expr = self._substituted(expr)
         match expr:
             case Var(name) if name in self.truths:
                 return self._name(name)
@@ -623,8 +592,6 @@ class _Body:
         match expr:
             case Const(value):
                 return self.printer.literal(value, kind)
-            case Var(name) if name in self.values:
-                return self._expr(self.values[name], kind)
             case Var(name):
                 return _converted(self._name(name), self._kind(name), kind)
             case Apply(OpCode.AND) if (field := self._field(expr)) is not None:
@@ -633,11 +600,11 @@ class _Body:
                 text = f"{self.printer.buffer_name(buffer)}[{self._bare(index)}]"
                 return _converted(text, self.printer.kind_of(buffer), kind)
             case LoadInput(offset):
-                return _converted(self._input_word(self._substituted(offset)), Kind.UNSIGNED, kind)
+                return _converted(self._input_word(offset), Kind.UNSIGNED, kind)
             case WadInput(index):
                 return _converted(f"{WADS}[{self._bare(index)}]", Kind.SIGNED, kind)
             case Apply(OpCode.SHR | OpCode.SAR as op, (Const(bits), LoadInput(offset))):
-                return self._element(op, bits, self._substituted(offset), kind)
+                return self._element(op, bits, offset, kind)
             case Apply(op, args):
                 return self._apply(op, args, kind)
         raise InternalError(f"cannot print {expr!r}")
@@ -678,7 +645,7 @@ class _Body:
         elif op is OpCode.MOD and isinstance(second, Const) and second.value:
             text = f"({self._expr(first)} % {self._expr(second)})"
         elif op is OpCode.BYTE:
-            text = self._byte(self._substituted(first), self._shifted(second, first))
+            text = self._byte(first, self._shifted(second, first))
         else:
             raise InternalError(f"cannot print {op}")
         return _converted(text, Kind.UNSIGNED, kind)
@@ -796,21 +763,8 @@ _UPDATE_FUNCTIONS = frozenset(
 """Internal functions of updatable contracts, and their storage."""
 
 
-def function_names(program: Program) -> dict[str, str]:
-    """Return a function name for each section and procedure, none of which is one of the frame's own."""
-    taken = {"_predict", "_classify", "_quantize", "_require_length", "_data_contract", *_UPDATE_FUNCTIONS}
-    names: dict[str, str] = {}
-    for section in program.routines():
-        if section is program.quantize:
-            continue
-        base = f"_{section.name}"
-        name, count_ = base, 1
-        while name in taken:
-            count_ += 1
-            name = f"{base}_{count_}"
-        taken.add(name)
-        names[section.name] = name
-    return names
+_TAKEN = {"_predict", "_classify", "_quantize", "_require_length", "_data_contract", *_UPDATE_FUNCTIONS}
+"""The frame's own functions."""
 
 
 def packed_words(program: Program) -> int:
@@ -864,56 +818,6 @@ def _table_kinds(program: Program, tables: Mapping[str, str], same: Mapping[str,
         elif any(w >= _DECIMAL_LIMIT for w in segment.words) and kinds.get(buffer) is not Kind.BYTES:
             kinds[buffer] = Kind.SIGNED
     return kinds
-
-
-def _folded(op: OpCode, args: tuple[Expr, ...]) -> Expr:
-    """Return an operation, done at once where its operands are known."""
-    match op, args:
-        case OpCode.ADD, (a, b):
-            return add(a, b)
-        case OpCode.SUB, (a, b):
-            return sub(a, b)
-        case OpCode.MUL, (a, b):
-            return mul(a, b)
-        case OpCode.SHL, (Const(bits), a):
-            return shl(bits, a)
-        case OpCode.DIV, (Const(a), Const(b)) if b:
-            return const(a // b)
-    return Apply(op, args)
-
-
-@lru_cache(maxsize=1 << 14)
-def _computed(expr: Expr) -> Expr:
-    """Return an expression with constants computed: sections of one program after the other have much in common."""
-    return _rebuilt(expr, _computed, {})
-
-
-def _rebuilt(expr: Expr, inner: Callable[[Expr], Expr], values: Mapping[str, Expr]) -> Expr:
-    """Return an expression made of other parts.
-
-    Args:
-        expr: The expression.
-        inner: Makes its parts.
-        values: What stands for variables.
-    """
-    match expr:
-        case Var(name):
-            return values.get(name, expr)
-        case Load(buffer, index):
-            return Load(buffer, inner(index))
-        case LoadInput(offset):
-            return LoadInput(inner(offset))
-        case WadInput(index):
-            return WadInput(inner(index))
-        case Apply(OpCode.ADD):
-            terms, total = summands(expr)
-            total = inner(total)
-            for term in reversed(terms):
-                total = add(inner(term), total)
-            return total
-        case Apply(op, args):
-            return _folded(op, tuple(map(inner, args)))
-    return expr
 
 
 def _magnitude(expr: Expr) -> Expr | None:

@@ -15,7 +15,11 @@ from ml2sc.ir.limits import shown
 from ml2sc.ir.outline import alike, outlined
 from ml2sc.ir.program import (
     CONTRACT_WORDS,
+    LABEL,
+    MASK,
     OUT_OF_RANGE,
+    OUTPUTS,
+    Assign,
     Expr,
     Fail,
     If,
@@ -32,6 +36,7 @@ from ml2sc.ir.program import (
     add,
     and_,
     const,
+    gt,
     loop,
     mul,
     or_,
@@ -68,7 +73,7 @@ from . import (
 from .choices import require_used
 from .context import LOWERINGS, DraftSection, Known, Lowering, lowering
 from .elementwise import at_least, at_most
-from .inputs import Given, refuse
+from .inputs import Given
 from .kernels import dense as _dense  # noqa: F401  files itself
 from .kernels import rows as _rows  # noqa: F401  likewise
 from .options import CODE_MARGIN, PRAGUE, Activity, PlanOptions
@@ -339,15 +344,27 @@ def _input_note(tensor: Tensor, rescale: Rescale) -> str:
 
 
 def _quantize_input(context: Lowering, tensor: Tensor, rescale: Rescale, first: int, width: int) -> Statement:
-    body: list[Statement] = [Let("x", WadInput(Var("i")))]
+    lo, hi = rescale.lo, rescale.hi
+    x = WadInput(Var("i"))
+    # x - lo, as a word, exceeds the range's width wherever x is not in it: one test for both ends
+    body: list[Statement] = [Let("u", sub(x, const(lo)) if lo > 0 else add(x, const(-lo)))]
+    outside = gt(Var("u"), const(hi - lo))
     if context.options.strict_input:
-        body.append(refuse(Var("i"), rescale.lo, rescale.hi))
+        body.append(If(outside, (Fail(OUT_OF_RANGE, (Var("i"), x)),)))
     else:
-        body += [at_least("x", const(rescale.lo)), at_most("x", const(rescale.hi))]
+        inside = const(min(max(0, lo), hi))  # which end is nearer: any number of the range says so
+        below = If(slt(x, inside), (Assign("u", const(0)),))
+        body.append(If(outside, (Assign("u", const(hi - lo)), below)))
     interval, zero = tensor.interval, tensor.format.zero_point
     assert interval is not None
-    body.append(Let("q", add(_rescaled(Var("x"), rescale), const(zero))))
-    ends = [rescale.apply(v) + zero for v in (rescale.lo, rescale.hi)]
+    ends = [rescale.apply(v) + zero for v in (lo, hi)]
+    least, shift, multiplier = ends[0], rescale.shift, rescale.multiplier
+    addend = lo * multiplier + ((1 << shift) >> 1) - ((least - zero) << shift)
+    if interval.lo <= least and ends[1] <= interval.hi:  # as it is, it is stored: its low bytes count
+        least %= 1 << 8 * width
+        if (hi - lo) * multiplier + addend + (least << shift) <= MASK:
+            addend, least = addend + (least << shift), 0
+    body.append(Let("q", add(shr(shift, add(mul(Var("u"), const(multiplier)), const(addend))), const(least))))
     if ends[0] < interval.lo:
         body.append(at_least("q", const(interval.lo)))
     if ends[1] > interval.hi:
@@ -420,7 +437,7 @@ def _rescaled(x: Expr, rescale: Rescale) -> Expr:
 def _lower_outputs(context: Lowering) -> DraftSection:
     """Emit the section that turns the outputs' integers into WAD."""
     graph = context.graph
-    context.buffers["wad"] = max(sum(graph.tensor(name).size for name in graph.outputs), 1)
+    context.buffers[OUTPUTS] = max(sum(graph.tensor(name).size for name in graph.outputs), 1)
     draft = context.plain_section(
         "dequantize", "The outputs' integers to WAD, rounded to the nearest", predict=True, classify=False
     )
@@ -434,7 +451,7 @@ def _lower_outputs(context: Lowering) -> DraftSection:
         assert tensor.interval is not None
         rescale = output_rescale(tensor)
         zero = const(tensor.format.zero_point)
-        context.emit_map(draft, [value], [], "wad", _to_wad(zero, rescale), first=first)
+        context.emit_map(draft, [value], [], OUTPUTS, _to_wad(zero, rescale), first=first)
         first += tensor.size
     return draft
 
@@ -444,9 +461,9 @@ def _to_wad(zero: Expr, rescale: Rescale) -> elementwise.Compute:
 
 
 def _lower_decision(context: Lowering, name: str) -> None:
-    context.buffers["label"] = 1
+    context.buffers[LABEL] = 1
     draft = context.plain_section("decide", "The decision", predict=False, classify=True)
     value = context.scalars(context.values[name], draft)
     if value.size != 1:
         raise UnsupportedModelError("a decision is one integer", tensor=f"%{name}")
-    context.emit_map(draft, [value], [], "label", lambda operands: ([], operands[0]))
+    context.emit_map(draft, [value], [], LABEL, lambda operands: ([], operands[0]))

@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from ml2sc.ir.forks import FORKS, Fork
-from ml2sc.ir.gas import Costs
+from ml2sc.ir.gas import MANY_CALLS, Costs
 from ml2sc.ir.graph import Node
 from ml2sc.ir.program import Program
 from ml2sc.ir.types import Array
 
 CODE_MARGIN = 0.85
 """Of the bytes that a contract may have, how many are planned for: estimates are not exact."""
-EXPECTED_CALLS = {"inference": 10_000, "balanced": 100, "deploy": 1}
+EXPECTED_CALLS = {"inference": MANY_CALLS, "balanced": 100, "deploy": 1}
 """Inferences over which deployment is spread, by `--optimize`."""
 UPDATABLE_WORDS = 2_047
 """Words in a data contract that can be replaced: the code that stages it says its size in two bytes."""

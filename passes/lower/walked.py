@@ -15,6 +15,7 @@ from ml2sc.ir.forks import COLD_ACCOUNT, WARM
 from ml2sc.ir.gas import Costs, Shares, executed, section_bytes
 from ml2sc.ir.program import (
     MODEL_HASH,
+    OUTPUTS,
     If,
     InputFormat,
     Let,
@@ -167,7 +168,7 @@ def of_sections(
     return Program(
         input=InputFormat(count, width, signed=False, wad_range=((0, 0),) * count),
         outputs=1,
-        buffers={name: context.buffers[name] for section in layers for name in used_buffers(section)} | {"wad": 1},
+        buffers={name: context.buffers[name] for section in layers for name in used_buffers(section)} | {OUTPUTS: 1},
         segments=segments,
         quantize=Section("quantize", "", ()),
         layers=layers,

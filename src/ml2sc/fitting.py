@@ -5,6 +5,7 @@ A remedy is tried, by the estimate, before it is named.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -16,7 +17,7 @@ from ml2sc.ir.divide import Room, spread
 from ml2sc.ir.forks import Fork
 from ml2sc.ir.gas import Costs, Execution, Shares, code_bytes, part_bytes, section_bytes
 from ml2sc.ir.graph import Graph
-from ml2sc.ir.outline import cheapest
+from ml2sc.ir.outline import Alike, outlined, worthwhile
 from ml2sc.ir.program import Program
 from ml2sc.passes import LEVELS, run_pipeline
 from ml2sc.passes.lower import CODE_MARGIN, PRAGUE, Activity, PlanOptions, lower
@@ -51,22 +52,29 @@ def fitted(
         costs = costs_of(target, candidate, {}, form)
         return Execution.of(costs, Shares()).gas, code_bytes(costs.program, costs.sizes)
 
-    whole = program
+    whole, groups = program, list[Alike]()
     if getattr(backend, "procedures", False):
-        program = cheapest(program, measure, room, byte_price)
+        groups = worthwhile(program, measure, room, byte_price)
+        program = outlined(program, groups)
     costs = costs_of(target, program, {}, form)
     size = code_bytes(costs.program, costs.sizes)
     if not divides or not getattr(backend, "divides", False) or size <= _SURE * fork.code_limit:
         return program
-    # sections that share a procedure stay together: where that leaves no place to cut at, each has its own code
-    for candidate in [program] if whole is program else [program, whole]:
+    # sections that share a procedure stay together: where that leaves no place to cut at, or costs more, fewer do
+    best, least = program, math.inf
+    for number in range(len(groups), -1, -1):
+        candidate = outlined(whole, groups[:number])
         costs = costs_of(target, candidate, {}, form)
         frame = costs.sizes.frame + (costs.sizes.updates if candidate.updatable else 0)
         rooms = Room(room - frame, room - costs.sizes.part, costs.sizes.stub)
         cut = spread(candidate, section_bytes(costs.program, costs.sizes), rooms)
-        if cut is not None:
-            return cut
-    return program
+        if cut is None:
+            continue
+        costs = costs_of(target, cut, {}, form)
+        size = code_bytes(costs.program, costs.sizes) + sum(part_bytes(p.program, p.sizes) for p in costs.parts)
+        if (total := Execution.of(costs, Shares()).gas + byte_price * size) < least:
+            best, least = cut, total
+    return best
 
 
 def largest_code(costs: Costs) -> int:

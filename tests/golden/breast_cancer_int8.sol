@@ -42,38 +42,50 @@ contract BreastCancer {
 
     /// @notice Runs the model.
     /// @param x The 30 inputs as WAD (real * 10^18); one out of range is taken as the nearest in it.
-    /// @return y The 1 outputs as WAD, rounded to the nearest.
-    function predict(int256[30] calldata x) external view virtual returns (int256[1] memory y) {
-        _allocate(_MEMORY + 32);
+    /// @return The 1 outputs as WAD, rounded to the nearest.
+    function predict(int256[30] calldata x) external view virtual returns (int256[1] calldata) {
+        _allocate();
         _quantize(x);
-        return _predict();
+        _predict();
+        assembly ("memory-safe") {
+            return(_MEMORY, 32)
+        }
     }
 
     /// @notice Runs the model and returns its decision: 1 if the output is at least 0.5, else 0.
     /// @param x The 30 inputs as WAD (real * 10^18); one out of range is taken as the nearest in it.
     /// @return The decision.
     function classify(int256[30] calldata x) external view virtual returns (uint256) {
-        _allocate(_MEMORY);
+        _allocate();
         _quantize(x);
-        return _classify();
+        _classify();
+        assembly ("memory-safe") {
+            return(add(_MEMORY, 0x0060), 32)
+        }
     }
 
     /// @notice Runs the model on quantised inputs.
     /// @param x The 30 inputs' integers q, big-endian, 1 byte each.
-    /// @return y The 1 outputs as WAD, rounded to the nearest.
-    function predictPacked(bytes calldata x) external view virtual returns (int256[1] memory y) {
-        _allocate(_MEMORY + 32);
+    /// @return The 1 outputs as WAD, rounded to the nearest.
+    function predictPacked(bytes calldata x) external view virtual returns (int256[1] calldata) {
+        _allocate();
         _unpack(x);
-        return _predict();
+        _predict();
+        assembly ("memory-safe") {
+            return(_MEMORY, 32)
+        }
     }
 
     /// @notice Runs the model on quantised inputs and returns its decision: 1 if the output is at least 0.5, else 0.
     /// @param x The 30 inputs' integers q, big-endian, 1 byte each.
     /// @return The decision.
     function classifyPacked(bytes calldata x) external view virtual returns (uint256) {
-        _allocate(_MEMORY);
+        _allocate();
         _unpack(x);
-        return _classify();
+        _classify();
+        assembly ("memory-safe") {
+            return(add(_MEMORY, 0x0060), 32)
+        }
     }
 
     /// @notice Names the model.
@@ -83,40 +95,33 @@ contract BreastCancer {
     }
 
     // ------------------------------------------------------------------------------------------------------------
-    // The road through the layers
+    // The road through the layers. Where it ends the answer lies as the ABI has it: it is returned from there, and
+    // `calldata` says that Solidity makes no array for it.
     // ------------------------------------------------------------------------------------------------------------
 
-    function _predict() private pure returns (int256[1] memory y) {
+    function _predict() private pure {
         _nodeLinear();
         _nodeLinear1();
         _nodeLinear2();
         _unpackNodeLinear2Out();
         _nodeSigmoid();
         _dequantize();
-        assembly ("memory-safe") {
-            // an array in memory is its address: the results are where the last layer has put them
-            y := _MEMORY
-        }
     }
 
-    function _classify() private pure returns (uint256 decision) {
+    function _classify() private pure {
         _nodeLinear();
         _nodeLinear1();
         _nodeLinear2();
         _unpackNodeLinear2Out();
         _greaterorequal();
         _decide();
-        assembly ("memory-safe") {
-            decision := mload(add(_MEMORY, 0x0060))
-        }
     }
 
     /// @dev Reserves the memory, whose addresses are known from here on. Its contents are undefined until they are
-    ///     written; an array of results that Solidity has put there already is overwritten.
-    /// @param free What is in use must end before this: the compiler's own variables lie below _MEMORY.
-    function _allocate(uint256 free) private pure {
+    ///     written. What is in use must end before: the compiler's own variables lie below _MEMORY.
+    function _allocate() private pure {
         assembly ("memory-safe") {
-            if gt(mload(0x40), free) { revert(0, 0) }
+            if gt(mload(0x40), _MEMORY) { revert(0, 0) }
             mstore(0x40, add(_MEMORY, _MEMORY_SIZE))
         }
     }
@@ -140,14 +145,14 @@ contract BreastCancer {
             // Input 'x', real -3.09163 to 12.0693, in steps of 0.0594545: q = floor((x *
             // 0x9b22243eb6daea626d98a22c84c969 + 2^174) / 2^175) + 52.
             for { let i := 0 } lt(i, 30) { i := add(i, 1) } {
-                let x := calldataload(add(wads, shl(5, i)))
-                if slt(x, 0xffffffffffffffffffffffffffffffffffffffffffffffffd51850ac63f35ca6) {
-                    x := 0xffffffffffffffffffffffffffffffffffffffffffffffffd51850ac63f35ca6
+                let u := add(calldataload(add(wads, shl(5, i))), 0x2ae7af539c0ca35a)
+                if gt(u, 0xd2664d0164a06fd3) {
+                    u := 0xd2664d0164a06fd3
+                    if slt(calldataload(add(wads, shl(5, i))), 0) {
+                        u := 0
+                    }
                 }
-                if sgt(x, 0xa77e9dadc893cc79) {
-                    x := 0xa77e9dadc893cc79
-                }
-                let q := add(sar(175, add(mul(x, 0x9b22243eb6daea626d98a22c84c969), 0x40000000000000000000000000000000000000000000)), 52)
+                let q := shr(175, add(mul(u, 0x9b22243eb6daea626d98a22c84c969), 0x400000000000003a8e2444d918e77612ffa360275616))
                 mstore8(add(_MEMORY, i), q)
             }
             mstore(add(_MEMORY, 0x001e), 0)

@@ -149,13 +149,13 @@ def _quantize(wads: int256[30]) -> uint256[2]:
     # Input 'x', real -3.09163 to 12.0693, in steps of 0.0594545: q = floor((x *
     # 0x9b22243eb6daea626d98a22c84c969 + 2^174) / 2^175) + 52.
     for i: uint256 in range(30):
-        x: int256 = wads[i]
-        if x < convert(0xffffffffffffffffffffffffffffffffffffffffffffffffd51850ac63f35ca6, int256):
-            x = convert(0xffffffffffffffffffffffffffffffffffffffffffffffffd51850ac63f35ca6, int256)
-        if x > convert(0x00a77e9dadc893cc79, int256):
-            x = convert(0x00a77e9dadc893cc79, int256)
-        q: int256 = unsafe_add(unsafe_add(unsafe_mul(x, convert(0x009b22243eb6daea626d98a22c84c969, int256)), 2**174) >> 175, 52)
-        packed[i >> 5] |= (convert(convert(q, bytes32), uint256) & 255) << unsafe_sub(248, (i & 31) << 3)
+        u: uint256 = unsafe_add(convert(convert(wads[i], bytes32), uint256), convert(0x2ae7af539c0ca35a, uint256))
+        if u > convert(0xd2664d0164a06fd3, uint256):
+            u = convert(0xd2664d0164a06fd3, uint256)
+            if wads[i] < 0:
+                u = 0
+        q: uint256 = unsafe_add(unsafe_mul(u, convert(0x9b22243eb6daea626d98a22c84c969, uint256)), convert(0x400000000000003a8e2444d918e77612ffa360275616, uint256)) >> 175
+        packed[i >> 5] |= (q & 255) << unsafe_sub(248, (i & 31) << 3)
     return packed
 
 

@@ -144,13 +144,13 @@ def _quantize(wads: int256[3]) -> uint256[2]:
     # Input 'x', real -1 to 1, in steps of 2.38419e-07: q = floor((x *
     # 0x9392ee8e921d5d073aff322e6243a0 + 2^156) / 2^157).
     for i: uint256 in range(3):
-        x: int256 = wads[i]
-        if x < convert(0xfffffffffffffffffffffffffffffffffffffffffffffffff21f494c589c0000, int256):
-            x = convert(0xfffffffffffffffffffffffffffffffffffffffffffffffff21f494c589c0000, int256)
-        if x > convert(0x0de0b6b3a7640000, int256):
-            x = convert(0x0de0b6b3a7640000, int256)
-        q: int256 = unsafe_add(unsafe_mul(x, convert(0x009392ee8e921d5d073aff322e6243a0, int256)), 2**156) >> 157
-        packed[unsafe_mul(i, 4) >> 5] |= (convert(convert(q, bytes32), uint256) & 4_294_967_295) << unsafe_sub(224, (unsafe_mul(i, 4) & 31) << 3)
+        u: uint256 = unsafe_add(convert(convert(wads[i], bytes32), uint256), convert(0x0de0b6b3a7640000, uint256))
+        if u > convert(0x1bc16d674ec80000, uint256):
+            u = convert(0x1bc16d674ec80000, uint256)
+            if wads[i] < 0:
+                u = 0
+        q: uint256 = unsafe_add(unsafe_mul(u, convert(0x9392ee8e921d5d073aff322e6243a0, uint256)), convert(0x1ff800000ffffffffffffffffffffffffd5abea035800000, uint256)) >> 157
+        packed[unsafe_mul(i, 4) >> 5] |= (q & 4_294_967_295) << unsafe_sub(224, (unsafe_mul(i, 4) & 31) << 3)
     return packed
 
 

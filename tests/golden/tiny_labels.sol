@@ -36,38 +36,50 @@ contract TinyLabels {
 
     /// @notice Runs the model.
     /// @param x The 3 inputs as WAD (real * 10^18); one out of range is taken as the nearest in it.
-    /// @return y The 3 outputs as WAD, rounded to the nearest.
-    function predict(int256[3] calldata x) external view virtual returns (int256[3] memory y) {
-        _allocate(_MEMORY + 96);
+    /// @return The 3 outputs as WAD, rounded to the nearest.
+    function predict(int256[3] calldata x) external view virtual returns (int256[3] calldata) {
+        _allocate();
         _quantize(x);
-        return _predict();
+        _predict();
+        assembly ("memory-safe") {
+            return(_MEMORY, 96)
+        }
     }
 
     /// @notice Runs the model and returns its decision: the model's label, a negative one in two's complement.
     /// @param x The 3 inputs as WAD (real * 10^18); one out of range is taken as the nearest in it.
     /// @return The decision.
     function classify(int256[3] calldata x) external view virtual returns (uint256) {
-        _allocate(_MEMORY);
+        _allocate();
         _quantize(x);
-        return _classify();
+        _classify();
+        assembly ("memory-safe") {
+            return(add(_MEMORY, 0x0060), 32)
+        }
     }
 
     /// @notice Runs the model on quantised inputs.
     /// @param x The 3 inputs' integers q, big-endian, 1 byte each.
-    /// @return y The 3 outputs as WAD, rounded to the nearest.
-    function predictPacked(bytes calldata x) external view virtual returns (int256[3] memory y) {
-        _allocate(_MEMORY + 96);
+    /// @return The 3 outputs as WAD, rounded to the nearest.
+    function predictPacked(bytes calldata x) external view virtual returns (int256[3] calldata) {
+        _allocate();
         _unpack(x);
-        return _predict();
+        _predict();
+        assembly ("memory-safe") {
+            return(_MEMORY, 96)
+        }
     }
 
     /// @notice Runs the model on quantised inputs and returns its decision: the model's label, a negative one in two's complement.
     /// @param x The 3 inputs' integers q, big-endian, 1 byte each.
     /// @return The decision.
     function classifyPacked(bytes calldata x) external view virtual returns (uint256) {
-        _allocate(_MEMORY);
+        _allocate();
         _unpack(x);
-        return _classify();
+        _classify();
+        assembly ("memory-safe") {
+            return(add(_MEMORY, 0x0060), 32)
+        }
     }
 
     /// @notice Names the model.
@@ -77,36 +89,29 @@ contract TinyLabels {
     }
 
     // ------------------------------------------------------------------------------------------------------------
-    // The road through the layers
+    // The road through the layers. Where it ends the answer lies as the ABI has it: it is returned from there, and
+    // `calldata` says that Solidity makes no array for it.
     // ------------------------------------------------------------------------------------------------------------
 
-    function _predict() private pure returns (int256[3] memory y) {
+    function _predict() private pure {
         _scores();
         _unpackScoresOut();
         _softmax();
         _dequantize();
-        assembly ("memory-safe") {
-            // an array in memory is its address: the results are where the last layer has put them
-            y := _MEMORY
-        }
     }
 
-    function _classify() private pure returns (uint256 decision) {
+    function _classify() private pure {
         _scores();
         _argmax();
         _lookup();
         _decide();
-        assembly ("memory-safe") {
-            decision := mload(add(_MEMORY, 0x0060))
-        }
     }
 
     /// @dev Reserves the memory, whose addresses are known from here on. Its contents are undefined until they are
-    ///     written; an array of results that Solidity has put there already is overwritten.
-    /// @param free What is in use must end before this: the compiler's own variables lie below _MEMORY.
-    function _allocate(uint256 free) private pure {
+    ///     written. What is in use must end before: the compiler's own variables lie below _MEMORY.
+    function _allocate() private pure {
         assembly ("memory-safe") {
-            if gt(mload(0x40), free) { revert(0, 0) }
+            if gt(mload(0x40), _MEMORY) { revert(0, 0) }
             mstore(0x40, add(_MEMORY, _MEMORY_SIZE))
         }
     }
@@ -130,14 +135,14 @@ contract TinyLabels {
             // Input 'x', real -1.00392 to 2.99608, in steps of 0.0156863: q = floor((x *
             // 0x92ff5ba0038b3faa33c432fc33e15c + 2^172) / 2^173) + 64.
             for { let i := 0 } lt(i, 3) { i := add(i, 1) } {
-                let x := calldataload(add(wads, shl(5, i)))
-                if slt(x, 0xfffffffffffffffffffffffffffffffffffffffffffffffff2115aa6ff9b9b9c) {
-                    x := 0xfffffffffffffffffffffffffffffffffffffffffffffffff2115aa6ff9b9b9c
+                let u := add(calldataload(add(wads, shl(5, i))), 0x0deea55900646464)
+                if gt(u, 0x3782dace9d900000) {
+                    u := 0x3782dace9d900000
+                    if slt(calldataload(add(wads, shl(5, i))), 0) {
+                        u := 0
+                    }
                 }
-                if sgt(x, 0x299435759d2b9b9c) {
-                    x := 0x299435759d2b9b9c
-                }
-                let q := add(sar(173, add(mul(x, 0x92ff5ba0038b3faa33c432fc33e15c), 0x10000000000000000000000000000000000000000000)), 64)
+                let q := shr(173, add(mul(u, 0x92ff5ba0038b3faa33c432fc33e15c), 0x1000000000000039a5652fb11378596748512fc40810))
                 mstore8(add(_MEMORY, i), q)
             }
             mstore(add(_MEMORY, 0x0003), 0)

@@ -39,38 +39,50 @@ contract TinyStrict {
 
     /// @notice Runs the model.
     /// @param x The 3 inputs as WAD (real * 10^18); one out of range reverts.
-    /// @return y The 2 outputs as WAD, rounded to the nearest.
-    function predict(int256[3] calldata x) external view virtual returns (int256[2] memory y) {
-        _allocate(_MEMORY + 64);
+    /// @return The 2 outputs as WAD, rounded to the nearest.
+    function predict(int256[3] calldata x) external view virtual returns (int256[2] calldata) {
+        _allocate();
         _quantize(x);
-        return _predict();
+        _predict();
+        assembly ("memory-safe") {
+            return(_MEMORY, 64)
+        }
     }
 
     /// @notice Runs the model and returns its decision: the index of the greatest output, the first of equal ones.
     /// @param x The 3 inputs as WAD (real * 10^18); one out of range reverts.
     /// @return The decision.
     function classify(int256[3] calldata x) external view virtual returns (uint256) {
-        _allocate(_MEMORY);
+        _allocate();
         _quantize(x);
-        return _classify();
+        _classify();
+        assembly ("memory-safe") {
+            return(add(_MEMORY, 0x0080), 32)
+        }
     }
 
     /// @notice Runs the model on quantised inputs.
     /// @param x The 3 inputs' integers q, big-endian, 3 bytes each, two's complement.
-    /// @return y The 2 outputs as WAD, rounded to the nearest.
-    function predictPacked(bytes calldata x) external view virtual returns (int256[2] memory y) {
-        _allocate(_MEMORY + 64);
+    /// @return The 2 outputs as WAD, rounded to the nearest.
+    function predictPacked(bytes calldata x) external view virtual returns (int256[2] calldata) {
+        _allocate();
         _unpack(x);
-        return _predict();
+        _predict();
+        assembly ("memory-safe") {
+            return(_MEMORY, 64)
+        }
     }
 
     /// @notice Runs the model on quantised inputs and returns its decision: the index of the greatest output, the first of equal ones.
     /// @param x The 3 inputs' integers q, big-endian, 3 bytes each, two's complement.
     /// @return The decision.
     function classifyPacked(bytes calldata x) external view virtual returns (uint256) {
-        _allocate(_MEMORY);
+        _allocate();
         _unpack(x);
-        return _classify();
+        _classify();
+        assembly ("memory-safe") {
+            return(add(_MEMORY, 0x0080), 32)
+        }
     }
 
     /// @notice Names the model.
@@ -80,38 +92,31 @@ contract TinyStrict {
     }
 
     // ------------------------------------------------------------------------------------------------------------
-    // The road through the layers
+    // The road through the layers. Where it ends the answer lies as the ABI has it: it is returned from there, and
+    // `calldata` says that Solidity makes no array for it.
     // ------------------------------------------------------------------------------------------------------------
 
-    function _predict() private pure returns (int256[2] memory y) {
+    function _predict() private pure {
         _inputX();
         _fc1Gemm();
         _fc2Gemm();
         _unpackFc2GemmOut();
         _dequantize();
-        assembly ("memory-safe") {
-            // an array in memory is its address: the results are where the last layer has put them
-            y := _MEMORY
-        }
     }
 
-    function _classify() private pure returns (uint256 decision) {
+    function _classify() private pure {
         _inputX();
         _fc1Gemm();
         _fc2Gemm();
         _argmax();
         _decide();
-        assembly ("memory-safe") {
-            decision := mload(add(_MEMORY, 0x0080))
-        }
     }
 
     /// @dev Reserves the memory, whose addresses are known from here on. Its contents are undefined until they are
-    ///     written; an array of results that Solidity has put there already is overwritten.
-    /// @param free What is in use must end before this: the compiler's own variables lie below _MEMORY.
-    function _allocate(uint256 free) private pure {
+    ///     written. What is in use must end before: the compiler's own variables lie below _MEMORY.
+    function _allocate() private pure {
         assembly ("memory-safe") {
-            if gt(mload(0x40), free) { revert(0, 0) }
+            if gt(mload(0x40), _MEMORY) { revert(0, 0) }
             mstore(0x40, add(_MEMORY, _MEMORY_SIZE))
         }
     }
@@ -135,14 +140,14 @@ contract TinyStrict {
             // Input 'x', real -1 to 1, in steps of 0.000244141: q = floor((x *
             // 0x9392ee8e921d5d073aff322e6243a0 + 2^166) / 2^167).
             for { let i := 0 } lt(i, 3) { i := add(i, 1) } {
-                let x := calldataload(add(wads, shl(5, i)))
-                if or(slt(x, 0xfffffffffffffffffffffffffffffffffffffffffffffffff21f494c589c0000), sgt(x, 0x0de0b6b3a7640000)) {
+                let u := add(calldataload(add(wads, shl(5, i))), 0x0de0b6b3a7640000)
+                if gt(u, 0x1bc16d674ec80000) {
                     mstore(0, shl(224, 0x7addeead)) // InputOutOfRange
                     mstore(4, i)
-                    mstore(36, x)
+                    mstore(36, calldataload(add(wads, shl(5, i))))
                     revert(0, 68)
                 }
-                let q := sar(167, add(mul(x, 0x9392ee8e921d5d073aff322e6243a0), 0x400000000000000000000000000000000000000000))
+                let q := shr(167, add(mul(u, 0x9392ee8e921d5d073aff322e6243a0), 0x7ff8003ffffffffffffffffffffffffffd5abea035800000))
                 mstore(add(_MEMORY, mul(i, 3)), shl(232, q))
             }
         }

@@ -120,38 +120,50 @@ contract TinyUpdatable {
 
     /// @notice Runs the model.
     /// @param x The 3 inputs as WAD (real * 10^18); one out of range is taken as the nearest in it.
-    /// @return y The 2 outputs as WAD, rounded to the nearest.
-    function predict(int256[3] calldata x) external view virtual returns (int256[2] memory y) {
-        _allocate(_MEMORY + 64);
+    /// @return The 2 outputs as WAD, rounded to the nearest.
+    function predict(int256[3] calldata x) external view virtual returns (int256[2] calldata) {
+        _allocate();
         _quantize(x);
-        return _predict();
+        _predict();
+        assembly ("memory-safe") {
+            return(_MEMORY, 64)
+        }
     }
 
     /// @notice Runs the model and returns its decision: the index of the greatest output, the first of equal ones.
     /// @param x The 3 inputs as WAD (real * 10^18); one out of range is taken as the nearest in it.
     /// @return The decision.
     function classify(int256[3] calldata x) external view virtual returns (uint256) {
-        _allocate(_MEMORY);
+        _allocate();
         _quantize(x);
-        return _classify();
+        _classify();
+        assembly ("memory-safe") {
+            return(add(_MEMORY, 0x0080), 32)
+        }
     }
 
     /// @notice Runs the model on quantised inputs.
     /// @param x The 3 inputs' integers q, big-endian, 1 byte each.
-    /// @return y The 2 outputs as WAD, rounded to the nearest.
-    function predictPacked(bytes calldata x) external view virtual returns (int256[2] memory y) {
-        _allocate(_MEMORY + 64);
+    /// @return The 2 outputs as WAD, rounded to the nearest.
+    function predictPacked(bytes calldata x) external view virtual returns (int256[2] calldata) {
+        _allocate();
         _unpack(x);
-        return _predict();
+        _predict();
+        assembly ("memory-safe") {
+            return(_MEMORY, 64)
+        }
     }
 
     /// @notice Runs the model on quantised inputs and returns its decision: the index of the greatest output, the first of equal ones.
     /// @param x The 3 inputs' integers q, big-endian, 1 byte each.
     /// @return The decision.
     function classifyPacked(bytes calldata x) external view virtual returns (uint256) {
-        _allocate(_MEMORY);
+        _allocate();
         _unpack(x);
-        return _classify();
+        _classify();
+        assembly ("memory-safe") {
+            return(add(_MEMORY, 0x0080), 32)
+        }
     }
 
     /// @notice Names the model.
@@ -345,36 +357,29 @@ contract TinyUpdatable {
     }
 
     // ------------------------------------------------------------------------------------------------------------
-    // The road through the layers
+    // The road through the layers. Where it ends the answer lies as the ABI has it: it is returned from there, and
+    // `calldata` says that Solidity makes no array for it.
     // ------------------------------------------------------------------------------------------------------------
 
-    function _predict() private view returns (int256[2] memory y) {
+    function _predict() private view {
         _fc1Gemm();
         _fc2Gemm();
         _unpackFc2GemmOut();
         _dequantize();
-        assembly ("memory-safe") {
-            // an array in memory is its address: the results are where the last layer has put them
-            y := _MEMORY
-        }
     }
 
-    function _classify() private view returns (uint256 decision) {
+    function _classify() private view {
         _fc1Gemm();
         _fc2Gemm();
         _argmax();
         _decide();
-        assembly ("memory-safe") {
-            decision := mload(add(_MEMORY, 0x0080))
-        }
     }
 
     /// @dev Reserves the memory, whose addresses are known from here on. Its contents are undefined until they are
-    ///     written; an array of results that Solidity has put there already is overwritten.
-    /// @param free What is in use must end before this: the compiler's own variables lie below _MEMORY.
-    function _allocate(uint256 free) private view {
+    ///     written. What is in use must end before: the compiler's own variables lie below _MEMORY.
+    function _allocate() private view {
         assembly ("memory-safe") {
-            if gt(mload(0x40), free) { revert(0, 0) }
+            if gt(mload(0x40), _MEMORY) { revert(0, 0) }
             mstore(0x40, add(_MEMORY, _MEMORY_SIZE))
         }
         _weightsTable();
@@ -409,14 +414,14 @@ contract TinyUpdatable {
             // Input 'x', real 0 to 1, in steps of 0.00392157: q = floor((x * 0x92ff5ba0038b3faa33c432fc33e15c
             // + 2^170) / 2^171).
             for { let i := 0 } lt(i, 3) { i := add(i, 1) } {
-                let x := calldataload(add(wads, shl(5, i)))
-                if slt(x, 0) {
-                    x := 0
+                let u := calldataload(add(wads, shl(5, i)))
+                if gt(u, 0x0de0b6b3a7640000) {
+                    u := 0x0de0b6b3a7640000
+                    if slt(calldataload(add(wads, shl(5, i))), 0) {
+                        u := 0
+                    }
                 }
-                if sgt(x, 0x0de0b6b3a7640000) {
-                    x := 0x0de0b6b3a7640000
-                }
-                let q := sar(171, add(mul(x, 0x92ff5ba0038b3faa33c432fc33e15c), 0x04000000000000000000000000000000000000000000))
+                let q := shr(171, add(mul(u, 0x92ff5ba0038b3faa33c432fc33e15c), 0x04000000000000000000000000000000000000000000))
                 mstore8(add(_MEMORY, i), q)
             }
             mstore(add(_MEMORY, 0x0003), 0)

@@ -507,13 +507,13 @@ def _quantize(wads: int256[3]) -> uint256[2]:
     # Input 'x', real 0 to 1, in steps of 0.00392157: q = floor((x *
     # 0x92ff5ba0038b3faa33c432fc33e15c + 2^170) / 2^171).
     for i: uint256 in range(3):
-        x: int256 = wads[i]
-        if x < 0:
-            x = 0
-        if x > convert(0x0de0b6b3a7640000, int256):
-            x = convert(0x0de0b6b3a7640000, int256)
-        q: int256 = unsafe_add(unsafe_mul(x, convert(0x0092ff5ba0038b3faa33c432fc33e15c, int256)), 2**170) >> 171
-        packed[i >> 5] |= (convert(convert(q, bytes32), uint256) & 255) << unsafe_sub(248, (i & 31) << 3)
+        u: uint256 = convert(convert(wads[i], bytes32), uint256)
+        if u > convert(0x0de0b6b3a7640000, uint256):
+            u = convert(0x0de0b6b3a7640000, uint256)
+            if wads[i] < 0:
+                u = 0
+        q: uint256 = unsafe_add(unsafe_mul(u, convert(0x92ff5ba0038b3faa33c432fc33e15c, uint256)), 2**170) >> 171
+        packed[i >> 5] |= (q & 255) << unsafe_sub(248, (i & 31) << 3)
     return packed
 
 

@@ -36,7 +36,6 @@ from ml2sc.ir.program import (
     Let,
     Load,
     LoadInput,
-    Note,
     OpCode,
     Program,
     Section,
@@ -185,12 +184,6 @@ def test_loops() -> None:
         "    b[i] = 1",
         "    i = unsafe_add(i, 2)",
     ]
-
-
-def test_a_loop_of_one_round_is_none() -> None:
-    inner = loop("j", 1, [Store("b", add(Var("j"), const(2)), const(1))], start=1)
-    assert lines(inner) == ["b[3] = 1"]
-    assert lines(loop("i", 0, [Note("never")])) == []
 
 
 def test_names_that_come_again_are_assigned() -> None:

@@ -12,7 +12,7 @@ from support.random_models import Limits, seeded_case
 import ml2sc
 from ml2sc.errors import IrSyntaxError, Ml2scError, VerifyError
 from ml2sc.ir.interpret import Interpreter, ProgramError
-from ml2sc.ir.outline import MOST_WORDS, Alike, alike, cheapest, outlined
+from ml2sc.ir.outline import MOST_WORDS, Alike, alike, outlined, worthwhile
 from ml2sc.ir.procedures import expanded
 from ml2sc.ir.program import (
     CONTRACT_WORDS,
@@ -206,9 +206,9 @@ def test_chosen_by_price() -> None:
     def measure(gas: float):  # noqa: ANN202
         return lambda p: (gas * len(p.procedures), size[len(p.procedures)])
 
-    assert not cheapest(one, measure(50), 100, 1).procedures  # 50 gas for 40 bytes at 1 gas
-    assert cheapest(one, measure(30), 100, 1).procedures
-    assert cheapest(one, measure(50), 99, 1).procedures  # or else it would not fit
+    assert not worthwhile(one, measure(50), 100, 1)  # 50 gas for 40 bytes at 1 gas
+    assert worthwhile(one, measure(30), 100, 1) == alike(one)
+    assert worthwhile(one, measure(50), 99, 1) == alike(one)  # or else it would not fit
 
 
 def test_random_models() -> None:
@@ -241,4 +241,4 @@ def answer(program: Program, x: bytes) -> object:
 
 def test_no_group() -> None:
     one = parse_program(TEXT.replace("mul(y, 3)", "mod(y, 3)"))
-    assert cheapest(one, lambda _: (0.0, 0), 0, 1.0) is one
+    assert worthwhile(one, lambda _: (0.0, 0), 0, 1.0) == []

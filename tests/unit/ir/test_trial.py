@@ -80,8 +80,8 @@ def test_what_is_lowered_is_right(options: dict[str, object]) -> None:
             "if gt(word, 1) { fail Odd() } store fc_out[0]",
             r"the program refuses the packed input [0-9a-f]{10}:",
         ),
-        ("mul(x, 0x92", "mul(x, 0x93", r"the program packs [0-9a-f]{10} for .* should"),
-        ("pack i width", "if gt(x, 7) { fail Odd() } pack i width", "the program refuses the argument"),
+        ("mul(u, 0x92", "mul(u, 0x93", r"the program packs [0-9a-f]{10} for .* should"),
+        ("pack i width", "if gt(u, 7) { fail Odd() } pack i width", "the program refuses the argument"),
         ("store wad[o] = sar(72", "store wad[o] = sar(73", "program answers"),
     ],
 )

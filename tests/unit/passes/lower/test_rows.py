@@ -17,6 +17,7 @@ import pytest
 from support import heavy
 
 from ml2sc.ir.flatten import flattened
+from ml2sc.ir.gas import Costs, section_bytes
 from ml2sc.ir.interpret import Interpreter
 from ml2sc.ir.program import (
     InputFormat,
@@ -46,6 +47,8 @@ from ml2sc.passes.lower.kernels.literal import LiteralRows, in_loops, ways_in_lo
 from ml2sc.passes.lower.kernels.looped import LoopedRows, Workspace
 from ml2sc.passes.lower.kernels.maps import Maps
 from ml2sc.passes.lower.kernels.pixels import Gathered, Pixels
+from ml2sc.passes.lower.kernels.rows import _leaves_room
+from ml2sc.passes.lower.options import PlanOptions
 from ml2sc.passes.lower.values import Laned, Packed, Scalars
 
 Array = npt.NDArray[Any]
@@ -387,3 +390,27 @@ def test_layouts_are_what_maps_say() -> None:
         assert maps.layout.place((channel, row, column)) == (maps.word(channel, row, phase, j), lane + 1)
     words, _ = maps.layout.places()
     assert words.max() < maps.size
+
+
+class Dearer(Costs):
+    """A compiler that makes twice as much of a section."""
+
+    sizes = dataclasses.replace(Costs.sizes, section=2 * Costs.sizes.section + 1_000)
+
+
+def test_sections_of_a_convolution_leave_room_for_another() -> None:
+    """Each may have three fifths of a contract, as every one of the target's compilers translates it."""
+    small, large = (
+        Section(name, "", tuple(Store("out", const(i), const(i << 100)) for i in range(count)))
+        for name, count in (("small", 1), ("large", 40))
+    )
+    empty = Section("none", "", ())
+    program = Program(InputFormat(8, 1, False, ()), 1, {"out": 40, "wad": 1}, {}, empty, (small, large), empty, False)
+
+    def leaves_room(limit: int, *compilers: type[Costs]) -> bool:
+        return _leaves_room(program, PlanOptions(generators=compilers, code_limit=limit))
+
+    for compilers in ((Costs,), (Dearer,), (Costs, Dearer), (Dearer, Costs)):
+        most = max(max(section_bytes(program, one.sizes).values()) for one in compilers)
+        assert leaves_room(most * 5 // 3 + 1, *compilers)
+        assert not leaves_room(most * 5 // 3 - 1, *compilers)

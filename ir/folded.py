@@ -1,0 +1,133 @@
+"""Computes what is known beforehand: constants in expressions, and loops of one round, which become their body.
+
+A Program keeps such loops, as they are made like longer ones; a compiler that checks each subscript that is not
+constant would make them dear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+from .program import (
+    Apply,
+    Assign,
+    Block,
+    Const,
+    Expr,
+    For,
+    Induction,
+    Let,
+    Load,
+    LoadInput,
+    OpCode,
+    Program,
+    Statement,
+    Var,
+    WadInput,
+    add,
+    const,
+    mul,
+    reads_memory,
+    shl,
+    sub,
+    summands,
+    variables,
+    walk,
+)
+from .rewrite import Rewriting
+
+
+def folded_program(program: Program) -> Program:
+    """Return a program that does the same, without loops of less than two rounds and constants to be computed."""
+    return program.with_bodies(_Folding(lambda leaf: leaf).body)
+
+
+@dataclass(frozen=True)
+class _Folding(Rewriting):
+    """The rewriting of a block.
+
+    Attributes:
+        values: What stands for variables.
+    """
+
+    values: Mapping[str, Expr] = field(default_factory=dict)
+
+    def expr(self, expr: Expr) -> Expr:
+        if not self.values or self.values.keys().isdisjoint(variables(expr)):
+            return _computed(expr)
+        return _rebuilt(expr, self.expr, self.values)
+
+    def _statement(self, statement: Statement) -> Statement | None:
+        match statement:
+            case For(_, 0):
+                return None
+            case For(inductions, 1, body):
+                return self._once(inductions, body)
+            case For(inductions, count, body):
+                starts = tuple(replace(i, start=self.expr(i.start)) for i in inductions)
+                return For(starts, count, self.body(body))
+        return super()._statement(statement)
+
+    def _once(self, inductions: Sequence[Induction], body: Sequence[Statement]) -> Block:
+        """Return the body of a loop of one round, its variables replaced by what they start with, where that stays."""
+        changed = {s.name for s in walk(body) if isinstance(s, Assign)}
+        lets, values = list[Statement](), dict(self.values)
+        for induction in inductions:
+            start = self.expr(induction.start)
+            if reads_memory(start) or not changed.isdisjoint(variables(start)):
+                lets.append(Let(induction.name, start))
+            else:
+                values[induction.name] = start
+        return Block((*lets, *replace(self, values=values).body(body)))
+
+
+def _folded(op: OpCode, args: tuple[Expr, ...]) -> Expr:
+    """Return an operation, done at once where its operands are known."""
+    match op, args:
+        case OpCode.ADD, (a, b):
+            return add(a, b)
+        case OpCode.SUB, (a, b):
+            return sub(a, b)
+        case OpCode.MUL, (a, b):
+            return mul(a, b)
+        case OpCode.SHL, (Const(bits), a):
+            return shl(bits, a)
+        case OpCode.DIV, (Const(a), Const(b)) if b:
+            return const(a // b)
+    return Apply(op, args)
+
+
+@lru_cache(maxsize=1 << 14)
+def _computed(expr: Expr) -> Expr:
+    """Return an expression with constants computed: sections of one program after the other have much in common."""
+    return _rebuilt(expr, _computed, {})
+
+
+def _rebuilt(expr: Expr, inner: Callable[[Expr], Expr], values: Mapping[str, Expr]) -> Expr:
+    """Return an expression made of other parts.
+
+    Args:
+        expr: The expression.
+        inner: Makes its parts.
+        values: What stands for variables.
+    """
+    match expr:
+        case Var(name):
+            return values.get(name, expr)
+        case Load(buffer, index):
+            return Load(buffer, inner(index))
+        case LoadInput(offset):
+            return LoadInput(inner(offset))
+        case WadInput(index):
+            return WadInput(inner(index))
+        case Apply(OpCode.ADD):
+            terms, total = summands(expr)
+            total = inner(total)
+            for term in reversed(terms):
+                total = add(inner(term), total)
+            return total
+        case Apply(op, args):
+            return _folded(op, tuple(map(inner, args)))
+    return expr
