@@ -1,6 +1,6 @@
 """MobileNetV1 at a quarter of its width (MLPerf Tiny's for person detection), with random weights: what a call costs.
 
-Planning takes minutes. Alone: python -m benchmarks.mobilenet solidity
+It takes minutes. Alone: python -m benchmarks.mobilenet solidity
 """
 
 from __future__ import annotations

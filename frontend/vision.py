@@ -134,12 +134,12 @@ def _conv_transpose(emitter: Emitter, node: OnnxNode) -> None:
             f"pads {begins} and {ends} take more than all of {full}, what the kernel reaches: {left} are left",
             "use smaller pads, or a larger input",
         )
-    bias = emitter.tensor(node.inputs[2]).data if any(node.inputs[2:]) else None
-    meet = tuple(windows["strides"]) != kernel or max(windows["dilations"]) > 1 or any((*begins, *ends, *beyond))
-    if not meet and prod(kernel) > 1 and group == 1 and (bias is not None or not any(node.inputs[2:])):
-        _side_by_side(emitter, node, weights.data, bias)
-        return
     parts = weights.data.reshape(group, channels // group, *weights.shape[1:])
+    biased = any(node.inputs[2:])
+    bias = emitter.tensor(node.inputs[2]).data if biased else None
+    if max(windows["strides"]) > 1 and max(windows["dilations"]) == 1 and (bias is not None or not biased):
+        _by_phases(emitter, node, parts, bias, windows["strides"], begins, left)
+        return
     turned = np.flip(parts.swapaxes(1, 2), axis=tuple(range(3, 3 + rank)))
     turned = turned.reshape(group * weights.shape[1], channels // group, *kernel)
     attrs: dict[str, AttrValue] = {
@@ -155,20 +155,68 @@ def _conv_transpose(emitter: Emitter, node: OnnxNode) -> None:
     emitter.emit("Conv", [node.inputs[0], name, *node.inputs[2:]], node.outputs, attrs)
 
 
-def _side_by_side(emitter: Emitter, node: OnnxNode, weights: Array, bias: Array | None) -> None:
-    """Emit a transposed convolution whose windows do not meet: one of single pixels, whose channels become windows."""
-    x, kernel = emitter.tensor(node.inputs[0]), weights.shape[2:]
-    rank, outputs, area = len(kernel), weights.shape[1], prod(kernel)
-    taps = np.moveaxis(weights, 0, -1).reshape(outputs * area, weights.shape[0], *[1] * rank)
-    inputs = [x.name, emitter.constant(taps, "weights")]
+def _by_phases(
+    emitter: Emitter,
+    node: OnnxNode,
+    parts: Array,
+    bias: Array | None,
+    strides: Sequence[int],
+    begins: Sequence[int],
+    sizes: Sequence[int],
+) -> None:
+    """Emit a transposed convolution as one whose channels are, by phase of the stride, elements of the result.
+
+    Along an axis element s·y + r is the sum over m of input y + d − m times tap t + s·m, where d and t are quotient and
+    remainder of r and the padding by s: so each phase is a convolution of its own, and none reads between elements.
+
+    Args:
+        emitter: The emitter.
+        node: The node.
+        parts: Its weights: (groups, inputs of a group, outputs of a group, *kernel).
+        bias: By output.
+        strides: By axis, from an element's window to the next one's.
+        begins: By axis, what is left out before the first.
+        sizes: By axis, what results.
+    """
+    x, kernel = emitter.tensor(node.inputs[0]), parts.shape[3:]
+    group, inputs, outputs = parts.shape[:3]
+    rank, area = len(kernel), prod(strides)
+    taps = [-(-k // s) for k, s in zip(kernel, strides, strict=True)]
+    ahead = [[(r + begin) // s for r in range(s)] for s, begin in zip(strides, begins, strict=True)]
+    phases = [np.arange(size) % s for size, s in zip(sizes, strides, strict=True)]
+    at = [np.arange(len(p)) // s + np.array(d)[p] for p, s, d in zip(phases, strides, ahead, strict=True)]
+    first, last = [int(a.min()) for a in at], [int(a.max()) for a in at]
+    weights = np.zeros((group, outputs, *strides, inputs, *taps), dtype=parts.dtype)
+    forwards = parts.swapaxes(1, 2)
+    for phase in np.ndindex(*strides):
+        own = [range((r + b) % s, k, s) for r, b, s, k in zip(phase, begins, strides, kernel, strict=True)]
+        turned = [[m - 1 - n for n in range(len(ks))] for m, ks in zip(taps, own, strict=True)]
+        to: tuple[Any, ...] = (..., *np.ix_(*turned))
+        of: tuple[Any, ...] = (..., *np.ix_(*own))
+        weights[(slice(None), slice(None), *phase)][to] = forwards[of]
+    given = [x.name, emitter.constant(weights.reshape(group * outputs * area, inputs, *taps), "weights")]
     if bias is not None:
-        inputs.append(emitter.constant(np.repeat(bias, area), "bias"))
-    apart = (x.shape[0], outputs, *kernel, *x.shape[2:])
-    split = emitter.emit("Reshape", [emitter.emit("Conv", inputs), emitter.constant(apart, "apart")])
-    order = [axis for n in range(rank) for axis in (2 + rank + n, 2 + n)]
-    turned = emitter.emit("Transpose", [split], None, {"perm": (0, 1, *order)})
-    shape = (x.shape[0], outputs, *(n * k for n, k in zip(x.shape[2:], kernel, strict=True)))
-    emitter.emit("Reshape", [turned, emitter.constant(shape, "shape")], node.outputs)
+        given.append(emitter.constant(np.repeat(bias, area), "bias"))
+    attrs: dict[str, AttrValue] = {
+        "dilations": (1,) * rank,
+        "group": group,
+        "pads": (
+            *(m - 1 - f for m, f in zip(taps, first, strict=True)),
+            *(end + 1 - n for end, n in zip(last, x.shape[2:], strict=True)),
+        ),
+        "strides": (1,) * rank,
+    }
+    places = [end - begin + 1 for begin, end in zip(first, last, strict=True)]
+    apart = (x.shape[0], group * outputs, area * prod(places))
+    apart_of = emitter.emit("Reshape", [emitter.emit("Conv", given, None, attrs), emitter.constant(apart, "apart")])
+    phase_of = np.ravel_multi_index(np.meshgrid(*phases, indexing="ij"), strides)
+    place_of = np.ravel_multi_index(
+        np.meshgrid(*(a - begin for a, begin in zip(at, first, strict=True)), indexing="ij"), places
+    )
+    picked = (phase_of * prod(places) + place_of).ravel().tolist()
+    dealt = emitter.emit("Gather", [apart_of, emitter.constant(picked, "picked")], None, {"axis": 2})
+    shape = (x.shape[0], group * outputs, *sizes)
+    emitter.emit("Reshape", [dealt, emitter.constant(shape, "shape")], node.outputs)
 
 
 def _overhang(node: OnnxNode, sizes: Sequence[int], kernel: Sequence[int], windows: dict[str, list[int]]) -> list[int]:

@@ -194,7 +194,10 @@ def _fits(chosen: Program, plain: Program, options: PlanOptions) -> bool:
     if code_bytes(chosen, SIZES) <= limit:
         return True
     most = _least_bytes(plain)
-    return _least_bytes(chosen) <= max(limit, most) or (most > limit and _cutting(chosen, options) < math.inf)
+    if _least_bytes(chosen) <= max(limit, most):
+        return True
+    costs = options.generators[options.decides or 0](chosen) if options.generators else None
+    return most > limit and _cutting(chosen, options, costs) < math.inf
 
 
 def _fitting(graph: Graph, options: PlanOptions, known: Known) -> tuple[Program, float]:

@@ -31,7 +31,7 @@ from ml2sc.ir.program import (
 from ml2sc.ir.wad import element_width
 
 from .context import Lowering
-from .options import PlanOptions, contract_gas
+from .options import CODE_MARGIN, PlanOptions, contract_gas
 
 T = TypeVar("T")
 
@@ -102,7 +102,7 @@ def line(costs: Costs, options: PlanOptions) -> Line:
         return NOWHERE
     program = costs.program
     sizes = section_bytes(program, costs.sizes)
-    if max(sizes.values()) > options.code_limit:  # a section is not cut
+    if max(sizes.values()) > CODE_MARGIN * options.code_limit - costs.sizes.part:  # a section is not cut
         return NOWHERE
     rules, sections = options.rules, executed(program)
     shares = PlannedShares(program, worst=rules.charges_limit)

@@ -97,6 +97,7 @@ class Convolution:
         pool: Rows and columns of which a maximum is taken, without overlap.
         zero: The u of the result that stands for zero.
         beside: What is added to the sums.
+        largest: Whether a result is the greatest of the pixels that have taps, and not the sum of products.
     """
 
     weights: Array
@@ -113,6 +114,7 @@ class Convolution:
     pool: tuple[int, int] = (1, 1)
     zero: int = 0
     beside: Beside | None = None
+    largest: bool = False
 
     @property
     def outputs(self) -> int:
@@ -172,11 +174,21 @@ class Convolution:
         lanes = [lane for phase in range(phases) for _, _, lane in self.taps(phase, phases, stride)]
         return min(lanes), max(lanes)
 
+    @cached_property
+    def _bounds(self) -> dict[tuple[int, int], Interval]:
+        """What `bounds` returned: it is asked for of every way to do it."""
+        return {}
+
     def bounds(self, top: int, zero: int) -> Interval:
         """Return an interval of all sums of products of pixels u in [0, top] and taps, whichever taps lack a pixel.
 
         The bias is in it, what `zero`, the u that stands for 0, brings in, and what is added, or not.
         """
+        if (top, zero) not in self._bounds:
+            self._bounds[top, zero] = self._bounded(top, zero)
+        return self._bounds[top, zero]
+
+    def _bounded(self, top: int, zero: int) -> Interval:
         falls, rises = self._sums
         start = self.bias - zero * (falls + rises)
         lo, hi = int((start + top * falls).min()), int((start + top * rises).max())
@@ -190,11 +202,26 @@ class Convolution:
         falls, rises = self._sums
         return [int(v) for v in self.bias - zero * (falls + rises) + top * rises]
 
+    def taps_sum(self, output: int) -> int:
+        """Return the sum of a channel's taps: how much a sum rises if all pixels rise by 1."""
+        falls, rises = self._sums
+        return int(falls[output] + rises[output])
+
     @cached_property
     def _sums(self) -> tuple[Array, Array]:
-        """The sums of each output channel's negative taps, and of the others, as Python ints."""
+        """The sums of each output channel's negative taps, and of the others, as Python ints.
+
+        The greatest of pixels is one of them, as if there were just that tap.
+        """
+        if self.largest:
+            return np.zeros(self.outputs, dtype=object), np.ones(self.outputs, dtype=object)
         flat = self.weights.reshape(self.outputs, -1).astype(object)
         return np.minimum(flat, 0).sum(axis=1), np.maximum(flat, 0).sum(axis=1)
+
+    @cached_property
+    def extremes(self) -> tuple[int, int]:
+        """The least and the greatest weight."""
+        return int(self.weights.min()), int(self.weights.max())
 
     @cached_property
     def alike(self) -> bool:
@@ -237,7 +264,7 @@ class Convolution:
     def lane_bits(self, top: int, zero: int) -> int:
         """Return the bits a lane must have."""
         bounds, ended = self.bounds(top, zero), self.ended(top, zero)
-        pooled = (bounds.hi - bounds.lo).bit_length() + 1 if self.pool != (1, 1) else 0
+        pooled = (bounds.hi - bounds.lo).bit_length() + 1 if self.pool != (1, 1) or self.largest else 0
         factors = self.factors(top, zero)
         return max(ended.proved_bits, pooled, ended.top.bit_length(), 0 if factors is None else factors.bits)
 
@@ -498,7 +525,7 @@ class RowsOfTaps:
 
     def lane_start(self, output: int) -> int:
         """Return what a lane of a channel's sums starts with: its bias, and what its epilogue adds."""
-        bias = int(self.conv.bias[output]) - self.source.zero * int(self.conv.weights[output].astype(object).sum())
+        bias = int(self.conv.bias[output]) - self.source.zero * self.conv.taps_sum(output)
         bias += 0 if self.conv.beside is None else self.conv.beside.start
         return bias + self.ended.constant + self.ending(0).half
 

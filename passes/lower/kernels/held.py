@@ -250,11 +250,7 @@ class HeldRows(LoopedRows):
     @cached_property
     def _taps(self) -> dict[tuple[int, int, int, int], int]:
         """Number of the word of taps for (phase of the sums, channel, form of taps, phase of the pixels)."""
-        every: list[tuple[int, int, int, int]] = []
-        for phase, keys in enumerate(self._keys):
-            phases = sorted({of for _, _, of in keys})
-            every += itertools.product([phase], range(len(self.form.taps)), range(self.channels), phases)
-        return {(phase, i, t, of): number for number, (phase, t, i, of) in enumerate(every)}
+        return _taps_of(self.conv, self.phases, self.stride, len(self.form.taps))
 
     @cached_property
     def _packing(self) -> Dense:
@@ -502,6 +498,16 @@ def _batches(items: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
 
 
 @lru_cache(maxsize=64)
+def _taps_of(conv: Convolution, phases: int, stride: int, forms: int) -> dict[tuple[int, int, int, int], int]:
+    """Return the number of the word of taps for (phase of the sums, channel, form of taps, phase of the pixels)."""
+    every: list[tuple[int, int, int, int]] = []
+    for phase in range(phases):
+        read = sorted({of for _, of, _ in conv.taps(phase, phases, stride)})
+        every += itertools.product([phase], range(forms), range(conv.weights.shape[1]), read)
+    return {(phase, i, t, of): number for number, (phase, t, i, of) in enumerate(every)}
+
+
+@lru_cache(maxsize=64)
 def _formed(conv: Convolution, form: Bilinear) -> Array:
     """Return the forms of the rows of taps: (outputs, inputs of a group, forms, columns)."""
     weights = np.moveaxis(conv.weights.astype(object), 2, -1)
@@ -512,6 +518,8 @@ def _formed(conv: Convolution, form: Bilinear) -> Array:
 @lru_cache(maxsize=64)
 def _extremes(conv: Convolution, form: Bilinear) -> tuple[int, int]:
     """Return the least and the greatest value of the forms of the rows of taps."""
+    if all(sum(map(abs, taps)) == 1 and sum(taps) == 1 for taps in form.taps):
+        return conv.extremes
     formed = _formed(conv, form)
     return int(formed.min()), int(formed.max())
 

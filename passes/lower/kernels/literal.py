@@ -38,6 +38,7 @@ from ..nests import over
 from .abreast import Abreast, AbreastRows
 from .bilinear import Bilinear
 from .conv import Convolution
+from .greatest import Greatest, GreatestRows
 from .held import Held, HeldRows, linear
 from .looped import LoopedRows, Loops, Workspace
 from .maps import Maps
@@ -338,6 +339,9 @@ def constants(form: Bilinear) -> dict[int, int]:
 
 def ways_in_loops(conv: Convolution, source: Maps, target: Maps) -> Iterator[Loops]:
     """Iterate over the ways in which the loops of a convolution can lie, whatever does it."""
+    if conv.largest:
+        yield from GreatestRows.ways(conv, source, target)
+        return
     yield from LoopedRows.ways(conv, source, target)
     yield from HeldRows.ways(conv, source, target)
     yield from LiteralRows.ways(conv, source, target)
@@ -363,6 +367,8 @@ def in_loops(
         names: Of what they need.
         in_data: Whether records are in data contracts; None: if there are many.
     """
+    if isinstance(loops, Greatest):
+        return GreatestRows(conv, source, target, loops, names)
     if isinstance(loops, Abreast):
         return AbreastRows(conv, source, target, loops, names, in_data=in_data)
     if isinstance(loops, Literal):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from ml2sc.ir.program import (
     CONTRACT_WORDS,
@@ -259,15 +259,12 @@ class LoopedRows(RowsOfTaps):
     @cached_property
     def _keys(self) -> list[list[tuple[int, int, int]]]:
         """By phase of the sums, which words of pixels are read: (channel of the group, kernel row, phase)."""
-        kernel_rows = range(self.conv.weights.shape[2])
-        of = [sorted({of for _, of, _ in self.conv.taps(p, self.phases, self.stride)}) for p in range(self.phases)]
-        return [[(i, ky, o) for i in range(self.channels) for ky in kernel_rows for o in each] for each in of]
+        return _keys_of(self.conv, self.phases, self.stride)
 
     @cached_property
     def _taps(self) -> dict[tuple[int, int, int, int], int]:
         """Number of the word of taps for a phase of the sums and a word of pixels."""
-        every = [(phase, *key) for phase, keys in enumerate(self._keys) for key in keys]
-        return {key: number for number, key in enumerate(every)}
+        return _taps_of(self.conv, self.phases, self.stride)
 
     @property
     def _span(self) -> int:
@@ -276,8 +273,7 @@ class LoopedRows(RowsOfTaps):
 
     @cached_property
     def _packing(self) -> Dense:
-        weights = self.conv.weights
-        return Dense.of(int(weights.min()), int(weights.max()), self.source.pitch, self._span)
+        return Dense.of(*self.conv.extremes, self.source.pitch, self._span)
 
     @property
     def _dense_words(self) -> int:
@@ -543,3 +539,18 @@ class LoopedRows(RowsOfTaps):
             row = add(place, const(number * self.loops.apart * target.row_words))
             body.append(Store(target.buffer, row, add(own, rim)))
         return body
+
+
+@lru_cache(maxsize=64)
+def _keys_of(conv: Convolution, phases: int, stride: int) -> list[list[tuple[int, int, int]]]:
+    """Return, by phase of the sums, which words of pixels are read: (channel of the group, kernel row, phase)."""
+    channels, kernel_rows = range(conv.weights.shape[1]), range(conv.weights.shape[2])
+    of = [sorted({of for _, of, _ in conv.taps(phase, phases, stride)}) for phase in range(phases)]
+    return [[(i, ky, o) for i in channels for ky in kernel_rows for o in each] for each in of]
+
+
+@lru_cache(maxsize=64)
+def _taps_of(conv: Convolution, phases: int, stride: int) -> dict[tuple[int, int, int, int], int]:
+    """Return the number of the word of taps for a phase of the sums and a word of pixels."""
+    every = [(phase, *key) for phase, keys in enumerate(_keys_of(conv, phases, stride)) for key in keys]
+    return {key: number for number, key in enumerate(every)}

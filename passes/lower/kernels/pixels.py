@@ -44,6 +44,8 @@ _BYTE = 8
 _BYTES = 32
 _MOST_RUNS = 8
 """Parts that feature maps may come in: each has loops of its own."""
+_LONGEST_PERIOD = 4
+"""Rows, or lanes, after which maps that are enlarged lie as before, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,62 +302,122 @@ class _Relaid:
         self.where, self.target, self.channels = where, target, channels
         self.ahead = where.ahead.reshape(target.height, target.width)
         self.lanes = where.lanes.reshape(target.height, target.width)
-        self.row = int(self.ahead[-1, 0] - self.ahead[0, 0]) // max(target.height - 1, 1)
+        periods = (n for n in range(1, _LONGEST_PERIOD + 1) if target.height % n == 0)
+        self.period = next((n for n in periods if self._step(n) is not None), 0)
+        """Rows after which they lie as before, some words on; 0: they do not."""
+        self.row = self._step(self.period) or 0
+
+    def _step(self, period: int) -> int | None:
+        """Return how many words on a row lies, that so many rows are before, if all lie alike so."""
+        height, width = self.ahead.shape
+        if not period:
+            return None
+        ahead, lanes = (part.reshape(height // period, period, width) for part in (self.ahead, self.lanes))
+        step = int(ahead[-1, 0, 0] - ahead[0, 0, 0]) // max(len(ahead) - 1, 1)
+        rows = step * np.arange(len(ahead))[:, None, None]
+        alike = np.array_equal(ahead, ahead[0] + rows) and bool(np.all(lanes == lanes[0]))
+        return step if alike and step >= 0 else None
 
     @property
     def fits(self) -> bool:
-        """Return whether all rows lie alike, the last pixel in the lowest lane, as they do in the target."""
-        target, source = self.target, self.where.source
-        rows = self.row * np.arange(target.height)[:, None]
-        alike = np.array_equal(self.ahead, self.ahead[0] + rows) and bool(np.all(self.lanes == self.lanes[0]))
-        return alike and self.row >= 0 and source.bits <= target.pitch and all(map(self._in_steps, self._places()))
+        """Return whether rows lie alike, and the pixels of a word come from others in few even steps."""
+        whole = self.period > 0 and self.where.source.bits <= self.target.pitch
+        return whole and all(self._moves(*place) is not None for place in self._places())
 
-    def _in_steps(self, place: tuple[int, int]) -> bool:
-        """Return whether the pixels that a word takes from another are equally many lanes apart."""
-        for lanes in self._taken(*place).values():
-            apart = {after - before for before, after in itertools.pairwise(lanes.values())}
-            if len(apart) > 1 or any(step < 1 for step in apart):
-                return False
-        return True
+    def _places(self) -> Iterator[tuple[int, int, int]]:
+        """Iterate over the words of the rows of a period: row, phase, and number."""
+        return itertools.product(range(self.period), range(self.target.phases), range(self.target.words))
 
-    def _places(self) -> Iterator[tuple[int, int]]:
-        return itertools.product(range(self.target.phases), range(self.target.words))
-
-    def _taken(self, phase: int, j: int) -> dict[int, dict[int, int]]:
-        """Return, by a row's words, the lanes of a word of the target and those in which their pixels are."""
+    def _taken(self, row: int, phase: int, j: int) -> dict[int, list[tuple[int, int]]]:
+        """Return, by a row's words, the lanes of a word of the target, each with the one in which its pixel is."""
         target = self.target
-        taken: dict[int, dict[int, int]] = {}
+        taken: dict[int, list[tuple[int, int]]] = {}
         for lane in target.valid(phase, j):
             pixel = target.width - 1 - target.phases * (j * target.useful + lane - target.before) - phase
-            taken.setdefault(int(self.ahead[0, pixel]), {})[lane] = int(self.lanes[0, pixel])
+            taken.setdefault(int(self.ahead[row, pixel]), []).append((lane, int(self.lanes[row, pixel])))
         return taken
+
+    def _moves(self, row: int, phase: int, j: int) -> dict[_Move, list[int]] | None:
+        """Return what goes into a word of the target, each with the lanes its first pixel goes to; None: no way."""
+        moves: dict[_Move, list[int]] = {}
+        for ahead, lanes in self._taken(row, phase, j).items():
+            ways = (_in_steps(lanes, by) for by in range(1, _LONGEST_PERIOD + 1))
+            runs = next((runs for runs in ways if runs is not None), None)
+            if runs is None:
+                return None
+            for first, at, apart, step, count in runs:
+                moves.setdefault(_Move(ahead, at, apart, step, count), []).append(first)
+        return moves
 
     def planes(self) -> Statement:
         """Return the loop over the channels."""
         target, where, channels = self.target, self.where, self.channels
-        inner = [Block(tuple(self._word(phase, j))) for phase, j in self._places()]
-        row = [Induction("p", Var("plane"), self.row), Induction("o", Var("map"), target.row_words)]
-        rows = loop("y", target.height, inner, also=row)
+        inner: list[Statement] = []
+        rows_of: dict[bytes, list[int]] = {}  # what is repeated is computed once
+        for number in range(self.period):
+            rows_of.setdefault(self.ahead[number].tobytes() + self.lanes[number].tobytes(), []).append(number)
+        for rows in rows_of.values():
+            words = itertools.product(range(target.phases), range(target.words))
+            inner += [Block(tuple(self._word(rows, phase, j))) for phase, j in words]
+        row = [Induction("p", Var("plane"), self.row), Induction("o", Var("map"), self.period * target.row_words)]
+        body = loop("y", target.height // self.period, inner, also=row)
         to = Induction("map", const(target.word(channels.start, 0)), target.channel_words)
-        return _over("plane", len(channels), [rows], where.first, where.step, to)
+        return _over("plane", len(channels), [body], where.first, where.step, to)
 
-    def _word(self, phase: int, j: int) -> list[Statement]:
-        """Return the statements that store one word of lanes."""
+    def _word(self, rows: Sequence[int], phase: int, j: int) -> list[Statement]:
+        """Return the statements that store one word of lanes, the same in some rows of a period."""
         target = self.target
         filled = target.filled(phase, j) if target.words == 1 else []
-        place = add(Var("o"), const(phase * target.words + j))
         body: list[Statement] = [Let("made", const(spread(target.zero, target.pitch, filled)))]
-        for ahead, lanes in self._taken(phase, j).items():
-            body.append(Block(tuple(self._moved(ahead, lanes))))
-        return [*body, Store(target.buffer, place, Var("made"))]
+        for move, lanes in (self._moves(rows[0], phase, j) or {}).items():
+            body.append(Block(tuple(self._moved(move, lanes))))
+        places = [add(Var("o"), const(row * target.row_words + phase * target.words + j)) for row in rows]
+        return [*body, *(Store(target.buffer, place, Var("made")) for place in places)]
 
-    def _moved(self, ahead: int, lanes: dict[int, int]) -> list[Statement]:
+    def _moved(self, move: _Move, lanes: Sequence[int]) -> list[Statement]:
         """Return the statements that add to `made` what is in some lanes of a word of the row."""
         source, target = self.where.source, self.target
-        to, at = next(iter(lanes.items()))
-        steps = [after - before for before, after in itertools.pairwise(lanes.values())]
-        apart, most = source.stride * (steps[0] if steps else 1), (1 << source.bits) - 1
-        word = shr(source.stride * at, Load(source.buffer, add(Var("p"), const(ahead))))
-        body: list[Statement] = [Let("v", and_(word, const(spread(most, apart, range(len(lanes))))))]
-        body += _dealt(len(lanes), apart, target.pitch, most)
-        return [*body, Assign("made", or_(Var("made"), shl(target.pitch * to, Var("v"))))]
+        apart, most = source.stride * move.apart, (1 << source.bits) - 1
+        word = shr(source.stride * move.at, Load(source.buffer, add(Var("p"), const(move.ahead))))
+        body: list[Statement] = [Let("v", and_(word, const(spread(most, apart, range(move.count)))))]
+        body += _dealt(move.count, apart, target.pitch * move.step, most)
+        moved = shl(target.pitch * lanes[0], Var("v"))
+        if len(lanes) > 1:  # pixels that are repeated
+            moved = mul(Var("v"), const(spread(1, target.pitch, lanes)))
+        return [*body, Assign("made", or_(Var("made"), moved))]
+
+
+@dataclass(frozen=True, slots=True)
+class _Move:
+    """Pixels of one word that go to another, equally many lanes apart.
+
+    Attributes:
+        ahead: The word's place in the row.
+        at: Lane of the first.
+        apart: Lanes from one to the next.
+        step: The same, of the word that they go to.
+        count: How many there are.
+    """
+
+    ahead: int
+    at: int
+    apart: int
+    step: int
+    count: int
+
+
+def _in_steps(lanes: Sequence[tuple[int, int]], by: int) -> list[tuple[int, int, int, int, int]] | None:
+    """Return pairs of lanes, to and from, as runs in even steps, one of those that are each so many places on.
+
+    Returns:
+        Of each run: where it begins, to and from; its steps, from and to; and how many there are. None: there are none.
+    """
+    runs = []
+    for first in range(min(by, len(lanes))):
+        to, at = zip(*lanes[first::by], strict=True)
+        steps = {after - before for before, after in itertools.pairwise(to)}
+        apart = {after - before for before, after in itertools.pairwise(at)}
+        if max(len(steps), len(apart)) > 1 or min(steps | apart, default=1) < 1:
+            return None
+        runs.append((to[0], at[0], apart.pop() if apart else 1, steps.pop() if steps else 1, len(to)))
+    return runs

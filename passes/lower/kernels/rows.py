@@ -117,9 +117,7 @@ class RowsWay(Composed):
     @cached_property
     def guess(self) -> float:
         """What the formulas say that the convolutions cost."""
-        pairs = zip(self.stages, self.choice.maps[1:], strict=True)
-        maps, about = self.choice.maps, self.finder.about
-        return sum(min(about(s, maps[s.reads], given, self.options).values()) for s, given in pairs)
+        return self.finder.guess(self.stages, self.choice, self.options)
 
     @property
     def parts(self) -> float:
@@ -310,9 +308,9 @@ def _parts(loops: Loops | None) -> int:
 
 
 class Rows:
-    """Convolutions and means over the rows of images, with the pools and steps behind them."""
+    """Convolutions, means and pools over the rows of images, with the pools and steps behind them."""
 
-    operators = ("AveragePool", "Conv")
+    operators = ("AveragePool", "Conv", "MaxPool")
 
     def ways(self, context: Lowering, node: Node, inputs: Mapping[str, Packed]) -> Iterable[RowsWay]:
         graph, options = context.graph, context.options
@@ -331,9 +329,13 @@ class Rows:
             clamped = _into(x, packed, interval) if packed.signed or not whole else None
             if options.strict_input and not whole:
                 packed = None  # what an element out of range is answered with, the section says that checks them
-        finder = known.once(("loops", node.name), lambda: LoopFinder(graph))
-        given = interval.hi - interval.lo, interval.lo, zero - interval.lo
-        layouts = known.once(("layouts", node.name), lambda: list(_layouts(stages, finder, options, given)))
+        finder = known.once("loops", lambda: LoopFinder(graph))
+        cut = known.once(("cut", node.name), lambda: _cut(graph, stages, finder, options))
+        for first, length in cut.items():  # those behind it know where they end, too
+            known.once(("cut", first), lambda length=length, first=first: {first: length})  # type: ignore[misc]
+        lengths = range(cut[node.name], cut[node.name] - 1, -1) if cut else range(len(stages), 0, -1)
+        given = _given(x)
+        layouts = known.once(("layouts", node.name), lambda: _layouts(stages, finder, options, given, lengths))
         for length, choice in layouts:
             outside = _outside(graph, stages[:length])
             takes_packed = packed is not None and Pixels.fits(packed, choice.maps[0], clamped)
@@ -341,26 +343,70 @@ class Rows:
             yield RowsWay(x, stages[:length], outside, choice, finder, options, into, takes_packed)
 
 
+def _given(x: Tensor) -> tuple[int, int, int]:
+    """Return of an input: the greatest u, what its u = 0 stands for, and the u that stands for zero."""
+    assert x.interval is not None
+    return x.interval.hi - x.interval.lo, x.interval.lo, x.format.zero_point - x.interval.lo
+
+
+def _cut(graph: Graph, stages: Sequence[_Stage], finder: LoopFinder, options: PlanOptions) -> dict[str, int]:
+    """Return where a long chain is cut, whose layouts are too many: how many convolutions follow, by the first of them.
+
+    Each piece has lanes as wide as its own sums; what brings maps from one piece's lanes into the next one's is a few
+    steps a word. Formulas tell where that is worth it. A network that is no chain, or a short one, stays whole.
+    """
+    count = len(stages)
+    if count < _LONG or any(stage.reads != n or stage.adds is not None for n, stage in enumerate(stages)):
+        return {}
+    best, lengths = {count: 0.0}, dict[int, int]()
+    for at in reversed(range(count)):
+        own = tuple(_network(graph, stages[at].node))
+        x, prices = graph.tensor(own[0].node.inputs[0]), dict[int, float]()
+        for length in range(1, min(_PIECE, count - at) + 1):
+            least = math.inf
+            for choice in choices([stage.link for stage in own[:length]], *_given(x)):
+                first = choice.maps[0]
+                brought = _RELAID * first.channels * first.height * first.row_words if at else 0.0
+                least = min(least, brought + finder.guess(own[:length], choice, options, least))
+            prices[length] = least + best[at + length]
+        lengths[at] = min(prices, key=prices.__getitem__)
+        best[at] = prices[lengths[at]]
+    cut, at = dict[str, int](), 0
+    while at < count:
+        cut[stages[at].node.name] = lengths[at]
+        at += lengths[at]
+    return cut
+
+
 def _layouts(
-    stages: Sequence[_Stage], finder: LoopFinder, options: PlanOptions, given: tuple[int, int, int]
-) -> Iterator[tuple[int, Choice]]:
-    """Iterate over the layouts that some convolutions can have, the first of a chain, after how many these are.
+    stages: Sequence[_Stage],
+    finder: LoopFinder,
+    options: PlanOptions,
+    given: tuple[int, int, int],
+    lengths: Sequence[int],
+) -> list[tuple[int, Choice]]:
+    """Return the layouts that some convolutions can have, the first of a chain, after how many these are.
+
+    Those that the formulas find far too dear, where code costs least, are not among them.
 
     Args:
         stages: The chain.
         finder: Finds how each convolution's loops lie.
         options: What the planner is told.
         given: Of the input: the greatest u, what its u = 0 stands for, and the u that stands for zero.
+        lengths: How many they may be, the most first: the code of all may be too much.
     """
-    found = False
-    for length in range(len(stages), 0, -1):  # the code of all may be too much
+    found: list[tuple[int, Choice]] = []
+    for length in lengths:
         if found and length >= _SHORT:
             continue
+        least, priced = math.inf, list[tuple[float, Choice]]()
         for choice in choices([stage.link for stage in stages[:length]], *given):
-            pairs = zip(stages, choice.maps[1:], strict=False)
-            if all(finder.about(stage, choice.maps[stage.reads], target, options) for stage, target in pairs):
-                found = True
-                yield length, choice
+            about = finder.guess(stages[:length], choice, options, _HOPELESS * least)
+            least = min(least, about)
+            priced.append((about, choice))
+        found += [(length, choice) for about, choice in priced if about <= _HOPELESS * least < math.inf]
+    return found
 
 
 KERNELS.register("rows")(Rows())
@@ -396,14 +442,41 @@ class LoopFinder:
         about = self.about(stage, source, target, options)
 
         def price(loops: Loops | None) -> float:
-            return self._price(stage, source, target, loops, options) if options.generators else about[loops]
+            return self._price(stage, source, target, loops, options)
 
         ways = sorted(about, key=about.__getitem__)
-        # how large sections are, of which there are several so that they can be cut, only a target's sizes tell
-        told = (way for way in ways if _parts(way) == 1 or (options.generators and price(way) < math.inf))
-        first = next(told, ways[0])
-        near = takewhile(lambda way: about[way] <= _CLOSE * about[first], chain([first], told))
+        if not options.generators:
+            fits = (way for way in ways if self._fits(stage, source, target, way, options))
+            way = next(fits, ways[0])
+            return [(about[way], way), *((about[other], other) for other in ways[:_FINALISTS] if other != way)]
+        # how large sections are, only a target's sizes tell
+        every = iter(ways)
+        first = next((way for way in every if price(way) < math.inf), ways[0])
+        rest = (
+            way for way in takewhile(lambda way: about[way] <= _CLOSE * about[first], every) if price(way) < math.inf
+        )
+        near = chain([first], rest)
         return sorted(((price(way), way) for way in islice(near, _FINALISTS)), key=lambda found: found[0])
+
+    def guess(self, stages: Sequence[_Stage], choice: Choice, options: PlanOptions, most: float = math.inf) -> float:
+        """Return what the formulas say that convolutions cost in some layouts.
+
+        Args:
+            stages: The convolutions.
+            choice: Their layouts.
+            options: What the planner is told.
+            most: Where it is above that, it is infinity.
+
+        Returns:
+            Infinity also where there is no way to do one of them.
+        """
+        total, maps = 0.0, choice.maps
+        pairs = sorted(zip(stages, maps[1:], strict=True), key=lambda pair: -pair[0].convolution.macs)
+        for stage, given in pairs:
+            total += min(self.about(stage, maps[stage.reads], given, options).values(), default=math.inf)
+            if total > most:
+                return math.inf
+        return total
 
     def about(self, stage: _Stage, source: Maps, target: Maps, options: PlanOptions) -> dict[Loops | None, float]:
         """Return what the formulas say of all ways to do a convolution whose code a contract has room for."""
@@ -416,9 +489,17 @@ class LoopFinder:
             for way, (gas, code, data) in self._about[key].items()
         }
 
+    def _fits(self, stage: _Stage, source: Maps, target: Maps, loops: Loops | None, options: PlanOptions) -> bool:
+        """Return whether a contract has room for the code: formulas are not exact, and near the limit it is emitted."""
+        if _parts(loops) > 1:
+            return False
+        code = self._about[stage.node.name, source, target][loops][1]
+        return code < _SHARE * options.code_limit or self._price(stage, source, target, loops, options) < math.inf
+
     def _price(self, stage: _Stage, source: Maps, target: Maps, loops: Loops | None, options: PlanOptions) -> float:
         beside = stage.convolution.beside
-        key = stage.node.name, source, target, loops, None if beside is None else beside.maps
+        what = self._kind(stage, source, target, loops), source, target, loops
+        key = *what, None if beside is None else beside.maps, bool(options.generators)
         if key not in self._lines:
             scratch = Lowering(self.graph, dataclasses.replace(options, choices={}), Known())
             given = dataclasses.replace(source, buffer=scratch.buffer("given", source.size))
@@ -430,6 +511,23 @@ class LoopFinder:
             fits = _parts(loops) == 1 or _leaves_room(program, options)
             self._lines[key] = lines(program, options) if fits else (NOWHERE,) * len(options.generators)
         return least(self._lines[key], options)
+
+    def _kind(self, stage: _Stage, source: Maps, target: Maps, loops: Loops | None) -> Hashable:
+        """Return what, of a convolution, the code depends on that does it in a way: it is the same for those alike.
+
+        Literals are of one convolution alone.
+        """
+        if loops is None or isinstance(loops, (Blank, Literal)):
+            return stage.node.name
+        conv, ended = stage.convolution, stage.convolution.ended(source.top, source.zero)
+        factors = conv.factors(source.top, source.zero)
+        shape = (conv.weights.shape, conv.strides, conv.dilations, conv.pads, conv.groups, conv.height, conv.width)
+        ends = (conv.pool, conv.zero, conv.largest, type(ended.scaling), ended.top, ended.shift > 0)
+        clamps = ended.clamps_below, ended.clamps_above, ended.quotient_bits == ended.top.bit_length()
+        scaled = None if factors is None else (factors.product_bits, factors.most > factors.top)
+        beside = None if conv.beside is None else (conv.beside.multiplier > 0, conv.beside.top, conv.beside.zero)
+        about = self._about[stage.node.name, source, target][loops]
+        return shape, ends, clamps, scaled, beside, about
 
 
 def _looked_at(
@@ -443,7 +541,7 @@ def _looked_at(
         dataclasses.replace(way, share=share) if isinstance(way, Abreast) else way
         for way in ways_in_loops(conv, source, target)
     ]
-    literals = options.literals and options.weights != "data"
+    literals = options.literals and options.weights != "data" and not conv.largest
     if literals:
         written: list[Loops | None] = [None, *_blank(graph, stage, source, target, options)]
         ways = [*(w for w in written if _rows_of(conv, source, target, w).possible), *ways]
@@ -504,6 +602,10 @@ _SHARE = 0.6
 """Of a contract's code, what one of a convolution's sections may take, at most."""
 _SHORT = 3
 """Convolutions of a chain from which on it is not cut: their layouts are too many to try."""
+_LONG, _PIECE, _RELAID = 16, 4, 150
+"""Convolutions of a chain from which on it is cut, and of a piece at most; gas of bringing a word into other lanes."""
+_HOPELESS = 2.0
+"""How many times as dear as the best layouts others may be, by the formulas."""
 _FINALISTS, _CLOSE = 3, 1.25
 """Loops that are walked, at most; and how much dearer they may be, by the formulas, than the best of these."""
 
@@ -561,7 +663,9 @@ def _image(shape: Sequence[int]) -> tuple[int, ...] | None:
 
 
 def _stage(graph: Graph, node: Node, number: Mapping[str, int]) -> _Stage | None:
-    """Return a convolution of images with what follows it, a mean being one with taps of 1; None if it is another.
+    """Return a convolution of images with what follows it; None if it is another.
+
+    A mean is one with taps of 1, and so is a pool, of which not the sum but the greatest is taken.
 
     Args:
         graph: The graph.
@@ -577,18 +681,25 @@ def _stage(graph: Graph, node: Node, number: Mapping[str, int]) -> _Stage | None
     weights, bias, (rows, columns) = found
     if rows.spread > 1 or columns.spread > 1:
         return None
+    if node.op_type == "MaxPool" and any((rows.begin, rows.end, columns.begin, columns.end)):
+        assert x.interval is not None
+        if x.interval.lo != x.format.zero_point:  # what padding holds must not be greater than a pixel
+            return None
     pools: list[tuple[int, int]] = []
+    largest = node.op_type == "MaxPool"
 
     def takes(use: Node) -> bool:
         pooled = graph.tensor(use.inputs[0])
-        if use.op_type != "MaxPool" or pools or _image(pooled.shape) != _image(graph.tensor(node.output).shape):
+        if largest or pools or use.op_type != "MaxPool":
+            return False
+        if _image(pooled.shape) != _image(graph.tensor(node.output).shape):
             return False
         tile = _tile(use, pooled)
         if tile is not None:
             pools.append(tile)
         return tile is not None
 
-    epilogue = find_epilogue(graph, node, takes)
+    epilogue = find_epilogue(graph, node, takes, sums=not largest)
     if epilogue.addends and (pools or len(epilogue.addends) > 1 or epilogue.addends[0].tensor.name not in number):
         pools.clear()
         epilogue = find_epilogue(graph, node, takes, sums=False)
@@ -614,6 +725,7 @@ def _stage(graph: Graph, node: Node, number: Mapping[str, int]) -> _Stage | None
         pools[0] if pools else (1, 1),
         zero_point - interval.lo,
         _beside(epilogue),
+        largest,
     )
     adds = number[epilogue.addends[0].tensor.name] if epilogue.addends else None
     return _Stage(node, convolution, epilogue, number[x.name], adds)
@@ -630,12 +742,12 @@ def _beside(epilogue: Epilogue) -> Beside | None:
 
 
 def _taps(graph: Graph, node: Node) -> tuple[Array, Array, tuple[Window, Window]] | None:
-    """Return weights, bias and both windows of a convolution, or of a mean of equally many everywhere."""
+    """Return weights, bias and both windows of a convolution, a pool, or a mean of equally many everywhere."""
     x = graph.tensor(node.inputs[0])
     operator = op_of(node)
-    if isinstance(operator, AveragePool):
+    if isinstance(operator, (AveragePool, MaxPool)):
         windows = operator.windows(node, x.shape)
-        if not np.all(operator.multipliers(node, windows) == 1):
+        if isinstance(operator, AveragePool) and not np.all(operator.multipliers(node, windows) == 1):
             return None
         rows, columns = (_ONE_ROW, *windows)[-2:]
         ones = np.ones((x.shape[1], 1, rows.kernel, columns.kernel), dtype=np.int64)

@@ -69,6 +69,13 @@ CASES = {
     "transposed, moved": one(
         "ConvTranspose", (1, 4, 3, 4), w=W23, strides=[2, 3], pads=[1, 0, 0, 0], output_padding=[1, 0]
     ),
+    "transposed, overlapping": one(
+        "ConvTranspose", (1, 4, 3, 5), w=RNG.normal(size=(4, 2, 4, 4)), strides=[2, 2], pads=[1] * 4
+    ),
+    "transposed, grouped phases": one(
+        "ConvTranspose", (1, 4, 3, 4), w=W33, b=RNG.normal(size=6), group=2, strides=[2, 2]
+    ),
+    "transposed, steps beyond the kernel": one("ConvTranspose", (1, 4, 3, 4), w=W23, strides=[3, 4], pads=[1, 0, 0, 2]),
     "transposed, shaped": one("ConvTranspose", (1, 4, 3, 4), w=W33, strides=[2, 2], output_shape=[6, 7]),
     "transposed, same": one("ConvTranspose", (1, 4, 3, 4), w=W33, strides=[2, 2], auto_pad="SAME_UPPER"),
     "transposed, groups": one("ConvTranspose", (1, 4, 3, 4), w=W33, group=2, dilations=[1, 2]),
