@@ -39,7 +39,7 @@ from ml2sc.ir.thermometer import Code, Ladder, RankCode
 
 from .context import DraftSection, Lowering
 from .elementwise import at_least, at_most
-from .floats import ranks_by_table
+from .floats import ranks_by_halves, ranks_by_table
 
 MALFORMED = "MalformedInput"
 """The error of a packed input that no elements have; its argument is the 32-byte word's number, or the element's."""
@@ -279,6 +279,9 @@ _Element = tuple[Ladder, int]
 
 def _ranks(context: Lowering, quantize: DraftSection, ladders: Sequence[_Element]) -> dict[int, Expr]:
     """Emit the ranks of the elements that have edges, and return where they are."""
+    room = ladders[0][0].room
+    if room is not None and room.edges:
+        return ranks_by_halves(context, quantize, ladders, room)
     asked = [(number, *element) for number, element in enumerate(ladders) if element[0].edges[element[1]]]
     if sum(len(ladder.edges[index]) for _, ladder, index in asked) <= _WRITTEN_OUT:
         note = "x / 10^18, as a float, exceeds an edge if x is greater than the number here."
