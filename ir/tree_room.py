@@ -187,7 +187,8 @@ def _require_edges(graph: Graph, room: Room) -> None:
     count, double = _edges(graph), any(ladder.double for ladder in graph.ladders.values())
     if count > room.edges:
         raise RangeError(
-            f"trees compare with {count:,} numbers, and predict and classify of the contract hold {room.edges:,}",
+            f"trees compare with {count:,} numbers, and the contract has room for {room.edges:,} in predict and "
+            "classify",
             hint=_SMALLER,
         )
     if double != room.double:

@@ -64,7 +64,7 @@ def test_room_for_edges(headroom: int, most: int) -> None:
     if headroom:
         assert ml2sc.update(old, trees(3, 3, 3, edges=7)).source == old.source
         return
-    with pytest.raises(RangeError, match="compare with 7 numbers, and predict and classify of the contract hold 6"):
+    with pytest.raises(RangeError, match="compare with 7 numbers, and the contract has room for 6 in predict"):
         ml2sc.update(old, trees(3, 3, 3, edges=7))
 
 
