@@ -307,9 +307,9 @@ _plain_div = RULES["", "Div"]
 
 @import_rule("Div")
 def _div(emitter: Emitter, node: OnnxNode) -> None:
-    """Exp(X) / Σ Exp(X) is Softmax; P / Σ P of what is not negative is a Normalizer, and 0 where all are 0.
+    """Exp(X) / Σ Exp(X) is Softmax; X / Σ |X| is a Normalizer, and 0 where all are 0.
 
-    X / X is 1.
+    X / X is 1. Sigmoid(x) and Sigmoid(−x) are divided by 1.
     """
     a, b = node.inputs
     x, total = emitter.tensor(a), emitter.tensor(b)
@@ -330,10 +330,12 @@ def _div(emitter: Emitter, node: OnnxNode) -> None:
         emitter.emit("Sigmoid", [emitter.emit("Neg", [power])], node.outputs)
     elif axis is None or len(total.shape) > len(x.shape) or not _is_sum(emitter, b, a):
         _plain_div(emitter, node)
+    elif _complements(emitter, a):
+        emitter.emit("Identity", [a], node.outputs)
     elif (maker := emitter.graph.producer(_unmoved(emitter, a))) is not None and maker.op_type == "Exp":
         exponents = _reshaped(emitter, _less_constants(emitter, maker.inputs[0]), x.shape, None)
         emitter.emit("Softmax", [exponents], node.outputs, {"axis": axis})
-    elif _least(emitter, a) >= 0:
+    elif _least(emitter, a) >= 0 or _is_sum_of_sizes(emitter, b, a):
         row = _reshaped(emitter, a, (1, x.size), None)
         _reshaped(emitter, emitter.emit("Normalizer", [row], attrs={"norm": "L1"}), x.shape, node.outputs)
     else:
@@ -341,11 +343,11 @@ def _div(emitter: Emitter, node: OnnxNode) -> None:
 
 
 def _is_sum(emitter: Emitter, total: str, a: str) -> bool:
-    """Whether a tensor is the sum of another's elements, as far as can be seen.
+    """Whether a tensor is the sum of another's elements, or of their sizes, as far as can be seen.
 
     That of p + m, with one m for all n elements, may be written as Σ p + n·m.
     """
-    if _is(emitter, total, "ReduceSum", a):
+    if _is(emitter, total, "ReduceSum", a) or _is_sum_of_sizes(emitter, total, a):
         return True
     sums, terms = emitter.graph.producer(_unmoved(emitter, total)), emitter.graph.producer(_unmoved(emitter, a))
     if sums is None or terms is None or (sums.op_type, terms.op_type) != ("Add", "Add"):
@@ -360,6 +362,35 @@ def _is_sum(emitter: Emitter, total: str, a: str) -> bool:
             same = _unmoved(emitter, m) in {_unmoved(emitter, name) for name in product.inputs}
             if same and emitter.tensor(m).size == 1 and times == [float(emitter.tensor(a).size)]:
                 return True
+    return False
+
+
+def _is_sum_of_sizes(emitter: Emitter, total: str, a: str) -> bool:
+    """Whether a tensor is Σ |a|, as far as can be seen."""
+    _, source = emitter.sums.get(_unmoved(emitter, total), ("", ""))
+    sizes = emitter.graph.producer(_unmoved(emitter, source)) if source else None
+    if sizes is None or sizes.op_type != "Abs" or not _is(emitter, total, "ReduceSum", sizes.outputs[0]):
+        return _is(emitter, total, "ReduceL1", a)
+    return _unmoved(emitter, sizes.inputs[0]) == _unmoved(emitter, a)
+
+
+def _complements(emitter: Emitter, name: str) -> bool:
+    """Whether a tensor is Sigmoid(x) and Sigmoid(−x), as far as can be seen."""
+    maker = emitter.graph.producer(_unmoved(emitter, name))
+    return maker is not None and maker.op_type == "Sigmoid" and _opposite(emitter, maker.inputs[0])
+
+
+def _opposite(emitter: Emitter, name: str) -> bool:
+    """Whether a tensor is a number and its negative: constants, or what opposite constants make of vectors."""
+    tensor, maker = emitter.tensor(_unmoved(emitter, name)), emitter.graph.producer(_unmoved(emitter, name))
+    if tensor.data is not None or maker is None:
+        data = tensor.data
+        return data is not None and data.shape[-1:] == (2,) and bool(np.all(data[..., 0] == -data[..., 1]))
+    match maker.op_type:
+        case "Add":
+            return tensor.size == 2 and all(_opposite(emitter, part) for part in maker.inputs)
+        case "MatMul" | "Gemm" if not maker.attrs:
+            return tensor.size == 2 and all(_opposite(emitter, part) for part in maker.inputs[1:])
     return False
 
 

@@ -83,7 +83,12 @@ def exact_bounds(graph: Graph, node_name: str, *, raw: bool = False) -> list[Bou
 
 
 def reserve(
-    graph: Graph, headroom: int, deployed: Mapping[str, Reserve] | None = None, ranks: Room | None = None
+    graph: Graph,
+    headroom: int,
+    deployed: Mapping[str, Reserve] | None = None,
+    ranks: Room | None = None,
+    *,
+    takes_wad: bool = True,
 ) -> None:
     """Prove the intervals of a quantised graph so that weights of its linear layers, and its trees, may change later.
 
@@ -95,12 +100,13 @@ def reserve(
         headroom: Bits to spare.
         deployed: What the layers of a contract that exists have room for: the weights must fit that.
         ranks: What the ranks are that it takes, if trees read its inputs.
+        takes_wad: Whether one that does not takes inputs as WAD, too.
 
     Raises:
         RangeError: a value does not fit a word of the EVM, or weights do not fit what is deployed.
         UnsupportedModelError: trees that cannot be replaced.
     """
-    reserve_ranks(graph, headroom, ranks)
+    reserve_ranks(graph, headroom, ranks, takes_wad=takes_wad)
     for node in graph:
         if node.op_type in REPLACEABLE:
             graph.reserves[node.name] = _room(graph, node, headroom, deployed)

@@ -46,11 +46,15 @@ class Room:
         width: Bytes of a rank.
         up: Whether nodes may take a missing element for great.
         down: Whether nodes may take it for small.
+        edges: The most edges of all elements together, where WAD values are compared with them; else 0.
+        double: Whether these are float64, else float32.
     """
 
     width: int
     up: bool
     down: bool
+    edges: int = 0
+    double: bool = False
 
     @property
     def most(self) -> int:

@@ -67,15 +67,19 @@ def reserve_trees(node: Node, sums: Interval, headroom: int) -> Reserve:
             hint="leave --updatable out, and deploy anew",
         )
     sizes = [size for size in _sizes(ensemble) if size.targets]
+    widest = max((size.widest for size in sizes), default=1)
+    limit = sums.magnitude << headroom
+    return Reserve(Interval(-limit, limit), widest.bit_length() + headroom, _tree_room(ensemble, sizes, headroom))
+
+
+def _tree_room(ensemble: Ensemble, sizes: Sequence[_Size], headroom: int) -> TreeRoom:
+    """Return the tables for trees of some sizes, and for others like them."""
     depth = _roomy([size.depth for size in sizes], headroom)
     depth = depth if depth <= _TOGETHER else -(-depth // _TOGETHER) * _TOGETHER
     most, full = max((size.forks for size in sizes), default=1), (1 << depth) - 1
     forks = full if full <= most << headroom else _roomy([size.forks for size in sizes], headroom)
     own = tuple(sum(size.targets == (target,) for size in sizes) for target in range(ensemble.targets))
-    widest = max((size.widest for size in sizes), default=1)
-    limit = sums.magnitude << headroom
-    room = TreeRoom(own, len(sizes) - sum(own), forks, depth)
-    return Reserve(Interval(-limit, limit), widest.bit_length() + headroom, room)
+    return TreeRoom(own, len(sizes) - sum(own), forks, depth)
 
 
 def _roomy(values: Sequence[int], headroom: int) -> int:
@@ -140,20 +144,22 @@ def tables(room: TreeRoom, targets: Sequence[Sequence[int]]) -> tuple[list[list[
 _SMALLER = "train with the limits of the model that was compiled, or deploy a new contract"
 
 
-def reserve_ranks(graph: Graph, headroom: int, deployed: Room | None = None) -> None:
+def reserve_ranks(graph: Graph, headroom: int, deployed: Room | None = None, *, takes_wad: bool = True) -> None:
     """Give every element of inputs that trees read a rank, whose width stays.
 
     Args:
         graph: A quantised graph.
         headroom: Bits by which there may be more edges later.
         deployed: What a contract that exists has.
+        takes_wad: Whether one that does not is to make ranks of WAD values, too.
 
     Raises:
         RangeError: trees ask what the deployed contract's ranks do not say.
     """
     if not graph.ladders:
         return
-    room = deployed or _room(graph, headroom)
+    room = deployed or _room(graph, headroom, takes_wad=takes_wad)
+    _require_edges(graph, room)
     for name, ladder in graph.ladders.items():
         for index, edges in enumerate(ladder.edges):
             if len(edges) > room.most:
@@ -174,8 +180,35 @@ def reserve_ranks(graph: Graph, headroom: int, deployed: Room | None = None) -> 
         graph.set_type(name, FixedPoint(8 * room.width, False, Fraction(1)), Interval(0, room.most + 1))
 
 
-def _room(graph: Graph, headroom: int) -> Room:
+def _require_edges(graph: Graph, room: Room) -> None:
+    """Check that there is room for all edges where WAD values are compared with them, and that they are of its type."""
+    if not room.edges:
+        return
+    count, double = _edges(graph), any(ladder.double for ladder in graph.ladders.values())
+    if count > room.edges:
+        raise RangeError(
+            f"trees compare with {count:,} numbers, and the contract has room for {room.edges:,} in predict and "
+            "classify",
+            hint=_SMALLER,
+        )
+    if double != room.double:
+        kinds = [f"float{64 if kind else 32}" for kind in (double, room.double)]
+        raise RangeError(f"trees compare {kinds[0]}, and the contract {kinds[1]}", hint=SAME_ARCHITECTURE)
+
+
+def _edges(graph: Graph) -> int:
+    return sum(len(edges) for ladder in graph.ladders.values() for edges in ladder.edges)
+
+
+def _room(graph: Graph, headroom: int, *, takes_wad: bool) -> Room:
     most = max(ladder.top for ladder in graph.ladders.values())
-    forks = [node for ensemble, _ in tree_nodes(graph) for node in ensemble.nodes if isinstance(node, Fork)]
+    ensembles = [ensemble for ensemble, _ in tree_nodes(graph)]
+    forks = [node for ensemble in ensembles for node in ensemble.nodes if isinstance(node, Fork)]
     up, down = any(fork.up for fork in forks), any(not fork.up for fork in forks)
-    return Room(max(-(-((most + 1) << headroom).bit_length() // 8), 1), up, down)
+    width = max(-(-((most + 1) << headroom).bit_length() // 8), 1)
+    if not takes_wad:
+        return Room(width, up, down)
+    rooms = [_tree_room(e, [size for size in _sizes(e) if size.targets], headroom) for e in ensembles]
+    asked = sum((sum(room.own) + room.joint) * room.forks for room in rooms)
+    double = any(ladder.double for ladder in graph.ladders.values())
+    return Room(width, up, down, max(min(_edges(graph) << headroom, asked), _edges(graph), 1), double)

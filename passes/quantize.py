@@ -487,7 +487,7 @@ class _Quantization:
     def move(self, node: Node) -> None:
         dynamic = [name for name in dict.fromkeys(node.inputs) if name and self._moves(name)]
         raws = {name: self.raw(name) for name in dynamic if not self.is_constant(name)}
-        if self._joins(node):
+        if self._joins(node) and not self._alike(raws):
             raws = self._joined(node)
         if len({t.format.scale for t in raws.values()}) > 1:
             raws = {name: self.addend(name) for name in raws}
@@ -535,15 +535,27 @@ class _Quantization:
             )
         return self._joining[node.name]
 
+    def _alike(self, raws: Mapping[str, Tensor]) -> bool:
+        """Whether tensors have one format as they are, and none is rounded by a layer: they are rounded when joined."""
+        formats = {(x.format.scale, x.format.zero_point) for x in raws.values()}
+        return len(formats) == 1 and not any(map(self._is_of_layer, raws))
+
+    def _is_of_layer(self, name: str) -> bool:
+        """Whether a layer, with what follows it in the same format, computes a tensor."""
+        maker = self.source.producer(name)
+        while maker is not None and (op_of(maker).moves or op_of(maker).keeps_format):
+            maker = self.source.producer(maker.inputs[0])
+        return maker is not None and op_of(maker).reads_activations
+
     def _joint(self, name: str) -> str:
         """Return the float tensor whose format a tensor's activations have: what they are joined to, or its own."""
         joins = next((use.node for use in self.source.uses(name) if self._joins(use.node)), None)
         return name if joins is None else self._joint(joins.outputs[0])
 
     def _joined(self, node: Node) -> dict[str, Tensor]:
-        """Return the activations that are joined, in the format of the widest of them."""
+        """Return the activations that are joined, in the finest of their formats: each has room for them all."""
         found = {name: self.activation(name) for name in dict.fromkeys(node.inputs)}
-        to = max((x.format for x in found.values()), key=lambda format_: format_.scale)
+        to = min((x.format for x in found.values()), key=lambda format_: format_.scale)
         for name, x in found.items():
             if x.format != to:
                 found[name] = self._requantize(self.raw(name), to, f"{name}.joined")

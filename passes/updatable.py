@@ -91,17 +91,19 @@ class ReserveRanges(Pass):
     Attributes:
         headroom: Bits to spare.
         deployed: The contract that the weights are for, if it exists.
+        takes_wad: Whether inputs are taken as WAD, too.
     """
 
     name: ClassVar[str] = "reserve_ranges"
     after: ClassVar[tuple[str, ...]] = ("quantize",)
     headroom: int = 1
     deployed: Deployed | None = field(default=None, repr=False)
+    takes_wad: bool = True
 
     def run(self, graph: Graph) -> bool:
         deployed = self.deployed
         if deployed is None:
-            reserve(graph, self.headroom)
+            reserve(graph, self.headroom, takes_wad=self.takes_wad)
         else:
             reserve(graph, self.headroom, deployed.reserves, deployed.ranks)
         return True

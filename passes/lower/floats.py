@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import accumulate, chain
 
 import numpy as np
 
+from ml2sc.errors import UnsupportedModelError
 from ml2sc.ir.program import (
     Apply,
     Assign,
@@ -43,10 +45,11 @@ from ml2sc.ir.program import (
     slt,
     sub,
 )
-from ml2sc.ir.thermometer import Ladder
+from ml2sc.ir.thermometer import Ladder, Room
 
 from .context import DraftSection, Lowering
 from .elementwise import at_most
+from .records import field_at, packed_fields
 
 _WAD = 10**18
 _WORD = 256
@@ -139,6 +142,71 @@ def _portions(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
             first, words = number, 0
         words += size
     yield first, len(sizes) - first
+
+
+def ranks_by_halves(
+    context: Lowering, quantize: DraftSection, elements: Sequence[tuple[Ladder, int]], room: Room
+) -> dict[int, Expr]:
+    """Emit the ranks of all elements where edges may be replaced by others, and return where they are.
+
+    The table is data: where each element's edges end, then the keys of all of them, the first place left free. An
+    element's rank is found by halving what is left of its edges.
+
+    Args:
+        context: The lowering.
+        quantize: The section.
+        elements: Each one's ladder, and its place there.
+        room: How many edges there may be.
+
+    Raises:
+        UnsupportedModelError: the table does not fit a data contract.
+    """
+    kind, count = _Kind(double=room.double), len(elements)
+    keys = [[kind.key(edge) for edge in ladder.edges[index]] for ladder, index in elements]
+    ends = [0, *accumulate(map(len, keys))]
+    heads, places = -(-len(ends) // (_WORD // _END_BITS)), room.edges + 1
+    edges = packed_fields([0, *chain.from_iterable(keys)], kind.bits, -(-places // kind.per_word))
+    words = [*packed_fields(ends, _END_BITS, heads), *edges]
+    if len(words) > context.options.contract_words or places >= 1 << _END_BITS:
+        raise UnsupportedModelError(
+            f"predict and classify hold the edges of trees in a data contract of {context.options.contract_words:,} "
+            f"words, and {room.edges:,} of them, later ones included, take {len(words):,}",
+            hint="add --packed-only, or lower --headroom",
+        )
+    table = context.table(quantize, "edges", words, in_data=True)
+    buffer = context.buffer("ranks", count)
+
+    def entry(place: Expr, bits: int, first: int) -> Expr:
+        return and_(field_at(table, place, bits, const(first)), const((1 << bits) - 1))
+
+    steps = min(room.most, room.edges).bit_length()
+    exceeded = gt(Var("key"), entry(Var("middle"), kind.bits, heads))
+    step = Apply(OpCode.SHR, (Var("half"), const(1 << steps - 1)))
+    halves = For(
+        (Induction("half", const(0), 1),),
+        steps,
+        (
+            Let("step", step),
+            Let("middle", add(Var("at"), Var("step"))),
+            If(lt(Var("middle"), Var("end")), (Assign("at", add(Var("at"), mul(Var("step"), exceeded))),)),
+        ),
+    )
+    body = [
+        *_key(kind),
+        Let("start", entry(Var("i"), _END_BITS, 0)),
+        Let("end", add(entry(Var("n"), _END_BITS, 0), const(1))),
+        at_most("end", const(places)),
+        Let("at", Var("start")),
+        halves,
+        Store(buffer, Var("i"), sub(Var("at"), Var("start"))),
+    ]
+    text = "x / 10^18 as a float, its bits in the order of floats; how many of the element's edges it exceeds."
+    quantize.body += [Note(text), loop("i", count, body, also=[Induction("n", const(1), 1)])]
+    return {number: Load(buffer, const(number)) for number in range(count)}
+
+
+_END_BITS = 16
+"""Bits of the place where an element's edges end."""
 
 
 def _elements(

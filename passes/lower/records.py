@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from ml2sc.ir.program import (
     Apply,
     Assign,
+    Block,
     CopySegment,
     Expr,
     For,
@@ -245,8 +246,8 @@ class Records:
             ((place << self.rank | rank) << self.number | numbered(below)) << self.number | numbered(above)
             for place, rank, above, below in tree.forks
         ]
-        yield from _packed(records, self.record, self.fork_words(group))
-        yield from _packed(leaves, group.leaf, self.words(group) - self.fork_words(group))
+        yield from packed_fields(records, self.record, self.fork_words(group))
+        yield from packed_fields(leaves, group.leaf, self.words(group) - self.fork_words(group))
 
     def statements(self) -> list[Statement]:
         """Return what adds up the leaves of all trees in `sum0`."""
@@ -265,17 +266,16 @@ class Records:
         place = and_(shr(self.rank + 2 * self.number, record), const((1 << self.place) - 1))
         edge = and_(shr(2 * self.number, record), const((1 << self.rank) - 1))
         below = iszero(gt(Load(self.ranks, place), edge))
-        step: list[Statement] = [
-            Let("record", _field(group.name, at, self.record, base)),
-            Assign("at", and_(Apply(OpCode.SHR, (mul(below, const(self.number)), record)), const(end))),
-        ]
-        value = _field(group.name, leaf, group.leaf, add(base, const(self.fork_words(group))))
+        next_ = and_(Apply(OpCode.SHR, (mul(below, const(self.number)), record)), const(end))
+        step = (Let("record", field_at(group.name, at, self.record, base)), Assign("at", next_))
+        value = field_at(group.name, leaf, group.leaf, add(base, const(self.fork_words(group))))
         value = value if group.leaf == _WORD else and_(value, const((1 << group.leaf) - 1))
         value = shl(group.shift, value) if group.shift else value
         copied = CopySegment(group.name, Var("table"), size * together, group.name)
         body: list[Statement] = [
             Let("at", const(0)),
-            *self._levels(group.depth, If(lt(at, const(group.forks)), tuple(step))),
+            Block((Let("record", Load(group.name, base)), Assign("at", next_))),  # the first record is the root
+            *self._levels(group.depth - 1, If(lt(at, const(group.forks)), step)),
             Let("leaf", sub(const(end), at)),
             If(lt(leaf, const(group.leaves)), (Assign("sum0", add(Var("sum0"), value)),)),
         ]
@@ -304,14 +304,14 @@ def power(bits: int) -> int:
     return max(1 << (bits - 1).bit_length(), 8)
 
 
-def _packed(fields: Sequence[int], bits: int, words: int) -> Iterator[int]:
+def packed_fields(fields: Sequence[int], bits: int, words: int) -> Iterator[int]:
     """Yield words of fields, the first at bit 0 of the first word."""
     per = _WORD // bits
     for first in range(0, words * per, per):
         yield sum(field << bits * place for place, field in enumerate(fields[first : first + per]))
 
 
-def _field(buffer: str, index: Expr, bits: int, first: Expr) -> Expr:
+def field_at(buffer: str, index: Expr, bits: int, first: Expr) -> Expr:
     """Return a field of a table, what is above it in its word with it."""
     per = (_WORD // bits).bit_length() - 1
     word = Load(buffer, add(shr(per, index), first))

@@ -39,7 +39,7 @@ from ml2sc.ir.thermometer import Code, Ladder, RankCode
 
 from .context import DraftSection, Lowering
 from .elementwise import at_least, at_most
-from .floats import ranks_by_table
+from .floats import ranks_by_halves, ranks_by_table
 
 MALFORMED = "MalformedInput"
 """The error of a packed input that no elements have; its argument is the 32-byte word's number, or the element's."""
@@ -47,6 +47,8 @@ MALFORMED = "MalformedInput"
 _BYTES = 32
 _WORD = 256
 _ANY = (-(1 << 255), (1 << 255) - 1)
+_ASKED_TOGETHER = 8
+"""Ranks that are asked together whether they are too great: of 20 that wait for that venom has no room for the last."""
 _MOST_VARIABLES = 6
 """Words of the code that are kept in variables; of more, each bit is read where it is asked for."""
 
@@ -189,23 +191,20 @@ class Ranks:
     def start(self, words: int) -> list[Statement]:
         """Return statements that read the ranks, and refuse one that is too great; zeros follow them in the buffer."""
         code = self.code
-        body: list[Statement] = []
-        for position, element in enumerate(code.elements):
-            read = shr(256 - 8 * code.width, LoadInput(const(code.width * position)))
-            body.append(Let(f"rank{position}", read))
-            top = self._top(position)
-            for up in (True, False):
-                if (element, up) in self.places:
-                    # one that is missing exceeds every edge, or none
-                    value = (
-                        Var(f"rank{position}") if up else mul(Var(f"rank{position}"), lt(Var(f"rank{position}"), top))
-                    )
-                    body.append(Store(self.buffer, const(self.places[element, up]), value))
-        body += [Store(self.buffer, const(place), const(0)) for place in range(len(self.places), words)]
-        tests = [
-            (element, gt(Var(f"rank{position}"), self._top(position))) for position, element in enumerate(code.elements)
-        ]
-        return [Note("A rank for each element."), *body, *([_refused(tests)] if tests else [])]
+        body: list[Statement] = [Note("A rank for each element.")]
+        for first in range(0, len(code.elements), _ASKED_TOGETHER):
+            tests = []
+            for position, element in list(enumerate(code.elements))[first : first + _ASKED_TOGETHER]:
+                rank, top = Var(f"rank{position}"), self._top(position)
+                body.append(Let(rank.name, shr(_WORD - 8 * code.width, LoadInput(const(code.width * position)))))
+                for up in (True, False):
+                    if (element, up) in self.places:
+                        # one that is missing exceeds every edge, or none
+                        value = rank if up else mul(rank, lt(rank, top))
+                        body.append(Store(self.buffer, const(self.places[element, up]), value))
+                tests.append((element, gt(rank, top)))
+            body.append(_refused(tests))
+        return body + [Store(self.buffer, const(place), const(0)) for place in range(len(self.places), words)]
 
 
 def _sides(ladder: Ladder, index: int) -> tuple[tuple[bool, object], ...]:
@@ -279,6 +278,9 @@ _Element = tuple[Ladder, int]
 
 def _ranks(context: Lowering, quantize: DraftSection, ladders: Sequence[_Element]) -> dict[int, Expr]:
     """Emit the ranks of the elements that have edges, and return where they are."""
+    room = ladders[0][0].room
+    if room is not None and room.edges:
+        return ranks_by_halves(context, quantize, ladders, room)
     asked = [(number, *element) for number, element in enumerate(ladders) if element[0].edges[element[1]]]
     if sum(len(ladder.edges[index]) for _, ladder, index in asked) <= _WRITTEN_OUT:
         note = "x / 10^18, as a float, exceeds an edge if x is greater than the number here."

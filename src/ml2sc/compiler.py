@@ -431,7 +431,8 @@ def quantize(
         kept = None if deployed is None else deployed.formats
         headroom = options.headroom if options.updatable else 0
         quantizer = Quantize(formats.precision, kept, headroom, replaceable=options.updatable)
-        prove = ReserveRanges(options.headroom, deployed) if options.updatable else ProveRanges()
+        replaced = ReserveRanges(options.headroom, deployed, takes_wad=not options.packed_only)
+        prove = replaced if options.updatable else ProveRanges()
         shown = [_Renumbered(i, lifted.steps + len(formats.passes)) for i in telling.instruments]
         run_pipeline(graph, [quantizer, prove], shown)
     if not graph.outputs:
@@ -580,11 +581,6 @@ def _imported(source: OnnxModel, options: Options) -> Graph:
     graph.prune()
     keep_scores(graph)
     bind_trees(graph)
-    if graph.ladders and options.updatable and not options.packed_only:
-        raise UsageError(
-            "predict and classify hold the edges of trees in the code: trees are updated where inputs come packed",
-            hint="add --packed-only; ml2sc.pack and the other packers make the packed input, of each update's folder",
-        )
     return graph
 
 

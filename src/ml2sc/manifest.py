@@ -193,6 +193,8 @@ class _Ranks(_Entry):
     width: Annotated[int, Field(ge=1, le=4)]
     up: bool
     down: bool
+    edges: _Some = 0
+    double: bool = False
 
 
 class _Deployed(_Entry):

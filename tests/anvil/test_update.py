@@ -99,7 +99,7 @@ def test_trees(toolchain: ml2sc.Toolchain, tmp_path: Path, ask: Ask, node: str, 
     for seed, depth in ((2, 4), (6, 3), (4, 6)):
         attrs = random_attributes(np.random.default_rng(seed), features=4, trees=4, depth=depth, targets=2)
         onnx.save(tree_model("TreeEnsembleRegressor", 4, attrs | {"n_targets": 2}), tmp_path / f"{seed}.onnx")
-    options = {"packed_only": True, "headroom": 2, "name": "Forest"}
+    options = {"headroom": 2, "name": "Forest"}
     ml2sc.write_folder(built(str(tmp_path / "2.onnx"), toolchain, **options), tmp_path / "old")
     np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32))
     x, new = ["--samples", tmp_path / "x.npz"], tmp_path / "new"

@@ -72,14 +72,14 @@ def test_update(case: str, toolchain: ml2sc.Toolchain) -> None:
 @pytest.mark.parametrize("target", heavy.unless(lambda target: target == "solidity", ["solidity", "vyper"]))
 @pytest.mark.filterwarnings("ignore:.*onnxruntime's label")
 def test_trees(target: str, toolchain: ml2sc.Toolchain) -> None:
-    """Trees of any features and thresholds that fit the tables; what is packed is the new model's code."""
+    """Trees of any features and thresholds that fit the tables; WAD values are compared with the new ones, too."""
     draws = [
         random_attributes(np.random.default_rng(seed), features=5, trees=6, depth=4, targets=3, prefix="class")
         for seed in (2, 3)
     ]
     labels = {"classlabels_int64s": [0, 1, 2], "post_transform": "SOFTMAX"}
     models = [tree_model("TreeEnsembleClassifier", 5, attrs | labels) for attrs in draws]
-    options = {"target": target, "packed_only": True, "headroom": 2}
+    options = {"target": target, "headroom": 2}
     first = built(models[0], toolchain, **options)
     contract = put(first)
 
@@ -89,7 +89,10 @@ def test_trees(target: str, toolchain: ml2sc.Toolchain) -> None:
         graph, packed = artifact.graph, [Packer(artifact).pack(row) for row in rows]
         quantized = wad.quantize_samples(graph, [{"x": row[None]} for row in rows])
         assert packed == [wad.pack(graph, q) for q in quantized]
-        check_contract(contract, artifact, packed, [])
+        wads = [wad.to_wad(row.tolist()) for row in rows if not np.isnan(row).any()]
+        edges = [[edge for edge in own if abs(edge) < 1 << 200] or [0] for own in graph.ladders["x"].wads()]
+        wads += [[own[at] + beyond for own in edges] for at in (0, -1) for beyond in (0, 1)]
+        check_contract(contract, artifact, packed, wads)
         assert contract.call("weightsHash") == weights_hash(artifact.data)
         ranks = bytearray(packed[0])
         ranks[2] = graph.ladders["x"].top + 1

@@ -46,7 +46,7 @@ def test_replaced(seed: int) -> None:
             "TreeEnsembleRegressor", features, attrs | {"n_targets": targets, "base_values": [0.5] * targets} | post
         )
 
-    first = ml2sc.compile(drawn(0), updatable=True, packed_only=True, headroom=3)
+    first = ml2sc.compile(drawn(0), updatable=True, headroom=3)
     for draw in range(3):
         try:
             artifact = ml2sc.update(first, drawn(draw))
@@ -65,6 +65,13 @@ def test_replaced(seed: int) -> None:
             (theirs,) = session.run(None, {"x": row[None]})
             ours = np.array(outcome.outputs) / wad.WAD
             assert np.abs(ours - np.ravel(theirs)).max() <= artifact.manifest["error_bound"] + 1e-5
+        (edges,) = (ladder.wads() for ladder in artifact.graph.ladders.values())
+        for number in range(max(map(len, edges))):
+            for beyond in (0, 1):
+                wads = [own[number % len(own)] + beyond if own else number for own in edges]
+                wads = [min(value, (1 << 255) - 1) for value in wads]
+                packed = wad.pack(artifact.graph, wad.inputs_from_wad(artifact.graph, wads))
+                assert interpreter.quantize(wads) == packed
 
 
 @pytest.mark.parametrize("seed", range(COUNT) if FUZZ else heavy.but_each(2, range(COUNT), start=1))

@@ -79,6 +79,20 @@ def test_classifiers(kit: Any, caplog: pytest.LogCaptureFixture, name: str, zipm
     assert ("dropped" in caplog.text) == zipmap
 
 
+def test_doubles_of_two_classes_need_no_data(kit: Any) -> None:
+    """Exported with doubles, scores are s and −s, and probabilities are divided by a sum that is 1: it is left out."""
+    estimator = make_pipeline(StandardScaler(), LogisticRegression()).fit(1e3 * X.astype(np.float64), TWO)
+    types = [("X", DoubleTensorType([None, X.shape[1]]))]
+    proto = to_onnx(estimator, initial_types=types, options={"zipmap": False})
+    assert "Div" in {node.op_type for node in proto.graph.node[2:]}
+    graph = import_graph(load_onnx(proto))
+    assert not {"Normalizer", "Reciprocal"} & {node.op_type for node in graph}
+    assert ml2sc.compile(proto, precision="auto", input_ranges=((-1e5, 1e5),)).manifest["error_bound"] <= 1e-6
+    given = 1e3 * X[:40].astype(np.float64)
+    fidelity = ml2sc.compile(proto, precision="int8", calibration={"X": given}).manifest["calibration"]
+    assert fidelity["decision_agreement"] == 1.0
+
+
 @pytest.mark.parametrize("name", REGRESSORS)
 def test_regressors(kit: Any, name: str) -> None:
     estimator, target = REGRESSORS[name]

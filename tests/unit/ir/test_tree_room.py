@@ -9,7 +9,7 @@ import pytest
 from support.forests import tree_model
 
 import ml2sc
-from ml2sc.errors import ArtifactError, RangeError, UnsupportedModelError, UsageError
+from ml2sc.errors import ArtifactError, RangeError, UnsupportedModelError
 from ml2sc.ir.tree_room import tables
 from ml2sc.ir.types import TreeRoom
 
@@ -40,7 +40,7 @@ def trees(*depths: int, features: int = 3, size: float = 1.0, edges: int = 2, up
 
 
 def updatable(model: onnx.ModelProto, **options: Any) -> ml2sc.Artifact:
-    return ml2sc.compile(model, updatable=True, packed_only=True, **options)
+    return ml2sc.compile(model, updatable=True, **{"packed_only": True} | options)
 
 
 def test_room() -> None:
@@ -52,7 +52,36 @@ def test_room() -> None:
     layers = [next(iter(room["layers"].values()))["trees"] for room in rooms.values()]
     assert layers[0] == {"own": (3,), "joint": 0, "forks": 7, "depth": 3}
     assert layers[1] == {"own": (3,), "joint": 0, "forks": 31, "depth": 8}
-    assert all(room["ranks"] == {"width": 1, "up": False, "down": True} for room in rooms.values())
+    ranks = {"width": 1, "up": False, "down": True, "edges": 0, "double": False}
+    assert all(room["ranks"] == ranks for room in rooms.values())
+
+
+@pytest.mark.parametrize(("headroom", "most"), [(0, 6), (1, 12), (2, 21)])
+def test_room_for_edges(headroom: int, most: int) -> None:
+    """Where WAD values are compared with them they may become more by the headroom, and never more than forks."""
+    old = updatable(trees(3, 3, 3), headroom=headroom, packed_only=False)
+    assert old.manifest["deployed"]["ranks"]["edges"] == most
+    if headroom:
+        assert ml2sc.update(old, trees(3, 3, 3, edges=7)).source == old.source
+        return
+    with pytest.raises(RangeError, match="compare with 7 numbers, and the contract has room for 6 in predict"):
+        ml2sc.update(old, trees(3, 3, 3, edges=7))
+
+
+def test_floats_of_another_type_are_refused() -> None:
+    old = updatable(trees(3, 3), packed_only=False)
+    new = trees(3, 3)
+    new.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
+    with pytest.raises(RangeError, match="trees compare float64, and the contract float32"):
+        ml2sc.update(old, new)
+
+
+def test_edges_that_no_data_contract_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ml2sc.passes.lower.floats._END_BITS", 4)
+    with pytest.raises(UnsupportedModelError, match="21 of them, later ones included") as caught:
+        updatable(trees(3, 3, 3), packed_only=False, headroom=2)
+    assert caught.value.hint is not None
+    assert "--packed-only" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -85,8 +114,6 @@ def test_other_features_and_fewer_trees_are_taken() -> None:
 
 
 def test_what_cannot_be_updated() -> None:
-    with pytest.raises(UsageError, match="hold the edges of trees in the code"):
-        ml2sc.compile(trees(2), updatable=True)
     with pytest.raises(UnsupportedModelError, match="the least or the greatest counts"):
         updatable(trees(2, 2, aggregate_function="MIN"))
 

@@ -322,3 +322,51 @@ def test_what_is_joined_for_a_layer_has_one_format() -> None:
     formats = {graph.tensor(name).format for name in (*joined.inputs, *joined.outputs)}
     assert [(f.bits, f.scale) for f in formats] == [(8, Fraction(4, 255))]
     assert all(node.attrs["multiplier"] == 1 for node in graph if node.op_type == "Requantize")
+
+
+def test_whole_numbers_are_joined_in_the_format_of_what_is_not_whole() -> None:
+    """0 and 1 are told apart by a step of 1, and what reaches 2 beside them keeps its 255 steps."""
+    graph = quantised(
+        """
+        graph "m"
+        input %x: float[1,2]
+        range %x [-2.0, 2.0]
+        const %zero: float[1,2] = [0.0, 0.0]
+        const %k: float[1,2] = [1.0, 0.5]
+        const %w: float[4,1] = [1.0, -1.0, 0.5, 0.25]
+        %above: bool[1,2] = Greater(%x, %zero) @above
+        %a: float[1,2] = Cast(%above) {to=1} @a
+        %b: float[1,2] = Mul(%x, %k) @b
+        %j: float[1,4] = Concat(%a, %b) {axis=1} @j
+        %y: float[1,1] = Gemm(%j, %w) @y
+        output %y
+        """,
+        Integer(8, 8),
+    )
+    joined = next(node for node in graph if node.op_type == "Concat")
+    formats = {graph.tensor(name).format for name in (*joined.inputs, *joined.outputs)}
+    assert [f.bits for f in formats] == [8]
+    assert all(Fraction(4, 255) <= f.scale < Fraction(8, 255) for f in formats)
+
+
+def test_what_is_joined_alike_is_rounded_once() -> None:
+    """Elements of one format, that no layer has computed, are joined as they are: one Requantize instead of two."""
+    graph = quantised(
+        """
+        graph "m"
+        input %x: float[1,2]
+        range %x [-2.0, 2.0]
+        const %zero: float[1,2] = [0.0, 0.0]
+        const %one: float[1,2] = [1.0, 1.0]
+        const %w: float[4,1] = [1.0, -1.0, 0.5, 0.25]
+        %above: bool[1,2] = Greater(%x, %zero) @above
+        %beyond: bool[1,2] = Greater(%x, %one) @beyond
+        %a: float[1,2] = Cast(%above) {to=1} @a
+        %b: float[1,2] = Cast(%beyond) {to=1} @b
+        %j: float[1,4] = Concat(%a, %b) {axis=1} @j
+        %y: float[1,1] = Gemm(%j, %w) @y
+        output %y
+        """,
+        Integer(8, 8),
+    )
+    assert [node.op_type for node in graph].count("Requantize") == 1
