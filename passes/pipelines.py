@@ -12,6 +12,7 @@ from .fuse_gemm_relu import FuseGemmRelu
 from .infer_shapes import InferShapes
 from .manager import Pass
 from .matmul_add_to_gemm import MatmulAddToGemm
+from .sink_movements import SinkMovements
 from .sink_transposes import SinkTransposes
 
 O0: tuple[Pass, ...] = (
@@ -29,6 +30,7 @@ O1: tuple[Pass, ...] = (
     SinkTransposes(),
     EliminateIdentity(),
     FuseActivation(),
+    SinkMovements(),
     MatmulAddToGemm(),
     FoldBatchNorm(),
     DeriveDecision(),
@@ -42,6 +44,7 @@ O2: tuple[Pass, ...] = (
     SinkTransposes(),
     EliminateIdentity(),
     FuseActivation(),
+    SinkMovements(),
     MatmulAddToGemm(),
     FoldBatchNorm(),
     FoldScaling(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import ClassVar
@@ -27,6 +27,7 @@ from .manager import Pass, register_pass
 from .precision import WIDEST, Binary, Precision, parse_precision
 from .prescribed import is_complete, is_integer, is_prequantized, is_whole, on_grid, prescription
 from .residual import SUMS, fitted, of_layers, skips, whole
+from .sink_movements import MOST_LEFT_OUT
 
 _LEAST_LEAF_BITS = 16
 _ANY_BITS = 200
@@ -69,7 +70,8 @@ class Quantize(Pass):
        to the accumulators' scale: the layer's weight scale is chosen so that there is one. Results of layers that are
        added to each other later likewise. Not where the sum is an output or a decision: what is added keeps its
        precision there.
-    8. Activations that are joined (Concat) for layers or tables alone have one format, that of the result.
+    8. Activations that are joined (Concat) for layers or tables alone have one format, that of the result. What is put
+       into another order for these comes to the activation format before, where a layer makes it.
 
     Attributes:
         precision: `int8`, `wNaM` or `qI.F`.
@@ -487,8 +489,8 @@ class _Quantization:
     def move(self, node: Node) -> None:
         dynamic = [name for name in dict.fromkeys(node.inputs) if name and self._moves(name)]
         raws = {name: self.raw(name) for name in dynamic if not self.is_constant(name)}
-        if self._joins(node) and not self._alike(raws):
-            raws = self._joined(node)
+        if (self._joins(node) or self._rounds_before(node)) and not self._alike(raws):
+            raws = self._joined(raws)
         if len({t.format.scale for t in raws.values()}) > 1:
             raws = {name: self.addend(name) for name in raws}
         formats = {(t.format.scale, t.format.zero_point) for t in raws.values()}
@@ -524,16 +526,33 @@ class _Quantization:
                 self.widths is not None
                 and op_of(node).moves
                 and len(set(node.inputs)) > 1
-                and not is_prequantized(self.source)
                 and not any(not name or self.is_constant(name) or self.is_integer(name) for name in node.inputs)
-                and not any(self._precise(output) for output in node.outputs if output)
-                and all(
-                    op_of(use).reads_activations or self._tabulated(use)
-                    for output in node.outputs
-                    for use in readers(self.source, output)
-                )
+                and self._read_rounded(node)
             )
         return self._joining[node.name]
+
+    def _rounds_before(self, node: Node) -> bool:
+        """Whether activations are put into another order, and rounded before, in the lanes of the layer."""
+        x, y = (self.source.tensor(name) for name in (node.inputs[0], node.outputs[0]))
+        return (
+            self.widths is not None
+            and op_of(node).reorders
+            and not any(name and not self.is_integer(name) for name in node.inputs[1:])
+            and x.size <= MOST_LEFT_OUT * y.size
+            and self._read_rounded(node)
+        )
+
+    def _read_rounded(self, node: Node) -> bool:
+        """Whether nothing but layers and tables reads what a node moves."""
+        return (
+            not is_prequantized(self.source)
+            and not any(self._precise(output) for output in node.outputs if output)
+            and all(
+                op_of(use).reads_activations or self._tabulated(use)
+                for output in node.outputs
+                for use in readers(self.source, output)
+            )
+        )
 
     def _alike(self, raws: Mapping[str, Tensor]) -> bool:
         """Whether tensors have one format as they are, and none is rounded by a layer: they are rounded when joined."""
@@ -552,9 +571,9 @@ class _Quantization:
         joins = next((use.node for use in self.source.uses(name) if self._joins(use.node)), None)
         return name if joins is None else self._joint(joins.outputs[0])
 
-    def _joined(self, node: Node) -> dict[str, Tensor]:
-        """Return the activations that are joined, in the finest of their formats: each has room for them all."""
-        found = {name: self.activation(name) for name in dict.fromkeys(node.inputs)}
+    def _joined(self, names: Iterable[str]) -> dict[str, Tensor]:
+        """Return activations that are moved or joined, in the finest of their formats: each has room for them all."""
+        found = {name: self.activation(name) for name in names}
         to = min((x.format for x in found.values()), key=lambda format_: format_.scale)
         for name, x in found.items():
             if x.format != to:

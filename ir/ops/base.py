@@ -52,6 +52,7 @@ class OpDef:
         min_inputs: Fewest inputs.
         max_inputs: Most inputs.
         moves: True if every output element is a copy of an input element.
+        reorders: True if it moves, and its one output need not have the first input's elements in their order.
         tabulated: True if it is a function of one variable that narrow formats look up in a table.
         linear: True if it is a layer: y = x · W + C with constant weights, its second input.
         reads_activations: True if in a quantised graph it reads activations, not accumulators.
@@ -64,6 +65,7 @@ class OpDef:
     min_inputs: ClassVar[int] = 1
     max_inputs: ClassVar[int] = 1
     moves: ClassVar[bool] = False
+    reorders: ClassVar[bool] = False
     tabulated: ClassVar[bool] = False
     linear: ClassVar[bool] = False
     reads_activations: ClassVar[bool] = False

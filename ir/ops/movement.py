@@ -253,6 +253,7 @@ class Transpose(MovementOp):
     """Reorders the axes as `perm` says (reversed if it is left out)."""
 
     op_type = "Transpose"
+    reorders = True
 
     def permutation(self, node: Node, rank: int) -> tuple[int, ...]:
         """Return the order of axes for a tensor of `rank` axes."""
@@ -332,6 +333,7 @@ class Slice(MovementOp):
     """Takes every `step`-th element from `start` to `end` (not included) of each listed axis."""
 
     op_type = "Slice"
+    reorders = True
     min_inputs, max_inputs = 3, 5
 
     def slices(self, node: Node, shape: tuple[int, ...], ints: list[tuple[int, ...] | None]) -> tuple[slice, ...]:
@@ -369,6 +371,7 @@ class Gather(MovementOp):
     """Picks the entries of `axis` that the constant second input lists, in that order."""
 
     op_type = "Gather"
+    reorders = True
     min_inputs = max_inputs = 2
 
     def verify(self, node: Node, inputs: Inputs) -> None:
@@ -399,6 +402,7 @@ class Expand(MovementOp):
     """Repeats along dimensions of size 1 until the shape is the broadcast of its own and the second input."""
 
     op_type = "Expand"
+    reorders = True
     min_inputs = max_inputs = 2
 
     def infer(self, node: Node, inputs: Inputs) -> list[Signature]:
@@ -416,6 +420,7 @@ class Tile(MovementOp):
     """Repeats the tensor along each axis as often as the second input says."""
 
     op_type = "Tile"
+    reorders = True
     min_inputs = max_inputs = 2
 
     def infer(self, node: Node, inputs: Inputs) -> list[Signature]:

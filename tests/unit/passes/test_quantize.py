@@ -324,6 +324,25 @@ def test_what_is_joined_for_a_layer_has_one_format() -> None:
     assert all(node.attrs["multiplier"] == 1 for node in graph if node.op_type == "Requantize")
 
 
+def test_what_is_put_into_another_order_for_a_layer_is_rounded_before() -> None:
+    """Next to the layer that makes it; an input that is moved comes in its format anyhow."""
+    graph = quantised(
+        """
+        graph "m"
+        input %x: float[1,2,1,2]
+        range %x [0.0, 1.0]
+        const %k: float[2,2,1,1] = [4.0, 1.0, -1.0, 2.0]
+        %t: float[1,2,2,1] = Transpose(%x) {perm=[0, 1, 3, 2]} @t
+        %a: float[1,2,2,1] = Conv(%t, %k) @a
+        %b: float[1,2,2,1] = Transpose(%a) {perm=[0, 2, 1, 3]} @b
+        %y: float[1,2,2,1] = Conv(%b, %k) @y
+        output %y
+        """,
+        Integer(8, 8),
+    )
+    assert [node.op_type for node in graph] == ["Transpose", "Conv", "Requantize", "Transpose", "Conv"]
+
+
 def test_whole_numbers_are_joined_in_the_format_of_what_is_not_whole() -> None:
     """0 and 1 are told apart by a step of 1, and what reaches 2 beside them keeps its 255 steps."""
     graph = quantised(

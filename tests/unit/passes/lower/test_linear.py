@@ -433,7 +433,7 @@ def test_an_epilogue_goes_through_what_keeps_the_order(quantised: Quantised) -> 
     """
     graph = quantised(text, Integer(8, 8))
     nodes = find_epilogue(graph, graph.node("one")).nodes
-    assert [n.op_type for n in nodes] == ["Gemm", "Reshape", "Relu"]
+    assert [n.op_type for n in nodes] == ["Gemm", "Reshape", "Relu", "Requantize"]
 
 
 @pytest.mark.parametrize("precision", [Integer(8, 8), Binary(8, 30)])
