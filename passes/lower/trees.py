@@ -219,12 +219,13 @@ def lower_trees(context: Lowering, node: Node) -> None:
         tried, trial = context.trial(), dataclasses.replace(draft, body=[], facts={})
         _, before = _emit(tried, node, trial, trees, way)
         program = of_sections([section.finish() for section in (*before, trial)], tried, way.segments)
+        limit = context.options.code_limit
         if not before:
-            return lines(program, context.options)
+            return lines(program, context.options, limit)
         # its sections need not fit one contract, each must fit one: no byte of code is dearer than what deploys it
-        options = dataclasses.replace(context.options, code_limit=round(CODE_MARGIN * context.options.code_limit))
-        contracts = sum(section_bytes(program, Sizes()).values()) // options.code_limit
-        return tuple(Line(one.gas + contracts * CALL_GAS) for one in lines(program, options))
+        room = round(CODE_MARGIN * limit)
+        contracts = sum(section_bytes(program, Sizes()).values()) // room
+        return tuple(Line(one.gas + contracts * CALL_GAS) for one in lines(program, context.options, room))
 
     seen = node.name, context.seen_by([node]), bool(context.options.generators)
 

@@ -96,13 +96,19 @@ def price(costs: Costs, options: PlanOptions) -> float:
     return line(costs, options).at(options.code_price)
 
 
-def line(costs: Costs, options: PlanOptions) -> Line:
-    """Return what `price` does, for all prices of a byte of code."""
+def line(costs: Costs, options: PlanOptions, room: float | None = None) -> Line:
+    """Return what `price` does, for all prices of a byte of code.
+
+    Args:
+        costs: The program, as a target's compiler translates it.
+        options: What the planner is told.
+        room: Bytes that a section may have, for it is not cut; None: what a code contract beside others surely has.
+    """
     if not costs.compiles():
         return NOWHERE
     program = costs.program
     sizes = section_bytes(program, costs.sizes)
-    if max(sizes.values()) > CODE_MARGIN * options.code_limit - costs.sizes.part:  # a section is not cut
+    if max(sizes.values()) > (CODE_MARGIN * options.code_limit - costs.sizes.part if room is None else room):
         return NOWHERE
     rules, sections = options.rules, executed(program)
     shares = PlannedShares(program, worst=rules.charges_limit)
@@ -118,14 +124,15 @@ def line(costs: Costs, options: PlanOptions) -> Line:
     return Line(gas + deployment / options.calls, size)
 
 
-def lines(program: Program, options: PlanOptions) -> tuple[Line, ...]:
+def lines(program: Program, options: PlanOptions, room: float | None = None) -> tuple[Line, ...]:
     """Return what a program costs by each code generator; by `Costs` where none is named.
 
     Args:
         program: The program.
         options: What the planner is told.
+        room: As of `line`.
     """
-    return tuple(line(generator(program), options) for generator in options.generators or (Costs,))
+    return tuple(line(generator(program), options, room) for generator in options.generators or (Costs,))
 
 
 def least(walked: Sequence[Line], options: PlanOptions) -> float:
