@@ -16,6 +16,7 @@ import pytest
 from eth_typing import HexStr
 from eth_utils.crypto import keccak
 from support.bad_day import forward, proxy
+from support.mined import mined
 from web3.utils.address import get_create2_address
 
 import ml2sc
@@ -110,7 +111,7 @@ def test_create2_elsewhere(
     with anvil("prague", "--chain-id", "1337", "--mnemonic-random") as url:
         rpc = Rpc(url)
         accounts = rpc.request("eth_accounts")
-        rpc.request("eth_sendTransaction", {"from": accounts[3], "to": accounts[0]})
+        mined(rpc, {"from": accounts[3], "to": accounts[0]})
         there = result("there", url, accounts[3])
     assert here["sender"] != there["sender"]
     assert here["proof"] == there["proof"]
@@ -229,7 +230,7 @@ def test_somebody_was_first(tmp_path: Path, artifact: ml2sc.Artifact, capsys: py
         for index, data in enumerate(artifact.data):
             call = holder(index, b"\x00" + data)
             gas = hex(10_000_000)
-            rpc.request("eth_sendTransaction", {"from": stranger, "to": call.to, "data": to_hex(call.data), "gas": gas})
+            mined(rpc, {"from": stranger, "to": call.to, "data": to_hex(call.data), "gas": gas})
         assert deploy.main([str(tmp_path), "--chain", url, "--unlocked", me, "--yes", "--json"]) == 0
         done = json.loads(capsys.readouterr().out)
         assert [t["gas"] > 0 for t in done["transactions"]] == [False, False, True]

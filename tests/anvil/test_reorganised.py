@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from eth_utils.crypto import keccak
 from support.bad_day import Proxy, forward, proxy
+from support.mined import mined
 from support.small_plan import assert_right, deploy, nonce
 
 from ml2sc.runtime.chain import Reverted
@@ -73,7 +74,7 @@ def test_another_transaction_in_the_other_block(node: str, tmp_path: Path) -> No
     first = deploy(node, path, names="a")
     assert rpc.request("evm_revert", before)
     me = rpc.request("eth_accounts")[0]
-    rpc.request("eth_sendTransaction", {"from": me, "to": me})
+    mined(rpc, {"from": me, "to": me})
     second = deploy(node, path, names="a")
     assert first["a"] != second["a"]
     assert_right(node, second, path, "a")
@@ -114,7 +115,7 @@ def test_mined_and_reverted(node: str, bad: Proxy, tmp_path: Path) -> None:
     def hook(number: int, method: str, ask: Callable[[], bytes]) -> bytes:
         if method == "eth_sendRawTransaction" and nonce(node) == 1:
             gate = json.loads(path.read_text())["entries"]["create"]["address"]
-            rpc.request("eth_sendTransaction", {"from": other, "to": gate, "data": "0x01"})
+            mined(rpc, {"from": other, "to": gate, "data": "0x01"})
         return ask()
 
     bad.hook = hook

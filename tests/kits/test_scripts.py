@@ -13,9 +13,8 @@ import pytest
 from support.node import node, node_modules, wagmi_modules
 
 from ml2sc.folder import load_folder
-from ml2sc.runtime.deploy import deployment_plan
-from ml2sc.runtime.node import anvil
-from ml2sc.runtime.rpc import Rpc
+from ml2sc.runtime.deploy import deploy
+from ml2sc.runtime.node import RpcChain, anvil
 
 from .conftest import Folder
 
@@ -108,12 +107,7 @@ def test_a_deployed_contract_is_read(folder: Folder, tmp_path: Path) -> None:
     artifact = load_folder(folder("solidity"))
     sample = json.loads((folder("solidity") / "vectors.json").read_text())["samples"][2]
     with anvil() as url:
-        rpc = Rpc(url)
-        sender = rpc.request("eth_accounts")[0]
-        (step,) = deployment_plan(artifact).steps
-        call = step.build({})
-        sent = rpc.request("eth_sendTransaction", {"from": sender, "data": f"0x{call.data.hex()}", "gas": "0xf00000"})
-        address = rpc.request("eth_getTransactionReceipt", sent)["contractAddress"]
+        address = deploy(artifact, RpcChain(url, own=True)).address
         python = run([sys.executable, "example.py"], kit(folder, "python", tmp_path), RPC_URL=url, ADDRESS=address)
         assert python.returncode == 0, python.stderr
         names = ["low", "middle", "high"]
