@@ -207,14 +207,14 @@ def _by_phases(
         "strides": (1,) * rank,
     }
     places = [end - begin + 1 for begin, end in zip(first, last, strict=True)]
-    apart = (x.shape[0], group * outputs, area * prod(places))
-    apart_of = emitter.emit("Reshape", [emitter.emit("Conv", given, None, attrs), emitter.constant(apart, "apart")])
+    sums = emitter.emit("Conv", given, None, attrs)
+    flat = emitter.emit("Reshape", [sums, emitter.constant((x.shape[0], group * outputs, area * prod(places)), "flat")])
     phase_of = np.ravel_multi_index(np.meshgrid(*phases, indexing="ij"), strides)
     place_of = np.ravel_multi_index(
         np.meshgrid(*(a - begin for a, begin in zip(at, first, strict=True)), indexing="ij"), places
     )
     picked = (phase_of * prod(places) + place_of).ravel().tolist()
-    dealt = emitter.emit("Gather", [apart_of, emitter.constant(picked, "picked")], None, {"axis": 2})
+    dealt = emitter.emit("Gather", [flat, emitter.constant(picked, "picked")], None, {"axis": 2})
     shape = (x.shape[0], group * outputs, *sizes)
     emitter.emit("Reshape", [dealt, emitter.constant(shape, "shape")], node.outputs)
 

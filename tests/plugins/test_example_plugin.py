@@ -121,14 +121,14 @@ def test_operators_are_listed_with_their_plugin(environment: Environment) -> Non
 @pytest.mark.usefixtures("solc")
 def test_pass(environment: Environment, tmp_path: Path) -> None:
     arguments = [write_model(tmp_path / "tiny.onnx", "Relu"), "--precision", "int8", "--input-range", "-1,1"]
-    spec = "prune{threshold=0.5},O2"
+    spec = "prune{threshold=0.1},O2"
     compiled = environment.compile(*arguments, "--passes", spec, "-o", "out", "--dump-ir", "ir")
     assert compiled.status == 0, compiled.err
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["options"]["passes"] == spec
     assert (tmp_path / "ir" / "001_prune.ir").is_file()
     # the bound is stated against the model as pruned, and holds; onnxruntime runs the model as it was
     np.savez(tmp_path / "samples.npz", x=np.random.default_rng(6).uniform(-1, 1, size=(50, 4)))
-    checked = environment.check("out", "--samples", tmp_path / "samples.npz", "--min-agreement", "0.5", "--json")
+    checked = environment.check("out", "--samples", tmp_path / "samples.npz", "--json")
     assert checked.status == 0, checked.err
     report = json.loads(checked.out)
     assert report["bit_exact"]
