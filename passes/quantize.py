@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import ClassVar
@@ -273,13 +273,7 @@ class _Quantization:
 
     def activation(self, name: str) -> Tensor:
         if name not in self._activation:
-            raw = self.raw(name)
-            if raw.name not in self._narrow:
-                own = f"{name}.q"
-                to = self.formats.get(own) or self._activation_format(raw.format, name)
-                raw = self._requantize(raw, to, own)
-                self._narrow.add(raw.name)
-            self._activation[name] = raw.name
+            self._activation[name] = self._rounded(name, name).name
         return self.target.tensor(self._activation[name])
 
     def operand(self, name: str, extra_bits: int) -> Tensor:
@@ -489,8 +483,10 @@ class _Quantization:
     def move(self, node: Node) -> None:
         dynamic = [name for name in dict.fromkeys(node.inputs) if name and self._moves(name)]
         raws = {name: self.raw(name) for name in dynamic if not self.is_constant(name)}
-        if (self._joins(node) or self._rounds_before(node)) and not self._alike(raws):
-            raws = self._joined(raws)
+        if self._joins(node) and not self._alike(raws):
+            raws = self._joined(node)
+        elif self._rounds_before(node) and not self._alike(raws):
+            raws[node.inputs[0]] = self._rounded(node.inputs[0], self._read_as(node))
         if len({t.format.scale for t in raws.values()}) > 1:
             raws = {name: self.addend(name) for name in raws}
         formats = {(t.format.scale, t.format.zero_point) for t in raws.values()}
@@ -542,6 +538,23 @@ class _Quantization:
             and self._read_rounded(node)
         )
 
+    def _read_as(self, node: Node) -> str:
+        """Return what becomes of a movement's result before it is read: its range is that of the elements in use."""
+        while (use := self.source.only_use(node.output)) is not None and op_of(use).moves and len(use.outputs) == 1:
+            node = use
+        return node.output
+
+    def _rounded(self, name: str, read_as: str) -> Tensor:
+        """Return a tensor in the activation format of what layers read: it, or what it is moved to."""
+        raw = self.raw(name)
+        if raw.name in self._narrow:
+            return raw
+        own = f"{read_as}.q"
+        to = self.formats.get(own) or self._activation_format(raw.format, read_as)
+        raw = self._requantize(raw, to, own)
+        self._narrow.add(raw.name)
+        return raw
+
     def _read_rounded(self, node: Node) -> bool:
         """Whether nothing but layers and tables reads what a node moves."""
         return (
@@ -571,9 +584,9 @@ class _Quantization:
         joins = next((use.node for use in self.source.uses(name) if self._joins(use.node)), None)
         return name if joins is None else self._joint(joins.outputs[0])
 
-    def _joined(self, names: Iterable[str]) -> dict[str, Tensor]:
-        """Return activations that are moved or joined, in the finest of their formats: each has room for them all."""
-        found = {name: self.activation(name) for name in names}
+    def _joined(self, node: Node) -> dict[str, Tensor]:
+        """Return the activations that are joined, in the finest of their formats: each has room for them all."""
+        found = {name: self.activation(name) for name in dict.fromkeys(node.inputs)}
         to = min((x.format for x in found.values()), key=lambda format_: format_.scale)
         for name, x in found.items():
             if x.format != to:

@@ -343,6 +343,37 @@ def test_what_is_put_into_another_order_for_a_layer_is_rounded_before() -> None:
     assert [node.op_type for node in graph] == ["Transpose", "Conv", "Requantize", "Transpose", "Conv"]
 
 
+def test_parts_of_very_different_range_are_rounded_each_in_its_own_format() -> None:
+    """A gate's sums reach 4, the others 1 / 64: rounded together, nothing but zeros and ones were left of these."""
+    graph = quantised(
+        """
+        graph "m"
+        input %x: float[1,2]
+        range %x [0.0, 1.0]
+        const %k: float[2,2] = [4.0, 0.015625, -4.0, -0.015625]
+        const %w: float[1,1] = [1.0]
+        const %axis: int64[1] = [1]
+        const %zero: int64[1] = [0]
+        const %one: int64[1] = [1]
+        const %two: int64[1] = [2]
+        %h: float[1,2] = Gemm(%x, %k) @h
+        %g: float[1,1] = Slice(%h, %zero, %one, %axis) @g
+        %s: float[1,1] = Slice(%h, %one, %two, %axis) @s
+        %a: float[1,1] = Gemm(%g, %w) @a
+        %b: float[1,1] = Gemm(%s, %w) @b
+        output %a
+        output %b
+        """,
+        Integer(8, 8),
+        g=(-4.0, 4.0),
+        s=(-0.015625, 0.015625),
+        h=(-4.0, 4.0),
+    )
+    assert [node.op_type for node in graph if node.op_type in ("Requantize", "Slice")] == ["Requantize", "Slice"] * 2
+    first, second = (graph.tensor(name).format.scale for name in ("g", "s"))
+    assert first == 256 * second
+
+
 def test_whole_numbers_are_joined_in_the_format_of_what_is_not_whole() -> None:
     """0 and 1 are told apart by a step of 1, and what reaches 2 beside them keeps its 255 steps."""
     graph = quantised(
