@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +15,9 @@ from ml2sc.files import inner_name, read_file, read_inside
 from ml2sc.ir.model_hash import model_hash
 
 from .limits import check_claims
+from .names import contract_name
 from .not_onnx import Foreign, folder_not_onnx, not_onnx
 from .treelite_import import import_native, native_kind, require_native
-
-LONGEST_NAME = 200
-"""Characters of a contract's name: files are named after it."""
 
 
 @dataclass(frozen=True)
@@ -113,20 +110,6 @@ def parse_onnx(data: bytes, what: str, name: str, external: Callable[[str], byte
 def _refuse(path: Path, found: Foreign | None) -> None:
     if found is not None:
         raise ModelFormatError(f"{path} is not an ONNX model but {found.kind}", hint=found.hint(path))
-
-
-def contract_name(text: str) -> str:
-    """Return `text` as a contract's name: letters, digits and underscores in CapWords; `Model` if nothing is left.
-
-    It is a file's name as well, in any folder: it has no dots or slashes, and at most `LONGEST_NAME` characters.
-    """
-    words = [word[:1].upper() + word[1:] for word in re.split(r"[^A-Za-z0-9]+", text) if word]
-    name = ""
-    for word in words:
-        name += ("_" if name[-1:].isdigit() and word[0].isdigit() else "") + word
-    if not name:
-        return "Model"
-    return (f"Model{name}" if name[0].isdigit() else name)[:LONGEST_NAME]
 
 
 def _check_format(proto: onnx.ModelProto, what: str) -> None:

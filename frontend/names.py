@@ -1,7 +1,8 @@
-"""Names of classes and columns: given one after the other, or in a file."""
+"""Names of contracts; and of classes and columns: given one after the other, or in a file."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from ml2sc.errors import UsageError
@@ -10,7 +11,23 @@ from ml2sc.foreign import parse_json, shown
 
 LONGEST = 100
 """Characters of a name."""
+LONGEST_NAME = 200
+"""Characters of a contract's name, which is a file's as well."""
 _MOST_BYTES = 1 << 24
+
+
+def contract_name(text: str) -> str:
+    """Return `text` as a contract's name: letters, digits and underscores in CapWords; `Model` if nothing is left.
+
+    It is a file's name as well, in any folder: it has no dots or slashes, and at most `LONGEST_NAME` characters.
+    """
+    words = [word[:1].upper() + word[1:] for word in re.split(r"[^A-Za-z0-9]+", text) if word]
+    name = ""
+    for word in words:
+        name += ("_" if name[-1:].isdigit() and word[0].isdigit() else "") + word
+    if not name:
+        return "Model"
+    return (f"Model{name}" if name[0].isdigit() else name)[:LONGEST_NAME]
 
 
 def read_names(text: str, option: str) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-from ml2sc.errors import ModelFormatError, UsageError
+from ml2sc.errors import ModelFormatError
 
 from .sklearn_export import is_estimator
 from .treelite_import import library_of
@@ -20,8 +20,7 @@ def unpickled(path: str | os.PathLike[str]) -> Any:
     """Return the model that a pickle, or a file of joblib, holds: **code in the file is run**.
 
     Raises:
-        ModelFormatError: it cannot be read or loaded.
-        UsageError: it holds no fitted estimator.
+        ModelFormatError: it cannot be read or loaded, or holds no fitted estimator.
     """
     try:
         if importlib.util.find_spec("joblib") is not None:
@@ -40,7 +39,7 @@ def unpickled(path: str | os.PathLike[str]) -> Any:
             hint="the libraries that made it must be installed, in the same versions",
         ) from error
     if not is_estimator(model) and library_of(model) is None:
-        raise UsageError(
+        raise ModelFormatError(
             f"{path} holds a {type(model).__name__}, no fitted estimator",
             hint="what scikit-learn, XGBoost or LightGBM trained can be unpickled; of PyTorch export an ONNX file",
         )

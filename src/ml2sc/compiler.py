@@ -39,7 +39,8 @@ from ml2sc.fidelity import accuracy_on, assess
 from ml2sc.fitting import fitted, too_large
 from ml2sc.forecast import as_facts, forecast
 from ml2sc.frontend.data import Samples, as_samples
-from ml2sc.frontend.model_file import OnnxModel, contract_name, load_onnx
+from ml2sc.frontend.model_file import OnnxModel, load_onnx
+from ml2sc.frontend.names import contract_name
 from ml2sc.frontend.onnx_import import import_graph
 from ml2sc.frontend.sklearn_export import export_sklearn, is_estimator
 from ml2sc.frontend.treelite_import import class_names_of, import_estimator, library_of
@@ -506,7 +507,7 @@ def emit(lowered: Lowered) -> Artifact:
     quantized, program = lowered.quantized, lowered.program
     lifted, graph, reference = quantized.lifted, quantized.graph, quantized.reference
     options, source, samples, telling = lifted.options, lifted.source, lifted.samples, lifted.telling
-    name = contract_name(options.name or source.name)
+    name = contract_name(source.name) if options.name is None else options.name
     check_classes(reference, graph, options.class_names)
     columns = columns_of(reference, options, samples)
     artifact = BACKENDS.get(options.target).emit(

@@ -20,7 +20,7 @@ from ml2sc.calibration import Calibrated
 from ml2sc.caller import INTERFACE, VECTORS
 from ml2sc.errors import ArtifactError
 from ml2sc.files import inner_name
-from ml2sc.frontend.model_file import contract_name
+from ml2sc.frontend.names import contract_name
 from ml2sc.interfaces import interface_names
 from ml2sc.ir.chains import ChainProfile, ProfileError
 from ml2sc.ir.trees import MOST_NODES

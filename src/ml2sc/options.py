@@ -10,7 +10,8 @@ from typing import TypeAlias
 from ml2sc.backends import BACKENDS
 from ml2sc.backends.base import CONTRACT, forms_of
 from ml2sc.errors import UnknownNameError, UsageError
-from ml2sc.frontend.names import check_names
+from ml2sc.foreign import shown
+from ml2sc.frontend.names import check_names, contract_name
 from ml2sc.frontend.ranges import ColumnRange
 from ml2sc.ir.chains import ChainProfile
 from ml2sc.ir.forks import FORKS, Fork
@@ -123,6 +124,11 @@ class Options:
         ):
             if value not in known:
                 raise UnknownNameError(what, str(value), map(str, known))
+        if self.name is not None and contract_name(self.name) != self.name:
+            raise UsageError(
+                f"{shown(self.name, 80)!r} is no contract's name: letters and digits, in CapWords",
+                hint=f"--name {contract_name(self.name)}",
+            )
         profile = self.chain_profile
         if isinstance(profile, ChainProfile) and [*FORKS].index(self.fork) > [*FORKS].index(profile.evm):
             raise UsageError(
@@ -141,8 +147,8 @@ class Options:
             )
         for ends in (pair for range_ in self.input_ranges for pair in _pairs(range_)):
             if len(ends) != 2 or not float("-inf") < ends[0] < ends[1] < float("inf"):
-                shown = ",".join(f"{end:g}" for end in ends)
-                raise UsageError(f"the input range {shown} is not a range: LO must be below HI, both finite")
+                pair_text = ",".join(f"{end:g}" for end in ends)
+                raise UsageError(f"the input range {pair_text} is not a range: LO must be below HI, both finite")
         for range_ in self.column_ranges:
             range_.check()
         check_names(self.class_names, "class")

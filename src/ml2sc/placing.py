@@ -65,6 +65,27 @@ def place_files(target: Path, files: Mapping[str, bytes], listing: str, is_ours:
     return [target / name for name in files]
 
 
+def require_writable(target: Path) -> None:
+    """Refuse a folder that cannot be written, before what goes into it is made.
+
+    Args:
+        target: The folder, there or not.
+
+    Raises:
+        OutputError: it is none, or it may not be written, or made.
+    """
+    try:
+        place = Path(os.path.realpath(target))
+        beside = next(folder for folder in place.parents if folder.exists())
+        for folder in (place, beside) if place.exists() else (beside,):
+            if not folder.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise _unwritable(target, error) from error
+
+
 def require_place(target: Path, files: Mapping[str, bytes], listing: str, is_ours: IsOurs) -> None:
     """Refuse a folder in which something is in the way of files, before they are made.
 

@@ -148,6 +148,10 @@ def test_misspelt_name(rejected: Rejected, make_model: MakeModel, option: str, v
         ("--input-range", "1"),
         ("--input-range", "1,-1"),
         ("--input-range", "0,inf"),
+        ("--input-range", "x=1"),
+        ("--name", "../evil"),
+        ("--name", ""),
+        ("--name", "\u00e9t\u00e9"),
         ("--input-range", "-1,1", "--input-range", "-1,1"),
         ("--workers", "0"),
         ("-O3",),
@@ -189,17 +193,22 @@ def test_no_model(compile_model: Run) -> None:
     assert "no model given" in result.err
 
 
-@pytest.mark.usefixtures("solc")
-@pytest.mark.parametrize("place", ["a file", "under a file", "/dev/null/x"])
-def test_output_that_cannot_be_written(compile_model: Run, make_model: MakeModel, tmp_path: Path, place: str) -> None:
-    file = tmp_path / "file"
-    file.write_text("mine")
-    target = {"a file": file, "under a file": file / "deeper" / "out"}.get(place, Path(place))
-    result = compile_model(make_model(), "--precision", "int8", "--input-range", "-1,1", "-o", target)
+@pytest.mark.parametrize("place", ["a file", "under a file", "/dev/null/x", "read-only", "read-only/x"])
+def test_output_that_cannot_be_written(
+    compile_model: Run, tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said before the model is looked at, which is none."""
+    file, model = tmp_path / "file", tmp_path / "tiny.onnx"
+    for path in (file, model):
+        path.write_text("mine")
+    (tmp_path / "read-only").mkdir()
+    monkeypatch.setattr("ml2sc.placing.os.access", lambda folder, _: "read-only" not in str(folder))
+    target = {"a file": file, "under a file": file / "deeper" / "out"}.get(place, tmp_path / place)
+    result = compile_model(model, "-o", target)
     assert (result.status, result.out) == (1, "")
     assert "error[ML132]: cannot write the folder" in result.err
     assert file.read_text() == "mine"
-    assert {p.name for p in tmp_path.iterdir()} == {"file", "tiny.onnx"}
+    assert {p.name for p in tmp_path.rglob("*")} == {"file", "tiny.onnx", "read-only"}
 
 
 def test_no_solc(rejected: Rejected, make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

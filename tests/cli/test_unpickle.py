@@ -51,7 +51,7 @@ def test_an_estimator(compile_model: Run, tmp_path: Path, solc: None) -> None:
 @pytest.mark.parametrize(
     ("content", "status", "said"),
     [
-        ({"weights": [1.0]}, 2, "holds a dict, no fitted estimator"),
+        ({"weights": [1.0]}, 1, "holds a dict, no fitted estimator"),
         (b"", 1, "cannot be unpickled: EOFError"),
         (b"\x80\x04cnowhere\nNothing\n.", 1, "cannot be unpickled: ModuleNotFoundError: No module named 'nowhere'"),
         (None, 1, "cannot read the model"),

@@ -92,7 +92,7 @@ def test_path_and_proto_are_the_same_model(tmp_path: Path) -> None:
     onnx.save(tiny(), tmp_path / "tiny.onnx")
     from_path = ml2sc.compile(tmp_path / "tiny.onnx", precision="int8")
     from_text = ml2sc.compile(str(tmp_path / "tiny.onnx"), precision="int8")
-    from_proto = ml2sc.compile(tiny(), precision="int8", name="tiny")
+    from_proto = ml2sc.compile(tiny(), precision="int8", name="Tiny")
     assert product(from_path) == product(from_text)
     assert from_path.name == "Tiny"
     assert from_path.program == from_proto.program

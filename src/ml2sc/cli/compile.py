@@ -156,7 +156,7 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.fork is not None:
         one_of("fork", arguments.fork, _FORKS)
     one_of("form", arguments.form, _FORMS)
-    ranges = tuple(_range(text) for text in arguments.input_range if "=" not in text and not _is_file(text))
+    ranges = tuple(_range(text, text) for text in arguments.input_range if "=" not in text and not _is_file(text))
     columns = [column for text in arguments.input_range for column in _columns(text)]
     if arguments.output == "":
         raise UsageError("-o names no folder", hint="left out, the folder is named after the contract")
@@ -174,14 +174,17 @@ def _run(arguments: argparse.Namespace) -> None:
     from ml2sc.compiler import build
     from ml2sc.compiler import compile as compile_model
     from ml2sc.folder import require_room, write_folder
-    from ml2sc.frontend.model_file import contract_name
-    from ml2sc.frontend.names import check_names, read_names
+    from ml2sc.frontend.names import check_names, contract_name, read_names
     from ml2sc.options import Options
+    from ml2sc.placing import require_writable
     from ml2sc.runtime.compiler_cache import CompilerCache
     from ml2sc.runtime.toolchain import Toolchain
 
     column_names = () if arguments.columns is None else read_names(arguments.columns, "--columns")
     check_names(column_names, "column")
+    name = arguments.name
+    if name is None and arguments.unpickle:
+        name = contract_name(Path(arguments.model).stem)
     options = Options(
         target=arguments.target,
         precision=arguments.precision,
@@ -199,7 +202,7 @@ def _run(arguments: argparse.Namespace) -> None:
         chain_profile=profile,
         level=arguments.level,
         passes=arguments.passes,
-        name=arguments.name or (contract_name(Path(arguments.model).stem) if arguments.unpickle else None),
+        name=name,
         strict_input=arguments.strict_input,
         packed_only=arguments.packed_only,
         labels=arguments.labels if arguments.labels in _WHOSE else _WHOSE[0],
@@ -209,6 +212,8 @@ def _run(arguments: argparse.Namespace) -> None:
         form=arguments.form,
         **update,
     )
+    if arguments.output is not None:
+        require_writable(Path(arguments.output))
     candidates: list[Candidate] = []
     wanted = arguments.explain or arguments.plot is not None
     artifact = compile_model(
@@ -305,7 +310,7 @@ def _columns(text: str) -> Sequence[ColumnRange]:
     if _is_file(text):
         return read_ranges(text)
     name, equals, ends = text.rpartition("=")
-    return [ColumnRange(name, *_range(ends))] if equals else ()
+    return [ColumnRange(name, *_range(ends, text))] if equals else ()
 
 
 def _is_file(text: str) -> bool:
@@ -313,9 +318,9 @@ def _is_file(text: str) -> bool:
     return text.lower().endswith((".csv", ".json"))
 
 
-def _range(text: str) -> tuple[float, float]:
+def _range(ends: str, text: str) -> tuple[float, float]:
     try:
-        lo, hi = map(float, text.split(","))
+        lo, hi = map(float, ends.split(","))
     except ValueError:
         raise UsageError(
             f"--input-range {text!r} is not LO,HI, COLUMN=LO,HI or a .csv or .json file",

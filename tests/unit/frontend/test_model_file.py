@@ -10,7 +10,6 @@ import pytest
 from eth_utils.crypto import keccak
 
 from ml2sc.errors import Ml2scError, ModelFormatError
-from ml2sc.frontend.model_file import contract_name
 from ml2sc.frontend.onnx_import import import_graph, load_onnx
 from ml2sc.ir.model_hash import model_hash
 
@@ -29,23 +28,6 @@ def test_a_model_in_memory_is_serialised_the_same_way_each_time(kit: Any) -> Non
     model = load_onnx(kit.mlp())
     assert model.data == load_onnx(kit.mlp()).data
     assert model.name == "Tiny"
-
-
-@pytest.mark.parametrize(
-    ("text", "name"),
-    [
-        ("mnist", "Mnist"),
-        ("a.b c", "ABC"),
-        ("784-32-10", "Model784_32_10"),
-        ("été", "T"),
-        ("", "Model"),
-        ("my_Net2", "MyNet2"),
-        ("../../etc/cron.d", "EtcCronD"),
-        ("x" * 1000, "X" + "x" * 199),
-    ],
-)
-def test_contract_names(text: str, name: str) -> None:
-    assert contract_name(text) == name
 
 
 def test_missing_file(tmp_path: Path) -> None:

@@ -5,7 +5,24 @@ from pathlib import Path
 import pytest
 
 from ml2sc.errors import UsageError
-from ml2sc.frontend.names import check_names, read_names
+from ml2sc.frontend.names import check_names, contract_name, read_names
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("mnist", "Mnist"),
+        ("a.b c", "ABC"),
+        ("784-32-10", "Model784_32_10"),
+        ("été", "T"),
+        ("", "Model"),
+        ("my_Net2", "MyNet2"),
+        ("../../etc/cron.d", "EtcCronD"),
+        ("x" * 1000, "X" + "x" * 199),
+    ],
+)
+def test_contract_names(text: str, name: str) -> None:
+    assert contract_name(text) == name
 
 
 def test_names_one_after_the_other_or_in_a_file(tmp_path: Path) -> None:
