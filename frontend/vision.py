@@ -582,22 +582,6 @@ def _mixed(emitter: Emitter, x: str, axis: int, weights: Array, outputs: Sequenc
 # -- normalisation -----------------------------------------------------------------------------------------------------
 
 
-@import_rule("InstanceNormalization")
-def _instance_normalization(emitter: Emitter, node: OnnxNode) -> None:
-    """(x − mean) / sqrt(variance + epsilon) · scale + bias, mean and variance of each channel of the map itself."""
-    sizes = _spatial(emitter, node)
-    x, scale, bias = node.inputs
-    epsilon = float(node.attrs.get("epsilon", 1e-5))
-    channel = emitter.constant([-1, *[1] * len(sizes)], "channel")
-    scale, bias = (emitter.emit("Reshape", [name, channel]) for name in (scale, bias))
-    all_of: dict[str, AttrValue] = {"kernel_shape": sizes}
-    centred = emitter.emit("Sub", [x, emitter.emit("AveragePool", [x], None, all_of)])
-    variance = emitter.emit("AveragePool", [_squared(emitter, centred)], None, all_of)
-    above = emitter.emit("Add", [emitter.emit("Relu", [variance]), emitter.constant(np.array(epsilon), "epsilon")])
-    factor = emitter.emit("Mul", [emitter.emit("Reciprocal", [emitter.emit("Sqrt", [above])]), scale])
-    emitter.emit("Add", [emitter.emit("Mul", [centred, factor]), bias], node.outputs)
-
-
 @import_rule("LRN")
 def _lrn(emitter: Emitter, node: OnnxNode) -> None:
     """X / (bias + alpha · mean of x² over neighbouring channels) ^ beta; the mean counts what lies beyond the ends."""

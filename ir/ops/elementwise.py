@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import ClassVar
@@ -300,12 +301,15 @@ class Clip(UnaryOp):
         return [np.minimum(x, int_of(node, "hi")) if "hi" in node.attrs else x]
 
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
+        """The input's error, and what the ends are rounded by; both results are between two ends, if there are two."""
         fmt, wrong = tensor_at(inputs, 0).format, Fraction(0)
         for key in ("lo", "hi"):
             if key in node.attrs:
                 stands_for = (int_of(node, key) - fmt.zero_point) * fmt.scale
                 wrong = max(wrong, abs(stands_for - Fraction(attr_float(node, f"real_{key}", 0.0))))
-        return [value_at(context.errors, 0) + float(wrong)]
+        ends = [attr_float(node, f"real_{key}", 0.0) for key in ("lo", "hi") if key in node.attrs]
+        most = (ends[1] - ends[0]) * (1 + 2.0**-48) if len(ends) == 2 else math.inf
+        return [np.minimum(value_at(context.errors, 0), most) + float(wrong)]
 
 
 @register_op

@@ -62,14 +62,22 @@ MODELS = {
         "float[1,2,5,4] a, float[1,2,5,4] b, float[1,2,1,1] d",
         "a = InstanceNormalization(x, ones, halves) b = LRN<size = 3, alpha = 0.1>(x) d = GlobalLpPool<p = 2>(x)",
     ),
+    "norms of rows": (
+        "float[1,4,2,3] x",
+        "float[1,4,2,3] a",
+        "a = LayerNormalization(x, thirds)",
+    ),
 }
-OLDER = {"of opset 9": (IMAGE, "float[1,2,10,8] a", "a = Upsample(x, twice)")}
-"""Operators that later opsets do not have."""
+OTHERS = {
+    "of opset 9": (IMAGE, "float[1,2,10,8] a", "a = Upsample(x, twice)"),
+    "of opset 21": (IMAGE, "float[1,2,5,4] a", "a = GroupNormalization<num_groups = 1>(x, ones, halves)"),
+}
+"""Operators that opset 18 does not have, or not any more."""
 PRECISIONS = ["int8", "w3a5", "w16a16", "q8.20"] if SWEEP else ["int8", "w12a12"]
 
 
 def model_of(name: str) -> onnx.ModelProto:
-    inputs, outputs, body = (MODELS | OLDER)[name]
+    inputs, outputs, body = (MODELS | OTHERS)[name]
     rng = np.random.default_rng(5)
     shapes = {
         "w3": (3, 2, 3, 3),
@@ -82,8 +90,9 @@ def model_of(name: str) -> onnx.ModelProto:
     constants = {key: rng.uniform(-1, 1, shape).astype(np.float32) for key, shape in shapes.items()}
     constants |= {key: np.array(values, np.int64) for key, values in RIMS.items()}
     constants |= {"half": np.float32(0.5), "twice": np.array([1, 1, 2, 2], np.float32)}
+    constants |= {"thirds": np.array([1 / 3, -2, 3], np.float32)}
     constants |= {"ones": np.ones(2, np.float32), "halves": np.full(2, 0.5, np.float32)}
-    opset = 9 if name in OLDER else 18
+    opset = int(name.split()[-1]) if name in OTHERS else 18
     model = onnx.parser.parse_model(
         f'<ir_version: 9, opset_import: ["" : {opset}]> tiny ({inputs}) => ({outputs}) {{ {body} }}'
     )
@@ -111,7 +120,7 @@ def samples_of(model: onnx.ModelProto) -> list[dict[str, np.ndarray]]:
     ("name", "precision"),
     [
         case
-        for at, name in enumerate([*MODELS, *OLDER])
+        for at, name in enumerate([*MODELS, *OTHERS])
         for case in heavy.unless(
             lambda case, at=at: SWEEP or case[1] == PRECISIONS[at % 2], product([name], PRECISIONS)
         )
@@ -128,7 +137,7 @@ def test_without_a_chain(name: str, precision: str) -> None:
 @pytest.mark.parametrize(
     ("name", "target"),
     [
-        *((name, "solidity") for name in [*MODELS, *OLDER]),
+        *((name, "solidity") for name in [*MODELS, *OTHERS]),
         *(pytest.param(name, "vyper", marks=() if name == "convolutions" else pytest.mark.heavy) for name in MODELS),
     ],
 )

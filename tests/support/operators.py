@@ -4,6 +4,7 @@ from __future__ import annotations
 
 VISION = {
     *("AveragePool", "Conv", "ConvTranspose", "DepthToSpace", "GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool"),
-    *("InstanceNormalization", "LRN", "LpPool", "MaxPool", "Pad", "QLinearConv", "Resize", "SpaceToDepth", "Upsample"),
+    *("GroupNormalization", "InstanceNormalization", "LRN", "LayerNormalization", "LpPool", "MaxPool", "Pad"),
+    *("QLinearConv", "RMSNormalization", "Resize", "SpaceToDepth", "Upsample"),
 }
 """What computes images: test_vision_operators.py."""

@@ -113,6 +113,11 @@ CASES = {
     "to space, by columns": one("DepthToSpace", (1, 8, 2, 3), blocksize=2, mode="CRD"),
     "to depth": one("SpaceToDepth", (1, 2, 4, 6), blocksize=2),
     "instance": one("InstanceNormalization", (1, 2, 4, 3), s=np.array([1.5, -2.0]), b=np.array([0.1, 1.0])),
+    "group": one("GroupNormalization", (1, 6, 2, 3), opset=21, s=np.arange(6.0), b=np.ones(6), num_groups=2),
+    "group, by group": one("GroupNormalization", (1, 6, 4), s=np.array([1.5, -2.0]), b=np.arange(2.0), num_groups=2),
+    "layer": one("LayerNormalization", (1, 3, 8), s=np.arange(8.0), b=np.ones(8)),
+    "layer, two axes": one("LayerNormalization", (1, 2, 3, 4), s=RNG.normal(size=(3, 4)), axis=-2, epsilon=0.5),
+    "mean squares": one("RMSNormalization", (1, 2, 6), opset=23, s=np.arange(6.0)),
     "response": one("LRN", (1, 5, 2, 3), size=3, alpha=0.5, beta=0.75, bias=1.0),
 }  # fmt: skip
 
