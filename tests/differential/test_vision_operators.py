@@ -62,6 +62,11 @@ MODELS = {
         "float[1,2,5,4] a, float[1,2,5,4] b, float[1,2,1,1] d",
         "a = InstanceNormalization(x, ones, halves) b = LRN<size = 3, alpha = 0.1>(x) d = GlobalLpPool<p = 2>(x)",
     ),
+    "a phase whose rows have no taps": (
+        "float[1,6,1,5] x",
+        "float[1,1,3,11] a",
+        "a = ConvTranspose<strides = [2, 2], pads = [0, 0, 2, 0]>(x, long)",
+    ),
     "norms of rows": (
         "float[1,4,2,3] x",
         "float[1,4,2,3] a",
@@ -85,6 +90,7 @@ def model_of(name: str) -> onnx.ModelProto:
         "w1": (2, 2, 3),
         "deep": (2, 1, 3, 3),
         "up": (2, 3, 3, 3),
+        "long": (6, 1, 5, 3),
         "b3": (3,),
     }
     constants = {key: rng.uniform(-1, 1, shape).astype(np.float32) for key, shape in shapes.items()}

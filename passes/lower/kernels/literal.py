@@ -263,7 +263,9 @@ class LiteralRows(HeldRows):
                         held.append(Store(self.names.sums, index, _with_products(before, own)))
                         touched.add(place)
             body.append(Block(tuple(held)))
-        return body
+        places = range(0, sum(map(len, literals_of)) * self._across, self._across)
+        without = [place for place in places if place not in touched]  # all their taps are 0
+        return [*body, *(Store(self.names.sums, add(at["m"], const(place)), const(0)) for place in without)]
 
     def _pairs_of(self, keys: Sequence[_Key | None]) -> dict[_Key, _Key]:
         """Return of the words that are held together those that are made of the same, by the first of both."""
