@@ -22,7 +22,8 @@ from .clip_ranges import clipped
 from .formats import Formats
 from .measure import Answer, Measured, answer_of, is_halved, measure, spread_out, together
 from .precision import Integer, Layered
-from .quantize import quantize, steady
+from .quantize import quantize
+from .readings import steady
 from .samples import Sample, real_values
 from .scale_inputs import ScaleInputs, scalable
 

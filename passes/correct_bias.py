@@ -28,7 +28,8 @@ from ml2sc.ir.types import Array
 from .formats import layers_of
 from .manager import Pass, register_pass
 from .precision import parse_precision
-from .quantize import quantize, steady
+from .quantize import quantize
+from .readings import steady
 from .samples import real_values
 
 _FEWEST = 16

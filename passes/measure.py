@@ -15,7 +15,7 @@ from ml2sc.ir.graph import Graph
 from ml2sc.ir.program import MASK
 from ml2sc.ir.types import Array
 
-from .quantize import steady
+from .readings import steady
 from .samples import Sample, real_values
 
 T = TypeVar("T")

@@ -21,34 +21,28 @@ from ml2sc.ir.thermometer import Ladder
 from ml2sc.ir.types import Array, DType, FixedPoint, Interval, integer_array, round_half_up
 
 from .error_bounds import ErrorAnalysis, span_of
-from .formats import Formats, readers
+from .formats import readers
 from .gemm import affine_of
 from .manager import Pass, register_pass
-from .precision import WIDEST, Binary, Precision, parse_precision
-from .prescribed import is_complete, is_integer, is_prequantized, is_whole, on_grid, prescription
-from .residual import SUMS, fitted, of_layers, skips, whole
-from .sink_movements import MOST_LEFT_OUT
+from .precision import Binary, Integer, Precision, parse_precision
+from .prescribed import is_integer, is_prequantized, is_whole, on_grid, prescription
+from .readings import Readings, span_step, spanning
+from .residual import SUMS, fitted, of_layers, whole
 
 _LEAST_LEAF_BITS = 16
+"""Width of a leaf's value beside the others of its tree: they cost next to nothing, and errors of all trees add up."""
 _ANY_BITS = 200
 """As many bits as a number has that later weights make."""
-"""Width of a leaf's value beside the others of its tree: they cost next to nothing, and errors of all trees add up."""
 _ROOMY = 200
 """Bits that a scalar computation may use of a word before its operands are requantised."""
 _LONG = 128
 """Bits from which on an operand of a sum loses those that are far below what its format's precision needs."""
-_TABLE_BITS = 10
-"""Widest activations that index tables."""
 _TABLE_RESULT_BITS = 16
 """Width of a table's entries where not only layers and other tables read them."""
 _NARROW_BITS = 12
 """Widest activations that are added as such: of wider ones few fit a word, their multipliers beside them."""
 _MISSED = 4
 """What part of a step the multipliers of such activations may miss at most."""
-_WHOLE_BITS = 32
-"""Widest format of an input of integers, which are given exactly."""
-_BESIDE_PRESCRIBED = 20
-"""Width of activations that a model whose formats are all given leaves in float."""
 _PRECISE_BESIDE_PRESCRIBED = 32
 """Fraction bits of constants in scalar computations of a model that comes quantised."""
 
@@ -153,12 +147,12 @@ class _Quantization:
         self.target = Graph(graph.name)
         self.precision = precision
         self.bounds = bounds
-        self.widths: Formats | None = None
+        self.read = Readings(graph, precision, bounds)
+        self.widths = self.read.widths
         if isinstance(precision, Binary):
             self.precise_bits = precision.fraction_bits
         else:
-            self.widths = Formats(graph, precision)
-            widest = self.widths.widest
+            widest = precision if isinstance(precision, Integer) else precision.widest
             self.precise_bits = max(16, widest.weight_bits + 4, widest.activation_bits + 4)
         if is_prequantized(graph):  # the model's own rounding shows what ours adds: let it add little
             self.precise_bits = max(self.precise_bits, _PRECISE_BESIDE_PRESCRIBED)
@@ -172,10 +166,6 @@ class _Quantization:
         self._analyses = [ErrorAnalysis(self.target, bounds, saturates=True)]
         self._analyses += [] if tentative else [ErrorAnalysis(self.target, bounds, saturates=False)]
         self._always = self._analyses[0]
-        self._joining: dict[str, bool] = {}
-        self._precisely_read: dict[str, bool] = {}
-        self._skips = {} if is_prequantized(graph) else skips(graph)
-        self._prescribes_all = is_prequantized(graph) and is_complete(graph)
 
     def run(self) -> Graph:
         for name in self.source.inputs:
@@ -294,7 +284,7 @@ class _Quantization:
     def addends(self, node: Node) -> tuple[Tensor, Tensor, Fraction] | None:
         if node.op_type not in SUMS or any(self.is_constant(name) for name in node.inputs):
             return None
-        skip = next((self._skips[name] for name in node.inputs if name in self._skips), None)
+        skip = next((self.read.skips[name] for name in node.inputs if name in self.read.skips), None)
         if skip is not None and skip.node.name == node.name:
             layer, other = self.raw(skip.layer), self._skipped(skip.other, node)
             if whole(other.format, layer.format.scale) is not None:
@@ -328,30 +318,32 @@ class _Quantization:
         return (_outward(lo, math.floor), _outward(hi, math.ceil)) if bounds.lo.size else (Fraction(0), Fraction(0))
 
     def table_formats(self, node: Node) -> tuple[Tensor, FixedPoint] | None:
-        if not self._tabulated(node):
+        if not self.read.tabulated(node):
             return None
         assert self.widths is not None
-        narrow = all(op_of(use).reads_activations or self._tabulated(use) for use in readers(self.source, node.output))
+        narrow = all(
+            op_of(use).reads_activations or self.read.tabulated(use) for use in readers(self.source, node.output)
+        )
         bits = self.widths.activation(node.output) if narrow else _TABLE_RESULT_BITS
-        extent = self._range(node.output)
-        step = _span_step(extent, bits)
-        return self.activation(node.inputs[0]), self.formats.get(node.output) or _unsigned(extent, step, bits)
+        extent = self.read.range(node.output)
+        step = span_step(extent, bits)
+        return self.activation(node.inputs[0]), self.formats.get(node.output) or spanning(extent, step, bits)
 
     def _skipped(self, name: str, node: Node) -> Tensor:
         """Return what is added to a layer's sums."""
-        return self.raw(name) if self._precise(node.output) else self.activation(name)
+        return self.raw(name) if self.read.precise(node.output) else self.activation(name)
 
     def _round_skipped(self, name: str) -> None:
         """Round what a layer's sums take in, before the layer is computed: it is added to them as they are made."""
-        while name in self._skips:
-            skip = self._skips[name]
+        while name in self.read.skips:
+            skip = self.read.skips[name]
             self._skipped(skip.other, skip.node)
             name = skip.node.output
 
     def _rounded_addends(self, node: Node) -> tuple[Tensor, Tensor, Fraction] | None:
         """Return the activations that a sum adds up, and a scale that whole multipliers bring them to."""
         names = node.inputs
-        if self.widths is None or is_prequantized(self.source) or self._precise(node.output):
+        if self.widths is None or is_prequantized(self.source) or self.read.precise(node.output):
             return None
         if not all(self.raw(name).name in self._narrow or of_layers(self.source, name) for name in names):
             return None
@@ -363,58 +355,22 @@ class _Quantization:
             scale /= 2
         return a, b, scale
 
-    def _tabulated(self, node: Node) -> bool:
-        """Whether an operator is looked up in a table."""
-        bits = WIDEST if self.widths is None else self._bits_of(node.inputs[0])
-        return op_of(node).tabulated and bits <= _TABLE_BITS and not self._precise(node.output)
-
-    def _bits_of(self, name: str) -> int:
-        """Return the bits of a float tensor in activation form."""
-        assert self.widths is not None
-        bits = self.widths.activation(name)
-        # where the model says all formats, it has none for what it does not round: ours must not show
-        return max(bits, _BESIDE_PRESCRIBED) if self._prescribes_all and not self.on_grid(name) else bits
-
-    def _precise(self, name: str) -> bool:
-        """Whether a float tensor reaches an output or a decision without being requantised on the way."""
-        if name not in self._precisely_read:
-            uses = [use.node for use in self.source.uses(name) if not op_of(use.node).reads_activations]
-            self._precisely_read[name] = (
-                name in self.source.outputs
-                or name == self.source.decision
-                or any(self._precise(output) for use in uses for output in use.outputs if output)
-            )
-        return self._precisely_read[name]
-
     def weight_scale(self, weights: Array, x: FixedPoint, output: str) -> Fraction:
         if self.widths is None:
-            return self._binary().scale
+            return self.read.binary().scale
         if output in self.formats:
             return self.formats[output].scale / x.scale
         top = float(np.abs(weights).max(initial=0.0))
         if top == 0.0:
             return Fraction(1)
         scale = Fraction(top) * (1 << self.headroom) / ((1 << (self.widths.weights(output) - 1)) - 1)
-        target = self._requantized(output)
+        target = self.read.requantized(output)
         if target is not None:
-            scale = self._stepped(scale, x, target, self.widths.activation(target))
-        if output in self._skips:
-            skip = self._skips[output]
+            scale = self.read.stepped(scale, x, target, self.widths.activation(target))
+        if output in self.read.skips:
+            skip = self.read.skips[output]
             scale = fitted(scale, x, self._skipped(skip.other, skip.node).format)
         return scale
-
-    def _stepped(self, scale: Fraction, x: FixedPoint, target: str, bits: int) -> Fraction:
-        """Return the scale of weights with which activations, or accumulators, are a power of two of each other."""
-        # The activations' scale must be the accumulators' times 2^S. Either they are rounded up to that (losing up to
-        # a bit of the activations), or the weights' scale is (losing up to a bit of the weights): the lesser loss.
-        step = _span_step(self._range(target), bits)
-        ratio = step / (x.scale * scale)
-        shift = _ceil_log2(ratio) - 1
-        finer = ratio / Fraction(2) ** shift
-        # activations that are joined to others have these' scale
-        maker = self.source.producer(self._joint(target))
-        settled = maker is not None and self._joins(maker)
-        return scale * finer if shift >= 0 and (settled or finer * finer <= 2) else scale
 
     def ladder(self, name: str) -> Ladder | None:
         return self.source.ladders.get(name)
@@ -425,14 +381,14 @@ class _Quantization:
         if grid is not None and not self.replaceable:
             return grid
         if self.widths is None:
-            return self._binary().scale
+            return self.read.binary().scale
         # two leaves, each rounded, are no farther apart than so many bits hold
         bits = max(self.widths.weights(output), _LEAST_LEAF_BITS)
         return Fraction(spread) * (1 << self.headroom) / max((1 << bits) - 2, 1)
 
     def step(self, magnitude: float) -> Fraction:
         if self.widths is None:
-            return self._binary().scale
+            return self.read.binary().scale
         exponent = math.frexp(magnitude)[1] if magnitude else 0
         return Fraction(2) ** (exponent - self.precise_bits)
 
@@ -483,10 +439,10 @@ class _Quantization:
     def move(self, node: Node) -> None:
         dynamic = [name for name in dict.fromkeys(node.inputs) if name and self._moves(name)]
         raws = {name: self.raw(name) for name in dynamic if not self.is_constant(name)}
-        if self._joins(node) and not self._alike(raws):
+        if self.read.joins(node) and not self._alike(raws):
             raws = self._joined(node)
-        elif self._rounds_before(node) and not self._alike(raws):
-            raws[node.inputs[0]] = self._rounded(node.inputs[0], self._read_as(node))
+        elif self.read.rounds_before(node) and not self._alike(raws):
+            raws[node.inputs[0]] = self._rounded(node.inputs[0], self.read.read_as(node))
         if len({t.format.scale for t in raws.values()}) > 1:
             raws = {name: self.addend(name) for name in raws}
         formats = {(t.format.scale, t.format.zero_point) for t in raws.values()}
@@ -515,57 +471,16 @@ class _Quantization:
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
-    def _joins(self, node: Node) -> bool:
-        """Whether activations are joined, and nothing but layers and tables read the result: they share a format."""
-        if node.name not in self._joining:
-            self._joining[node.name] = (
-                self.widths is not None
-                and op_of(node).moves
-                and len(set(node.inputs)) > 1
-                and not any(not name or self.is_constant(name) or self.is_integer(name) for name in node.inputs)
-                and self._read_rounded(node)
-            )
-        return self._joining[node.name]
-
-    def _rounds_before(self, node: Node) -> bool:
-        """Whether activations are put into another order, and rounded before, in the lanes of the layer."""
-        x, y = (self.source.tensor(name) for name in (node.inputs[0], node.outputs[0]))
-        return (
-            self.widths is not None
-            and op_of(node).reorders
-            and not any(name and not self.is_integer(name) for name in node.inputs[1:])
-            and x.size <= MOST_LEFT_OUT * y.size
-            and self._read_rounded(node)
-        )
-
-    def _read_as(self, node: Node) -> str:
-        """Return what becomes of a movement's result before it is read: its range is that of the elements in use."""
-        while (use := self.source.only_use(node.output)) is not None and op_of(use).moves and len(use.outputs) == 1:
-            node = use
-        return node.output
-
     def _rounded(self, name: str, read_as: str) -> Tensor:
         """Return a tensor in the activation format of what layers read: it, or what it is moved to."""
         raw = self.raw(name)
         if raw.name in self._narrow:
             return raw
         own = f"{read_as}.q"
-        to = self.formats.get(own) or self._activation_format(raw.format, read_as)
+        to = self.formats.get(own) or self.read.of_activation(raw.format, read_as)
         raw = self._requantize(raw, to, own)
         self._narrow.add(raw.name)
         return raw
-
-    def _read_rounded(self, node: Node) -> bool:
-        """Whether nothing but layers and tables reads what a node moves."""
-        return (
-            not is_prequantized(self.source)
-            and not any(self._precise(output) for output in node.outputs if output)
-            and all(
-                op_of(use).reads_activations or self._tabulated(use)
-                for output in node.outputs
-                for use in readers(self.source, output)
-            )
-        )
 
     def _alike(self, raws: Mapping[str, Tensor]) -> bool:
         """Whether tensors have one format as they are, and none is rounded by a layer: they are rounded when joined."""
@@ -578,11 +493,6 @@ class _Quantization:
         while maker is not None and (op_of(maker).moves or op_of(maker).keeps_format):
             maker = self.source.producer(maker.inputs[0])
         return maker is not None and op_of(maker).reads_activations
-
-    def _joint(self, name: str) -> str:
-        """Return the float tensor whose format a tensor's activations have: what they are joined to, or its own."""
-        joins = next((use.node for use in self.source.uses(name) if self._joins(use.node)), None)
-        return name if joins is None else self._joint(joins.outputs[0])
 
     def _joined(self, node: Node) -> dict[str, Tensor]:
         """Return the activations that are joined, in the finest of their formats: each has room for them all."""
@@ -663,7 +573,7 @@ class _Quantization:
             return
         lo, hi = self.source.input_ranges[name]
         quantized = self.prescribed(name)
-        format_ = self._input_format(name, lo, hi) if quantized is None else unsigned(prescribed_format(quantized))
+        format_ = self.read.of_input(name, lo, hi) if quantized is None else unsigned(prescribed_format(quantized))
         ends = [format_.quantize_one(Fraction(v)) for v in (lo, hi)]
         if self.widths is not None or quantized is not None:
             ends = [format_.qmin, format_.qmax]
@@ -699,56 +609,6 @@ class _Quantization:
         for analysis in self._analyses:
             analysis.add_input(name, np.zeros(self.shape(name)), None)
 
-    def _input_format(self, name: str, lo: float, hi: float) -> FixedPoint:
-        if self.widths is None:
-            return self._binary()
-        bits = self.widths.activation(name)
-        if is_integer(self.source, name):
-            needed = (math.ceil(max(hi, 0.0)) - math.floor(min(lo, 0.0))).bit_length()
-            if needed <= _WHOLE_BITS:
-                ends = float(math.floor(min(lo, 0.0))), float(math.ceil(max(hi, 0.0)))
-                return _unsigned(ends, Fraction(1), max(bits, needed))
-        return _unsigned((lo, hi), _span_step((lo, hi), bits), bits)
-
-    def _binary(self) -> FixedPoint:
-        assert isinstance(self.precision, Binary)
-        return FixedPoint(self.precision.bits, True, Fraction(1, 1 << self.precision.fraction_bits))
-
-    def _activation_format(self, raw: FixedPoint, name: str) -> FixedPoint:
-        if self.widths is None:
-            return self._binary()
-        extent, bits = self._range(name), self._bits_of(name)
-        ratio = _span_step(extent, bits) / raw.scale
-        step = raw.scale * (1 << max(_ceil_log2(ratio), 0))
-        return _unsigned(extent, step, bits)
-
-    def _range(self, name: str) -> tuple[float, float]:
-        """Return the real range of a float tensor, or of what it is joined to: as observed, else as proved."""
-        name = self._joint(name)
-        lo, hi = span_of(self.bounds[name])
-        if name in self.source.observed:
-            lo, hi = max(lo, self.source.observed[name][0]), min(hi, self.source.observed[name][1])
-        return steady(lo), steady(hi)
-
-    def _requantized(self, name: str) -> str | None:
-        """Return the float tensor that a layer's output is requantised as, or None if it never is.
-
-        That tensor comes after the Relu, Clip, constant Add or movement that follows the layer.
-        """
-        while (use := self.source.only_use(name)) is not None:
-            if op_of(use).reads_activations or self._tabulated(use):
-                return name
-            passes = op_of(use).keeps_format or use.op_type == "Clip" or op_of(use).moves
-            adds = use.op_type in SUMS and any(self.is_constant(i) for i in use.inputs)
-            takes = name in self._skips
-            if use.op_type in SUMS and not (adds or takes) and not self._precise(use.output):
-                return name  # `addends` takes it in activation form
-            if not (passes or adds or takes) or len(use.outputs) != 1:
-                return None
-            name = use.output
-        uses = self.source.uses(name)
-        return name if any(op_of(u.node).reads_activations or self._tabulated(u.node) for u in uses) else None
-
 
 def _moved_or_scaled(graph: Graph, node: Node) -> tuple[str, tuple[Fraction, Fraction]] | None:
     """Return x, f > 0 and o of a node that is x·f + o for single numbers; None: it is none."""
@@ -773,32 +633,3 @@ def _outward(value: float, rounded: Callable[[float], int]) -> Fraction:
     """Return a value with 24 bits, floored or ceiled."""
     mantissa, exponent = math.frexp(value)
     return Fraction(rounded(mantissa * (1 << 24))) * Fraction(2) ** (exponent - 24)
-
-
-def steady(value: float) -> float:
-    """Return a value rounded to 24 bits.
-
-    The last bits of a sum depend on the order in which a processor's BLAS adds; the compiled contract must not.
-    """
-    mantissa, exponent = math.frexp(value)
-    return math.ldexp(round(mantissa * (1 << 24)), exponent - 24)
-
-
-def _span_step(extent: tuple[float, float], bits: int) -> Fraction:
-    """Return the step that spreads a range with 0 in it over all integers of a format."""
-    lo, hi = min(extent[0], 0.0), max(extent[1], 0.0)
-    span = Fraction(hi) - Fraction(lo)
-    return (span or Fraction(1)) / ((1 << bits) - 1)
-
-
-def _unsigned(extent: tuple[float, float], step: Fraction, bits: int) -> FixedPoint:
-    zero = round_half_up(-Fraction(min(extent[0], 0.0)) / step)
-    return FixedPoint(bits, False, step, min(max(zero, 0), (1 << bits) - 1))
-
-
-def _ceil_log2(ratio: Fraction) -> int:
-    """Return the least integer k with 2^k >= ratio."""
-    k = ratio.numerator.bit_length() - ratio.denominator.bit_length() - 1
-    while Fraction(2) ** k < ratio:
-        k += 1
-    return k

@@ -30,7 +30,7 @@ from .choose_precision import TARGET_ERROR, Gas, Say, choose_binary
 from .formats import layers_of
 from .measure import Measured, together
 from .precision import Binary, Integer, Layered, Precision, layered
-from .quantize import steady
+from .readings import steady
 from .tune import Goal, Judge, Tuning, Workbench
 
 _UNIFORM = (8, 12, 16, 24, 32)
