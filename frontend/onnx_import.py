@@ -23,7 +23,7 @@ from ml2sc.ir.ops.folding import FoldingOp
 from ml2sc.ir.shapes import remove_constant_nodes
 from ml2sc.ir.types import DType
 
-from . import ml, normalization, written
+from . import ml, normalization, recurrent, written
 from .emitter import FLOATS, INTEGER_INPUTS, WHOLE_INPUTS, Emitter, OnnxNode, read_attribute, read_strings, read_tensor
 from .limits import check_constants, check_nodes
 from .model_file import OnnxModel, load_onnx
@@ -33,7 +33,7 @@ from .schema import check_node
 
 logger = logging.getLogger(__name__)
 
-RULE_MODULES = (ml, normalization, written)
+RULE_MODULES = (ml, normalization, recurrent, written)
 """Importing them files their rules."""
 OLDEST_OPSET = 7
 _TRAINING_MODE = 14

@@ -8,7 +8,7 @@ import pytest
 from support import heavy
 from support.checking import check_bounds, check_interpreters, check_outputs, compiled
 from support.contracts import check_contract, deployed, onnxruntime_outputs, packed_and_wads, reals
-from support.operators import VISION
+from support.operators import RECURRENT, VISION
 
 import ml2sc
 from ml2sc.errors import RangeError
@@ -255,6 +255,7 @@ def test_every_operator_is_here() -> None:
         *TABULAR,
         *QUANTIZED,
         *VISION,
+        *RECURRENT,
     }
 
 

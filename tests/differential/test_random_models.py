@@ -19,7 +19,7 @@ import pytest
 from support import heavy
 from support.checking import check_bounds, check_interpreters, compiled
 from support.contracts import check_contract, deployed, packed_and_wads
-from support.operators import VISION
+from support.operators import RECURRENT, VISION
 from support.random_models import Case, RandomModel, Seeded, seeded_case, shrunk
 
 import ml2sc
@@ -43,6 +43,7 @@ GENERATORS = tuple(PIPELINES)
 
 ELSEWHERE = {
     *VISION,
+    *RECURRENT,
     "GatherElements",
     "IsInf",
     "IsNaN",

@@ -8,3 +8,5 @@ VISION = {
     *("QLinearConv", "RMSNormalization", "Resize", "SpaceToDepth", "Upsample"),
 }
 """What computes images: test_vision_operators.py."""
+RECURRENT = {"GRU", "LSTM", "RNN"}
+"""What has a state: test_recurrent.py."""
