@@ -145,8 +145,9 @@ def _run(ends: tuple[int, int]) -> str:
 
 def _procedure(procedure: Procedure) -> Iterator[str]:
     words = ", ".join(map(_name, procedure.words))
+    place = f" contract {procedure.contract}" if procedure.contract else ""
     head = f"procedure {_name(procedure.name)} {json.dumps(procedure.title)} ({words})"
-    yield f"{head}{_passed(procedure.takes, procedure.gives)} {{"
+    yield f"{head}{place}{_passed(procedure.takes, procedure.gives)} {{"
     yield from _body(procedure.body)
     yield "}"
 

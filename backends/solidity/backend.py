@@ -348,9 +348,10 @@ class _Frame:
     def _part(self, part: Part, printed: list[dict[str, Any]]) -> str:
         """Return the source of a code contract."""
         at, takes = 0, list[str]()
-        for name, words in passed(self.program, part.procedure):
-            takes.append(f"calldatacopy({self.memory.place(name)}, {at}, {32 * words})")
-            at += 32 * words
+        for name, size in passed(self.program, part.procedure):
+            takes.append(f"calldatacopy({self.memory.place(name)}, {at}, {32 * size})")
+            at += 32 * size
+        words = {name: at + 32 * number for number, name in enumerate(part.procedure.words)}
         text = _template("part.sol.j2").render(
             name=self.options.name,
             given=self.given,
@@ -359,7 +360,8 @@ class _Frame:
             memory_start=self.memory.start,
             memory=self.memory.total,
             takes=takes,
-            calls=[self.functions[s.name] for s in self.sections],
+            calls=[f"{self.functions[s.name]}({', '.join(part.procedure.words)})" for s in self.sections],
+            words=words,
             passed=self.memory.place(PASSED),
             size=32 * given_words(self.program, part.procedure),
             mutability="view" if part.procedure.weights else "pure",
@@ -377,17 +379,22 @@ class _Frame:
             at += 32 * words
         return lines
 
-    def _elsewhere(self, procedure: Procedure) -> dict[str, Any]:
+    def _elsewhere(self, procedure: Procedure, call: Call) -> dict[str, Any]:
         """Return what calls a code contract."""
-        takes, gives, place = passed(self.program, procedure), procedure.gives, self.memory.place
+        actual = dict(zip(procedure.takes, call.takes, strict=True))
+        takes = [(actual.get(name, name), words) for name, words in passed(self.program, procedure)]
+        gives, place = call.gives, self.memory.place
         size, answer = 32 * passed_words(self.program, procedure), 32 * given_words(self.program, procedure)
         gathered, scattered = list[str](), list[str]()
-        if len(takes) > 1:
+        if len(takes) > 1 or call.words:
             gathered = self._moved(takes, "mcopy({passed}, {place}, {size})")
+            first = size - 32 * len(call.words)
+            for number, word in enumerate(map(self.printer.argument, call.words)):
+                gathered.append(f"mstore({place(PASSED, first + 32 * number)}, {word})")
         if len(gives) > 1:
             given = [(name, self.program.buffers[name]) for name in gives]
             scattered = self._moved(given, "mcopy({place}, {passed}, {size})")
-        source = place(PASSED if gathered else takes[0][0]) if takes else "0"
+        source = place(PASSED if gathered else takes[0][0]) if size else "0"
         called = f"staticcall(gas(), code, {source}, {size}, {place(PASSED if scattered else gives[0])}, {answer})"
         told = "returndatacopy(0, 0, returndatasize()) revert(0, returndatasize())"
         failed = told if procedure.refuses else "revert(0, 0)"
@@ -413,7 +420,7 @@ class _Frame:
 
     def _section(self, section: Section, function: str) -> dict[str, Any]:
         constants = self.printer.constants(section, f"_{section.name.upper()}")
-        procedure = self.program.procedures.get(section.name)
+        procedure = self.program.procedures.get(section.name, self.part and self.part.procedure)
         words = () if procedure is None else procedure.words
         parameters = [*([self.taken] if self.taken else []), *(f"uint256 {name}" for name in words)]
         return {
@@ -421,7 +428,7 @@ class _Frame:
             "parameters": ", ".join(parameters),
             "calls": [self._call(section, call) for call in calls_of(section.body)],
             "elsewhere": [
-                self._elsewhere(called)
+                self._elsewhere(called, call)
                 for call in calls_of(section.body)
                 if (called := self.program.procedures[call.procedure]).contract
             ],

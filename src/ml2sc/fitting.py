@@ -6,19 +6,19 @@ A remedy is tried, by the estimate, before it is named.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ml2sc.backends import BACKENDS, Artifact
 from ml2sc.backends.base import CONTRACT, costs_of, forms_of
 from ml2sc.errors import ContractLimitError, Ml2scError
 from ml2sc.ir.chains import rules_of
-from ml2sc.ir.divide import Room, spread
+from ml2sc.ir.divide import Room, apart, spread
 from ml2sc.ir.forks import Fork
 from ml2sc.ir.gas import Costs, Execution, Shares, code_bytes, part_bytes, section_bytes
 from ml2sc.ir.graph import Graph
 from ml2sc.ir.outline import Alike, outlined, worthwhile
-from ml2sc.ir.program import Program
+from ml2sc.ir.program import Program, calls_of
 from ml2sc.passes import LEVELS, run_pipeline
 from ml2sc.passes.lower import CODE_MARGIN, PRAGUE, Activity, PlanOptions, lower
 from ml2sc.passes.prescribed import is_prequantized
@@ -60,13 +60,13 @@ def fitted(
     size = code_bytes(costs.program, costs.sizes)
     if not divides or not getattr(backend, "divides", False) or size <= _SURE * fork.code_limit:
         return program
-    # sections that share a procedure stay together: where that leaves no place to cut at, or costs more, fewer do
     best, least = program, math.inf
-    for number in range(len(groups), -1, -1):
-        candidate = outlined(whole, groups[:number])
+    for candidate in _with_procedures(whole, groups):
         costs = costs_of(target, candidate, {}, form)
         frame = costs.sizes.frame + (costs.sizes.updates if candidate.updatable else 0)
         rooms = Room(room - frame, room - costs.sizes.part, costs.sizes.stub)
+        if any(part_bytes(p.program, p.sizes) > room for p in costs.parts):
+            continue
         cut = spread(candidate, section_bytes(costs.program, costs.sizes), rooms)
         if cut is None:
             continue
@@ -75,6 +75,20 @@ def fitted(
         if (total := Execution.of(costs, Shares()).gas + byte_price * size) < least:
             best, least = cut, total
     return best
+
+
+def _with_procedures(program: Program, groups: Sequence[Alike]) -> Iterator[Program]:
+    """Yield a program with procedures: all, some, none, and of these the largest as code contracts.
+
+    A procedure within is in each contract that calls it, and leaves less room there; one elsewhere is there once, and
+    a call takes more.
+    """
+    for number in range(len(groups), -1, -1):
+        within = outlined(program, groups[:number])
+        bodies = {section.name: section.body for section in within.layers}
+        names = [call.procedure for g in groups[:number] for call in calls_of(bodies[g.members[0]])]
+        for elsewhere in range(number + 1):
+            yield apart(within, names[:elsewhere])
 
 
 def largest_code(costs: Costs) -> int:
