@@ -341,8 +341,8 @@ class Costs:
         procedure = self.program.procedures[call.procedure]
         if procedure.contract:  # all is copied to one place and from it, on both sides
             words = [*(size for _, size in passed(self.program, procedure)), *map(self._size, procedure.gives)]
-            arguments = (3 * PUSH + 2 * MEMORY) * len(call.words)
-            return 2 * sum(3 * PUSH + 3 + COPY_WORD * size for size in words) + 7 * PUSH + arguments
+            copied = 2 * sum(3 * PUSH + 3 + COPY_WORD * size for size in words)
+            return copied + (3 * PUSH + 2 * MEMORY) * len(call.words) + 7 * PUSH
         buffers = (*procedure.takes, *procedure.gives)
         copied = sum(3 * PUSH + 3 + COPY_WORD * self.program.buffers[name] for name in buffers)
         arguments = sum(map(self.expr, call.words)) + POP * len(call.words)

@@ -420,7 +420,8 @@ class _Frame:
 
     def _section(self, section: Section, function: str) -> dict[str, Any]:
         constants = self.printer.constants(section, f"_{section.name.upper()}")
-        procedure = self.program.procedures.get(section.name, self.part and self.part.procedure)
+        around = None if self.part is None else self.part.procedure
+        procedure = self.program.procedures.get(section.name, around)
         words = () if procedure is None else procedure.words
         parameters = [*([self.taken] if self.taken else []), *(f"uint256 {name}" for name in words)]
         return {
