@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,7 @@ from ..interface import (
 from .gas import SolidityCosts
 from .memory import PASSED, MemoryMap, given_words, memory_map, passed_words
 from .printer import Printer
-from .stack import crowded, decided, forwarded, hoisted, repeated, settled
+from .stack import crowded, decided, forwarded, hoisted, repeated, repetitions, settled
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -56,7 +57,8 @@ EVM_VERSIONS = {"prague": "prague", "osaka": "osaka", "glamsterdam": "osaka"}
 
 OPTIMIZER_RUNS = 1_000_000
 """Inference is what a model's contract is for: masks and weights stay in the code as they are. For fewer calls than
-`MANY_CALLS` they are the runs: then solc computes long literals of few digits, up to a tenth of the code.
+`MANY_CALLS` the runs are how often a long literal is used in them, on the average: then solc computes those of few
+digits, up to a tenth of the code.
 
 The assembly inliner is off: it saves 20 to 40 gas an inference and costs a third more code. So is the optimiser of
 constants: with so many runs it leaves all but a few bytes as they are, and takes up to five sixths of solc's time.
@@ -107,6 +109,7 @@ class SolidityBackend:
 
     def emit(self, program: Program, options: EmitOptions) -> Artifact:
         whole = divided(program)
+        times = Counter(call.procedure for section in whole.main.layers for call in calls_of(section.body))
         source = _Frame(whole.main, options).render()
         source_name = f"{options.name}.sol"
         return Artifact(
@@ -119,12 +122,12 @@ class SolidityBackend:
             data=tuple(program.data_contracts()),
             program=program,
             form=options.form,
-            parts=tuple(self._part(part, options) for part in whole.parts),
+            parts=tuple(self._part(part, options, times[part.procedure.name]) for part in whole.parts),
         )
 
-    def _part(self, part: Part, options: EmitOptions) -> Artifact:
+    def _part(self, part: Part, options: EmitOptions, calls: int) -> Artifact:
         name, source_name = part_names(part, options.name, "sol")
-        options = dataclasses.replace(options, name=name)
+        options = dataclasses.replace(options, name=name, calls=options.calls * calls)
         source = _Frame(part.program, options, part).render()
         return Artifact(
             name=name,
@@ -233,7 +236,8 @@ def _optimizer(program: Program, calls: int) -> dict[str, Any]:
     The others would be in memory, or computed again: such contracts are up to a tenth cheaper so. For others the steps
     are of use: 12 gas an inference, 5 % of those in short loops.
     """
-    optimizer = OPTIMIZER if calls >= MANY_CALLS else {**OPTIMIZER, "runs": max(calls, FEWEST_RUNS)}
+    runs = OPTIMIZER_RUNS if calls >= MANY_CALLS else min(round(calls * repetitions(program)), OPTIMIZER_RUNS)
+    optimizer = {**OPTIMIZER, "runs": max(runs, FEWEST_RUNS)}
     if settled(program):
         return _with_steps(optimizer, AS_WRITTEN)
     harmful = MOVES if crowded(program) else ""

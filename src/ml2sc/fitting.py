@@ -61,34 +61,47 @@ def fitted(
     if not divides or not getattr(backend, "divides", False) or size <= _SURE * fork.code_limit:
         return program
     best, least = program, math.inf
-    for candidate in _with_procedures(whole, groups):
-        costs = costs_of(target, candidate, {}, form)
-        frame = costs.sizes.frame + (costs.sizes.updates if candidate.updatable else 0)
-        rooms = Room(room - frame, room - costs.sizes.part, costs.sizes.stub)
-        if any(part_bytes(p.program, p.sizes) > room for p in costs.parts):
-            continue
-        cut = spread(candidate, section_bytes(costs.program, costs.sizes), rooms)
-        if cut is None:
-            continue
-        costs = costs_of(target, cut, {}, form)
-        size = code_bytes(costs.program, costs.sizes) + sum(part_bytes(p.program, p.sizes) for p in costs.parts)
-        if (total := Execution.of(costs, Shares()).gas + byte_price * size) < least:
-            best, least = cut, total
+    for number in range(len(groups), -1, -1):
+        before = math.inf
+        for candidate in _elsewhere(outlined(whole, groups[:number]), groups[:number]):
+            cut = _cut(candidate, target, room, form)
+            if cut is None:
+                continue
+            costs = costs_of(target, cut, {}, form)
+            size = code_bytes(costs.program, costs.sizes) + sum(part_bytes(p.program, p.sizes) for p in costs.parts)
+            total = Execution.of(costs, Shares()).gas + byte_price * size
+            if total < least:
+                best, least = cut, total
+            if total > before:  # what is elsewhere next saves less
+                break
+            before = total
     return best
 
 
-def _with_procedures(program: Program, groups: Sequence[Alike]) -> Iterator[Program]:
-    """Yield a program with procedures: all, some, none, and of these the largest as code contracts.
+def _elsewhere(program: Program, groups: Sequence[Alike]) -> Iterator[Program]:
+    """Yield a program with none of its procedures, and then more and more of them, as code contracts.
 
-    A procedure within is in each contract that calls it, and leaves less room there; one elsewhere is there once, and
-    a call takes more.
+    A procedure that is none is in each contract that calls it, and leaves less room there; else it is there once, and a
+    call takes more.
+
+    Args:
+        program: The program.
+        groups: What its procedures were made of, those that save most bytes first.
     """
-    for number in range(len(groups), -1, -1):
-        within = outlined(program, groups[:number])
-        bodies = {section.name: section.body for section in within.layers}
-        names = [call.procedure for g in groups[:number] for call in calls_of(bodies[g.members[0]])]
-        for elsewhere in range(number + 1):
-            yield apart(within, names[:elsewhere])
+    bodies = {section.name: section.body for section in program.layers}
+    names = [call.procedure for group in groups for call in calls_of(bodies[group.members[0]])]
+    for number in range(len(names) + 1):
+        yield apart(program, names[:number])
+
+
+def _cut(program: Program, target: str, room: int, form: str) -> Program | None:
+    """Return a program cut into contracts of at most so many bytes; None if it cannot be."""
+    costs = costs_of(target, program, {}, form)
+    if any(part_bytes(part.program, part.sizes) > room for part in costs.parts):
+        return None
+    frame = costs.sizes.frame + (costs.sizes.updates if program.updatable else 0)
+    rooms = Room(room - frame, room - costs.sizes.part, costs.sizes.stub)
+    return spread(program, section_bytes(costs.program, costs.sizes), rooms)
 
 
 def largest_code(costs: Costs) -> int:
