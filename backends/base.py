@@ -268,9 +268,9 @@ class Backend(Protocol):
         (`ml2sc.ir.gas.Costs`; the settings are `Bytecode.settings`, empty before it is compiled). See `costs_of`. If it
         has several code generators, an attribute `generators` has the settings of each; the first that manages a
         contract compiles it. One that prints procedures has an attribute `procedures` that is true, one that can put
-        code in several contracts `divides`. One that prints the model for somebody else's contract, too, has an
-        attribute `forms`: the values of `EmitOptions.form` that it knows, and whether each can have a constructor and a
-        state; `costs` takes the form as its third argument then.
+        code (and those) in several contracts `divides`. One that prints the model for somebody else's contract, too,
+        has an attribute `forms`: the values of `EmitOptions.form` that it knows, and whether each can have a
+        constructor and a state; `costs` takes the form as its third argument then.
         """
 
     def compile(self, artifact: Artifact, toolchain: Toolchain) -> Bytecode:

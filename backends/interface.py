@@ -128,7 +128,8 @@ def contract_abi(program: Program, options: EmitOptions) -> list[dict[str, Any]]
         functions.append(("predict", "x", n, "y", m))
         functions += [("classify", "x", n, "", "uint256")] if program.has_decision else []
     abi: list[dict[str, Any]] = []
-    parts = max(section.contract for section in program.layers) if program.layers else 0
+    numbers = [section.contract for section in program.layers]
+    parts = max([*numbers, *(procedure.contract for procedure in program.procedures.values())], default=0)
     count = parts + (0 if program.updatable else len(program.data_contracts()))
     if count and not program.updatable:
         abi.append({"inputs": [_value(FACTORY, "address")], "stateMutability": "nonpayable", "type": "constructor"})

@@ -1,12 +1,13 @@
-"""Programs whose code does not fit one contract: runs of sections in code contracts of their own.
+"""Programs whose code does not fit one contract: runs of sections, and procedures, in code contracts of their own.
 
 A code contract is called with the words that its sections read, and answers with those that later ones read. It has no
-state and asks nobody: the packed input and the data contracts' addresses come with the call, where they are needed.
+state and asks nobody: the packed input and the data contracts' addresses come with the call, where they are needed. A
+procedure's is called for each of its calls, with the call's arguments, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -33,7 +34,7 @@ class Part:
     """A code contract.
 
     Attributes:
-        procedure: What it is for its caller: what it takes and gives.
+        procedure: What it is for its caller: what it takes and gives; its words are variables of the only section.
         program: Its sections, as a program that quantises nothing; its segments and places are those of the whole.
     """
 
@@ -48,7 +49,7 @@ ADDRESSES = "weights table"
 
 
 def passed(program: Program, procedure: Procedure) -> list[tuple[str, int]]:
-    """Return what a code contract is called with, in order, with words: ADDRESSES, INPUT, buffers."""
+    """Return what a code contract is called with before its arguments, with words: ADDRESSES, INPUT, buffers."""
     found = [(ADDRESSES, program.data_contract_count)] if procedure.weights else []
     found += [(INPUT, -(-program.input.length // 32) + 1)] if procedure.packed else []
     return found + [(name, program.buffers[name]) for name in procedure.takes]
@@ -60,7 +61,7 @@ class Divided:
 
     Attributes:
         main: The contract itself; each run of sections that is elsewhere is one section that calls a procedure there.
-        parts: The code contracts, in order.
+        parts: The code contracts, in order: those of procedures first.
     """
 
     main: Program
@@ -69,20 +70,20 @@ class Divided:
 
 def divided(program: Program) -> Divided:
     """Divide a program as its sections say."""
-    if not any(section.contract for section in program.layers):
+    shared = [procedure for procedure in program.procedures.values() if procedure.contract]
+    if not shared and not any(section.contract for section in program.layers):
         return Divided(program, ())
     layers: list[Section] = []
-    parts: list[Part] = []
+    parts = [_part(program, procedure, [_as_section(procedure)]) for procedure in shared]
     live = Flow(program)
     done = 0
     for number, group in groupby(program.layers, key=lambda section: section.contract):
         run = list(group)
         if number:
-            part = _part(program, number, run, live.passed(done, done + len(run)))
-            parts.append(part)
-            call = Call(part.procedure.name, (), part.procedure.takes, part.procedure.gives)
-            stub = Section(part.procedure.name, part.procedure.title, (call,), run[0].predict, run[0].classify)
-            layers.append(stub)
+            procedure = _as_procedure(program, number, run, live.passed(done, done + len(run)))
+            parts.append(_part(program, procedure, run))
+            call = Call(procedure.name, (), procedure.takes, procedure.gives)
+            layers.append(Section(procedure.name, procedure.title, (call,), run[0].predict, run[0].classify))
         else:
             layers += run
         done += len(run)
@@ -91,21 +92,33 @@ def divided(program: Program) -> Divided:
     return Divided(replace(main, buffers=_used(main)), tuple(parts))
 
 
-def _part(program: Program, number: int, run: Sequence[Section], passed: Passed) -> Part:
-    names = {section.name for section in program.sections()}
+def _as_section(procedure: Procedure) -> Section:
+    return Section(procedure.name, procedure.title, procedure.body)
+
+
+def _as_procedure(program: Program, number: int, run: Sequence[Section], passed: Passed) -> Procedure:
+    names = {routine.name for routine in program.routines()}
     name = next(n for n in (f"code{'_' * extra}{number}" for extra in range(len(names) + 1)) if n not in names)
+    title = f"Code contract {number}: {', '.join(section.name for section in run)}"
+    return Procedure(name, title, (), *passed, (), number)
+
+
+def _part(program: Program, procedure: Procedure, run: Sequence[Section]) -> Part:
+    """Return a code contract.
+
+    Args:
+        program: The whole program.
+        procedure: What it takes and gives.
+        run: Its sections.
+    """
     statements = [s for section in run for s in program.touched(section)]
     copied = {s.segment for s in statements if isinstance(s, CopySegment)}
-    procedure = Procedure(
-        name,
-        f"Code contract {number}: {', '.join(section.name for section in run)}",
-        (),
-        *passed,
-        (),
-        number,
-        any(isinstance(p, LoadInput) for s in statements for e in expressions(s) for p in subexpressions(e)),
-        any(program.segments[segment].storage is Storage.DATA for segment in copied),
-        any(isinstance(s, Fail) for s in statements),
+    stub = replace(
+        procedure,
+        body=(),
+        packed=any(isinstance(p, LoadInput) for s in statements for e in expressions(s) for p in subexpressions(e)),
+        weights=any(program.segments[segment].storage is Storage.DATA for segment in copied),
+        refuses=any(isinstance(s, Fail) for s in statements),
     )
     nothing = Section("", "", ())
     inner = replace(
@@ -116,7 +129,7 @@ def _part(program: Program, number: int, run: Sequence[Section], passed: Passed)
         has_decision=False,
         procedures=_called(program, run),
     )
-    return Part(procedure, replace(inner, buffers=_used(inner)))
+    return Part(stub, replace(inner, buffers=_used(inner)))
 
 
 def _called(program: Program, sections: Iterable[Section]) -> dict[str, Procedure]:
@@ -126,6 +139,7 @@ def _called(program: Program, sections: Iterable[Section]) -> dict[str, Procedur
 
 def _used(program: Program) -> Mapping[str, int]:
     used = {name for routine in program.routines() for name in used_buffers(routine)}
+    used |= {name for procedure in program.procedures.values() for name in (*procedure.takes, *procedure.gives)}
     return {name: words for name, words in program.buffers.items() if name in used}
 
 
@@ -154,16 +168,23 @@ class Room:
     stub: int
 
 
+def apart(program: Program, names: Collection[str]) -> Program:
+    """Return a program some of whose procedures are code contracts of their own."""
+    numbers = {name: number for number, name in enumerate((p for p in program.procedures if p in names), 1)}
+    procedures = {n: replace(p, contract=numbers.get(n, 0)) for n, p in program.procedures.items()}
+    return replace(program, procedures=procedures)
+
+
 def spread(program: Program, sizes: Mapping[str, int], room: Room) -> Program | None:
     """Return a program cut into as few contracts as can be, and of these at the fewest words; None if it cannot be cut.
 
     Args:
-        program: One whose sections are all in the contract itself.
-        sizes: Bytes of code of each section and procedure.
+        program: One whose sections are all in the contract itself; its procedures may be elsewhere.
+        sizes: Bytes of code of each section and procedure in it.
         room: What there is room for.
     """
     layers = program.layers
-    shared = sum(sizes[name] for name in program.procedures)
+    shared = sum(sizes[name] for name, procedure in program.procedures.items() if not procedure.contract)
     free = (room.main - shared - sizes[program.quantize.name] - sizes[program.dequantize.name]) // _UNIT
     if free < 0:
         return None
@@ -183,7 +204,8 @@ def spread(program: Program, sizes: Mapping[str, int], room: Room) -> Program | 
     if not best[-1]:
         return None
     _, cuts = min(best[-1].values())
-    numbers = {i: number for number, (first, end) in enumerate(cuts, 1) for i in range(first, end)}
+    taken = sum(procedure.contract > 0 for procedure in program.procedures.values())
+    numbers = {i: number for number, (first, end) in enumerate(cuts, taken + 1) for i in range(first, end)}
     return replace(program, layers=tuple(replace(s, contract=numbers.get(i, 0)) for i, s in enumerate(layers)))
 
 
@@ -210,6 +232,8 @@ def _ends(program: Program, first: int, sizes: Mapping[str, int], room: int) -> 
     start = program.layers[first]
     for end, section in enumerate(program.layers[first:], first + 1):
         new = {call.procedure for call in calls_of(section.body)} - called
+        if any(program.procedures[name].contract for name in new):
+            return  # a code contract asks nobody
         called |= new
         size += sizes[section.name] + sum(sizes[name] for name in new)
         if size > room or (section.predict, section.classify) != (start.predict, start.classify):

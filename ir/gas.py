@@ -40,6 +40,7 @@ from .program import (
     Var,
     WadInput,
     bodies,
+    calls_of,
     expressions,
     summands,
     variables,
@@ -158,18 +159,20 @@ class Execution:
         program = costs.program
         sections = executed(program)
         layers = {s.name: costs.section(s, shares) for s in sections}
-        for part in costs.parts:
-            if part.stub in layers:
-                layers |= {s.name: part.section(s, shares) for s in part.program.layers}
-                layers[part.stub] += part.part_gas()
+        parts = {part.stub: part for part in costs.parts}
+        calls = [(s.name, parts[c.procedure]) for s in sections for c in calls_of(s.body) if c.procedure in parts]
+        for caller, part in calls:
+            for section in part.program.layers:  # a run's are the program's own; a procedure is its caller's
+                name = caller if part.stub in costs.whole.procedures else section.name
+                layers[name] = layers.get(name, 0.0) + part.section(section, shares, name)
+            layers[caller] += part.part_gas()
         cold = costs.cold_accounts(executed(costs.whole), shares)
         layers = {name: gas + cold.get(name, 0.0) for name, gas in layers.items()}
-        called = [part for part in costs.parts if part.stub in layers]
-        opened = len(called)
+        opened = len({part.stub for _, part in calls})
         words = costs.memory_words(sections)
-        memory = (words, *(part.memory_words(part.program.layers) for part in called))
+        memory = (words, *(part.memory_words(part.program.layers) for _, part in calls))
         gas = costs.frame_gas() + memory_gas(words) + sum(layers.values())
-        gas += COLD_ACCOUNT * opened
+        gas += COLD_ACCOUNT * opened + WARM_ACCOUNT * (len(calls) - opened)
         if shares.worst:
             gas += costs.tolerance * (TRANSACTION + gas)  # what is promised is a share of the whole
         packed = program.input.length
@@ -232,7 +235,7 @@ class Sizes:
     copy: int = 30
     updates: int = 3_500
     part: int = 250
-    stub: int = 250
+    stub: int = 150
 
 
 class Costs:
@@ -243,7 +246,7 @@ class Costs:
 
     Args:
         program: The program, or what of it is in one contract.
-        stub: Of a code contract's costs, the section of the contract itself that calls it.
+        stub: Of a code contract's costs, the name of what sections of the contract itself call.
 
     Attributes:
         whole: The whole program.
@@ -317,9 +320,15 @@ class Costs:
         """Return the gas of what is around the sections of a code contract, memory included, but for the account."""
         return self.part_frame + memory_gas(self.memory_words(self.program.layers))
 
-    def section(self, section: Section, shares: Shares) -> float:
-        """Return the gas of one section and its call."""
-        self._shares, self._name, self._ifs = shares, section.name, count()
+    def section(self, section: Section, shares: Shares, name: str = "") -> float:
+        """Return the gas of one section and its call.
+
+        Args:
+            section: The section.
+            shares: How often its branches are taken.
+            name: Of the section that they were counted for, where it is another.
+        """
+        self._shares, self._name, self._ifs = shares, name or section.name, count()
         self.begin(section)
         return self.call(section) + self.body(section.body)
 
@@ -332,7 +341,8 @@ class Costs:
         procedure = self.program.procedures[call.procedure]
         if procedure.contract:  # all is copied to one place and from it, on both sides
             words = [*(size for _, size in passed(self.program, procedure)), *map(self._size, procedure.gives)]
-            return 2 * sum(3 * PUSH + 3 + COPY_WORD * size for size in words) + 7 * PUSH
+            copied = 2 * sum(3 * PUSH + 3 + COPY_WORD * size for size in words)
+            return copied + (3 * PUSH + 2 * MEMORY) * len(call.words) + 7 * PUSH
         buffers = (*procedure.takes, *procedure.gives)
         copied = sum(3 * PUSH + 3 + COPY_WORD * self.program.buffers[name] for name in buffers)
         arguments = sum(map(self.expr, call.words)) + POP * len(call.words)
@@ -584,10 +594,12 @@ def part_bytes(program: Program, sizes: Sizes) -> int:
 
 
 def section_bytes(program: Program, sizes: Sizes) -> dict[str, int]:
-    """Estimate the bytes of code of each section."""
+    """Estimate the bytes of code of each section, and of each procedure that is there."""
+    elsewhere = {name for name, procedure in program.procedures.items() if procedure.contract}
+    here = [routine for routine in program.routines() if routine.body or routine.name not in elsewhere]
     return {
         section.name: sizes.section + sum(_statement_bytes(program, s, sizes) for s in walk(section.body))
-        for section in program.routines()
+        for section in here
     }
 
 
@@ -613,8 +625,8 @@ def _statement_bytes(program: Program, statement: Statement, sizes: Sizes) -> in
             return own + sizes.loop + len(inductions) * (2 * sizes.variable + sizes.assign + 3)
         case Fail():
             return own + 40
-        case Call(name) if program.procedures[name].contract:
-            return sizes.stub
+        case Call(name, words) if program.procedures[name].contract:
+            return own + sizes.stub + (sizes.address + 1) * len(words)
         case Call(_, _, takes, gives):
             return own + sizes.section + sizes.copy // 3 * (len(takes) + len(gives))
         case Note() | Block():

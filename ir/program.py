@@ -400,10 +400,10 @@ class Procedure:
         takes: Its buffers that a call fills.
         gives: Its buffers that a call reads afterwards. Others that only it uses are undefined when it starts.
         body: The statements, no calls among them.
-        contract: In which code contract it is; 0: in the one that calls it.
-        packed: Whether it is passed the packed input, too: only to another contract.
+        contract: The code contract that it is, from 1; 0: it is in the contract that calls it.
+        packed: Whether it is passed the packed input, too: known once it is a code contract (`ml2sc.ir.divide`).
         weights: Likewise the data contracts' addresses.
-        refuses: Whether it may revert with an error, which is its caller's then.
+        refuses: Likewise whether it may revert with an error, which is its caller's then.
     """
 
     name: str

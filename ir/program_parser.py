@@ -208,7 +208,8 @@ class _Parser(Reader):
     def _procedure(self) -> Procedure:
         name, title = self.word(), self.string()
         words = tuple(self.bracketed(self.word, "(", ")"))
-        return Procedure(name, title, words, *self._passed(), self._body())
+        contract = self._int() if self.accept("contract") else 0
+        return Procedure(name, title, words, *self._passed(), self._body(), contract)
 
     def _passed(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         takes = self.items(self.word) if self.accept("takes") else []

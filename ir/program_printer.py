@@ -26,7 +26,7 @@ What runs comes before the words of the segments, so that the statements can be 
 
 `pack offset width 1 = …` writes to the packed input, `wad(i)` is an element of `predict`'s argument. Procedures come
 after the sections (`procedure like_fc "…" (k0) takes x gives y {`); `call like_fc(8) takes fc_out gives fc_1_out` calls
-one. A name that is not plain is a JSON string.
+one. One that is a code contract says so (`(k0) contract 1 takes x`). A name that is not plain is a JSON string.
 """
 
 from __future__ import annotations
@@ -145,8 +145,9 @@ def _run(ends: tuple[int, int]) -> str:
 
 def _procedure(procedure: Procedure) -> Iterator[str]:
     words = ", ".join(map(_name, procedure.words))
+    place = f" contract {procedure.contract}" if procedure.contract else ""
     head = f"procedure {_name(procedure.name)} {json.dumps(procedure.title)} ({words})"
-    yield f"{head}{_passed(procedure.takes, procedure.gives)} {{"
+    yield f"{head}{place}{_passed(procedure.takes, procedure.gives)} {{"
     yield from _body(procedure.body)
     yield "}"
 

@@ -57,6 +57,7 @@ from .program import (
     Var,
     WadInput,
     as_byte_of,
+    calls_of,
     expressions,
     subexpressions,
     walk,
@@ -235,11 +236,19 @@ def _check_declarations(program: Program) -> None:
 
 
 def _check_contracts(program: Program) -> None:
-    """Check that each code contract is a run of sections, needed as a whole or not at all, in their order."""
-    numbers = [section.contract for section in program.layers]
-    runs = [number for number, _ in groupby(numbers) if number]
-    if runs != [*range(1, len(runs) + 1)] or program.quantize.contract or program.dequantize.contract:
-        raise VerifyError("code contracts are runs of layers, and numbered from 1 as they come")
+    """Check that code contracts are procedures and, after these, runs of sections, needed as a whole or not at all."""
+    shared = [procedure.contract for procedure in program.procedures.values() if procedure.contract]
+    runs = [number for number, _ in groupby(section.contract for section in program.layers) if number]
+    if [*shared, *runs] != [*range(1, len(shared) + len(runs) + 1)]:
+        raise VerifyError("code contracts are procedures, then runs of layers, and numbered from 1 as they come")
+    around = (program.quantize, program.dequantize)
+    if any(section.contract for section in around):
+        raise VerifyError("only layers are in code contracts")
+    for section in program.sections():
+        calls = [call.procedure for call in calls_of(section.body)]
+        asked = next((name for name in calls if program.procedures[name].contract), None)
+        if asked is not None and (section.contract or section in around or len(calls) > 1):
+            raise VerifyError(f"section {section.name} cannot call {asked}: layers outside call a code contract, alone")
     for number in runs:
         needed = {(s.predict, s.classify) for s in program.layers if s.contract == number}
         if len(needed) > 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,7 @@ from ..interface import (
 from .gas import SolidityCosts
 from .memory import PASSED, MemoryMap, given_words, memory_map, passed_words
 from .printer import Printer
-from .stack import crowded, decided, forwarded, hoisted, repeated, settled
+from .stack import crowded, decided, forwarded, hoisted, repeated, repetitions, settled
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -56,7 +57,8 @@ EVM_VERSIONS = {"prague": "prague", "osaka": "osaka", "glamsterdam": "osaka"}
 
 OPTIMIZER_RUNS = 1_000_000
 """Inference is what a model's contract is for: masks and weights stay in the code as they are. For fewer calls than
-`MANY_CALLS` they are the runs: then solc computes long literals of few digits, up to a tenth of the code.
+`MANY_CALLS` the runs are how often a long literal is used in them, on the average: then solc computes those of few
+digits, up to a tenth of the code.
 
 The assembly inliner is off: it saves 20 to 40 gas an inference and costs a third more code. So is the optimiser of
 constants: with so many runs it leaves all but a few bytes as they are, and takes up to five sixths of solc's time.
@@ -107,6 +109,7 @@ class SolidityBackend:
 
     def emit(self, program: Program, options: EmitOptions) -> Artifact:
         whole = divided(program)
+        times = Counter(call.procedure for section in whole.main.layers for call in calls_of(section.body))
         source = _Frame(whole.main, options).render()
         source_name = f"{options.name}.sol"
         return Artifact(
@@ -119,12 +122,12 @@ class SolidityBackend:
             data=tuple(program.data_contracts()),
             program=program,
             form=options.form,
-            parts=tuple(self._part(part, options) for part in whole.parts),
+            parts=tuple(self._part(part, options, times[part.procedure.name]) for part in whole.parts),
         )
 
-    def _part(self, part: Part, options: EmitOptions) -> Artifact:
+    def _part(self, part: Part, options: EmitOptions, calls: int) -> Artifact:
         name, source_name = part_names(part, options.name, "sol")
-        options = dataclasses.replace(options, name=name)
+        options = dataclasses.replace(options, name=name, calls=options.calls * calls)
         source = _Frame(part.program, options, part).render()
         return Artifact(
             name=name,
@@ -233,7 +236,8 @@ def _optimizer(program: Program, calls: int) -> dict[str, Any]:
     The others would be in memory, or computed again: such contracts are up to a tenth cheaper so. For others the steps
     are of use: 12 gas an inference, 5 % of those in short loops.
     """
-    optimizer = OPTIMIZER if calls >= MANY_CALLS else {**OPTIMIZER, "runs": max(calls, FEWEST_RUNS)}
+    runs = OPTIMIZER_RUNS if calls >= MANY_CALLS else min(round(calls * repetitions(program)), OPTIMIZER_RUNS)
+    optimizer = {**OPTIMIZER, "runs": max(runs, FEWEST_RUNS)}
     if settled(program):
         return _with_steps(optimizer, AS_WRITTEN)
     harmful = MOVES if crowded(program) else ""
@@ -348,9 +352,10 @@ class _Frame:
     def _part(self, part: Part, printed: list[dict[str, Any]]) -> str:
         """Return the source of a code contract."""
         at, takes = 0, list[str]()
-        for name, words in passed(self.program, part.procedure):
-            takes.append(f"calldatacopy({self.memory.place(name)}, {at}, {32 * words})")
-            at += 32 * words
+        for name, size in passed(self.program, part.procedure):
+            takes.append(f"calldatacopy({self.memory.place(name)}, {at}, {32 * size})")
+            at += 32 * size
+        words = {name: at + 32 * number for number, name in enumerate(part.procedure.words)}
         text = _template("part.sol.j2").render(
             name=self.options.name,
             given=self.given,
@@ -359,7 +364,8 @@ class _Frame:
             memory_start=self.memory.start,
             memory=self.memory.total,
             takes=takes,
-            calls=[self.functions[s.name] for s in self.sections],
+            calls=[f"{self.functions[s.name]}({', '.join(part.procedure.words)})" for s in self.sections],
+            words=words,
             passed=self.memory.place(PASSED),
             size=32 * given_words(self.program, part.procedure),
             mutability="view" if part.procedure.weights else "pure",
@@ -377,17 +383,22 @@ class _Frame:
             at += 32 * words
         return lines
 
-    def _elsewhere(self, procedure: Procedure) -> dict[str, Any]:
+    def _elsewhere(self, procedure: Procedure, call: Call) -> dict[str, Any]:
         """Return what calls a code contract."""
-        takes, gives, place = passed(self.program, procedure), procedure.gives, self.memory.place
+        actual = dict(zip(procedure.takes, call.takes, strict=True))
+        takes = [(actual.get(name, name), words) for name, words in passed(self.program, procedure)]
+        gives, place = call.gives, self.memory.place
         size, answer = 32 * passed_words(self.program, procedure), 32 * given_words(self.program, procedure)
         gathered, scattered = list[str](), list[str]()
-        if len(takes) > 1:
+        if len(takes) > 1 or call.words:
             gathered = self._moved(takes, "mcopy({passed}, {place}, {size})")
+            first = size - 32 * len(call.words)
+            for number, word in enumerate(map(self.printer.argument, call.words)):
+                gathered.append(f"mstore({place(PASSED, first + 32 * number)}, {word})")
         if len(gives) > 1:
             given = [(name, self.program.buffers[name]) for name in gives]
             scattered = self._moved(given, "mcopy({place}, {passed}, {size})")
-        source = place(PASSED if gathered else takes[0][0]) if takes else "0"
+        source = place(PASSED if gathered else takes[0][0]) if size else "0"
         called = f"staticcall(gas(), code, {source}, {size}, {place(PASSED if scattered else gives[0])}, {answer})"
         told = "returndatacopy(0, 0, returndatasize()) revert(0, returndatasize())"
         failed = told if procedure.refuses else "revert(0, 0)"
@@ -413,7 +424,8 @@ class _Frame:
 
     def _section(self, section: Section, function: str) -> dict[str, Any]:
         constants = self.printer.constants(section, f"_{section.name.upper()}")
-        procedure = self.program.procedures.get(section.name)
+        around = None if self.part is None else self.part.procedure
+        procedure = self.program.procedures.get(section.name, around)
         words = () if procedure is None else procedure.words
         parameters = [*([self.taken] if self.taken else []), *(f"uint256 {name}" for name in words)]
         return {
@@ -421,7 +433,7 @@ class _Frame:
             "parameters": ", ".join(parameters),
             "calls": [self._call(section, call) for call in calls_of(section.body)],
             "elsewhere": [
-                self._elsewhere(called)
+                self._elsewhere(called, call)
                 for call in calls_of(section.body)
                 if (called := self.program.procedures[call.procedure]).contract
             ],

@@ -70,6 +70,8 @@ class SolidityCosts(Costs):
 
     tolerance = 0.02
     frame, frame_as_written = 460, 1_160
+    part_frame = 30
+    """It refuses value, and answers: solc leaves nothing else of it."""
     answer, answer_element = 250, 93
     """The loop that encodes an array, in the contract around a model that is not one: comparison, JUMPI, MLOAD, MSTORE
     and the steps of three variables a round."""
@@ -119,8 +121,10 @@ class SolidityCosts(Costs):
             return super().procedure(call)
         takes = [words for _, words in passed(self.program, procedure)]
         gives = [self.program.buffers[name] for name in procedure.gives]
-        copied = [*takes, *(takes if len(takes) > 1 else []), *(gives if len(gives) > 1 else [])]
-        return sum(3 * PUSH + 3 + COPY_WORD * words for words in copied) + 7 * PUSH
+        gathered = takes if len(takes) > 1 or call.words else []
+        copied = [*takes, *gathered, *(gives if len(gives) > 1 else [])]
+        arguments = (2 * PUSH + MEMORY + PUSH + MEMORY) * len(call.words)  # stored here, read there
+        return sum(3 * PUSH + 3 + COPY_WORD * words for words in copied) + 7 * PUSH + arguments
 
     def begin(self, section: Section) -> None:
         super().begin(section)

@@ -121,8 +121,8 @@ def _overlap(a: tuple[int, int], b: tuple[int, int]) -> bool:
 
 
 def passed_words(program: Program, procedure: Procedure) -> int:
-    """Return the words that a code contract is called with."""
-    return sum(words for _, words in passed(program, procedure))
+    """Return the words that a code contract is called with: buffers, then its arguments."""
+    return sum(words for _, words in passed(program, procedure)) + len(procedure.words)
 
 
 def given_words(program: Program, procedure: Procedure) -> int:
@@ -137,7 +137,7 @@ def staged_words(program: Program, procedure: Procedure) -> tuple[int, int]:
     """
     takes, gives = passed(program, procedure), procedure.gives
     return (
-        passed_words(program, procedure) if len(takes) > 1 else 0,
+        passed_words(program, procedure) if len(takes) > 1 or procedure.words else 0,
         given_words(program, procedure) if len(gives) > 1 else 0,
     )
 
@@ -179,9 +179,9 @@ def used_buffers(program: Program, section: Section) -> list[str]:
                 names[INPUT] = None
             case Call(name, _, takes, gives):
                 names |= dict.fromkeys((*takes, *gives))
-                if program.procedures[name].contract:
-                    names |= dict.fromkeys(n for n, _ in passed(program, program.procedures[name]))
-                    if any(staged_words(program, program.procedures[name])):
+                if (called := program.procedures[name]).contract:
+                    names |= dict.fromkeys(n for n, _ in passed(program, called) if n not in called.takes)
+                    if any(staged_words(program, called)):
                         names[PASSED] = None
         for expression in expressions(statement):
             for part in subexpressions(expression):

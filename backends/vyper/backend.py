@@ -15,7 +15,7 @@ from ml2sc.ir.divide import Part, divided
 from ml2sc.ir.flatten import flattened_program
 from ml2sc.ir.folded import folded_program
 from ml2sc.ir.joined import joined_program
-from ml2sc.ir.program import OUTPUTS, Entry, Procedure, Program, Section, Storage, calls_of
+from ml2sc.ir.program import OUTPUTS, Call, Entry, Procedure, Program, Section, Storage, calls_of
 
 from ..base import (
     BACKENDS,
@@ -315,6 +315,7 @@ class _Frame:
         parameters += [f"{PACKED}: uint256[{self.words}]"] if procedure.packed else []
         names = {b: f"{self.printer.buffer_name(b)}{_TAKEN if b in moved else ''}" for b in procedure.takes}
         parameters += [f"{names[b]}: {self.printer.type_of(b)}" for b in procedure.takes]
+        parameters += self.printer.words_of(procedure)
         result = ", ".join(map(self.printer.type_of, procedure.gives))
         return f"({', '.join(parameters)}) -> {f'({result})' if len(procedure.gives) > 1 else result}"
 
@@ -378,21 +379,26 @@ class _Frame:
         lines: list[str] = []
         for section in sections:
             signature = self.signatures[section.name]
-            outside = next((self.elsewhere.get(call.procedure) for call in calls_of(section.body)), None)
+            outside = next((c for c in calls_of(section.body) if c.procedure in self.elsewhere), None)
             if outside is not None:
-                call = self._elsewhere(outside)
+                lines += self.printer.copies(section, declared)
+                lines += self.printer.results(self._elsewhere(outside), outside.gives, declared)
             else:
-                arguments = ", ".join(self.printer.arguments(section, signature.takes))
-                call = f"self.{self.functions[section.name]}({arguments})"
-            lines += self.printer.results(call, signature.gives, declared)
+                arguments = self.printer.arguments(section, signature.takes)
+                if self.part is not None:
+                    arguments += self.printer.word_names(self.part.procedure)
+                call = f"self.{self.functions[section.name]}({', '.join(arguments)})"
+                lines += self.printer.results(call, signature.gives, declared)
         return lines
 
-    def _elsewhere(self, procedure: Procedure) -> str:
+    def _elsewhere(self, call: Call) -> str:
         """Return the call of a code contract, which the constructor has seen to be there."""
+        procedure = self.elsewhere[call.procedure]
         weights = "self._active" if self.program.updatable else "_WEIGHTS"
         arguments = [weights] if procedure.weights else []
         arguments += [PACKED] if procedure.packed else []
-        arguments += map(self.printer.buffer_name, procedure.takes)
+        arguments += map(self.printer.buffer_name, call.takes)
+        arguments += self.printer.passed_words(call)
         at = f"Code{procedure.contract}(_CODES[{procedure.contract - 1}])"
         return f"staticcall {at}.run({', '.join([*arguments, 'skip_contract_check=True'])})"
 

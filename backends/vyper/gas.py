@@ -286,22 +286,20 @@ class VyperCosts(Costs):
 
     def _parsed(self, section: Section) -> list[ast.stmt]:
         if section.name not in self._printed:
-            text = "\n".join(self._lines(section)) or "pass"
-            # Python has no types on loop variables
-            python = re.sub(r"(\bfor \w+): \w+ in", r"\1 in", text).replace("return ", "RETURN = ")
-            self._printed[section.name] = ast.parse(python).body
+            self._printed[section.name] = _python(self._lines(section))
         return self._printed[section.name]
 
     def _arguments(self, signature: Signature) -> dict[str, int]:
         arrays = {self.printer.buffer_name(b): self.program.buffers[b] for b in signature.takes}
         return {PACKED: packed_words(self.program), **arrays} if signature.packed else arrays
 
-    def section(self, section: Section, shares: Shares) -> float:
+    def section(self, section: Section, shares: Shares, name: str = "") -> float:
+        self._shares, self._name, self._ifs = shares, name or section.name, count()
         for call in calls_of(section.body):
             if (outside := self.program.procedures[call.procedure]).contract:
-                return self._outside(outside)
+                self._arrays = {}
+                return self._outside(outside) + self._run(_python(self.printer.copies(section, set())))
         signature = self.signatures[section.name]
-        self._shares, self._name, self._ifs = shares, section.name, count()
         self._arrays = self._arguments(signature)
         if self.part is not None and section is self.printer.alone:
             return self._run(self._parsed(section))
@@ -316,7 +314,8 @@ class VyperCosts(Costs):
         given = sum(2 * (_MCOPY + COPY_WORD * self.program.buffers[name]) for name in procedure.gives)
         addresses = self.program.data_contract_count if procedure.weights else 0
         reading = 0 if self.program.updatable else 2 * MEMORY * addresses  # slots are counted in the frame
-        return _CALLING + taken + given + reading
+        arguments = (2 * PUSH + 2 * MEMORY + PUSH) * len(procedure.words)  # stored, and read
+        return _CALLING + taken + given + reading + arguments
 
     def call(self, section: Section) -> float:
         return 0 if self.venom and self.program.calls(section) == 1 else super().call(section) + PUSH
@@ -627,6 +626,12 @@ def _names(node: ast.expr) -> frozenset[str]:
     if isinstance(node, ast.Name):
         return frozenset((node.id,))
     return frozenset(name for part in _operands(node) for name in _names(part))
+
+
+def _python(lines: Iterable[str]) -> list[ast.stmt]:
+    """Return Vyper's statements, read by Python's parser, which knows no types of loop variables."""
+    text = "\n".join(lines) or "pass"
+    return ast.parse(re.sub(r"(\bfor \w+): \w+ in", r"\1 in", text).replace("return ", "RETURN = ")).body
 
 
 def _called(call: ast.Call) -> str:

@@ -11,6 +11,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from itertools import count
 
@@ -133,7 +134,7 @@ class Printer:
         part: Procedure | None = None,
     ) -> None:
         self.program, self.errors, self.part = program, errors, part
-        whole = whole or program
+        self.whole = whole = whole or program
         self.words = packed_words(program)
         self.signatures = signatures(program, part)
         routines = (routine.name for routine in program.routines() if routine is not program.quantize)
@@ -187,10 +188,28 @@ class Printer:
         parameters = [self.holders] if self.takes_weights(section) else []
         parameters += [f"{PACKED}: uint256[{self.words}]"] if signature.packed else []
         parameters += [f"{self.buffer_name(buffer)}: {self.type_of(buffer)}" for buffer in signature.takes]
-        if (procedure := self.program.procedures.get(section.name)) is not None:
-            names = _Body(self, section, {})
-            parameters += [names.parameter(word) for word in procedure.words]
+        if (procedure := self.program.procedures.get(section.name, self.part)) is not None:
+            parameters += self.words_of(procedure)
         return parameters
+
+    def words_of(self, procedure: Procedure) -> list[str]:
+        """Return a procedure's parameters that are words, with their types."""
+        body = _Body(self, Section(procedure.name, procedure.title, ()), {})
+        return [body.parameter(word) for word in procedure.words]
+
+    def word_names(self, procedure: Procedure) -> list[str]:
+        """Return the names of a procedure's parameters that are words."""
+        return [parameter.partition(":")[0] for parameter in self.words_of(procedure)]
+
+    def passed_words(self, call: Call) -> list[str]:
+        """Return the arguments of a call that are words."""
+        return _Body(self, Section(call.procedure, "", ()), {}).passed_words(call)
+
+    def copies(self, section: Section, declared: set[str]) -> list[str]:
+        """Return the lines that fill what a section passes to a code contract from tables in the code."""
+        body = _Body(self, replace(section, body=tuple(s for s in section.body if isinstance(s, CopySegment))), {})
+        body.scopes.append(declared)
+        return body.lines()
 
     @property
     def holders(self) -> str:
@@ -300,14 +319,20 @@ class _Body:
         self.strides: dict[str, int] = {}
         self.truths = truth_values(section)
         self.assigned = {s.name for s in walk(section.body) if isinstance(s, Assign)}
-        if section.name in self.program.procedures:
-            self.strides = _argument_strides(self.program, section.name)
+        if section.name in printer.whole.procedures:
+            self.strides = _argument_strides(printer.whole, section.name)
         self.buffers = {identifier(name) for name in self.program.buffers}
         self.in_bytes = _read_in_bytes(self.program, section)
 
     def parameter(self, word: str) -> str:
         """Return a procedure's parameter that is a word, with its type."""
         return f"{self._name(word)}: {self._kind(word).value}"
+
+    def passed_words(self, call: Call) -> list[str]:
+        """Return the arguments of a call that are words."""
+        names = self.program.procedures[call.procedure].words
+        kinds = (self.printer.kinds.get((call.procedure, name), Kind.UNSIGNED) for name in names)
+        return [self._bare(word, kind) for word, kind in zip(call.words, kinds, strict=True)]
 
     def lines(self) -> list[str]:
         """Return the statements' lines."""
@@ -474,9 +499,8 @@ class _Body:
     def _call(self, call: Call) -> list[str]:
         """Return the call of a procedure, whose results are arrays that are declared already or new."""
         procedure = self.program.procedures[call.procedure]
-        kinds = (self.printer.kinds.get((call.procedure, name), Kind.UNSIGNED) for name in procedure.words)
         arguments = self.printer.arguments(Section(procedure.name, procedure.title, procedure.body), call.takes)
-        arguments += [self._bare(word, kind) for word, kind in zip(call.words, kinds, strict=True)]
+        arguments += self.printer.passed_words(call)
         text = f"self.{self.printer.functions[call.procedure]}({', '.join(arguments)})"
         return self.printer.results(text, call.gives, self.scopes[-1])
 

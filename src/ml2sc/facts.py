@@ -16,7 +16,7 @@ from ml2sc.ir import model_hash, wad
 from ml2sc.ir.chains import ChainProfile
 from ml2sc.ir.graph import Graph, Tensor
 from ml2sc.ir.limits import shown
-from ml2sc.ir.program import Program
+from ml2sc.ir.program import Program, calls_of
 from ml2sc.ir.thermometer import RankCode, graph_code
 from ml2sc.ir.types import DType, FixedPoint
 from ml2sc.options import Options
@@ -204,10 +204,12 @@ def _tensor_facts(tensor: Tensor) -> dict[str, Any]:
 
 def _plan(program: Program) -> Iterator[dict[str, Any]]:
     for section in program.layers:
+        elsewhere = [program.procedures[call.procedure].contract for call in calls_of(section.body)]
+        contract = section.contract or max(elsewhere, default=0)
         if section.facts:
             yield {
                 "layer": section.name,
                 "title": section.title,
                 **section.facts,
-                **({"contract": f"code {section.contract}"} if section.contract else {}),
+                **({"contract": f"code {contract}"} if contract else {}),
             }

@@ -6,19 +6,19 @@ A remedy is tried, by the estimate, before it is named.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ml2sc.backends import BACKENDS, Artifact
 from ml2sc.backends.base import CONTRACT, costs_of, forms_of
 from ml2sc.errors import ContractLimitError, Ml2scError
 from ml2sc.ir.chains import rules_of
-from ml2sc.ir.divide import Room, spread
+from ml2sc.ir.divide import Room, apart, spread
 from ml2sc.ir.forks import Fork
 from ml2sc.ir.gas import Costs, Execution, Shares, code_bytes, part_bytes, section_bytes
 from ml2sc.ir.graph import Graph
 from ml2sc.ir.outline import Alike, outlined, worthwhile
-from ml2sc.ir.program import Program
+from ml2sc.ir.program import Program, calls_of
 from ml2sc.passes import LEVELS, run_pipeline
 from ml2sc.passes.lower import CODE_MARGIN, PRAGUE, Activity, PlanOptions, lower
 from ml2sc.passes.prescribed import is_prequantized
@@ -60,21 +60,48 @@ def fitted(
     size = code_bytes(costs.program, costs.sizes)
     if not divides or not getattr(backend, "divides", False) or size <= _SURE * fork.code_limit:
         return program
-    # sections that share a procedure stay together: where that leaves no place to cut at, or costs more, fewer do
     best, least = program, math.inf
     for number in range(len(groups), -1, -1):
-        candidate = outlined(whole, groups[:number])
-        costs = costs_of(target, candidate, {}, form)
-        frame = costs.sizes.frame + (costs.sizes.updates if candidate.updatable else 0)
-        rooms = Room(room - frame, room - costs.sizes.part, costs.sizes.stub)
-        cut = spread(candidate, section_bytes(costs.program, costs.sizes), rooms)
-        if cut is None:
-            continue
-        costs = costs_of(target, cut, {}, form)
-        size = code_bytes(costs.program, costs.sizes) + sum(part_bytes(p.program, p.sizes) for p in costs.parts)
-        if (total := Execution.of(costs, Shares()).gas + byte_price * size) < least:
-            best, least = cut, total
+        before = math.inf
+        for candidate in _elsewhere(outlined(whole, groups[:number]), groups[:number]):
+            cut = _cut(candidate, target, room, form)
+            if cut is None:
+                continue
+            costs = costs_of(target, cut, {}, form)
+            size = code_bytes(costs.program, costs.sizes) + sum(part_bytes(p.program, p.sizes) for p in costs.parts)
+            total = Execution.of(costs, Shares()).gas + byte_price * size
+            if total < least:
+                best, least = cut, total
+            if total > before:  # what is elsewhere next saves less
+                break
+            before = total
     return best
+
+
+def _elsewhere(program: Program, groups: Sequence[Alike]) -> Iterator[Program]:
+    """Yield a program with none of its procedures, and then more and more of them, as code contracts.
+
+    A procedure that is none is in each contract that calls it, and leaves less room there; else it is there once, and a
+    call takes more.
+
+    Args:
+        program: The program.
+        groups: What its procedures were made of, those that save most bytes first.
+    """
+    bodies = {section.name: section.body for section in program.layers}
+    names = [call.procedure for group in groups for call in calls_of(bodies[group.members[0]])]
+    for number in range(len(names) + 1):
+        yield apart(program, names[:number])
+
+
+def _cut(program: Program, target: str, room: int, form: str) -> Program | None:
+    """Return a program cut into contracts of at most so many bytes; None if it cannot be."""
+    costs = costs_of(target, program, {}, form)
+    if any(part_bytes(part.program, part.sizes) > room for part in costs.parts):
+        return None
+    frame = costs.sizes.frame + (costs.sizes.updates if program.updatable else 0)
+    rooms = Room(room - frame, room - costs.sizes.part, costs.sizes.stub)
+    return spread(program, section_bytes(costs.program, costs.sizes), rooms)
 
 
 def largest_code(costs: Costs) -> int:

@@ -20,7 +20,10 @@ from ml2sc.backends import Artifact
 from ml2sc.backends.interface import keccak
 from ml2sc.errors import ArtifactError
 from ml2sc.folder import load_folder, write_folder
+from ml2sc.ir.divide import apart
 from ml2sc.ir.forks import FORKS
+from ml2sc.ir.outline import alike, outlined
+from ml2sc.ir.program import Program
 from ml2sc.runtime.bytecode import compare_bytecode, split_metadata
 from ml2sc.runtime.chain import Reverted
 from ml2sc.runtime.contract import Contract
@@ -30,18 +33,55 @@ from ml2sc.runtime.prove import prove
 LIMITS = {("solidity", False): 2_300, ("vyper", False): 2_700, ("solidity", True): 6_600}
 if os.environ.get("ML2SC_SWEEP"):
     LIMITS |= {("vyper", True): 6_600}
+CUT = [(*kind, False) for kind in LIMITS]
+SHARED = [("solidity", False, True), ("vyper", False, True), ("solidity", True, True)]
+"""Equal layers are calls of a code contract: small ones would not pay for it, so they are put there."""
 
 
-@pytest.fixture(scope="module", params=LIMITS, ids=lambda p: f"{p[0]}{'-updatable' if p[1] else ''}")
-def built(request: pytest.FixtureRequest, toolchain: ml2sc.Toolchain) -> Artifact:
-    target, updatable = request.param
-    with pytest.MonkeyPatch.context() as patch:
+def _shared(program: Program, *_: object, **__: object) -> Program:
+    """Put each procedure in a code contract of its own, and what comes before all calls of them in another."""
+    within = outlined(program, alike(program))
+    found = apart(within, within.procedures)
+    assert found.procedures
+    first, *rest = found.layers
+    return replace(found, layers=(replace(first, contract=len(found.procedures) + 1), *rest))
+
+
+def _as_asked(patch: pytest.MonkeyPatch, kind: tuple[str, bool, bool]) -> None:
+    target, updatable, shared = kind
+    if shared:
+        patch.setattr("ml2sc.compiler.fitted", _shared)
+    else:
         for name, fork in FORKS.items():
-            patch.setitem(FORKS, name, replace(fork, code_limit=LIMITS[request.param]))
+            patch.setitem(FORKS, name, replace(fork, code_limit=LIMITS[target, updatable]))
+
+
+@pytest.fixture(
+    scope="module",
+    params=[*CUT, *SHARED],
+    ids=lambda p: f"{p[0]}{'-updatable' if p[1] else ''}{'-shared' if p[2] else ''}",
+)
+def kind(request: pytest.FixtureRequest) -> tuple[str, bool, bool]:
+    found: tuple[str, bool, bool] = request.param
+    return found
+
+
+@pytest.fixture(scope="module")
+def built(kind: tuple[str, bool, bool], toolchain: ml2sc.Toolchain) -> Artifact:
+    target, updatable, shared = kind
+    model = dense(10, 12, 12, 12, 12, 3) if shared else dense(10, 12, 9, 12, 3)
+    with pytest.MonkeyPatch.context() as patch:
+        _as_asked(patch, kind)
         artifact = ml2sc.compile(
-            dense(10, 12, 9, 12, 3), target, "int8", input_ranges=((-1.0, 1.0),), updatable=updatable
+            model,
+            target,
+            "int8",
+            input_ranges=((-1.0, 1.0),),
+            updatable=updatable,
+            weights="data" if shared else "auto",
         )
         assert artifact.parts
+        assert ("like_" in str(artifact.parts[0].program)) == shared
         return ml2sc.build(artifact, toolchain)
 
 
@@ -96,11 +136,15 @@ FORBIDDEN = {0x54, 0x55, 0x5C, 0x5D, 0xF0, 0xF1, 0xF2, 0xF4, 0xF5, 0xFA, 0xFF}
 """SLOAD, SSTORE, TLOAD, TSTORE, CREATE, CALL, CALLCODE, DELEGATECALL, CREATE2, STATICCALL, SELFDESTRUCT."""
 
 
-def test_folder(built: Artifact, tmp_path: Path, toolchain: ml2sc.Toolchain, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder(
+    built: Artifact,
+    kind: tuple[str, bool, bool],
+    tmp_path: Path,
+    toolchain: ml2sc.Toolchain,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     write_folder(built, tmp_path)
-    limit = LIMITS[built.target, built.updatable]
-    for name, fork in FORKS.items():
-        monkeypatch.setitem(FORKS, name, replace(fork, code_limit=limit))
+    _as_asked(monkeypatch, kind)
     again = load_folder(tmp_path)
     assert again.codes == built.codes
     assert compare_bytecode(again, toolchain).compared

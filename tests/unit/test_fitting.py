@@ -18,6 +18,7 @@ from ml2sc.backends.base import costs_of
 from ml2sc.fitting import fitted, largest_code, too_large
 from ml2sc.forecast import forecast
 from ml2sc.ir.forks import FORKS
+from ml2sc.ir.gas import code_bytes, part_bytes
 from ml2sc.passes.lower import PlanOptions, lower
 
 PRAGUE = FORKS["prague"]
@@ -93,8 +94,26 @@ def test_none_of_those_tried_fits() -> None:
     assert all(figure > PRAGUE.code_limit for figure in figures(error.hint))
 
 
+def test_a_procedure_is_a_code_contract_where_that_pays() -> None:
+    """Four equal layers, two of which are in one code contract: there it is once more, or all call it elsewhere."""
+    graph = made(network(*[48] * 4, 9, *[48] * 5, 4)).graph
+    assert graph is not None
+    program, small = lower(graph, PlanOptions(weights="data")), dataclasses.replace(PRAGUE, code_limit=5_000)
+
+    def elsewhere(byte_price: float) -> tuple[list[int], int]:
+        cut = fitted(program, "solidity", small, byte_price)
+        costs = costs_of("solidity", cut, {}, "contract")
+        assert largest_code(costs) <= small.code_limit
+        parts = sum(part_bytes(part.program, part.sizes) for part in costs.parts)
+        return [p.contract for p in cut.procedures.values()], code_bytes(costs.program, costs.sizes) + parts
+
+    within, apart = elsewhere(0.02), elsewhere(2.0)
+    assert (within[0], apart[0]) == ([0], [1])
+    assert apart[1] < within[1]
+
+
 def test_what_cannot_be_cut_with_its_procedures_is_cut_without() -> None:
-    """Layers that share a procedure stay together: here these are more than a contract has room for."""
+    """Layers that share a procedure here have it in their contract: all of them are more than that has room for."""
     graph = made(network(*[24] * 9, 4)).graph
     assert graph is not None
     small = dataclasses.replace(PRAGUE, code_limit=4_000)

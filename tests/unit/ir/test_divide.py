@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from ml2sc.errors import VerifyError
-from ml2sc.ir.divide import ADDRESSES, INPUT, Room, divided, passed, spread
+from ml2sc.ir.divide import ADDRESSES, INPUT, Room, apart, divided, passed, spread
 from ml2sc.ir.interpret import Interpreter
 from ml2sc.ir.program import Program
 from ml2sc.ir.program_parser import parse_program
@@ -133,6 +133,78 @@ def test_text_form_and_answers() -> None:
 def test_verifier_refuses(numbers: tuple[int, ...], message: str) -> None:
     with pytest.raises(VerifyError, match=message):
         verify_program(program(*numbers))
+
+
+CALLING = """\
+program
+input 1 elements of 1 bytes unsigned
+outputs 1
+buffer a words 1
+buffer b words 1
+buffer wad words 1
+buffer x words 1
+buffer y words 1
+segment w data words 2 per 2
+
+quantize q "nothing" {
+}
+
+layer first "reads" predict {
+  store a[0] = byte(0, input(0))
+}
+
+layer second "once" predict {
+  call p(0) takes a gives b
+}
+
+layer third "and again" predict {
+  call p(1) takes b gives a
+}
+
+dequantize d "to WAD" predict {
+  store wad[0] = a[0]
+}
+
+procedure p "what they have in common" (k) contract 1 takes x gives y {
+  copy w[k] words 1 to y
+  store y[0] = mul(x[0], add(y[0], k))
+}
+
+words w = [
+  3, 5
+]
+"""
+
+
+def test_a_procedure_elsewhere() -> None:
+    """It is there once, called twice with other words; sections around it may be elsewhere, too."""
+    whole = parse_program(CALLING)
+    assert print_program(whole) == CALLING
+    first, *rest = whole.layers
+    cut = replace(whole, layers=(replace(first, contract=2), *rest))
+    verify_program(cut)
+    assert Interpreter(cut).predict(b"\x02") == (2 * 3 * (5 + 1),)
+    found = divided(cut)
+    assert [part.procedure.name for part in found.parts] == ["p", "code2"]
+    shared = found.parts[0]
+    assert (shared.procedure.words, shared.procedure.takes, shared.procedure.weights) == (("k",), ("x",), True)
+    assert [section.body for section in shared.program.layers] == [whole.procedures["p"].body]
+    assert found.main.procedures["p"].body == ()
+    assert [section.name for section in found.main.layers] == ["code2", "second", "third"]
+    assert apart(apart(whole, ()), {"p"}) == whole
+
+
+def test_what_calls_a_code_contract_is_in_none() -> None:
+    whole = parse_program(CALLING)
+    sizes = {"q": 50, "first": 100, "second": 10, "third": 10, "d": 50}
+    assert contracts(spread(whole, sizes, Room(100 + 384, 300, 10))) == [0, 0, 0]
+    assert contracts(spread(whole, sizes | {"first": 290}, Room(100 + 384, 300, 10))) == [2, 0, 0]
+    assert spread(whole, sizes | {"first": 290, "third": 299}, Room(100 + 384, 300, 10)) is None
+    *before, last = whole.layers
+    with pytest.raises(VerifyError, match="third cannot call p"):
+        verify_program(replace(whole, layers=(*before, replace(last, contract=2))))
+    with pytest.raises(VerifyError, match="procedures, then runs of layers"):
+        verify_program(replace(whole, procedures={"p": replace(whole.procedures["p"], contract=2)}))
 
 
 def test_needed_as_a_whole() -> None:
