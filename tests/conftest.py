@@ -14,7 +14,9 @@ from typing import Protocol
 
 import pytest
 from hypothesis import settings
+from support.remembered import remembered
 
+import ml2sc.folder
 from ml2sc.errors import ToolchainError
 from ml2sc.runtime.toolchain import Toolchain, find_anvil
 
@@ -101,6 +103,14 @@ def few_on_the_reference() -> Iterator[None]:
     """Let py-evm repeat two samples of each check, not ten: it takes half of a check."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ml2sc.runtime.examine._REFERENCE_SAMPLES", 2)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def folders_remembered() -> Iterator[None]:
+    """Compile a folder's model once in a session: commands read the same folder several times in one test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ml2sc.folder._recompiled", remembered(ml2sc.folder._recompiled))
         yield
 
 
