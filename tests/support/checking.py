@@ -28,9 +28,10 @@ ROUNDING = 2.0**-44
 
 
 def compiled(model: Any, calibration: Any = None, **options: Any) -> Artifact:
-    """Compile, and check that a second time, with the choices that were noted, gives the same bytes."""
-    artifact = ml2sc.compile(model, calibration=calibration, **options)
-    again = ml2sc.compile(model, calibration=calibration, choices=artifact.manifest["choices"], **options)
+    """Compile, and check that lowering a second time, with the choices that were noted, gives the same bytes."""
+    quantized = ml2sc.quantize(ml2sc.lift(model, calibration=calibration, **options))
+    artifact = ml2sc.emit(ml2sc.lower(quantized))
+    again = ml2sc.emit(ml2sc.lower(quantized, choices=artifact.manifest["choices"]))
     assert (artifact.source, artifact.data, artifact.manifest) == (again.source, again.data, again.manifest)
     return artifact
 
