@@ -26,8 +26,8 @@ ROOT = Path(__file__).parent.parent
 gc.set_threshold(50_000, 50, 100)
 
 # How long one example takes says nothing on a busy machine.
-settings.register_profile("ml2sc", deadline=None, print_blob=True)
-settings.load_profile("ml2sc")
+settings.register_profile("ml2sc", deadline=None, print_blob=True, max_examples=40)
+settings.register_profile("all", settings.get_profile("ml2sc"), max_examples=150)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,6 +36,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-gas", action="store_true", help="rewrite tests/gas/snapshot.json with what is measured now"
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("all" if config.getoption("--all") else "ml2sc")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

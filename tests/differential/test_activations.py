@@ -243,7 +243,7 @@ DIFFERENT_IN_DYNAMO = ("Softplus, scaled", "Softsign", "GELU")
 @pytest.mark.parametrize(
     ("name", "exporter"),
     [
-        *heavy.but_each(2, [(name, "torchscript, opset 17") for name in MODULES]),
+        *heavy.but_each(3, [(name, "torchscript, opset 17") for name in MODULES]),
         *((name, "dynamo") for name in DIFFERENT_IN_DYNAMO),
     ],
 )

@@ -106,8 +106,7 @@ def test_pipelines(name: str, kind: str, target: str, toolchain: ml2sc.Toolchain
     ("name", "target"),
     [
         ("iris", "vyper"),
-        ("diabetes", "solidity"),
-        pytest.param("wine", "solidity", marks=pytest.mark.heavy),
+        *heavy.unless(lambda _: False, [("diabetes", "solidity"), ("wine", "solidity")]),
     ],
 )
 def test_networks(name: str, target: str, toolchain: ml2sc.Toolchain) -> None:

@@ -35,7 +35,7 @@ FORMS = (
     "QOperator u8u8 channel",
     "QOperator s8s8 symmetric",
 )
-OFTEN = ("QDQ u8s4 channel", "QDQ u16s8 channel", "QOperator u8s8")
+OFTEN = ("QDQ u8s4 channel", "QOperator u8s8")
 MNIST_FORMS = ("QDQ u8s8", "QDQ s8s8 channel", "QOperator u8s8 channel", "QOperator u8u8")
 
 
@@ -70,14 +70,14 @@ def test_digits(form: str) -> None:
     check_interpreters(artifact, samples_of(artifact, x[:1]), [[10**30] * 64, [-(10**30)] * 64])
 
 
-@pytest.mark.parametrize("form", heavy.but_each(2, MNIST_FORMS))
+@pytest.mark.parametrize("form", heavy.but_each(4, MNIST_FORMS))
 def test_mnist(form: str) -> None:
     model, calibration, x = example("mnist")
     model = quantized(model, calibration, form)
     check_answers(ml2sc.compile(model), model, x[:500])
 
 
-@pytest.mark.parametrize("seed", heavy.unless(range(2).__contains__, range(24)))
+@pytest.mark.parametrize("seed", heavy.unless((0).__eq__, range(24)))
 def test_random_models(seed: int) -> None:
     """Every integer in its interval, every error within its bound, and the Program's integers those of the graph."""
     model = random_quantized(Seeded(seed))
