@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from support import heavy
-from support.checking import check_bounds, check_interpreters, compiled
+from support.checking import check_bounds, check_interpreters, compiled, outcomes
 from support.contracts import check_contract, deployed, packed_and_wads
 from support.quantized import Array, example, onnxruntime_answers, quantized, random_quantized, training
 from support.random_models import Seeded
@@ -53,8 +53,7 @@ def check_answers(artifact: Artifact, model: onnx.ModelProto, x: Array) -> None:
     output = graph.tensor(graph.outputs[0])
     step = float(output.format.scale) if output.format.bits <= 16 else 0.0
     wanted = onnxruntime_answers(model, x)
-    for sample, scores in zip(samples_of(artifact, x), wanted, strict=True):
-        outcome = wad.run_graph(graph, wad.quantize_inputs(graph, sample))
+    for outcome, scores in zip(outcomes(graph, samples_of(artifact, x)), wanted, strict=True):
         found = np.array(outcome.outputs, dtype=np.float64) / wad.WAD
         assert np.abs(found - scores).max() <= step * (1 + 1e-5) + 1e-6 * np.abs(scores).max()
         assert outcome.decision == (scores.argmax() if scores.size > 1 else scores[0] >= 0.5)

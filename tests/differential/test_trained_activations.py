@@ -15,13 +15,12 @@ import numpy as np
 import onnx
 import pytest
 from support import heavy
-from support.checking import check_bounds, check_interpreters
+from support.checking import check_bounds, check_interpreters, outcomes
 from support.contracts import check_contract, deployed, onnxruntime_outputs, packed_and_wads
 
 import ml2sc
 from ml2sc.backends import Artifact
 from ml2sc.errors import RangeError
-from ml2sc.ir import wad
 
 FOLDER = Path(__file__).parent.parent / "data" / "wine"
 ACTIVATIONS = sorted(path.stem for path in FOLDER.glob("*.onnx"))
@@ -50,7 +49,7 @@ def agreement(name: str, artifact: Artifact) -> float:
     assert graph is not None
     model = onnx.load(FOLDER / f"{name}.onnx")
     wanted = [int(np.argmax(onnxruntime_outputs(model, sample)[0])) for sample in SAMPLES]
-    decided = [wad.run_graph(graph, wad.quantize_inputs(graph, sample)).decision for sample in SAMPLES]
+    decided = [outcome.decision for outcome in outcomes(graph, SAMPLES)]
     return float(np.mean(np.equal(wanted, decided)))
 
 

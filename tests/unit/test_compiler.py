@@ -24,7 +24,7 @@ from ml2sc.calibration import Calibrated
 from ml2sc.compiler import build
 from ml2sc.errors import ContractLimitError, DataError, Ml2scError, ToolchainError, UsageError
 from ml2sc.ir import wad
-from ml2sc.ir.analysis import evaluate_exact
+from ml2sc.ir.batch import Batch
 from ml2sc.ir.evaluate import evaluate_float
 from ml2sc.ir.printer import print_graph
 from ml2sc.ir.program_parser import parse_program
@@ -259,8 +259,8 @@ def decisions(artifact: Artifact, x: Any) -> list[int]:
     assert graph.decision is not None
     (name,) = graph.inputs
     return [
-        int(evaluate_exact(graph, wad.quantize_inputs(graph, {name: sample}))[graph.decision].ravel()[0])
-        for sample in x
+        int(value)
+        for value in Batch([{name: sample} for sample in x]).values(graph, [graph.decision])[graph.decision].ravel()
     ]
 
 
