@@ -159,8 +159,9 @@ def test_the_churn_trees_are_the_ones_described(examples: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.heavy
 @pytest.mark.torch
-@pytest.mark.parametrize("name", ["breast_cancer", pytest.param("digits", marks=pytest.mark.heavy)])
+@pytest.mark.parametrize("name", ["breast_cancer", "digits"])
 def test_training_script_makes_such_a_model(examples: Path, name: str, tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-m", f"examples.{name}.train", "-o", tmp_path, "--seed", "1"],

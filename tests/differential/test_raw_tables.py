@@ -56,7 +56,7 @@ def outcomes(artifact: ml2sc.Artifact, rows: Array) -> list[wad.Outcome]:
         ("wine", "network", 1, "int8"),
         pytest.param("wine", "network", 1, "auto", marks=pytest.mark.heavy),
         pytest.param("breast_cancer", "network", 2, "int8", marks=pytest.mark.heavy),
-        ("breast_cancer", "logistic", 2, "int8"),
+        pytest.param("breast_cancer", "logistic", 2, "int8", marks=pytest.mark.heavy),
     ],
 )
 def test_decisions_are_kept(name: str, kind: str, most: int, precision: str) -> None:
