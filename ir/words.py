@@ -395,7 +395,7 @@ class Words:
         highs: list[int] = [0] * size
         varying: dict[tuple[Loop, ...], tuple[Array, Array]] = {}
         varying_words: list[tuple[Data, int, tuple[Loop, ...]]] = []
-        gated: dict[Key, list[int]] = {}
+        gated: dict[Key, tuple[int, ...]] = {}
         alike: dict[tuple[tuple[Loop, ...], object], list[tuple[Atom, dict[Data | None, int]]]] = {}
         constant: Any = 0
         for (atom, span), factor in word.flat.items():
@@ -864,10 +864,12 @@ def mask_of(runs: Iterable[tuple[int, int]]) -> int:
     return sum(((1 << size) - 1) << at for at, size in runs)
 
 
-def _digits(factor: int, cuts: Sequence[int], signed: bool) -> list[int]:
-    halves, places = _places(tuple(cuts), signed)
+@lru_cache(maxsize=1 << 14)
+def _digits(factor: int, cuts: tuple[int, ...], signed: bool) -> tuple[int, ...]:
+    """Return a factor's digits between cuts; the same factors come again and again."""
+    halves, places = _places(cuts, signed)
     raised = (factor & MASK) + halves
-    return [(raised >> start & ones) - half for start, ones, half in places]
+    return tuple((raised >> start & ones) - half for start, ones, half in places)
 
 
 @lru_cache(maxsize=1024)
@@ -1078,7 +1080,7 @@ def _cut(word: Word, start: int, end: int, constant: int | None, *, signed: bool
 
     None: it has none below `start`.
     """
-    cuts = [*([0] if start else []), start, end]
+    cuts = (*((0,) if start else ()), start, end)
     terms: dict[Key, Factor] = {}
     for (atom, span), factor in word.flat.items():
         if atom is ONE and constant is not None:

@@ -14,7 +14,9 @@ from typing import Protocol
 
 import pytest
 from hypothesis import settings
+from support.remembered import remembered
 
+import ml2sc.folder
 from ml2sc.errors import ToolchainError
 from ml2sc.runtime.toolchain import Toolchain, find_anvil
 
@@ -24,8 +26,8 @@ ROOT = Path(__file__).parent.parent
 gc.set_threshold(50_000, 50, 100)
 
 # How long one example takes says nothing on a busy machine.
-settings.register_profile("ml2sc", deadline=None, print_blob=True)
-settings.load_profile("ml2sc")
+settings.register_profile("ml2sc", deadline=None, print_blob=True, max_examples=40)
+settings.register_profile("all", settings.get_profile("ml2sc"), max_examples=150)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -34,6 +36,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-gas", action="store_true", help="rewrite tests/gas/snapshot.json with what is measured now"
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("all" if config.getoption("--all") else "ml2sc")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -101,6 +107,14 @@ def few_on_the_reference() -> Iterator[None]:
     """Let py-evm repeat two samples of each check, not ten: it takes half of a check."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ml2sc.runtime.examine._REFERENCE_SAMPLES", 2)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def folders_remembered() -> Iterator[None]:
+    """Compile a folder's model once in a session: commands read the same folder several times in one test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ml2sc.folder._recompiled", remembered(ml2sc.folder._recompiled))
         yield
 
 

@@ -208,6 +208,7 @@ def test_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Simulated: workers that sleep" in text
 
 
+@pytest.mark.heavy
 def test_tables_of_raw_columns_keep_their_decisions() -> None:
     """Three of the benchmark's sets: with 200 rows that calibrate, with 400, of which half judge, and with 266."""
     pytest.importorskip("sklearn")

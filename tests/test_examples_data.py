@@ -13,9 +13,9 @@ import numpy.typing as npt
 import onnx
 import onnxruntime
 import pytest
+from support.checking import outcomes
 
 import ml2sc
-from ml2sc.ir import wad
 
 
 class Example(NamedTuple):
@@ -148,11 +148,8 @@ def test_the_churn_trees_are_the_ones_described(examples: Path) -> None:
     x, y = load(folder / "samples.npz")
     same, predicted = load(folder / "predictions.npz")
     assert np.array_equal(same, x)
-    decided = []
-    for row in x:
-        q = wad.quantize_inputs(artifact.graph, {"x": row[None].astype(np.float64)})
-        decided.append(wad.run_graph(artifact.graph, q).decision)
-    assert decided == predicted.tolist()
+    found = outcomes(artifact.graph, [{"x": row[None].astype(np.float64)} for row in x])
+    assert [outcome.decision for outcome in found] == predicted.tolist()
     assert np.mean(predicted == y) >= 0.85
     assert len((folder / "columns.txt").read_text().split()) == x.shape[1]
     plan = next(layer for layer in artifact.manifest["plan"] if "kernel" in layer)
@@ -162,8 +159,9 @@ def test_the_churn_trees_are_the_ones_described(examples: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.heavy
 @pytest.mark.torch
-@pytest.mark.parametrize("name", ["breast_cancer", pytest.param("digits", marks=pytest.mark.heavy)])
+@pytest.mark.parametrize("name", ["breast_cancer", "digits"])
 def test_training_script_makes_such_a_model(examples: Path, name: str, tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-m", f"examples.{name}.train", "-o", tmp_path, "--seed", "1"],

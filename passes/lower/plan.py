@@ -9,6 +9,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from ml2sc.ir.forks import Fork
 from ml2sc.ir.program import CONTRACT_WORDS, Storage
@@ -254,6 +255,7 @@ def ends_of(plan: Plan) -> LanePlan:
     return plan.ends if isinstance(plan, DotPlan) else plan
 
 
+@lru_cache(maxsize=1 << 14)
 def plan_name(plan: Plan) -> str:
     """Return a plan's attributes as text, without those that are as usual."""
     return _named(plan)

@@ -136,8 +136,6 @@ def load_folder(directory: str | os.PathLike[str]) -> Artifact:
     Raises:
         ArtifactError: the folder is missing or incomplete, or a file is not what the compiler makes of the model.
     """
-    from ml2sc.compiler import compile as compile_model
-
     folder = Path(directory)
     if not folder.is_dir():
         raise ArtifactError(f"there is no folder {folder}", hint="ml2sc-compile MODEL.onnx -o DIR makes one")
@@ -155,7 +153,7 @@ def load_folder(directory: str | os.PathLike[str]) -> Artifact:
             f"{folder / MANIFEST} is no manifest of ml2sc: {error!s:.300}", hint=OTHER_VERSION
         ) from error
     try:
-        again = compile_model(_model(folder, contents, manifest.name), **recipe)
+        again = _recompiled(_model(folder, contents, manifest.name), recipe)
         if again.on_chain:
             again = _as_compiled(again, manifest)
     except Ml2scError as error:
@@ -170,6 +168,13 @@ def load_folder(directory: str | os.PathLike[str]) -> Artifact:
     plan = [{**layer, **noted} for layer, noted in zip(expected["plan"], gas, strict=True)]
     bytecode = _bytecode(folder, contents, again, manifest) if again.on_chain else None
     return dataclasses.replace(again, manifest={**again.manifest, "plan": plan, **notes}, bytecode=bytecode)
+
+
+def _recompiled(model: OnnxModel, recipe: Mapping[str, Any]) -> Artifact:
+    """Return what a model compiles to by a manifest's recipe."""
+    from ml2sc.compiler import compile as compile_model
+
+    return compile_model(model, **recipe)
 
 
 def _as_compiled(artifact: Artifact, manifest: Manifest) -> Artifact:

@@ -62,6 +62,6 @@ def build(model: onnx.ModelProto, toolchain: ml2sc.Toolchain) -> Build:
     return functools.cache(lambda target: ml2sc.build(ml2sc.compile(model, target=target, **options), toolchain))
 
 
-@pytest.fixture(params=["solidity", "vyper"])
+@pytest.fixture(params=["solidity", pytest.param("vyper", marks=pytest.mark.heavy)])
 def artifact(request: pytest.FixtureRequest, build: Build) -> ml2sc.Artifact:
     return build(request.param)

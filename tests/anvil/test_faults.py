@@ -52,7 +52,7 @@ def killed(url: str, bad: Proxy, path: Path, at: int, *, after: bool) -> bool:
 
     bad.hook = hook
     process.start()
-    process.join(30)
+    process.join(120)
     bad.hook = forward
     return process.exitcode == -signal.SIGKILL
 
@@ -123,7 +123,7 @@ def test_answers_go_wrong(node: str, bad: Proxy, tmp_path: Path, fault: str) -> 
 
     bad.hook = hook
     path, before = tmp_path / "journal.json", nonce(node)
-    addresses = deploy(bad.url, path)
+    addresses = deploy(bad.url, path, timeout=2.0 if fault == "late" else 20.0)
     assert sent == STEPS + 1
     assert nonce(node) - before == STEPS
     assert_right(node, addresses, path)

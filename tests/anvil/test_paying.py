@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 import json
 import re
 import threading
@@ -138,12 +138,11 @@ def test_another_run_is_at_work(node: str, run: Deploy, folder: Path) -> None:
 
 def test_two_runs_of_one_account(node: str, tmp_path: Path) -> None:
     """With journals of their own they take the same nonces: one step is mined, the other is done anew."""
-    signed = threading.Barrier(2)
+    signed, first = threading.Barrier(2), itertools.count()
 
     def hook(number: int, method: str, ask: Callable[[], bytes]) -> bytes:
-        if method == "eth_sendRawTransaction" and not signed.broken:
-            with contextlib.suppress(threading.BrokenBarrierError):
-                signed.wait(timeout=2)  # so that both have signed before either sends
+        if method == "eth_sendRawTransaction" and next(first) < 2:
+            signed.wait(timeout=60)  # so that both have signed before either sends
         return ask()
 
     before, addresses = nonce(node), {}

@@ -36,7 +36,7 @@ def run(url: str, path: Path, code: bytes) -> None:
         Step("call", lambda addresses: Call(addresses["create"], b""), after=("create",)),
     )
     with open_journal(path, plan="p", chain_id=rpc.chain_id, genesis=rpc.genesis, sender=signer.address) as journal:
-        execute(Plan("p", steps, [ERROR]), rpc, signer, journal, wait=10, poll=0.02)
+        execute(Plan("p", steps, [ERROR]), rpc, signer, journal, wait=60, poll=0.02)
 
 
 def test_revert_is_foreseen_and_named(node: str, tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def test_check_json(check_folder: Run, folder: Path, samples: Path) -> None:
     assert "predicted" in gas
 
 
-@pytest.mark.parametrize("name", ["net.data", "weights.bin"])
+@pytest.mark.parametrize("name", [pytest.param("net.data", marks=pytest.mark.heavy), "weights.bin"])
 def test_data_contracts_and_external_data(
     compile_model: Run,
     check_folder: Run,

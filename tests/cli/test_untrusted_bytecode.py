@@ -15,7 +15,7 @@ from ml2sc.cli import deploy, update
 from .conftest import MakeModel, Run, _runner
 
 
-@pytest.fixture(params=["vyper", "solidity"])
+@pytest.fixture(params=[pytest.param("vyper", marks=pytest.mark.heavy), "solidity"])
 def folder(request: pytest.FixtureRequest, make_model: MakeModel, compile_model: Run, tmp_path: Path) -> Path:
     """Return a folder of an updatable contract, which all three commands take."""
     if request.param == "solidity":

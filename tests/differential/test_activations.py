@@ -88,7 +88,7 @@ PLACES = [
     if only in (None, number) and not (precision == "auto" and name in SOMEWHERE and hi == 1000.0)
 ]
 """Each function in each precision, and the number of a range: x / |x| and the like have no bound of 1e-6 in all."""
-IN_TURN = {place for turn, place in enumerate(PLACES) if turn % 9 == 0}
+IN_TURN = {place for turn, place in enumerate(PLACES) if turn % 18 == 0}
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ DIFFERENT_IN_DYNAMO = ("Softplus, scaled", "Softsign", "GELU")
 @pytest.mark.parametrize(
     ("name", "exporter"),
     [
-        *heavy.but_each(2, [(name, "torchscript, opset 17") for name in MODULES]),
+        *heavy.but_each(3, [(name, "torchscript, opset 17") for name in MODULES]),
         *((name, "dynamo") for name in DIFFERENT_IN_DYNAMO),
     ],
 )

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from support import heavy
-from support.checking import check_bounds, check_interpreters, check_outputs
+from support.checking import check_bounds, check_interpreters, check_outputs, outcomes
 from support.contracts import check_contract, deployed, onnxruntime_outputs, packed_and_wads
 
 import ml2sc
@@ -59,7 +59,7 @@ def samples_of(model: onnx.ModelProto, x: Array) -> list[dict[str, Array]]:
 
 def answers(artifact: Artifact, samples: list[dict[str, Array]]) -> list[wad.Outcome]:
     assert artifact.graph is not None
-    return [wad.run_graph(artifact.graph, wad.quantize_inputs(artifact.graph, sample)) for sample in samples]
+    return outcomes(artifact.graph, samples)
 
 
 def check_on_chain(artifact: Artifact, samples: list[dict[str, Array]], toolchain: ml2sc.Toolchain) -> None:
@@ -106,8 +106,7 @@ def test_pipelines(name: str, kind: str, target: str, toolchain: ml2sc.Toolchain
     ("name", "target"),
     [
         ("iris", "vyper"),
-        ("diabetes", "solidity"),
-        pytest.param("wine", "solidity", marks=pytest.mark.heavy),
+        *heavy.unless(lambda _: False, [("diabetes", "solidity"), ("wine", "solidity")]),
     ],
 )
 def test_networks(name: str, target: str, toolchain: ml2sc.Toolchain) -> None:

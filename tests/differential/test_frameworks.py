@@ -58,7 +58,7 @@ def samples_of(model: onnx.ModelProto, x: np.ndarray) -> list[dict[str, np.ndarr
     return [{model.graph.input[0].name: row[None].astype(np.float64)} for row in x]
 
 
-@pytest.mark.parametrize("name", heavy.but_each(3, CLASSIFIERS))
+@pytest.mark.parametrize("name", heavy.but_each(6, CLASSIFIERS))
 def test_classifiers(name: str, toolchain: ml2sc.Toolchain) -> None:
     estimator, labels = CLASSIFIERS[name]
     model = to_onnx(estimator.fit(X, labels), X[:1], options={"zipmap": False})

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from support import heavy
-from support.checking import check_bounds, check_interpreters, compiled
+from support.checking import check_bounds, check_interpreters, compiled, outcomes
 from support.contracts import check_contract, deployed, packed_and_wads
 from support.quantized import Array, example, onnxruntime_answers, quantized, random_quantized, training
 from support.random_models import Seeded
@@ -35,7 +35,7 @@ FORMS = (
     "QOperator u8u8 channel",
     "QOperator s8s8 symmetric",
 )
-OFTEN = ("QDQ u8s4 channel", "QDQ u16s8 channel", "QOperator u8s8")
+OFTEN = ("QDQ u8s4 channel", "QOperator u8s8")
 MNIST_FORMS = ("QDQ u8s8", "QDQ s8s8 channel", "QOperator u8s8 channel", "QOperator u8u8")
 
 
@@ -53,8 +53,7 @@ def check_answers(artifact: Artifact, model: onnx.ModelProto, x: Array) -> None:
     output = graph.tensor(graph.outputs[0])
     step = float(output.format.scale) if output.format.bits <= 16 else 0.0
     wanted = onnxruntime_answers(model, x)
-    for sample, scores in zip(samples_of(artifact, x), wanted, strict=True):
-        outcome = wad.run_graph(graph, wad.quantize_inputs(graph, sample))
+    for outcome, scores in zip(outcomes(graph, samples_of(artifact, x)), wanted, strict=True):
         found = np.array(outcome.outputs, dtype=np.float64) / wad.WAD
         assert np.abs(found - scores).max() <= step * (1 + 1e-5) + 1e-6 * np.abs(scores).max()
         assert outcome.decision == (scores.argmax() if scores.size > 1 else scores[0] >= 0.5)
@@ -70,14 +69,14 @@ def test_digits(form: str) -> None:
     check_interpreters(artifact, samples_of(artifact, x[:1]), [[10**30] * 64, [-(10**30)] * 64])
 
 
-@pytest.mark.parametrize("form", heavy.but_each(2, MNIST_FORMS))
+@pytest.mark.parametrize("form", heavy.but_each(4, MNIST_FORMS))
 def test_mnist(form: str) -> None:
     model, calibration, x = example("mnist")
     model = quantized(model, calibration, form)
     check_answers(ml2sc.compile(model), model, x[:500])
 
 
-@pytest.mark.parametrize("seed", heavy.unless(range(2).__contains__, range(24)))
+@pytest.mark.parametrize("seed", heavy.unless((0).__eq__, range(24)))
 def test_random_models(seed: int) -> None:
     """Every integer in its interval, every error within its bound, and the Program's integers those of the graph."""
     model = random_quantized(Seeded(seed))

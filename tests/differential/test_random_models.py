@@ -75,7 +75,7 @@ def test_random_models(seed: int, toolchain: ml2sc.Toolchain) -> None:
     check_seed(seed, check)
 
 
-@pytest.mark.parametrize("seed", SEEDS[ON_THE_EVM:] if FUZZ else heavy.but_each(4, SEEDS[ON_THE_EVM:]))
+@pytest.mark.parametrize("seed", SEEDS[ON_THE_EVM:] if FUZZ else heavy.but_each(8, SEEDS[ON_THE_EVM:]))
 def test_random_models_without_a_chain(seed: int) -> None:
     check_seed(seed, check_off_chain)
 

@@ -71,7 +71,7 @@ def test_two_sums(target: str, toolchain: ml2sc.Toolchain) -> None:
     checked(block(deep=True), target, toolchain)
 
 
-@pytest.mark.parametrize("target", ["solidity", "vyper"])
+@pytest.mark.parametrize("target", ["solidity", pytest.param("vyper", marks=pytest.mark.heavy)])
 def test_feature_maps(target: str, toolchain: ml2sc.Toolchain) -> None:
     """Both blocks are one network of rows of pixels: what is added never leaves its lanes."""
     images = np.random.default_rng(3).random(size=(6, 1, 2, 8, 8))

@@ -7,6 +7,7 @@ import os
 import numpy as np
 import onnx
 import pytest
+from support import heavy
 from support.checking import check_bounds, check_interpreters, check_outputs, compiled
 from support.contracts import check_contract, deployed, packed_and_wads
 
@@ -103,8 +104,7 @@ def samples_of(model: onnx.ModelProto) -> list[dict[str, np.ndarray]]:
     return [*rows, *(dict.fromkeys(names, edge) for edge in edges)]
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(("name", "precision"), heavy.in_turns(2, MODELS, PRECISIONS))
 def test_without_a_chain(name: str, precision: str) -> None:
     model = model_of(name)
     samples = samples_of(model)

@@ -15,13 +15,12 @@ import numpy as np
 import onnx
 import pytest
 from support import heavy
-from support.checking import check_bounds, check_interpreters
+from support.checking import check_bounds, check_interpreters, outcomes
 from support.contracts import check_contract, deployed, onnxruntime_outputs, packed_and_wads
 
 import ml2sc
 from ml2sc.backends import Artifact
 from ml2sc.errors import RangeError
-from ml2sc.ir import wad
 
 FOLDER = Path(__file__).parent.parent / "data" / "wine"
 ACTIVATIONS = sorted(path.stem for path in FOLDER.glob("*.onnx"))
@@ -50,7 +49,7 @@ def agreement(name: str, artifact: Artifact) -> float:
     assert graph is not None
     model = onnx.load(FOLDER / f"{name}.onnx")
     wanted = [int(np.argmax(onnxruntime_outputs(model, sample)[0])) for sample in SAMPLES]
-    decided = [wad.run_graph(graph, wad.quantize_inputs(graph, sample)).decision for sample in SAMPLES]
+    decided = [outcome.decision for outcome in outcomes(graph, SAMPLES)]
     return float(np.mean(np.equal(wanted, decided)))
 
 
@@ -64,7 +63,7 @@ def test_there_is_a_model_of_each() -> None:
     assert len(ACTIVATIONS) == 35  # some operators in several forms
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS if SWEEP else heavy.but_each(7, ACTIVATIONS))
+@pytest.mark.parametrize("name", ACTIVATIONS if SWEEP else heavy.but_each(14, ACTIVATIONS))
 def test_auto_without_data_decides_as_the_model(name: str) -> None:
     artifact = compiled(name, "auto")
     assert name == JUMPS or artifact.manifest["error_bound"] <= 1e-6
@@ -80,7 +79,7 @@ def test_auto_refuses_a_jump() -> None:
 
 
 @pytest.mark.parametrize("precision", FLOORS if SWEEP else ["int8"])
-@pytest.mark.parametrize("name", ACTIVATIONS if SWEEP else heavy.but_each(7, ACTIVATIONS, 3))
+@pytest.mark.parametrize("name", ACTIVATIONS if SWEEP else heavy.but_each(14, ACTIVATIONS, 3))
 def test_narrow_formats_decide_alike(name: str, precision: str) -> None:
     artifact = compiled(name, precision)
     assert agreement(name, artifact) >= FLOORS[precision]

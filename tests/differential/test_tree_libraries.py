@@ -20,6 +20,7 @@ from sklearn.ensemble import (
 )
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.tree import DecisionTreeClassifier
+from support import heavy
 from support.forests import threshold_rows
 
 import ml2sc
@@ -66,16 +67,19 @@ def check(model: onnx.ModelProto, predict: Callable[[Array], Array], rows: Array
     assert (ours == np.ravel(predict(rows)).astype(int))[clear].all()
 
 
-@pytest.mark.parametrize("binary", [True, False], ids=["binary", "three classes"])
 @pytest.mark.parametrize(
-    "estimator",
-    [
-        DecisionTreeClassifier(max_depth=5, random_state=0),
-        RandomForestClassifier(7, max_depth=5, random_state=0),
-        ExtraTreesClassifier(7, max_depth=4, random_state=0),
-        GradientBoostingClassifier(n_estimators=8, max_depth=2, random_state=0),
-    ],
-    ids=lambda e: type(e).__name__,
+    ("estimator", "binary"),
+    heavy.in_turns(
+        2,
+        [
+            DecisionTreeClassifier(max_depth=5, random_state=0),
+            RandomForestClassifier(7, max_depth=5, random_state=0),
+            ExtraTreesClassifier(7, max_depth=4, random_state=0),
+            GradientBoostingClassifier(n_estimators=8, max_depth=2, random_state=0),
+        ],
+        [True, False],
+    ),
+    ids=lambda value: ("three classes", "binary")[value] if isinstance(value, bool) else type(value).__name__,
 )
 @pytest.mark.filterwarnings("ignore:.*onnxruntime's label")
 def test_scikit_learn(data: tuple[Array, Array], estimator: Any, binary: bool) -> None:

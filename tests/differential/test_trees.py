@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from support import heavy
 from support.contracts import check_contract, deployed
 from support.forests import random_attributes, threshold_rows, tree_model
 
@@ -58,7 +59,7 @@ def oblivious(random: np.random.Generator, *, features: int, trees: int, depth: 
 NODE_KEYS = ("treeids", "nodeids", "featureids", "modes", "values", "truenodeids", "falsenodeids")
 
 
-@pytest.fixture(scope="module", params=[(k, t) for k in KERNELS for t in ("solidity", "vyper")], ids="-".join)
+@pytest.fixture(scope="module", params=heavy.in_turns(2, KERNELS, ("solidity", "vyper")), ids="-".join)
 def built(request: pytest.FixtureRequest, toolchain: ml2sc.Toolchain) -> tuple[str, ml2sc.Artifact, Contract, Any]:
     kernel, target = request.param
     model = model_of(kernel)

@@ -61,7 +61,7 @@ def plant(project: Path, mistake: str) -> None:
 @pytest.mark.slow
 def test_the_snapshot_is_the_models_gas(project: Project, forge: Forge, tmp_path: Path) -> None:
     """A unit of gas more or less, of which nothing has to be compiled again, is told."""
-    spoilt = Path(shutil.copytree(project("vyper"), tmp_path / "project"))
+    spoilt = Path(shutil.copytree(project("solidity"), tmp_path / "project"))
     notes = spoilt / ".gas-snapshot"
     (line,) = (line for line in notes.read_text().splitlines() if "test_gas()" in line)
     gas = int(line.rpartition(" ")[2].rstrip(")"))

@@ -13,6 +13,7 @@ import ml2sc
 from ml2sc.backends.base import Artifact
 from ml2sc.ir import wad
 from ml2sc.ir.analysis import evaluate_exact, real_bounds, saturated
+from ml2sc.ir.batch import Batch
 from ml2sc.ir.evaluate import evaluate_float
 from ml2sc.ir.graph import Graph
 from ml2sc.ir.interpret import Interpreter, ProgramError
@@ -28,9 +29,10 @@ ROUNDING = 2.0**-44
 
 
 def compiled(model: Any, calibration: Any = None, **options: Any) -> Artifact:
-    """Compile, and check that a second time, with the choices that were noted, gives the same bytes."""
-    artifact = ml2sc.compile(model, calibration=calibration, **options)
-    again = ml2sc.compile(model, calibration=calibration, choices=artifact.manifest["choices"], **options)
+    """Compile, and check that lowering a second time, with the choices that were noted, gives the same bytes."""
+    quantized = ml2sc.quantize(ml2sc.lift(model, calibration=calibration, **options))
+    artifact = ml2sc.emit(ml2sc.lower(quantized))
+    again = ml2sc.emit(ml2sc.lower(quantized, choices=artifact.manifest["choices"]))
     assert (artifact.source, artifact.data, artifact.manifest) == (again.source, again.data, again.manifest)
     return artifact
 
@@ -55,11 +57,12 @@ def check_interpreters(
     strict = bool(artifact.manifest["options"]["strict_input"])
     for sample in samples:
         q = wad.quantize_inputs(graph, sample)
-        for name, values in evaluate_exact(graph, q).items():
+        found = evaluate_exact(graph, q)
+        for name, values in found.items():
             interval = graph.tensor(name).interval
             if interval is not None:
                 assert all(int(v) in interval for v in values.ravel()), f"%{name} leaves {interval}"
-        assert interpreter.run(wad.pack(graph, q)) == wad.run_graph(graph, q)
+        assert interpreter.run(wad.pack(graph, q)) == wad.outcome(graph, found)
     flat = [[v for name in graph.inputs for v in sample[name].ravel().tolist()] for sample in samples]
     for values in [*(wad.to_wad(f) for f in flat), *wads]:
         refused = next(
@@ -94,17 +97,16 @@ def check_bounds(artifact: Artifact, level: int, samples: Sequence[Mapping[str, 
     assert stated == artifact.manifest["error_bound"]
     assert unsaturated == artifact.manifest["error_bound_unsaturated"]
     assert unsaturated <= stated * (1 + 1e-9)
-    for float_side in (artifact.reference, source):
+    models, sources = ([evaluate_float(side, sample) for sample in samples] for side in (artifact.reference, source))
+    for float_side, found in ((artifact.reference, models), (source, sources)):
         bounds = real_bounds(float_side)
-        for sample in samples:
-            values = evaluate_float(float_side, sample)
+        for values in found:
             room = _room(float_side, values)
             for name, value in values.items():
                 assert np.all(value >= bounds[name].lo - room), f"%{name} is below its real bound"
                 assert np.all(value <= bounds[name].hi + room), f"%{name} is above its real bound"
-    for sample in samples:
-        reals = evaluate_float(source, sample)
-        room = max(_room(source, reals), _room(artifact.reference, evaluate_float(artifact.reference, sample)))
+    for sample, model, reals in zip(samples, models, sources, strict=True):
+        room = max(_room(source, reals), _room(artifact.reference, model))
         packed = wad.quantize_inputs(graph, sample)
         given = wad.to_wad([v for name in graph.inputs for v in sample[name].ravel().tolist()])
         for q in (packed, wad.inputs_from_wad(graph, given)):
@@ -113,7 +115,13 @@ def check_bounds(artifact: Artifact, level: int, samples: Sequence[Mapping[str, 
             _check_errors(graph, integers, reals, room, graph.errors)
             if not clamped:
                 _check_errors(graph, integers, reals, room, graph.unsaturated_errors)
-            check_outputs(artifact, sample, wad.outcome(graph, integers).outputs, clamped=clamped)
+            _check_outputs(artifact, model, wad.outcome(graph, integers).outputs, clamped=clamped)
+
+
+def outcomes(graph: Graph, samples: Sequence[Mapping[str, Array]]) -> list[wad.Outcome]:
+    """Return what the graph interpreter answers to many samples, all of them computed together."""
+    found = Batch(samples).values(graph, [*graph.outputs, *([] if graph.decision is None else [graph.decision])])
+    return [wad.outcome(graph, {name: v[at] for name, v in found.items()}) for at in range(len(samples))]
 
 
 def _inside(artifact: Artifact, sample: Mapping[str, Array]) -> dict[str, Array]:
@@ -127,7 +135,11 @@ def check_outputs(
 ) -> None:
     """What `predict` returns is within the stated bound of the model in float64; of two bounds if nothing saturates."""
     assert artifact.reference is not None
-    values = evaluate_float(artifact.reference, sample)
+    _check_outputs(artifact, evaluate_float(artifact.reference, sample), outputs, clamped=clamped)
+
+
+def _check_outputs(artifact: Artifact, values: Mapping[str, Array], outputs: Sequence[int], *, clamped: bool) -> None:
+    assert artifact.reference is not None
     room = _room(artifact.reference, values)
     floats = [n for n in artifact.reference.outputs if artifact.reference.tensor(n).type is not DType.INT64]
     wanted = np.concatenate([np.zeros(0), *(values[n].ravel() for n in floats)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -17,6 +18,15 @@ def unless(kept: Callable[[Any], bool], cases: Iterable[Any]) -> list[ParameterS
 def but_each(step: int, cases: Iterable[Any], start: int = 0) -> list[ParameterSet]:
     """Return the cases, all marked heavy but one in `step`."""
     return [_param(case, at % step == start) for at, case in enumerate(cases)]
+
+
+def in_turns(step: int, *axes: Iterable[Any]) -> list[ParameterSet]:
+    """Return all combinations of values of some axes, all marked heavy but one in `step`.
+
+    Those are so chosen that each value is there; of three axes and more, that each two values of two of them meet.
+    """
+    every = itertools.product(*map(enumerate, axes))
+    return [_param(tuple(v for _, v in case), sum(place for place, _ in case) % step == 0) for case in every]
 
 
 def _param(case: Any, kept: bool) -> ParameterSet:

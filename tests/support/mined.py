@@ -8,7 +8,7 @@ from typing import Any
 from ml2sc.runtime.rpc import Rpc
 
 
-def mined(rpc: Rpc, transaction: dict[str, Any], seconds: float = 20.0) -> str:
+def mined(rpc: Rpc, transaction: dict[str, Any], seconds: float = 60.0) -> str:
     """Have the node send a transaction, wait until it is in a block, and return its hash."""
     hash_ = rpc.send(transaction)
     until = time.monotonic() + seconds

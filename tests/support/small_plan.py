@@ -27,9 +27,11 @@ def plan(identity: str = "three", names: str = "abc") -> Plan:
     return Plan(identity, tuple(step for step in steps if step.name in names))
 
 
-def deploy(url: str, path: Path, identity: str = "three", *, names: str = "abc", wait: float = 20.0) -> dict[str, str]:
+def deploy(
+    url: str, path: Path, identity: str = "three", *, names: str = "abc", wait: float = 60.0, timeout: float = 20.0
+) -> dict[str, str]:
     """Carry the plan out, or go on with it."""
-    rpc = Rpc(url, timeout=2.0, patience=20.0)
+    rpc = Rpc(url, timeout=timeout, patience=20.0)
     signer = NodeSigner(rpc)
     where = {"plan": identity, "chain_id": rpc.chain_id, "genesis": rpc.genesis, "sender": signer.address}
     with open_journal(path, **where) as journal:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import re
 import struct
 import sys
 import termios
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -31,6 +33,13 @@ class Screen:
             if not data:
                 return
             self.text += data.decode()
+
+    def wait_for(self, pattern: str, seconds: float = 60.0) -> None:
+        """Wait until the terminal has shown a text."""
+        until = time.monotonic() + seconds
+        while not re.search(pattern, self.text):
+            assert time.monotonic() < until, f"after {seconds} s there is no {pattern!r} in {self.text!r}"
+            time.sleep(0.01)
 
 
 @contextmanager

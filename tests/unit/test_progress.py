@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from support.terminal import terminal
+from support.terminal import Screen, terminal
 
 import ml2sc
 from ml2sc import progress
@@ -30,23 +30,20 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("fast")
 def test_a_bar_has_a_total(monkeypatch: pytest.MonkeyPatch) -> None:
     with terminal(monkeypatch) as screen, progress.bar("checking Net", "sample", 8) as bar:
+        screen.wait_for("checking Net:")
         for done in range(1, 5):
-            time.sleep(0.1)
             bar.to(done)
+            screen.wait_for(f"{done}/8")
+        screen.wait_for("50%")
         bar.say("half of it")
-        time.sleep(0.2)
-    assert "checking Net:" in screen.text
-    assert "50%" in screen.text
-    assert "4/8" in screen.text
-    assert "half of it" in screen.text
+        screen.wait_for("half of it")
 
 
 @pytest.mark.usefixtures("fast")
 def test_time_is_shown_while_nothing_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
     with terminal(monkeypatch) as screen, progress.bar("solc at Net.sol"):
-        time.sleep(1.3)
-    assert "solc at Net.sol: 00:00" in screen.text
-    assert "solc at Net.sol: 00:01" in screen.text
+        screen.wait_for("solc at Net.sol: 00:0")
+        screen.wait_for("solc at Net.sol: 00:0[1-9]")
 
 
 def test_what_is_short_stays_silent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,21 +66,19 @@ def test_silence(monkeypatch: pytest.MonkeyPatch) -> None:
         time.sleep(0.2)
     assert screen.text.strip() == ""
     with terminal(monkeypatch) as screen, progress.bar("long"):
-        time.sleep(0.2)
-    assert "long" in screen.text
+        screen.wait_for("long")
 
 
 @pytest.mark.usefixtures("fast")
 def test_what_fails_takes_its_bar_along(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail() -> None:
+    def fail(screen: Screen) -> None:
         with progress.bar("long"):
-            time.sleep(0.2)
+            screen.wait_for("long")
             raise KeyError
 
     before = threading.active_count()
     with terminal(monkeypatch) as screen, pytest.raises(KeyError):
-        fail()
-    assert "long" in screen.text
+        fail(screen)
     assert threading.active_count() == before
 
 
@@ -91,17 +86,16 @@ def test_what_fails_takes_its_bar_along(monkeypatch: pytest.MonkeyPatch) -> None
 def test_the_library_shows_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Formats that are tried, and a compiler that is at work."""
     backend = BACKENDS.get("solidity")
-
-    def slow(*_: Any) -> Any:
-        time.sleep(0.3)
-        raise ml2sc.errors.ToolchainError("no more")
-
-    monkeypatch.setattr(backend, "compile", slow)
     x = np.random.default_rng(0).uniform(-1, 1, (200, 3))
     with terminal(monkeypatch) as screen:
+
+        def slow(*_: Any) -> Any:
+            screen.wait_for("solidity compiler at Net.sol: 00:0")
+            raise ml2sc.errors.ToolchainError("no more")
+
+        monkeypatch.setattr(backend, "compile", slow)
         artifact = ml2sc.compile(onnx.parser.parse_model(MODEL), calibration=x)
         with pytest.raises(ml2sc.errors.ToolchainError):
             ml2sc.build(artifact, ml2sc.Toolchain())
     assert "compiling:" in screen.text
     assert "/4" in screen.text
-    assert "solidity compiler at Net.sol: 00:00" in screen.text

@@ -47,7 +47,7 @@ def test_a_range_for_all_columns_is_named_where_one_for_each_helps() -> None:
     assert 200 - len(artifact.manifest["calibration"]["differing"]) == int(found[1]) > 195
 
 
-@pytest.mark.parametrize("outputs", [1, 2])
+@pytest.mark.parametrize("outputs", [1, pytest.param(2, marks=pytest.mark.heavy)])
 def test_auto_is_named_where_it_keeps_the_model(outputs: int) -> None:
     net = model(outputs=outputs)
     for ranges in ({}, {"input_ranges": ((-1.0, 1.0),)}):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
+from support import heavy
 from support.checking import check_bounds, check_interpreters
 
 import ml2sc
@@ -104,8 +105,11 @@ def test_linear_svc(kit: Any, labels: Any) -> None:
     kit.assert_like_onnxruntime(to_onnx(LinearSVC().fit(X, labels), X[:1]), samples=20)
 
 
-@pytest.mark.parametrize("zipmap", [False, True], ids=["tensor", "zipmap"])
-@pytest.mark.parametrize("estimator", [small(), LogisticRegression()])
+@pytest.mark.parametrize(
+    ("zipmap", "estimator"),
+    heavy.in_turns(2, [False, True], [small(), LogisticRegression()]),
+    ids=["tensor-mlp", "tensor-logistic", "zipmap-mlp", "zipmap-logistic"],
+)
 def test_string_labels(estimator: Any, zipmap: bool) -> None:
     names = np.array(["a", "b", "c \n@dev"])
     proto = to_onnx(estimator.fit(X, names[THREE]), X[:1], options=None if zipmap else {"zipmap": False})
@@ -170,7 +174,7 @@ def compiled(estimator: Any, labels: Any) -> tuple[Any, dict[str, Any]]:
     return fitted, dict(artifact.manifest["calibration"])
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize("name", heavy.but_each(2, CLASSIFIERS))
 def test_a_fitted_classifier_is_compiled_as_it_is(name: str) -> None:
     fitted, found = compiled(*CLASSIFIERS[name])
     labels = CLASSIFIERS[name][1]
@@ -179,7 +183,7 @@ def test_a_fitted_classifier_is_compiled_as_it_is(name: str) -> None:
     assert found["r2"] is found["label_r2"] is None
 
 
-@pytest.mark.parametrize("name", REGRESSORS)
+@pytest.mark.parametrize("name", heavy.but_each(2, REGRESSORS))
 def test_a_fitted_regressor_is_compiled_as_it_is(name: str) -> None:
     fitted, found = compiled(*REGRESSORS[name])
     assert found["model_label_r2"] == pytest.approx(fitted.score(X, REGRESSORS[name][1]), abs=1e-5)

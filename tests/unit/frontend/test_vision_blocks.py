@@ -21,7 +21,7 @@ pytestmark = pytest.mark.torch
 @pytest.mark.parametrize(
     ("name", "exporter"),
     heavy.unless(
-        lambda case: case[1] == "torchscript",
+        lambda case: case[1] == "torchscript" and case[0] != "vgg",
         [(name, exporter) for name in ARCHITECTURES for exporter in EXPORTERS],
     ),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
+from support import heavy
 
 from ml2sc.ir import program as p
 from ml2sc.ir.flatten import DEEPEST, flattened, flattened_program
@@ -67,8 +68,7 @@ def program_of(body: tuple[Statement, ...]) -> p.Program:
     return p.Program(p.InputFormat(8, 1, False, ()), 1, buffers, segments, empty, (section,), empty, False)
 
 
-@pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("depth", [30, 400])
+@pytest.mark.parametrize(("seed", "depth"), heavy.in_turns(2, range(6), [30, 400]))
 def test_the_same_value(seed: int, depth: int) -> None:
     program = program_of(every_statement(random.Random(seed), depth))
     flat = flattened_program(program, 20)

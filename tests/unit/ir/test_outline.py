@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -168,6 +169,7 @@ def test_verifier_refuses(old: str, new: str, message: str) -> None:
         verify_program(parse_program(text.replace(old, new, 1)))
 
 
+@cache
 def compiled(**options: object) -> Program:
     model = dense(*[16] * 6, 3)
     found = ml2sc.compile(model, "solidity", "int8", input_ranges=((-1.0, 1.0),), **options).program

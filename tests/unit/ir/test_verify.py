@@ -139,7 +139,7 @@ def test_is_fast_enough_to_run_always() -> None:
     graph.outputs = ["t2001"]
     times = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.process_time()
         verify(graph)
-        times.append(time.perf_counter() - start)
-    assert min(times) < 0.5  # measured: 0.02 s; the margin is for busy machines
+        times.append(time.process_time() - start)
+    assert min(times) < 0.5  # measured: 0.02 s; the margin is for slow machines

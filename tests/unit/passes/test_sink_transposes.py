@@ -7,6 +7,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from support import heavy
 from support.checking import check_interpreters
 
 import ml2sc
@@ -161,8 +162,7 @@ def test_a_network_in_nhwc_becomes_that_in_nchw() -> None:
     np.testing.assert_allclose(answers[0], wanted, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("op_type", ["ReduceMean", "ReduceMax", "ReduceSum"])
-@pytest.mark.parametrize("kept", [0, 1])
+@pytest.mark.parametrize(("op_type", "kept"), heavy.in_turns(2, ["ReduceMean", "ReduceMax", "ReduceSum"], [0, 1]))
 def test_reductions_of_images_are_pools(op_type: str, kept: int) -> None:
     """Squeeze and excite in NHWC, and the end of a network: nothing is transposed but the image."""
     given = f"keepdims = {kept}>(g, axes)" if op_type == "ReduceSum" else f"axes = [1,2], keepdims = {kept}>(g)"

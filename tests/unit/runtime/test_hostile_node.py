@@ -211,7 +211,7 @@ def test_steps_are_not_begun_anew_for_ever(monkeypatch: pytest.MonkeyPatch, tmp_
     chain.spoil = spoil
     monkeypatch.setattr("ml2sc.runtime.transactions._SURE_AFTER", 0.0)
     with pytest.raises(TransactionError, match="other transactions took its nonce 4 times"):
-        send(rpc, tmp_path / "j.json", wait=5.0)
+        send(rpc, tmp_path / "j.json", wait=60.0)
     assert len(set(signed)) == 4
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import heavy
 
 from ml2sc.passes.lower import PlanOptions, lower
 from ml2sc.passes.lower.kernels.dots import DotSections, dot_forms
@@ -114,9 +115,9 @@ def test_one_output_is_a_dot_product(quantised: Quantised, agree: Agree) -> None
     assert facts["bytes"] == 32 * 6, "two words of 30 bytes in three ways"
 
 
-@pytest.mark.parametrize("outputs", [1, 5, 23, 40])
-@pytest.mark.parametrize("weights", ["code", "data"])
-@pytest.mark.parametrize("dense", [False, True])
+@pytest.mark.parametrize(
+    ("outputs", "weights", "dense"), heavy.in_turns(2, [1, 5, 23, 40], ["code", "data"], [False, True])
+)
 def test_loops_over_outputs(quantised: Quantised, agree: Agree, outputs: int, weights: str, dense: bool) -> None:
     """Words of sums that are full and such that are not; weights with lanes of their own, and masked apart."""
     force = {"one": {"method": "dots", "immediate": False, "dense": dense}}

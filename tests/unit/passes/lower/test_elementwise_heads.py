@@ -6,6 +6,7 @@ from collections.abc import Callable
 from fractions import Fraction
 
 import pytest
+from support import heavy
 
 from ml2sc.errors import UnsupportedOperatorError
 from ml2sc.ir.graph import Graph, Tensor
@@ -36,32 +37,39 @@ LAYER = "const %W: float[5,5] = [" + ", ".join(str((7 * i % 11 - 5) / 4) for i i
 PRECISIONS: list[Precision] = [Integer(8, 8), Integer(8, 16), Binary(8, 20), Binary(20, 60)]
 
 
-@pytest.mark.parametrize("precision", PRECISIONS, ids=str)
 @pytest.mark.parametrize(
-    "body",
-    [
-        "%y: float[2,5] = Add(%x, %z) @n\noutput %y",
-        "%y: float[2,5] = Sub(%x, %z) @n\noutput %y",
-        "%y: float[2,5] = Add(%x, %c) @n\noutput %y",
-        "%y: float[2,5] = Sub(%one, %x) @n\noutput %y",
-        "%y: float[2,5] = Add(%x, %x) @n\noutput %y",
-        "%y: float[2,5] = Mul(%x, %z) @n\noutput %y",
-        "%y: float[2,5] = Mul(%x, %c) @n\noutput %y",
-        "%y: float[2,5] = Div(%z, %one) @n\noutput %y",
-        "%y: float[2,5] = Neg(%x) @n\noutput %y",
-        "%y: float[2,5] = Relu(%x) @n\noutput %y",
-        "%y: float[2,5] = LeakyRelu(%x) {alpha=0.1} @n\noutput %y",
-        "%y: float[2,5] = LeakyRelu(%x) {alpha=-2.5} @n\noutput %y",
-        "%y: float[2,5] = Clip(%x, %lo, %hi) @n\noutput %y",
-        "%y: float[2,5] = Clip(%x, _, %hi) @n\noutput %y",
-        "%y: float[2,5] = Sigmoid(%x) @n\noutput %y",
-        "%y: float[2,5] = Softmax(%x) {axis=1} @n\noutput %y",
-        "%y: float[2,5] = LogSoftmax(%x) {axis=1} @n\noutput %y",
-        '%y: float[2,5] = Normalizer(%z) {norm="L1"} @n\noutput %y',
-        '%y: float[2,5] = Normalizer(%x) {norm="L1"} @n\noutput %y',
-        "%a: float[2,5] = Sigmoid(%x) @n\n%y: float[2,5] = Mul(%a, %x) @swish\noutput %y, %a",
-        "%a: float[5,2] = Transpose(%x) @t\n%b: float[5,2] = Relu(%a) @r\n%y: float[2,5] = Transpose(%b) @u\noutput %y",
-    ],
+    ("body", "precision"),
+    heavy.in_turns(
+        2,
+        [
+            "%y: float[2,5] = Add(%x, %z) @n\noutput %y",
+            "%y: float[2,5] = Sub(%x, %z) @n\noutput %y",
+            "%y: float[2,5] = Add(%x, %c) @n\noutput %y",
+            "%y: float[2,5] = Sub(%one, %x) @n\noutput %y",
+            "%y: float[2,5] = Add(%x, %x) @n\noutput %y",
+            "%y: float[2,5] = Mul(%x, %z) @n\noutput %y",
+            "%y: float[2,5] = Mul(%x, %c) @n\noutput %y",
+            "%y: float[2,5] = Div(%z, %one) @n\noutput %y",
+            "%y: float[2,5] = Neg(%x) @n\noutput %y",
+            "%y: float[2,5] = Relu(%x) @n\noutput %y",
+            "%y: float[2,5] = LeakyRelu(%x) {alpha=0.1} @n\noutput %y",
+            "%y: float[2,5] = LeakyRelu(%x) {alpha=-2.5} @n\noutput %y",
+            "%y: float[2,5] = Clip(%x, %lo, %hi) @n\noutput %y",
+            "%y: float[2,5] = Clip(%x, _, %hi) @n\noutput %y",
+            "%y: float[2,5] = Sigmoid(%x) @n\noutput %y",
+            "%y: float[2,5] = Softmax(%x) {axis=1} @n\noutput %y",
+            "%y: float[2,5] = LogSoftmax(%x) {axis=1} @n\noutput %y",
+            '%y: float[2,5] = Normalizer(%z) {norm="L1"} @n\noutput %y',
+            '%y: float[2,5] = Normalizer(%x) {norm="L1"} @n\noutput %y',
+            "%a: float[2,5] = Sigmoid(%x) @n\n%y: float[2,5] = Mul(%a, %x) @swish\noutput %y, %a",
+            (
+                "%a: float[5,2] = Transpose(%x) @t\n%b: float[5,2] = Relu(%a) @r\n"
+                "%y: float[2,5] = Transpose(%b) @u\noutput %y"
+            ),
+        ],
+        PRECISIONS,
+    ),
+    ids=str,
 )
 def test_arithmetic(
     quantised: Callable[[str, Precision], Graph], agree: Agree, body: str, precision: Precision
@@ -69,27 +77,31 @@ def test_arithmetic(
     agree(quantised(HEAD + "\n".join("    " + line for line in body.splitlines()), precision))
 
 
-@pytest.mark.parametrize("precision", PRECISIONS, ids=str)
-@pytest.mark.parametrize("layer", [False, True])
 @pytest.mark.parametrize(
-    "body",
-    [
-        "%y: float[1,5] = Softmax({h}) {{axis=-1}} @n\noutput %y",
-        "%y: float[1,5] = LogSoftmax({h}) {{axis=-1}} @n\noutput %y",
-        "%d: int64[1] = ArgMax({h}) {{axis=1, keepdims=0}} @n\noutput {h}\ndecision %d",
-        (
-            "%g: float[1,5] = Gather({h}, %i) {{axis=1}} @g\n%d: int64[1] = ArgMax(%g) {{axis=1, keepdims=0}} @n\n"
-            "output {h}\ndecision %d"
-        ),
-        (
-            "%d: int64[1] = ArgMax({h}) {{axis=1, keepdims=0}} @n\nconst %t: int64[5] = [7, 3, 3, 100, 0]\n"
-            "%l: int64[1] = TableLookup(%t, %d) @l\noutput {h}\ndecision %l"
-        ),
-        (
-            "%d: int64[1] = ArgMax({h}) {{axis=1, keepdims=0}} @n\nconst %t: int64[5] = [0, 1, 2, 3, 4]\n"
-            "%l: int64[1] = TableLookup(%t, %d) @l\noutput {h}\ndecision %l"
-        ),
-    ],
+    ("body", "precision", "layer"),
+    heavy.in_turns(
+        2,
+        [
+            "%y: float[1,5] = Softmax({h}) {{axis=-1}} @n\noutput %y",
+            "%y: float[1,5] = LogSoftmax({h}) {{axis=-1}} @n\noutput %y",
+            "%d: int64[1] = ArgMax({h}) {{axis=1, keepdims=0}} @n\noutput {h}\ndecision %d",
+            (
+                "%g: float[1,5] = Gather({h}, %i) {{axis=1}} @g\n%d: int64[1] = ArgMax(%g) {{axis=1, keepdims=0}} @n\n"
+                "output {h}\ndecision %d"
+            ),
+            (
+                "%d: int64[1] = ArgMax({h}) {{axis=1, keepdims=0}} @n\nconst %t: int64[5] = [7, 3, 3, 100, 0]\n"
+                "%l: int64[1] = TableLookup(%t, %d) @l\noutput {h}\ndecision %l"
+            ),
+            (
+                "%d: int64[1] = ArgMax({h}) {{axis=1, keepdims=0}} @n\nconst %t: int64[5] = [0, 1, 2, 3, 4]\n"
+                "%l: int64[1] = TableLookup(%t, %d) @l\noutput {h}\ndecision %l"
+            ),
+        ],
+        PRECISIONS,
+        [False, True],
+    ),
+    ids=str,
 )
 def test_heads(
     quantised: Callable[[str, Precision], Graph], agree: Agree, body: str, precision: Precision, layer: bool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from support import heavy
 
 from ml2sc.ir.program import Program
 from ml2sc.passes.precision import Integer
@@ -97,8 +98,9 @@ def block(order: str) -> str:
     )
 
 
-@pytest.mark.parametrize("order", ["%r, %s", "%s, %r"])
-@pytest.mark.parametrize("precision", [Integer(8, 8), Integer(4, 6)])
+@pytest.mark.parametrize(
+    ("order", "precision"), heavy.in_turns(2, ["%r, %s", "%s, %r"], [Integer(8, 8), Integer(4, 6)])
+)
 def test_joined_images_stay_in_lanes(order: str, precision: Integer, quantised: Quantised, agree: Agree) -> None:
     program = agree(quantised(block(order), precision))
     assert kernels(program) == ["rows", "rows", "rows"]

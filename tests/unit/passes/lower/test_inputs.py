@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ml2sc.ir import wad
@@ -57,7 +57,6 @@ def packed(graph: Graph, values: list[int], width: int) -> bytes:
     return b"".join(v.to_bytes(width, "big", signed=signed) for v in values)
 
 
-@settings(max_examples=150)
 @given(inputs())
 def test_out_of_range_is_the_nearest_in_it(case: tuple[Graph, list[int], int]) -> None:
     graph, values, width = case
@@ -67,7 +66,6 @@ def test_out_of_range_is_the_nearest_in_it(case: tuple[Graph, list[int], int]) -
     assert list(found) == [min(max(v, interval.lo), interval.hi) for v in values]
 
 
-@settings(max_examples=150)
 @given(inputs())
 def test_the_first_out_of_range_is_named(case: tuple[Graph, list[int], int]) -> None:
     graph, values, width = case

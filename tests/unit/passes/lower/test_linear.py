@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support import heavy
 
@@ -212,7 +212,6 @@ def planned_by(chosen: Callable[[planning.Layer, PlanOptions], planning.Plan]) -
     return patch.object(dense, "shortlist", lambda layer, options, count: [(0.0, chosen(layer, options))])
 
 
-@settings(max_examples=150)
 @given(layers(), OPTIONS)
 def test_random_layers(layer: Layer, options: PlanOptions) -> None:
     layer.check(options, samples=5)
@@ -234,7 +233,6 @@ def layers_of_bytes(draw: st.DrawFn) -> Layer:
     )
 
 
-@settings(max_examples=150)
 @given(st.one_of(layers_of_bytes(), layers()), st.integers(0, 1 << 32), st.sampled_from(["code", "data"]))
 def test_every_plan_computes_the_same(layer: Layer, seed: int, weights: str) -> None:
     """Not the cheapest plan but any; weights and inputs at the ends of their ranges are among those tried."""
@@ -301,7 +299,7 @@ def test_blocks_of_outputs(quantised: Quantised, agree: Agree, outputs: int) -> 
         assert section.facts["macs"] == 37 * outputs
 
 
-@pytest.mark.parametrize("seed", heavy.but_each(3, range(12)))
+@pytest.mark.parametrize("seed", heavy.but_each(6, range(12)))
 def test_every_plan_of_laned_inputs(quantised: Quantised, agree: Agree, seed: int) -> None:
     text = f"""
     graph "m"
@@ -436,8 +434,9 @@ def test_an_epilogue_goes_through_what_keeps_the_order(quantised: Quantised) -> 
     assert [n.op_type for n in nodes] == ["Gemm", "Reshape", "Relu", "Requantize"]
 
 
-@pytest.mark.parametrize("precision", [Integer(8, 8), Binary(8, 30)])
-@pytest.mark.parametrize("optimize", ["inference", "deploy"])
+@pytest.mark.parametrize(
+    ("precision", "optimize"), heavy.in_turns(2, [Integer(8, 8), Binary(8, 30)], ["inference", "deploy"])
+)
 def test_no_chunk_lies_in_two_data_contracts(
     quantised: Quantised, agree: Agree, monkeypatch: pytest.MonkeyPatch, precision: Precision, optimize: str
 ) -> None:

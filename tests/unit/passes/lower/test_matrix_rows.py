@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from support import heavy
 from support.checking import check_interpreters
 from support.contracts import packed_and_wads
 
@@ -79,8 +80,11 @@ def macs(artifact: ml2sc.Artifact) -> list[Any]:
     return [s.facts["macs"] for s in artifact.program.layers if "macs" in s.facts]
 
 
-@pytest.mark.parametrize("options", [{}, {"updatable": True}, {"weights": "code", "optimize": "deploy"}], ids=str)
-@pytest.mark.parametrize("rows", [2, ROWS])
+@pytest.mark.parametrize(
+    ("rows", "options"),
+    heavy.in_turns(2, [2, ROWS], [{}, {"updatable": True}, {"weights": "code", "optimize": "deploy"}]),
+    ids=str,
+)
 def test_rows_with_a_bias_each(rows: int, options: dict[str, Any]) -> None:
     inputs = np.random.default_rng(2).uniform(-1, 1, size=(6, rows, 4))
     check_rows(model(4, 33, 2, rows=rows, bias_by_row=True), inputs, **options)
@@ -94,9 +98,10 @@ def two_rows() -> Graph:
     return graph
 
 
-@pytest.mark.parametrize("written", [False, True])
-@pytest.mark.parametrize("method", ["lanes", "dots"])
-@pytest.mark.parametrize("weights", ["auto", "code", "data"])
+@pytest.mark.parametrize(
+    ("weights", "method", "written"),
+    heavy.in_turns(2, ["auto", "code", "data"], ["lanes", "dots"], [True, False]),
+)
 def test_few_rows(two_rows: Graph, method: str, weights: str, written: bool) -> None:
     """Two rows are a loop or written out, by either method."""
     names = [node.name for node in two_rows if node.op_type in {"Gemm", "FusedGemm"}]

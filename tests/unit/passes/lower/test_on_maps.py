@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from support import heavy
 
 from ml2sc.passes.precision import Integer
 
@@ -35,27 +36,25 @@ def network(channels: int, height: int, width: int, activation: str, *, factor_f
     )
 
 
-@pytest.mark.parametrize("factor_first", [False, True])
 @pytest.mark.parametrize(
-    ("channels", "height", "width", "activation", "precision"),
-    [
-        (5, 4, 6, "Relu", Integer(8, 8)),  # several words a product: it has 34 bits
-        (3, 5, 17, "Relu", Integer(8, 8)),  # a loop over words
-        (2, 3, 3, "Tanh", Integer(8, 8)),  # lanes of signed values, of values that are not in lanes before
-        (2, 3, 3, "Relu", Integer(4, 6)),
-    ],
+    ("shape", "factor_first"),
+    heavy.in_turns(
+        2,
+        [
+            (5, 4, 6, "Relu", Integer(8, 8)),  # several words a product: it has 34 bits
+            (3, 5, 17, "Relu", Integer(8, 8)),  # a loop over words
+            (2, 3, 3, "Tanh", Integer(8, 8)),  # lanes of signed values, of values that are not in lanes before
+            (2, 3, 3, "Relu", Integer(4, 6)),
+        ],
+        [False, True],
+    ),
+    ids=str,
 )
 def test_words_are_multiplied_as_they_are(
-    channels: int,
-    height: int,
-    width: int,
-    activation: str,
-    precision: Integer,
-    factor_first: bool,
-    quantised: Quantised,
-    agree: Agree,
+    shape: tuple[int, int, int, str, Integer], factor_first: bool, quantised: Quantised, agree: Agree
 ) -> None:
-    text = network(channels, height, width, activation, factor_first=factor_first)
+    *sizes, activation, precision = shape
+    text = network(*sizes, activation, factor_first=factor_first)
     program = agree(quantised(text, precision))
     names = [section.name for section in program.layers]
     assert next(s for s in program.layers if s.name == "p").facts["lanes"] > 1

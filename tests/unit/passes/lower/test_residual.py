@@ -6,6 +6,7 @@ import textwrap
 
 import numpy as np
 import pytest
+from support import heavy
 
 from ml2sc.ir.evaluate import evaluate_float
 from ml2sc.ir.graph import Graph
@@ -55,8 +56,9 @@ def unpacked(program: Program) -> list[str]:
     return [name for name in sections(program) if name.startswith("unpack") and name != "unpack_y_out"]
 
 
-@pytest.mark.parametrize("precision", [Integer(8, 8), Integer(4, 8), Integer(8, 16)], ids=str)
-@pytest.mark.parametrize("start", [True, False])
+@pytest.mark.parametrize(
+    ("precision", "start"), heavy.in_turns(2, [Integer(8, 8), Integer(4, 8), Integer(8, 16)], [True, False]), ids=str
+)
 def test_a_layer_takes_in_what_is_added(precision: Precision, start: bool, quantised: Quantised, agree: Agree) -> None:
     program = agree(quantised(block(30, start=start, lo=-1.0), precision))
     assert [s.name for s in program.layers if "macs" in s.facts] == [*(["h"] if start else []), "a", "b", "y"]
@@ -71,18 +73,21 @@ def test_steps_too_coarse_for_a_whole_multiplier(quantised: Quantised, agree: Ag
 
 
 @pytest.mark.parametrize(
-    "options",
-    [
-        PlanOptions(weights="data"),
-        PlanOptions(weights="code", optimize="deploy"),
-        PlanOptions(updatable=True),
-        PlanOptions(literals=False),
-        PlanOptions(force={"b": {"method": "dots"}}),
-        PlanOptions(force={"b": {"loop_ends": True}}),
-        PlanOptions(force={"b": {"fields": 3}}),
-    ],
+    ("options", "start"),
+    heavy.in_turns(
+        2,
+        [
+            PlanOptions(weights="data"),
+            PlanOptions(weights="code", optimize="deploy"),
+            PlanOptions(updatable=True),
+            PlanOptions(literals=False),
+            PlanOptions(force={"b": {"method": "dots"}}),
+            PlanOptions(force={"b": {"loop_ends": True}}),
+            PlanOptions(force={"b": {"fields": 3}}),
+        ],
+        [True, False],
+    ),
 )
-@pytest.mark.parametrize("start", [True, False])
 def test_every_way_to_compute_the_layer(options: PlanOptions, start: bool, quantised: Quantised, agree: Agree) -> None:
     assert not unpacked(agree(quantised(block(30, start=start), Integer(8, 8)), options))
 

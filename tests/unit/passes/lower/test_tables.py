@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from support import heavy
 
 from ml2sc.ir.graph import Graph
 from ml2sc.passes.precision import Integer, Precision
@@ -38,8 +39,7 @@ CASES = {
 PRECISIONS: list[Precision] = [Integer(8, 8), Integer(4, 4), Integer(2, 2), Integer(8, 10)]
 
 
-@pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("precision", PRECISIONS, ids=str)
+@pytest.mark.parametrize(("name", "precision"), heavy.in_turns(2, CASES, PRECISIONS), ids=str)
 def test_lanes_stay(
     quantised: Callable[[str, Precision], Graph], agree: Agree, name: str, precision: Precision
 ) -> None:

@@ -93,7 +93,7 @@ def read_by_all(program: Program) -> None:
         assert Execution.of(costs_of(name, program, {}), Shares()).gas > 0
 
 
-@pytest.mark.parametrize("shape", heavy.but_each(2, ((shape,) for shape in SHAPES)), ids=str)
+@pytest.mark.parametrize("shape", heavy.but_each(4, ((shape,) for shape in SHAPES), 2), ids=str)
 def test_every_plan(
     quantised: Quantised, agree: Agree, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int]
 ) -> None:
