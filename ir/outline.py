@@ -45,6 +45,7 @@ from .program import (
     WadInput,
     add,
     bodies,
+    calls_of,
     const,
     used_buffers,
     walk,
@@ -261,6 +262,12 @@ class _Shape:
         return self.buffers.setdefault(name, len(self.buffers))
 
 
+def _link(groups: dict[str, set[str]], names: set[str]) -> None:
+    """Put names, and all that they are in one group with already, into one group."""
+    together = names.union(*(groups.get(name, set()) for name in names))
+    groups.update(dict.fromkeys(together, together))
+
+
 def _unit(program: Program, section: Section, name: str) -> int | None:
     """Return the words in whose multiples a section reads a segment; None if there is no such number.
 
@@ -407,8 +414,9 @@ class _Outlining:
         """Give the procedure buffers of its own, as long as the longest; return them by the first section's."""
         own: dict[str, str] = {}
         first = self._shapes[0]
+        passed: dict[str, set[str]] = {}  # buffers that a call passes for each other have one length
         for number, actual in enumerate(zip(*(shape.buffers for shape in self._shapes), strict=True)):
-            name, size = self._buffer(str(number), max(self._buffers[buffer] for buffer in actual))
+            name, _ = self._buffer(str(number), max(self._buffers[buffer] for buffer in actual))
             own[actual[0]] = name
             copied = actual[0] in first.copied.values()
             if actual[0] in self._roles.takes or (copied and not self._in_data):
@@ -416,7 +424,15 @@ class _Outlining:
             if actual[0] in self._roles.gives:
                 self._gives[name] = list(actual)
             if name in self._takes or name in self._gives or copied:
-                for buffer in dict.fromkeys(actual):
+                _link(passed, {name, *actual})
+        for call in (call for section in self._layers for call in calls_of(section.body)):
+            procedure = self._program.procedures[call.procedure]
+            for pair in zip((*procedure.takes, *procedure.gives), (*call.takes, *call.gives), strict=True):
+                _link(passed, {*pair})
+        for name, group in passed.items():
+            if name == min(group):
+                size = max(self._buffers[buffer] for buffer in group)
+                for buffer in sorted(group):
                     self._lengthen(buffer, size)
         return own
 

@@ -13,7 +13,19 @@ from typing import TYPE_CHECKING, Any
 from ml2sc.errors import InternalError, ToolchainError
 from ml2sc.ir.divide import ADDRESSES, INPUT, Part, divided, passed
 from ml2sc.ir.gas import MANY_CALLS
-from ml2sc.ir.program import LABEL, OUTPUTS, Call, CopySegment, Procedure, Program, Section, Storage, calls_of, walk
+from ml2sc.ir.program import (
+    LABEL,
+    OUTPUTS,
+    Call,
+    CopySegment,
+    Note,
+    Procedure,
+    Program,
+    Section,
+    Storage,
+    calls_of,
+    walk,
+)
 
 from ..base import (
     BACKENDS,
@@ -340,7 +352,7 @@ class _Frame:
             },
             sections=printed,
             constants=_constants(printed),
-            loaders=[self._loader(s) for s in self._code_copies([program.quantize, *sections])],
+            loaders=self._loaders([program.quantize, *sections]),
         )
         return text.rstrip() + "\n"
 
@@ -371,7 +383,7 @@ class _Frame:
             mutability="view" if part.procedure.weights else "pure",
             sections=printed,
             constants=_constants(printed),
-            loaders=[self._loader(s) for s in self._code_copies(self.sections)],
+            loaders=self._loaders(self.sections),
         )
         return text.rstrip() + "\n"
 
@@ -441,7 +453,19 @@ class _Frame:
             "function": function,
             **self._copied(section),
             "lines": self.printer.section(section, 3),
+            **self._table(section),
         }
+
+    def _table(self, section: Section) -> dict[str, Any]:
+        """Return what is other in a section that does nothing but copy words of the code: it has them itself.
+
+        Calls of a function that has them, and is called from there alone, solc would put into every caller of the
+        section, with all the words.
+        """
+        if not _only_copies(section):
+            return {}
+        lines = [line for copy in self._code_copies([section]) for line in self._loader(copy)["lines"]]
+        return {"loaders": [], "lines": [" " * 12 + line for line in lines]}
 
     def _call(self, section: Section, call: Call) -> dict[str, Any]:
         """Return the call of a procedure, and the lines before and after it: its buffers are copied."""
@@ -473,7 +497,10 @@ class _Frame:
         copies = (s for section in sections for s in section.body if isinstance(s, CopySegment))
         return [copy for copy in copies if segments[copy.segment].storage is Storage.CODE]
 
-    def _loader(self, copy: CopySegment) -> dict[str, object]:
+    def _loaders(self, sections: Iterable[Section]) -> list[dict[str, Any]]:
+        return [self._loader(s) for s in self._code_copies([s for s in sections if not _only_copies(s)])]
+
+    def _loader(self, copy: CopySegment) -> dict[str, Any]:
         segment = self.program.segments[copy.segment]
         if copy.words != len(segment.words):
             raise InternalError(f"segment {copy.segment} in the code is copied in part")
@@ -482,6 +509,10 @@ class _Frame:
             "words": len(segment.words),
             "lines": self.printer.segment(segment, copy.buffer),
         }
+
+
+def _only_copies(section: Section) -> bool:
+    return all(isinstance(s, CopySegment | Note) for s in section.body)
 
 
 def _wrapped(tag: str, text: str) -> list[str]:
