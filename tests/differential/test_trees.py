@@ -59,7 +59,11 @@ def oblivious(random: np.random.Generator, *, features: int, trees: int, depth: 
 NODE_KEYS = ("treeids", "nodeids", "featureids", "modes", "values", "truenodeids", "falsenodeids")
 
 
-@pytest.fixture(scope="module", params=heavy.in_turns(2, KERNELS, ("solidity", "vyper")), ids="-".join)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(c.values, marks=c.marks) for c in heavy.in_turns(2, KERNELS, ("solidity", "vyper"))],
+    ids="-".join,
+)
 def built(request: pytest.FixtureRequest, toolchain: ml2sc.Toolchain) -> tuple[str, ml2sc.Artifact, Contract, Any]:
     kernel, target = request.param
     model = model_of(kernel)
