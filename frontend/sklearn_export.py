@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import warnings
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import onnx
@@ -59,10 +60,24 @@ def export_sklearn(estimator: Any) -> onnx.ModelProto:
         text = " ".join(str(error).split())  # some errors show whole attributes: every leaf of a forest
         raise UnsupportedModelError(
             f"skl2onnx cannot convert this {kind}: {text[:_SHOWN]}{'…' if len(text) > _SHOWN else ''}",
-            hint="skl2onnx.to_onnx of the estimator must succeed",
+            hint=_hint(estimator),
         ) from error
     assert isinstance(proto, onnx.ModelProto)
     return proto
+
+
+def _hint(estimator: Any) -> str:
+    """Return what to do about an estimator that cannot be converted."""
+    if any(isinstance(value, str) for values in _categories(estimator) for value in values):
+        return "a contract takes numbers: give categories that are text their numbers before the estimator is fitted"
+    return "skl2onnx.to_onnx of the estimator must succeed"
+
+
+def _categories(estimator: Any) -> Iterator[Iterable[Any]]:
+    """Iterate over the categories of each column that an encoder in an estimator knows."""
+    yield from getattr(estimator, "categories_", ())
+    for inner in (*getattr(estimator, "steps", ()), *getattr(estimator, "transformers_", ())):
+        yield from _categories(inner[1])
 
 
 def _converted(convert: Any, estimator: Any, types: Any, options: Any, name: str) -> Any:
@@ -84,12 +99,19 @@ def _converted(convert: Any, estimator: Any, types: Any, options: Any, name: str
 
 
 def _exportable(estimator: Any) -> Any:
-    """Return an estimator as skl2onnx takes it: a vote without `flatten_transform`, which is not about predictions."""
+    """Return an estimator as skl2onnx takes it.
+
+    Columns that a ColumnTransformer takes by name, slice or mask are taken by number: the input is one table.
+    A vote is without `flatten_transform`, which is not about predictions.
+    """
     if getattr(estimator, "steps", None):
         pipeline = copy.copy(estimator)
-        *before, (name, last) = estimator.steps
-        pipeline.steps = [*before, (name, _exportable(last))]
+        pipeline.steps = [(name, _exportable(step)) for name, step in estimator.steps]
         return pipeline
+    if hasattr(estimator, "transformers_"):
+        numbers = estimator._transformer_to_input_indices  # there is no other place that says them
+        estimator = copy.copy(estimator)
+        estimator.transformers_ = [(name, step, list(numbers[name])) for name, step, _ in estimator.transformers_]
     if getattr(estimator, "flatten_transform", False):
         estimator = copy.copy(estimator)
         estimator.flatten_transform = False

@@ -289,3 +289,22 @@ def test_support_vectors(kit: Any, kernel: str, labels: Any) -> None:
     else:
         kit.assert_like_onnxruntime(proto, samples=10)
     kit.assert_like_onnxruntime(to_onnx(SVR(kernel=kernel).fit(X[:60], X[:60, 0]), X[:1]), samples=3)
+
+
+@pytest.mark.parametrize("columns", [["kind", "size"], slice("kind", "size"), [False, True, True], slice(1, 3)])
+def test_columns_of_a_data_frame_by_their_names(columns: Any) -> None:
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"age": X[:, 0], "kind": X[:, 1], "size": X[:, 2]})
+    taken = ColumnTransformer([("some", StandardScaler(), columns)], remainder="passthrough")
+    model = make_pipeline(taken, LogisticRegression()).fit(table, TWO)
+    graph = import_graph(load_onnx(export_sklearn(model)))
+    found = [int(evaluate_float(graph, {"x": row[None].astype(float)})[graph.outputs[0]].item()) for row in X[:, :3]]
+    np.testing.assert_array_equal(found, model.predict(table))
+
+
+def test_categories_that_are_text() -> None:
+    words = np.array([["red"], ["green"]] * 60, dtype=object)
+    model = make_pipeline(ColumnTransformer([("words", OneHotEncoder(), [0])]), LogisticRegression()).fit(words, TWO)
+    with pytest.raises(UnsupportedModelError, match="skl2onnx cannot convert this Pipeline") as caught:
+        export_sklearn(model)
+    assert "categories that are text" in str(caught.value.hint)
