@@ -369,39 +369,54 @@ class AbreastRows(LoopedRows):
             names.append(f"u{len(names)}")
             body.append(Let(names[-1], word))
         rim = const(spread(target.zero, target.pitch, target.filled(phase, j) if target.words == 1 else []))
-        for lane in range(channels):
-            place = add(at["o"], const(lane * target.channel_words + phase * target.words + j))
-            body.append(Block(tuple(self._channel_back(names, lane, valid, rim, place))))
-        return body
+        first = const(phase * target.words + j)
+        place, together = add(at["o"], first), self._taken_together(channels, len(valid))
+        return [*body, *(Block(tuple(self._channels_back(names, lanes, valid, rim, place))) for lanes in together)]
 
-    def _channel_back(
-        self,
-        names: Sequence[str],
-        lane: int,
-        valid: Sequence[int],
-        rim: Expr,
-        place: Expr,
+    def _taken_together(self, channels: int, pixels: int) -> Iterator[range]:
+        """Iterate over the lanes of a word, as many at once as leave room for all pixels of each between them."""
+        span = (pixels - 1) * self.target.pitch + self._result_bits
+        apart = -(-span // self.pitch)
+        most = 1 + (WORD - span) // (apart * self.pitch)
+        for base in range(0, channels, most * apart):
+            end = min(base + most * apart, channels)
+            yield from (range(lane, end, apart) for lane in range(base, min(base + apart, end)))
+
+    def _channels_back(
+        self, names: Sequence[str], lanes: range, valid: Sequence[int], rim: Expr, place: Expr
     ) -> list[Statement]:
-        """Return the statements that store a word of pixels of a channel.
+        """Return the statements that store a word of pixels of some channels.
 
         Args:
             names: Variables with the results of several pixels in each lane.
-            lane: The channel's.
+            lanes: The channels'.
             valid: Lanes of the target's that the pixels go to.
             rim: What the other lanes hold.
-            place: Where the word goes.
+            place: Where the word of the first lane's channel goes.
         """
-        target, bits, pitch = self.target, self._result_bits, self.target.pitch
+        target, bits, pitch, apart = self.target, self._result_bits, self.target.pitch, lanes.step * self.pitch
+
+        def everywhere(mask: int) -> Expr:
+            return const(spread(mask, apart, range(len(lanes))))
+
         together: Expr = const(0)
         for number, name in enumerate(names):
-            own = len(valid[number * self._merged : (number + 1) * self._merged]) * bits
-            one = and_(shr(self.pitch * lane, Var(name)), const((1 << own) - 1))
-            together = or_(shl(pitch * valid[number * self._merged], one), together)
-        if self._merged == 1 or len(valid) == 1:
-            return [Store(target.buffer, place, add(together, rim))]
-        first, second = (const(spread((1 << bits) - 1, pitch, valid[number::_PAIR])) for number in range(_PAIR))
-        word = or_(and_(shl(pitch - bits, Var("all")), second), and_(Var("all"), first))
-        return [Let("all", together), Store(target.buffer, place, add(word, rim))]
+            first = number * self._merged
+            own = len(valid[first : first + self._merged]) * bits
+            one = and_(shr(self.pitch * lanes.start, Var(name)), everywhere((1 << own) - 1))
+            together = or_(shl(pitch * first, one), together)
+        body: list[Statement] = [Let("all", together)]
+        if self._merged > 1 and len(valid) > 1:
+            even, odd = (spread((1 << bits) - 1, pitch, range(n, len(valid), _PAIR)) for n in range(_PAIR))
+            moved = and_(shl(pitch - bits, Var("all")), everywhere(odd))
+            body.append(Assign("all", or_(moved, and_(Var("all"), everywhere(even)))))
+        every = const(spread((1 << bits) - 1, pitch, valid))
+        for number, lane in enumerate(lanes):
+            up = pitch * valid[0] - number * apart
+            word = shl(up, Var("all")) if up > 0 else shr(-up, Var("all"))
+            word = and_(word, every) if len(lanes) > 1 else word
+            body.append(Store(target.buffer, add(place, const(lane * target.channel_words)), add(word, rim)))
+        return body
 
 
 def _is_product(conv: Convolution) -> bool:
