@@ -369,8 +369,7 @@ class AbreastRows(LoopedRows):
             names.append(f"u{len(names)}")
             body.append(Let(names[-1], word))
         rim = const(spread(target.zero, target.pitch, target.filled(phase, j) if target.words == 1 else []))
-        first = const(phase * target.words + j)
-        place, together = add(at["o"], first), self._taken_together(channels, len(valid))
+        place, together = add(at["o"], const(phase * target.words + j)), self._taken_together(channels, len(valid))
         return [*body, *(Block(tuple(self._channels_back(names, lanes, valid, rim, place))) for lanes in together)]
 
     def _taken_together(self, channels: int, pixels: int) -> Iterator[range]:
