@@ -160,7 +160,7 @@ CPU seconds of the random networks, fitted by least squares:
 ## Convolutional networks
 
 A Conv 3×3, blocks of two of them with a connection around, Relu behind each, the mean of each channel and a layer;
-random weights, int8. Of each series one thing grows; the last columns but one compare with its first network.
+random weights, int8. Of each series one thing grows; × says how much more than its first network has.
 
 {table([*_GROWTH, "× products", "× CPU seconds", "peak MB"], growth(resnets))}
 """
