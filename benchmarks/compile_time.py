@@ -1,24 +1,25 @@
-"""How long compiling takes (without solc), and how much memory: the examples, and networks of up to a million weights.
+"""How long compiling takes (without solc), and how much memory: the examples, and random networks.
 
 Each is compiled in a process of its own. Alone: python -m benchmarks.compile_time
 """
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import platform
 import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from .networks import CALIBRATION, EXAMPLES, Network, RandomMlp, macs, title
+from .networks import CALIBRATION, EXAMPLES, Calibrated, Network, RandomMlp, RandomResnet, macs, title
 from .text import table
 
 KINDS = {"int8": ("int8", True), "auto, range": ("auto", False), "auto, data": ("auto", True)}
@@ -30,6 +31,12 @@ RANDOM = (
     RandomMlp((1024, 512, 128, 10), 0.5),
     RandomMlp((2048, 460, 128, 10), 0.5),
 )
+SERIES = {
+    "rows of the maps": tuple(RandomResnet(1, 8, (rows, 8)) for rows in (8, 16, 32, 64)),
+    "channels": tuple(RandomResnet(1, channels, (8, 8)) for channels in (8, 16, 32, 64)),
+    "blocks": tuple(RandomResnet(blocks, 8, (8, 8)) for blocks in (1, 2, 4, 8)),
+}
+"""Convolutional networks of which one thing grows, compiled as int8 with data."""
 SECONDS, MEGABYTES = 60, 2_000
 """What a million weights may take."""
 
@@ -49,7 +56,7 @@ class Timing:
     megabytes: float
 
 
-def compile_once(network: Network, kind: str) -> Timing:
+def compile_once(network: Calibrated, kind: str) -> Timing:
     """Compile a network for Solidity, from the ONNX model to source text and prediction."""
     import ml2sc
 
@@ -75,21 +82,54 @@ def peak_megabytes() -> float:
 
 
 def timings() -> Iterator[tuple[Network, str, Timing]]:
-    """Compile everything, one after the other."""
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, spawn, max_tasks_per_child=1) as pool:
-        for network in (*EXAMPLES, *RANDOM):
-            for kind in KINDS:
-                yield network, kind, pool.submit(compile_once, network, kind).result()
+    """Compile the examples and the perceptrons, one after the other."""
+    for network in (*EXAMPLES, *RANDOM):
+        for kind in KINDS:
+            yield network, kind, _alone(network, kind)
+
+
+def convolutional() -> dict[RandomResnet, Timing]:
+    """Compile each convolutional network once."""
+    return {network: _alone(network, "int8") for network in dict.fromkeys(itertools.chain(*SERIES.values()))}
+
+
+def _alone(network: Calibrated, kind: str) -> Timing:
+    """Compile a network in a process of its own."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(compile_once, network, kind).result()
 
 
 def report() -> str:
     """Return the page."""
-    return page(list(timings()))
+    return page(list(timings()), convolutional())
 
 
-def page(found: Sequence[tuple[Network, str, Timing]]) -> str:
-    """Return the page for these timings."""
+def growth(found: Mapping[RandomResnet, Timing]) -> Iterator[list[str]]:
+    """Iterate over the rows of the table of convolutional networks."""
+    for what, networks in SERIES.items():
+        first = networks[0]
+        for network in networks:
+            height, width = network.size
+            timing = found[network]
+            yield [
+                what,
+                f"{network.blocks} × {network.channels} × {height}×{width}",
+                f"{network.products:,}",
+                f"{network.weights:,}",
+                f"{timing.cpu_seconds:.2f}",
+                f"{network.products / first.products:.1f}",
+                f"{timing.cpu_seconds / found[first].cpu_seconds:.1f}",
+                f"{timing.megabytes:,.0f}",
+            ]
+
+
+def page(found: Sequence[tuple[Network, str, Timing]], resnets: Mapping[RandomResnet, Timing]) -> str:
+    """Return the page.
+
+    Args:
+        found: What the examples and the perceptrons took.
+        resnets: What the convolutional networks took.
+    """
     rows = [
         [title(n), f"{macs(n):,}", kind, f"{t.seconds:.2f}", f"{t.cpu_seconds:.2f}", f"{t.megabytes:,.0f}"]
         for n, kind, t in found
@@ -116,7 +156,17 @@ searches formats, and takes as long as it finds some to try. A million weights a
 CPU seconds of the random networks, fitted by least squares:
 
 {chr(10).join(lines)}
+
+## Convolutional networks
+
+A Conv 3×3, blocks of two of them with a connection around, Relu behind each, the mean of each channel and a layer;
+random weights, int8. Of each series one thing grows; × says how much more than its first network has.
+
+{table([*_GROWTH, "× products", "× CPU seconds", "peak MB"], growth(resnets))}
 """
+
+
+_GROWTH = ("what grows", "blocks × channels × maps", "products", "weights", "CPU seconds")
 
 
 if __name__ == "__main__":

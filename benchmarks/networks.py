@@ -1,8 +1,10 @@
-"""The networks that are measured: the trained examples, and random multi-layer perceptrons of any size."""
+"""The networks that are measured: the trained examples, and random ones of any size."""
 
 from __future__ import annotations
 
 import itertools
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,10 +19,22 @@ Floats = npt.NDArray[np.float32]
 FOLDER = Path(__file__).parent.parent / "examples"
 CALIBRATION, SAMPLES = 64, 4
 """Inputs drawn for a random network."""
+_COLOURS, _CLASSES = 3, 10
+"""Channels of the images of a convolutional one, and its outputs."""
 
 
-class Network(Protocol):
-    """A multi-layer perceptron with inputs for it.
+class Calibrated(Protocol):
+    """A network with typical inputs."""
+
+    def model(self) -> onnx.ModelProto:
+        """Return the ONNX model."""
+
+    def calibration(self) -> dict[str, Any]:
+        """Return the arrays of its calibration data: `x`, shape (samples, …)."""
+
+
+class Network(Calibrated, Protocol):
+    """A multi-layer perceptron with inputs for it: Gemm with transB, Relu between them, perhaps a Sigmoid at the end.
 
     Attributes:
         widths: Inputs, then the units of each layer.
@@ -28,12 +42,6 @@ class Network(Protocol):
 
     @property
     def widths(self) -> tuple[int, ...]: ...
-
-    def model(self) -> onnx.ModelProto:
-        """Return the ONNX model; its layers are Gemm with transB, Relu between them, perhaps a Sigmoid at the end."""
-
-    def calibration(self) -> dict[str, Any]:
-        """Return the arrays of its calibration data: `x`, shape (samples, inputs)."""
 
     def samples(self) -> dict[str, Any]:
         """Return the arrays it is measured on: `x`, and the labels `y` where there are some."""
@@ -137,3 +145,70 @@ class RandomMlp:
         if self.zeros is None:
             return np.clip(rng.normal(size=shape), -3, 3).astype(np.float32)
         return (rng.uniform(0.2, 1, shape) * (rng.random(shape) >= self.zeros)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class RandomResnet:
+    """A convolutional network with random weights and inputs: a function of its fields alone.
+
+    A Conv 3×3 and Relu, blocks of two of them around which a connection goes, the mean of each channel and a layer.
+
+    Attributes:
+        blocks: How many.
+        channels: Of every map but the input's three.
+        size: Height and width of all maps.
+    """
+
+    blocks: int
+    channels: int
+    size: tuple[int, int]
+
+    @property
+    def products(self) -> int:
+        """Multiply-accumulates of an inference, those by padding included."""
+        return math.prod(self.size) * sum(map(math.prod, self._taps())) + self.channels * _CLASSES
+
+    @property
+    def weights(self) -> int:
+        """Weights, biases not counted."""
+        return sum(map(math.prod, self._taps())) + self.channels * _CLASSES
+
+    def model(self) -> onnx.ModelProto:
+        rng = np.random.default_rng((self.blocks, self.channels, *self.size))
+        nodes, constants, last, shortcut = [], [], "x", ""
+        for index, shape in enumerate(self._taps()):
+            weights = rng.normal(size=shape) * math.sqrt(2 / math.prod(shape[1:]))
+            biases = rng.normal(size=shape[0]) / 20
+            for name, array in ((f"W{index}", weights), (f"B{index}", biases)):
+                constants.append(numpy_helper.from_array(array.astype(np.float32), name))
+            nodes.append(helper.make_node("Conv", [last, f"W{index}", f"B{index}"], [f"C{index}"], pads=[1] * 4))
+            last = f"C{index}"
+            closes = index and index % 2 == 0
+            if closes:
+                nodes.append(helper.make_node("Add", [last, shortcut], [f"S{index}"]))
+                last = f"S{index}"
+            nodes.append(helper.make_node("Relu", [last], [f"R{index}"]))
+            last = f"R{index}"
+            shortcut = last if index == 0 or closes else shortcut
+        scores = rng.normal(size=(self.channels, _CLASSES)) / math.sqrt(self.channels)
+        constants.append(numpy_helper.from_array(scores.astype(np.float32), "W"))
+        nodes.append(helper.make_node("GlobalAveragePool", [last], ["mean"]))
+        nodes.append(helper.make_node("Flatten", ["mean"], ["flat"]))
+        nodes.append(helper.make_node("MatMul", ["flat", "W"], ["scores"]))
+        value = helper.make_tensor_value_info
+        graph = helper.make_graph(
+            nodes,
+            "resnet",
+            [value("x", TensorProto.FLOAT, [1, _COLOURS, *self.size])],
+            [value("scores", TensorProto.FLOAT, [1, _CLASSES])],
+            constants,
+        )
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+    def calibration(self) -> dict[str, Any]:
+        drawn = np.random.default_rng(1).random((CALIBRATION, _COLOURS, *self.size))
+        return {"x": drawn.astype(np.float32)}
+
+    def _taps(self) -> Sequence[tuple[int, int, int, int]]:
+        """Return the shapes of its convolutions' weights."""
+        return [(self.channels, self.channels if index else _COLOURS, 3, 3) for index in range(1 + 2 * self.blocks)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import shutil
 import statistics
 from pathlib import Path
@@ -17,7 +18,7 @@ from benchmarks.__main__ import PAGES, write_page
 from benchmarks.goals import Goal
 from benchmarks.jobs import Job
 from benchmarks.measure import Figures, Ours
-from benchmarks.networks import Network, RandomMlp, macs, parameters, title
+from benchmarks.networks import Network, RandomMlp, RandomResnet, macs, parameters, title
 from benchmarks.paper_way import PaperWay, compiled, dense_layers, upload
 from ml2sc.ir.wad import to_wad
 from ml2sc.runtime.chain import EmbeddedChain, RevmChain, revm_is_installed
@@ -178,10 +179,25 @@ def test_a_goal_needs_the_decisions_too() -> None:
 def test_times() -> None:
     networks: list[Network] = [TINY, *compile_time.RANDOM]
     timings = [(n, p, compile_time.Timing(1.5, 1 + macs(n) / 1e6, 80.0)) for n in networks for p in compile_time.KINDS]
-    text = compile_time.page(timings)
+    resnets = {
+        n: compile_time.Timing(9.0, n.products / 1e5, 90.0) for n in itertools.chain(*compile_time.SERIES.values())
+    }
+    text = compile_time.page(timings, resnets)
+    assert "| channels | 1 × 16 × 8×8 | 322,720 | 5,200 | 3.23 | 3.7 | 3.7 | 90 |" in text
     assert f"| {title(TINY)} | 23 | int8 | 1.50 | 1.00 | 80 |" in text
     assert "- int8: 1.00 + 1.0 · million weights, R² = 1.000" in text
     assert compile_time.compile_once(TINY, "int8").megabytes > 10
+
+
+def test_a_residual_network_is_the_one_described() -> None:
+    resnet = RandomResnet(2, 4, (3, 5))
+    assert resnet.weights == 9 * (3 * 4 + 4 * 4 * 4) + 4 * 10
+    assert resnet.products == 15 * 9 * (3 * 4 + 4 * 4 * 4) + 4 * 10
+    model = resnet.model()
+    assert [node.op_type for node in model.graph.node].count("Add") == 2
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    (scores,) = session.run(None, {"x": resnet.calibration()["x"][:1]})
+    assert scores.shape == (1, 10)
 
 
 def test_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,7 +102,7 @@ class Workspace:
         window: The buffer of the pixels that some rows read.
         sums: The buffer of sums of products.
         more_sums: Those of further sections, if there are several: what one leaves in them no other reads.
-        more_taps: Further buffers of words of taps, if one does not hold all that are needed together.
+        partial: The buffer of sums that lack some inputs' products.
     """
 
     segment: str = "records"
@@ -111,7 +111,7 @@ class Workspace:
     window: str = "window"
     sums: str = "sums"
     more_sums: tuple[str, ...] = ()
-    more_taps: tuple[str, ...] = ()
+    partial: str = "partial"
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,11 +339,6 @@ class LoopedRows(RowsOfTaps):
         if self.loops.window:
             found[self.names.window] = self.channels * len(self._window_rows) * self.source.phases
         return found
-
-    @property
-    def more_taps(self) -> tuple[str, ...]:
-        """Names of further buffers of words of taps."""
-        return ()
 
     def holds(self) -> dict[str, Lanes]:
         """Return what is proved of the words of some of them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -349,9 +350,19 @@ class _Relaid:
                 moves.setdefault(_Move(ahead, at, apart, step, count), []).append(first)
         return moves
 
+    @cached_property
+    def _together(self) -> int:
+        """Channels whose pixels share lanes while these are moved apart or closer: each step is one for all."""
+        source, target = self.where.source, self.target
+        moves = itertools.chain.from_iterable(self._moves(*place) or () for place in self._places())
+        if all(move.count == 1 or source.stride * move.apart == target.pitch * move.step for move in moves):
+            return 1
+        room = min(source.stride, target.pitch) // source.bits
+        return max(n for n in range(1, max(room, 1) + 1) if len(self.channels) % n == 0)
+
     def planes(self) -> Statement:
         """Return the loop over the channels."""
-        target, where, channels = self.target, self.where, self.channels
+        target, where, channels, together = self.target, self.where, self.channels, self._together
         inner: list[Statement] = []
         rows_of: dict[bytes, list[int]] = {}  # what is repeated is computed once
         for number in range(self.period):
@@ -361,24 +372,37 @@ class _Relaid:
             inner += [Block(tuple(self._word(rows, phase, j))) for phase, j in words]
         row = [Induction("p", Var("plane"), self.row), Induction("o", Var("map"), self.period * target.row_words)]
         body = loop("y", target.height // self.period, inner, also=row)
-        to = Induction("map", const(target.word(channels.start, 0)), target.channel_words)
-        return _over("plane", len(channels), [body], where.first, where.step, to)
+        to = Induction("map", const(target.word(channels.start, 0)), together * target.channel_words)
+        return _over("plane", len(channels) // together, [body], where.first, together * where.step, to)
 
     def _word(self, rows: Sequence[int], phase: int, j: int) -> list[Statement]:
-        """Return the statements that store one word of lanes, the same in some rows of a period."""
-        target = self.target
+        """Return the statements that store a word of lanes of each channel, the same in some rows of a period."""
+        target, bits, together = self.target, self.where.source.bits, self._together
         filled = target.filled(phase, j) if target.words == 1 else []
-        body: list[Statement] = [Let("made", const(spread(target.zero, target.pitch, filled)))]
+        rim = const(spread(target.zero, target.pitch, filled))
+        body: list[Statement] = [Let("made", rim if together == 1 else const(0))]
         for move, lanes in (self._moves(rows[0], phase, j) or {}).items():
             body.append(Block(tuple(self._moved(move, lanes))))
-        places = [add(Var("o"), const(row * target.row_words + phase * target.words + j)) for row in rows]
-        return [*body, *(Store(target.buffer, place, Var("made")) for place in places)]
+        own = const(spread((1 << bits) - 1, target.pitch, target.valid(phase, j)))
+        for number in range(together):
+            word: Expr = Var("made")
+            if together > 1:
+                body.append(Let(f"u{number}", add(and_(shr(number * bits, word), own), rim)))
+                word = Var(f"u{number}")
+            for row in rows:
+                place = number * target.channel_words + row * target.row_words + phase * target.words + j
+                body.append(Store(target.buffer, add(Var("o"), const(place)), word))
+        return body
 
     def _moved(self, move: _Move, lanes: Sequence[int]) -> list[Statement]:
         """Return the statements that add to `made` what is in some lanes of a word of the row."""
         source, target = self.where.source, self.target
-        apart, most = source.stride * move.apart, (1 << source.bits) - 1
-        word = shr(source.stride * move.at, Load(source.buffer, add(Var("p"), const(move.ahead))))
+        apart, most = source.stride * move.apart, (1 << self._together * source.bits) - 1
+        word: Expr = Load(source.buffer, add(Var("p"), const(move.ahead)))
+        for number in range(1, self._together):
+            other = Load(source.buffer, add(Var("p"), const(number * self.where.step + move.ahead)))
+            word = add(shl(number * source.bits, other), word)
+        word = shr(source.stride * move.at, word)
         body: list[Statement] = [Let("v", and_(word, const(spread(most, apart, range(move.count)))))]
         body += _dealt(move.count, apart, target.pitch * move.step, most)
         moved = shl(target.pitch * lanes[0], Var("v"))

@@ -297,7 +297,7 @@ def _looped(
         buffer(own.window),
         buffer(own.sums),
         tuple(buffer(own.sums) for _ in range(1, _parts(loops))),
-        tuple(buffer(taps) for taps in plain.more_taps),
+        buffer(own.partial),
     )
     return in_loops(conv, source, target, loops, names, in_data=in_data)
 

@@ -47,6 +47,7 @@ def test_products_in_every_way(seed: int) -> None:
     """What reads the results reads their neighbours, too: rims, phases, gaps and words are right."""
     rng = np.random.default_rng(seed)
     inputs, outputs, height, width = (int(rng.integers(1, most)) for most in (20, 30, 8, 34))
+    inputs = inputs if seed % 3 else 32  # more than a run
     conv = product(rng, inputs, outputs, height, width)
     stride, rows = int(rng.integers(1, 3)), conv.out_height
     after = Convolution(
@@ -77,7 +78,8 @@ def test_products_in_every_way(seed: int) -> None:
             buffers = {**program.buffers, "each": image.size}
             program = dataclasses.replace(program, buffers=buffers, holds=holds)
             doubts = [doubt for doubt in map(str, unproved(program)) if "section step2" in doubt]
-            assert not doubts or maps[1].words > 1, loops  # what words have of their neighbours is not followed
+            # what words have of their neighbours, and sums that wait in memory, are not followed
+            assert not doubts or maps[1].words > 1 or "partial" in way.buffers(), loops
             found = Interpreter(program).predict(bytes(image.tolist()))
             assert found == tuple(expected.ravel().tolist()), loops
             tried += 1
@@ -105,7 +107,7 @@ def test_weights_of_several_contracts_and_blocks() -> None:
         if loops.sums < 5:
             continue
         assert Interpreter(program).predict(bytes(image.tolist())) == tuple(expected.ravel().tolist()), loops
-        seen.add((way.segment().contracts > 1, len(way.more_taps) > 0))
+        seen.add((way.segment().contracts > 1, "partial" in way.buffers()))
     assert (True, True) in seen
 
 
