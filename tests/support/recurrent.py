@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
-STEPS, INPUTS, SIZE = 4, 3, 2
+STEPS, INPUTS, SIZE = 3, 3, 2
 
 
 def layer(op_type: str, *, states: bool = False, bias: bool = True, lens: int = 0, **attrs: Any) -> onnx.ModelProto:

@@ -54,7 +54,7 @@ def test_the_batch_may_come_first() -> None:
         ({"clip": 1.0}, "clip of a recurrent layer"),
         ({"input_forget": 1}, "input_forget of a recurrent layer"),
         ({"activations": ["Sigmoid", "Affine", "Tanh"]}, "activations Sigmoid, Affine, Tanh"),
-        ({"lens": 3}, "sequences that are shorter than their 4 steps"),
+        ({"lens": 2}, "sequences that are shorter than their 3 steps"),
     ],
 )
 def test_what_is_not_supported_is_said(attrs: dict[str, Any], said: str) -> None:
