@@ -101,7 +101,7 @@ def inference(target: str, side: int = SIDE) -> ml2sc.Report:
     """
     model, _ = network(side)
     data, ranges = {"image": images(1, CALIBRATION, side)}, ((0.0, 1.0),)
-    compiled = ml2sc.compile(model, target, "int8", data, input_ranges=ranges, name="MobileNet")
+    compiled = ml2sc.compile(model, target, "int8", data, input_ranges=ranges, name="MobileNet", packed_only=True)
     report = ml2sc.check(ml2sc.build(compiled, ml2sc.Toolchain()), {"image": images(2, SAMPLES, side)})
     if not report.ok:
         raise CheckError(f"MobileNetV1, {target}: {report.failure}")

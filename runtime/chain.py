@@ -286,9 +286,11 @@ class _LocalChain(ABC):
         return self._run(to, data, gas, commit=commit)
 
     def _failed(self, outcome: _Outcome, to: str | None, data: bytes, gas: int) -> Ml2scError:
-        if outcome.failure == "revert":
+        # a code contract that runs out has used all but a 64th (EIP-150), and who called it reverts without a word
+        inside = outcome.failure == "revert" and not outcome.output and outcome.gas_used >= gas - gas // 64
+        if outcome.failure == "revert" and not inside:
             return Reverted(outcome.output)
-        if outcome.failure != "out of gas":
+        if outcome.failure not in {"out of gas", "revert"}:
             return Reverted(outcome.output, outcome.failure)
         if gas >= self.call_gas:
             message = f"the call needs more than {gas:,} gas, which is what public nodes allow an eth_call"

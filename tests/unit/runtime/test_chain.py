@@ -292,6 +292,19 @@ def test_call_allowance(kind: type[EmbeddedChain | RevmChain]) -> None:
         chain.call(loop, word(1_000_000))
 
 
+@pytest.mark.parametrize("kind", [EmbeddedChain, pytest.param(RevmChain, marks=needs_revm)])
+def test_what_is_asked_runs_out(kind: type[EmbeddedChain | RevmChain]) -> None:
+    """A code contract that runs out leaves its caller a 64th, and that reverts without data: it is gas all the same."""
+    chain = kind(call_gas=1_000_000)
+    loop = chain.deploy(init(LOOP)).address
+    # calldata on to the loop · PUSH0 PUSH0 CALLDATASIZE PUSH0 PUSH20 loop GAS STATICCALL · ISZERO PUSH1 fail JUMPI STOP
+    ask = "365f5f37" + "5f5f365f73" + loop[2:].lower() + "5afa" + "15602457" + "00" + "5b5f5ffd"
+    asking = chain.deploy(init(ask)).address
+    chain.call(asking, word(1_000))
+    with pytest.raises(ContractLimitError, match="needs more than 1,000,000 gas"):
+        chain.call(asking, word(1_000_000))
+
+
 def test_open_chain() -> None:
     with open_chain("embedded") as chain:
         assert isinstance(chain, RevmChain if revm_is_installed() else EmbeddedChain)
