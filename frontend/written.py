@@ -423,6 +423,8 @@ def _least(emitter: Emitter, name: str) -> float:
             return 0.0
         case "Add":
             return sum(_least(emitter, operand) for operand in operands)
+        case "Mul" if operands[0] == operands[1]:
+            return 0.0
         case "Mul" | "Div":
             return 0.0 if all(_least(emitter, operand) >= 0 for operand in operands) else -math.inf
         case op_type if op_type == TREES:
