@@ -307,7 +307,7 @@ _plain_div = RULES["", "Div"]
 
 @import_rule("Div")
 def _div(emitter: Emitter, node: OnnxNode) -> None:
-    """Exp(X) / Σ Exp(X) is Softmax; X / Σ |X| is a Normalizer, and 0 where all are 0.
+    """Exp(X) / Σ Exp(X) is Softmax; X / Σ |X| and X / √Σ X² are a Normalizer, and 0 where all are 0.
 
     X / X is 1. Sigmoid(x) and Sigmoid(−x) are divided by 1.
     """
@@ -328,18 +328,48 @@ def _div(emitter: Emitter, node: OnnxNode) -> None:
             _look_up(emitter, entries[0] / entries[1], b, node)
     elif power is not None:
         emitter.emit("Sigmoid", [emitter.emit("Neg", [power])], node.outputs)
-    elif axis is None or len(total.shape) > len(x.shape) or not _is_sum(emitter, b, a):
+    elif axis is None or len(total.shape) > len(x.shape):
+        _plain_div(emitter, node)
+    elif (norm := _norm(emitter, b, a)) == "L2":
+        _normalize(emitter, x, norm, node.outputs)
+    elif norm is None and not _is_sum(emitter, b, a):
         _plain_div(emitter, node)
     elif _complements(emitter, a):
         emitter.emit("Identity", [a], node.outputs)
     elif (maker := emitter.graph.producer(_unmoved(emitter, a))) is not None and maker.op_type == "Exp":
         exponents = _reshaped(emitter, _less_constants(emitter, maker.inputs[0]), x.shape, None)
         emitter.emit("Softmax", [exponents], node.outputs, {"axis": axis})
-    elif _least(emitter, a) >= 0 or _is_sum_of_sizes(emitter, b, a):
-        row = _reshaped(emitter, a, (1, x.size), None)
-        _reshaped(emitter, emitter.emit("Normalizer", [row], attrs={"norm": "L1"}), x.shape, node.outputs)
+    elif norm is not None or _least(emitter, a) >= 0:
+        _normalize(emitter, x, "L1", node.outputs)
     else:
         _plain_div(emitter, node)
+
+
+def _normalize(emitter: Emitter, x: Tensor, norm: str, outputs: tuple[str, ...]) -> None:
+    row = _reshaped(emitter, x.name, (1, x.size), None)
+    _reshaped(emitter, emitter.emit("Normalizer", [row], attrs={"norm": norm}), x.shape, outputs)
+
+
+def _norm(emitter: Emitter, name: str, of: str) -> str | None:
+    """Return which norm of a vector a tensor is, if that can be seen; perhaps for each element, and kept from 0.
+
+    A norm below `_KEPT_FROM_ZERO` may be taken for that of a vector of zeros, or for what it is: the stated bound of a
+    Normalizer of what may be 0 holds for both.
+    """
+    while (maker := emitter.graph.producer(name)) is not None and maker.op_type in {"Clip", "Expand", "Max"}:
+        ends = maker.inputs[1:]
+        if maker.op_type != "Expand" and (
+            not ends or not ends[0] or any(ends[1:]) or not _all(emitter, ends[0], lambda data: data <= _KEPT_FROM_ZERO)
+        ):
+            return None
+        name = maker.inputs[0]
+    if _is(emitter, name, "ReduceL2", of):
+        return "L2"
+    return "L1" if _is_sum_of_sizes(emitter, name, of) else None
+
+
+_KEPT_FROM_ZERO = 1e-9
+"""The most that norms are kept above where that is only to not divide by 0: 1e-12 in PyTorch."""
 
 
 def _is_sum(emitter: Emitter, total: str, a: str) -> bool:
@@ -423,6 +453,8 @@ def _least(emitter: Emitter, name: str) -> float:
             return 0.0
         case "Add":
             return sum(_least(emitter, operand) for operand in operands)
+        case "Mul" if operands[0] == operands[1]:
+            return 0.0
         case "Mul" | "Div":
             return 0.0 if all(_least(emitter, operand) >= 0 for operand in operands) else -math.inf
         case op_type if op_type == TREES:

@@ -140,11 +140,15 @@ class Sub(Add):
 
 @register_op
 class Mul(_Broadcasting):
-    """A · B. In a quantised graph: (a − z_a)·(b − z_b), at scale s_a · s_b."""
+    """A · B. In a quantised graph: (a − z_a)·(b − z_b), at scale s_a · s_b. A · A is never negative."""
 
     op_type = "Mul"
     elementwise = True
     function: ClassVar[np.ufunc] = np.multiply
+
+    def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:
+        (bounds,) = super().interval(node, inputs)
+        return [_squared(bounds_at(inputs, 0), bounds)] if inputs[0] is inputs[1] else [bounds]
 
     def quantize(self, node: Node, q: Quantizer) -> None:
         if not q.read_otherwise(node):
@@ -174,13 +178,28 @@ class Mul(_Broadcasting):
             for x in bounds_at(bounds, 0)
             for y in bounds_at(bounds, 1)
         ]
-        return [Bounds(np.minimum.reduce(corners), np.maximum.reduce(corners))]
+        product = Bounds(np.minimum.reduce(corners), np.maximum.reduce(corners))
+        if node.inputs[0] != node.inputs[1]:
+            return [product]
+        a, zero = bounds_at(bounds, 0), -tensor_at(inputs, 0).format.zero_point
+        return [_squared(Bounds(sum_of(a.lo, zero), sum_of(a.hi, zero)), product)]
 
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
         """|â·b̂ − a·b| <= |a|·e_b + |b|·e_a + e_a·e_b."""
         e_a, e_b = input_error(inputs, context, 0), input_error(inputs, context, 1)
         a, b = magnitude(bounds_at(context.real, 0)), magnitude(bounds_at(context.real, 1))
         return [a * e_b + b * e_a + e_a * e_b]
+
+
+def _squared(operand: Bounds, product: Bounds) -> Bounds:
+    """Return bounds of squares.
+
+    Args:
+        operand: Bounds of what is squared.
+        product: Bounds of products of two such numbers.
+    """
+    around_zero = (operand.lo <= 0) & (operand.hi >= 0)
+    return Bounds(np.where(around_zero, 0, np.maximum(product.lo, 0)), product.hi)
 
 
 @register_op

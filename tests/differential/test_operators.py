@@ -112,6 +112,16 @@ MODELS = {
             "f = Div(x, v) g = Pow(v, p)"
         ),
     ),
+    "what a square is under": (
+        X,
+        "float[1,4] y, float[1,4] z",
+        "float[1] k = {0.5}, int64[1] r = {1}",
+        (
+            "m = Mul(x, x) n = Add(m, k) y = Sqrt(n) "
+            "u = ReduceMean<keepdims=1>(x, r) d = Sub(x, u) e = Mul(d, d) v = ReduceMean<keepdims=1>(e, r) "
+            "f = Add(v, k) s = Sqrt(f) z = Div(d, s)"
+        ),
+    ),
     "Softmax": (X, "float[1,3] y", W, "h = Gemm(x, w, b) y = Softmax<axis=1>(h)"),
     "Softmax in the middle": (X, "float[1,3] y", W, "h = Softmax(x) y = Gemm(h, w, b)"),
     "LogSoftmax": (X, "float[1,3] y", W, "h = Gemm(x, w, b) y = LogSoftmax(h)"),

@@ -201,6 +201,20 @@ def test_entries_of_tables_at_one_place(kit: Any) -> None:
     assert [n.op_type for n in graph if n.output == "y"] == ["TableLookup"]
 
 
+@pytest.mark.parametrize(("norm", "least", "found"), [("L2", 1e-12, True), ("L1", 1e-12, True), ("L2", 0.5, False)])
+def test_a_vector_over_its_norm(kit: Any, norm: str, least: float, *, found: bool) -> None:
+    """As PyTorch's `normalize` is written: the norm is kept from 0."""
+    nodes = [
+        helper.make_node(f"Reduce{norm}", ["x", "axis"], ["n"], keepdims=1),
+        helper.make_node("Clip", ["n", "least"], ["c"]),
+        helper.make_node("Expand", ["c", "shape"], ["e"]),
+        helper.make_node("Div", ["x", "e"], ["y"]),
+    ]
+    constants = {"axis": np.array([1]), "least": np.array(least, dtype=np.float32), "shape": np.array([1, 4])}
+    graph = kit.assert_like_onnxruntime(kit.model(nodes, {"x": [1, 4]}, ["y"], constants), samples=10)
+    assert ({node.attrs.get("norm") for node in graph} == {None, norm}) is found
+
+
 def test_a_root_keeps_the_order(kit: Any) -> None:
     nodes = [helper.make_node("Abs", ["x"], ["a"]), helper.make_node("Sqrt", ["a"], ["s"])]
     nodes.append(helper.make_node("TopK", ["s", "k"], ["v", "y"], largest=0))

@@ -44,7 +44,7 @@ def parsed(text: str) -> Graph:
 def test_real_bounds_by_hand() -> None:
     bounds = real_bounds(parsed(FLOAT))
     # 2·[-1, 3] − 4·[-1, 3] + 1 and −1·[-1, 3] + 0.5·[-1, 3] − 10
-    for name, lo, hi in (("h", [-13, -13.5], [11, -7.5]), ("r", [0, 0], [11, 0]), ("s", [-3, -3], [9, 9])):
+    for name, lo, hi in (("h", [-13, -13.5], [11, -7.5]), ("r", [0, 0], [11, 0]), ("s", [0, 0], [9, 9])):
         assert np.all(bounds[name].lo <= lo)
         assert np.all(bounds[name].hi >= hi)
         np.testing.assert_allclose(bounds[name].lo.ravel(), lo, atol=1e-9)
@@ -69,6 +69,14 @@ def test_intervals_by_hand() -> None:
     assert (graph.tensor("h").format.bits, graph.tensor("r").format.bits, graph.tensor("q").format.bits) == (8, 8, 3)
     assert not prove_intervals(graph), "a second proof changes nothing"
     assert not graph.tensor("q").format.signed
+
+
+def test_a_square_is_never_negative() -> None:
+    graph = parsed(QUANTISED.replace("output %q", "%s: s256*1/16[1,2] = Mul(%x, %x) @square\noutput %q, %s"))
+    prove_intervals(graph)
+    assert str(graph.tensor("s").interval) == "[0, 100]"  # x - z in [-6, 10]
+    above = parsed(FLOAT.replace("[-1.0, 3.0]", "[2.0, 3.0]"))
+    np.testing.assert_allclose([bound.ravel() for bound in real_bounds(above)["s"]], [[4, 4], [9, 9]])
 
 
 def test_bounds_by_element() -> None:
