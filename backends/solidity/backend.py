@@ -37,23 +37,17 @@ from ..base import (
     with_edits,
     with_settings,
 )
+from ..frame import Frame
 from ..interface import (
-    ERC165,
     ERRORS,
-    chunk_runs,
     code_hashes,
     contract_abi,
-    data_init_hash,
     function_names,
-    interface_id,
     keccak,
     model_name,
     oversized,
-    packed_texts,
     part_names,
     state_slot,
-    stated_place,
-    storage_place,
     without_hashes,
 )
 from .gas import SolidityCosts
@@ -286,21 +280,16 @@ def _standard_input(source_name: str, source: str, program: Program, options: Em
     }
 
 
-class _Frame:
+class _Frame(Frame):
     """Everything the template shows."""
 
     def __init__(self, program: Program, options: EmitOptions, part: Part | None = None) -> None:
-        self.program, self.options, self.part = program, options, part
+        super().__init__(program, options, part)
         self.form = "" if options.form == CONTRACT or part else options.form
         self.memory: MemoryMap = memory_map(program, part, fixed=not self.form)
         self.given = "" if self.memory.fixed else self.memory.base
         self.taken = f"uint256 {self.given}" if self.given else ""
         self.printer = Printer(program, self.memory, {name: _selector(name, types) for name, types in ERRORS.items()})
-        self.data = program.data_contracts()
-        self.sections = [*program.layers, *([] if part else [program.dequantize])]
-        here = {name for name, procedure in program.procedures.items() if not procedure.contract}
-        self.procedures = [routine for routine in program.routines() if routine.name in here]
-        self.elsewhere = [procedure for procedure in program.procedures.values() if procedure.contract]
         frame = (*_FRAME, *_FRAME_WITHIN) if self.form else _FRAME
         self.functions = _function_names([s.name for s in (*self.sections, *self.procedures)], frame)
         taken = (*frame, *self.functions.values())
@@ -313,33 +302,20 @@ class _Frame:
         printed = [self._section(s, functions[s.name]) for s in (*sections, *self.procedures)]
         if self.part is not None:
             return self._part(self.part, printed)
+        common = self.shown()
+        for index, contract in enumerate(common["data"]):
+            contract["table"] = self.memory.place(ADDRESSES, 32 * index)
         text = _template("model.sol.j2" if self.form else "contract.sol.j2").render(
-            interface_ids=(ERC165, interface_id(program)) if options.erc165 else (),
+            **common,
             state_slot=state_slot(options.name) if options.erc7201 and program.updatable else "",
-            name=options.name,
             form=self.form,
             model=model_name(options.name),
             given=self.given,
             taken=self.taken,
             description=[*_wrapped("@notice", options.description)],
-            layers=self._summary(),
             strict=options.strict_input,
-            **packed_texts(program, strict=options.strict_input),
-            model_hash=f"0x{options.model_hash.hex()}",
-            updatable=program.updatable,
-            timelock=options.timelock,
-            chunk_runs=chunk_runs(self.data),
-            largest_chunk=max(map(len, self.data), default=0),
-            stated=stated_place(program),
-            input=program.input,
-            outputs=program.outputs,
             memory_start=self.memory.start,
             memory=self.memory.total,
-            data=[self._data_contract(i, data) for i, data in enumerate(self.data)],
-            decides=program.has_decision,
-            decision=options.decision,
-            codes=[{"number": p.contract, "salt": self._first_code + p.contract - 1} for p in self.elsewhere],
-            mutability="view" if self.data or self.elsewhere else "pure",
             **{f"{entry.name}_calls": [functions[s.name] for s in entry.sections] for entry in program.entries},
             wad_address=self.memory.place(OUTPUTS),
             label_address=self.memory.place(LABEL) if program.has_decision else "",
@@ -355,11 +331,6 @@ class _Frame:
             loaders=self._loaders([program.quantize, *sections]),
         )
         return text.rstrip() + "\n"
-
-    @property
-    def _first_code(self) -> int:
-        """The salt of the first code contract: the number after the data contracts'."""
-        return 0 if self.program.updatable else len(self.data)
 
     def _part(self, part: Part, printed: list[dict[str, Any]]) -> str:
         """Return the source of a code contract."""
@@ -416,23 +387,6 @@ class _Frame:
         failed = told if procedure.refuses else "revert(0, 0)"
         lines = [*gathered, f"if iszero({called}) {{ {failed} }}", *scattered]
         return {"code": f"_CODE{procedure.contract}", "lines": ["            " + line for line in lines]}
-
-    def _summary(self) -> list[str]:
-        lines = [f"Precision {self.options.precision}. Layers:"]
-        for section in self.program.layers:
-            if "macs" in section.facts:
-                f = section.facts
-                place = storage_place(str(f["storage"]))
-                text = f"{section.title}; {f['bits']} bits a sum, {f['lanes']} lanes a word, weights in {place}."
-                lines += textwrap.wrap(f"- {section.name}: {text}", 112, subsequent_indent="  ")
-        return lines
-
-    def _data_contract(self, index: int, data: bytes) -> dict[str, object]:
-        return {
-            "length": f"{len(data):,}",
-            "init_hash": data_init_hash(data),
-            "table": self.memory.place(ADDRESSES, 32 * index),
-        }
 
     def _section(self, section: Section, function: str) -> dict[str, Any]:
         constants = self.printer.constants(section, f"_{section.name.upper()}")

@@ -28,19 +28,13 @@ from ..base import (
     with_edits,
     with_settings,
 )
+from ..frame import Frame
 from ..interface import (
-    ERC165,
     ERRORS,
-    chunk_runs,
     code_hashes,
     contract_abi,
-    data_init_hash,
-    interface_id,
     oversized,
-    packed_texts,
     part_names,
-    stated_place,
-    storage_place,
     without_hashes,
 )
 from .gas import VyperCosts, too_deep
@@ -226,18 +220,15 @@ def _standard_input(source_name: str, source: str, options: EmitOptions) -> dict
     }
 
 
-class _Frame:
+class _Frame(Frame):
     """Everything the template shows."""
 
+    width = 108
+
     def __init__(self, program: Program, options: EmitOptions, whole: Program, part: Part | None = None) -> None:
-        self.program, self.options, self.part = program, options, part
+        super().__init__(program, options, part)
         self.printer = Printer(program, ERRORS, whole, None if part is None else part.procedure)
         self.signatures = self.printer.signatures
-        self.data = program.data_contracts()
-        self.sections = [*program.layers, *([] if part else [program.dequantize])]
-        self.elsewhere = {name: p for name, p in program.procedures.items() if p.contract}
-        here = program.procedures.keys() - self.elsewhere.keys()
-        self.procedures = [routine for routine in program.routines() if routine.name in here]
         self.functions = self.printer.functions
         self.words = packed_words(program)
 
@@ -248,36 +239,20 @@ class _Frame:
         printed = [self._section(s) for s in sections]
         if self.part is not None:
             return self._part(self.part.procedure, printed)
+        common = self.shown()
+        for code, procedure in zip(common["codes"], self.elsewhere.values(), strict=True):
+            code["head"] = self._head(procedure)
         text = _template("contract.vy.j2").render(
-            interface_ids=(ERC165, interface_id(program)) if options.erc165 else (),
-            name=options.name,
+            **common,
             module=options.form != CONTRACT,
             description=textwrap.wrap(f"@notice {plain(options.description)}", 112, subsequent_indent=" " * 8),
-            layers=self._summary(),
-            **packed_texts(program, strict=options.strict_input),
-            model_hash=f"0x{options.model_hash.hex()}",
-            updatable=program.updatable,
-            timelock=options.timelock,
-            chunk_runs=chunk_runs(self.data),
-            largest_chunk=max(map(len, self.data), default=0),
-            stated=stated_place(program),
             errors={name: raise_error(name, ERRORS[name], values) for name, values in _UPDATE_ERRORS.items()},
-            input=program.input,
             max_length=program.input.length + LONGER_INPUTS,
             padding=_padding(32 * self.words - program.input.length),
             words=self.words,
-            outputs=program.outputs,
             packed=PACKED,
             wads=WADS,
-            data=[{"length": f"{len(d):,}", "init_hash": data_init_hash(d)} for d in self.data],
-            codes=[
-                {"number": p.contract, "salt": self._first_code + p.contract - 1, "head": self._head(p)}
-                for p in self.elsewhere.values()
-            ],
             tables=self._tables(),
-            decides=program.has_decision,
-            decision=plain(options.decision),
-            mutability="view" if self.data or self.elsewhere else "pure",
             **{f"{entry.name}_lines": self._road(entry) for entry in program.entries},
             length_error=raise_error("InputLength", ERRORS["InputLength"], ["_PACKED_LENGTH", "length"]),
             short_error=raise_error("InputLength", ERRORS["InputLength"], ["_PACKED_LENGTH", "len(x)"]),
@@ -292,10 +267,8 @@ class _Frame:
         )
         return text.rstrip() + "\n"
 
-    @property
-    def _first_code(self) -> int:
-        """The salt of the first code contract: the number after the data contracts'."""
-        return 0 if self.program.updatable else len(self.data)
+    def text(self, text: str) -> str:
+        return plain(text)
 
     def _tables(self) -> list[dict[str, Any]]:
         return [
@@ -343,16 +316,6 @@ class _Frame:
             constants=constants,
         )
         return text.rstrip() + "\n"
-
-    def _summary(self) -> list[str]:
-        lines = [f"Precision {plain(self.options.precision)}. Layers:"]
-        for section in self.program.layers:
-            if "macs" in section.facts:
-                f = section.facts
-                place = storage_place(str(f["storage"]))
-                text = f"{section.title}; {f['bits']} bits a sum, {f['lanes']} lanes a word, weights in {place}."
-                lines += textwrap.wrap(f"- {section.name}: {plain(text)}", 108, subsequent_indent="  ")
-        return lines
 
     def _section(self, section: Section) -> dict[str, Any]:
         signature = self.signatures[section.name]
