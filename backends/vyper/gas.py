@@ -236,17 +236,15 @@ class VyperCosts(Costs):
         frames = 0
         if self.part is not None:
             return self._part_words(sections)
-        variables, temporaries = packed, 0
+        variables = packed
         for section in sections:
-            signature = self.signatures[section.name]
             frames = max(frames, self._frame(section))
-            results = [self.program.buffers[b] for b in signature.gives]
-            variables += sum(results)
-            temporaries = max(temporaries, variables + sum(results))
+            # a result has a place for the call and one for its variable, and neither is used again
+            variables += 2 * sum(self.program.buffers[b] for b in self.signatures[section.name].gives)
         # the argument's Bytes, the padded copy, and what `slice` and `concat` work in
         length = -(-self.program.input.length // WORD)
         longest = -(-(self.program.input.length + self.longer) // WORD) + 1
-        return _FIRST_WORD + frames + temporaries + longest + (packed + 1) + (length + 1) + (packed + 2)
+        return _FIRST_WORD + frames + variables + longest + (packed + 1) + (length + 1) + (packed + 2)
 
     def _part_words(self, sections: Iterable[Section]) -> int:
         assert self.part is not None
