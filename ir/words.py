@@ -105,7 +105,7 @@ class Data(NamedTuple):
 
     def then(self, name: str, operand: int) -> Data:
         """Return it after one more operation."""
-        return self._replace(operations=(*self.operations, (name, operand)))
+        return Data(self.segment, self.first, self.steps, (*self.operations, (name, operand)))
 
     @property
     def mask(self) -> int | None:
@@ -138,7 +138,10 @@ class Word:
     def __init__(self, terms: Terms | None = None, parts: Sequence[tuple[int, Word]] = (), known: int = BITS) -> None:
         self.terms: Terms = terms or {}
         self.parts = parts
-        self.known: int = min([known, *(p.known for _, p in parts)])
+        for _, part in parts:
+            if part.known < known:
+                known = part.known
+        self.known = known
         self.serial = next(_serial)
         self.atom: Word | None = None
         self.clean = False
@@ -150,8 +153,25 @@ class Word:
     def flat(self) -> dict[Key, Factor]:
         """All its terms."""
         if self._flat is None:
-            self._flat = self.without(None)[1]
+            found = self._merged()
+            self._flat = self.without(None)[1] if found is None else found
         return self._flat
+
+    def _merged(self) -> dict[Key, Factor] | None:
+        """Return all terms, if no part has parts that are not added up: in the order in which `without` finds them."""
+        parts: Sequence[tuple[int, Word]] = self.parts
+        if len(parts) > 1:
+            parts = sorted(parts, key=_newest, reverse=True)
+        found: dict[Key, Factor] = {}
+        if self.terms:
+            _add_to(found, self.terms, 1)
+        before: Word | None = None
+        for scale, part in parts:
+            if part is before or (part._flat is None and part.parts):
+                return None
+            before = part
+            _add_to(found, part.terms if part._flat is None else part._flat, scale)
+        return {key: factor for key, factor in found.items() if factor} if 0 in found.values() else found
 
     def without(self, stop: Word | None) -> tuple[int, dict[Key, Factor]]:
         """Return how often another sum is a part of it, and all the rest of it."""
@@ -167,8 +187,7 @@ class Word:
                 stopped = factor
                 continue
             terms, parts = (word.terms, word.parts) if word._flat is None or stop is not None else (word._flat, ())
-            for key, own in terms.items():
-                found[key] = _plus(found[key], own, factor) if key in found else _plus(0, own, factor)
+            _add_to(found, terms, factor)
             for scale, part in parts:
                 if part.serial not in words:
                     words[part.serial], times[part.serial] = part, 0
@@ -230,9 +249,25 @@ class Field(NamedTuple):
         return frozenset(self.terms.items())
 
 
+def _newest(part: tuple[int, Word]) -> int:
+    return part[1].serial
+
+
+def _add_to(found: dict[Key, Factor], terms: Terms, times: int) -> None:
+    """Add times · terms to others."""
+    for key, own in terms.items():
+        before = found.get(key, 0)
+        if type(own) is int and type(before) is int:
+            found[key] = before + times * own & MASK
+        else:
+            found[key] = _plus(before, own, times)
+
+
 def _plus(a: Factor, b: Factor, times: int) -> Factor:
     if isinstance(a, int) and isinstance(b, int):
         return (a + times * b) & MASK
+    if a == 0 and times == 1 and not isinstance(b, int) and None not in b and 0 not in b.values():
+        return b
     total: dict[Data | None, int] = dict(a) if not isinstance(a, int) else {None: a} if a else {}
     more: dict[Data | None, int] = b if not isinstance(b, int) else {None: b}
     for key, value in more.items():
@@ -360,8 +395,9 @@ class Words:
         if word._range is None:
             if word.known < BITS:
                 return 0, MASK
-            fields = self.fields(word)
-            if fields is not None:
+            if (plain := _plain_interval(word)) is not None:
+                word._range = plain
+            elif (fields := self.fields(word)) is not None:
                 total = [sum(v << f.start for f, v in zip(fields, side, strict=True)) for side in _sides(fields)]
                 wraps = WORD if total[0] >= _HALF else 0
                 word._range = total[0] - wraps, total[1] - wraps
@@ -932,6 +968,34 @@ def _all_data(word: Word) -> Iterator[Data]:
 
 def _data_in(factor: Factor) -> list[tuple[Data, int]]:
     return [] if isinstance(factor, int) else [(data, n) for data, n in factor.items() if data is not None]
+
+
+def _plain_interval(word: Word) -> tuple[int, int] | None:
+    """Return bounds of an integer that is the word mod 2^256, if it is a sum of integers that tell nothing more."""
+    constant = least = most = lowest = highest = 0
+    negative = False
+    for (atom, span), factor in word.flat.items():
+        if not isinstance(factor, int) or atom.gate is not None or atom.by_round is not None:
+            return None
+        rounds = _rounds(span) if span else 1
+        if atom is ONE:
+            constant += factor * rounds
+            continue
+        lo, hi = rounds * atom.lo, rounds * atom.hi
+        negative = negative or lo < 0
+        least += factor * lo
+        most += factor * hi
+        if factor < _HALF:
+            lowest += factor * lo
+            highest += factor * hi
+        else:
+            lowest += (factor - WORD) * hi
+            highest += (factor - WORD) * lo
+    if negative or constant + most >= WORD:  # it may wrap: factors are as near to 0 as they can be
+        constant = (constant + _HALF) % WORD - _HALF
+        return constant + lowest, constant + highest
+    wraps = WORD if constant + least >= _HALF else 0
+    return constant + least - wraps, constant + most - wraps
 
 
 def _fields(word: Word) -> list[Field] | None:
