@@ -17,7 +17,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import count, pairwise
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +26,7 @@ from .program import MASK, WORD, Segment
 from .types import Array
 
 BITS = 256
-_LO, _HI = attrgetter("lo"), attrgetter("hi")
+_LO, _HI, _PLACE = attrgetter("lo"), attrgetter("hi"), itemgetter(0)
 _HALF = WORD >> 1
 _NARROW = 57
 """Digits of so many bits are read eight bytes at a time."""
@@ -218,7 +218,7 @@ class Word:
     @property
     def has_data(self) -> bool:
         """Whether words of segments are in it."""
-        return any(not isinstance(factor, int) for factor in self.flat.values())
+        return dict in map(type, self.flat.values())
 
 
 class Field(NamedTuple):
@@ -287,11 +287,11 @@ def fresh(lo: int, hi: int) -> Word:
     return literal(lo) if lo == hi else Word({(Atom(lo, hi), ()): 1})
 
 
-def lane(lo: int, hi: int) -> Word:
+def lane(lo: int, hi: int) -> Atom:
     """Return any integer of an interval, one of several in a word."""
     atom = Atom(lo, hi)
     atom.lane = True
-    return of_atom(atom)
+    return atom
 
 
 def anything() -> Word:
@@ -341,6 +341,9 @@ def _vary(varying: dict[tuple[Loop, ...], _Bounds], axes: tuple[Loop, ...], leas
     varying[axes] = (least, most) if before is None else (before[0] + least, before[1] + most)
 
 
+_NO_ROUNDS: Array = np.empty(0, dtype=object)
+
+
 class _Apart(NamedTuple):
     """A sum taken apart into lanes.
 
@@ -348,7 +351,7 @@ class _Apart(NamedTuple):
         bounds: Of each lane.
         constants: What of each is constant; None where that depends on loops.
         rounds: The loops in whose rounds bounds differ.
-        least: Least values, in each round: (rounds…, lanes).
+        least: Least values, in each round: (rounds…, lanes); empty without rounds.
         most: Greatest values.
     """
 
@@ -449,12 +452,16 @@ class Words:
                     continue
                 lo, hi = rounds * atom.lo, rounds * atom.hi
                 for j, digit in enumerate(digits):
-                    lows[j] += digit * (lo if digit >= 0 else hi)
-                    highs[j] += digit * (hi if digit >= 0 else lo)
+                    if digit > 0:
+                        lows[j] += digit * lo
+                        highs[j] += digit * hi
+                    elif digit:
+                        lows[j] += digit * hi
+                        highs[j] += digit * lo
                 if atom.gate is not None or atom.test is not None:
                     gated[atom, span] = digits
                 continue
-            kind = tuple(None if d is None else (d._replace(first=0), times) for d, times in factor.items())
+            kind = tuple([None if d is None else (d.segment, d.steps, d.operations, times) for d, times in factor.items()])
             alike.setdefault((span, kind), []).append((atom, factor))
         for (span, _), terms in alike.items():
             _vary(varying, *self._terms(terms, span, cuts, signed=signed))
@@ -465,7 +472,7 @@ class Words:
         if not varying and not varying_words:
             known = _dealt(constant, cuts, lows)
             ends = [[low + digit for low, digit in zip(side, known, strict=True)] for side in (lows, highs)]
-            return _Apart(list(zip(*ends, strict=True)), known, [], *(np.array(end, dtype=object) for end in ends))
+            return _Apart(list(zip(*ends, strict=True)), known, [], _NO_ROUNDS, _NO_ROUNDS)
         axes_of_words = [tuple(x for x, _ in data.steps if x not in span) for data, _, span in varying_words]
         every = sorted({x for axes in (*varying, *axes_of_words) for x in axes}, key=lambda x: x.number)
         shape = [x.count for x in every]
@@ -963,7 +970,8 @@ def _signs(word: Word) -> tuple[bool, bool]:
 
 def _all_data(word: Word) -> Iterator[Data]:
     for factor in word.flat.values():
-        yield from (data for data, _ in _data_in(factor))
+        if not isinstance(factor, int):
+            yield from (data for data in factor if data is not None)
 
 
 def _data_in(factor: Factor) -> list[tuple[Data, int]]:
@@ -1001,44 +1009,52 @@ def _plain_interval(word: Word) -> tuple[int, int] | None:
 def _fields(word: Word) -> list[Field] | None:
     if word.known < BITS:
         return None
-    constant, entries = 0, []
+    constant, total, entries = 0, 0, list[tuple[int, int, int, int, Key]]()
     for (atom, span), factor in word.flat.items():
         if not isinstance(factor, int):
             return None
-        rounds = _rounds(span)
+        rounds = _rounds(span) if span else 1
         if atom is ONE:
             constant += factor * rounds
         elif atom.lo < 0:
             return None
         else:
-            entries.append(((factor & -factor).bit_length() - 1, factor, rounds, (atom, span)))
-    if constant + sum(factor * rounds * key[0].hi for _, factor, rounds, key in entries) >= WORD:
+            most = factor * rounds * atom.hi
+            total += most
+            entries.append(((factor & -factor).bit_length() - 1, factor, rounds, most, (atom, span)))
+    if constant + total >= WORD:
         return None
-    entries.sort(key=lambda entry: entry[0])
+    entries.sort(key=_PLACE)
     lowest = (constant & -constant).bit_length() - 1
     if constant and (not entries or lowest < entries[0][0]):
-        entries.insert(0, (lowest, 0, 1, (ONE, ())))
+        entries.insert(0, (lowest, 0, 1, 0, (ONE, ())))
     fields: list[Field] = []
     members: list[tuple[int, int, Key]] = []
-    start = entries[0][0] if entries else 0
-    for place, factor, rounds, key in [*entries, (BITS, 0, 1, (ONE, ()))]:
+    start, highest = entries[0][0] if entries else 0, 0
+    for place, factor, rounds, most, key in [*entries, (BITS, 0, 1, 0, (ONE, ()))]:
         if members and place > start:
-            hi = sum(f * n * k[0].hi for f, n, k in members) >> start
-            added_up = hi + (constant >> start & ((1 << (place - start)) - 1))
+            added_up = (highest >> start) + (constant >> start & ((1 << (place - start)) - 1))
             if not added_up >> (place - start):
                 fields += _field(start, place, members, constant)
-                members, start = [], place
+                members, highest = [], 0
         if not members:
             start = place
         members.append((factor, rounds, key))
+        highest += most
     return fields
 
 
 def _field(start: int, end: int, members: Sequence[tuple[int, int, Key]], constant: int) -> list[Field]:
     """Return a lane, and what is constant above it."""
     own = constant >> start & ((1 << (end - start)) - 1)
-    terms = {key: factor >> start for factor, _, key in members if factor}
-    lo, hi = (sum(f * n * side(k[0]) for f, n, k in members) >> start for side in (_LO, _HI))
+    terms: dict[Key, int] = {}
+    lo = hi = 0
+    for factor, rounds, key in members:
+        if factor:
+            terms[key] = factor >> start
+            lo += factor * rounds * key[0].lo
+            hi += factor * rounds * key[0].hi
+    lo, hi = lo >> start, hi >> start
     for (atom, span), factor in terms.items():
         if atom.gate is not None and (atom.gate, span) in terms:
             hi -= min(factor * atom.hi, terms[atom.gate, span])
@@ -1096,8 +1112,10 @@ def _picked(fields: Sequence[Field], shift: int, runs: Sequence[tuple[int, int]]
 
 def _is_sum_of_products(word: Word) -> bool:
     """Return whether a factor may be weights of several lanes: it is neither a place in the word nor spreads a bit."""
-    every = ((atom, factor) for (atom, _), factor in word.flat.items() if atom is not ONE)
-    return any(not isinstance(f, int) or (atom.test is None and f & (f - 1)) for atom, f in every)
+    for (atom, _), factor in word.flat.items():
+        if atom is not ONE and (not isinstance(factor, int) or (atom.test is None and factor & (factor - 1))):
+            return True
+    return False
 
 
 def _full(field: Field) -> int | None:
@@ -1118,7 +1136,7 @@ def _shifted(field: Field, by: int) -> Word:
 def _mark(word: Word, lane: object, inside: int, constant: int = 0) -> None:
     """Note what a bit tells: that a lane is at least 2^inside."""
     for atom, _ in word.terms:
-        if (atom.lo, atom.hi) == (0, 1):
+        if atom.lo == 0 and atom.hi == 1:
             atom.test = Test(lane, (1 << inside) - constant)
 
 
@@ -1145,6 +1163,9 @@ def _cut(word: Word, start: int, end: int, constant: int | None, *, signed: bool
     None: it has none below `start`.
     """
     cuts = (*((0,) if start else ()), start, end)
+    below, above = ("over" if signed else "shr", start), ("extend", end) if signed else ("and", (1 << end - start) - 1)
+    both = (above, below) if signed else (below, above)
+    operations = [step for step in both if (start if step is below else end < BITS)]
     terms: dict[Key, Factor] = {}
     for (atom, span), factor in word.flat.items():
         if atom is ONE and constant is not None:
@@ -1152,13 +1173,8 @@ def _cut(word: Word, start: int, end: int, constant: int | None, *, signed: bool
         number = factor if isinstance(factor, int) else factor.get(None, 0)
         digits: dict[Data | None, int] = {None: _digits(number, cuts, signed)[-1]}
         for data, times in _data_in(factor):
-            cut = data if times == 1 else data.then("mul", times & MASK)
-            if signed:
-                cut = cut.then("extend", end) if end < BITS else cut
-                cut = cut.then("over", start) if start else cut
-            else:
-                cut = cut.then("shr", start) if start else cut
-                cut = cut if end == BITS else cut.then("and", (1 << (end - start)) - 1)
+            first = () if times == 1 else (("mul", times & MASK),)
+            cut = Data(data.segment, data.first, data.steps, (*data.operations, *first, *operations))
             digits[cut] = digits.get(cut, 0) + 1
         terms[atom, span] = digits if len(digits) > 1 else digits[None] & MASK
     return Word(terms, ((1, literal(constant or 0)),), known)
