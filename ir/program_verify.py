@@ -877,15 +877,18 @@ class _Walk:
             item = left.pop()
             if isinstance(item, tuple):
                 size, combine = item
-                args = words[-size:]
-                del words[-size:]
-                words.append(combine(*args))
-            elif isinstance(item, Const):
-                words.append(literal(item.value))
+                if size == 1:
+                    words[-1] = combine(words[-1])
+                else:
+                    args = words[-size:]
+                    del words[-size:]
+                    words.append(combine(*args))
             elif isinstance(item, Var):
                 if item.name not in self._variables:
                     raise VerifyError(f"variable {item.name} is not declared")
                 words.append(self._variables[item.name])
+            elif isinstance(item, Const):
+                words.append(literal(item.value))
             else:
                 parts, combine = self._parts(item)
                 left.append((len(parts), combine))
@@ -955,11 +958,10 @@ class _Walk:
             layer.loaded[buffer] = max(least, lo), min(most, hi), min(over, above)
         if lanes.stride == 256:
             return fresh(lo, hi) if lo >= -_SIGN and hi < WORD else anything()
-        one = lane if lanes.count > 1 else fresh
-        parts = [(1 << lanes.stride * number, one(lo, hi)) for number in range(lanes.count)]
-        if above:
-            parts.append((1 << lanes.stride * lanes.count, fresh(0, above)))
-        return Word(parts=parts)
+        own = [(1 << lanes.stride * lanes.count, fresh(0, above))] if above else []
+        if lanes.count == 1:
+            return Word(parts=[(1, fresh(lo, hi)), *own])
+        return Word({(lane(lo, hi), ()): 1 << lanes.stride * number for number in range(lanes.count)}, own)
 
     def _entry(self, index: Word, table: Load | Const, bits: int) -> Word:
         """Return an entry of a table, of `bits` bits; an index past the end of the only word gives 0, or anything."""
@@ -995,7 +997,7 @@ class _Walk:
         _include(self._layers[-1].read, _PACKED, at.steps, at.run(used))
         whole = affine is not None and not any(v % width for v in (_BYTES, affine[0], *(s for _, s in affine[1])))
         size = 8 * width if whole else 8
-        return Word(parts=[(1 << place, fresh(0, (1 << size) - 1)) for place in range(0, 8 * _BYTES, size)])
+        return Word({(Atom(0, (1 << size) - 1), ()): 1 << place for place in range(0, 8 * _BYTES, size)})
 
     def _wad(self, index: Word) -> Word:
         lo, hi = self._words.interval(index)
@@ -1135,14 +1137,20 @@ def _affine(word: Word) -> tuple[int, _Steps] | None:
             first = _centred(factor)
         else:
             steps.append((atom.loop, _centred(factor)))
-    return first, tuple(sorted(steps, key=lambda step: step[0].number))
+    return first, _ordered(steps)
+
+
+def _ordered(steps: list[tuple[Loop, int]]) -> _Steps:
+    return tuple(sorted(steps, key=lambda step: step[0].number) if len(steps) > 1 else steps)
 
 
 def _joint(a: _Steps, b: _Steps) -> _Steps:
+    if not a or not b:
+        return a or b
     total = dict(a)
     for loop, step in b:
         total[loop] = total.get(loop, 0) + step
-    return tuple(sorted(((x, s) for x, s in total.items() if s), key=lambda step: step[0].number))
+    return _ordered([(x, s) for x, s in total.items() if s])
 
 
 def _all_rounds(loop: Loop, steps: _Steps, bits: int) -> tuple[_Steps, int]:

@@ -17,7 +17,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import count, pairwise
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +26,7 @@ from .program import MASK, WORD, Segment
 from .types import Array
 
 BITS = 256
-_LO, _HI = attrgetter("lo"), attrgetter("hi")
+_LO, _HI, _PLACE = attrgetter("lo"), attrgetter("hi"), itemgetter(0)
 _HALF = WORD >> 1
 _NARROW = 57
 """Digits of so many bits are read eight bytes at a time."""
@@ -105,7 +105,7 @@ class Data(NamedTuple):
 
     def then(self, name: str, operand: int) -> Data:
         """Return it after one more operation."""
-        return self._replace(operations=(*self.operations, (name, operand)))
+        return Data(self.segment, self.first, self.steps, (*self.operations, (name, operand)))
 
     @property
     def mask(self) -> int | None:
@@ -138,7 +138,10 @@ class Word:
     def __init__(self, terms: Terms | None = None, parts: Sequence[tuple[int, Word]] = (), known: int = BITS) -> None:
         self.terms: Terms = terms or {}
         self.parts = parts
-        self.known: int = min([known, *(p.known for _, p in parts)])
+        for _, part in parts:
+            if part.known < known:
+                known = part.known
+        self.known = known
         self.serial = next(_serial)
         self.atom: Word | None = None
         self.clean = False
@@ -150,8 +153,25 @@ class Word:
     def flat(self) -> dict[Key, Factor]:
         """All its terms."""
         if self._flat is None:
-            self._flat = self.without(None)[1]
+            found = self._merged()
+            self._flat = self.without(None)[1] if found is None else found
         return self._flat
+
+    def _merged(self) -> dict[Key, Factor] | None:
+        """Return all terms, if no part has parts that are not added up: in the order in which `without` finds them."""
+        parts: Sequence[tuple[int, Word]] = self.parts
+        if len(parts) > 1:
+            parts = sorted(parts, key=_newest, reverse=True)
+        found: dict[Key, Factor] = {}
+        if self.terms:
+            _add_to(found, self.terms, 1)
+        before: Word | None = None
+        for scale, part in parts:
+            if part is before or (part._flat is None and part.parts):
+                return None
+            before = part
+            _add_to(found, part.terms if part._flat is None else part._flat, scale)
+        return {key: factor for key, factor in found.items() if factor} if 0 in found.values() else found
 
     def without(self, stop: Word | None) -> tuple[int, dict[Key, Factor]]:
         """Return how often another sum is a part of it, and all the rest of it."""
@@ -167,8 +187,7 @@ class Word:
                 stopped = factor
                 continue
             terms, parts = (word.terms, word.parts) if word._flat is None or stop is not None else (word._flat, ())
-            for key, own in terms.items():
-                found[key] = _plus(found[key], own, factor) if key in found else _plus(0, own, factor)
+            _add_to(found, terms, factor)
             for scale, part in parts:
                 if part.serial not in words:
                     words[part.serial], times[part.serial] = part, 0
@@ -199,7 +218,7 @@ class Word:
     @property
     def has_data(self) -> bool:
         """Whether words of segments are in it."""
-        return any(not isinstance(factor, int) for factor in self.flat.values())
+        return dict in map(type, self.flat.values())
 
 
 class Field(NamedTuple):
@@ -230,9 +249,25 @@ class Field(NamedTuple):
         return frozenset(self.terms.items())
 
 
+def _newest(part: tuple[int, Word]) -> int:
+    return part[1].serial
+
+
+def _add_to(found: dict[Key, Factor], terms: Terms, times: int) -> None:
+    """Add times · terms to others."""
+    for key, own in terms.items():
+        before = found.get(key, 0)
+        if type(own) is int and type(before) is int:
+            found[key] = before + times * own & MASK
+        else:
+            found[key] = _plus(before, own, times)
+
+
 def _plus(a: Factor, b: Factor, times: int) -> Factor:
     if isinstance(a, int) and isinstance(b, int):
         return (a + times * b) & MASK
+    if a == 0 and times == 1 and not isinstance(b, int) and None not in b and 0 not in b.values():
+        return b
     total: dict[Data | None, int] = dict(a) if not isinstance(a, int) else {None: a} if a else {}
     more: dict[Data | None, int] = b if not isinstance(b, int) else {None: b}
     for key, value in more.items():
@@ -252,11 +287,11 @@ def fresh(lo: int, hi: int) -> Word:
     return literal(lo) if lo == hi else Word({(Atom(lo, hi), ()): 1})
 
 
-def lane(lo: int, hi: int) -> Word:
+def lane(lo: int, hi: int) -> Atom:
     """Return any integer of an interval, one of several in a word."""
     atom = Atom(lo, hi)
     atom.lane = True
-    return of_atom(atom)
+    return atom
 
 
 def anything() -> Word:
@@ -306,6 +341,9 @@ def _vary(varying: dict[tuple[Loop, ...], _Bounds], axes: tuple[Loop, ...], leas
     varying[axes] = (least, most) if before is None else (before[0] + least, before[1] + most)
 
 
+_NO_ROUNDS: Array = np.empty(0, dtype=object)
+
+
 class _Apart(NamedTuple):
     """A sum taken apart into lanes.
 
@@ -313,7 +351,7 @@ class _Apart(NamedTuple):
         bounds: Of each lane.
         constants: What of each is constant; None where that depends on loops.
         rounds: The loops in whose rounds bounds differ.
-        least: Least values, in each round: (rounds…, lanes).
+        least: Least values, in each round: (rounds…, lanes); empty without rounds.
         most: Greatest values.
     """
 
@@ -360,8 +398,9 @@ class Words:
         if word._range is None:
             if word.known < BITS:
                 return 0, MASK
-            fields = self.fields(word)
-            if fields is not None:
+            if (plain := _plain_interval(word)) is not None:
+                word._range = plain
+            elif (fields := self.fields(word)) is not None:
                 total = [sum(v << f.start for f, v in zip(fields, side, strict=True)) for side in _sides(fields)]
                 wraps = WORD if total[0] >= _HALF else 0
                 word._range = total[0] - wraps, total[1] - wraps
@@ -413,12 +452,16 @@ class Words:
                     continue
                 lo, hi = rounds * atom.lo, rounds * atom.hi
                 for j, digit in enumerate(digits):
-                    lows[j] += digit * (lo if digit >= 0 else hi)
-                    highs[j] += digit * (hi if digit >= 0 else lo)
+                    if digit > 0:
+                        lows[j] += digit * lo
+                        highs[j] += digit * hi
+                    elif digit:
+                        lows[j] += digit * hi
+                        highs[j] += digit * lo
                 if atom.gate is not None or atom.test is not None:
                     gated[atom, span] = digits
                 continue
-            kind = tuple(None if d is None else (d._replace(first=0), times) for d, times in factor.items())
+            kind = tuple([None if d is None else (d.segment, d.steps, d.operations, times) for d, times in factor.items()])
             alike.setdefault((span, kind), []).append((atom, factor))
         for (span, _), terms in alike.items():
             _vary(varying, *self._terms(terms, span, cuts, signed=signed))
@@ -429,7 +472,7 @@ class Words:
         if not varying and not varying_words:
             known = _dealt(constant, cuts, lows)
             ends = [[low + digit for low, digit in zip(side, known, strict=True)] for side in (lows, highs)]
-            return _Apart(list(zip(*ends, strict=True)), known, [], *(np.array(end, dtype=object) for end in ends))
+            return _Apart(list(zip(*ends, strict=True)), known, [], _NO_ROUNDS, _NO_ROUNDS)
         axes_of_words = [tuple(x for x, _ in data.steps if x not in span) for data, _, span in varying_words]
         every = sorted({x for axes in (*varying, *axes_of_words) for x in axes}, key=lambda x: x.number)
         shape = [x.count for x in every]
@@ -927,54 +970,91 @@ def _signs(word: Word) -> tuple[bool, bool]:
 
 def _all_data(word: Word) -> Iterator[Data]:
     for factor in word.flat.values():
-        yield from (data for data, _ in _data_in(factor))
+        if not isinstance(factor, int):
+            yield from (data for data in factor if data is not None)
 
 
 def _data_in(factor: Factor) -> list[tuple[Data, int]]:
     return [] if isinstance(factor, int) else [(data, n) for data, n in factor.items() if data is not None]
 
 
+def _plain_interval(word: Word) -> tuple[int, int] | None:
+    """Return bounds of an integer that is the word mod 2^256, if it is a sum of integers that tell nothing more."""
+    constant = least = most = lowest = highest = 0
+    negative = False
+    for (atom, span), factor in word.flat.items():
+        if not isinstance(factor, int) or atom.gate is not None or atom.by_round is not None:
+            return None
+        rounds = _rounds(span) if span else 1
+        if atom is ONE:
+            constant += factor * rounds
+            continue
+        lo, hi = rounds * atom.lo, rounds * atom.hi
+        negative = negative or lo < 0
+        least += factor * lo
+        most += factor * hi
+        if factor < _HALF:
+            lowest += factor * lo
+            highest += factor * hi
+        else:
+            lowest += (factor - WORD) * hi
+            highest += (factor - WORD) * lo
+    if negative or constant + most >= WORD:  # it may wrap: factors are as near to 0 as they can be
+        constant = (constant + _HALF) % WORD - _HALF
+        return constant + lowest, constant + highest
+    wraps = WORD if constant + least >= _HALF else 0
+    return constant + least - wraps, constant + most - wraps
+
+
 def _fields(word: Word) -> list[Field] | None:
     if word.known < BITS:
         return None
-    constant, entries = 0, []
+    constant, total, entries = 0, 0, list[tuple[int, int, int, int, Key]]()
     for (atom, span), factor in word.flat.items():
         if not isinstance(factor, int):
             return None
-        rounds = _rounds(span)
+        rounds = _rounds(span) if span else 1
         if atom is ONE:
             constant += factor * rounds
         elif atom.lo < 0:
             return None
         else:
-            entries.append(((factor & -factor).bit_length() - 1, factor, rounds, (atom, span)))
-    if constant + sum(factor * rounds * key[0].hi for _, factor, rounds, key in entries) >= WORD:
+            most = factor * rounds * atom.hi
+            total += most
+            entries.append(((factor & -factor).bit_length() - 1, factor, rounds, most, (atom, span)))
+    if constant + total >= WORD:
         return None
-    entries.sort(key=lambda entry: entry[0])
+    entries.sort(key=_PLACE)
     lowest = (constant & -constant).bit_length() - 1
     if constant and (not entries or lowest < entries[0][0]):
-        entries.insert(0, (lowest, 0, 1, (ONE, ())))
+        entries.insert(0, (lowest, 0, 1, 0, (ONE, ())))
     fields: list[Field] = []
     members: list[tuple[int, int, Key]] = []
-    start = entries[0][0] if entries else 0
-    for place, factor, rounds, key in [*entries, (BITS, 0, 1, (ONE, ()))]:
+    start, highest = entries[0][0] if entries else 0, 0
+    for place, factor, rounds, most, key in [*entries, (BITS, 0, 1, 0, (ONE, ()))]:
         if members and place > start:
-            hi = sum(f * n * k[0].hi for f, n, k in members) >> start
-            added_up = hi + (constant >> start & ((1 << (place - start)) - 1))
+            added_up = (highest >> start) + (constant >> start & ((1 << (place - start)) - 1))
             if not added_up >> (place - start):
                 fields += _field(start, place, members, constant)
-                members, start = [], place
+                members, highest = [], 0
         if not members:
             start = place
         members.append((factor, rounds, key))
+        highest += most
     return fields
 
 
 def _field(start: int, end: int, members: Sequence[tuple[int, int, Key]], constant: int) -> list[Field]:
     """Return a lane, and what is constant above it."""
     own = constant >> start & ((1 << (end - start)) - 1)
-    terms = {key: factor >> start for factor, _, key in members if factor}
-    lo, hi = (sum(f * n * side(k[0]) for f, n, k in members) >> start for side in (_LO, _HI))
+    terms: dict[Key, int] = {}
+    lo = hi = 0
+    for factor, rounds, key in members:
+        if factor:
+            terms[key] = factor >> start
+            lo += factor * rounds * key[0].lo
+            hi += factor * rounds * key[0].hi
+    lo, hi = lo >> start, hi >> start
     for (atom, span), factor in terms.items():
         if atom.gate is not None and (atom.gate, span) in terms:
             hi -= min(factor * atom.hi, terms[atom.gate, span])
@@ -1032,8 +1112,10 @@ def _picked(fields: Sequence[Field], shift: int, runs: Sequence[tuple[int, int]]
 
 def _is_sum_of_products(word: Word) -> bool:
     """Return whether a factor may be weights of several lanes: it is neither a place in the word nor spreads a bit."""
-    every = ((atom, factor) for (atom, _), factor in word.flat.items() if atom is not ONE)
-    return any(not isinstance(f, int) or (atom.test is None and f & (f - 1)) for atom, f in every)
+    for (atom, _), factor in word.flat.items():
+        if atom is not ONE and (not isinstance(factor, int) or (atom.test is None and factor & (factor - 1))):
+            return True
+    return False
 
 
 def _full(field: Field) -> int | None:
@@ -1054,7 +1136,7 @@ def _shifted(field: Field, by: int) -> Word:
 def _mark(word: Word, lane: object, inside: int, constant: int = 0) -> None:
     """Note what a bit tells: that a lane is at least 2^inside."""
     for atom, _ in word.terms:
-        if (atom.lo, atom.hi) == (0, 1):
+        if atom.lo == 0 and atom.hi == 1:
             atom.test = Test(lane, (1 << inside) - constant)
 
 
@@ -1081,6 +1163,9 @@ def _cut(word: Word, start: int, end: int, constant: int | None, *, signed: bool
     None: it has none below `start`.
     """
     cuts = (*((0,) if start else ()), start, end)
+    below, above = ("over" if signed else "shr", start), ("extend", end) if signed else ("and", (1 << end - start) - 1)
+    both = (above, below) if signed else (below, above)
+    operations = [step for step in both if (start if step is below else end < BITS)]
     terms: dict[Key, Factor] = {}
     for (atom, span), factor in word.flat.items():
         if atom is ONE and constant is not None:
@@ -1088,13 +1173,8 @@ def _cut(word: Word, start: int, end: int, constant: int | None, *, signed: bool
         number = factor if isinstance(factor, int) else factor.get(None, 0)
         digits: dict[Data | None, int] = {None: _digits(number, cuts, signed)[-1]}
         for data, times in _data_in(factor):
-            cut = data if times == 1 else data.then("mul", times & MASK)
-            if signed:
-                cut = cut.then("extend", end) if end < BITS else cut
-                cut = cut.then("over", start) if start else cut
-            else:
-                cut = cut.then("shr", start) if start else cut
-                cut = cut if end == BITS else cut.then("and", (1 << (end - start)) - 1)
+            first = () if times == 1 else (("mul", times & MASK),)
+            cut = Data(data.segment, data.first, data.steps, (*data.operations, *first, *operations))
             digits[cut] = digits.get(cut, 0) + 1
         terms[atom, span] = digits if len(digits) > 1 else digits[None] & MASK
     return Word(terms, ((1, literal(constant or 0)),), known)
