@@ -63,6 +63,8 @@ def export_sklearn(estimator: Any) -> onnx.ModelProto:
             hint=_hint(estimator),
         ) from error
     assert isinstance(proto, onnx.ModelProto)
+    # in which order they come depends on what else skl2onnx has converted: the model's hash must not
+    proto.opset_import.sort(key=lambda opset: str(opset.domain))
     return proto
 
 

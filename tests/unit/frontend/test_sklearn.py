@@ -308,3 +308,11 @@ def test_categories_that_are_text() -> None:
     with pytest.raises(UnsupportedModelError, match="skl2onnx cannot convert this Pipeline") as caught:
         export_sklearn(model)
     assert "categories that are text" in str(caught.value.hint)
+
+
+def test_operator_sets_have_an_order() -> None:
+    """Skl2onnx's depends on what it has converted before, and the hash of the model would."""
+    for estimator in (LogisticRegression(), make_pipeline(StandardScaler(), small())):
+        domains = [opset.domain for opset in export_sklearn(estimator.fit(X, TWO)).opset_import]
+        assert domains == sorted(domains)
+        assert len(domains) > 1
