@@ -341,6 +341,8 @@ class VyperCosts(Costs):
                 case ast.AnnAssign(annotation=type_, value=value):
                     now += self._type_words(type_)
                     inner = self._temporary(type_, value)
+                case ast.Assign(value=ast.List(elts=words)):
+                    inner = len(words)
                 case ast.For(body=block):
                     inner = 1 + self._space(block)
                 case ast.If(body=block, orelse=other):
@@ -387,6 +389,8 @@ class VyperCosts(Costs):
             case ast.AnnAssign(value=ast.expr() as value):
                 # venom leaves a new variable where its value is
                 return self._expr(value) + (self._waiting(value) if self.venom else self._set)
+            case ast.Assign(targets=[ast.Name(id="RETURN")], value=ast.List(elts=words)):
+                return PUSH + POP + sum(self._expr(w) + self._waits(w, w)[0] + PUSH + MEMORY for w in words)
             case ast.Assign(targets=[ast.Name(id="RETURN")]):
                 return PUSH + POP
             case ast.Assign(targets=[ast.Tuple()], value=ast.Call() as call) | ast.Expr(value=ast.Call() as call) if (

@@ -73,6 +73,8 @@ WADS = "wads"
 """Name of the WAD values to quantise."""
 WEIGHTS = "holders"
 """Name of the data contracts' addresses in a code contract."""
+_FEW_RESULTS = 8
+"""Words of a result that is returned as a list of its words, if they are known last."""
 DEEPEST = 120
 """Levels of the expressions that are printed: Vyper 0.4.3, which recurses several frames a level, gives up at 140."""
 
@@ -174,11 +176,14 @@ class Printer:
         body = _Body(self, section, {name: self.buffer_name(name) for name in signature.takes})
         called = [name for call in calls_of(section.body) for name in call.gives]
         there = {*signature.takes, *called}
-        new = [name for name in (*signature.gives, *signature.own) if name not in there]
         sizes = self.program.buffers
+        last = [] if there & {*signature.gives} else _stored_last(section, signature.gives, sizes)
+        new = [name for name in (*(() if last else signature.gives), *signature.own) if name not in there]
         lines = [body.declare(name) for name in new if not declared_by_copy(section.body, name, sizes[name])]
-        lines += body.lines()
-        if signature.gives:
+        lines += body.lines(without=len(last))
+        if last:
+            lines.append(f"return [{', '.join(body.stored(store) for store in last)}]")
+        elif signature.gives:
             lines.append(f"return {', '.join(self.buffer_name(name) for name in signature.gives)}")
         return lines
 
@@ -334,9 +339,13 @@ class _Body:
         kinds = (self.printer.kinds.get((call.procedure, name), Kind.UNSIGNED) for name in names)
         return [self._bare(word, kind) for word, kind in zip(call.words, kinds, strict=True)]
 
-    def lines(self) -> list[str]:
-        """Return the statements' lines."""
-        return self._body(self.section.body)
+    def lines(self, without: int = 0) -> list[str]:
+        """Return the statements' lines, but for those of some at the end."""
+        return self._body(self.section.body[: len(self.section.body) - without])
+
+    def stored(self, store: Store) -> str:
+        """Return the value that is stored."""
+        return self._bare(store.value, self.printer.kind_of(store.buffer))
 
     def declare(self, buffer: str) -> str:
         """Return the declaration of an array of zeros."""
@@ -387,10 +396,8 @@ class _Body:
                 return [f"# {line}" for line in textwrap.wrap(plain(text), _WIDTH - 24)]
             case Let(name, value) | Assign(name, value):
                 return [self._let(name, value)]
-            case Store(buffer, index, value):
-                kind = self.printer.kind_of(buffer)
-                target = f"{self.printer.buffer_name(buffer)}[{self._bare(index)}]"
-                return [f"{target} = {self._bare(value, kind)}"]
+            case Store(buffer, index):
+                return [f"{self.printer.buffer_name(buffer)}[{self._bare(index)}] = {self.stored(statement)}"]
             case StoreInput(offset, width, value):
                 return self._store_input(offset, width, value)
             case CopySegment():
@@ -794,6 +801,21 @@ _TAKEN = {"_predict", "_classify", "_quantize", "_require_length", "_data_contra
 def packed_words(program: Program) -> int:
     """Return the words of the packed input: and one of zeros, as an element may be read with the next word."""
     return -(-program.input.length // _WORD_BYTES) + 1
+
+
+def _stored_last(section: Section, gives: Sequence[str], sizes: Mapping[str, int]) -> list[Store]:
+    """Return the stores at a section's end, in order, if they are all that it does with the one small buffer it gives.
+
+    What they store is returned as it is: no array has to be there first.
+    """
+    if len(gives) != 1 or not 1 < (size := sizes[gives[0]]) <= _FEW_RESULTS:
+        return []
+    stores = (s for s in section.body[-size:] if isinstance(s, Store) and s.buffer == gives[0])
+    found = {s.index.value: s for s in stores if isinstance(s.index, Const)}
+    if len(found) < size or gives[0] in used_buffers(replace(section, body=section.body[:-size])):
+        return []
+    read = (part for store in found.values() for part in subexpressions(store.value) if isinstance(part, Load))
+    return [] if any(load.buffer == gives[0] for load in read) else [found[place] for place in range(size)]
 
 
 @lru_cache(maxsize=4096)

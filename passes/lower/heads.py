@@ -197,16 +197,21 @@ def lower_argmax(context: Lowering, node: Node) -> None:
         draft.read(value)
         way(draft, direct)
     else:
-        value = context.scalars(value, draft)
-        buffer = context.buffer(f"{draft.name}_in", value.size)
-        context.emit_map(draft, [value], [], buffer, lambda operands: ([], operands[0]))
+        buffer, size, _ = _row_buffers(context, node, draft)
         draft.body += [Let("best", Load(buffer, const(0))), Let("index", const(0))]
-        better = If(sgt(Var("v"), Var("best")), (Assign("best", Var("v")), Assign("index", Var("e"))))
-        if value.size > 1:
-            draft.body.append(loop("e", value.size - 1, [Let("v", Load(buffer, Var("e"))), better], start=1))
+        if size <= _FEW_SCORES and context.options.byte_price * _LANE_BYTES < _ROUND_GAS:
+            draft.body += [_scope(_compared(buffer, const(e))) for e in range(1, size)]
+        else:
+            draft.body.append(loop("e", size - 1, _compared(buffer, Var("e")), start=1))
     draft.body.append(Store(result.buffer, const(0), Var("index")))
     draft.facts = {"operator": "ArgMax", "lanes": 1}
     context.values[node.output] = Value.of(result)
+
+
+def _compared(buffer: str, place: Expr) -> list[Statement]:
+    """Return statements that compare a score with the greatest so far."""
+    better = (Assign("best", Var("v")), Assign("index", place))
+    return [Let("v", Load(buffer, place)), If(sgt(Var("v"), Var("best")), better)]
 
 
 def _argmax_lanes(draft: DraftSection, source: Laned) -> None:
@@ -223,6 +228,8 @@ def _argmax_lanes(draft: DraftSection, source: Laned) -> None:
 
 _LANE_BYTES = 29
 """Code that compares a lane with the greatest so far."""
+_FEW_SCORES = 8
+"""Scores, a word each, that are compared without a loop if their code pays: a round takes more than twice the gas."""
 _ROUND_GAS = 60
 """What a loop over words takes more than comparing all lanes of all words one after the other, a word."""
 

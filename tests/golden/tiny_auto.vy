@@ -246,11 +246,8 @@ def _unpack_fc2_gemm_out(fc2_gemm_out: uint256[1]) -> uint256[2]:
     """
     @dev Unpack fc2_gemm_out: a value a word.
     """
-    fc2_gemm_out_scalars: uint256[2] = empty(uint256[2])
     word: uint256 = fc2_gemm_out[0]
-    fc2_gemm_out_scalars[0] = unsafe_sub(word & convert(0x7fffffffffff, uint256), convert(0x3d5c00000000, uint256))
-    fc2_gemm_out_scalars[1] = unsafe_sub(word >> 47, convert(0x3d5c00000000, uint256))
-    return fc2_gemm_out_scalars
+    return [unsafe_sub(word & convert(0x7fffffffffff, uint256), convert(0x3d5c00000000, uint256)), unsafe_sub(word >> 47, convert(0x3d5c00000000, uint256))]
 
 
 @internal

@@ -654,12 +654,8 @@ def _unpack_fc2_gemm_out(fc2_gemm_out: uint256[1]) -> uint256[3]:
     """
     @dev Unpack fc2_gemm_out: a value a word.
     """
-    fc2_gemm_out_scalars: uint256[3] = empty(uint256[3])
     word: uint256 = fc2_gemm_out[0]
-    fc2_gemm_out_scalars[0] = unsafe_sub(word & 2_097_151, 615_315)
-    fc2_gemm_out_scalars[1] = unsafe_sub((word >> 21) & 2_097_151, 615_315)
-    fc2_gemm_out_scalars[2] = unsafe_sub(word >> 42, 615_315)
-    return fc2_gemm_out_scalars
+    return [unsafe_sub(word & 2_097_151, 615_315), unsafe_sub((word >> 21) & 2_097_151, 615_315), unsafe_sub(word >> 42, 615_315)]
 
 
 @internal

@@ -607,11 +607,8 @@ def _unpack_fc2_gemm_out(fc2_gemm_out: uint256[1]) -> uint256[2]:
     """
     @dev Unpack fc2_gemm_out: a value a word.
     """
-    fc2_gemm_out_scalars: uint256[2] = empty(uint256[2])
     word: uint256 = fc2_gemm_out[0]
-    fc2_gemm_out_scalars[0] = unsafe_sub(word & 131_071, 52_020)
-    fc2_gemm_out_scalars[1] = unsafe_sub(word >> 32, 52_020)
-    return fc2_gemm_out_scalars
+    return [unsafe_sub(word & 131_071, 52_020), unsafe_sub(word >> 32, 52_020)]
 
 
 @internal

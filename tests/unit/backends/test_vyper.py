@@ -289,6 +289,24 @@ def test_sections_take_and_give_buffers() -> None:
     assert found["second"].own == ("t",)
 
 
+@pytest.mark.parametrize(
+    ("second", "before", "result"),
+    [
+        (Load("a", const(2)), (), "[7, a[2]]"),
+        (Load("t", const(0)), (), "t"),  # reads what it is returned with
+        (Load("a", const(2)), (Store("t", const(1), const(3)),), "t"),
+        (None, (), "t"),  # a word stays zero
+    ],
+)
+def test_small_results_that_are_known_last(second: Expr | None, before: tuple[Store, ...], result: str) -> None:
+    stores = [*before, *([] if second is None else [Store("t", const(1), second)]), Store("t", const(0), const(7))]
+    read = add(Load("t", const(0)), Load("t", const(1)))
+    given = program(*stores, dequantize=Section("dequantize", "To WAD", (Store("wad", const(0), read),)))
+    printed, _ = Printer(given, ERRORS).section(given.layers[0], signatures(given)["layer"])
+    assert printed[-1] == f"return {result}"
+    assert ("t: int256[2] = empty(int256[2])" in printed) == (result == "t")
+
+
 def test_names_and_text_from_outside() -> None:
     assert identifier("log") == "log_"
     assert identifier("uint256") == "uint256_"
