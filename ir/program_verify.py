@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
 from math import gcd
+from typing import NamedTuple
 
 from ml2sc.errors import InternalError, PluginError, VerifyError
 
@@ -339,10 +340,11 @@ def _check_quantize(program: Program, found: Mapping[str, _Found]) -> None:
     if missing:
         raise VerifyError(f"section {program.quantize.name}: element {_lowest(missing)} of the argument is not read")
     interpreter = Interpreter(program)
-    least, most, *between = (_elements(form, _quantized(interpreter, part)) for part in range(_PARTS + 2))
-    for part, packed in enumerate(between):
+    points = [_points(form, part) for part in range(_PARTS + 2)]
+    least, most, *between = (_elements(form, _quantized(interpreter, each)) for each in points)
+    for each, packed in zip(points[2:], between, strict=True):
         for number, (x, (lo, hi), q, first, last) in enumerate(
-            zip(_points(form, part + 2), form.wad_range, packed, least, most, strict=True)
+            zip(each, form.wad_range, packed, least, most, strict=True)
         ):
             if hi > lo and abs((q - first) * (hi - lo) - (last - first) * (x - lo)) > 2 * (hi - lo):
                 raise VerifyError(
@@ -363,15 +365,17 @@ def _points(form: InputFormat, part: int) -> list[int]:
     return [lo + (hi - lo) * place // 14 for (lo, hi), place in zip(form.wad_range, places, strict=True)]
 
 
-def _quantized(interpreter: Interpreter, part: int) -> bytes:
+def _quantized(interpreter: Interpreter, wads: Sequence[int]) -> bytes:
     try:
-        return interpreter.quantize(_points(interpreter.program.input, part))
+        return interpreter.quantize(wads)
     except ProgramError as error:
         raise VerifyError(f"section {interpreter.program.quantize.name} refuses an argument in its range") from error
 
 
 def _elements(form: InputFormat, packed: bytes) -> list[int]:
     cuts = range(0, form.length, form.width)
+    if form.width == 1:
+        return memoryview(packed).cast("b" if form.signed else "B").tolist()
     return [int.from_bytes(packed[at : at + form.width], "big", signed=form.signed) for at in cuts]
 
 
@@ -871,6 +875,8 @@ class _Walk:
 
     def _value(self, expr: Expr) -> Word:
         """Return what an expression can be; what is left to do is kept in a list, as expressions can be very deep."""
+        if isinstance(expr, _LEAVES):
+            return self._leaf(expr)
         left: list[Expr | tuple[int, Callable[..., Word]]] = [expr]
         words: list[Word] = []
         while left:
@@ -883,17 +889,25 @@ class _Walk:
                     args = words[-size:]
                     del words[-size:]
                     words.append(combine(*args))
-            elif isinstance(item, Var):
-                if item.name not in self._variables:
-                    raise VerifyError(f"variable {item.name} is not declared")
-                words.append(self._variables[item.name])
-            elif isinstance(item, Const):
-                words.append(literal(item.value))
+            elif isinstance(item, _LEAVES):
+                words.append(self._leaf(item))
             else:
                 parts, combine = self._parts(item)
-                left.append((len(parts), combine))
-                left += parts[::-1]
+                leaves = [part for part in parts if isinstance(part, _LEAVES)]
+                if len(leaves) == len(parts):
+                    words.append(combine(*map(self._leaf, leaves)))
+                else:
+                    left.append((len(parts), combine))
+                    left += parts[::-1]
         return words[0]
+
+    def _leaf(self, expr: Const | Var) -> Word:
+        if isinstance(expr, Const):
+            return literal(expr.value)
+        word = self._variables.get(expr.name)
+        if word is None:
+            raise VerifyError(f"variable {expr.name} is not declared")
+        return word
 
     def _parts(self, expr: Load | LoadInput | WadInput | Apply) -> tuple[tuple[Expr, ...], Callable[..., Word]]:
         """Return the parts of an expression, and what makes its word of theirs."""
@@ -1078,8 +1092,7 @@ class _Walk:
         return fresh(min(corners), max(corners))
 
 
-@dataclass(frozen=True, slots=True)
-class _Index:
+class _Index(NamedTuple):
     """An index that is in range: exactly `first` plus what counters add, or else anything from `first` to `last`."""
 
     first: int
@@ -1097,6 +1110,8 @@ class _Index:
         return ((1 << words) - 1) << self.first if self.exact else (1 << self.last + words) - (1 << self.first)
 
 
+_LEAVES = (Const, Var)
+"""Most of what is looked at: a union of the two would be made anew each time."""
 _PLAIN = frozenset(OpCode) - {OpCode.AND, OpCode.XOR, OpCode.SHL, OpCode.SHR, OpCode.SAR, OpCode.BYTE}
 """Operations that are one and the same whatever they are applied to."""
 _ORDERS = {OpCode.LT: OpCode.GT, OpCode.GT: OpCode.LT, OpCode.SLT: OpCode.SGT, OpCode.SGT: OpCode.SLT}

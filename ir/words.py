@@ -133,21 +133,22 @@ class Word:
         clean: Whether the bits above those it is right in are zeros.
     """
 
-    __slots__ = ("_fields", "_flat", "_range", "atom", "clean", "known", "parts", "serial", "terms")
+    __slots__ = ("_apart", "_fields", "_flat", "_range", "atom", "clean", "known", "parts", "serial", "terms")
 
     def __init__(self, terms: Terms | None = None, parts: Sequence[tuple[int, Word]] = (), known: int = BITS) -> None:
         self.terms: Terms = terms or {}
         self.parts = parts
+        self.known: int = known
         for _, part in parts:
-            if part.known < known:
-                known = part.known
-        self.known = known
+            if part.known < self.known:
+                self.known = part.known
         self.serial = next(_serial)
         self.atom: Word | None = None
         self.clean = False
         self._flat: dict[Key, Factor] | None = None
         self._fields: list[Field] | bool | None = False
         self._range: tuple[int, int] | None = None
+        self._apart: dict[tuple[tuple[int, ...], bool], _Apart] | None = None
 
     @property
     def flat(self) -> dict[Key, Factor]:
@@ -427,8 +428,15 @@ class Words:
         return self._apart(word, cuts, signed=signed).bounds
 
     def _apart(self, word: Word, cuts: Sequence[int], *, signed: bool) -> _Apart:
-        """Take every factor apart into digits between cuts."""
-        cuts = tuple(cuts)
+        """Take every factor apart into digits between cuts, once: a word is often asked for the same lanes again."""
+        key = tuple(cuts), signed
+        if word._apart is None:
+            word._apart = {}
+        if key not in word._apart:
+            word._apart[key] = self._taken_apart(word, *key)
+        return word._apart[key]
+
+    def _taken_apart(self, word: Word, cuts: tuple[int, ...], signed: bool) -> _Apart:
         size = len(cuts) - 1
         lows: list[int] = [0] * size
         highs: list[int] = [0] * size
@@ -461,7 +469,9 @@ class Words:
                 if atom.gate is not None or atom.test is not None:
                     gated[atom, span] = digits
                 continue
-            kind = tuple([None if d is None else (d.segment, d.steps, d.operations, times) for d, times in factor.items()])
+            kind = tuple(
+                [None if d is None else (d.segment, d.steps, d.operations, times) for d, times in factor.items()]
+            )
             alike.setdefault((span, kind), []).append((atom, factor))
         for (span, _), terms in alike.items():
             _vary(varying, *self._terms(terms, span, cuts, signed=signed))
@@ -532,7 +542,7 @@ class Words:
                 index = index + (np.arange(loop.count) * step).reshape(shape)
             digits = self._table(data, cuts, signed=signed)[index]
             total = total + (digits if times == 1 else digits * times)
-        reach = sum(max(abs(atom.lo), abs(atom.hi), 1) for atom, _ in terms) * _rounds(span)
+        reach = sum([max(-atom.lo, atom.hi, 1) for atom, _ in terms]) * _rounds(span)
         widest = max(abs(int(total.max(initial=0))), abs(int(total.min(initial=0))), 1)
         type_: Any = np.int64 if (reach * widest).bit_length() <= _INT64 else object
         total = total.astype(type_)
@@ -638,7 +648,8 @@ class Words:
             return _shifted(fields[0], -shift)
         if end > word.known:
             return fresh(0, mask_of([run]))
-        several = _is_sum_of_products(word) or sum(atom is not ONE for atom, _ in word.flat) > 1
+        atoms = sum([atom is not ONE for atom, _ in word.flat])
+        several = atoms > 1 or _is_sum_of_products(word)
         for signed in _signs(word) if several else ():
             apart = self._apart(word, [*([0] if start else []), start, end], signed=signed)
             if start and not (apart.bounds[0][0] >= 0 and apart.bounds[0][1] < 1 << start):
@@ -656,7 +667,7 @@ class Words:
             if inside:
                 return _placed(apart.top(), place)
         ends = None if word.has_data else self.unsigned(word)
-        products = word.has_data or sum(atom is not ONE for atom, _ in word.flat) >= _PRODUCTS
+        products = word.has_data or atoms >= _PRODUCTS
         if ends is None and not products:
             return fresh(0, mask_of([run]))
         if products:
@@ -965,13 +976,18 @@ def _lowest_bit(word: Word) -> int:
 
 def _signs(word: Word) -> tuple[bool, bool]:
     """Return in which order digits are tried, with signs or without: words that are masked have none, as a rule."""
-    return (False, True) if all(data.mask is not None for data in _all_data(word)) else (True, False)
+    for data in _all_data(word):
+        if data.mask is None:
+            return True, False
+    return False, True
 
 
 def _all_data(word: Word) -> Iterator[Data]:
     for factor in word.flat.values():
         if not isinstance(factor, int):
-            yield from (data for data in factor if data is not None)
+            for data in factor:
+                if data is not None:
+                    yield data
 
 
 def _data_in(factor: Factor) -> list[tuple[Data, int]]:
@@ -1087,11 +1103,14 @@ def _picked(fields: Sequence[Field], shift: int, runs: Sequence[tuple[int, int]]
         if not field.terms:
             total.append((1, literal(field.constant << field.start >> shift & mask_of(runs))))
             continue
-        run = next(((p, w) for p, w in runs if p + shift < field.end and field.start < p + shift + w), None)
-        if run is None:
+        first, above = field.start, field.end
+        for run in runs:
+            start, end = run[0] + shift, run[0] + shift + run[1]
+            if start < above and first < end:
+                break
+        else:
             continue
-        start, end = run[0] + shift, run[0] + shift + run[1]
-        if start <= field.start and field.end <= end:
+        if start <= first and above <= end:
             total.append((1, _shifted(field, -shift)))
             continue
         inside = start - field.start
