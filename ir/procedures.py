@@ -76,7 +76,7 @@ def check_procedures(program: Program) -> None:
             raise VerifyError(f"procedure {procedure.name} calls another")
         if len({*procedure.words}) < len(procedure.words):
             raise VerifyError(f"procedure {procedure.name} has two parameters of one name")
-    for routine in program.routines() if program.procedures else ():
+    for routine in program.routines():
         for name in used_buffers(routine):
             owner = owners.setdefault(name, routine.name if routine.name in program.procedures else "")
             if owner != (routine.name if routine.name in program.procedures else ""):

@@ -889,12 +889,10 @@ def _parts(expr: Expr) -> Iterator[Expr]:
         yield part
         if isinstance(part, Apply):  # not by `operands`: this is the most walked of all paths
             parts += part.args[::-1]
-        elif isinstance(part, Load):
+        elif isinstance(part, Load | WadInput):
             parts.append(part.index)
         elif isinstance(part, LoadInput):
             parts.append(part.offset)
-        elif isinstance(part, WadInput):
-            parts.append(part.index)
 
 
 def variables(expr: Expr) -> tuple[str, ...]:

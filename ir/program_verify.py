@@ -21,7 +21,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
 from math import gcd
-from typing import NamedTuple
 
 from ml2sc.errors import InternalError, PluginError, VerifyError
 
@@ -340,11 +339,10 @@ def _check_quantize(program: Program, found: Mapping[str, _Found]) -> None:
     if missing:
         raise VerifyError(f"section {program.quantize.name}: element {_lowest(missing)} of the argument is not read")
     interpreter = Interpreter(program)
-    points = [_points(form, part) for part in range(_PARTS + 2)]
-    least, most, *between = (_elements(form, _quantized(interpreter, each)) for each in points)
-    for each, packed in zip(points[2:], between, strict=True):
+    least, most, *between = (_elements(form, _quantized(interpreter, part)) for part in range(_PARTS + 2))
+    for part, packed in enumerate(between):
         for number, (x, (lo, hi), q, first, last) in enumerate(
-            zip(each, form.wad_range, packed, least, most, strict=True)
+            zip(_points(form, part + 2), form.wad_range, packed, least, most, strict=True)
         ):
             if hi > lo and abs((q - first) * (hi - lo) - (last - first) * (x - lo)) > 2 * (hi - lo):
                 raise VerifyError(
@@ -365,17 +363,15 @@ def _points(form: InputFormat, part: int) -> list[int]:
     return [lo + (hi - lo) * place // 14 for (lo, hi), place in zip(form.wad_range, places, strict=True)]
 
 
-def _quantized(interpreter: Interpreter, wads: Sequence[int]) -> bytes:
+def _quantized(interpreter: Interpreter, part: int) -> bytes:
     try:
-        return interpreter.quantize(wads)
+        return interpreter.quantize(_points(interpreter.program.input, part))
     except ProgramError as error:
         raise VerifyError(f"section {interpreter.program.quantize.name} refuses an argument in its range") from error
 
 
 def _elements(form: InputFormat, packed: bytes) -> list[int]:
     cuts = range(0, form.length, form.width)
-    if form.width == 1:
-        return memoryview(packed).cast("b" if form.signed else "B").tolist()
     return [int.from_bytes(packed[at : at + form.width], "big", signed=form.signed) for at in cuts]
 
 
@@ -875,39 +871,26 @@ class _Walk:
 
     def _value(self, expr: Expr) -> Word:
         """Return what an expression can be; what is left to do is kept in a list, as expressions can be very deep."""
-        if isinstance(expr, _LEAVES):
-            return self._leaf(expr)
         left: list[Expr | tuple[int, Callable[..., Word]]] = [expr]
         words: list[Word] = []
         while left:
             item = left.pop()
             if isinstance(item, tuple):
                 size, combine = item
-                if size == 1:
-                    words[-1] = combine(words[-1])
-                else:
-                    args = words[-size:]
-                    del words[-size:]
-                    words.append(combine(*args))
-            elif isinstance(item, _LEAVES):
-                words.append(self._leaf(item))
+                args = words[-size:]
+                del words[-size:]
+                words.append(combine(*args))
+            elif isinstance(item, Const):
+                words.append(literal(item.value))
+            elif isinstance(item, Var):
+                if item.name not in self._variables:
+                    raise VerifyError(f"variable {item.name} is not declared")
+                words.append(self._variables[item.name])
             else:
                 parts, combine = self._parts(item)
-                leaves = [part for part in parts if isinstance(part, _LEAVES)]
-                if len(leaves) == len(parts):
-                    words.append(combine(*map(self._leaf, leaves)))
-                else:
-                    left.append((len(parts), combine))
-                    left += parts[::-1]
+                left.append((len(parts), combine))
+                left += parts[::-1]
         return words[0]
-
-    def _leaf(self, expr: Const | Var) -> Word:
-        if isinstance(expr, Const):
-            return literal(expr.value)
-        word = self._variables.get(expr.name)
-        if word is None:
-            raise VerifyError(f"variable {expr.name} is not declared")
-        return word
 
     def _parts(self, expr: Load | LoadInput | WadInput | Apply) -> tuple[tuple[Expr, ...], Callable[..., Word]]:
         """Return the parts of an expression, and what makes its word of theirs."""
@@ -972,10 +955,11 @@ class _Walk:
             layer.loaded[buffer] = max(least, lo), min(most, hi), min(over, above)
         if lanes.stride == 256:
             return fresh(lo, hi) if lo >= -_SIGN and hi < WORD else anything()
-        own = [(1 << lanes.stride * lanes.count, fresh(0, above))] if above else []
-        if lanes.count == 1:
-            return Word(parts=[(1, fresh(lo, hi)), *own])
-        return Word({(lane(lo, hi), ()): 1 << lanes.stride * number for number in range(lanes.count)}, own)
+        one = lane if lanes.count > 1 else fresh
+        parts = [(1 << lanes.stride * number, one(lo, hi)) for number in range(lanes.count)]
+        if above:
+            parts.append((1 << lanes.stride * lanes.count, fresh(0, above)))
+        return Word(parts=parts)
 
     def _entry(self, index: Word, table: Load | Const, bits: int) -> Word:
         """Return an entry of a table, of `bits` bits; an index past the end of the only word gives 0, or anything."""
@@ -1011,7 +995,7 @@ class _Walk:
         _include(self._layers[-1].read, _PACKED, at.steps, at.run(used))
         whole = affine is not None and not any(v % width for v in (_BYTES, affine[0], *(s for _, s in affine[1])))
         size = 8 * width if whole else 8
-        return Word({(Atom(0, (1 << size) - 1), ()): 1 << place for place in range(0, 8 * _BYTES, size)})
+        return Word(parts=[(1 << place, fresh(0, (1 << size) - 1)) for place in range(0, 8 * _BYTES, size)])
 
     def _wad(self, index: Word) -> Word:
         lo, hi = self._words.interval(index)
@@ -1092,7 +1076,8 @@ class _Walk:
         return fresh(min(corners), max(corners))
 
 
-class _Index(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Index:
     """An index that is in range: exactly `first` plus what counters add, or else anything from `first` to `last`."""
 
     first: int
@@ -1110,8 +1095,6 @@ class _Index(NamedTuple):
         return ((1 << words) - 1) << self.first if self.exact else (1 << self.last + words) - (1 << self.first)
 
 
-_LEAVES = (Const, Var)
-"""Most of what is looked at: a union of the two would be made anew each time."""
 _PLAIN = frozenset(OpCode) - {OpCode.AND, OpCode.XOR, OpCode.SHL, OpCode.SHR, OpCode.SAR, OpCode.BYTE}
 """Operations that are one and the same whatever they are applied to."""
 _ORDERS = {OpCode.LT: OpCode.GT, OpCode.GT: OpCode.LT, OpCode.SLT: OpCode.SGT, OpCode.SGT: OpCode.SLT}
@@ -1152,20 +1135,14 @@ def _affine(word: Word) -> tuple[int, _Steps] | None:
             first = _centred(factor)
         else:
             steps.append((atom.loop, _centred(factor)))
-    return first, _ordered(steps)
-
-
-def _ordered(steps: list[tuple[Loop, int]]) -> _Steps:
-    return tuple(sorted(steps, key=lambda step: step[0].number) if len(steps) > 1 else steps)
+    return first, tuple(sorted(steps, key=lambda step: step[0].number))
 
 
 def _joint(a: _Steps, b: _Steps) -> _Steps:
-    if not a or not b:
-        return a or b
     total = dict(a)
     for loop, step in b:
         total[loop] = total.get(loop, 0) + step
-    return _ordered([(x, s) for x, s in total.items() if s])
+    return tuple(sorted(((x, s) for x, s in total.items() if s), key=lambda step: step[0].number))
 
 
 def _all_rounds(loop: Loop, steps: _Steps, bits: int) -> tuple[_Steps, int]:

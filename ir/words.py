@@ -17,7 +17,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import count, pairwise
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +26,7 @@ from .program import MASK, WORD, Segment
 from .types import Array
 
 BITS = 256
-_LO, _HI, _PLACE = attrgetter("lo"), attrgetter("hi"), itemgetter(0)
+_LO, _HI = attrgetter("lo"), attrgetter("hi")
 _HALF = WORD >> 1
 _NARROW = 57
 """Digits of so many bits are read eight bytes at a time."""
@@ -105,7 +105,7 @@ class Data(NamedTuple):
 
     def then(self, name: str, operand: int) -> Data:
         """Return it after one more operation."""
-        return Data(self.segment, self.first, self.steps, (*self.operations, (name, operand)))
+        return self._replace(operations=(*self.operations, (name, operand)))
 
     @property
     def mask(self) -> int | None:
@@ -133,46 +133,25 @@ class Word:
         clean: Whether the bits above those it is right in are zeros.
     """
 
-    __slots__ = ("_apart", "_fields", "_flat", "_range", "atom", "clean", "known", "parts", "serial", "terms")
+    __slots__ = ("_fields", "_flat", "_range", "atom", "clean", "known", "parts", "serial", "terms")
 
     def __init__(self, terms: Terms | None = None, parts: Sequence[tuple[int, Word]] = (), known: int = BITS) -> None:
         self.terms: Terms = terms or {}
         self.parts = parts
-        self.known: int = known
-        for _, part in parts:
-            if part.known < self.known:
-                self.known = part.known
+        self.known: int = min([known, *(p.known for _, p in parts)])
         self.serial = next(_serial)
         self.atom: Word | None = None
         self.clean = False
         self._flat: dict[Key, Factor] | None = None
         self._fields: list[Field] | bool | None = False
         self._range: tuple[int, int] | None = None
-        self._apart: dict[tuple[tuple[int, ...], bool], _Apart] | None = None
 
     @property
     def flat(self) -> dict[Key, Factor]:
         """All its terms."""
         if self._flat is None:
-            found = self._merged()
-            self._flat = self.without(None)[1] if found is None else found
+            self._flat = self.without(None)[1]
         return self._flat
-
-    def _merged(self) -> dict[Key, Factor] | None:
-        """Return all terms, if no part has parts that are not added up: in the order in which `without` finds them."""
-        parts: Sequence[tuple[int, Word]] = self.parts
-        if len(parts) > 1:
-            parts = sorted(parts, key=_newest, reverse=True)
-        found: dict[Key, Factor] = {}
-        if self.terms:
-            _add_to(found, self.terms, 1)
-        before: Word | None = None
-        for scale, part in parts:
-            if part is before or (part._flat is None and part.parts):
-                return None
-            before = part
-            _add_to(found, part.terms if part._flat is None else part._flat, scale)
-        return {key: factor for key, factor in found.items() if factor} if 0 in found.values() else found
 
     def without(self, stop: Word | None) -> tuple[int, dict[Key, Factor]]:
         """Return how often another sum is a part of it, and all the rest of it."""
@@ -188,7 +167,8 @@ class Word:
                 stopped = factor
                 continue
             terms, parts = (word.terms, word.parts) if word._flat is None or stop is not None else (word._flat, ())
-            _add_to(found, terms, factor)
+            for key, own in terms.items():
+                found[key] = _plus(found[key], own, factor) if key in found else _plus(0, own, factor)
             for scale, part in parts:
                 if part.serial not in words:
                     words[part.serial], times[part.serial] = part, 0
@@ -219,7 +199,7 @@ class Word:
     @property
     def has_data(self) -> bool:
         """Whether words of segments are in it."""
-        return dict in map(type, self.flat.values())
+        return any(not isinstance(factor, int) for factor in self.flat.values())
 
 
 class Field(NamedTuple):
@@ -250,25 +230,9 @@ class Field(NamedTuple):
         return frozenset(self.terms.items())
 
 
-def _newest(part: tuple[int, Word]) -> int:
-    return part[1].serial
-
-
-def _add_to(found: dict[Key, Factor], terms: Terms, times: int) -> None:
-    """Add times · terms to others."""
-    for key, own in terms.items():
-        before = found.get(key, 0)
-        if type(own) is int and type(before) is int:
-            found[key] = before + times * own & MASK
-        else:
-            found[key] = _plus(before, own, times)
-
-
 def _plus(a: Factor, b: Factor, times: int) -> Factor:
     if isinstance(a, int) and isinstance(b, int):
         return (a + times * b) & MASK
-    if a == 0 and times == 1 and not isinstance(b, int) and None not in b and 0 not in b.values():
-        return b
     total: dict[Data | None, int] = dict(a) if not isinstance(a, int) else {None: a} if a else {}
     more: dict[Data | None, int] = b if not isinstance(b, int) else {None: b}
     for key, value in more.items():
@@ -288,11 +252,11 @@ def fresh(lo: int, hi: int) -> Word:
     return literal(lo) if lo == hi else Word({(Atom(lo, hi), ()): 1})
 
 
-def lane(lo: int, hi: int) -> Atom:
+def lane(lo: int, hi: int) -> Word:
     """Return any integer of an interval, one of several in a word."""
     atom = Atom(lo, hi)
     atom.lane = True
-    return atom
+    return of_atom(atom)
 
 
 def anything() -> Word:
@@ -342,9 +306,6 @@ def _vary(varying: dict[tuple[Loop, ...], _Bounds], axes: tuple[Loop, ...], leas
     varying[axes] = (least, most) if before is None else (before[0] + least, before[1] + most)
 
 
-_NO_ROUNDS: Array = np.empty(0, dtype=object)
-
-
 class _Apart(NamedTuple):
     """A sum taken apart into lanes.
 
@@ -352,7 +313,7 @@ class _Apart(NamedTuple):
         bounds: Of each lane.
         constants: What of each is constant; None where that depends on loops.
         rounds: The loops in whose rounds bounds differ.
-        least: Least values, in each round: (rounds…, lanes); empty without rounds.
+        least: Least values, in each round: (rounds…, lanes).
         most: Greatest values.
     """
 
@@ -399,9 +360,8 @@ class Words:
         if word._range is None:
             if word.known < BITS:
                 return 0, MASK
-            if (plain := _plain_interval(word)) is not None:
-                word._range = plain
-            elif (fields := self.fields(word)) is not None:
+            fields = self.fields(word)
+            if fields is not None:
                 total = [sum(v << f.start for f, v in zip(fields, side, strict=True)) for side in _sides(fields)]
                 wraps = WORD if total[0] >= _HALF else 0
                 word._range = total[0] - wraps, total[1] - wraps
@@ -428,15 +388,8 @@ class Words:
         return self._apart(word, cuts, signed=signed).bounds
 
     def _apart(self, word: Word, cuts: Sequence[int], *, signed: bool) -> _Apart:
-        """Take every factor apart into digits between cuts, once: a word is often asked for the same lanes again."""
-        key = tuple(cuts), signed
-        if word._apart is None:
-            word._apart = {}
-        if key not in word._apart:
-            word._apart[key] = self._taken_apart(word, *key)
-        return word._apart[key]
-
-    def _taken_apart(self, word: Word, cuts: tuple[int, ...], signed: bool) -> _Apart:
+        """Take every factor apart into digits between cuts."""
+        cuts = tuple(cuts)
         size = len(cuts) - 1
         lows: list[int] = [0] * size
         highs: list[int] = [0] * size
@@ -460,18 +413,12 @@ class Words:
                     continue
                 lo, hi = rounds * atom.lo, rounds * atom.hi
                 for j, digit in enumerate(digits):
-                    if digit > 0:
-                        lows[j] += digit * lo
-                        highs[j] += digit * hi
-                    elif digit:
-                        lows[j] += digit * hi
-                        highs[j] += digit * lo
+                    lows[j] += digit * (lo if digit >= 0 else hi)
+                    highs[j] += digit * (hi if digit >= 0 else lo)
                 if atom.gate is not None or atom.test is not None:
                     gated[atom, span] = digits
                 continue
-            kind = tuple(
-                [None if d is None else (d.segment, d.steps, d.operations, times) for d, times in factor.items()]
-            )
+            kind = tuple(None if d is None else (d._replace(first=0), times) for d, times in factor.items())
             alike.setdefault((span, kind), []).append((atom, factor))
         for (span, _), terms in alike.items():
             _vary(varying, *self._terms(terms, span, cuts, signed=signed))
@@ -482,7 +429,7 @@ class Words:
         if not varying and not varying_words:
             known = _dealt(constant, cuts, lows)
             ends = [[low + digit for low, digit in zip(side, known, strict=True)] for side in (lows, highs)]
-            return _Apart(list(zip(*ends, strict=True)), known, [], _NO_ROUNDS, _NO_ROUNDS)
+            return _Apart(list(zip(*ends, strict=True)), known, [], *(np.array(end, dtype=object) for end in ends))
         axes_of_words = [tuple(x for x, _ in data.steps if x not in span) for data, _, span in varying_words]
         every = sorted({x for axes in (*varying, *axes_of_words) for x in axes}, key=lambda x: x.number)
         shape = [x.count for x in every]
@@ -542,7 +489,7 @@ class Words:
                 index = index + (np.arange(loop.count) * step).reshape(shape)
             digits = self._table(data, cuts, signed=signed)[index]
             total = total + (digits if times == 1 else digits * times)
-        reach = sum([max(-atom.lo, atom.hi, 1) for atom, _ in terms]) * _rounds(span)
+        reach = sum(max(abs(atom.lo), abs(atom.hi), 1) for atom, _ in terms) * _rounds(span)
         widest = max(abs(int(total.max(initial=0))), abs(int(total.min(initial=0))), 1)
         type_: Any = np.int64 if (reach * widest).bit_length() <= _INT64 else object
         total = total.astype(type_)
@@ -648,8 +595,7 @@ class Words:
             return _shifted(fields[0], -shift)
         if end > word.known:
             return fresh(0, mask_of([run]))
-        atoms = sum([atom is not ONE for atom, _ in word.flat])
-        several = atoms > 1 or _is_sum_of_products(word)
+        several = _is_sum_of_products(word) or sum(atom is not ONE for atom, _ in word.flat) > 1
         for signed in _signs(word) if several else ():
             apart = self._apart(word, [*([0] if start else []), start, end], signed=signed)
             if start and not (apart.bounds[0][0] >= 0 and apart.bounds[0][1] < 1 << start):
@@ -667,7 +613,7 @@ class Words:
             if inside:
                 return _placed(apart.top(), place)
         ends = None if word.has_data else self.unsigned(word)
-        products = word.has_data or atoms >= _PRODUCTS
+        products = word.has_data or sum(atom is not ONE for atom, _ in word.flat) >= _PRODUCTS
         if ends is None and not products:
             return fresh(0, mask_of([run]))
         if products:
@@ -976,101 +922,59 @@ def _lowest_bit(word: Word) -> int:
 
 def _signs(word: Word) -> tuple[bool, bool]:
     """Return in which order digits are tried, with signs or without: words that are masked have none, as a rule."""
-    for data in _all_data(word):
-        if data.mask is None:
-            return True, False
-    return False, True
+    return (False, True) if all(data.mask is not None for data in _all_data(word)) else (True, False)
 
 
 def _all_data(word: Word) -> Iterator[Data]:
     for factor in word.flat.values():
-        if not isinstance(factor, int):
-            for data in factor:
-                if data is not None:
-                    yield data
+        yield from (data for data, _ in _data_in(factor))
 
 
 def _data_in(factor: Factor) -> list[tuple[Data, int]]:
     return [] if isinstance(factor, int) else [(data, n) for data, n in factor.items() if data is not None]
 
 
-def _plain_interval(word: Word) -> tuple[int, int] | None:
-    """Return bounds of an integer that is the word mod 2^256, if it is a sum of integers that tell nothing more."""
-    constant = least = most = lowest = highest = 0
-    negative = False
-    for (atom, span), factor in word.flat.items():
-        if not isinstance(factor, int) or atom.gate is not None or atom.by_round is not None:
-            return None
-        rounds = _rounds(span) if span else 1
-        if atom is ONE:
-            constant += factor * rounds
-            continue
-        lo, hi = rounds * atom.lo, rounds * atom.hi
-        negative = negative or lo < 0
-        least += factor * lo
-        most += factor * hi
-        if factor < _HALF:
-            lowest += factor * lo
-            highest += factor * hi
-        else:
-            lowest += (factor - WORD) * hi
-            highest += (factor - WORD) * lo
-    if negative or constant + most >= WORD:  # it may wrap: factors are as near to 0 as they can be
-        constant = (constant + _HALF) % WORD - _HALF
-        return constant + lowest, constant + highest
-    wraps = WORD if constant + least >= _HALF else 0
-    return constant + least - wraps, constant + most - wraps
-
-
 def _fields(word: Word) -> list[Field] | None:
     if word.known < BITS:
         return None
-    constant, total, entries = 0, 0, list[tuple[int, int, int, int, Key]]()
+    constant, entries = 0, []
     for (atom, span), factor in word.flat.items():
         if not isinstance(factor, int):
             return None
-        rounds = _rounds(span) if span else 1
+        rounds = _rounds(span)
         if atom is ONE:
             constant += factor * rounds
         elif atom.lo < 0:
             return None
         else:
-            most = factor * rounds * atom.hi
-            total += most
-            entries.append(((factor & -factor).bit_length() - 1, factor, rounds, most, (atom, span)))
-    if constant + total >= WORD:
+            entries.append(((factor & -factor).bit_length() - 1, factor, rounds, (atom, span)))
+    if constant + sum(factor * rounds * key[0].hi for _, factor, rounds, key in entries) >= WORD:
         return None
-    entries.sort(key=_PLACE)
+    entries.sort(key=lambda entry: entry[0])
     lowest = (constant & -constant).bit_length() - 1
     if constant and (not entries or lowest < entries[0][0]):
-        entries.insert(0, (lowest, 0, 1, 0, (ONE, ())))
+        entries.insert(0, (lowest, 0, 1, (ONE, ())))
     fields: list[Field] = []
     members: list[tuple[int, int, Key]] = []
-    start, highest = entries[0][0] if entries else 0, 0
-    for place, factor, rounds, most, key in [*entries, (BITS, 0, 1, 0, (ONE, ()))]:
+    start = entries[0][0] if entries else 0
+    for place, factor, rounds, key in [*entries, (BITS, 0, 1, (ONE, ()))]:
         if members and place > start:
-            added_up = (highest >> start) + (constant >> start & ((1 << (place - start)) - 1))
+            hi = sum(f * n * k[0].hi for f, n, k in members) >> start
+            added_up = hi + (constant >> start & ((1 << (place - start)) - 1))
             if not added_up >> (place - start):
                 fields += _field(start, place, members, constant)
-                members, highest = [], 0
+                members, start = [], place
         if not members:
             start = place
         members.append((factor, rounds, key))
-        highest += most
     return fields
 
 
 def _field(start: int, end: int, members: Sequence[tuple[int, int, Key]], constant: int) -> list[Field]:
     """Return a lane, and what is constant above it."""
     own = constant >> start & ((1 << (end - start)) - 1)
-    terms: dict[Key, int] = {}
-    lo = hi = 0
-    for factor, rounds, key in members:
-        if factor:
-            terms[key] = factor >> start
-            lo += factor * rounds * key[0].lo
-            hi += factor * rounds * key[0].hi
-    lo, hi = lo >> start, hi >> start
+    terms = {key: factor >> start for factor, _, key in members if factor}
+    lo, hi = (sum(f * n * side(k[0]) for f, n, k in members) >> start for side in (_LO, _HI))
     for (atom, span), factor in terms.items():
         if atom.gate is not None and (atom.gate, span) in terms:
             hi -= min(factor * atom.hi, terms[atom.gate, span])
@@ -1103,14 +1007,11 @@ def _picked(fields: Sequence[Field], shift: int, runs: Sequence[tuple[int, int]]
         if not field.terms:
             total.append((1, literal(field.constant << field.start >> shift & mask_of(runs))))
             continue
-        first, above = field.start, field.end
-        for run in runs:
-            start, end = run[0] + shift, run[0] + shift + run[1]
-            if start < above and first < end:
-                break
-        else:
+        run = next(((p, w) for p, w in runs if p + shift < field.end and field.start < p + shift + w), None)
+        if run is None:
             continue
-        if start <= first and above <= end:
+        start, end = run[0] + shift, run[0] + shift + run[1]
+        if start <= field.start and field.end <= end:
             total.append((1, _shifted(field, -shift)))
             continue
         inside = start - field.start
@@ -1131,10 +1032,8 @@ def _picked(fields: Sequence[Field], shift: int, runs: Sequence[tuple[int, int]]
 
 def _is_sum_of_products(word: Word) -> bool:
     """Return whether a factor may be weights of several lanes: it is neither a place in the word nor spreads a bit."""
-    for (atom, _), factor in word.flat.items():
-        if atom is not ONE and (not isinstance(factor, int) or (atom.test is None and factor & (factor - 1))):
-            return True
-    return False
+    every = ((atom, factor) for (atom, _), factor in word.flat.items() if atom is not ONE)
+    return any(not isinstance(f, int) or (atom.test is None and f & (f - 1)) for atom, f in every)
 
 
 def _full(field: Field) -> int | None:
@@ -1155,7 +1054,7 @@ def _shifted(field: Field, by: int) -> Word:
 def _mark(word: Word, lane: object, inside: int, constant: int = 0) -> None:
     """Note what a bit tells: that a lane is at least 2^inside."""
     for atom, _ in word.terms:
-        if atom.lo == 0 and atom.hi == 1:
+        if (atom.lo, atom.hi) == (0, 1):
             atom.test = Test(lane, (1 << inside) - constant)
 
 
@@ -1182,9 +1081,6 @@ def _cut(word: Word, start: int, end: int, constant: int | None, *, signed: bool
     None: it has none below `start`.
     """
     cuts = (*((0,) if start else ()), start, end)
-    below, above = ("over" if signed else "shr", start), ("extend", end) if signed else ("and", (1 << end - start) - 1)
-    both = (above, below) if signed else (below, above)
-    operations = [step for step in both if (start if step is below else end < BITS)]
     terms: dict[Key, Factor] = {}
     for (atom, span), factor in word.flat.items():
         if atom is ONE and constant is not None:
@@ -1192,8 +1088,13 @@ def _cut(word: Word, start: int, end: int, constant: int | None, *, signed: bool
         number = factor if isinstance(factor, int) else factor.get(None, 0)
         digits: dict[Data | None, int] = {None: _digits(number, cuts, signed)[-1]}
         for data, times in _data_in(factor):
-            first = () if times == 1 else (("mul", times & MASK),)
-            cut = Data(data.segment, data.first, data.steps, (*data.operations, *first, *operations))
+            cut = data if times == 1 else data.then("mul", times & MASK)
+            if signed:
+                cut = cut.then("extend", end) if end < BITS else cut
+                cut = cut.then("over", start) if start else cut
+            else:
+                cut = cut.then("shr", start) if start else cut
+                cut = cut if end == BITS else cut.then("and", (1 << (end - start)) - 1)
             digits[cut] = digits.get(cut, 0) + 1
         terms[atom, span] = digits if len(digits) > 1 else digits[None] & MASK
     return Word(terms, ((1, literal(constant or 0)),), known)
