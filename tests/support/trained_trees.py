@@ -143,4 +143,7 @@ TRAINED: dict[str, Callable[[], Trained]] = {
 @cache
 def trained(name: str) -> Trained:
     """Return a model by its name; it is trained once."""
-    return TRAINED[name]()
+    found = TRAINED[name]()
+    # converters have them in an order that depends on what they converted before, and with it the model's hash
+    found.model.opset_import.sort(key=lambda opset: str(opset.domain))
+    return found
