@@ -87,13 +87,16 @@ class Processes:
         payload = pickle.dumps(job)
         while True:
             running: dict[Future[Result], tuple[Task, int]] = {}
+            fresh = deque[tuple[Task, int]]()
             try:
                 with _pool(self.count, payload) as pool:
                     while True:
                         room = AHEAD * self.count - len(running)
-                        fresh = [again.popleft() for _ in range(min(room, len(again)))]
-                        fresh += [(task, 0) for task in islice(ahead, room - len(fresh))]
-                        running |= {pool.submit(_work, task): (task, deaths) for task, deaths in fresh}
+                        fresh.extend(again.popleft() for _ in range(min(room, len(again))))
+                        fresh.extend((task, 0) for task in islice(ahead, room - len(fresh)))
+                        while fresh:  # a pool that breaks meanwhile takes no more of them
+                            running[pool.submit(_work, fresh[0][0])] = fresh[0]
+                            fresh.popleft()
                         if not running:
                             return
                         for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -102,6 +105,7 @@ class Processes:
                             yield result
             except BrokenProcessPool as error:
                 again.extend((task, deaths + 1) for task, deaths in running.values())
+                again.extend(fresh)
                 if any(deaths >= LIVES for _, deaths in again):
                     raise ToolchainError(
                         f"worker processes died {LIVES} times at the same work",

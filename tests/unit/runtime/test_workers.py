@@ -10,9 +10,12 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,6 +91,20 @@ def test_a_dead_worker_costs_what_it_was_at(tmp_path: Path) -> None:
     assert sorted(results) == [n * n for n in range(20)]
 
 
+@pytest.mark.parametrize("taken", range(4))
+def test_a_worker_dies_while_tasks_are_handed_out(taken: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the broken pool did not take any more is done by the next one."""
+    submit, calls = ProcessPoolExecutor.submit, iter(range(1_000))
+
+    def broken_once(pool: ProcessPoolExecutor, *work: Any) -> Any:
+        if next(calls) == taken:
+            raise BrokenProcessPool
+        return submit(pool, *work)
+
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", broken_once)
+    assert sorted(Processes(2).run(Square(tmp_path), range(12))) == [n * n for n in range(12)]
+
+
 def test_work_that_kills_its_workers_ends(tmp_path: Path) -> None:
     with pytest.raises(ToolchainError, match="worker processes died 3 times") as caught:
         list(Processes(2).run(Square(tmp_path, "dies always"), range(8)))
@@ -106,6 +123,8 @@ def test_errors_come_back_whole(tmp_path: Path) -> None:
 
 _SLOW = """
 import sys, time
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ml2sc.runtime.workers import Processes
