@@ -330,7 +330,7 @@ def _div(emitter: Emitter, node: OnnxNode) -> None:
         emitter.emit("Sigmoid", [emitter.emit("Neg", [power])], node.outputs)
     elif axis is None or len(total.shape) > len(x.shape):
         _plain_div(emitter, node)
-    elif (norm := _norm(emitter, b, a)) == "L2":
+    elif (norm := _norm(emitter, b, a)) is not None and norm["norm"] == "L2":
         _normalize(emitter, x, norm, node.outputs)
     elif norm is None and not _is_sum(emitter, b, a):
         _plain_div(emitter, node)
@@ -340,32 +340,33 @@ def _div(emitter: Emitter, node: OnnxNode) -> None:
         exponents = _reshaped(emitter, _less_constants(emitter, maker.inputs[0]), x.shape, None)
         emitter.emit("Softmax", [exponents], node.outputs, {"axis": axis})
     elif norm is not None or _least(emitter, a) >= 0:
-        _normalize(emitter, x, "L1", node.outputs)
+        _normalize(emitter, x, norm or {"norm": "L1"}, node.outputs)
     else:
         _plain_div(emitter, node)
 
 
-def _normalize(emitter: Emitter, x: Tensor, norm: str, outputs: tuple[str, ...]) -> None:
+def _normalize(emitter: Emitter, x: Tensor, norm: dict[str, AttrValue], outputs: tuple[str, ...]) -> None:
     row = _reshaped(emitter, x.name, (1, x.size), None)
-    _reshaped(emitter, emitter.emit("Normalizer", [row], attrs={"norm": norm}), x.shape, outputs)
+    _reshaped(emitter, emitter.emit("Normalizer", [row], attrs=norm), x.shape, outputs)
 
 
-def _norm(emitter: Emitter, name: str, of: str) -> str | None:
-    """Return which norm of a vector a tensor is, if that can be seen; perhaps for each element, and kept from 0.
-
-    A norm below `_KEPT_FROM_ZERO` may be taken for that of a vector of zeros, or for what it is: the stated bound of a
-    Normalizer of what may be 0 holds for both.
-    """
+def _norm(emitter: Emitter, name: str, of: str) -> dict[str, AttrValue] | None:
+    """Return which norm of a vector a tensor is, if that can be seen, as a Normalizer's attributes."""
+    kept = 0.0
     while (maker := emitter.graph.producer(name)) is not None and maker.op_type in {"Clip", "Expand", "Max"}:
-        ends = maker.inputs[1:]
-        if maker.op_type != "Expand" and (
-            not ends or not ends[0] or any(ends[1:]) or not _all(emitter, ends[0], lambda data: data <= _KEPT_FROM_ZERO)
-        ):
-            return None
-        name = maker.inputs[0]
+        name, *ends = maker.inputs
+        if maker.op_type != "Expand":
+            least = emitter.tensor(ends[0]).data if ends and ends[0] and not any(ends[1:]) else None
+            if least is None or not np.all(least <= _KEPT_FROM_ZERO):
+                return None
+            kept = max(kept, float(least.max()))
     if _is(emitter, name, "ReduceL2", of):
-        return "L2"
-    return "L1" if _is_sum_of_sizes(emitter, name, of) else None
+        norm = "L2"
+    elif _is_sum_of_sizes(emitter, name, of):
+        norm = "L1"
+    else:
+        return None
+    return {"norm": norm, "kept": kept} if kept > 0 else {"norm": norm}
 
 
 _KEPT_FROM_ZERO = 1e-9

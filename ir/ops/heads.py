@@ -12,10 +12,10 @@ import numpy as np
 from ml2sc.errors import RangeError, UnsupportedModelError
 
 from .. import fixmath
-from ..graph import Node, Tensor
+from ..graph import AttrValue, Node, Tensor
 from ..program import word_multiplier
 from ..types import Array, DType
-from .base import Arrays, Bounds, ErrorContext, Inputs, OpDef, Signature, attr_int, register_op
+from .base import Arrays, Bounds, ErrorContext, Inputs, OpDef, Signature, attr_float, attr_int, register_op
 from .movement import axis_of
 from .operands import bounds_at, input_error, tensor_at, value_at
 from .quantizer import Quantizer
@@ -36,7 +36,7 @@ class _VectorOp(OpDef):
         _axis(node, len(x.shape), -1)
         return [Signature(x.shape, DType.FLOAT)]
 
-    def _emit(self, node: Node, q: Quantizer, x: Tensor, attrs: Mapping[str, int | str]) -> None:
+    def _emit(self, node: Node, q: Quantizer, x: Tensor, attrs: Mapping[str, AttrValue]) -> None:
         shape = q.shape(node.inputs[0])
         axis = _axis(node, len(shape), -1)
         if any(dim > 1 for dim in shape[axis + 1 :]):
@@ -173,7 +173,11 @@ ROOT_BITS = 32
 
 @register_op
 class Normalizer(_VectorOp):
-    """X over its norm along the last axis, 0 where all are 0: L1 (Σ |x|), L2 (√ Σ x²) or MAX (the greatest)."""
+    """X over its norm along the last axis, 0 where all are 0: L1 (Σ |x|), L2 (√ Σ x²) or MAX (the greatest).
+
+    In a model the norm may be `kept` above a tiny number, to not divide by 0; where it is below that, the integers are
+    those of the norm itself, and the error bound says so.
+    """
 
     op_type = "Normalizer"
     onnx = False
@@ -187,7 +191,7 @@ class Normalizer(_VectorOp):
 
     def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
         x = value_at(inputs, 0)
-        total = _NORMS[str(node.attrs["norm"])](x)
+        total = np.maximum(_NORMS[str(node.attrs["norm"])](x), attr_float(node, "kept", -np.inf))
         return [x / np.where(total == 0, 1.0, total)]
 
     def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:
@@ -206,7 +210,8 @@ class Normalizer(_VectorOp):
         norm = str(node.attrs["norm"])
         # squares, their sum and the root's fraction bits must fit a word
         room = _SQUARED_ROOM if norm == "L2" else fixmath.OUTPUT_BITS
-        self._emit(node, q, q.operand(node.inputs[0], room), {"norm": norm})
+        attrs = {key: node.attrs[key] for key in ("norm", "kept") if key in node.attrs}
+        self._emit(node, q, q.operand(node.inputs[0], room), attrs)
 
     def _exact_row(self, node: Node, row: list[int]) -> list[int]:
         norm, bits = str(node.attrs["norm"]), fixmath.OUTPUT_BITS
@@ -238,6 +243,7 @@ class Normalizer(_VectorOp):
         size, norm = attr_int(node, "size", 1), _NORMS[str(node.attrs["norm"])]
         rows = np.broadcast_to(error, x.lo.shape).reshape(-1, size)
         least = norm(np.maximum(np.maximum(x.lo, -x.hi), 0.0).reshape(-1, size))
+        least = np.where(least < attr_float(node, "kept", 0.0), 0.0, least)
         with np.errstate(divide="ignore", invalid="ignore"):
             bound = (rows + norm(rows)) / least + (2.0**-60 if node.attrs["norm"] != "L2" else 2.0 ** (2 - ROOT_BITS))
         return [np.where(np.isfinite(bound), np.minimum(bound, 2.0), 2.0).reshape(x.lo.shape)]

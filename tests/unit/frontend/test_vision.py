@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -15,7 +14,6 @@ import ml2sc
 from ml2sc.errors import Ml2scError
 from ml2sc.frontend.model_file import load_onnx
 from ml2sc.frontend.onnx_import import import_graph
-from ml2sc.ir.evaluate import evaluate_float
 from ml2sc.ir.graph import Graph
 
 Array = npt.NDArray[Any]
@@ -123,15 +121,8 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_it_is_what_onnxruntime_computes(name: str) -> None:
-    proto = CASES[name]
-    graph = import_graph(load_onnx(proto))
-    shape = graph.tensor(graph.inputs[0]).shape
-    x = np.random.default_rng(1).normal(size=shape).astype(np.float32)
-    (wanted,) = onnxruntime.InferenceSession(proto.SerializeToString()).run(None, {"x": x})
-    found = evaluate_float(graph, {"x": x.astype(np.float64)})[graph.outputs[0]]
-    assert found.shape == wanted.shape
-    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+def test_it_is_what_onnxruntime_computes(name: str, kit: Any) -> None:
+    kit.assert_like_onnxruntime(CASES[name], samples=1)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 
 from ml2sc.ir import wad
 from ml2sc.ir.analysis import evaluate_exact, prove_intervals, saturated
+from ml2sc.ir.evaluate import evaluate_float
 from ml2sc.ir.graph import Graph
 from ml2sc.ir.parser import parse_graph
 from ml2sc.passes.precision import Binary, Integer
@@ -88,3 +89,29 @@ def test_bounds_have_the_shape_of_a_product_by_a_vector() -> None:
     result = quantize(graph, Integer(4, 4))
     prove_intervals(result)
     assert 0 < wad.output_error_bound(result, saturates=False) <= wad.output_error_bound(result)
+
+
+@pytest.mark.parametrize(("lo", "bound"), [(1.0, 0.01), (0.25, 2.0)])
+def test_a_norm_that_the_model_keeps_above_something(lo: float, bound: float) -> None:
+    """From [1, 1] on norms are above 1; one of 0.25·√4 is not, and the integers are divided by it all the same."""
+    graph = parse_graph(
+        f'graph "norm"\ninput %x: float[1,4]\nrange %x [{lo}, 2.0]\n'
+        '%y: float[1,4] = Normalizer(%x) {norm="L2", kept=1.0} @n\noutput %y\n'
+    )
+    result = quantize(graph, Integer(12, 12))
+    assert result.errors["y"] <= bound
+    x = np.full((1, 4), lo)
+    found = evaluate_exact(result, wad.quantize_inputs(result, {"x": x}))["y"].astype(float)
+    error = np.abs(found * float(result.tensor("y").format.scale) - evaluate_float(graph, {"x": x})["y"])
+    assert 0.1 * (lo < 1) <= error.max() <= result.errors["y"]
+
+
+def test_the_error_of_what_is_between_two_ends_is_no_more_than_what_is_between_them() -> None:
+    graph = parse_graph(
+        'graph "clip"\ninput %x: float[1,1]\nrange %x [0.0, 1.0]\nconst %W: float[1,1] = [1000.0]\n'
+        "const %lo: float[] = [-1.0]\nconst %hi: float[] = [2.0]\n"
+        "%h: float[1,1] = MatMul(%x, %W) @fc\n%y: float[1,1] = Clip(%h, %lo, %hi) @clip\noutput %y\n"
+    )
+    result = quantize(graph, Integer(16, 2))
+    assert result.errors["h"] > 100
+    assert result.errors["y"] == pytest.approx(3.0, abs=0.02)
