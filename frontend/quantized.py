@@ -344,6 +344,9 @@ def _gemm_of(emitter: Emitter, node: OnnxNode, a: str, grid: Grid, c: str, outpu
 @import_rule("Gemm")
 def _gemm(emitter: Emitter, node: OnnxNode) -> None:
     a, b, c = node.inputs[0], node.inputs[1], _slot(node, 2)
+    for name in (a, b):
+        if len(emitter.tensor(name).shape) != 2:
+            node.fail(f"Gemm multiplies matrices, and %{name} has shape {list(emitter.tensor(name).shape)}")
     if c and not emitter.tensor(c).is_constant:
         product = replace(node, inputs=(a, b), outputs=(emitter.fresh("product"),))
         _gemm(emitter, product)
@@ -355,10 +358,28 @@ def _gemm(emitter: Emitter, node: OnnxNode) -> None:
         _gemm_from_left(emitter, node, a, b, c)
         return
     grid = emitter.grids.get(b)
-    if grid is None or grid.integers.ndim != 2:
+    if not emitter.tensor(b).is_constant and grid is None:
+        _gemm_of_activations(emitter, node, a, b, c)
+    elif grid is None or grid.integers.ndim != 2:
         emit_plain(emitter, node)
     else:
         _gemm_of(emitter, node, a, grid, c, node.outputs)
+
+
+def _gemm_of_activations(emitter: Emitter, node: OnnxNode, a: str, b: str, c: str) -> None:
+    """Write alpha · A' · B' + beta · C, where both A and B depend on the input, as a product and a Gemm's rest."""
+    attrs = node.attrs
+    a, b = (
+        emitter.emit("Transpose", [name], None, {"perm": (1, 0)}) if attrs.get(key) else name
+        for name, key in ((a, "transA"), (b, "transB"))
+    )
+    factors = [float(attrs.get(key, 1.0)) for key in ("alpha", "beta")]
+    terms = [_of_activations(emitter, a, b, None), c]
+    scaled = [
+        emitter.emit("Mul", [name, emitter.constant(np.array(factor), "factor")]) if name and factor != 1.0 else name
+        for name, factor in zip(terms, factors, strict=True)
+    ]
+    emitter.emit("Add" if c else "Identity", [name for name in scaled if name], node.outputs)
 
 
 def _gemm_from_left(emitter: Emitter, node: OnnxNode, a: str, b: str, c: str) -> None:
@@ -400,7 +421,23 @@ def _matmul_of(emitter: Emitter, node: OnnxNode, a: str, b: str, outputs: Sequen
         columns = Grid(left.integers.T, left.scales.T, left.bits)  # W·x is (xᵀ·Wᵀ)ᵀ
         rows = _layer(emitter, node, emitter.emit("Transpose", [b], None, {"perm": (1, 0)}), columns, "", None)
         return emitter.emit("Transpose", [rows], outputs, {"perm": (1, 0)})
+    if not any(emitter.tensor(name).is_constant for name in (a, b)) and all(shapes):
+        return _of_activations(emitter, a, b, outputs)
     return emitter.emit("MatMul", [a, b], outputs)
+
+
+def _of_activations(emitter: Emitter, a: str, b: str, outputs: Sequence[str] | None) -> str:
+    """Add the product of two tensors that depend on the input; a vector is a matrix of one row, or of one column."""
+    left, right = emitter.tensor(a).shape, emitter.tensor(b).shape
+    maker = emitter.graph.producer(a)
+    shares = maker is not None and maker.op_type == "Softmax" and maker.attrs.get("axis") in {-1, len(left) - 1}
+    if len(left) > 1 and len(right) > 1:
+        return emitter.emit("ActivationMatMul", [a, b], outputs, {"convex": int(shares)})
+    a = a if len(left) > 1 else emitter.emit("Unsqueeze", [a, emitter.constant([0])])
+    b = b if len(right) > 1 else emitter.emit("Unsqueeze", [b, emitter.constant([1])])
+    product = emitter.emit("ActivationMatMul", [a, b], attrs={"convex": int(shares)})
+    flat = [axis for axis, x in ((-2, left), (-1, right)) if len(x) == 1]
+    return emitter.emit("Squeeze", [product, emitter.constant(flat)], outputs)
 
 
 @import_rule("Conv")

@@ -115,8 +115,9 @@ class ClipRanges(Pass):
 
 def _read(graph: Graph) -> Iterable[str]:
     """Return the tensors that layers and tables read."""
+    reading = (node for node in graph if reads_activations(node))
     return dict.fromkeys(
-        node.inputs[0] for node in graph if reads_activations(node) and not graph.tensor(node.inputs[0]).is_constant
+        name for node in reading for name in node.inputs if name and not graph.tensor(name).is_constant
     )
 
 

@@ -7,6 +7,7 @@ x·f + o, then (·)·W + C, is x·(diag(f)·W) + (o·W + C).
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +29,7 @@ class GemmParts(NamedTuple):
 
     Attributes:
         weights: W, float64, (k, n).
-        bias: C, float64, broadcastable to (m, n), or None.
+        bias: C, float64, broadcastable to (…, n), or None.
         slack: Bound on what rounding in float64 has put in C (the node's attribute `slack`); None if both are the
             model's own numbers.
     """
@@ -181,8 +182,7 @@ def _fold_into_producer(graph: Graph, node: Node) -> bool:
     parts = None if gemm is None else gemm_parts(graph, gemm)
     if gemm is None or parts is None:
         return False
-    rows, columns = graph.tensor(gemm.output).shape
-    scale = _matrices(affine, graph.tensor(x).shape, (rows, columns), direct=len(path) == 1)
+    scale = _matrices(affine, graph.tensor(x).shape, graph.tensor(gemm.output).shape, direct=len(path) == 1)
     if scale is None:
         return False
     factor, offset, slack = scale
@@ -213,8 +213,7 @@ def _fold_into_consumer(graph: Graph, node: Node) -> bool:
     parts = None if gemm is None else gemm_parts(graph, gemm)
     if gemm is None or parts is None or attr_int(gemm, "transA", 0):
         return False
-    rows, columns = graph.tensor(gemm.inputs[0]).shape
-    scale = _matrices(affine, graph.tensor(x).shape, (rows, columns), direct=len(path) == 1)
+    scale = _matrices(affine, graph.tensor(x).shape, graph.tensor(gemm.inputs[0]).shape, direct=len(path) == 1)
     if scale is None:
         return False
     factor, offset, slack = scale
@@ -260,27 +259,27 @@ def _down(graph: Graph, tensor: str) -> Iterator[Node]:
         consumer = graph.only_use(tensor)
 
 
-def _matrices(affine: Affine, shape: tuple[int, ...], matrix: tuple[int, int], *, direct: bool) -> Affine | None:
-    """Return the map's factor as (1, columns) and its offset as (1 or rows, columns) of the Gemm's matrix.
+def _matrices(affine: Affine, shape: tuple[int, ...], matrix: tuple[int, ...], *, direct: bool) -> Affine | None:
+    """Return the map's factor as (1, columns) and its offset as (1, columns), or one that broadcasts to all rows.
 
     Args:
         affine: A map of a tensor of shape `shape`.
         shape: Its shape.
-        matrix: The Gemm's view of it, (rows, columns).
+        matrix: The Gemm's view of it, (…, columns).
         direct: Whether the two are the same tensor.
 
     Returns:
         None if it cannot be expressed so.
     """
-    rows, columns = matrix
-    if rows == 1:
+    *rows, columns = matrix
+    if prod(rows) == 1:
         factor, offset = (np.broadcast_to(a, shape).reshape(1, columns) for a in affine[:2])
         return Affine(factor, offset, affine.slack)
     factor, offset = (np.atleast_2d(a) for a in affine[:2])
-    if not direct or factor.shape[0] != 1:
+    if not direct or prod(factor.shape[:-1]) != 1:
         return None
-    offset = np.broadcast_to(offset, (offset.shape[0], columns))
-    return Affine(np.broadcast_to(factor, (1, columns)), offset, affine.slack)
+    offset = np.broadcast_to(offset, (*offset.shape[:-1], columns))
+    return Affine(np.broadcast_to(factor.reshape(1, -1), (1, columns)), offset, affine.slack)
 
 
 def _rounding(first: Array, second: Array) -> float:
@@ -292,6 +291,6 @@ def _parts(weights: Array, bias: Array, slack: float | None) -> GemmParts | None
     """Return the new constants, C as a vector where it has one row and left out where it is 0; None if not finite."""
     if not (np.isfinite(weights).all() and np.isfinite(bias).all()):
         return None
-    if bias.ndim == 2 and bias.shape[0] == 1:
-        bias = bias[0]
+    if bias.ndim > 1 and prod(bias.shape[:-1]) == 1:
+        bias = bias.reshape(-1)
     return GemmParts(weights, bias if bias.any() else None, slack)

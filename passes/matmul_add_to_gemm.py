@@ -1,6 +1,6 @@
 """Pass `matmul_add_to_gemm`: a product by constant weights and the sum that follows become one Gemm.
 
-1. `MatMul(x, W)` of a matrix x and a constant matrix W becomes `Gemm(x, W)`. A MatMul of another rank stays.
+1. `MatMul(x, W)` of a matrix x, or several, and a constant matrix W becomes `Gemm(x, W)`. A MatMul of a vector stays.
 2. `Add(Gemm(x, W, C), c)`, the operands in either order, becomes `Gemm(x, W, C + c)` for constant c; likewise
    `Sub(Gemm(x, W, C), c)` and `Sub(c, Gemm(x, W, C))`. The Gemm's output must have no other use, C must be constant,
    and c must not widen the result.
@@ -37,4 +37,4 @@ def _is_layer(graph: Graph, node: Node) -> bool:
     if node.op_type != "MatMul":
         return False
     x, weights = (graph.tensor(name) for name in node.inputs)
-    return weights.is_constant and not x.is_constant and len(weights.shape) == len(x.shape) == 2
+    return weights.is_constant and not x.is_constant and len(weights.shape) == 2 <= len(x.shape)

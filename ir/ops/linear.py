@@ -211,7 +211,10 @@ def emit_linear(q: Quantizer, node: Node, x: Tensor, weights: Array, bias: Array
 
 @register_op
 class Gemm(LinearOp):
-    """Y = alpha · A' · B' + beta · C, A' and B' transposed where transA, transB say so."""
+    """Y = alpha · A' · B' + beta · C, A' and B' transposed where transA, transB say so.
+
+    In a graph A may have further axes before its own two, as MatMul's has.
+    """
 
     op_type = "Gemm"
     min_inputs = 2
@@ -219,20 +222,22 @@ class Gemm(LinearOp):
 
     def infer(self, node: Node, inputs: Inputs) -> list[Signature]:
         a, b = tensor_at(inputs, 0), tensor_at(inputs, 1)
-        if len(a.shape) != 2 or len(b.shape) != 2:
+        turned = attr_int(node, "transA", 0)
+        if len(a.shape) < 2 or (turned and len(a.shape) > 2) or len(b.shape) != 2:
             raise ShapeError(f"Gemm multiplies matrices, not {list(a.shape)} by {list(b.shape)}", node=str(node))
-        m, k = a.shape[::-1] if attr_int(node, "transA", 0) else a.shape
+        *rows, k = a.shape[::-1] if turned else a.shape
         k2, n = b.shape[::-1] if attr_int(node, "transB", 0) else b.shape
+        shape = (*rows, n)
         if k != k2:
-            raise ShapeError(f"Gemm cannot multiply ({m}, {k}) by ({k2}, {n})", node=str(node))
+            raise ShapeError(f"Gemm cannot multiply {(*rows, k)} by {(k2, n)}", node=str(node))
         if len(inputs) > 2 and inputs[2] is not None:
             try:
-                fits = np.broadcast_shapes(inputs[2].shape, (m, n)) == (m, n)
+                fits = np.broadcast_shapes(inputs[2].shape, shape) == shape
             except ValueError:
                 fits = False
             if not fits:
-                raise ShapeError(f"Gemm's C {list(inputs[2].shape)} does not broadcast to ({m}, {n})", node=str(node))
-        return [Signature((m, n), DType.FLOAT)]
+                raise ShapeError(f"Gemm's C {list(inputs[2].shape)} does not broadcast to {shape}", node=str(node))
+        return [Signature(shape, DType.FLOAT)]
 
     def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
         a, b = value_at(inputs, 0), value_at(inputs, 1)
@@ -300,7 +305,7 @@ def _product_shape(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
 
 @register_op
 class MatMul(LinearOp):
-    """numpy's matmul, one side a constant matrix."""
+    """numpy's matmul, one side a constant matrix; of two activations it is ActivationMatMul."""
 
     op_type = "MatMul"
     min_inputs = 2
@@ -341,7 +346,7 @@ class MatMul(LinearOp):
                 "MatMul is supported by a constant matrix",
                 node=str(node),
                 tensor=f"%{left}{list(q.shape(left))} @ %{right}{list(q.shape(right))}",
-                hint="products of two activations and batches of matrices are not",
+                hint="batches of constant matrices are not",
             )
 
 

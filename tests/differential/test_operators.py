@@ -50,6 +50,33 @@ MODELS = {
         W,
         "v = Transpose(w) y = MatMul(v, x)",
     ),
+    "MatMul of two activations": (
+        "float[3,4] x",
+        "float[3,3] y",
+        W,
+        "h = MatMul(x, w) y = MatMul(h, h)",
+    ),
+    "MatMul of activations in batches": (
+        "float[2,1,3,4] x",
+        "float[2,2,3,4] y, float[2,1,3] v",
+        "float[4] c = {0.5, -2, 3, 1}, int64 z = {0}, float[2,1,1] f = {1, -0.5}",
+        (
+            "t = Transpose<perm = [0,1,3,2]>(x) a = Mul(x, f) g = MatMul(a, t) y = MatMul(g, x) "
+            "r = Gather(x, z) m = Gather(r, z) k = Gather(m, z) v = MatMul(x, k)"
+        ),
+    ),
+    "MatMul of shares, and attention": (
+        "float[1,3,4] x",
+        "float[1,3,4] y",
+        "",
+        "t = Transpose<perm = [0,2,1]>(x) s = MatMul(x, t) p = Softmax(s) y = MatMul(p, x)",
+    ),
+    "Gemm of two activations": (
+        "float[3,2] x",
+        "float[2,2] y",
+        "float[2] b = {0.5, -1}",
+        "h = Relu(x) y = Gemm<transA = 1, alpha = 0.5, beta = 2.0>(x, h, b)",
+    ),
     "Gemm by a constant on the left": (
         X,
         "float[3,1] y",

@@ -8,7 +8,7 @@ from ml2sc.ir.graph import Graph
 from ml2sc.passes.matmul_add_to_gemm import MatmulAddToGemm
 
 GEMM = "const %wide: float[2,3] = [0.0, 0.0, 0.0, 0.0, 0.0, 1.0]\n%h: float[1,3] = Gemm(%x, %W) @g\n"
-RANK_3 = "const %s: int64[3] = [1, 1, 2]\n%r: float[1,1,2] = Reshape(%x, %s) @r\n"
+VECTOR = "const %s: int64[1] = [2]\n%r: float[2] = Reshape(%x, %s) @r\n"
 COLUMN = "const %s: int64[2] = [2, 1]\n%r: float[2,1] = Reshape(%x, %s) @r\nconst %V: float[1,2] = [1.0, 2.0]\n"
 HEAD = """
 graph "m"
@@ -116,12 +116,44 @@ output %y
         ),
         pytest.param(f"{GEMM}%y: float[1,3] = Add(%h, %h) @a\noutput %y", id="not constant"),
         pytest.param(f"{GEMM}%y: float[2,3] = Add(%h, %wide) @a\noutput %y", id="widens the result"),
-        pytest.param(f"{RANK_3}%y: float[1,1,3] = MatMul(%r, %W) @m\noutput %y", id="rank 3"),
+        pytest.param(f"{VECTOR}%y: float[3] = MatMul(%r, %W) @m\noutput %y", id="vector"),
         pytest.param(f"{COLUMN}%y: float[1,1] = MatMul(%V, %r) @m\noutput %y", id="constant on the left"),
     ],
 )
 def test_leaves(rewrite: Callable[..., Graph], text: str) -> None:
     rewrite(MatmulAddToGemm(), HEAD + text)
+
+
+@pytest.mark.parametrize(
+    ("shape", "bias"),
+    [
+        ("[3]", "[3] = [0.5, 0.0, -1.0]"),
+        ("[1,1,3]", "[3] = [0.5, 0.0, -1.0]"),
+        ("[2,3]", "[2,3] = [0.5, 0.0, -1.0, 1.0, 2.0, 3.0]"),
+    ],
+)
+def test_a_sequence_of_rows_is_a_layer(rewrite: Callable[..., Graph], shape: str, bias: str) -> None:
+    numbers = bias.partition("= ")[2]
+    rewrite(
+        MatmulAddToGemm(),
+        f"""
+graph "m"
+input %x: float[1,2,1]
+const %W: float[1,3] = [1.0, 2.0, 3.0]
+const %c: float{shape} = {numbers}
+%h: float[1,2,3] = MatMul(%x, %W) @m
+%y: float[1,2,3] = Add(%h, %c) @add
+output %y
+""",
+        f"""
+graph "m"
+input %x: float[1,2,1]
+const %W: float[1,3] = [1.0, 2.0, 3.0]
+const %m.bias: float{bias}
+%y: float[1,2,3] = Gemm(%x, %W, %m.bias) @m
+output %y
+""",
+    )
 
 
 def test_a_bias_may_differ_between_rows(rewrite: Callable[..., Graph]) -> None:
