@@ -36,5 +36,6 @@ def test_imports_and_computes(name: str, exporter: str) -> None:
     artifact = ml2sc.compile(proto, precision="int8", input_ranges=((0.0, 1.0),))
     assert artifact.graph is not None
     assert "BatchNormalization" not in {node.op_type for node in artifact.graph}
-    assert "Mul" not in {node.op_type for node in artifact.graph} or name in {"squeeze-and-excite", "shufflenet unit"}
+    scaled = {"squeeze-and-excite", "shufflenet unit", "vision transformer"}
+    assert "Mul" not in {node.op_type for node in artifact.graph} or name in scaled
     check_interpreters(artifact, [sample], [])
