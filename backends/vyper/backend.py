@@ -49,6 +49,8 @@ EVM_VERSIONS = {"prague": "prague", "osaka": "prague", "glamsterdam": "prague"}
 LONGER_INPUTS = 1024
 """How many bytes too long a packed input may be to be refused with `InputLength`: still longer ones are refused by
 Vyper's own check of `Bytes[…]`, which reverts without data. A longer bound would cost memory in every call."""
+_LONGER_WORDS = 32
+"""The same of one whose few words are arguments each: there that memory is most of what the call takes."""
 
 PIPELINES = {"venom": True, "classic": False}
 """Vyper's code generators, and their value of the setting `experimentalCodegen`. What venom manages, in all contracts
@@ -103,8 +105,8 @@ class VyperBackend:
         if self._printed is None or self._printed[0] is not program:
             flat = _prepared(program)
             whole = divided(flat)
-            main = VyperCosts(whole.main, LONGER_INPUTS, flat)
-            main.parts = [VyperCosts(p.program, LONGER_INPUTS, flat, p) for p in whole.parts]
+            main = VyperCosts(whole.main, longer, flat)
+            main.parts = [VyperCosts(p.program, longer, flat, p) for p in whole.parts]
             self._printed = program, main
         return self._printed[1].by(venom=venom, module=form != CONTRACT)
 
@@ -138,6 +140,11 @@ class VyperBackend:
 
 
 BACKENDS.register("vyper")(VyperBackend())
+
+
+def longer(printer: Printer) -> int:
+    """Return how many bytes too long a packed input may be to be refused with an error of its own."""
+    return _LONGER_WORDS if printer.apart else LONGER_INPUTS
 
 
 def _prepared(program: Program) -> Program:
@@ -247,10 +254,12 @@ class _Frame(Frame):
             module=options.form != CONTRACT,
             description=textwrap.wrap(f"@notice {plain(options.description)}", 112, subsequent_indent=" " * 8),
             errors={name: raise_error(name, ERRORS[name], values) for name, values in _UPDATE_ERRORS.items()},
-            max_length=program.input.length + LONGER_INPUTS,
+            max_length=program.input.length + longer(self.printer),
             padding=_padding(32 * self.words - program.input.length),
             words=self.words,
             packed=PACKED,
+            packed_parameters=", ".join(self.printer.packed_parameters()),
+            apart=self._apart(),
             wads=WADS,
             tables=self._tables(),
             **{f"{entry.name}_lines": self._road(entry) for entry in program.entries},
@@ -269,6 +278,18 @@ class _Frame(Frame):
 
     def text(self, text: str) -> str:
         return plain(text)
+
+    def _apart(self) -> dict[str, str]:
+        """Return how each word of the packed input is found, from the bytes x; nothing if it is an array."""
+        length, names = self.program.input.length, self.printer.packed_arguments()
+        if not self.printer.apart:
+            return {}
+        if length < 32:
+            return {names[0]: f"convert(slice(x, 0, _PACKED_LENGTH), uint256) << {256 - 8 * length}"}
+        words = [f"extract32(x, {32 * number}, output_type=uint256)" for number in range(length // 32)]
+        if rest := length % 32:  # with bytes before them
+            words.append(f"extract32(x, {length - 32}, output_type=uint256) << {256 - 8 * rest}")
+        return dict(zip(names, words, strict=True))
 
     def _tables(self) -> list[dict[str, Any]]:
         return [

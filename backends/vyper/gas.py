@@ -11,7 +11,8 @@ import ast
 import copy
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import count
 
 from ml2sc.ir.divide import Part, passed
@@ -172,7 +173,7 @@ class VyperCosts(Costs):
 
     Args:
         program: The program as it is printed, or what of it is in one contract.
-        longer: Bytes that the argument's variable has room for beyond a packed input.
+        longer: Returns the bytes that the argument's variable has room for beyond a packed input.
         whole: The whole program; None: that is it.
         part: Which code contract it is in; None: in the contract itself.
         venom: Whether venom generated the code.
@@ -183,6 +184,10 @@ class VyperCosts(Costs):
     """Selector, CALLDATACOPY, checks of length and end, `slice`, `concat` and `abi_decode` of the argument, RETURN."""
     frame_venom = 160
     """What venom saves of that: lengths and places stay on the stack."""
+    frame_apart = 160
+    """What it saves if the packed input's words, few, are taken from the argument one by one."""
+    bytes_apart = 80
+    """Bytes of code that it saves."""
     frame_module = 17
     """What a contract takes more that hands its argument on to a module's function."""
     constructor = 20
@@ -197,7 +202,7 @@ class VyperCosts(Costs):
     def __init__(
         self,
         program: Program,
-        longer: int,
+        longer: Callable[[Printer], int],
         whole: Program | None = None,
         part: Part | None = None,
         *,
@@ -205,8 +210,11 @@ class VyperCosts(Costs):
     ) -> None:
         super().__init__(program, "" if part is None else part.procedure.name)
         self.whole = program if whole is None else whole
-        self.longer, self.venom, self.part, self.module = longer, venom, part, False
+        self.venom, self.part, self.module = venom, part, False
         self.printer = Printer(program, ERRORS, whole, None if part is None else part.procedure)
+        self.longer = longer(self.printer)
+        if self.printer.apart:
+            self.sizes = replace(self.sizes, frame=self.sizes.frame - self.bytes_apart)
         self.signatures = self.printer.signatures
         self.routines = {self.printer.functions.get(r.name, ""): r for r in program.routines()}
         self._places: set[tuple[frozenset[str], str, int]] = set()
@@ -232,7 +240,8 @@ class VyperCosts(Costs):
         return not (self.venom and too_deep(self.program))
 
     def memory_words(self, sections: Iterable[Section]) -> int:
-        packed = packed_words(self.program)
+        apart = self.printer.apart
+        packed = 0 if apart else packed_words(self.program)
         frames = 0
         if self.part is not None:
             return self._part_words(sections)
@@ -244,7 +253,8 @@ class VyperCosts(Costs):
         # the argument's Bytes, the padded copy, and what `slice` and `concat` work in
         length = -(-self.program.input.length // WORD)
         longest = -(-(self.program.input.length + self.longer) // WORD) + 1
-        return _FIRST_WORD + frames + variables + longest + (packed + 1) + (length + 1) + (packed + 2)
+        copies = 0 if apart else (packed + 1) + (length + 1) + (packed + 2)
+        return _FIRST_WORD + frames + variables + longest + copies
 
     def _part_words(self, sections: Iterable[Section]) -> int:
         assert self.part is not None
@@ -277,6 +287,8 @@ class VyperCosts(Costs):
     def frame_gas(self) -> float:
         # CALLDATACOPY, `slice`, `concat`, into the variable, two of `abi_decode`
         frame = self.frame - (self.frame_venom if self.venom else 0) + (self.frame_module if self.module else 0)
+        if self.printer.apart:
+            return frame - self.frame_apart + COPY_WORD * self.input_words + self.slots()
         return frame + (7 if self.module else 6) * COPY_WORD * self.input_words + self.slots()
 
     def _lines(self, section: Section) -> list[str]:
@@ -289,7 +301,8 @@ class VyperCosts(Costs):
 
     def _arguments(self, signature: Signature) -> dict[str, int]:
         arrays = {self.printer.buffer_name(b): self.program.buffers[b] for b in signature.takes}
-        return {PACKED: packed_words(self.program), **arrays} if signature.packed else arrays
+        whole = signature.packed and not self.printer.apart
+        return {PACKED: packed_words(self.program), **arrays} if whole else arrays
 
     def section(self, section: Section, shares: Shares, name: str = "") -> float:
         self._shares, self._name, self._ifs = shares, name or section.name, count()

@@ -73,6 +73,8 @@ WADS = "wads"
 """Name of the WAD values to quantise."""
 WEIGHTS = "holders"
 """Name of the data contracts' addresses in a code contract."""
+_FEW_WORDS = 4
+"""Words of a packed input that are arguments of their own: so many are on the stack, where an array is copied about."""
 _FEW_RESULTS = 8
 """Words of a result that is returned as a list of its words, if they are known last."""
 DEEPEST = 120
@@ -138,6 +140,7 @@ class Printer:
         self.program, self.errors, self.part = program, errors, part
         self.whole = whole = whole or program
         self.words = packed_words(program)
+        self.apart = words_apart(whole)
         self.signatures = signatures(program, part)
         routines = (routine.name for routine in program.routines() if routine is not program.quantize)
         self.functions = function_names({name: f"_{name}" for name in routines}, _TAKEN, "_")
@@ -187,11 +190,21 @@ class Printer:
             lines.append(f"return {', '.join(self.buffer_name(name) for name in signature.gives)}")
         return lines
 
+    def packed_parameters(self) -> list[str]:
+        """Return the parameters that are the packed input, with their types."""
+        if self.apart:
+            return [f"{name}: uint256" for name in self.packed_arguments()]
+        return [f"{PACKED}: uint256[{self.words}]"]
+
+    def packed_arguments(self) -> list[str]:
+        """Return the arguments that are the packed input."""
+        return [packed_word(number) for number in range(self.apart)] or [PACKED]
+
     def parameters(self, section: Section) -> list[str]:
         """Return the parameters of a section's function, or a procedure's, with their types."""
         signature = self.signatures[section.name]
         parameters = [self.holders] if self.takes_weights(section) else []
-        parameters += [f"{PACKED}: uint256[{self.words}]"] if signature.packed else []
+        parameters += self.packed_parameters() if signature.packed else []
         parameters += [f"{self.buffer_name(buffer)}: {self.type_of(buffer)}" for buffer in signature.takes]
         if (procedure := self.program.procedures.get(section.name, self.part)) is not None:
             parameters += self.words_of(procedure)
@@ -250,7 +263,7 @@ class Printer:
     def arguments(self, section: Section, takes: Iterable[str]) -> list[str]:
         """Return the arguments of a section's function, or a procedure's, but for words."""
         arguments = [WEIGHTS] if self.takes_weights(section) else []
-        arguments += [PACKED] if self.signatures[section.name].packed else []
+        arguments += self.packed_arguments() if self.signatures[section.name].packed else []
         return [*arguments, *map(self.buffer_name, takes)]
 
     def results(self, call: str, gives: Sequence[str], declared: set[str]) -> list[str]:
@@ -316,12 +329,21 @@ class _Body:
         scopes: Names declared in the blocks around the statement at hand, innermost last.
         strides: What the value of a variable is known to be a multiple of (0: it is 0).
         in_bytes: Buffers that are kept as strings of bytes.
+        blocks: By block around the statement at hand: the variables it has declared so far.
+        free: Names that blocks no longer need, by what variables they are for.
+        taken: The names of variables that have another's.
+        lets: How often each variable is declared.
     """
 
     def __init__(self, printer: Printer, section: Section, parameters: Mapping[str, str]) -> None:
         self.printer, self.program, self.section = printer, printer.program, section
-        self.scopes: list[set[str]] = [{PACKED, WADS, WEIGHTS, *parameters.values()}]
+        self.kept = {PACKED, WADS, WEIGHTS, *printer.packed_arguments()}
+        self.scopes: list[set[str]] = [{*self.kept, *parameters.values()}]
         self.strides: dict[str, int] = {}
+        self.blocks: list[list[str]] = []
+        self.free: dict[tuple[str, str], list[str]] = {}
+        self.taken: dict[str, str] = {}
+        self.lets = Counter(s.name for s in walk(section.body) if isinstance(s, Let))
         self.truths = truth_values(section)
         self.assigned = {s.name for s in walk(section.body) if isinstance(s, Assign)}
         if section.name in printer.whole.procedures:
@@ -355,9 +377,37 @@ class _Body:
 
     # -- names -----------------------------------------------------------------------------------------------------
 
+    def _block(self, body: Iterable[Statement]) -> list[str]:
+        """Return a block's lines; its variables may come again, and others may have their names: they are assigned."""
+        self.blocks.append([])
+        lines = self._body(body)
+        for variable in self.blocks.pop():
+            self.free.setdefault(self._alike(variable), []).append(self._name(variable))
+        return lines
+
+    def _take_name(self, variable: str) -> None:
+        """Give a variable of a block the name of one like it whose block has ended: compilers keep room for each.
+
+        Variables that come again have names of their own: then nobody has a name that comes again.
+        """
+        if not self.blocks or self.lets[variable] > 1:
+            return
+        free = self.free.get(self._alike(variable), [])
+        if (found := next(filter(self._visible, free), None)) is not None:
+            free.remove(found)
+            self.taken[variable] = found
+        self.blocks[-1].append(variable)
+
+    def _alike(self, variable: str) -> tuple[str, str]:
+        """Return what variables have in common that may have one name: type, and name but for its numbers."""
+        type_ = "bool" if variable in self.truths else self._kind(variable).value
+        return type_, re.sub(r"\d+", "", variable)
+
     def _name(self, variable: str) -> str:
+        if variable in self.taken:
+            return self.taken[variable]
         name = identifier(variable)
-        return f"{name}_" if name in self.buffers or name in {PACKED, WADS, WEIGHTS} else name
+        return f"{name}_" if name in self.buffers or name in self.kept else name
 
     def _visible(self, name: str) -> bool:
         return any(name in scope for scope in self.scopes)
@@ -394,7 +444,10 @@ class _Body:
         match statement:
             case Note(text):
                 return [f"# {line}" for line in textwrap.wrap(plain(text), _WIDTH - 24)]
-            case Let(name, value) | Assign(name, value):
+            case Let(name, value):
+                self._take_name(name)
+                return [self._let(name, value)]
+            case Assign(name, value):
                 return [self._let(name, value)]
             case Store(buffer, index):
                 return [f"{self.printer.buffer_name(buffer)}[{self._bare(index)}] = {self.stored(statement)}"]
@@ -406,7 +459,7 @@ class _Body:
                 lines = self._nested(f"if {self._test(condition)}:", body)
                 return [*lines, *(self._nested("else:", otherwise) if otherwise else ())]
             case Block(body):
-                return self._body(body)  # its variables may come again: then they are assigned
+                return self._block(body)
             case Fail(error, args):
                 return self._fail(error, args)
             case For():
@@ -701,6 +754,8 @@ class _Body:
 
     def _input_word(self, offset: Expr) -> str:
         """Return the 32 bytes at an offset of the packed input."""
+        if self.printer.apart and isinstance(offset, Const):
+            return packed_word(offset.value // _WORD_BYTES)
         word = f"{PACKED}[{self._bare(_quotient(offset))}]"
         if self._stride(offset) % _WORD_BYTES == 0:
             return word
@@ -794,13 +849,34 @@ _UPDATE_FUNCTIONS = frozenset(
 """Internal functions of updatable contracts, and their storage."""
 
 
-_TAKEN = {"_predict", "_classify", "_quantize", "_require_length", "_data_contract", *_UPDATE_FUNCTIONS}
+_CHECKS = {"_require_length", "_refuse_length"}
+_TAKEN = {"_predict", "_classify", "_quantize", "_data_contract", *_CHECKS, *_UPDATE_FUNCTIONS}
 """The frame's own functions."""
 
 
 def packed_words(program: Program) -> int:
     """Return the words of the packed input: and one of zeros, as an element may be read with the next word."""
     return -(-program.input.length // _WORD_BYTES) + 1
+
+
+def packed_word(number: int) -> str:
+    """Return the name of a word of the packed input where each is an argument."""
+    return f"{PACKED}_{number}"
+
+
+def words_apart(program: Program) -> int:
+    """Return how many words of the packed input are passed as one argument each; 0 if it is passed as an array.
+
+    They are where they are few and each is read as a whole: then no more is on the stack than what is read.
+    """
+    words = packed_words(program) - 1
+    if words > _FEW_WORDS or program.procedures or any(section.contract for section in program.layers):
+        return 0
+    sections = (section for section in program.routines() if section is not program.quantize)
+    parts = (p for section in sections for s in walk(section.body) for e in expressions(s) for p in subexpressions(e))
+    offsets = [part.offset for part in parts if isinstance(part, LoadInput)]
+    whole = {_WORD_BYTES * number for number in range(words)}
+    return words if all(isinstance(offset, Const) and offset.value in whole for offset in offsets) else 0
 
 
 def _stored_last(section: Section, gives: Sequence[str], sizes: Mapping[str, int]) -> list[Store]:

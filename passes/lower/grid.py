@@ -8,7 +8,7 @@ each tree, as many bits of it as a lane has; these choices are a tree themselves
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -187,8 +187,8 @@ class Grid:
         leaves: By tree, leaf (of the `perfect` tree) and target: what it adds.
         places: By tree and place of a fork: where in the code its question is.
         code: The words of the code.
-        guarded: Whether bits are put in order only where some are set. They always are, nearly: but code between two
-            jumps keeps fewer values, and a compiler that moves it about finds room for them on the stack.
+        guarded: Words whose bits are put in order only where some are set. They always are, nearly: but code between
+            two jumps keeps fewer values, and a compiler that moves it about finds room for them on the stack.
     """
 
     def __init__(
@@ -199,7 +199,7 @@ class Grid:
         places: Sequence[Mapping[int, Place]],
         code: Sequence[Expr],
         *,
-        guarded: bool,
+        guarded: Collection[int],
     ) -> None:
         self._guarded = guarded
         self._ensemble, self._shape, self._leaves, self._places, self._code = ensemble, shape, leaves, places, code
@@ -231,10 +231,9 @@ class Grid:
         for target, (first, size) in enumerate(shape.groups):
             parts = []
             for plane in self._all():
-                name = f"class{target}_{plane}"
                 own = sum(((1 << width) - 1) << width * lane for lane in range(first // 2, (first + size) // 2))
-                body.append(Let(name, and_(Var(self._sum((0, plane))), const(own))))
-                parts.append(self._narrow(name, width, most, lanes, size // 2, body))
+                word = and_(Var(self._sum((0, plane))), const(own))
+                parts.append(self._narrow(f"class{target}_{plane}", width, most, lanes, size // 2, body, word))
             found.append(self._total(parts))
         return found
 
@@ -250,16 +249,30 @@ class Grid:
             total = add(shl(self._shape.width * plane, part), total)
         return total
 
-    def _narrow(self, name: str, width: int, most: int, lanes: int, used: int, body: list[Statement]) -> Expr:
-        """Return the sum of a word's lanes; they are made wider until it fits one."""
+    def _narrow(
+        self, name: str, width: int, most: int, lanes: int, used: int, body: list[Statement], word: Expr | None = None
+    ) -> Expr:
+        """Return the sum of a word's lanes; they are made wider until it fits one.
+
+        Args:
+            name: What the word is called.
+            width: Bits of a lane.
+            most: The most that a lane holds.
+            lanes: Lanes of the word.
+            used: How many of them are added.
+            body: Where statements go that it takes.
+            word: The word; None: it has its name already.
+        """
+        if word is not None and lanes > 1 and most * used >= 1 << width:
+            body.append(Let(name, word))
+            word = None
+        word = word or Var(name)
         while lanes > 1 and most * used >= 1 << width:
             even = sum(((1 << width) - 1) << 2 * width * lane for lane in range(lanes // 2))
             halves = and_(Var(name), const(even)), and_(shr(width, Var(name)), const(even))
             body.append(Assign(name, add(*halves)))
             width, most, lanes = 2 * width, 2 * most, lanes // 2
-        if lanes == 1:
-            return Var(name)
-        return shr(_WORD - width, mul(Var(name), const(_ones(width, lanes))))
+        return word if lanes == 1 else shr(_WORD - width, mul(word, const(_ones(width, lanes))))
 
     # -- a word ----------------------------------------------------------------------------------------------------
 
@@ -267,7 +280,7 @@ class Grid:
         shape = self._shape
         own = [() if tree is None else tuple(self._places[tree].items()) for tree in slots]
         gather, *stages = in_order(dict(_wanted(own, shape.width)), self._code)
-        guarded = self._guarded and stages
+        guarded = number in self._guarded and stages
         yield from [gather, If(Var("asked"), tuple(stages), share=1.0)] if guarded else [gather, *stages]
         names = [f"chosen{t}_{p}" for t, p in self._sums]
         yield from (Let(name, const(0)) for name in names)
@@ -285,9 +298,8 @@ class Grid:
         question = Let(chooser, self._spread(first + count // 2 - 1))
         if count == 2:
             pairs = [(self._plane(slots, left, key), self._plane(slots, right, key)) for key in self._sums]
-            yield question
-            for name, (a, b) in zip(names, pairs, strict=True):
-                yield Assign(name, _xor(and_(Var(chooser), const(a ^ b)), const(a)) if a != b else const(a))
+            chosen = (_xor(and_(Var(chooser), const(a ^ b)), const(a)) if a != b else const(a) for a, b in pairs)
+            yield Block((question, *(Assign(name, value) for name, value in zip(names, chosen, strict=True))))
             return
         yield from self._choice(slots, left, count // 2, names)
         others = [f"other{self._count}_{number}" for number in range(len(names))]

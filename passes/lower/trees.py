@@ -341,7 +341,10 @@ def all_at_once(trees: Trees) -> Iterator[Way]:
     code = [bits.word(number) for number in range(bits.code.words)]
     for shape in shapes_of(ensemble, leaves, places):
         rest = sorted(set(range(len(written))) - {tree for slots in shape.words for tree in slots})
-        for guarded in (False, True):
+        count = len(shape.words)
+        for guarded, said in (((), ""), (range(2, count, 2), "guarded in pairs"), (range(count), "guarded")):
+            if not guarded and said:  # no more than two words
+                continue
             grid = Grid(ensemble, shape, leaves, places, code, guarded=guarded)
             text = f"{shape.lanes} trees of depth {depth} in a word: their questions, put in order; leaves; sums."
             body: list[Statement] = [Note(text), *grid.start()]
@@ -354,7 +357,7 @@ def all_at_once(trees: Trees) -> Iterator[Way]:
                 body += [word, *_added(trees, rest[number :: len(shape.words)])]
             sums = grid.targets(body)
             values = [add(total, other) for total, other in zip(sums, others, strict=True)]
-            form = " ".join([*(["nested"] if rest else []), *(["guarded"] if guarded else [])])
+            form = " ".join([*(["nested"] if rest else []), *([said] if said else [])])
             yield Way("grid", tuple(body), tuple(values), form=form)
 
 

@@ -20,7 +20,7 @@ _MODEL_HASH: constant(bytes32) = 0x0172a5218252f654bf2b5b2bbea9aaf6c0424956ebe03
 _PACKED_LENGTH: constant(uint256) = 12
 
 # @dev Bytes that a longer packed input may have to be refused with an error of its own.
-_MAX_LENGTH: constant(uint256) = 1036
+_MAX_LENGTH: constant(uint256) = 44
 
 # @dev Masks and factors that layers use again and again: LAYER_number, in the order of their use.
 _INPUT_X_0: constant(bytes32) = 0x0000000000000001000000000000000100000000000000010000000000000001
@@ -39,7 +39,8 @@ def predict(x: int256[3]) -> int256[2]:
     @param x The 3 inputs as WAD (real * 10^18); one out of range is taken as the nearest in it.
     @return The 2 outputs as WAD, rounded to the nearest.
     """
-    return self._predict(self._quantize(x))
+    words: uint256[2] = self._quantize(x)
+    return self._predict(words[0])
 
 
 @external
@@ -50,7 +51,8 @@ def classify(x: int256[3]) -> uint256:
     @param x The 3 inputs as WAD (real * 10^18); one out of range is taken as the nearest in it.
     @return The decision.
     """
-    return self._classify(self._quantize(x))
+    words: uint256[2] = self._quantize(x)
+    return self._classify(words[0])
 
 
 @external
@@ -61,9 +63,11 @@ def predictPacked(x: Bytes[_MAX_LENGTH]) -> int256[2]:
     @param x The 3 inputs' integers q, big-endian, 4 bytes each, two's complement.
     @return The 2 outputs as WAD, rounded to the nearest.
     """
-    self._require_length(len(x))
-    padded: Bytes[64] = concat(slice(x, 0, _PACKED_LENGTH), empty(bytes32), empty(bytes20))
-    return self._predict(abi_decode(padded, uint256[2]))
+    if len(x) != _PACKED_LENGTH:
+        self._refuse_length(len(x))
+    # the first word of the calldata says where the input's length stands, from there on; its bytes follow
+    assert unsafe_add(convert(slice(msg.data, 4, 32), uint256), 36 + _PACKED_LENGTH) <= len(msg.data)
+    return self._predict(convert(slice(x, 0, _PACKED_LENGTH), uint256) << 160)
 
 
 @external
@@ -74,9 +78,11 @@ def classifyPacked(x: Bytes[_MAX_LENGTH]) -> uint256:
     @param x The 3 inputs' integers q, big-endian, 4 bytes each, two's complement.
     @return The decision.
     """
-    self._require_length(len(x))
-    padded: Bytes[64] = concat(slice(x, 0, _PACKED_LENGTH), empty(bytes32), empty(bytes20))
-    return self._classify(abi_decode(padded, uint256[2]))
+    if len(x) != _PACKED_LENGTH:
+        self._refuse_length(len(x))
+    # the first word of the calldata says where the input's length stands, from there on; its bytes follow
+    assert unsafe_add(convert(slice(msg.data, 4, 32), uint256), 36 + _PACKED_LENGTH) <= len(msg.data)
+    return self._classify(convert(slice(x, 0, _PACKED_LENGTH), uint256) << 160)
 
 
 @external
@@ -96,8 +102,8 @@ def modelHash() -> bytes32:
 
 @internal
 @pure
-def _predict(packed: uint256[2]) -> int256[2]:
-    input_x_words: uint256[1] = self._input_x(packed)
+def _predict(packed_0: uint256) -> int256[2]:
+    input_x_words: uint256[1] = self._input_x(packed_0)
     fc1_gemm_out: uint256[1] = self._fc1_gemm(input_x_words)
     fc2_gemm_out: uint256[1] = self._fc2_gemm(fc1_gemm_out)
     fc2_gemm_out_scalars: uint256[2] = self._unpack_fc2_gemm_out(fc2_gemm_out)
@@ -107,8 +113,8 @@ def _predict(packed: uint256[2]) -> int256[2]:
 
 @internal
 @pure
-def _classify(packed: uint256[2]) -> uint256:
-    input_x_words: uint256[1] = self._input_x(packed)
+def _classify(packed_0: uint256) -> uint256:
+    input_x_words: uint256[1] = self._input_x(packed_0)
     fc1_gemm_out: uint256[1] = self._fc1_gemm(input_x_words)
     fc2_gemm_out: uint256[1] = self._fc2_gemm(fc1_gemm_out)
     argmax_out: uint256[1] = self._argmax(fc2_gemm_out)
@@ -122,16 +128,12 @@ def _classify(packed: uint256[2]) -> uint256:
 
 
 @internal
-@view
-def _require_length(length: uint256):
+@pure
+def _refuse_length(length: uint256):
     """
-    @dev Reverts with InputLength if a packed input has another length than it should, and without data if it goes on
-         after the end of the calldata, where zeros would be read.
+    @dev Reverts with InputLength: a packed input has another length than it should.
     """
-    if length != _PACKED_LENGTH:
-        raw_revert(abi_encode(_PACKED_LENGTH, length, method_id=method_id("InputLength(uint256,uint256)")))
-    # the first word of the calldata says where the input's length stands, from there on; its bytes follow
-    assert unsafe_add(convert(slice(msg.data, 4, 32), uint256), 36 + _PACKED_LENGTH) <= len(msg.data)
+    raw_revert(abi_encode(_PACKED_LENGTH, length, method_id=method_id("InputLength(uint256,uint256)")))
 
 
 @internal
@@ -161,12 +163,12 @@ def _quantize(wads: int256[3]) -> uint256[2]:
 
 @internal
 @pure
-def _input_x(packed: uint256[2]) -> uint256[1]:
+def _input_x(packed_0: uint256) -> uint256[1]:
     """
     @dev Input 'x': 3 values in [-4194304, 4194304].
     """
     input_x_words: uint256[1] = empty(uint256[1])
-    word: uint256 = packed[0]
+    word: uint256 = packed_0
     word = word ^ convert(0x8000000080000000800000008000000080000000800000008000000080000000, uint256)
     v0: uint256 = word & convert(0xffffffff00000000ffffffff00000000ffffffff00000000ffffffff, uint256)
     v0 = unsafe_add(v0, convert(0x80400000000000008040000000000000804000000000000080400000, uint256))

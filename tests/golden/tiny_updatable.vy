@@ -20,7 +20,7 @@ _TIME: constant(uint256) = 2**56 - 1
 _PACKED_LENGTH: constant(uint256) = 3
 
 # @dev Bytes that a longer packed input may have to be refused with an error of its own.
-_MAX_LENGTH: constant(uint256) = 1027
+_MAX_LENGTH: constant(uint256) = 35
 
 # @dev Masks and factors that layers use again and again: LAYER_number, in the order of their use.
 _FC1_GEMM_0: constant(bytes32) = 0xffffff0000000000000000000000000000000000000000000000000000000000
@@ -115,7 +115,8 @@ def predict(x: int256[3]) -> int256[2]:
     @param x The 3 inputs as WAD (real * 10^18); one out of range is taken as the nearest in it.
     @return The 2 outputs as WAD, rounded to the nearest.
     """
-    return self._predict(self._quantize(x))
+    words: uint256[2] = self._quantize(x)
+    return self._predict(words[0])
 
 
 @external
@@ -126,7 +127,8 @@ def classify(x: int256[3]) -> uint256:
     @param x The 3 inputs as WAD (real * 10^18); one out of range is taken as the nearest in it.
     @return The decision.
     """
-    return self._classify(self._quantize(x))
+    words: uint256[2] = self._quantize(x)
+    return self._classify(words[0])
 
 
 @external
@@ -137,9 +139,11 @@ def predictPacked(x: Bytes[_MAX_LENGTH]) -> int256[2]:
     @param x The 3 inputs' integers q, big-endian, 1 byte each.
     @return The 2 outputs as WAD, rounded to the nearest.
     """
-    self._require_length(len(x))
-    padded: Bytes[64] = concat(slice(x, 0, _PACKED_LENGTH), empty(bytes32), empty(bytes29))
-    return self._predict(abi_decode(padded, uint256[2]))
+    if len(x) != _PACKED_LENGTH:
+        self._refuse_length(len(x))
+    # the first word of the calldata says where the input's length stands, from there on; its bytes follow
+    assert unsafe_add(convert(slice(msg.data, 4, 32), uint256), 36 + _PACKED_LENGTH) <= len(msg.data)
+    return self._predict(convert(slice(x, 0, _PACKED_LENGTH), uint256) << 232)
 
 
 @external
@@ -150,9 +154,11 @@ def classifyPacked(x: Bytes[_MAX_LENGTH]) -> uint256:
     @param x The 3 inputs' integers q, big-endian, 1 byte each.
     @return The decision.
     """
-    self._require_length(len(x))
-    padded: Bytes[64] = concat(slice(x, 0, _PACKED_LENGTH), empty(bytes32), empty(bytes29))
-    return self._classify(abi_decode(padded, uint256[2]))
+    if len(x) != _PACKED_LENGTH:
+        self._refuse_length(len(x))
+    # the first word of the calldata says where the input's length stands, from there on; its bytes follow
+    assert unsafe_add(convert(slice(msg.data, 4, 32), uint256), 36 + _PACKED_LENGTH) <= len(msg.data)
+    return self._classify(convert(slice(x, 0, _PACKED_LENGTH), uint256) << 232)
 
 
 @external
@@ -459,9 +465,9 @@ def _model_hash() -> bytes32:
 
 @internal
 @view
-def _predict(packed: uint256[2]) -> int256[2]:
+def _predict(packed_0: uint256) -> int256[2]:
     self._require_active()
-    fc1_gemm_out: uint256[1] = self._fc1_gemm(packed)
+    fc1_gemm_out: uint256[1] = self._fc1_gemm(packed_0)
     fc2_gemm_out: uint256[1] = self._fc2_gemm(fc1_gemm_out)
     fc2_gemm_out_scalars: uint256[2] = self._unpack_fc2_gemm_out(fc2_gemm_out)
     wad: int256[2] = self._dequantize(fc2_gemm_out_scalars)
@@ -470,9 +476,9 @@ def _predict(packed: uint256[2]) -> int256[2]:
 
 @internal
 @view
-def _classify(packed: uint256[2]) -> uint256:
+def _classify(packed_0: uint256) -> uint256:
     self._require_active()
-    fc1_gemm_out: uint256[1] = self._fc1_gemm(packed)
+    fc1_gemm_out: uint256[1] = self._fc1_gemm(packed_0)
     fc2_gemm_out: uint256[1] = self._fc2_gemm(fc1_gemm_out)
     argmax_out: uint256[1] = self._argmax(fc2_gemm_out)
     label: uint256[1] = self._decide(argmax_out)
@@ -485,16 +491,12 @@ def _classify(packed: uint256[2]) -> uint256:
 
 
 @internal
-@view
-def _require_length(length: uint256):
+@pure
+def _refuse_length(length: uint256):
     """
-    @dev Reverts with InputLength if a packed input has another length than it should, and without data if it goes on
-         after the end of the calldata, where zeros would be read.
+    @dev Reverts with InputLength: a packed input has another length than it should.
     """
-    if length != _PACKED_LENGTH:
-        raw_revert(abi_encode(_PACKED_LENGTH, length, method_id=method_id("InputLength(uint256,uint256)")))
-    # the first word of the calldata says where the input's length stands, from there on; its bytes follow
-    assert unsafe_add(convert(slice(msg.data, 4, 32), uint256), 36 + _PACKED_LENGTH) <= len(msg.data)
+    raw_revert(abi_encode(_PACKED_LENGTH, length, method_id=method_id("InputLength(uint256,uint256)")))
 
 
 @internal
@@ -524,7 +526,7 @@ def _quantize(wads: int256[3]) -> uint256[2]:
 
 @internal
 @view
-def _fc1_gemm(packed: uint256[2]) -> uint256[1]:
+def _fc1_gemm(packed_0: uint256) -> uint256[1]:
     """
     @dev Gemm + Relu + Requantize, 3 -> 4.
     """
@@ -537,7 +539,7 @@ def _fc1_gemm(packed: uint256[2]) -> uint256[1]:
     acc0: uint256 = fc1_gemm_bias_chunk[0]
     total: uint256 = 0
     pairs: uint256 = 0
-    word: uint256 = packed[0]
+    word: uint256 = packed_0
     if word != 0:
         fc1_gemm_weights_round_data: Bytes[512] = slice(self._active[0].code, 33, 512)
         fc1_gemm_weights_round = abi_decode(fc1_gemm_weights_round_data, uint256[16])

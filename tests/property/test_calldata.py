@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import os
 import random
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import onnx
@@ -22,8 +24,10 @@ from eth_utils.crypto import keccak
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from support.contracts import wanted
+from support.forests import random_attributes, tree_model
 
 import ml2sc
+from ml2sc.backends.vyper import backend as vyper
 from ml2sc.ir.interpret import Interpreter
 from ml2sc.ir.program import MASK
 from ml2sc.runtime.chain import TX_GAS_LIMIT, RevmChain, _revm_failure, intrinsic_gas, revm_is_installed
@@ -35,10 +39,10 @@ CALLS = int(os.environ.get("ML2SC_CALLS", "0"))
 """Calls to each model's contracts; by default a few, and the same ones in every run."""
 
 CALLER = "0x" + "33" * 20
-ROOM = 1024
-"""Bytes that a packed input may be too long for Vyper to say so."""
+ROOMS = (32, 1024)
+"""Bytes that a packed input may be too long for Vyper to say so: where its words are arguments each, and elsewhere."""
 
-TARGETS = ("solidity", "vyper")
+TARGETS = ("solidity", "vyper", "vyper classic", "vyper library")
 
 
 def network(sizes: Sequence[int], tail: str = "", outputs: str = "", head: str = "h0 = Identity(x)") -> onnx.ModelProto:
@@ -56,6 +60,13 @@ def network(sizes: Sequence[int], tail: str = "", outputs: str = "", head: str =
         f"""<ir_version: 8, opset_import: ["" : 18]> tiny ({inputs}) => ({outputs}) <{", ".join(weights)}>
         {{ {" ".join(lines)} {tail} }}"""
     )
+
+
+def trees(seed: int, features: int, count: int) -> onnx.ModelProto:
+    """Return random trees of depth 3, whose questions, a bit each, are the packed input."""
+    draws = np.random.default_rng(seed)
+    attributes = random_attributes(draws, features=features, trees=count, depth=3, targets=1)
+    return tree_model("TreeEnsembleRegressor", features, attributes)
 
 
 LABEL = "p = Softmax<axis = 1>(s) label = ArgMax<axis = 1, keepdims = 0>(p)"
@@ -82,7 +93,13 @@ MODELS: dict[str, tuple[Callable[[], onnx.ModelProto], dict[str, Any]]] = {
         lambda: network([20, 40, 3]),
         {"precision": "int8", "weights": "data", "input_ranges": ((0.0, 1.0),)},
     ),
+    "trees, one whole word": (lambda: trees(0, 6, 70), {}),
+    "trees, two words": (lambda: trees(1, 5, 100), {}),
 }
+LENGTHS = {"int8": 5, "wide": 24, "strict": 15, "trees, one whole word": 32, "trees, two words": 35}
+"""Bytes of the packed inputs of some."""
+APART = {"int8", "wide", "labels", "data contracts", "trees, one whole word", "trees, two words"}
+"""Models whose packed inputs' words are arguments of Vyper's functions."""
 
 
 @dataclass(frozen=True)
@@ -110,12 +127,22 @@ class Subject:
         make, options = MODELS[name]
         self._chains, self._addresses = {}, {}
         for target in TARGETS:
-            artifact = ml2sc.build(ml2sc.compile(make(), target=target, name="Tiny", **options), toolchain)
+            language, _, kind = target.partition(" ")
+            form = {"form": kind} if kind == "library" else {}
+            source = ml2sc.compile(make(), target=language, name="Tiny", **form, **options)
+            generators = {"classic": False} if kind == "classic" else vyper.PIPELINES
+            with patch.object(vyper, "PIPELINES", generators):
+                artifact = ml2sc.build(source, toolchain)
+            if language == "vyper":
+                longest = int(re.findall(r"_MAX_LENGTH: constant\(uint256\) = (\d+)", artifact.source)[0])
             chain = RevmChain()
             self._chains[target], self._addresses[target] = chain, deploy(artifact, chain).address
         assert artifact.program is not None
         self.interpreter = Interpreter(artifact.program)
         self.ranges, self.length = artifact.program.input.wad_range, artifact.program.input.length
+        self.room = longest - self.length
+        assert self.room == ROOMS[name not in APART]
+        assert self.length == LENGTHS.get(name, self.length)
         self.functions = self._selectors(artifact.abi, "function")
         self.errors = self._selectors(artifact.abi, "error")
         self.model_hash = bytes.fromhex(artifact.manifest["model_hash"][2:])
@@ -167,20 +194,29 @@ class Subject:
         return Reply(True, b"".join(map(word, (head, *words))))
 
     def check(self, data: bytes, value: int = 0) -> Reply:
-        """Both contracts do what is right; how Vyper refuses is its own affair where Solidity names no error."""
+        """All contracts do what is right; how Vyper refuses is its own affair where Solidity names no error."""
         expected = self.right(data, value)
         assert self.ask("solidity", data, value=value) == expected
-        found = self.ask("vyper", data, value=value)
+        for target in TARGETS[1:]:
+            self._check_vyper(self.ask(target, data, value=value), expected, data, value)
+        return expected
+
+    def _check_vyper(self, found: Reply, expected: Reply, data: bytes, value: int) -> None:
         refusal = self.errors["InputLength"]
         if expected == REFUSED and data[:4] in self.packed and not value:
             assert not found.ok
             assert found.data is not None
             assert found.data == b"" or found.data[:4] == refusal
-        elif expected.data is not None and expected.data[:4] == refusal and len(data) > self.length + ROOM:
+        elif expected.data is not None and expected.data[:4] == refusal and len(data) > self.length + self.room:
             assert found in (expected, REFUSED)  # more than Vyper's variable holds
         else:
             assert found == expected
-        return expected
+
+    @property
+    def x(self) -> bytes:
+        """A packed input that is answered."""
+        x = bytes(range(1, self.length + 1))
+        return x if self._answer("predictPacked", x).ok else bytes(self.length)
 
     @property
     def packed(self) -> set[bytes]:
@@ -242,7 +278,8 @@ def packed_bodies(draw: st.DrawFn, subject: Subject) -> bytes:
     n = subject.length
     gap = draw(st.one_of(st.just(b""), st.just(b""), st.binary(max_size=70)))
     offset = draw(st.one_of(*[st.just(32 + len(gap))] * 4, SIZES))
-    length = draw(st.one_of(*[st.just(n)] * 6, st.sampled_from([n - 1, n + 1, n + ROOM, n + ROOM + 1]), SIZES))
+    wrong = st.sampled_from([n - 1, n + 1, *(n + room + beyond for room in ROOMS for beyond in (0, 1))])
+    length = draw(st.one_of(*[st.just(n)] * 6, wrong, SIZES))
     held = draw(st.one_of(st.just(n), st.just(n), st.integers(0, n + 40)))
     x = draw(st.one_of(st.binary(min_size=held, max_size=held), st.sampled_from([bytes(held), b"\xff" * held])))
     padding = draw(st.one_of(st.just(bytes(-len(x) % 32)), st.binary(max_size=40)))
@@ -294,7 +331,7 @@ def test_any_calldata(subject: Subject, data: st.DataObject) -> None:
 
 def test_calldata_that_ends_too_early(subject: Subject) -> None:
     """Every end of the right calldata of every function."""
-    x = bytes(range(1, subject.length + 1))
+    x = subject.x
     for name, selector in subject.functions.items():
         body = word(32) + word(len(x)) + x if selector in subject.packed else word(1) * len(subject.ranges)
         whole = selector + (b"" if name == "modelHash" else body)
@@ -304,7 +341,7 @@ def test_calldata_that_ends_too_early(subject: Subject) -> None:
 
 def test_too_little_gas(subject: Subject) -> None:
     """With a unit of gas less than it takes, or with any less, there is no answer; with that much the right one."""
-    x = bytes(range(1, subject.length + 1))
+    x = subject.x
     draws = random.Random(0)
     for name, selector in subject.functions.items():
         body = word(32) + word(len(x)) + x if selector in subject.packed else word(1) * len(subject.ranges)

@@ -27,6 +27,7 @@ from ml2sc.ir.graph import Graph
 from ml2sc.ir.program import (
     Apply,
     Assign,
+    Block,
     CopySegment,
     Expr,
     Fail,
@@ -150,7 +151,7 @@ def test_signed_words_are_int256() -> None:
 
 def test_a_word_of_the_other_kind_is_converted() -> None:
     printed = lines(Let("x", sar(4, LoadInput(const(0)))), Let("y", sdiv(X, const(3))), Store("b", const(0), shr(1, X)))
-    assert printed[0] == "x: int256 = convert(convert(packed[0], bytes32), int256) >> 4"
+    assert printed[0] == "x: int256 = convert(convert(packed_0, bytes32), int256) >> 4"
     assert printed[2] == "b[0] = convert(convert(x, bytes32), uint256) >> 1"
 
 
@@ -191,8 +192,23 @@ def test_names_that_come_again_are_assigned() -> None:
     assert lines(one, one)[4:] == ["i = 0", *lines(one)[1:]]
 
 
+def test_names_of_finished_blocks_are_taken() -> None:
+    def block(*names: str, of: int = 0) -> Block:
+        return Block(tuple(Let(name, Load("a", const(of))) for name in names))
+
+    assert lines(block("x1"), block("x2")) == ["x1: int256 = a[0]", "x1 = a[0]"]
+    assert lines(block("x1"), block("x2", "x3"))[1:] == ["x1 = a[0]", "x3: int256 = a[0]"]
+    assert lines(block("x1"), block("y1"))[1].startswith("y1: ")  # another kind of thing
+    assert lines(block("x1"), block("x2"), block("x1"))[1].startswith("x2: ")  # x1 comes again
+    nested = Block((Let("x1", const(1)), block("x2"), Store("b", const(0), Var("x1"))))
+    assert lines(nested)[1].startswith("x2: ")
+    gone = If(Var("n"), (block("x1"),))
+    assert lines(Let("n", const(1)), gone, block("x2"))[-1].startswith("x2: ")  # x1 is declared there only
+
+
 def test_input_elements() -> None:
-    assert text(LoadInput(const(32))) == "packed[1]"
+    assert text(LoadInput(const(32))) == "packed_1"  # all are whole words
+    assert text(add(LoadInput(const(32)), LoadInput(const(3)))).startswith("unsafe_add(packed[1], ")
     assert text(LoadInput(const(3))) == "(packed[0] << 24) | (packed[1] >> 232)"
     assert text(shr(240, LoadInput(const(2))), width=2) == "(packed[0] >> 224) & 65_535"
     (_, _, line, _) = lines(loop("i", 4, [Store("b", const(0), shr(240, LoadInput(N)))], step=2), width=2)
