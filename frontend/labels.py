@@ -12,6 +12,8 @@ from .emitter import Emitter
 
 Labels = Sequence[int] | Sequence[str]
 """Of classes: integers, or names."""
+ONE_CLASS = "it has one answer, whatever it is given: fit it on samples of two classes or more"
+"""What to do about a classifier of one class."""
 
 
 def emit_label(

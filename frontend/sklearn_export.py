@@ -8,9 +8,12 @@ import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import onnx
 
 from ml2sc.errors import ToolchainError, UnsupportedModelError, UsageError
+
+from .labels import ONE_CLASS
 
 _ML = "ai.onnx.ml"
 _OLDER = {"": 18, _ML: 3}
@@ -35,7 +38,7 @@ def export_sklearn(estimator: Any) -> onnx.ModelProto:
     Raises:
         ToolchainError: scikit-learn or skl2onnx is not installed.
         UsageError: the estimator is not fitted.
-        UnsupportedModelError: skl2onnx cannot convert it.
+        UnsupportedModelError: skl2onnx cannot convert it, or it is a classifier of one class.
     """
     for package, name in (("sklearn", "scikit-learn"), ("skl2onnx", "skl2onnx")):
         if importlib.util.find_spec(package) is None:
@@ -50,12 +53,18 @@ def export_sklearn(estimator: Any) -> onnx.ModelProto:
     features = getattr(estimator, "n_features_in_", None)
     if features is None:
         raise UsageError(f"the {kind} is not fitted", hint="call its fit(X, y) first")
-    options = {"zipmap": False} if is_classifier(estimator) else None
+    if getattr(getattr(estimator, "classes_", None), "shape", None) == (1,):
+        raise UnsupportedModelError("a classifier with 1 class labels is not supported", hint=ONE_CLASS)
     types = [("x", FloatTensorType([None, int(features)]))]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            proto = _converted(to_onnx, _exportable(estimator), types, options, _name(estimator))
+            made: dict[int, Any] = {}
+            exportable = _exportable(estimator, made)
+            options = _raw_scores(made.values())
+            if is_classifier(estimator):
+                options[id(exportable)] = {"zipmap": False}
+            proto = _converted(to_onnx, exportable, types, options, _name(exportable))
     except Exception as error:
         text = " ".join(str(error).split())  # some errors show whole attributes: every leaf of a forest
         raise UnsupportedModelError(
@@ -87,37 +96,103 @@ def _converted(convert: Any, estimator: Any, types: Any, options: Any, name: str
 
     A classifier that knows no option `zipmap` writes no dictionaries, or they are dropped. Some converters (that of
     IsolationForest) refuse the newest operators of ai.onnx.ml, and say so.
+
+    Args:
+        convert: skl2onnx's `to_onnx`.
+        estimator: What is converted.
+        types: Names and types of its inputs.
+        options: Of the estimator and of those inside of it, by their ids.
+        name: Of the graph.
     """
     try:
         return convert(estimator, initial_types=types, options=options, name=name)
     except NameError as error:
-        if options is None or "zipmap" not in str(error):
+        if id(estimator) not in options or "zipmap" not in str(error):
             raise
+        options = {key: value for key, value in options.items() if key != id(estimator)}
     except RuntimeError as error:
         if f"'{_ML}': {_OLDER[_ML]}" not in str(error):
             raise
         return convert(estimator, initial_types=types, options=options, name=name, target_opset=_OLDER)
-    return convert(estimator, initial_types=types, name=name)
+    return convert(estimator, initial_types=types, options=options, name=name)
 
 
-def _exportable(estimator: Any) -> Any:
-    """Return an estimator as skl2onnx takes it.
+def _exportable(part: Any, made: dict[int, Any]) -> Any:
+    """Return an estimator as skl2onnx takes it: a copy, estimators inside of it included, whatever holds them.
 
-    Columns that a ColumnTransformer takes by name, slice or mask are taken by number: the input is one table.
-    A vote is without `flatten_transform`, which is not about predictions.
+    Columns that a ColumnTransformer takes by name, slice or mask are taken by number: the input is one table, and
+    skl2onnx takes True for column 1. What a pipeline passes on and what a union drops is left out. A vote is without
+    `flatten_transform`, which is not about predictions.
+
+    Args:
+        part: An estimator, or anything that it holds; what is neither an estimator nor a collection is returned.
+        made: Copies of the estimators that were met, by the estimators' ids: they may know one another.
     """
-    if getattr(estimator, "steps", None):
-        pipeline = copy.copy(estimator)
-        pipeline.steps = [(name, _exportable(step)) for name, step in estimator.steps]
-        return pipeline
-    if hasattr(estimator, "transformers_"):
-        numbers = estimator._transformer_to_input_indices  # there is no other place that says them
-        estimator = copy.copy(estimator)
-        estimator.transformers_ = [(name, step, list(numbers[name])) for name, step, _ in estimator.transformers_]
-    if getattr(estimator, "flatten_transform", False):
-        estimator = copy.copy(estimator)
-        estimator.flatten_transform = False
-    return estimator
+    if id(part) in made:
+        return made[id(part)]
+    if type(part) in (list, tuple):
+        return type(part)(_exportable(value, made) for value in part)
+    if isinstance(part, dict):
+        members = copy.copy(part)
+        members.update((key, _exportable(value, made)) for key, value in part.items())
+        return members
+    # those of a calibration have no fit
+    if isinstance(part, type) or not any(callable(getattr(part, method, None)) for method in ("fit", "predict_proba")):
+        return part
+    made[id(part)] = changed = copy.copy(part)
+    held = vars(changed)
+    held.update((name, _exportable(value, made)) for name, value in list(held.items()))
+    if "transformers_" in held:
+        numbers = held["_transformer_to_input_indices"]  # there is no other place that says them
+        held["transformers_"] = [
+            (name, *_in_order(step, [int(number) for number in numbers[name]], changed.n_features_in_))
+            for name, step, _ in held["transformers_"]
+        ]
+    for attribute in ("steps", "transformer_list"):
+        if attribute in held:
+            held[attribute] = [
+                (name, step) for name, step in held[attribute] if step is not None and not isinstance(step, str)
+            ]
+    if "flatten_transform" in held:
+        held["flatten_transform"] = False
+    return changed
+
+
+def _raw_scores(parts: Iterable[Any]) -> dict[int, dict[str, bool]]:
+    """Return options, by id, of classifiers that are calibrated as last steps of pipelines: their scores are read.
+
+    skl2onnx asks a classifier for them, but none in a pipeline, and support vectors that know probabilities give those:
+    the copies are made to know none.
+    """
+    options = {}
+    last: Any
+    for part in parts:
+        last, inside = (part.estimator if hasattr(part, "calibrators") else None), False
+        while getattr(last, "steps", None):
+            last, inside = last.steps[-1][1], True
+        if getattr(last, "probability", False):
+            vars(last).update(probability=False, _probA=np.empty(0), _probB=np.empty(0))
+        if inside and hasattr(last, "decision_function"):
+            # one without probabilities has no dictionaries to leave out
+            options[id(last)] = {"raw_scores": True} | ({"zipmap": False} if hasattr(last, "predict_proba") else {})
+    return options
+
+
+def _in_order(step: Any, columns: list[int], features: int) -> tuple[Any, list[int]]:
+    """Return a step of a ColumnTransformer and the numbers of its columns, as skl2onnx takes them.
+
+    As many columns as there are are taken in the order in which they come, whatever their numbers: another order is a
+    step of its own, which takes the first column and those after it.
+    """
+    from sklearn.compose import ColumnTransformer
+    from sklearn.pipeline import Pipeline
+
+    every = list(range(features))
+    if len(columns) != features or columns == every or step == "drop":
+        return step, columns
+    order = ColumnTransformer([])
+    order.transformers_ = [("first", "passthrough", columns[:1]), ("others", "passthrough", columns[1:])]
+    return Pipeline([("order", order), *([] if isinstance(step, str) else [("ordered", step)])]), every
 
 
 def _name(estimator: Any) -> str:

@@ -22,7 +22,7 @@ from ml2sc.ir.thermometer import TREES
 from ml2sc.ir.trees import MOST_NODES, Ensemble, Fork, Leaf, TreeNode
 
 from .emitter import Emitter, OnnxNode
-from .labels import Labels, emit_label, labels_of
+from .labels import ONE_CLASS, Labels, emit_label, labels_of
 
 _MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ", "BRANCH_MEMBER")
 """By the numbers that operator set 5 gives them; the older sets have names, and a leaf is one, too."""
@@ -460,7 +460,7 @@ def tree_classifier(emitter: Emitter, node: OnnxNode) -> None:
     """Import TreeEnsembleClassifier: label and scores."""
     labels = labels_of(node.attrs.get("classlabels_strings", []), node.attrs.get("classlabels_int64s", []))
     if len(labels) < 2:
-        node.fail(f"a classifier with {len(labels)} class labels is not supported")
+        node.fail(f"a classifier with {len(labels)} class labels is not supported", ONE_CLASS)
     read = _numbered(node, "class", len(labels))
     ids = sorted({target for n in read.nodes if isinstance(n, Leaf) for target in n.values})
     if len(labels) == 2 and len(ids) < 2:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import pickle
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,14 +24,18 @@ pytest.importorskip("skl2onnx")
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, Int64TensorType
 from sklearn.base import is_classifier
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import VotingClassifier
-from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.ensemble import StackingRegressor, VotingClassifier, VotingRegressor
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.model_selection import GridSearchCV
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor, NearestCentroid
 from sklearn.neural_network import MLPClassifier, MLPRegressor
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, OneHotEncoder, RobustScaler, StandardScaler
 from sklearn.svm import SVC, SVR, LinearSVC
+from sklearn.tree import DecisionTreeClassifier
 
 pytestmark = pytest.mark.filterwarnings("ignore:::sklearn", "ignore:::skl2onnx")
 
@@ -291,15 +297,87 @@ def test_support_vectors(kit: Any, kernel: str, labels: Any) -> None:
     kit.assert_like_onnxruntime(to_onnx(SVR(kernel=kernel).fit(X[:60], X[:60, 0]), X[:1]), samples=3)
 
 
-@pytest.mark.parametrize("columns", [["kind", "size"], slice("kind", "size"), [False, True, True], slice(1, 3)])
-def test_columns_of_a_data_frame_by_their_names(columns: Any) -> None:
-    pandas = pytest.importorskip("pandas")
-    table = pandas.DataFrame({"age": X[:, 0], "kind": X[:, 1], "size": X[:, 2]})
-    taken = ColumnTransformer([("some", StandardScaler(), columns)], remainder="passthrough")
-    model = make_pipeline(taken, LogisticRegression()).fit(table, TWO)
+def exported(model: Any, rows: Any, output: int = 0) -> Any:
+    """Return what an estimator's export answers to rows; the estimator is as it was."""
+    before = pickle.dumps(model)
     graph = import_graph(load_onnx(export_sklearn(model)))
-    found = [int(evaluate_float(graph, {"x": row[None].astype(float)})[graph.outputs[0]].item()) for row in X[:, :3]]
-    np.testing.assert_array_equal(found, model.predict(table))
+    assert pickle.dumps(model) == before
+    return np.array([evaluate_float(graph, {"x": row[None]})[graph.outputs[output]].ravel() for row in rows])
+
+
+def some(columns: Any, step: Any = None) -> ColumnTransformer:
+    return ColumnTransformer([("some", StandardScaler() if step is None else step, columns)], remainder="passthrough")
+
+
+HOLDERS: dict[str, Callable[[Any], Any]] = {
+    "pipeline": lambda columns: make_pipeline(some(columns), Ridge()),
+    "column transformer": lambda columns: make_pipeline(some(slice(0, 3), some(columns)), Ridge()),
+    "pipeline in a column transformer": lambda columns: make_pipeline(
+        some(slice(0, 3), make_pipeline("passthrough", some(columns), None)), Ridge()
+    ),
+    "union": lambda columns: make_pipeline(
+        FeatureUnion([("a", some(columns)), ("b", "passthrough"), ("c", "drop")]), Ridge()
+    ),
+    "vote": lambda columns: VotingRegressor([("a", make_pipeline(some(columns), Ridge())), ("b", LinearRegression())]),
+    "stack": lambda columns: StackingRegressor([("a", make_pipeline(some(columns), Ridge()))], Ridge()),
+    "search": lambda columns: GridSearchCV(make_pipeline(some(columns), Ridge()), {"ridge__alpha": [1, 2]}),
+    "one against the rest": lambda columns: OneVsRestClassifier(make_pipeline(some(columns), LogisticRegression())),
+    "calibration": lambda columns: CalibratedClassifierCV(make_pipeline(some(columns), LogisticRegression()), cv=2),
+}
+
+
+@pytest.mark.parametrize(
+    "columns", [["kind", "size"], slice("kind", "size"), [False, True, True], slice(1, 3), [-1, 0]]
+)
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_columns_by_names_slices_and_masks(holder: str, columns: Any) -> None:
+    """Wherever the ColumnTransformer is."""
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame(X[:, :3] * [1, 5, 9] + [0, 3, -8], columns=["age", "kind", "size"])
+    model = HOLDERS[holder](columns)
+    model.fit(table, THREE)
+    rows = table.to_numpy()
+    if is_classifier(model):
+        np.testing.assert_array_equal(exported(model, rows)[:, 0], model.predict(table))
+        np.testing.assert_allclose(exported(model, rows, 1), model.predict_proba(table), atol=1e-5)
+    else:
+        np.testing.assert_allclose(exported(model, rows)[:, 0], model.predict(table), atol=1e-5)
+
+
+@pytest.mark.parametrize("columns", [[True, True, True], [2, 0, 1], [1, 1, 0]])
+@pytest.mark.parametrize("step", [StandardScaler(), make_pipeline(MinMaxScaler(), StandardScaler()), "passthrough"])
+def test_as_many_columns_as_there_are(columns: Any, step: Any) -> None:
+    """skl2onnx takes True for column 1, and all columns in the order in which they come."""
+    rows = X[:, :3] * [1.0, 5, 9] + [0, 3, -8]
+    inner = ColumnTransformer([("all", step, columns), ("none", "drop", [2, 1, 0])])
+    model = make_pipeline(ColumnTransformer([("inner", inner, [1, 2, 3])]), Ridge())
+    model.fit(np.c_[X[:, 3], rows], X[:, 0])
+    expected = model.predict(np.c_[X[:, 3], rows])
+    np.testing.assert_allclose(exported(model, np.c_[X[:, 3], rows])[:, 0], expected, atol=1e-5)
+    model = make_pipeline(inner, Ridge()).fit(rows, X[:, 0])
+    np.testing.assert_allclose(exported(model, rows)[:, 0], model.predict(rows), atol=1e-5)
+
+
+@pytest.mark.parametrize("labels", [TWO, THREE])
+@pytest.mark.parametrize(
+    "inner",
+    [
+        make_pipeline(StandardScaler(), LogisticRegression()),
+        make_pipeline(StandardScaler(), make_pipeline(MinMaxScaler(), SVC())),
+        make_pipeline(StandardScaler(), DecisionTreeClassifier(max_depth=2)),
+    ],
+)
+def test_pipelines_that_are_calibrated(inner: Any, labels: Any) -> None:
+    """By their last step's scores, if it has some."""
+    model = CalibratedClassifierCV(inner, cv=2).fit(X, labels)
+    np.testing.assert_allclose(exported(model, X[:40].astype(float), 1), model.predict_proba(X[:40]), atol=1e-5)
+
+
+@pytest.mark.parametrize("label", ["a", "7", 3])
+def test_one_class(label: Any) -> None:
+    with pytest.raises(UnsupportedModelError, match="a classifier with 1 class labels is not supported") as caught:
+        export_sklearn(DecisionTreeClassifier().fit(X, np.full(len(X), label)))
+    assert "two classes or more" in str(caught.value.hint)
 
 
 def test_categories_that_are_text() -> None:
