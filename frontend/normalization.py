@@ -27,7 +27,8 @@ def _normalized(
         x = emitter.emit("Sub", [x, mean(x)])
     means = mean(emitter.emit("Pow", [x, _number(emitter, 2.0)]))
     count = emitter.tensor(x).size // emitter.tensor(means).size
-    above = emitter.emit("Add", [emitter.emit("Relu", [means]), _number(emitter, epsilon)])
+    # no mean of squares is below 0, but bounds of one that is rounded begin there: epsilon is the least there is
+    above = emitter.emit("Clip", [emitter.emit("Add", [means, _number(emitter, epsilon)]), _number(emitter, epsilon)])
     factor = emitter.emit("Reciprocal", [emitter.emit("Sqrt", [above])])
     most = math.sqrt(count - 1 if centred else count)
     if scale:

@@ -1,7 +1,7 @@
-"""Computes what is known beforehand: constants in expressions, and loops of one round, which become their body.
+"""Computes what is known beforehand: constants in expressions, variables that stand still, and loops of one round.
 
-A Program keeps such loops, as they are made like longer ones; a compiler that checks each subscript that is not
-constant would make them dear.
+Loops of one round become their body. A Program keeps such loops, as they are made like longer ones; a compiler that
+checks each subscript that is not constant would make them dear.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from .rewrite import Rewriting
 
 
 def folded_program(program: Program) -> Program:
-    """Return a program that does the same, without loops of less than two rounds and constants to be computed."""
+    """Return a program that does the same, without loops of less than two rounds and what is known beforehand."""
     return program.with_bodies(_Folding(lambda leaf: leaf).body)
 
 
@@ -66,8 +66,10 @@ class _Folding(Rewriting):
             case For(inductions, 1, body):
                 return self._once(inductions, body)
             case For(inductions, count, body):
-                starts = tuple(replace(i, start=self.expr(i.start)) for i in inductions)
-                return For(starts, count, self.body(body))
+                starts = [replace(i, start=self.expr(i.start)) for i in inductions]
+                known = {i.name: i.start for i in starts[1:] if not i.step and isinstance(i.start, Const)}
+                moving = tuple(i for i in starts if i.name not in known)
+                return For(moving, count, replace(self, values={**self.values, **known}).body(body))
         return super()._statement(statement)
 
     def _once(self, inductions: Sequence[Induction], body: Sequence[Statement]) -> Block:

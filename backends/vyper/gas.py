@@ -386,6 +386,8 @@ class VyperCosts(Costs):
             ):
                 self._arrays[name] = self._type_words(type_)
                 return self._array(name, value)
+            case ast.AnnAssign(value=ast.Name()) if self.venom:
+                return 0  # another name for the same place
             case ast.AnnAssign(value=ast.expr() as value):
                 # venom leaves a new variable where its value is
                 return self._expr(value) + (self._waiting(value) if self.venom else self._set)

@@ -161,7 +161,10 @@ def qoperator(kit: Any, name: str) -> onnx.ModelProto:
 
 @pytest.mark.parametrize("name", QOPERATORS)
 def test_qoperator_form(kit: Any, name: str) -> None:
-    """At most one step from onnxruntime, whose fast kernels round a few results otherwise; the integers the same."""
+    """At most one step from onnxruntime, whose fast kernels round a few results otherwise; the integers the same.
+
+    Sums of large products saturate in onnxruntime where a processor has no VNNI: inputs here stay small.
+    """
     import onnxruntime
 
     proto = qoperator(kit, name)
@@ -172,8 +175,7 @@ def test_qoperator_form(kit: Any, name: str) -> None:
     graph = artifact.graph
     assert graph is not None
     step = 0.0 if name == "QGemm, float" else float(graph.tensor("y").format.scale)
-    for _ in range(20):
-        x = RNG.normal(size=(1, 4))
+    for x in np.random.default_rng(5).normal(scale=0.5, size=(20, 1, 4)):
         (want,) = session.run(None, {"x": x.astype(np.float32)})
         outcome = wad.run_graph(graph, wad.quantize_inputs(graph, {"x": x}))
         found = np.array(outcome.outputs, dtype=np.float64) / wad.WAD

@@ -56,6 +56,12 @@ def test_names_come_again() -> None:
     assert [s for s in statements if isinstance(s, Assign)] == [added(const(8)), added(const(9))]
 
 
+def test_what_stands_still_in_a_loop_is_known() -> None:
+    """Vyper checks a subscript in each round that it is not told to be constant, and prices say so."""
+    loop = For((Induction("i", const(0), 1), Induction("j", const(4), 0)), 3, (added(Var("i"), Var("j")),))
+    assert folded(loop) == [For(loop.inductions[:1], 3, (added(Var("i"), const(4)),)), added(Var("i"), const(4))]
+
+
 def test_loops_within_loops() -> None:
     inner = once("k", add(Var("j"), const(1)), added(Var("k"), Var("i")))
     loop = For((Induction("j", const(0), 5),), 3, (inner, If(Var("acc"), (inner,))))
