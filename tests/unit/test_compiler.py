@@ -70,6 +70,8 @@ def product(artifact: Artifact) -> tuple[Any, ...]:
         ({"expected_calls": 0}, "0 expected calls"),
         ({"fork": "pragu"}, "unknown fork 'pragu'"),
         ({"level": 3}, "unknown level '3'"),
+        ({"name": "small"}, "'small' is no contract's name: letters and digits, in CapWords"),
+        ({"name": "N" * 201}, "is no contract's name: 201 characters, 200 at most"),
         ({"input_ranges": ((1.0, 1.0),)}, "LO must be below HI"),
         ({"input_ranges": ((float("nan"), 1.0),)}, "LO must be below HI"),
         ({"input_ranges": ((0.0, float("inf")),)}, "LO must be below HI"),
