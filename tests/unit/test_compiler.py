@@ -151,6 +151,18 @@ def test_a_pipeline_instead_of_a_level(tmp_path: Path) -> None:
         ml2sc.compile(tiny(), passes="infer_shapes,quantise")
 
 
+@pytest.mark.parametrize("target", ["solidity", "vyper"])
+def test_compiling_imports_nothing_of_chains(target: str, tmp_path: Path) -> None:
+    onnx.save(tiny(), tmp_path / "tiny.onnx")
+    script = (
+        "import sys, ml2sc\n"
+        "ml2sc.compile(sys.argv[1], sys.argv[2], 'int8', weights='data', input_ranges=((-1.0, 1.0),))\n"
+        "print(*sorted({'eth', 'eth_abi', 'eth_account', 'eth_keys', 'eth_utils', 'web3'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "tiny.onnx"), target]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "\n"
+
+
 def test_the_same_bytes_twice_and_in_another_process(tmp_path: Path) -> None:
     onnx.save(tiny(), tmp_path / "tiny.onnx")
     script = (
