@@ -315,7 +315,7 @@ def storage_place(storage: str) -> str:
 
 def keccak(data: bytes) -> bytes:
     """Return the keccak256 of some bytes."""
-    from eth_utils.crypto import keccak as hash_of
+    from eth_hash.auto import keccak as hash_of
 
     return hash_of(data)
 

@@ -19,6 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ml2sc.runtime.children import end_with_parent
+
 from .networks import CALIBRATION, EXAMPLES, Calibrated, Network, RandomMlp, RandomResnet, macs, title
 from .text import table
 
@@ -95,7 +97,7 @@ def convolutional() -> dict[RandomResnet, Timing]:
 
 def _alone(network: Calibrated, kind: str) -> Timing:
     """Compile a network in a process of its own."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), end_with_parent) as pool:
         return pool.submit(compile_once, network, kind).result()
 
 

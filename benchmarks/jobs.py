@@ -8,6 +8,8 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 
 from tqdm import tqdm
 
+from ml2sc.runtime.children import end_with_parent
+
 from .measure import Figures, Ours
 from .networks import macs
 from .paper_way import PaperWay
@@ -26,7 +28,7 @@ def measure_all(jobs: Iterable[Job], workers: int) -> dict[Job, Figures]:
     """
     ordered = sorted(dict.fromkeys(jobs), key=lambda job: (isinstance(job, Ours), -macs(job.network)))
     figures: dict[Job, Figures] = {}
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), end_with_parent) as pool:
         futures = {pool.submit(_measure, job): job for job in ordered}
         try:
             for future in tqdm(as_completed(futures), total=len(futures), unit="contract"):

@@ -24,6 +24,7 @@ import numpy as np
 import ml2sc
 from ml2sc.backends import Artifact
 from ml2sc.runtime.check import PART
+from ml2sc.runtime.children import end_with_parent
 from ml2sc.runtime.examine import Found, Part
 from ml2sc.runtime.tally import Tally
 from ml2sc.runtime.workers import Job, Workers, local_workers
@@ -210,7 +211,7 @@ def runs(most: int) -> tuple[list[Run], list[Run], list[Run]]:
     spawn = multiprocessing.get_context("spawn")
     with (
         tempfile.TemporaryDirectory() as folder,
-        ProcessPoolExecutor(1, spawn, max_tasks_per_child=1) as pool,
+        ProcessPoolExecutor(1, spawn, end_with_parent, max_tasks_per_child=1) as pool,
     ):
         path = Path(folder, "samples.npy")
         write_samples(path, most)

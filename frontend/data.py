@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -20,7 +19,7 @@ from ml2sc.ir.wad import WAD
 
 from .npz import Npz, block_rows
 from .parquet import ParquetTable
-from .table import FileRows, SampleFile, Stored, open_table, part_of
+from .table import HINT, FileRows, SampleFile, Stored, open_table, part_of
 
 Sample: TypeAlias = dict[str, Array]
 
@@ -32,8 +31,6 @@ _MOST = 2.0**255 / WAD
 
 _SHOWN_KEYS = 10
 """Keys of a file that a message names."""
-
-_HINT = "an .npz file with x (and x1, x2, … or the inputs' own names) of shape (samples, …), and optionally labels y"
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,8 +168,6 @@ def load_samples(path: str | os.PathLike[str], graph: Graph) -> Samples:
         archive = open_table(Path(path))
     except OSError as error:
         raise DataError(f"cannot read {source}: {error.strerror or error}") from error
-    except zipfile.BadZipFile as error:
-        raise DataError(f"{source} is no .npz, .npy or Parquet file: {error}", hint=_HINT) from error
     try:
         samples = replace(_samples(archive, graph, source), file=file)
         file.require_same()
@@ -211,7 +206,7 @@ def _samples(table: Mapping[str, Rows], graph: Graph, source: str) -> Samples:
             found = ", ".join(f"{key!r:.60}" for key in islice(table, _SHOWN_KEYS)) or "nothing"
             found += f" and {len(table) - _SHOWN_KEYS} more" if len(table) > _SHOWN_KEYS else ""
             raise DataError(
-                f"the key {wanted} is missing in {source}; found: {found}", tensor=_text(graph.tensor(name)), hint=_HINT
+                f"the key {wanted} is missing in {source}; found: {found}", tensor=_text(graph.tensor(name)), hint=HINT
             )
         arrays[name] = table[key]
         own = names[first : first + graph.tensor(name).size]
@@ -261,7 +256,7 @@ def _fit(rows: Rows, tensor: Tensor, where: str, names: Sequence[str], *, missin
     if not fits:
         _misfit(rows, tensor, where, shape)
     if len(rows) == 0:
-        raise DataError(f"{where}: it holds no samples", tensor=_text(tensor), hint=_HINT)
+        raise DataError(f"{where}: it holds no samples", tensor=_text(tensor), hint=HINT)
     lo, hi = np.full(tensor.size, math.inf), np.full(tensor.size, -math.inf)
     for first, block in _blocks(rows):
         for wrong, what in (
@@ -344,7 +339,7 @@ def _numbers(array: Rows, where: str) -> None:
 
 def _misfit(array: Rows, tensor: Tensor, where: str, shape: tuple[int, ...]) -> NoReturn:
     wanted = f"(samples, {', '.join(map(str, shape))})" if shape else "(samples,)"
-    raise DataError(f"{where}: shape {array.shape!s:.200}, expected {wanted}", tensor=_text(tensor), hint=_HINT)
+    raise DataError(f"{where}: shape {array.shape!s:.200}, expected {wanted}", tensor=_text(tensor), hint=HINT)
 
 
 def _text(tensor: Tensor) -> str:

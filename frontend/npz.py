@@ -136,7 +136,7 @@ class Npz(Mapping[str, Array | NpzRows]):
         self._path = path
         with Path(path).open("rb") as file:
             if not zipfile.is_zipfile(file):
-                raise zipfile.BadZipFile("it is no zip file")
+                raise zipfile.BadZipFile("the table at its end is missing")
         try:
             self._archive = zipfile.ZipFile(path)
         except DAMAGE as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,7 +24,12 @@ from .parquet import ParquetRows, ParquetTable
 Stored: TypeAlias = NpzRows | NpyRows | ParquetRows
 """Samples in a file, one a row: whole rows are asked for, in ascending order."""
 
+HINT = "an .npz file with x (and x1, x2, … or the inputs' own names) of shape (samples, …), and optionally labels y"
+"""What a file of samples is."""
+
 _OPEN_FILES = 8
+_ZIP = b"PK"
+_KINDS = (".npz", ".npy", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -119,8 +125,7 @@ def open_table(path: Path) -> Mapping[str, Array | Stored]:
 
     Raises:
         OSError: it cannot be read.
-        zipfile.BadZipFile: it is of none of these kinds.
-        DataError: it is damaged.
+        DataError: it is of none of these kinds, or damaged.
         ToolchainError: a package that reads it is missing.
     """
     with open_file(path, follow=True) as file:
@@ -129,7 +134,16 @@ def open_table(path: Path) -> Mapping[str, Array | Stored]:
         return {"x": NpyRows(path)}
     if begin.startswith(PARQUET):
         return ParquetTable(path)
-    return Npz(path)
+    try:
+        return Npz(path)
+    except zipfile.BadZipFile as error:
+        if begin.startswith(_ZIP):
+            message = f"is damaged or truncated: it begins as an .npz file does, but {error}"
+        elif path.suffix.lower() in _KINDS:
+            message = f"is damaged, or no {path.suffix} file: it does not begin as one" if begin else "is empty"
+        else:
+            message = "is no .npz, .npy or Parquet file"
+        raise DataError(f"{path} {message}", hint=HINT) from error
 
 
 def part_of(rows: Array | Stored | FileRows, file: SampleFile | None, first: int, last: int) -> Array | FileRows:

@@ -25,7 +25,7 @@ def model_hash(model: bytes, external: Mapping[str, bytes]) -> bytes:
         model: Bytes of the ONNX file.
         external: Bytes of its external data files, by name.
     """
-    from eth_utils.crypto import keccak
+    from eth_hash.auto import keccak
 
     if not external:
         return keccak(model)

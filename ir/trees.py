@@ -11,7 +11,8 @@ import dataclasses
 import math
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, wraps
+from typing import TypeVar
 
 import numpy as np
 
@@ -19,6 +20,8 @@ from ml2sc.errors import UnsupportedModelError
 
 from .graph import AttrValue, Node
 from .types import Array
+
+T = TypeVar("T")
 
 MOST_NESTED = 12_000
 """Comparisons that are written out one by one: with more an ensemble would take ten contracts, 50 M gas."""
@@ -57,6 +60,26 @@ class Leaf:
 
 
 TreeNode = Fork | Leaf
+
+_KEPT = 64
+"""Nodes whose attributes are remembered as read."""
+
+
+def _once(read: Callable[[Node], T]) -> Callable[[Node], T]:
+    """Return a function that reads a node's attributes, and knows what it read lately."""
+    # by the identity of the attributes, which are kept, so that it stays theirs
+    known: dict[int, tuple[Mapping[str, AttrValue], T]] = {}
+
+    @wraps(read)
+    def remembered(node: Node) -> T:
+        found = known.get(id(node.attrs))
+        if found is None or found[0] is not node.attrs:
+            if len(known) >= _KEPT:
+                known.clear()
+            found = known[id(node.attrs)] = node.attrs, read(node)
+        return found[1]
+
+    return remembered
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,30 +185,26 @@ class Ensemble:
             "up": tuple(0 if f is None else int(f.up) for f in forks),
         }
 
-    @classmethod
-    def of(cls, node: Node) -> Ensemble:
+    @staticmethod
+    @_once
+    def of(node: Node) -> Ensemble:
         """Read a node's attributes.
 
         Raises:
             UnsupportedModelError: they say none.
         """
-        known = _READ.get(id(node.attrs))
-        if known is not None and known[0] is node.attrs:
-            return known[1]
         try:
-            found = cls._read(node.attrs)
+            found = Ensemble._read(node.attrs)
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise UnsupportedModelError(f"its attributes say no trees: {error}", node=str(node)) from error
         found.check(str(node))
-        if len(_READ) >= _KEPT:
-            _READ.clear()
-        _READ[id(node.attrs)] = node.attrs, found
         return found
 
-    @classmethod
-    def ranked(cls, node: Node) -> tuple[Ensemble, tuple[int, ...]]:
+    @staticmethod
+    @_once
+    def ranked(node: Node) -> tuple[Ensemble, tuple[int, ...]]:
         """Read the attributes of a quantised node: its edges are ranks; with them the rank of a missing feature."""
-        ensemble, ranks = cls.of(node), iter(map(int, _numbers(node.attrs, "ranks")))
+        ensemble, ranks = Ensemble.of(node), iter(map(int, _numbers(node.attrs, "ranks")))
         nodes = tuple(
             dataclasses.replace(n, edges=tuple(next(ranks) for _ in n.edges)) if isinstance(n, Fork) else n
             for n in ensemble.nodes
@@ -396,11 +415,6 @@ class _Table:
     up: Array
     odd: Array
     even: Array
-
-
-_KEPT = 64
-_READ: dict[int, tuple[Mapping[str, AttrValue], Ensemble]] = {}
-"""Ensembles read lately, by the identity of the attributes they were read from: kept, so that it stays theirs."""
 
 
 def _numbers(attrs: Mapping[str, AttrValue], key: str) -> tuple[float, ...]:

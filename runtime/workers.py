@@ -21,6 +21,8 @@ from typing import Any, Protocol, TypeVar
 
 from ml2sc.errors import ToolchainError, UsageError
 
+from .children import end_with_parent
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 Task_contra = TypeVar("Task_contra", contravariant=True)
@@ -157,23 +159,24 @@ def _pool(count: int, payload: bytes) -> Iterator[ProcessPoolExecutor]:
 # -- in the worker process ---------------------------------------------------------------------------------------------
 
 _payload = b""
+_opened = ExitStack()
 _work_of_job: Callable[[Any], Any] | None = None
 
 
 def _start(payload: bytes) -> None:
     global _payload
     _payload = payload
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one who started us ends us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one who started us ends us,
+    end_with_parent(_opened.close)  # or is killed
 
 
 def _work(task: Any) -> Any:
     """Do a task; the first one opens the job, so that what goes wrong then is reported as any task's error."""
     global _work_of_job
     if _work_of_job is None:
-        stack = ExitStack()
         job: Job[Any, Any] = pickle.loads(_payload)
-        _work_of_job = stack.enter_context(job.open())
-        multiprocessing.util.Finalize(None, stack.close, exitpriority=10)
+        _work_of_job = _opened.enter_context(job.open())
+        multiprocessing.util.Finalize(None, _opened.close, exitpriority=10)
     return _work_of_job(task)
 
 

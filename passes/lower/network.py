@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 _WORD = 256
 _MASK = (1 << _WORD) - 1
 
@@ -48,11 +51,13 @@ def gathered(wanted: Mapping[int, Place]) -> tuple[list[Term], dict[int, int]]:
             sources[word] = sources.get(word, 0) | 1 << bit
         best = Term(0, 0, 0)
         for word, bits in sorted(sources.items()):
-            for shift in range(1 - _WORD, _WORD):
-                moved = (bits << shift if shift >= 0 else bits >> -shift) & free
-                count, most = moved.bit_count(), best.mask.bit_count()
-                if count > most or (count == most and shift == 0):
-                    best = Term(word, shift, moved)
+            counts = np.correlate(_apart(free), _apart(bits), "full")  # by shift, from 1 - _WORD on
+            in_place = counts[_WORD - 1] == counts.max()
+            shift = 0 if in_place else int(counts.argmax()) + 1 - _WORD
+            moved = (bits << shift if shift >= 0 else bits >> -shift) & free
+            count, most = moved.bit_count(), best.mask.bit_count()
+            if count > most or (count == most and in_place):
+                best = Term(word, shift, moved)
         terms.append(best)
         free &= ~best.mask
         for place in list(waiting):
@@ -63,6 +68,11 @@ def gathered(wanted: Mapping[int, Place]) -> tuple[list[Term], dict[int, int]]:
                 if not waiting[place]:
                     del waiting[place]
     return terms, found
+
+
+def _apart(word: int) -> NDArray[np.int64]:
+    """Return the bits of a word, the lowest first."""
+    return np.unpackbits(np.frombuffer(word.to_bytes(_WORD // 8), np.uint8))[::-1].astype(np.int64)
 
 
 def completed(part: Mapping[int, int]) -> list[int]:

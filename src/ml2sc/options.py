@@ -11,7 +11,7 @@ from ml2sc.backends import BACKENDS
 from ml2sc.backends.base import CONTRACT, forms_of
 from ml2sc.errors import UnknownNameError, UsageError
 from ml2sc.foreign import shown
-from ml2sc.frontend.names import check_names, contract_name
+from ml2sc.frontend.names import LONGEST_NAME, check_names, contract_name
 from ml2sc.frontend.ranges import ColumnRange
 from ml2sc.ir.chains import ChainProfile
 from ml2sc.ir.forks import FORKS, Fork
@@ -125,8 +125,10 @@ class Options:
             if value not in known:
                 raise UnknownNameError(what, str(value), map(str, known))
         if self.name is not None and contract_name(self.name) != self.name:
+            long = len(self.name) > LONGEST_NAME
+            why = f"{len(self.name)} characters, {LONGEST_NAME} at most" if long else "letters and digits, in CapWords"
             raise UsageError(
-                f"{shown(self.name, 80)!r} is no contract's name: letters and digits, in CapWords",
+                f"{shown(self.name, 80)!r} is no contract's name: {why}",
                 hint=f"--name {contract_name(self.name)}",
             )
         profile = self.chain_profile

@@ -70,6 +70,8 @@ def product(artifact: Artifact) -> tuple[Any, ...]:
         ({"expected_calls": 0}, "0 expected calls"),
         ({"fork": "pragu"}, "unknown fork 'pragu'"),
         ({"level": 3}, "unknown level '3'"),
+        ({"name": "small"}, "'small' is no contract's name: letters and digits, in CapWords"),
+        ({"name": "N" * 201}, "is no contract's name: 201 characters, 200 at most"),
         ({"input_ranges": ((1.0, 1.0),)}, "LO must be below HI"),
         ({"input_ranges": ((float("nan"), 1.0),)}, "LO must be below HI"),
         ({"input_ranges": ((0.0, float("inf")),)}, "LO must be below HI"),
@@ -147,6 +149,18 @@ def test_a_pipeline_instead_of_a_level(tmp_path: Path) -> None:
     assert any(line.startswith("004 quantize{precision=w4a6}:") for line in said)
     with pytest.raises(Ml2scError, match="quantise"):
         ml2sc.compile(tiny(), passes="infer_shapes,quantise")
+
+
+@pytest.mark.parametrize("target", ["solidity", "vyper"])
+def test_compiling_imports_nothing_of_chains(target: str, tmp_path: Path) -> None:
+    onnx.save(tiny(), tmp_path / "tiny.onnx")
+    script = (
+        "import sys, ml2sc\n"
+        "ml2sc.compile(sys.argv[1], sys.argv[2], 'int8', weights='data', input_ranges=((-1.0, 1.0),))\n"
+        "print(*sorted({'eth', 'eth_abi', 'eth_account', 'eth_keys', 'eth_utils', 'web3'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "tiny.onnx"), target]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "\n"
 
 
 def test_the_same_bytes_twice_and_in_another_process(tmp_path: Path) -> None:

@@ -97,16 +97,12 @@ def _json(path: Path) -> Any:
 
 def _arrays(path: Path, packer: Packer) -> Iterator[Any]:
     """Yield the samples of a file's arrays: `x`, `x1`, …, or by the inputs' names."""
-    import zipfile
-
     from ml2sc.frontend.table import open_table
 
     try:
         table = open_table(path)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
-    except zipfile.BadZipFile as error:
-        raise DataError(f"{path} is no .npz, .npy or Parquet file: {error}") from error
     rows = {}
     for position, entry in enumerate(packer.inputs):
         key = entry.name if entry.name in table else f"x{position or ''}"

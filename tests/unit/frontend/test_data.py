@@ -136,7 +136,7 @@ def test_files_that_are_not_npz(tmp_path: Path) -> None:
         load_samples(tmp_path / "none.npz", ONE)
     text = tmp_path / "text.npz"
     text.write_text("hello")
-    with pytest.raises(DataError, match=r"is no \.npz, \.npy or Parquet file"):
+    with pytest.raises(DataError, match=r"is damaged, or no \.npz file"):
         load_samples(text, ONE)
     whole = save(tmp_path, x=np.zeros((40, 6))).read_bytes()
     text.write_bytes(whole[: len(whole) // 2])

@@ -158,8 +158,33 @@ def test_damaged_parquet(tmp_path: Path) -> None:
     as_features(path)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match=r"cannot be read: .*corrupted"):
         load_samples(path, ONE)
+
+
+@pytest.mark.parametrize("bytes_", [2, 4, 50, 700, -1])
+def test_truncated_npz(bytes_: int, tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    as_compressed(path)
+    path.write_bytes(path.read_bytes()[:bytes_])
+    with pytest.raises(DataError, match=r"damaged or truncated: it begins as an \.npz file does, but the table at its"):
+        load_samples(path, ONE)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("data.parquet", b"x", "is damaged, or no .parquet file: it does not begin as one"),
+        ("data.NPZ", b"\0" * 500, "is damaged, or no .NPZ file"),
+        ("data.npy", b"", "is empty"),
+        ("data.csv", b"a,b\n1,2\n", "is no .npz, .npy or Parquet file"),
+    ],
+)
+def test_a_file_of_no_such_kind(name: str, content: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=f"{name} {said}") as caught:
+        load_samples(tmp_path / name, ONE)
+    assert "an .npz file with x" in str(caught.value)
 
 
 def test_npy_that_cannot_be_read_by_rows(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,7 +122,7 @@ def test_errors_come_back_whole(tmp_path: Path) -> None:
 
 
 _SLOW = """
-import sys, time
+import os, sys, time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -134,9 +134,10 @@ class Slow:
     @contextmanager
     def open(self):
         yield self.work
+        os.write(1, b"closed\\n")
 
     def work(self, number):
-        print("at work", flush=True)
+        os.write(1, b"at work\\n")  # print may write the end of the line by itself
         time.sleep(600)
 
 if __name__ == "__main__":
@@ -168,6 +169,25 @@ def test_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(timeout=120) == 130  # ten minutes of work are left
     assert is_empty(process.pid)  # no worker is left
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
+def test_a_killed_parent_leaves_no_worker(tmp_path: Path) -> None:
+    script = tmp_path / "slow.py"
+    script.write_text(textwrap.dedent(_SLOW))
+    process = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, start_new_session=True, text=True)
+    assert process.stdout is not None
+    try:
+        assert [process.stdout.readline() for _ in range(2)] == ["at work\n"] * 2
+        process.kill()
+        # To its end: all of them hold the pipe, the resource tracker too, and one that nobody reaped has closed it.
+        rest, _ = process.communicate(timeout=60)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.stdout.close()
+        process.wait()
+    assert rest == "closed\n" * 2
 
 
 def test_as_many_as_the_machine_holds(monkeypatch: pytest.MonkeyPatch) -> None:
