@@ -365,6 +365,8 @@ def test_as_many_columns_as_there_are(columns: Any, step: Any) -> None:
         make_pipeline(StandardScaler(), LogisticRegression()),
         make_pipeline(StandardScaler(), make_pipeline(MinMaxScaler(), SVC())),
         make_pipeline(StandardScaler(), DecisionTreeClassifier(max_depth=2)),
+        SVC(probability=True, random_state=0),
+        make_pipeline(StandardScaler(), SVC(probability=True, random_state=0)),
     ],
 )
 def test_pipelines_that_are_calibrated(inner: Any, labels: Any) -> None:
