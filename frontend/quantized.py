@@ -346,7 +346,8 @@ def _gemm(emitter: Emitter, node: OnnxNode) -> None:
     a, b, c = node.inputs[0], node.inputs[1], _slot(node, 2)
     for name in (a, b):
         if len(emitter.tensor(name).shape) != 2:
-            node.fail(f"Gemm multiplies matrices, and %{name} has shape {list(emitter.tensor(name).shape)}")
+            shape = list(emitter.tensor(name).shape)
+            node.fail(f"Gemm multiplies matrices, and %{name} has shape {shape}", "MatMul takes batches of matrices")
     if c and not emitter.tensor(c).is_constant:
         product = replace(node, inputs=(a, b), outputs=(emitter.fresh("product"),))
         _gemm(emitter, product)

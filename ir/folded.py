@@ -67,6 +67,7 @@ class _Folding(Rewriting):
                 return self._once(inductions, body)
             case For(inductions, count, body):
                 starts = [replace(i, start=self.expr(i.start)) for i in inductions]
+                # the first is what the loop counts by
                 known = {i.name: i.start for i in starts[1:] if not i.step and isinstance(i.start, Const)}
                 moving = tuple(i for i in starts if i.name not in known)
                 return For(moving, count, replace(self, values={**self.values, **known}).body(body))

@@ -17,6 +17,8 @@ from .linear import widened
 from .operands import bounds_at, input_error, magnitude, tensor_at, value_at
 from .quantizer import Quantizer
 
+_Binary = Callable[[Array, Array], Array]
+
 
 @register_op
 class ActivationMatMul(OpDef):
@@ -45,7 +47,7 @@ class ActivationMatMul(OpDef):
 
     def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:
         a, b = bounds_at(inputs, 0), bounds_at(inputs, 1)
-        found = _sums(a, b, np.multiply)
+        found = _sums(a, b, np.multiply, np.add)
         found = widened(found, magnitude(a) @ magnitude(b))
         if not attr_int(node, "convex", 0):
             return [found]
@@ -81,7 +83,7 @@ class ActivationMatMul(OpDef):
             Bounds(*(sum_of(end, -tensor_at(inputs, slot).format.zero_point) for end in bounds_at(bounds, slot)))
             for slot in range(2)
         )
-        return [_sums(a, b, product_of)]
+        return [_sums(a, b, product_of, sum_of)]
 
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
         """|Σ â·b̂ − Σ a·b| <= Σ |a|·e_b + |b|·e_a + e_a·e_b; the first is at most the greatest e_b of shares."""
@@ -99,8 +101,11 @@ def _least(matrices: Array) -> Array:
     return least
 
 
-def _sums(a: Bounds, b: Bounds, times: Callable[[Array, Array], Array]) -> Bounds:
-    """Return bounds of A · B: of each product by itself, added up."""
-    corners = [times(x[..., :, :, None], y[..., None, :, :]) for x in a for y in b]
-    lo, hi = np.minimum.reduce(corners), np.maximum.reduce(corners)
-    return Bounds(np.asarray(lo.sum(axis=-2)), np.asarray(hi.sum(axis=-2)))
+def _sums(a: Bounds, b: Bounds, times: _Binary, plus: _Binary) -> Bounds:
+    """Return bounds of A · B: of each product by itself, added up one after the other."""
+    lo: Array = np.zeros(1, dtype=np.int64)
+    hi = lo
+    for k in range(a.lo.shape[-1]):
+        corners = [times(x[..., :, k, None], y[..., None, k, :]) for x in a for y in b]
+        lo, hi = plus(lo, np.minimum.reduce(corners)), plus(hi, np.maximum.reduce(corners))
+    return Bounds(lo, hi)

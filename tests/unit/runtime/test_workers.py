@@ -123,8 +123,6 @@ def test_errors_come_back_whole(tmp_path: Path) -> None:
 
 _SLOW = """
 import os, sys, time
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ml2sc.runtime.workers import Processes
@@ -159,13 +157,19 @@ def is_empty(group: int) -> bool:
     return False
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
-def test_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
-    script = tmp_path / "slow.py"
+def start_slow_work(folder: Path) -> subprocess.Popen[str]:
+    """Start ten minutes of work of two workers, in a group of processes of its own; both are at it."""
+    script = folder / "slow.py"
     script.write_text(textwrap.dedent(_SLOW))
     process = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, start_new_session=True, text=True)
     assert process.stdout is not None
-    assert process.stdout.readline() == "at work\n"
+    assert [process.stdout.readline() for _ in range(2)] == ["at work\n"] * 2
+    return process
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
+def test_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
+    process = start_slow_work(tmp_path)
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(timeout=120) == 130  # ten minutes of work are left
     assert is_empty(process.pid)  # no worker is left
@@ -173,20 +177,15 @@ def test_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
 def test_a_killed_parent_leaves_no_worker(tmp_path: Path) -> None:
-    script = tmp_path / "slow.py"
-    script.write_text(textwrap.dedent(_SLOW))
-    process = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, start_new_session=True, text=True)
-    assert process.stdout is not None
+    process = start_slow_work(tmp_path)
     try:
-        assert [process.stdout.readline() for _ in range(2)] == ["at work\n"] * 2
         process.kill()
         # To its end: all of them hold the pipe, the resource tracker too, and one that nobody reaped has closed it.
         rest, _ = process.communicate(timeout=60)
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.stdout.close()
-        process.wait()
+        process.communicate()
     assert rest == "closed\n" * 2
 
 
