@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 
 from ml2sc.ir.graph import Graph, Node
-from ml2sc.ir.program import Assign, Expr, Let, Load, Note, Statement, Storage, Store, Var, add, const, mul, shl, sub
+from ml2sc.ir.program import Assign, Expr, Let, Load, Note, Statement, Store, Var, add, const, mul, shl, sub
 from ml2sc.ir.types import Array
 
 from .context import DraftSection, Lowering, lowering
@@ -170,7 +170,8 @@ def lower_matrices(context: Lowering, node: Node) -> None:
         left, right, order = right.swapaxes(1, 2), left.swapaxes(1, 2), order.swapaxes(1, 2)
     chunks = -(-columns // most)
     draft = context.section(node, f"MatMul, {count} of {rows} x {inner} by {inner} x {columns}")
-    plan = _plan(epilogue, -(-columns // chunks), chunks)
+    bits = epilogue.proved_bits
+    plan = LanePlan.of_sums(bits, bits, -(-columns // chunks), chunks)
     bias: Array = np.full((1, columns), epilogue.constant + epilogue.offsets[0], dtype=object)
     computed = _Product(
         (count, rows, inner, columns),
@@ -185,7 +186,7 @@ def lower_matrices(context: Lowering, node: Node) -> None:
     draft.body += [Note(computed.finish.said()), *computed.multiplied(result)]
     draft.facts = {
         "operator": " + ".join(["MatMul", *(n.op_type for n in epilogue.nodes[1:])]),
-        "bits": epilogue.proved_bits,
+        "bits": bits,
         "lanes": plan.lanes,
         "stride": plan.stride,
     }
@@ -207,19 +208,3 @@ def _elements(shape: tuple[int, ...], batch: list[int], count: int) -> Array:
     """Return the elements of stacked matrices, broadcast to a batch: (count, rows, columns)."""
     elements = np.arange(prod(shape)).reshape(shape)
     return np.broadcast_to(elements, (*batch, *shape[-2:])).reshape(count, *shape[-2:])
-
-
-def _plan(epilogue: Epilogue, lanes: int, chunks: int) -> LanePlan:
-    return LanePlan(
-        proved_bits=epilogue.proved_bits,
-        stride=epilogue.proved_bits,
-        lanes=lanes,
-        fields=1,
-        weight_bits=1,
-        accumulators=chunks,
-        blocks=1,
-        row_words=1,
-        round_rows=1,
-        immediate=True,
-        storage=Storage.CODE,
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ml2sc.ir.graph import Node
-from ml2sc.ir.program import Note, Storage, loop
+from ml2sc.ir.program import Note, loop
 from ml2sc.ir.types import Array
 
 from .addends import Lanewise
@@ -61,19 +61,7 @@ def _fits(epilogue: Epilogue, to: Lanewise) -> bool:
 def _emit(context: Lowering, node: Node, epilogue: Epilogue, values: list[Value], to: Lanewise) -> Value:
     operator = " + ".join(n.op_type for n in epilogue.nodes)
     draft = context.section(node, f"{operator}, {to.width} values in lanes")
-    plan = LanePlan(
-        proved_bits=epilogue.proved_bits,
-        stride=to.stride,
-        lanes=to.lanes,
-        fields=1,
-        weight_bits=1,
-        accumulators=to.words,
-        blocks=1,
-        row_words=1,
-        round_rows=1,
-        immediate=True,
-        storage=Storage.CODE,
-    )
+    plan = LanePlan.of_sums(epilogue.proved_bits, to.stride, to.lanes, to.words)
     bias: Array = np.full((1, to.width), epilogue.constant + epilogue.offsets[0], dtype=object)
     finish = Finish(context, draft, plan, epilogue, bias)
     laned = finish.result()

@@ -158,6 +158,30 @@ class LanePlan:
     method: str = "lanes"
     written: bool = False
 
+    @classmethod
+    def of_sums(cls, bits: int, stride: int, lanes: int, words: int) -> LanePlan:
+        """Return the lanes of sums that no table of weights makes.
+
+        Args:
+            bits: Width of a sum, from the proof.
+            stride: Bits of a lane.
+            lanes: Lanes of a word.
+            words: Words of a row.
+        """
+        return cls(
+            proved_bits=bits,
+            stride=stride,
+            lanes=lanes,
+            fields=1,
+            weight_bits=1,
+            accumulators=words,
+            blocks=1,
+            row_words=1,
+            round_rows=1,
+            immediate=True,
+            storage=Storage.CODE,
+        )
+
     @property
     def masked(self) -> bool:
         """Whether a weight word holds several weights a lane, offset-binary, masked apart while running.

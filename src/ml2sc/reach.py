@@ -23,8 +23,10 @@ USUAL = 1.0
 
 
 def products(graph: Graph) -> dict[str, int]:
-    """Return how many products by weights that are not 0 each layer of a float graph sums up, by node."""
-    return {node.name: _products(graph, node) for node in graph if op_of(node).linear or node.op_type in SCALED}
+    """Return how many products each layer of a float graph sums up, by weights that are not 0, or by activations."""
+    counted = {node.name: _products(graph, node) for node in graph if op_of(node).linear or node.op_type in SCALED}
+    mixed = (node for node in graph if node.op_type == "ActivationMatMul")
+    return counted | {n.name: graph.tensor(n.output).size * graph.tensor(n.inputs[0]).shape[-1] for n in mixed}
 
 
 def require_reach(graph: Graph, rules: Fork) -> None:
