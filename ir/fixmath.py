@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from math import factorial
 
 from ml2sc.errors import RangeError
 
@@ -100,15 +101,26 @@ def input_attrs(scale: Fraction, x_bits: int = 200) -> dict[str, int]:
     return {"multiplier": found[0], "shift": found[1], "limit": limit}
 
 
-def exp_neg(t: int) -> int:
+def exp_terms(bits: int) -> int:
+    """Return how many terms of exp's series leave less than 2^-bits; at most EXP_TERMS."""
+    return next((n for n in range(2, EXP_TERMS) if exp_error(n) < 2.0**-bits), EXP_TERMS)
+
+
+def exp_error(terms: int) -> float:
+    """Return a bound on |exp_neg(t, terms)/2^96 − exp(−t)|: the first term left out, of r = 0.347, times exp(0.347)."""
+    return EXP_ERROR + 1.42 * 0.347**terms / factorial(terms) if terms < EXP_TERMS else EXP_ERROR
+
+
+def exp_neg(t: int, terms: int = EXP_TERMS) -> int:
     """Return exp(−t) for 0 <= t <= 64, both with 96 fraction bits.
 
     t = k·ln 2 + r with |r| <= ln(2)/2; exp(−r) by its series in Horner's form; then k halvings.
     """
     k = (t * INV_LN2 + (1 << 191)) >> 192
     r = t - k * LN2
-    p = EXP_COEFFICIENTS[-1]
-    for c in EXP_COEFFICIENTS[-2::-1]:
+    first, *rest = EXP_COEFFICIENTS[:terms][::-1]
+    p = first
+    for c in rest:
         p = c - ((r * p) >> BITS)
     return p >> k
 

@@ -317,6 +317,9 @@ class _Quantization:
         lo, hi = float(bounds.lo.min(initial=math.inf)), float(bounds.hi.max(initial=-math.inf))
         return (_outward(lo, math.floor), _outward(hi, math.ceil)) if bounds.lo.size else (Fraction(0), Fraction(0))
 
+    def precise(self, name: str) -> bool:
+        return self.read.precise(name)
+
     def table_formats(self, node: Node) -> tuple[Tensor, FixedPoint] | None:
         if not self.read.tabulated(node):
             return None

@@ -16,6 +16,7 @@ from ..graph import AttrValue, Node, Tensor
 from ..program import word_multiplier
 from ..types import Array, DType
 from .base import Arrays, Bounds, ErrorContext, Inputs, OpDef, Signature, attr_float, attr_int, register_op
+from .functions import LEAST_BITS
 from .movement import axis_of
 from .operands import bounds_at, input_error, tensor_at, value_at
 from .quantizer import Quantizer
@@ -23,6 +24,11 @@ from .quantizer import Quantizer
 
 def _axis(node: Node, rank: int, default: int) -> int:
     return axis_of(node, attr_int(node, "axis", default), rank)
+
+
+def exp_terms(node: Node) -> int:
+    """Return the terms of exp's series in a quantised Softmax or LogSoftmax: fewer where its results are rounded."""
+    return attr_int(node, "terms", fixmath.EXP_TERMS)
 
 
 class _VectorOp(OpDef):
@@ -79,11 +85,16 @@ class Softmax(_VectorOp):
 
     def quantize(self, node: Node, q: Quantizer) -> None:
         x = q.raw(node.inputs[0])
-        self._emit(node, q, x, fixmath.input_attrs(x.format.scale, q.saturating_bits(x) + 1))
+        attrs = fixmath.input_attrs(x.format.scale, q.saturating_bits(x) + 1)
+        if not q.precise(node.output):
+            shape = q.shape(node.inputs[0])
+            size = shape[_axis(node, len(shape), -1)]  # a quotient has size + 2 times the error of an exponential
+            attrs["terms"] = fixmath.exp_terms(max(q.precise_bits, LEAST_BITS) + (size + 2).bit_length())
+        self._emit(node, q, x, attrs)
 
     def _exact_row(self, node: Node, row: list[int]) -> list[int]:
-        scale, top = fixmath.InputScale.of(node), max(row)
-        e = [fixmath.exp_neg(scale.apply(top - v)) for v in row]
+        scale, top, terms = fixmath.InputScale.of(node), max(row), exp_terms(node)
+        e = [fixmath.exp_neg(scale.apply(top - v), terms) for v in row]
         return [(v << fixmath.OUTPUT_BITS) // sum(e) for v in e]
 
     def interval_exact(
@@ -95,7 +106,7 @@ class Softmax(_VectorOp):
     def error(self, node: Node, inputs: Inputs, context: ErrorContext) -> list[Array]:
         """|∂p_i/∂x_j| sums to 2·p_i·(1 − p_i) <= 1/2 over j; exp's errors enter the quotient size + 1 times."""
         error = value_at(context.errors, 0)
-        exp = fixmath.EXP_ERROR + fixmath.InputScale.of(node).error(tensor_at(inputs, 0).format.scale)
+        exp = fixmath.exp_error(exp_terms(node)) + fixmath.InputScale.of(node).error(tensor_at(inputs, 0).format.scale)
         own = (attr_int(node, "size", 1) + 2) * exp
         return [np.full(error.shape, min(float(error.max(initial=0.0)) / 2 + own, 1.0))]
 

@@ -87,6 +87,9 @@ class Quantizer(Protocol):
     def aligned(self, names: Sequence[str]) -> list[Tensor]:
         """Return the raw forms of tensors, constants among them, brought to one scale and zero point 0."""
 
+    def precise(self, name: str) -> bool:
+        """Whether a float tensor reaches an output or a decision without being requantised on the way."""
+
     def extent(self, name: str) -> tuple[Fraction, Fraction]:
         """Return the least and the greatest real value proved of a float tensor, rounded outward to 24 bits."""
 

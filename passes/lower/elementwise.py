@@ -290,15 +290,16 @@ def to_fraction_bits(scale: fixmath.InputScale, magnitude: str, result: str) -> 
     ]
 
 
-def exp_neg(t: str, result: str) -> list[Statement]:
+def exp_neg(t: str, result: str, terms: int = fixmath.EXP_TERMS) -> list[Statement]:
     """Return `fixmath.exp_neg` of a variable, into a new variable."""
+    first, *rest = fixmath.EXP_COEFFICIENTS[:terms][::-1]
     body: list[Statement] = [
         Let("k", shr(192, add(mul(Var(t), const(fixmath.INV_LN2)), const(1 << 191)))),
         Let("r", sub(Var(t), mul(Var("k"), const(fixmath.LN2)))),
-        Let(result, const(fixmath.EXP_COEFFICIENTS[-1])),
+        Let(result, const(first)),
     ]
     horner = sar(fixmath.BITS, mul(Var("r"), Var(result)))
-    body += [Assign(result, sub(const(c), horner)) for c in fixmath.EXP_COEFFICIENTS[-2::-1]]
+    body += [Assign(result, sub(const(c), horner)) for c in rest]
     body.append(Assign(result, shift_right(Var("k"), Var(result))))
     return body
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from ml2sc.ir import fixmath
 from ml2sc.ir.graph import Node
 from ml2sc.ir.ops.base import attr_int
-from ml2sc.ir.ops.heads import ROOT_BITS
+from ml2sc.ir.ops.heads import ROOT_BITS, exp_terms
 from ml2sc.ir.program import (
     Assign,
     Block,
+    Const,
     Expr,
+    For,
     If,
     Induction,
     Lanes,
@@ -56,30 +58,45 @@ def _row_buffers(context: Lowering, node: Node, draft: DraftSection) -> tuple[st
     return buffer, size, tensor.size // size
 
 
-def _maximum(buffer: str, first: int, size: int, name: str) -> list[Statement]:
+def _each_row(rows: int, size: int, row: Callable[[Expr], list[Statement]]) -> Statement:
+    """Return a statement that does the same for each row of a buffer.
+
+    Args:
+        rows: How many there are.
+        size: Their length.
+        row: Returns what is done, by the place of the row's first element.
+    """
+    if rows == 1:
+        return _scope(row(const(0)))
+    return For((Induction("first", const(0), size),), rows, tuple(row(Var("first"))))
+
+
+def _elements(first: Expr, size: int, body: Iterable[Statement]) -> Statement:
+    """Return a loop over the places `j` of a row's elements."""
+    if isinstance(first, Const):
+        return loop("j", size, body, start=first.value)
+    return loop("i", size, body, also=[Induction("j", first, 1)])  # what a loop counts begins with a constant
+
+
+def _maximum(buffer: str, first: Expr, size: int, name: str) -> list[Statement]:
+    greater = If(sgt(Var("v"), Var(name)), (Assign(name, Var("v")),))
     return [
-        Let(name, Load(buffer, const(first))),
-        loop(
-            "j",
-            size - 1,
-            [Let("v", Load(buffer, Var("j"))), If(sgt(Var("v"), Var(name)), (Assign(name, Var("v")),))],
-            start=first + 1,
-        ),
+        Let(name, Load(buffer, first)),
+        _elements(add(first, const(1)), size - 1, [Let("v", Load(buffer, Var("j"))), greater]),
     ]
 
 
-def _exponentials(
-    source: str, first: int, size: int, scale: fixmath.InputScale, kept: Iterable[Statement] = ()
-) -> list[Statement]:
+def _exponentials(source: str, first: Expr, size: int, node: Node, kept: Iterable[Statement] = ()) -> list[Statement]:
     """Return statements that add up exp(x_j − top) of a row, of 96 fraction bits, in `total`; each is `e` for some."""
+    scale = fixmath.InputScale.of(node)
     body: list[Statement] = [
         Let("x", sub(Var("top"), Load(source, Var("j")))),
         *to_fraction_bits(scale, "x", "t"),
-        *exp_neg("t", "e"),
+        *exp_neg("t", "e", exp_terms(node)),
         *kept,
         Assign("total", add(Var("total"), Var("e"))),
     ]
-    return [Let("total", const(0)), loop("j", size, body, start=first)]
+    return [Let("total", const(0)), _elements(first, size, body)]
 
 
 @lowering("Softmax")
@@ -90,26 +107,16 @@ def lower_softmax(context: Lowering, node: Node) -> None:
     draft.body.append(Note("exp with 96 fraction bits by range reduction and its series; quotients with 60."))
     source, size, rows = _row_buffers(context, node, draft)
     result = result_of(context, node, draft)
-    scale = fixmath.InputScale.of(node)
-    for row in range(rows):
-        first = row * size
-        block = [
+    e = Load(result.buffer, Var("j"))
+
+    def row(first: Expr) -> list[Statement]:
+        return [
             *_maximum(source, first, size, "top"),
-            *_exponentials(source, first, size, scale, [Store(result.buffer, Var("j"), Var("e"))]),
-            loop(
-                "j",
-                size,
-                [
-                    Store(
-                        result.buffer,
-                        Var("j"),
-                        div(shl(fixmath.OUTPUT_BITS, Load(result.buffer, Var("j"))), Var("total")),
-                    )
-                ],
-                start=first,
-            ),
+            *_exponentials(source, first, size, node, [Store(result.buffer, Var("j"), Var("e"))]),
+            _elements(first, size, [Store(result.buffer, Var("j"), div(shl(fixmath.OUTPUT_BITS, e), Var("total")))]),
         ]
-        draft.body.append(_scope(block))
+
+    draft.body.append(_each_row(rows, size, row))
     draft.facts = {"operator": "Softmax", "lanes": 1}
     context.values[node.output] = Value.of(result)
 
@@ -122,21 +129,21 @@ def lower_log_softmax(context: Lowering, node: Node) -> None:
     draft.body.append(Note("exp and ln with 96 fraction bits, by range reduction and their series; results with 60."))
     source, size, rows = _row_buffers(context, node, draft)
     result = result_of(context, node, draft)
-    scale = fixmath.InputScale.of(node)
     multiplier, shift = (attr_int(node, f"distance_{key}", 0) for key in ("multiplier", "shift"))
     half = const((1 << shift) >> 1)
     drop = fixmath.BITS - fixmath.OUTPUT_BITS
-    for row in range(rows):
-        first = row * size
-        distance = mul(sub(Var("top"), Load(source, Var("j"))), const(multiplier))
-        below = add(shr(shift, add(distance, half)), Var("log"))
-        block = [
+    distance = mul(sub(Var("top"), Load(source, Var("j"))), const(multiplier))
+    below = add(shr(shift, add(distance, half)), Var("log"))
+
+    def row(first: Expr) -> list[Statement]:
+        return [
             *_maximum(source, first, size, "top"),
-            *_exponentials(source, first, size, scale),
+            *_exponentials(source, first, size, node),
             *ln("total", "log", size),
-            loop("j", size, [Store(result.buffer, Var("j"), sub(const(0), sar(drop, below)))], start=first),
+            _elements(first, size, [Store(result.buffer, Var("j"), sub(const(0), sar(drop, below)))]),
         ]
-        draft.body.append(_scope(block))
+
+    draft.body.append(_each_row(rows, size, row))
     draft.facts = {"operator": "LogSoftmax", "lanes": 1}
     context.values[node.output] = Value.of(result)
 
@@ -167,16 +174,17 @@ def lower_normalizer(context: Lowering, node: Node) -> None:
             step = [Let("x", x), Assign("total", add(Var("total"), mul(Var("x"), Var("x"))))]
             root = [Let("v", shl(2 * ROOT_BITS, Var("total"))), *integer_root("v", "y"), Assign("total", Var("y"))]
             bits += ROOT_BITS
-    for row in range(rows):
-        first = row * size
-        block: list[Statement] = [
+
+    def row(first: Expr) -> list[Statement]:
+        return [
             Let("total", const(0)),
-            loop("j", size, step, start=first),
+            _elements(first, size, step),
             If(iszero(Var("total")), (Assign("total", const(1)),)),
             *root,
-            loop("j", size, [Store(result.buffer, Var("j"), sdiv(shl(bits, x), Var("total")))], start=first),
+            _elements(first, size, [Store(result.buffer, Var("j"), sdiv(shl(bits, x), Var("total")))]),
         ]
-        draft.body.append(_scope(block))
+
+    draft.body.append(_each_row(rows, size, row))
     draft.facts = {"operator": "Normalizer", "lanes": 1}
     context.values[node.output] = Value.of(result)
 

@@ -42,8 +42,8 @@ def test_coefficients() -> None:
     assert tuple(ONE // (2 * i + 1) for i in range(fixmath.LN_TERMS)) == fixmath.LN_COEFFICIENTS
 
 
-def exp_distance(t: int) -> float:
-    return float(abs(mpmath.mpf(fixmath.exp_neg(t)) / ONE - mpmath.exp(-mpmath.mpf(t) / ONE)))
+def exp_distance(t: int, terms: int = fixmath.EXP_TERMS) -> float:
+    return float(abs(mpmath.mpf(fixmath.exp_neg(t, terms)) / ONE - mpmath.exp(-mpmath.mpf(t) / ONE)))
 
 
 @pytest.mark.parametrize("t", EDGES)
@@ -56,6 +56,23 @@ def test_exp(t: int) -> None:
     assert exp_distance(t) <= fixmath.EXP_ERROR
     assert 0 <= fixmath.exp_neg(t) <= ONE
     assert fixmath.exp_neg(0) == ONE
+
+
+@given(st.integers(0, MOST), st.integers(2, fixmath.EXP_TERMS))
+def test_exp_of_fewer_terms(t: int, terms: int) -> None:
+    assert exp_distance(t, terms) <= fixmath.exp_error(terms)
+    assert 0 <= fixmath.exp_neg(t, terms) <= ONE
+
+
+@pytest.mark.parametrize("terms", range(2, fixmath.EXP_TERMS))
+def test_the_stated_error_of_fewer_terms_is_not_far_from_the_real_one(terms: int) -> None:
+    assert max(exp_distance(t, terms) for t in EDGES) > fixmath.exp_error(terms) / 4
+
+
+@pytest.mark.parametrize("bits", [12, 20, 30, 45, 70])
+def test_terms_are_as_many_as_bits_need(bits: int) -> None:
+    terms = fixmath.exp_terms(bits)
+    assert terms == fixmath.EXP_TERMS or fixmath.exp_error(terms) < 2.0**-bits <= fixmath.exp_error(terms - 1)
 
 
 def test_the_stated_error_of_exp_is_not_far_from_the_real_one() -> None:
