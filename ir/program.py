@@ -182,11 +182,19 @@ class CopySegment:
 
 @dataclass(frozen=True, slots=True)
 class Induction:
-    """A loop variable: `start`, then `step` more in each round. `start` is evaluated once, before the loop."""
+    """A loop variable: `start`, then `step` more in each round. `start` is evaluated once, before the loop.
+
+    Attributes:
+        name: Its name.
+        start: A number of elements, if it points into a region.
+        step: Likewise.
+        into: The region all its uses are addresses of, where a target makes it one (`ml2sc.ir.pointers`); else None.
+    """
 
     name: str
     start: Expr
     step: int
+    into: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

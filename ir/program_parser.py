@@ -267,7 +267,7 @@ class _Parser(Reader):
         return For(tuple(self.items(self._induction)), self._number("times"), self._body())
 
     def _induction(self) -> Induction:
-        return Induction(*self._given(), self._number("step"))
+        return Induction(*self._given(), self._number("step"), self.word() if self.accept("into") else None)
 
     # -- expressions -----------------------------------------------------------------------------------------------
 

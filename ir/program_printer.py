@@ -26,7 +26,8 @@ What runs comes before the words of the segments, so that the statements can be 
 
 `pack offset width 1 = …` writes to the packed input, `wad(i)` is an element of `predict`'s argument. Procedures come
 after the sections (`procedure like_fc "…" (k0) takes x gives y {`); `call like_fc(8) takes fc_out gives fc_1_out` calls
-one. One that is a code contract says so (`(k0) contract 1 takes x`). A name that is not plain is a JSON string.
+one. One that is a code contract says so (`(k0) contract 1 takes x`). A loop's variable that is an address says of what
+(`i = 0 step 1 into fc_out`; `input` and `wads` are the arguments). A name that is not plain is a JSON string.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ from .program import (
     Fail,
     For,
     If,
+    Induction,
     Lanes,
     Let,
     Load,
@@ -181,8 +183,7 @@ def _statement(statement: Statement) -> Iterator[str]:
         case CopySegment(segment, offset, words, buffer):
             yield f"copy {_name(segment)}[{expression_text(offset)}] words {words} to {_name(buffer)}"
         case For(inductions, count, body):
-            variables = (f"{_name(i.name)} = {expression_text(i.start)} step {i.step}" for i in inductions)
-            yield from _braced(f"for {', '.join(variables)} times {count}", body)
+            yield from _braced(f"for {', '.join(map(_induction, inductions))} times {count}", body)
         case If(condition, body, otherwise):
             *lines, end = _braced(f"if {expression_text(condition)}", body)
             yield from lines
@@ -193,6 +194,11 @@ def _statement(statement: Statement) -> Iterator[str]:
             yield f"fail {_name(error)}({', '.join(map(expression_text, args))})"
         case Call(procedure, words, takes, gives):
             yield f"call {_name(procedure)}({', '.join(map(expression_text, words))}){_passed(takes, gives)}"
+
+
+def _induction(induction: Induction) -> str:
+    into = "" if induction.into is None else f" into {_name(induction.into)}"
+    return f"{_name(induction.name)} = {expression_text(induction.start)} step {induction.step}{into}"
 
 
 def statement_text(statement: Statement) -> str:

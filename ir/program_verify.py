@@ -4,6 +4,7 @@
 - Every word that is read was written before, whichever branches were taken, in each of `predict` and `classify`.
 - Every variable is declared once, before its use; loop variables are nobody's to change.
 - A code contract is a run of sections that are needed together.
+- A loop's variable that is said to be an address of a region is used for nothing else.
 - A procedure has buffers of its own; what its calls do is checked for each of them, as if it stood there.
 - What buffers are said to hold (`Lanes`) is what is stored there; lanes do not meet where they are taken apart;
   sections read what they are there to read. Where that is not proved, runs beside the graph decide (`ml2sc.ir.trial`).
@@ -26,6 +27,7 @@ from ml2sc.errors import InternalError, PluginError, VerifyError
 
 from .graph import Graph
 from .interpret import Interpreter, ProgramError
+from .pointers import check_pointers
 from .procedures import check_procedures, expanded
 from .program import (
     CONTRACT_WORDS,
@@ -139,6 +141,7 @@ def unproved(program: Program) -> list[InternalError | PluginError]:
     """
     _check_declarations(program)
     check_procedures(program)
+    check_pointers(program)
     _check_contracts(program)
     program = expanded(program)
     arithmetic = {proves: Words(program.segments, proves=proves) for proves in (True, False)}

@@ -62,7 +62,8 @@ class Rewriting:
                 return self.copy(replace(statement, offset=self.expr(offset), buffer=self.buffer(buffer)))
             case For((first, *rest), count, body):  # the first starts at a constant for good
                 starts = (first, *(replace(i, start=self.expr(i.start)) for i in rest))
-                return For(starts, count, self.body(body))
+                placed = (i if i.into is None else replace(i, into=self.buffer(i.into)) for i in starts)
+                return For(tuple(placed), count, self.body(body))
             case For(_, count, body):
                 return For((), count, self.body(body))
             case If():

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ml2sc.errors import InternalError, ToolchainError
 from ml2sc.ir.divide import ADDRESSES, INPUT, Part, divided, passed
 from ml2sc.ir.gas import MANY_CALLS
+from ml2sc.ir.pointers import check_pointers, pointed_program
 from ml2sc.ir.program import (
     LABEL,
     OUTPUTS,
@@ -114,7 +115,9 @@ class SolidityBackend:
         return oversized(program)
 
     def emit(self, program: Program, options: EmitOptions) -> Artifact:
-        whole = divided(program)
+        pointed = pointed_program(program)
+        check_pointers(pointed)
+        whole = divided(pointed)
         times = Counter(call.procedure for section in whole.main.layers for call in calls_of(section.body))
         source = _Frame(whole.main, options).render()
         source_name = f"{options.name}.sol"
@@ -147,10 +150,11 @@ class SolidityBackend:
 
     def costs(self, program: Program, settings: Mapping[str, Any], form: str = CONTRACT) -> SolidityCosts:
         """Return what solc makes of a program, in gas."""
-        whole = divided(program)
+        pointed = pointed_program(program)
+        whole = divided(pointed)
         as_written = settled(whole.main) and not settings
         costs = SolidityCosts(whole.main, as_written=as_written, fixed=form == CONTRACT)
-        costs.whole = program
+        costs.whole = pointed
         costs.parts = [SolidityCosts(part.program, part) for part in whole.parts]
         return costs
 

@@ -22,6 +22,7 @@ from ml2sc.ir.gas import (
     uses,
 )
 from ml2sc.ir.liveness import REACH, peak
+from ml2sc.ir.pointers import Pointers, affine
 from ml2sc.ir.program import (
     Apply,
     Assign,
@@ -49,8 +50,7 @@ from ml2sc.ir.program import (
     walk,
 )
 
-from .memory import memory_map
-from .pointers import Pointer, affine, pointer_of, scaled
+from .memory import memory_map, scaled
 from .stack import HELD, crowded, is_decision, of_taps
 
 _ROOM = 12
@@ -92,7 +92,7 @@ class SolidityCosts(Costs):
         self.memory = memory_map(program, part, fixed=fixed)
         if not fixed:
             self.fixed_address = self.sum_address
-        self._pointers: dict[str, Pointer] = {}
+        self._pointers = Pointers()
         self._again: dict[str, Expr] = {}
         self._keeps = True
         self._reads: Counter[Expr] = Counter()
@@ -128,7 +128,7 @@ class SolidityCosts(Costs):
 
     def begin(self, section: Section) -> None:
         super().begin(section)
-        self._pointers = {}
+        self._pointers.clear()
         held = 0 if self.program.calls(section) == 1 else HELD
         out_of_reach = peak(section.body) + held > REACH and not crowded(self.program)
         self._again = _cheap(section) if out_of_reach else {}
@@ -217,16 +217,14 @@ class SolidityCosts(Costs):
         return gas
 
     def let(self, let: Let) -> float:
-        if isinstance(let.value, Var) and let.value.name in self._pointers:
-            self._pointers[let.name] = self._pointers[let.value.name]
+        self._pointers.declare(let)
         return 0 if let.name in self._again else super().let(let)
 
     def variable(self, name: str) -> float:
         return self.expr(self._again[name]) if name in self._again else super().variable(name)
 
     def loop(self, loop: For) -> float:
-        found = {i.name: pointer_of(i.name, loop.body) for i in loop.inductions}
-        self._pointers |= {name: pointer for name, pointer in found.items() if pointer is not None}
+        self._pointers.declare(loop)
         # a sum that moves up for the next is below what the loop holds, and is put back there at the end of a round
         copies = any(isinstance(s, CopySegment) for s in loop.body)
         moves = 2 * SWAP if any(map(_moves_up, loop.body)) and not copies else 0
@@ -259,7 +257,7 @@ class SolidityCosts(Costs):
 
     def _address(self, region: str, index: Expr, scale: int) -> float:
         variable, constant = affine(index)
-        if isinstance(variable, Var) and self._pointers.get(variable.name) == Pointer(region, scale):
+        if isinstance(variable, Var) and variable.name in self._pointers:
             return DUP + (PUSH + 3 if constant else 0)
         if variable is None:
             return self.fixed_address

@@ -1,6 +1,7 @@
 """Sections as Solidity functions: each one block of Yul.
 
-Loop variables that only address one buffer become pointers into it, so that an access costs no index arithmetic.
+Loop variables that point into a region (`ml2sc.ir.pointers`) are addresses in it, so that an access costs no index
+arithmetic.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ml2sc.errors import InternalError
 from ml2sc.ir.divide import ADDRESSES, INPUT
+from ml2sc.ir.pointers import WADS, Pointers, affine
 from ml2sc.ir.program import (
     Apply,
     Assign,
@@ -44,8 +46,7 @@ from ml2sc.ir.program import (
     walk,
 )
 
-from .memory import MemoryMap
-from .pointers import WAD, Pointer, affine, pointer_of, scaled
+from .memory import MemoryMap, element_bytes, scaled
 from .stack import is_decision
 
 _INDENT = "    "
@@ -66,7 +67,7 @@ class Printer:
 
     def __init__(self, program: Program, memory: MemoryMap, selectors: Mapping[str, int]) -> None:
         self.program, self.memory, self.selectors = program, memory, selectors
-        self._pointers: dict[str, Pointer] = {}
+        self._pointers = Pointers()
         self._names: dict[int, str] = {}
 
     def constants(self, section: Section, prefix: str) -> dict[str, int]:
@@ -91,6 +92,7 @@ class Printer:
 
     def section(self, section: Section, indent: int) -> list[str]:
         """Return the Yul lines of a section."""
+        self._pointers.clear()
         return [_INDENT * indent + line for line in self._body(section.body)]
 
     def passed(self, pairs: Iterable[tuple[str, str]], indent: int) -> list[str]:
@@ -121,10 +123,8 @@ class Printer:
         match statement:
             case Note(text):
                 return [f"// {line}" for line in textwrap.wrap(text, _WIDTH - 20)]
-            case Let(name, Var(other)) if other in self._pointers:
-                self._pointers[name] = self._pointers[other]
-                return [f"let {name} := {other}"]
             case Let(name, value):
+                self._pointers.declare(statement)
                 return [f"let {name} := {self._expr(value)}"]
             case Assign(name, value):
                 return [f"{name} := {self._expr(value)}"]
@@ -191,34 +191,23 @@ class Printer:
         return [f"extcodecopy({contract}, {target}, {start}, {_hex(32 * copy.words)})"]
 
     def _for(self, statement: For) -> list[str]:
-        for induction in statement.inductions:
-            pointer = pointer_of(induction.name, statement.body)
-            if pointer is not None:
-                self._pointers[induction.name] = pointer
-        lets = " ".join(f"let {i.name} := {self._start(i)}" for i in statement.inductions)
+        self._pointers.declare(statement)
+        lets = " ".join(f"let {i.name} := {self._position(i, i.start)}" for i in statement.inductions)
         steps = " ".join(self._stepped(i) for i in statement.inductions if i.step)
         head = statement.inductions[0]
         assert isinstance(head.start, Const)
         assert head.step > 0
-        end = self._position(head.name, Const(head.start.value + statement.count * head.step))
-        lines = self._nested(f"for {{ {lets} }} lt({head.name}, {end}) {{ {steps} }}", statement.body)
-        for induction in statement.inductions:
-            self._pointers.pop(induction.name, None)
-        for copy in (s.name for s in statement.body if isinstance(s, Let)):
-            self._pointers.pop(copy, None)
-        return lines
+        end = self._position(head, Const(head.start.value + statement.count * head.step))
+        return self._nested(f"for {{ {lets} }} lt({head.name}, {end}) {{ {steps} }}", statement.body)
 
-    def _start(self, induction: Induction) -> str:
-        return self._position(induction.name, induction.start)
-
-    def _position(self, name: str, value: Expr) -> str:
-        pointer = self._pointers.get(name)
-        return self._expr(value) if pointer is None else self._address(pointer.region, value, pointer.scale)
+    def _position(self, induction: Induction, value: Expr) -> str:
+        region = induction.into
+        return self._expr(value) if region is None else self._address(region, value, element_bytes(region))
 
     def _stepped(self, induction: Induction) -> str:
         """Return the assignment that ends a round; Yul has no negative literals."""
-        pointer, name = self._pointers.get(induction.name), induction.name
-        step = induction.step * (pointer.scale if pointer else 1)
+        name, step = induction.name, induction.step
+        step *= 1 if induction.into is None else element_bytes(induction.into)
         return f"{name} := {'add' if step > 0 else 'sub'}({name}, {abs(step)})"
 
     # -- expressions -----------------------------------------------------------------------------------------------
@@ -235,7 +224,7 @@ class Printer:
                 return f"mload({self._address(INPUT, offset, 1)})"
             case WadInput(index):
                 load = "calldataload" if self.memory.fixed else "mload"  # another contract has them in its memory
-                return f"{load}({self._address(WAD, index, 32)})"
+                return f"{load}({self._address(WADS, index, 32)})"
             case Apply() if (found := as_byte_of(expr)) is not None:
                 return f"byte(0, mload({self._address(*found, 1)}))"
             case Apply() if (field := as_field_of(expr)) is not None:
@@ -251,10 +240,10 @@ class Printer:
     def _address(self, region: str, index: Expr, scale: int) -> str:
         """Return the address of element `index` of a region whose elements are `scale` bytes apart."""
         variable, constant = affine(index)
-        if isinstance(variable, Var) and self._pointers.get(variable.name) == Pointer(region, scale):
+        if isinstance(variable, Var) and variable.name in self._pointers:
             return variable.name if not constant else f"add({variable.name}, {_hex(constant * scale)})"
-        if region == WAD:
-            fixed = WAD if constant == 0 else f"add({WAD}, {_hex(constant * scale)})"
+        if region == WADS:
+            fixed = WADS if constant == 0 else f"add({WADS}, {_hex(constant * scale)})"
         else:
             fixed = self.memory.place(region, constant * scale)
         if variable is None:

@@ -13,13 +13,14 @@ import os
 import random
 from collections import Counter
 
-from support.program_faults import faults
+from support.program_faults import astray, faults
 from support.random_models import Limits, seeded_case
 
 import ml2sc
 from ml2sc.errors import InternalError, Ml2scError, PluginError, VerifyError
 from ml2sc.ir.graph import Graph
 from ml2sc.ir.interpret import Interpreter, ProgramError
+from ml2sc.ir.pointers import pointed_program
 from ml2sc.ir.program import Program
 from ml2sc.ir.program_verify import verify_program
 
@@ -88,8 +89,14 @@ def test_faults_are_refused() -> None:
                 log.info("seed %d: %s in %s is accepted", seed, fault.kind, fault.where)
             else:
                 refused[fault.kind] += 1
+        for fault in astray(
+            pointed_program(program)
+        ):  # no answer of the interpreter's depends on it, a contract's does
+            tried[fault.kind] += 1
+            refused[fault.kind] += not accepts(fault.program, graph)
     log.info("%s", {kind: f"{refused[kind]} of {count}" for kind, count in tried.items()})
-    assert set(tried) == {"index", "count", "mask", "narrow", "buffer"}
+    assert set(tried) == {"index", "count", "mask", "narrow", "buffer", "pointer"}
+    assert refused["pointer"] == tried["pointer"]
     for kind in ("count", "narrow", "buffer"):
         assert refused[kind] >= 0.98 * tried[kind]
     assert refused.total() >= 0.98 * tried.total()

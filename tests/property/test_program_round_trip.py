@@ -58,7 +58,7 @@ def _applied(parts: st.SearchStrategy[Expr]) -> st.SearchStrategy[Expr]:
 
 
 exprs = st.recursive(st.builds(Const, words) | st.builds(Var, names), _applied, max_leaves=6)
-inductions = st.builds(Induction, names, exprs, signed)
+inductions = st.builds(Induction, names, exprs, signed, st.none() | names)
 
 
 def _bodies(statements: st.SearchStrategy[object]) -> st.SearchStrategy[object]:

@@ -7,8 +7,10 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+from ml2sc.ir.divide import INPUT
 from ml2sc.ir.program import (
     MASK,
+    OUTPUTS,
     Apply,
     Block,
     Const,
@@ -58,6 +60,20 @@ def faults(program: Program, rng: random.Random) -> Iterator[Fault]:
         used = [name for name, words in program.buffers.items() if words]
         name = rng.choice(used)
         yield Fault("buffer", name, replace(program, buffers={**program.buffers, name: program.buffers[name] - 1}))
+
+
+def astray(program: Program) -> Iterator[Fault]:
+    """Yield the faults of loops with a variable that points elsewhere than it is used."""
+    for section, path in _places(program, lambda item: isinstance(item, For) and any(i.into for i in item.inductions)):
+        yield Fault("pointer", section, _changed(program, section, path, _elsewhere))
+
+
+def _elsewhere(item: object) -> object:
+    assert isinstance(item, For)
+    number = next(n for n, i in enumerate(item.inductions) if i.into)
+    own = item.inductions[number]
+    other = replace(own, into=OUTPUTS if own.into == INPUT else INPUT)
+    return replace(item, inductions=(*item.inductions[:number], other, *item.inductions[number + 1 :]))
 
 
 def _is_index(item: object) -> bool:
