@@ -236,12 +236,15 @@ class _Quantization:
 
     def read_otherwise(self, node: Node) -> bool:
         found = _moved_or_scaled(self.source, node)
-        if found is None or self.widths is None or not self._read_by_layers_only(node.output):
+        if found is None or self.widths is None:
             return False
         x, (factor, offset) = self.raw(found[0]), found[1]
         old, scale = x.format, x.format.scale * factor
         zero = old.zero_point - round_half_up(offset / scale)
-        if x.name not in self._narrow or not old.qmin <= zero <= old.qmax:
+        activation = x.name in self._narrow and self._read_by_layers_only(node.output)
+        # a number that may be another one with other weights is none of a format's
+        scaled = not offset and not self.replaceable
+        if not ((activation and old.qmin <= zero <= old.qmax) or scaled):
             return False
         new = FixedPoint(old.bits, old.signed, scale, zero)
         y = self.emit(node, "Identity", [x.name], scale, output=node.output, fixed=new)

@@ -47,9 +47,9 @@ class Quantizer(Protocol):
         """Add nothing but a name for the output of a FakeQuantize whose input is rounded already."""
 
     def read_otherwise(self, node: Node) -> bool:
-        """Add an activation plus a number, or times one, that only layers read, and return True; or do nothing.
+        """Add an activation plus a number that only layers read, or anything times one, and return True; or do nothing.
 
-        It is the activation's integers in another format: those of a picture whose mean is taken off are its pixels.
+        It is the same integers in another format: those of a picture whose mean is taken off are its pixels.
         """
 
     def prescribed(self, name: str) -> Node | None:

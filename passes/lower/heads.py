@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from ml2sc.ir import fixmath
 from ml2sc.ir.graph import Node
@@ -40,7 +41,7 @@ from ml2sc.ir.program import (
 )
 
 from .context import DraftSection, Lowering, lowering
-from .elementwise import exp_neg, result_of, to_fraction_bits
+from .elementwise import ended, exp_neg, followers, result_of, title_of, to_fraction_bits
 from .functions import integer_root, ln
 from .values import Laned, Scalars, Value
 
@@ -58,19 +59,6 @@ def _row_buffers(context: Lowering, node: Node, draft: DraftSection) -> tuple[st
     return buffer, size, tensor.size // size
 
 
-def _each_row(rows: int, size: int, row: Callable[[Expr], list[Statement]]) -> Statement:
-    """Return a statement that does the same for each row of a buffer.
-
-    Args:
-        rows: How many there are.
-        size: Their length.
-        row: Returns what is done, by the place of the row's first element.
-    """
-    if rows == 1:
-        return _scope(row(const(0)))
-    return For((Induction("first", const(0), size),), rows, tuple(row(Var("first"))))
-
-
 def _elements(first: Expr, size: int, body: Iterable[Statement]) -> Statement:
     """Return a loop over the places `j` of a row's elements."""
     if isinstance(first, Const):
@@ -78,74 +66,105 @@ def _elements(first: Expr, size: int, body: Iterable[Statement]) -> Statement:
     return loop("i", size, body, also=[Induction("j", first, 1)])  # what a loop counts begins with a constant
 
 
-def _maximum(buffer: str, first: Expr, size: int, name: str) -> list[Statement]:
+@dataclass(frozen=True)
+class _Row:
+    """A vector that a function is computed of.
+
+    Attributes:
+        source: The buffer it is in.
+        result: The buffer its results go to.
+        first: The place of its first element, in both.
+        size: Its length.
+        ended: Returns statements, and what becomes of a result by what follows the function.
+    """
+
+    source: str
+    result: str
+    first: Expr
+    size: int
+    ended: Callable[[Expr], tuple[list[Statement], Expr]]
+
+    def each(self, body: Iterable[Statement]) -> Statement:
+        """Return a loop over the places `j` of its elements."""
+        return _elements(self.first, self.size, body)
+
+    def results(self, value: Expr) -> Statement:
+        """Return a loop that stores a value that is known of each element."""
+        body, value = self.ended(value)
+        return self.each([*body, Store(self.result, Var("j"), value)])
+
+
+def _by_rows(context: Lowering, node: Node, row: Callable[[_Row], list[Statement]], note: str = "") -> None:
+    """Emit a function of each row of the node's input, and what alone reads its results."""
+    chain = followers(context, node)
+    last = chain[-1] if chain else node
+    draft = context.section(node, f"{title_of(node, chain)}, {context.graph.tensor(last.output).size} values")
+    if note:
+        draft.body.append(Note(note))
+    source, size, rows = _row_buffers(context, node, draft)
+    result = result_of(context, last, draft)
+
+    def at(first: Expr) -> list[Statement]:
+        return row(_Row(source, result.buffer, first, size, lambda value: ended(context, chain, [], value)))
+
+    if rows == 1:
+        draft.body.append(_scope(at(const(0))))
+    else:
+        draft.body.append(For((Induction("first", const(0), size),), rows, tuple(at(Var("first")))))
+    draft.facts = {"operator": title_of(node, chain), "lanes": 1}
+    context.values[last.output] = Value.of(result)
+    context.done.update(n.name for n in chain)
+
+
+def _maximum(row: _Row, name: str) -> list[Statement]:
     greater = If(sgt(Var("v"), Var(name)), (Assign(name, Var("v")),))
-    return [
-        Let(name, Load(buffer, first)),
-        _elements(add(first, const(1)), size - 1, [Let("v", Load(buffer, Var("j"))), greater]),
-    ]
+    rest = [Let("v", Load(row.source, Var("j"))), greater]
+    return [Let(name, Load(row.source, row.first)), _elements(add(row.first, const(1)), row.size - 1, rest)]
 
 
-def _exponentials(source: str, first: Expr, size: int, node: Node, kept: Iterable[Statement] = ()) -> list[Statement]:
+def _exponentials(row: _Row, node: Node, kept: Iterable[Statement] = ()) -> list[Statement]:
     """Return statements that add up exp(x_j − top) of a row, of 96 fraction bits, in `total`; each is `e` for some."""
-    scale = fixmath.InputScale.of(node)
     body: list[Statement] = [
-        Let("x", sub(Var("top"), Load(source, Var("j")))),
-        *to_fraction_bits(scale, "x", "t"),
+        Let("x", sub(Var("top"), Load(row.source, Var("j")))),
+        *to_fraction_bits(fixmath.InputScale.of(node), "x", "t"),
         *exp_neg("t", "e", exp_terms(node)),
         *kept,
         Assign("total", add(Var("total"), Var("e"))),
     ]
-    return [Let("total", const(0)), _elements(first, size, body)]
+    return [Let("total", const(0)), row.each(body)]
 
 
 @lowering("Softmax")
 def lower_softmax(context: Lowering, node: Node) -> None:
     """exp(x_i − max x) / Σ_j exp(x_j − max x)."""
-    count = context.graph.tensor(node.output).size
-    draft = context.section(node, f"Softmax, {count} values")
-    draft.body.append(Note("exp with 96 fraction bits by range reduction and its series; quotients with 60."))
-    source, size, rows = _row_buffers(context, node, draft)
-    result = result_of(context, node, draft)
-    e = Load(result.buffer, Var("j"))
 
-    def row(first: Expr) -> list[Statement]:
-        return [
-            *_maximum(source, first, size, "top"),
-            *_exponentials(source, first, size, node, [Store(result.buffer, Var("j"), Var("e"))]),
-            _elements(first, size, [Store(result.buffer, Var("j"), div(shl(fixmath.OUTPUT_BITS, e), Var("total")))]),
-        ]
+    def row(row: _Row) -> list[Statement]:
+        kept = [Store(row.result, Var("j"), Var("e"))]
+        quotient = div(shl(fixmath.OUTPUT_BITS, Load(row.result, Var("j"))), Var("total"))
+        return [*_maximum(row, "top"), *_exponentials(row, node, kept), row.results(quotient)]
 
-    draft.body.append(_each_row(rows, size, row))
-    draft.facts = {"operator": "Softmax", "lanes": 1}
-    context.values[node.output] = Value.of(result)
+    _by_rows(context, node, row, "exp with 96 fraction bits by range reduction and its series; quotients with 60.")
 
 
 @lowering("LogSoftmax")
 def lower_log_softmax(context: Lowering, node: Node) -> None:
     """x_i − max x − ln Σ_j exp(x_j − max x)."""
-    count = context.graph.tensor(node.output).size
-    draft = context.section(node, f"LogSoftmax, {count} values")
-    draft.body.append(Note("exp and ln with 96 fraction bits, by range reduction and their series; results with 60."))
-    source, size, rows = _row_buffers(context, node, draft)
-    result = result_of(context, node, draft)
     multiplier, shift = (attr_int(node, f"distance_{key}", 0) for key in ("multiplier", "shift"))
     half = const((1 << shift) >> 1)
     drop = fixmath.BITS - fixmath.OUTPUT_BITS
-    distance = mul(sub(Var("top"), Load(source, Var("j"))), const(multiplier))
-    below = add(shr(shift, add(distance, half)), Var("log"))
 
-    def row(first: Expr) -> list[Statement]:
+    def row(row: _Row) -> list[Statement]:
+        distance = mul(sub(Var("top"), Load(row.source, Var("j"))), const(multiplier))
+        below = add(shr(shift, add(distance, half)), Var("log"))
         return [
-            *_maximum(source, first, size, "top"),
-            *_exponentials(source, first, size, node),
-            *ln("total", "log", size),
-            _elements(first, size, [Store(result.buffer, Var("j"), sub(const(0), sar(drop, below)))]),
+            *_maximum(row, "top"),
+            *_exponentials(row, node),
+            *ln("total", "log", row.size),
+            row.results(sub(const(0), sar(drop, below))),
         ]
 
-    draft.body.append(_each_row(rows, size, row))
-    draft.facts = {"operator": "LogSoftmax", "lanes": 1}
-    context.values[node.output] = Value.of(result)
+    note = "exp and ln with 96 fraction bits, by range reduction and their series; results with 60."
+    _by_rows(context, node, row, note)
 
 
 def _scope(block: list[Statement]) -> Statement:
@@ -156,37 +175,31 @@ def _scope(block: list[Statement]) -> Statement:
 @lowering("Normalizer")
 def lower_normalizer(context: Lowering, node: Node) -> None:
     """(x_i − z) / the norm of all x_j − z."""
-    tensor = context.graph.tensor(node.inputs[0])
-    draft = context.section(node, f"Normalizer, {tensor.size} values")
-    source, size, rows = _row_buffers(context, node, draft)
-    result = result_of(context, node, draft)
-    norm, bits = str(node.attrs["norm"]), fixmath.OUTPUT_BITS
-    x: Expr = sub(Load(source, Var("j")), const(tensor.format.zero_point))
-    magnitude: list[Statement] = [Let("x", x), If(slt(Var("x"), const(0)), (Assign("x", sub(const(0), Var("x"))),))]
-    step: list[Statement]
-    root: list[Statement] = []
-    match norm:
-        case "L1":
-            step = [*magnitude, Assign("total", add(Var("total"), Var("x")))]
-        case "MAX":
-            step = [*magnitude, If(sgt(Var("x"), Var("total")), (Assign("total", Var("x")),))]
-        case _:
-            step = [Let("x", x), Assign("total", add(Var("total"), mul(Var("x"), Var("x"))))]
-            root = [Let("v", shl(2 * ROOT_BITS, Var("total"))), *integer_root("v", "y"), Assign("total", Var("y"))]
-            bits += ROOT_BITS
+    zero_point = const(context.graph.tensor(node.inputs[0]).format.zero_point)
 
-    def row(first: Expr) -> list[Statement]:
+    def row(row: _Row) -> list[Statement]:
+        x, bits = sub(Load(row.source, Var("j")), zero_point), fixmath.OUTPUT_BITS
+        magnitude: list[Statement] = [Let("x", x), If(slt(Var("x"), const(0)), (Assign("x", sub(const(0), Var("x"))),))]
+        step: list[Statement]
+        root: list[Statement] = []
+        match node.attrs["norm"]:
+            case "L1":
+                step = [*magnitude, Assign("total", add(Var("total"), Var("x")))]
+            case "MAX":
+                step = [*magnitude, If(sgt(Var("x"), Var("total")), (Assign("total", Var("x")),))]
+            case _:
+                step = [Let("x", x), Assign("total", add(Var("total"), mul(Var("x"), Var("x"))))]
+                root = [Let("v", shl(2 * ROOT_BITS, Var("total"))), *integer_root("v", "y"), Assign("total", Var("y"))]
+                bits += ROOT_BITS
         return [
             Let("total", const(0)),
-            _elements(first, size, step),
+            row.each(step),
             If(iszero(Var("total")), (Assign("total", const(1)),)),
             *root,
-            _elements(first, size, [Store(result.buffer, Var("j"), sdiv(shl(bits, x), Var("total")))]),
+            row.results(sdiv(shl(bits, x), Var("total"))),
         ]
 
-    draft.body.append(_each_row(rows, size, row))
-    draft.facts = {"operator": "Normalizer", "lanes": 1}
-    context.values[node.output] = Value.of(result)
+    _by_rows(context, node, row)
 
 
 @lowering("ArgMax")
