@@ -95,7 +95,8 @@ class Softmax(_VectorOp):
     def _exact_row(self, node: Node, row: list[int]) -> list[int]:
         scale, top, terms = fixmath.InputScale.of(node), max(row), exp_terms(node)
         e = [fixmath.exp_neg(scale.apply(top - v), terms) for v in row]
-        return [(v << fixmath.OUTPUT_BITS) // sum(e) for v in e]
+        total = sum(e)
+        return [(v << fixmath.OUTPUT_BITS) // total for v in e]
 
     def interval_exact(
         self, node: Node, inputs: Inputs, bounds: Sequence[Bounds | None], outputs: Sequence[Tensor]
