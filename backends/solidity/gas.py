@@ -228,8 +228,7 @@ class SolidityCosts(Costs):
     def loop(self, loop: For) -> float:
         self._pointers.declare(loop)
         # a sum that moves up for the next is below what the loop holds, and is put back there at the end of a round
-        copies = any(isinstance(s, CopySegment) for s in loop.body)
-        moves = 2 * SWAP if any(map(_moves_up, loop.body)) and not copies else 0
+        moves = 2 * SWAP if any(map(_moves_up, loop.body)) else 0
         return super().loop(loop) + loop.count * (moves + self._steps(loop))
 
     def _steps(self, loop: For) -> float:
