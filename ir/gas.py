@@ -41,7 +41,9 @@ from .program import (
     WadInput,
     bodies,
     calls_of,
+    const,
     expressions,
+    shl,
     summands,
     variables,
     walk,
@@ -431,8 +433,16 @@ class Costs:
         segment = self.program.segments[copy.segment]
         if segment.storage is Storage.CODE:
             return (PUSH + self.address(copy.buffer, Const(0)) + MEMORY) * copy.words
-        place = 2 * PUSH + 3 + MEMORY if isinstance(copy.offset, Const) else 2 * self.expr(copy.offset) + 40
-        return WARM_ACCOUNT + COPY_WORD * copy.words + place + 3 * PUSH
+        # the number of bytes, the target, and the word that says where the data contract is
+        gas = WARM_ACCOUNT + COPY_WORD * copy.words + PUSH + 2 * self.address(copy.buffer, Const(0)) + MEMORY
+        if isinstance(copy.offset, Const):
+            return gas + PUSH
+        plus = PUSH + OpCode.ADD.gas
+        if segment.contracts == 1:
+            return gas + self.expr(shl(5, copy.offset)) + plus
+        per = const(segment.per_contract)
+        word, number = Apply(OpCode.MOD, (copy.offset, per)), Apply(OpCode.DIV, (copy.offset, per))
+        return gas + self.expr(shl(5, word)) + plus + self.expr(shl(5, number)) + OpCode.ADD.gas
 
     def cold_accounts(self, sections: Iterable[Section], shares: Shares) -> dict[str, float]:
         """Return what a call's first reading of each data contract costs more than the others, by section."""

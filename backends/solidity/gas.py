@@ -50,7 +50,7 @@ from ml2sc.ir.program import (
     walk,
 )
 
-from .memory import memory_map, scaled
+from .memory import memory_map, scaled, used_buffers
 from .stack import HELD, crowded, is_decision, of_taps
 
 _ROOM = 12
@@ -100,12 +100,14 @@ class SolidityCosts(Costs):
         """What is on the stack, with the variables that it was computed from."""
 
     def memory_words(self, sections: Iterable[Section]) -> int:
-        used = (self.memory.start + self.memory.packed) // WORD
         if self.memory.fixed or self.stub:  # the answer is where it was computed
-            return used
+            names = {INPUT, *(name for section in sections for name in used_buffers(self.program, section))}
+            ends = [self.memory.offsets[n] + self.memory.sizes[n] for n in names if n in self.memory.offsets]
+            return (self.memory.start + max(ends, default=0)) // WORD
         # the contract around encodes it at the free-memory pointer, after the whole block
         answer = 1 if self.program.has_decision else self.program.outputs
         # as it is written, an array of results is allocated before it is known where they are
+        used = (self.memory.start + self.memory.packed) // WORD
         return used + (2 if self._as_written and not self.program.has_decision else 1) * answer
 
     def frame_gas(self) -> float:
@@ -226,8 +228,7 @@ class SolidityCosts(Costs):
     def loop(self, loop: For) -> float:
         self._pointers.declare(loop)
         # a sum that moves up for the next is below what the loop holds, and is put back there at the end of a round
-        copies = any(isinstance(s, CopySegment) for s in loop.body)
-        moves = 2 * SWAP if any(map(_moves_up, loop.body)) and not copies else 0
+        moves = 2 * SWAP if any(map(_moves_up, loop.body)) else 0
         return super().loop(loop) + loop.count * (moves + self._steps(loop))
 
     def _steps(self, loop: For) -> float:
