@@ -1,0 +1,102 @@
+"""Python programs that start at once: a process that has imported what they use forks for each of them.
+
+To import ml2sc and what it needs takes a second or more, and the tests start dozens of programs. What a program finds is
+what it would find in a process of its own: its arguments, folder, environment and `PYTHONPATH`; no plugin is looked for
+before. Where the start itself is what is tested, start a process.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import importlib
+import json
+import os
+import runpy
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+IMPORTED = ("ml2sc.compiler", "ml2sc.folder", "ml2sc.runtime.check", "ml2sc.runtime.float_model", "pytest", "web3")
+
+
+def python(*arguments: object, cwd: Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run `python -m MODULE …`, `python -c CODE …` or `python FILE …` to its end.
+
+    Args:
+        *arguments: Python's arguments.
+        cwd: The folder it runs in.
+        env: Its environment; None: this process's.
+    """
+    server, given = _server(), list(map(str, arguments))
+    assert server.stdin is not None
+    assert server.stdout is not None
+    with tempfile.TemporaryDirectory() as folder:
+        streams = [Path(folder, name) for name in ("out", "err")]
+        request = {"argv": given, "cwd": str(cwd), "env": dict(os.environ if env is None else env)}
+        server.stdin.write(json.dumps({**request, "streams": list(map(str, streams))}) + "\n")
+        server.stdin.flush()
+        status = int(server.stdout.readline())
+        out, err = (stream.read_text() for stream in streams)
+    return subprocess.CompletedProcess([sys.executable, *given], status, out, err)
+
+
+@cache
+def _server() -> subprocess.Popen[str]:
+    """Start the process that forks; it ends when its pipe is closed, however this one ends."""
+    command = [sys.executable, "-P", __file__, *IMPORTED]
+    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    atexit.register(server.communicate)
+    return server
+
+
+def _next_program() -> list[str] | None:
+    """Fork for each request; return a program's arguments in its process, None once there are no more requests."""
+    for line in sys.stdin:
+        request: dict[str, Any] = json.loads(line)
+        child = os.fork()
+        if not child:
+            _settle(request)
+            return list(request["argv"])
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+    return None
+
+
+def _settle(request: Mapping[str, Any]) -> None:
+    """Take a request's place: its folder, environment, streams and path."""
+    os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(request["env"])
+    for number, name in enumerate((os.devnull, *request["streams"])):
+        opened = os.open(name, os.O_RDWR | os.O_CREAT, 0o600)
+        os.dup2(opened, number)
+        os.close(opened)
+    path = os.environ.get("PYTHONPATH", "")
+    sys.path[:0] = [request["cwd"], *filter(None, path.split(os.pathsep))]
+
+
+def _run(arguments: list[str]) -> None:
+    kind, *rest = arguments
+    if kind == "-c":
+        code, *given = rest
+        sys.argv = ["-c", *given]
+        exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})
+    elif kind == "-m":
+        sys.argv = rest
+        runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = arguments
+        sys.path[0] = str(Path(kind).absolute().parent)
+        runpy.run_path(kind, run_name="__main__")
+
+
+if __name__ == "__main__":
+    for module in sys.argv[1:]:
+        importlib.import_module(module)
+    gc.freeze()
+    if (program := _next_program()) is not None:
+        _run(program)
