@@ -8,20 +8,48 @@ before. Where the start itself is what is tested, start a process.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
 import importlib
 import json
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 IMPORTED = ("ml2sc.compiler", "ml2sc.folder", "ml2sc.runtime.check", "ml2sc.runtime.float_model", "pytest", "web3")
+DASK = ("dask.__main__", "distributed.cli.dask_worker", "ml2sc.runtime.check", "ml2sc.runtime.cluster")
+"""What commands of ml2sc and scripts import, and what workers of a cluster do."""
+
+
+class Started:
+    """A program that runs."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+
+    def kill(self) -> None:
+        """End it, as the kernel does where memory is short; it may have ended."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGKILL)
+
+
+def start(*arguments: object, cwd: Path, imported: tuple[str, ...]) -> Started:
+    """Start `python -m MODULE …` as `python` does, and let it run; what it prints is lost. It finds tests' modules.
+
+    Args:
+        *arguments: Python's arguments.
+        cwd: The folder it runs in.
+        imported: What it is going to import.
+    """
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    return Started(_ask(_server(imported), arguments, cwd, env, (os.devnull, os.devnull), wait=False))
 
 
 def python(*arguments: object, cwd: Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -32,23 +60,36 @@ def python(*arguments: object, cwd: Path, env: Mapping[str, str] | None = None) 
         cwd: The folder it runs in.
         env: Its environment; None: this process's.
     """
-    server, given = _server(), list(map(str, arguments))
+    with tempfile.TemporaryDirectory() as folder:
+        streams = str(Path(folder, "out")), str(Path(folder, "err"))
+        status = _ask(_server(IMPORTED), arguments, cwd, os.environ if env is None else env, streams, wait=True)
+        out, err = (Path(stream).read_text() for stream in streams)
+    return subprocess.CompletedProcess([sys.executable, *map(str, arguments)], status, out, err)
+
+
+def _ask(
+    server: subprocess.Popen[str],
+    arguments: Sequence[object],
+    cwd: Path,
+    env: Mapping[str, str],
+    streams: tuple[str, str],
+    *,
+    wait: bool,
+) -> int:
+    """Have a program run, and return its exit status, or its number if it is not waited for."""
     assert server.stdin is not None
     assert server.stdout is not None
-    with tempfile.TemporaryDirectory() as folder:
-        streams = [Path(folder, name) for name in ("out", "err")]
-        request = {"argv": given, "cwd": str(cwd), "env": dict(os.environ if env is None else env)}
-        server.stdin.write(json.dumps({**request, "streams": list(map(str, streams))}) + "\n")
-        server.stdin.flush()
-        status = int(server.stdout.readline())
-        out, err = (stream.read_text() for stream in streams)
-    return subprocess.CompletedProcess([sys.executable, *given], status, out, err)
+    argv = list(map(str, arguments))
+    request = {"argv": argv, "cwd": str(cwd), "env": dict(env), "streams": streams, "wait": wait}
+    server.stdin.write(json.dumps(request) + "\n")
+    server.stdin.flush()
+    return int(server.stdout.readline())
 
 
 @cache
-def _server() -> subprocess.Popen[str]:
+def _server(imported: tuple[str, ...]) -> subprocess.Popen[str]:
     """Start the process that forks; it ends when its pipe is closed, however this one ends."""
-    command = [sys.executable, "-P", __file__, *IMPORTED]
+    command = [sys.executable, "-P", __file__, *imported]
     server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     atexit.register(server.communicate)
     return server
@@ -62,7 +103,8 @@ def _next_program() -> list[str] | None:
         if not child:
             _settle(request)
             return list(request["argv"])
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        answer = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) if request["wait"] else child
+        print(answer, flush=True)
     return None
 
 
