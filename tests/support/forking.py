@@ -1,8 +1,8 @@
 """Python programs that start at once: a process that has imported what they use forks for each of them.
 
-To import ml2sc and what it needs takes a second or more, and the tests start dozens of programs. What a program finds is
-what it would find in a process of its own: its arguments, folder, environment and `PYTHONPATH`; no plugin is looked for
-before. Where the start itself is what is tested, start a process.
+To import ml2sc and what it needs takes a second or more, and the tests start dozens of programs. What a program finds
+is what it would find in a process of its own: its arguments, folder, environment and `PYTHONPATH`; no plugin is looked
+for before. Where the start itself is what is tested, start a process.
 """
 
 from __future__ import annotations
@@ -104,7 +104,8 @@ def _next_program() -> list[str] | None:
             _settle(request)
             return list(request["argv"])
         answer = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) if request["wait"] else child
-        print(answer, flush=True)
+        sys.stdout.write(f"{answer}\n")
+        sys.stdout.flush()
     return None
 
 
