@@ -31,6 +31,9 @@ distributed = pytest.importorskip("distributed")
 
 Spawn = Callable[..., Started]
 
+IMPORTED = ("dask.__main__", "distributed.cli.dask_worker", "ml2sc.runtime.check", "ml2sc.runtime.cluster", "pytest")
+"""What workers import, these tests included."""
+
 
 @pytest.fixture
 def spawn() -> Iterator[Spawn]:
@@ -38,12 +41,13 @@ def spawn() -> Iterator[Spawn]:
     started: list[Started] = []
 
     def start(*arguments: object) -> Started:
-        started.append(forking.start("-m", "dask", "worker", *arguments, cwd=Path.cwd(), imported=forking.DASK))
+        started.append(forking.start("-m", "dask", "worker", *arguments, imported=IMPORTED))
         return started[-1]
 
     yield start
     for process in started:
         process.kill()
+        process.wait()
 
 
 @pytest.fixture

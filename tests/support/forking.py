@@ -2,7 +2,7 @@
 
 To import ml2sc and what it needs takes a second or more, and the tests start dozens of programs. What a program finds
 is what it would find in a process of its own: its arguments, folder, environment and `PYTHONPATH`; no plugin is looked
-for before. Where the start itself is what is tested, start a process.
+for before. It finds the tests' modules, too. Where the start itself is what is tested, start a process.
 """
 
 from __future__ import annotations
@@ -18,72 +18,66 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 IMPORTED = ("ml2sc.compiler", "ml2sc.folder", "ml2sc.runtime.check", "ml2sc.runtime.float_model", "pytest", "web3")
-DASK = ("dask.__main__", "distributed.cli.dask_worker", "ml2sc.runtime.check", "ml2sc.runtime.cluster")
-"""What commands of ml2sc and scripts import, and what workers of a cluster do."""
+"""What commands of ml2sc import, and scripts that read contracts."""
 
 
 class Started:
-    """A program that runs."""
+    """A program that was started.
 
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
+    Args:
+        server: The process that has forked for it.
+        pid: Its number.
+    """
+
+    def __init__(self, server: subprocess.Popen[str], pid: int) -> None:
+        self._server, self.pid = server, pid
 
     def kill(self) -> None:
         """End it, as the kernel does where memory is short; it may have ended."""
         with contextlib.suppress(ProcessLookupError):
-            os.kill(self._pid, signal.SIGKILL)
+            os.kill(self.pid, signal.SIGKILL)
+
+    def wait(self) -> int:
+        """Wait for its end and return its exit status, −N after a signal N."""
+        return _asked(self._server, {"awaited": self.pid})
 
 
-def start(*arguments: object, cwd: Path, imported: tuple[str, ...]) -> Started:
-    """Start `python -m MODULE …` as `python` does, and let it run; what it prints is lost. It finds tests' modules.
-
-    Args:
-        *arguments: Python's arguments.
-        cwd: The folder it runs in.
-        imported: What it is going to import.
-    """
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    return Started(_ask(_server(imported), arguments, cwd, env, (os.devnull, os.devnull), wait=False))
-
-
-def python(*arguments: object, cwd: Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run `python -m MODULE …`, `python -c CODE …` or `python FILE …` to its end.
+def start(
+    *arguments: object,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    imported: tuple[str, ...] = IMPORTED,
+    streams: Iterable[Path | str] = (os.devnull, os.devnull),
+) -> Started:
+    """Start `python -m MODULE …`, `python -c CODE …` or `python FILE …`.
 
     Args:
         *arguments: Python's arguments.
-        cwd: The folder it runs in.
+        cwd: The folder it runs in; None: this process's.
         env: Its environment; None: this process's.
+        imported: Modules that it is going to import.
+        streams: Files for what it writes to stdout and stderr.
     """
+    server, environment = _server(imported), dict(os.environ if env is None else env)
+    request = {"argv": list(map(str, arguments)), "cwd": str(cwd or Path.cwd()), "env": environment}
+    return Started(server, _asked(server, {**request, "streams": list(map(str, streams))}))
+
+
+def python(
+    *arguments: object, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a Python program to its end; the arguments are those of `start`."""
     with tempfile.TemporaryDirectory() as folder:
-        streams = str(Path(folder, "out")), str(Path(folder, "err"))
-        status = _ask(_server(IMPORTED), arguments, cwd, os.environ if env is None else env, streams, wait=True)
-        out, err = (Path(stream).read_text() for stream in streams)
+        streams = Path(folder, "out"), Path(folder, "err")
+        status = start(*arguments, cwd=cwd, env=env, streams=streams).wait()
+        out, err = (stream.read_text() for stream in streams)
     return subprocess.CompletedProcess([sys.executable, *map(str, arguments)], status, out, err)
-
-
-def _ask(
-    server: subprocess.Popen[str],
-    arguments: Sequence[object],
-    cwd: Path,
-    env: Mapping[str, str],
-    streams: tuple[str, str],
-    *,
-    wait: bool,
-) -> int:
-    """Have a program run, and return its exit status, or its number if it is not waited for."""
-    assert server.stdin is not None
-    assert server.stdout is not None
-    argv = list(map(str, arguments))
-    request = {"argv": argv, "cwd": str(cwd), "env": dict(env), "streams": streams, "wait": wait}
-    server.stdin.write(json.dumps(request) + "\n")
-    server.stdin.flush()
-    return int(server.stdout.readline())
 
 
 @cache
@@ -95,22 +89,33 @@ def _server(imported: tuple[str, ...]) -> subprocess.Popen[str]:
     return server
 
 
+def _asked(server: subprocess.Popen[str], request: Mapping[str, Any]) -> int:
+    assert server.stdin is not None
+    assert server.stdout is not None
+    server.stdin.write(json.dumps(request) + "\n")
+    server.stdin.flush()
+    return int(server.stdout.readline())
+
+
+# -- in the process that forks -----------------------------------------------------------------------------------------
+
+
 def _next_program() -> list[str] | None:
-    """Fork for each request; return a program's arguments in its process, None once there are no more requests."""
+    """Fork as asked for; return a program's arguments in its process, None once nothing is asked for any more."""
     for line in sys.stdin:
         request: dict[str, Any] = json.loads(line)
-        child = os.fork()
-        if not child:
+        if "awaited" in request:
+            answer = os.waitstatus_to_exitcode(os.waitpid(request["awaited"], 0)[1])
+        elif not (answer := os.fork()):
             _settle(request)
             return list(request["argv"])
-        answer = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) if request["wait"] else child
         sys.stdout.write(f"{answer}\n")
         sys.stdout.flush()
     return None
 
 
 def _settle(request: Mapping[str, Any]) -> None:
-    """Take a request's place: its folder, environment, streams and path."""
+    """Take a program's place: its folder, environment, streams and path."""
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])
@@ -138,6 +143,7 @@ def _run(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    sys.path.append(str(Path(__file__).parents[1]))
     for module in sys.argv[1:]:
         importlib.import_module(module)
     gc.freeze()
