@@ -43,6 +43,8 @@ from .program import (
     calls_of,
     const,
     expressions,
+    forms,
+    literal_bytes,
     shl,
     summands,
     variables,
@@ -628,7 +630,7 @@ def _statement_bytes(program: Program, statement: Statement, sizes: Sizes) -> in
             segment = program.segments[name]
             if segment.storage is Storage.DATA:
                 return own + sizes.copy
-            return sum(_literal_bytes(w) + 5 for w in segment.words)
+            return sum(literal_bytes(w) + 5 for w in segment.words)
         case If(otherwise=otherwise):
             return own + sizes.branch + (sizes.otherwise if otherwise else 0)
         case For(inductions):
@@ -643,24 +645,6 @@ def _statement_bytes(program: Program, statement: Statement, sizes: Sizes) -> in
             return 0
 
 
-def _literal_bytes(value: int) -> int:
-    return 1 + (value.bit_length() + 7) // 8
-
-
 def _expr_bytes(expr: Expr, sizes: Sizes) -> int:
-    total, parts = 0, [expr]
-    while parts:
-        match parts.pop():
-            case Apply(_, args):
-                total += 1
-                parts += args
-            case Const(value):
-                total += _literal_bytes(value)
-            case Var():
-                total += sizes.variable
-            case Load(_, index) | LoadInput(index) | WadInput(index):
-                total += sizes.address + 1
-                if not isinstance(index, Const):
-                    total += sizes.index
-                    parts.append(index)
-    return total
+    operations, literals, variables_, places, indices = forms(expr)
+    return operations + literals + sizes.variable * variables_ + (sizes.address + 1) * places + sizes.index * indices

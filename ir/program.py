@@ -61,11 +61,31 @@ class OpCode(Enum):
 # -- expressions -----------------------------------------------------------------------------------------------------
 
 
+class Forms(NamedTuple):
+    """What an expression is made of, its parts included, counted.
+
+    Attributes:
+        operations: Operations.
+        literals: Bytes of its literals, and one more each for what says how many.
+        variables: Uses of variables.
+        places: Words that are read, of buffers and inputs.
+        indices: Such words at an index that is not constant.
+    """
+
+    operations: int
+    literals: int
+    variables: int
+    places: int
+    indices: int
+
+
 class _Noted:
     """Room for what is found out about an expression, which never changes: walking it is most of what pricing does."""
 
-    __slots__ = ("_hash", "_memory", "_parts", "_reads")
+    __slots__ = ("_forms", "_hash", "_loads", "_memory", "_parts", "_reads")
+    _forms: Forms
     _hash: int
+    _loads: tuple[str, ...]
     _memory: bool
     _parts: tuple[Expr, ...]
     _reads: tuple[str, ...]
@@ -852,9 +872,7 @@ def used_buffers(section: Section) -> list[str]:
     names: dict[str, None] = {}
     for statement in walk(section.body):
         for expression in expressions(statement):
-            for part in subexpressions(expression):
-                if isinstance(part, Load):
-                    names[part.buffer] = None
+            names.update(dict.fromkeys(loads(expression)))
         if isinstance(statement, Store | CopySegment):
             names[statement.buffer] = None
         if isinstance(statement, Call):
@@ -911,6 +929,51 @@ def variables(expr: Expr) -> tuple[str, ...]:
         names = tuple(part.name for part in subexpressions(expr) if isinstance(part, Var))
         object.__setattr__(expr, "_reads", names)
         return names
+
+
+def loads(expr: Expr) -> tuple[str, ...]:
+    """Return the buffers that an expression reads, in order of appearance."""
+    try:
+        return expr._loads
+    except AttributeError:
+        names = tuple(dict.fromkeys(part.buffer for part in subexpressions(expr) if isinstance(part, Load)))
+        object.__setattr__(expr, "_loads", names)
+        return names
+
+
+def forms(expr: Expr) -> Forms:
+    """Return what an expression is made of: it is counted once, and priced by each of a target's code generators."""
+    try:
+        return expr._forms
+    except AttributeError:
+        found = _counted(expr)
+        object.__setattr__(expr, "_forms", found)
+        return found
+
+
+def _counted(expr: Expr) -> Forms:
+    operations = literals = variables_ = places = indices = 0
+    parts = [expr]
+    while parts:
+        match parts.pop():
+            case Apply(_, args):
+                operations += 1
+                parts += args
+            case Const(value):
+                literals += literal_bytes(value)
+            case Var():
+                variables_ += 1
+            case Load(_, index) | LoadInput(index) | WadInput(index):
+                places += 1
+                if not isinstance(index, Const):
+                    indices += 1
+                    parts.append(index)
+    return Forms(operations, literals, variables_, places, indices)
+
+
+def literal_bytes(value: int) -> int:
+    """Return the bytes of code of a literal: what says how many, and those it has."""
+    return 1 + (value.bit_length() + 7) // 8
 
 
 def reads_memory(expr: Expr) -> bool:

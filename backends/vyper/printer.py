@@ -970,12 +970,13 @@ def _converted(text: str, from_: Kind, to: Kind) -> str:
 
 def _closes_last(text: str) -> bool:
     """Return whether the parenthesis that opens a text is closed by its last character."""
-    depth = 0
-    for i, character in enumerate(text):
-        depth += (character == "(") - (character == ")")
+    depth = end = 0
+    for part in text.split(")")[:-1]:  # a parenthesis closes after each of them
+        depth += part.count("(") - 1
+        end += len(part) + 1
         if depth == 0:
-            return i == len(text) - 1
-    return False
+            break
+    return end == len(text)
 
 
 def _decimal(word: int, kind: Kind) -> str:

@@ -149,6 +149,11 @@ class Trees:
 
 def trees_of(context: Lowering, node: Node) -> Trees:
     """Make a node's ensemble ready."""
+    name = context.identifier("buffer", "trees")
+    return context.known.once((TREES, node.name, name), lambda: _ready(context, node, name))
+
+
+def _ready(context: Lowering, node: Node, name: str) -> Trees:
     graph = context.graph
     ensemble, _ = Ensemble.ranked(node)
     code = graph_code(graph)
@@ -174,7 +179,6 @@ def trees_of(context: Lowering, node: Node) -> Trees:
             word, shift = word + 1, 0
         lanes.append(Lane(word, shift, bits, int(base) + sum(own[target] for own in least)))
         shift += bits
-    name = context.identifier("buffer", "trees")
     tops = None if reserved is None else f"{name}_limits"
     asked = Bits(code) if isinstance(code, Code) else Ranks(code, element_ladders(graph), f"{name}_ranks", tops)
     return Trees(ensemble, elements, asked, least, lanes, word + 1, name, context.options.contract_words, reserved)
@@ -211,7 +215,8 @@ def lower_trees(context: Lowering, node: Node) -> None:
     forks = sum(map(ensemble.comparisons, ensemble.roots))
     draft = context.section(node, f"{_size(trees, forks)}, {ensemble.targets} sums")
     kernel = context.options.forced(node).get("kernel")
-    ways = [way for way in _ways(trees, context.options) if kernel in {None, way.kernel}]
+    every = context.known.once((TREES, node.name, trees.name, "ways"), lambda: list(_ways(trees, context.options)))
+    ways = [way for way in every if kernel in {None, way.kernel}]
     if not ways:
         raise _too_large(trees, node)
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
+from support import forking
 from support.bad_day import Proxy, forward, proxy
+from support.forking import Started
 from support.small_plan import assert_right, deploy, nonce
 
 from ml2sc.errors import FundsError, JournalError, NodeError, TransactionError
@@ -30,15 +32,17 @@ def bad(node: str) -> Iterator[Proxy]:
         yield running
 
 
-def child(url: str, path: Path) -> None:
-    deploy(url, path)
+DEPLOYER = """
+import sys
+from pathlib import Path
+from support.small_plan import deploy
+deploy(sys.argv[1], Path(sys.argv[2]))
+"""
 
 
-def killed(url: str, bad: Proxy, path: Path, at: int, *, after: bool) -> bool:
+def killed(bad: Proxy, path: Path, at: int, *, after: bool) -> bool:
     """Run a deployer that is killed at a request, before or after the node gets it. Returns whether it came so far."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["support.small_plan", "web3"])
-    process = context.Process(target=child, args=(bad.url, path))
+    process = Future[Started]()
     first = bad.count
 
     def hook(number: int, method: str, ask: Callable[[], bytes]) -> bytes | int | None:
@@ -46,15 +50,14 @@ def killed(url: str, bad: Proxy, path: Path, at: int, *, after: bool) -> bool:
             return ask()
         if after:
             ask()
-        assert process.pid is not None
-        os.kill(process.pid, signal.SIGKILL)
+        process.result().kill()
         return None
 
     bad.hook = hook
-    process.start()
-    process.join(120)
+    process.set_result(forking.start("-c", DEPLOYER, bad.url, path, imported=("support.small_plan",)))
+    status = process.result().wait()
     bad.hook = forward
-    return process.exitcode == -signal.SIGKILL
+    return status == -signal.SIGKILL
 
 
 def test_killed_at_every_request(node: str, bad: Proxy, tmp_path: Path) -> None:
@@ -65,7 +68,7 @@ def test_killed_at_every_request(node: str, bad: Proxy, tmp_path: Path) -> None:
     at = 0
     while True:
         path, before = tmp_path / f"{at}.json", nonce(node)
-        was_killed = killed(node, bad, path, at, after=at % 2 == 1)
+        was_killed = killed(bad, path, at, after=at % 2 == 1)
         addresses = deploy(node, path)
         assert nonce(node) - before == STEPS, f"killed at request {at}"
         assert_right(node, addresses, path)
@@ -90,7 +93,7 @@ def test_killed_around_each_sending(node: str, bad: Proxy, tmp_path: Path) -> No
     for at in sendings:
         for after in (False, True):
             path, before = tmp_path / f"{at}{after}.json", nonce(node)
-            assert killed(node, bad, path, at, after=after)
+            assert killed(bad, path, at, after=after)
             assert_right(node, deploy(node, path), path)
             assert nonce(node) - before == STEPS
 

@@ -17,6 +17,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from support import forking
+from support.forking import Started
 
 import ml2sc
 from ml2sc.backends.base import Toolchain
@@ -27,24 +29,25 @@ from ml2sc.runtime.workers import Processes
 
 distributed = pytest.importorskip("distributed")
 
-Spawn = Callable[..., subprocess.Popen[str]]
+Spawn = Callable[..., Started]
+
+IMPORTED = ("dask.__main__", "distributed.cli.dask_worker", "ml2sc.runtime.check", "ml2sc.runtime.cluster", "pytest")
+"""What workers import, these tests included."""
 
 
 @pytest.fixture
 def spawn() -> Iterator[Spawn]:
-    """Return a function that starts `dask …`; what it started ends with the test."""
-    started: list[subprocess.Popen[str]] = []
+    """Return a function that starts `dask worker …`; what it started ends with the test."""
+    started: list[Started] = []
 
-    def start(*arguments: object) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "dask", *map(str, arguments)]
-        environment = {**os.environ, "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "3"}
-        started.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment))
+    def start(*arguments: object) -> Started:
+        started.append(forking.start("-m", "dask", "worker", *arguments, imported=IMPORTED))
         return started[-1]
 
     yield start
     for process in started:
         process.kill()
-        process.communicate()
+        process.wait()
 
 
 @pytest.fixture
@@ -57,21 +60,20 @@ def scheduler() -> Iterator[str]:
 
 
 @pytest.fixture
-def scheduler_process(spawn: Spawn) -> tuple[str, subprocess.Popen[str]]:
+def scheduler_process() -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """A scheduler on a free port."""
-    process = spawn("scheduler", "--host", "127.0.0.1", "--port", 0, "--no-dashboard")
+    command = [sys.executable, "-m", "dask", "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
+    environment = {**os.environ, "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "3"}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     assert process.stderr is not None
-    for line in process.stderr:
-        if "Scheduler at:" in line:
-            return line.split()[-1], process
-    raise AssertionError("the scheduler says no address")
+    yield next(line.split()[-1] for line in process.stderr if "Scheduler at:" in line), process
+    process.kill()
+    process.communicate()
 
 
-def start_workers(
-    spawn: Spawn, address: str, count: int, *more: object, before: int = 0
-) -> list[subprocess.Popen[str]]:
+def start_workers(spawn: Spawn, address: str, count: int, *more: object, before: int = 0) -> list[Started]:
     """Start workers and wait until the scheduler knows them, and as many as it knew before."""
-    started = [spawn("worker", address, "--no-nanny", "--nthreads", 1, "--no-dashboard", *more) for _ in range(count)]
+    started = [spawn(address, "--no-nanny", "--nthreads", 1, "--no-dashboard", *more) for _ in range(count)]
     with distributed.Client(address, set_as_default=False) as client:
         client.wait_for_workers(before + count, timeout=60)
     return started
@@ -123,7 +125,7 @@ def test_a_dead_worker_costs_its_tasks(scheduler: str, spawn: Spawn, tmp_path: P
     first, _ = start_workers(spawn, scheduler, 2)
     results = Cluster(scheduler).run(Slow(tmp_path), range(100, 130))
     done = [next(results) for _ in range(3)]
-    first.send_signal(signal.SIGKILL)
+    first.kill()
     assert sorted([*done, *results]) == list(range(100, 130))
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from support import forking
 
 HERE = Path(__file__).parent
 EXAMPLE, CLASHING, BROKEN = "ml2sc_example_plugin", "ml2sc_clashing_plugin", "ml2sc_broken_plugin"
@@ -65,13 +66,14 @@ class Environment:
 
     def python(self, *arguments: object) -> Result:
         """Run Python."""
+        done = forking.python(*arguments, cwd=self.folder, env=self._variables)
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    def started(self, *arguments: object) -> Result:
+        """Run Python in a process that shares nothing with any other."""
+        command = [sys.executable, *map(str, arguments)]
         done = subprocess.run(
-            [sys.executable, *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=self.folder,
-            env=self._variables,
+            command, capture_output=True, text=True, check=False, cwd=self.folder, env=self._variables
         )
         return Result(done.returncode, done.stdout, done.stderr)
 

@@ -8,6 +8,7 @@ may differ: Solidity reverts without data where offsets and lengths point outsid
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import re
@@ -126,10 +127,14 @@ class Subject:
     def __init__(self, name: str, toolchain: ml2sc.Toolchain) -> None:
         make, options = MODELS[name]
         self._chains, self._addresses = {}, {}
+
+        @functools.cache
+        def compiled(language: str, form: str) -> ml2sc.Artifact:
+            return ml2sc.compile(make(), target=language, form=form, name="Tiny", **options)
+
         for target in TARGETS:
             language, _, kind = target.partition(" ")
-            form = {"form": kind} if kind == "library" else {}
-            source = ml2sc.compile(make(), target=language, name="Tiny", **form, **options)
+            source = compiled(language, "library" if kind == "library" else "contract")
             generators = {"classic": False} if kind == "classic" else vyper.PIPELINES
             with patch.object(vyper, "PIPELINES", generators):
                 artifact = ml2sc.build(source, toolchain)
