@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import itertools
+import re
 import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -72,9 +74,45 @@ def export_sklearn(estimator: Any) -> onnx.ModelProto:
             hint=_hint(estimator),
         ) from error
     assert isinstance(proto, onnx.ModelProto)
-    # in which order they come depends on what else skl2onnx has converted: the model's hash must not
+    # their order, and numbers in names, depend on what else skl2onnx has converted, and when: the model's hash must not
     proto.opset_import.sort(key=lambda opset: str(opset.domain))
+    _renumber(proto.graph)
     return proto
+
+
+def _renumber(graph: onnx.GraphProto) -> None:
+    """Number the names of a graph's nodes and tensors anew, as they come, those of its subgraphs included.
+
+    skl2onnx counts some in all conversions of a process, and puts addresses of objects into others. Names without a
+    number stay, and so do those of inputs and outputs.
+    """
+    names = {value.name: value.name for value in (*graph.input, *graph.output)}
+    taken = set(names)
+
+    def named(name: str) -> str:
+        if name not in names:
+            stem = _NUMBER.sub("", name)
+            candidates = (f"{stem}{number}" for number in itertools.count(1))
+            names[name] = next(new for new in candidates if new not in taken) if stem != name else name
+            taken.add(names[name])
+        return names[name]
+
+    def visit(part: onnx.GraphProto) -> None:
+        for node in part.node:
+            if node.name:
+                node.name = named(node.name)
+            node.input[:] = map(named, node.input)
+            node.output[:] = map(named, node.output)
+            for attribute in node.attribute:
+                for inner in (*attribute.graphs, *((attribute.g,) if attribute.HasField("g") else ())):
+                    visit(inner)
+        for value in (*part.input, *part.output, *part.initializer, *part.value_info):
+            value.name = named(value.name)
+
+    visit(graph)
+
+
+_NUMBER = re.compile(r"\d+")
 
 
 def _hint(estimator: Any) -> str:

@@ -8,6 +8,7 @@ which the check has found to be the same.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,32 +29,38 @@ _TOGETHER = 200
 _SHOWN = 5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Original:
-    """How a contract's answers compare with those of the library that the model is from.
+    """How a model's answers compare with those of the library that it is from.
 
     Attributes:
         samples: How many were compared.
-        equal: Decisions that are the library's; None where it gives none, or the contract does not decide.
-        differing: Numbers of the first samples whose decision is another.
-        distance: The greatest distance of an output from the library's value; None where it gives none.
+        equal: Decisions that are the library's; None where it gives none, or the model does not decide.
+        differing: Numbers of the samples whose decision is another.
+        distances: The greatest distance of an output from the library's value, by sample; None where it gives none.
     """
 
     samples: int
     equal: int | None
     differing: tuple[int, ...]
-    distance: float | None
+    distances: Array | None
 
     @property
     def agreement(self) -> float:
         """Share of the decisions that are the library's; 1 where there are none to compare."""
         return 1.0 if self.equal is None else self.equal / self.samples
 
+    @property
+    def distance(self) -> float | None:
+        """The greatest distance of an output from the library's value; None where it gives none."""
+        return None if self.distances is None else float(self.distances.max())
+
     def text(self) -> str:
         """Say it in a line."""
         parts = []
         if self.equal is not None:
-            others = f", others first at samples {', '.join(map(str, self.differing))}" if self.differing else ""
+            first = ", ".join(map(str, self.differing[:_SHOWN]))
+            others = f", others first at samples {first}" if self.differing else ""
             parts.append(f"{self.equal:,} of {self.samples:,} decisions are its own{others}")
         if self.distance is not None:
             parts.append(f"outputs are within {self.distance:.3g} of its values")
@@ -64,9 +71,30 @@ class Original:
         return {
             "samples": self.samples,
             "equal": self.equal,
-            "differing": list(self.differing),
+            "differing": list(self.differing[:_SHOWN]),
             "max_distance": self.distance,
         }
+
+
+def compared(outputs: Array, decisions: Sequence[int | None], labels: Array | None, values: Array | None) -> Original:
+    """Compare a model's answers with a library's.
+
+    Args:
+        outputs: The model's, a row a sample.
+        decisions: The model's.
+        labels: The library's decisions, if it gives some.
+        values: What the library says the outputs should be, a row a sample, if it does.
+    """
+    differing: tuple[int, ...] = ()
+    if labels is not None:
+        pairs = enumerate(zip(decisions, labels.tolist(), strict=True))
+        differing = tuple(index for index, (own, label) in pairs if own is not None and own != label)
+    distances = None
+    if values is not None and values.size:
+        with np.errstate(invalid="ignore"):  # the same infinity is at no distance
+            distances = np.where(outputs == values, 0.0, np.abs(outputs - values)).max(axis=1)
+    equal = None if labels is None else len(decisions) - len(differing)
+    return Original(len(decisions), equal, differing, distances)
 
 
 def compare_original(artifact: Artifact, path: str | os.PathLike[str]) -> Original:
@@ -88,21 +116,16 @@ def compare_original(artifact: Artifact, path: str | os.PathLike[str]) -> Origin
             hint="y: the library's labels, or one row of values a sample; scores: what the outputs should be",
         )
     interpreter = Interpreter(oracle.program)
-    differing: list[int] = []
-    distances = [0.0]
+    outputs, decisions = np.zeros((len(samples), oracle.program.outputs)), []
     for first in range(0, len(samples), _TOGETHER):
         part = samples[first : first + _TOGETHER]
-        for offset, q in enumerate(quantize_samples(oracle.graph, part)):
-            outcome, index = interpreter.run(pack(oracle.graph, q)), first + offset
-            label = truth.label(index)
-            if label is not None and outcome.decision is not None and to_signed(outcome.decision) != label:
-                differing.append(index)
-            wanted = truth.target(index) if scores is None else scores[index].tolist()
-            if wanted:
-                distances += [abs(value / WAD - w) for value, w in zip(outcome.outputs, wanted, strict=True)]
-    equal = None if truth.labels is None else len(samples) - len(differing)
-    distance = None if len(distances) == 1 else max(distances)
-    return Original(len(samples), equal, tuple(differing[:_SHOWN]), distance)
+        for index, q in enumerate(quantize_samples(oracle.graph, part), start=first):
+            outcome = interpreter.run(pack(oracle.graph, q))
+            outputs[index] = [value / WAD for value in outcome.outputs]
+            decisions.append(None if outcome.decision is None else to_signed(outcome.decision))
+    if scores is None and truth.targets is not None:
+        scores = np.array([truth.target(index) for index in range(len(samples))])
+    return compared(outputs, decisions, truth.labels, scores)
 
 
 def _scores(path: str | os.PathLike[str], count: int, oracle: Oracle) -> Array | None:

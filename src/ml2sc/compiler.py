@@ -79,6 +79,7 @@ from ml2sc.progress import bar
 from ml2sc.ranges import check_ranges, columns_of, declare_ranges, recorded_range
 from ml2sc.reach import require_memory, require_reach
 from ml2sc.remedy import Remedies
+from ml2sc.runtime.exported import compare_export
 from ml2sc.runtime.workers import require_workers
 from ml2sc.smallness import coarse, largest_output, lost, relative_bound
 from ml2sc.threads import one_thread
@@ -341,6 +342,9 @@ def lift(
             "the passes quantise, but do not prove that the sums fit",
             hint="add 'prove_ranges' at the end, or leave 'quantize' out: then both are done as --precision says",
         )
+    if is_estimator(model) and quantizer is None and not any(p.changes_model for p in front):
+        said = compare_export(model, graph, samples, _declared(reference, options, declared))
+        (explain or _quiet)(said)
     return Lifted(
         options,
         source,
@@ -583,6 +587,15 @@ def _imported(source: OnnxModel, options: Options) -> Graph:
     keep_scores(graph)
     bind_trees(graph)
     return graph
+
+
+def _declared(graph: Graph, options: Options, columns: Mapping[str, Scaling]) -> Scaling | None:
+    """Return the range of the only input, by element, if it is declared."""
+    (name,) = graph.inputs
+    if name in columns or not options.input_ranges:
+        return columns.get(name)
+    lo, hi = (np.full(graph.tensor(name).shape, end) for end in graph.input_ranges[name])
+    return Scaling(lo, hi)
 
 
 def _planning(options: Options, activity: Mapping[str, str] | None = None) -> PlanOptions:

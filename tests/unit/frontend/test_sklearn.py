@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 import pickle
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 from support import heavy
@@ -396,3 +401,44 @@ def test_operator_sets_have_an_order() -> None:
         domains = [opset.domain for opset in export_sklearn(estimator.fit(X, TWO)).opset_import]
         assert domains == sorted(domains)
         assert len(domains) > 1
+
+
+_NEIGHBOURS = """
+import hashlib, sys
+import numpy as np
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.neighbors import KNeighborsRegressor
+from ml2sc import export_sklearn
+x = np.arange(40.0).reshape(10, 4) % 7
+models = [KNeighborsRegressor(2, metric=metric) for metric in ("manhattan", "euclidean")]
+models += [GaussianProcessRegressor(optimizer=None, alpha=0.1)]
+models = [model.fit(x, x[:, 0]) for model in models]
+for model in models + (models if "again" in sys.argv else []):
+    data = export_sklearn(model).SerializeToString()
+    print(hashlib.sha256(data).hexdigest())
+"""
+
+
+def test_the_same_bytes_in_every_process() -> None:
+    """Skl2onnx counts names in all conversions of a process, and puts addresses of objects into them."""
+    first, second = (
+        subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", _NEIGHBOURS, *more],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split()
+        for seed, more in (("1", []), ("2", ["again"]))
+    )
+    assert len(set(first)) == 3
+    assert second == first + first
+
+
+def test_numbered_names_stay_apart() -> None:
+    """Those of subgraphs, too, which read what is around them: onnxruntime answers as before."""
+    model = KNeighborsRegressor(2, metric="manhattan").fit(X[:25], X[:25, :2])
+    proto = export_sklearn(model)
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(session.run(None, {"x": X})[0], model.predict(X), atol=1e-5)
+    assert not any(len(digits) > 2 for node in proto.graph.node for digits in re.findall(r"\d+", node.name))
