@@ -118,7 +118,7 @@ def _by_rows(context: Lowering, node: Node, row: Callable[[_Row], list[Statement
 
 def _maximum(row: _Row, name: str) -> list[Statement]:
     greater = If(sgt(Var("v"), Var(name)), (Assign(name, Var("v")),))
-    rest = [Let("v", Load(row.source, Var("j"))), greater]
+    rest: list[Statement] = [Let("v", Load(row.source, Var("j"))), greater]
     return [Let(name, Load(row.source, row.first)), _elements(add(row.first, const(1)), row.size - 1, rest)]
 
 
