@@ -14,6 +14,7 @@ from ml2sc.ir.forks import Fork
 
 from .answers import Receipt
 from .chain import CALL_GAS, LIMITS, DeployReceipt, Reverted, TxReceipt
+from .children import die_with_parent
 from .rpc import Rpc
 from .toolchain import find_anvil
 
@@ -132,7 +133,7 @@ def to_hex(data: bytes) -> str:
 
 @contextmanager
 def anvil(fork: str = "prague", *options: str, port: int | None = None, seconds: float = 20.0) -> Iterator[str]:
-    """Start anvil and end it at the end of the block.
+    """Start anvil and end it at the end of the block, or as soon as this process is killed (on Linux).
 
     Args:
         fork: The rules it follows.
@@ -152,7 +153,8 @@ def anvil(fork: str = "prague", *options: str, port: int | None = None, seconds:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
     command = [program, "--host", "127.0.0.1", "--port", str(port), "--hardfork", fork, "--silent", *options]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen(command, stdout=quiet, stderr=quiet, preexec_fn=die_with_parent())
     try:
         _await_start(process, port, fork, seconds)
         yield f"http://127.0.0.1:{port}"

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import rlp
 from eth_utils.address import to_canonical_address, to_checksum_address
 from eth_utils.crypto import keccak
 
@@ -121,10 +122,7 @@ class Plan:
 
 def create_address(sender: str, nonce: int) -> str:
     """Return the address of a contract that a transaction creates: keccak256(rlp([sender, nonce]))[12:]."""
-    from web3.types import Nonce
-    from web3.utils.address import get_create_address
-
-    return str(get_create_address(to_checksum_address(sender), Nonce(nonce)))
+    return to_checksum_address(keccak(rlp.encode([to_canonical_address(sender), nonce]))[12:])
 
 
 def create2(salt: bytes, init_code: bytes, factory: str = CREATE2_PROXY) -> Call:

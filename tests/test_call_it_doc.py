@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support import forking
 from support.node import ethers_modules, node, node_modules
 from support.pretend_chain import PretendChain
 
@@ -98,7 +99,11 @@ def digit(artifact: ml2sc.Artifact, contract: tuple[Contract, PretendChain]) -> 
 
 def ran(command: list[str], place: Path, url: str, address: str) -> list[str]:
     environment = {**os.environ, "RPC_URL": url, "ADDRESS": address}
-    done = subprocess.run(command, cwd=place, check=False, capture_output=True, text=True, env=environment)
+    program, *arguments = command
+    if program == sys.executable:
+        done = forking.python(*arguments, cwd=place, env=environment)
+    else:
+        done = subprocess.run(command, cwd=place, check=False, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 

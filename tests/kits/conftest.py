@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import stat
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 
 import cbor2
@@ -16,6 +17,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from support import cached_solc
 from support.forests import random_attributes, tree_model
 from support.networks import dense
 from support.node import node, node_modules
@@ -24,6 +26,7 @@ import ml2sc
 from ml2sc.folder import write_folder
 from ml2sc.ir.forks import FORKS
 from ml2sc.kits import write_kits
+from ml2sc.runtime.compiler_cache import user_cache
 
 Folder = Callable[[str], Path]
 
@@ -103,18 +106,30 @@ def without_metadata(code: bytes) -> bytes:
     return code[: -2 - length]
 
 
+@pytest.fixture(scope="session")
+def solc(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a program that is npm's solc, what it answered before being remembered."""
+    package = node_modules() / "solc"
+    asked = [node(), "-p", f"require({json.dumps(str(package))}).version()"]
+    version = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()
+    command = [sys.executable, cached_solc.__file__, package, node(), version]
+    program = tmp_path_factory.mktemp("solc") / "solc"
+    # tools have homes of their own
+    kept = shlex.quote(os.environ.get("ML2SC_CACHE") or str(user_cache() / "compilers"))
+    text = f'#!/bin/sh\nML2SC_CACHE={kept} exec {shlex.join(map(str, command))} "$@"\n'.encode()
+    program.write_bytes(text + bytes(len(text)))  # nobody reads on; Hardhat takes for JavaScript what is mostly text
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    return program
+
+
 Forge = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session")
-def forge(tmp_path_factory: pytest.TempPathFactory) -> Forge:
+def forge(solc: Path, tmp_path_factory: pytest.TempPathFactory) -> Forge:
     """Return what runs forge in a project: offline, with npm's solc."""
-    modules, home = node_modules(), tmp_path_factory.mktemp("home")
-    solc = home / "solc"
-    script = resources.files("ml2sc.runtime").joinpath("solc_node.js")
-    solc.write_text(f"#!/bin/sh\nML2SC_SOLC_NPM='{modules / 'solc'}' exec '{node()}' '{script}' \"$@\"\n")
-    solc.chmod(solc.stat().st_mode | stat.S_IXUSR)
-    program = modules / "@foundry-rs" / "forge-linux-amd64" / "bin" / "forge"
+    home = tmp_path_factory.mktemp("home")
+    program = node_modules() / "@foundry-rs" / "forge-linux-amd64" / "bin" / "forge"
 
     def run(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [str(program), *arguments, "--offline", "--use", str(solc), "--root", str(project)]

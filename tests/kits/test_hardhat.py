@@ -22,7 +22,7 @@ RARE = [pytest.param(form, marks=HEAVY) for form in ("updatable", "codes", "larg
 FORMS = ["data", pytest.param("solidity", marks=HEAVY), *RARE]
 
 
-def run(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(project: Path, solc: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     node, modules = modern_node(), hardhat_modules()
     if not (project / "node_modules").exists():
         (project / "node_modules").symlink_to(modules)
@@ -30,7 +30,7 @@ def run(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         **os.environ,
         "PATH": f"{node.parent}{os.pathsep}{os.environ['PATH']}",
         "HOME": str(project.parent),
-        "SOLC": str(modules / "solc" / "soljson.js"),
+        "SOLC": str(solc),
         "NO_COLOR": "1",
     }
     command = [str(node), "node_modules/hardhat/dist/src/cli.js", *arguments]
@@ -39,10 +39,10 @@ def run(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
-def test_passes_untouched(form: str, folder: Folder, tmp_path: Path) -> None:
+def test_passes_untouched(form: str, folder: Folder, solc: Path, tmp_path: Path) -> None:
     out = folder(form)
     project = Path(shutil.copytree(out / "kits" / "hardhat", tmp_path / "project"))
-    done = run(project, "test")
+    done = run(project, solc, "test")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "3 passing" in done.stdout
     made = json.loads((project / "artifacts" / "contracts" / "Class.sol" / "Class.json").read_text())
@@ -53,7 +53,7 @@ def test_passes_untouched(form: str, folder: Folder, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.heavy
 @pytest.mark.parametrize("mistake", ["a changed weight", "changed data", "another scale", "an old ABI"])
-def test_mistakes_are_found(mistake: str, folder: Folder, tmp_path: Path) -> None:
+def test_mistakes_are_found(mistake: str, folder: Folder, solc: Path, tmp_path: Path) -> None:
     form = "data" if mistake == "changed data" else "solidity"
     project = Path(shutil.copytree(folder(form) / "kits" / "hardhat", tmp_path / "project"))
     source, data = project / "contracts" / "Class.sol", project / "data" / "holder0.bin"
@@ -65,7 +65,7 @@ def test_mistakes_are_found(mistake: str, folder: Folder, tmp_path: Path) -> Non
         halved(project / "vectors.json")
     else:
         source.write_text(source.read_text().replace("function predictPacked(", "function predictBytes("))
-    done = run(project, "test")
+    done = run(project, solc, "test")
     assert done.returncode != 0
     assert " failing" in done.stdout + done.stderr
 

@@ -6,10 +6,10 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from support import forking
 from support.node import node, node_modules, wagmi_modules
 
 from ml2sc.folder import load_folder
@@ -67,7 +67,8 @@ def test_python(old: str, new: str, folder: Folder, tmp_path: Path) -> None:
     project = kit(folder, "python", tmp_path)
     path = project / "interface.json"
     path.write_text(path.read_text().replace(old, new))
-    done = run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"], project)
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # those of these tests take a second
+    done = forking.python("-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=project, env=environment)
     assert done.returncode == (1 if old else 0), done.stdout
 
 
@@ -108,7 +109,8 @@ def test_a_deployed_contract_is_read(folder: Folder, tmp_path: Path) -> None:
     sample = json.loads((folder("solidity") / "vectors.json").read_text())["samples"][2]
     with anvil() as url:
         address = deploy(artifact, RpcChain(url, own=True)).address
-        python = run([sys.executable, "example.py"], kit(folder, "python", tmp_path), RPC_URL=url, ADDRESS=address)
+        environment = {**os.environ, "RPC_URL": url, "ADDRESS": address}
+        python = forking.python("example.py", cwd=kit(folder, "python", tmp_path), env=environment)
         assert python.returncode == 0, python.stderr
         names = ["low", "middle", "high"]
         assert python.stdout.splitlines()[-1] == f"decision {sample['decision']} {names[int(sample['decision'])]}"

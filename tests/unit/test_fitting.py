@@ -19,6 +19,7 @@ from ml2sc.fitting import fitted, largest_code, too_large
 from ml2sc.forecast import forecast
 from ml2sc.ir.forks import FORKS
 from ml2sc.ir.gas import code_bytes, part_bytes
+from ml2sc.ir.graph import Graph
 from ml2sc.passes.lower import PlanOptions, lower
 
 PRAGUE = FORKS["prague"]
@@ -51,6 +52,11 @@ def scattered(size: int) -> onnx.ModelProto:
 
 def made(model: onnx.ModelProto, **options: Any) -> Artifact:
     return ml2sc.compile(model, **{"precision": "int8", "input_ranges": ((-1.0, 1.0),), **options})
+
+
+def quantized(model: onnx.ModelProto) -> Graph:
+    """Return the integers of a model that is not planned: that takes the most of its compilation."""
+    return ml2sc.quantize(ml2sc.lift(model, precision="int8", input_ranges=((-1.0, 1.0),))).graph
 
 
 def figures(text: str) -> list[int]:
@@ -96,8 +102,7 @@ def test_none_of_those_tried_fits() -> None:
 
 def test_a_procedure_is_a_code_contract_where_that_pays() -> None:
     """Four equal layers, two of which are in one code contract: there it is once more, or all call it elsewhere."""
-    graph = made(network(*[48] * 4, 9, *[48] * 5, 4)).graph
-    assert graph is not None
+    graph = quantized(network(*[48] * 4, 9, *[48] * 5, 4))
     program, small = lower(graph, PlanOptions(weights="data")), dataclasses.replace(PRAGUE, code_limit=5_000)
 
     def elsewhere(byte_price: float) -> tuple[list[int], int]:
@@ -114,8 +119,7 @@ def test_a_procedure_is_a_code_contract_where_that_pays() -> None:
 
 def test_what_cannot_be_cut_with_its_procedures_is_cut_without() -> None:
     """Layers that share a procedure here have it in their contract: all of them are more than that has room for."""
-    graph = made(network(*[24] * 9, 4)).graph
-    assert graph is not None
+    graph = quantized(network(*[24] * 9, 4))
     small = dataclasses.replace(PRAGUE, code_limit=4_000)
     cut = fitted(lower(graph, PlanOptions(weights="code")), "solidity", small, 0.02)
     assert not cut.procedures

@@ -431,9 +431,8 @@ def test_errors_in_the_source_are_in_the_output(golden_options: EmitOptions) -> 
 
 @functools.cache
 def wide_layer() -> Graph:
-    graph = ml2sc.compile(dense(64, 32), "vyper", "q25.38", input_ranges=((-65_536.0, 65_536.0),)).graph
-    assert graph is not None
-    return graph
+    lifted = ml2sc.lift(dense(64, 32), "vyper", "q25.38", input_ranges=((-65_536.0, 65_536.0),))
+    return ml2sc.quantize(lifted).graph
 
 
 @pytest.mark.parametrize(

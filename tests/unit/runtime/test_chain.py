@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+import socket
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support import forking
 
 from ml2sc.errors import ContractLimitError, ToolchainError, UnknownNameError
 from ml2sc.runtime.chain import (
@@ -356,6 +360,40 @@ def test_only_a_chain_of_our_own_is_written_to(monkeypatch: pytest.MonkeyPatch, 
         assert chain.gas("0x" + "66" * 20, b"") == 21_000
         with pytest.raises(ToolchainError, match="nothing is sent to"):
             chain.deploy(init(ECHO))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux kills the children of a killed process")
+def test_anvil_ends_with_us(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pretend_anvil(tmp_path, monkeypatch)
+    told = tmp_path / "url"
+    code = f"""
+import pathlib, time
+from ml2sc.runtime.node import anvil
+with anvil() as url:
+    pathlib.Path({str(told)!r}).write_text(url)
+    time.sleep(600)
+"""
+    parent = forking.start("-c", code)
+    awaited(lambda: told.exists() and told.read_text())
+    port = int(told.read_text().rsplit(":", 1)[1])
+    assert is_listened_to(port)
+    parent.kill()
+    assert parent.wait() == -signal.SIGKILL
+    awaited(lambda: not is_listened_to(port))
+
+
+def awaited(condition: Callable[[], Any]) -> None:
+    """Wait until a condition gives something."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.05)
+
+
+def is_listened_to(port: int) -> bool:
+    """Return whether somebody takes connections to a port of this machine."""
+    with socket.socket() as asking:
+        return asking.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_anvil_that_does_not_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -26,9 +26,7 @@ ZERO_TAIL = Activity(0.5, {4: 0.6, 8: 0.7}, 0.8, (1.0,) * (SPANS // 2) + (0.25,)
 def graph() -> Graph:
     """Return a layer with data contracts of its own, and a small one, in int8."""
     x = np.random.default_rng(0).normal(size=(40, 400)) * (np.arange(400) < 200)
-    found = ml2sc.compile(dense(400, 24, 3), precision="int8", calibration={"x": x}).graph
-    assert found is not None
-    return found
+    return ml2sc.quantize(ml2sc.lift(dense(400, 24, 3), precision="int8", calibration={"x": x})).graph
 
 
 class _NoJumps(Costs):
@@ -76,8 +74,8 @@ def test_what_is_chosen_is_never_dearer_than_the_formulas_choice(graph: Graph, t
 def test_what_a_generator_makes_too_large_is_made_smaller() -> None:
     """Not what the formulas find is taken, but the best of those that fit where code is dearer."""
     x = np.random.default_rng(0).uniform(size=(20, 8, 8, 8))
-    graph = ml2sc.compile(digits_like(8, (8, 8), 3, pool=False), precision="int8", calibration={"x": x}).graph
-    assert graph is not None
+    model = digits_like(8, (8, 8), 3, pool=False)
+    graph = ml2sc.quantize(ml2sc.lift(model, precision="int8", calibration={"x": x})).graph
     options = PlanOptions(generators=generators_of("solidity"))
     plain, free = lower(graph, dataclasses.replace(options, generators=())), lower(graph, options)
     sizes = [code_bytes(program, SIZES) for program in (plain, free)]
