@@ -52,7 +52,7 @@ from ml2sc.ir.program import (
     walk,
 )
 
-from .memory import memory_map, scaled, used_buffers
+from .memory import in_bytes, memory_map, used_buffers
 from .stack import HELD, crowded, is_decision, of_taps
 
 _ROOM = 12
@@ -265,7 +265,7 @@ class SolidityCosts(Costs):
             return DUP + (PUSH + 3 if constant else 0)
         if variable is None:
             return self.fixed_address
-        return self.fixed_address + self.expr(scaled(variable, scale)) + 3
+        return self.fixed_address + self.expr(in_bytes(variable, scale)) + 3
 
 
 def _is_power_of_two(expr: Expr) -> bool:
