@@ -747,14 +747,14 @@ def iszero(a: Expr) -> Expr:
 
 def byte_of(buffer: str, index: Expr) -> Expr:
     """Return a byte of a buffer, the first being the highest of word 0; targets with memory in bytes read just that."""
-    return byte(_low_bits(index, 31), Load(buffer, shr(5, index)))
+    return byte(low_bits(index, 31), Load(buffer, shr(5, index)))
 
 
 def as_byte_of(expr: Expr) -> tuple[str, Expr] | None:
     """Return buffer and index of an expression that `byte_of` made, None for any other."""
     match expr:
         case Apply(OpCode.BYTE, (place, Load(buffer, Apply(OpCode.SHR, (Const(5), index))))):
-            return (buffer, index) if place == _low_bits(index, 31) else None
+            return (buffer, index) if place == low_bits(index, 31) else None
     return None
 
 
@@ -801,7 +801,23 @@ def _per(bits: int) -> int:
     return (256 // bits).bit_length() - 1
 
 
-def _low_bits(expr: Expr, mask: int) -> Expr:
+def moved_up(bits: int, expr: Expr) -> Expr:
+    """Return a · 2^bits; bits that are taken out of a word (below 2^256 even so) are taken to where they end up."""
+    match expr:
+        case Apply(OpCode.SHR, (Const(down), Apply(OpCode.AND, (inner, Const(mask))))) if bits:
+            kept = mask >> down << bits
+        case Apply(OpCode.AND, (inner, Const(mask))) if bits:
+            down, kept = 0, mask << bits
+        case _:
+            return shl(bits, expr)
+    match inner:
+        case Apply(OpCode.SHR, (Const(further), word)) if down + further < 256:
+            down, inner = down + further, word
+    return and_(shr(down - bits, inner) if down >= bits else shl(bits - down, inner), const(kept))
+
+
+def low_bits(expr: Expr, mask: int) -> Expr:
+    """Return what of a word is in a mask of its lowest bits."""
     match expr:
         case Apply(OpCode.AND, (inner, Const(wider))):
             return and_(inner, const(wider & mask))

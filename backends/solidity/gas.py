@@ -13,6 +13,7 @@ from ml2sc.ir.gas import (
     JUMPDEST,
     JUMPI,
     MEMORY,
+    POP,
     PUSH,
     PUSH_ZERO,
     SWAP,
@@ -44,13 +45,14 @@ from ml2sc.ir.program import (
     WadInput,
     as_byte_of,
     as_field_of,
+    expressions,
     reads_memory,
     subexpressions,
     variables,
     walk,
 )
 
-from .memory import memory_map, scaled, used_buffers
+from .memory import in_bytes, memory_map, used_buffers
 from .stack import HELD, crowded, is_decision, of_taps
 
 _ROOM = 12
@@ -141,7 +143,8 @@ class SolidityCosts(Costs):
         # what was read before a jump is read again after it
         self._reads.clear()
         self._known.clear()
-        gas = super().body(statements)
+        code = tuple(statements)
+        gas = super().body(code) + POP * len(_left(code) - self._again.keys())
         self._reads.clear()
         self._known.clear()
         return gas
@@ -262,7 +265,7 @@ class SolidityCosts(Costs):
             return DUP + (PUSH + 3 if constant else 0)
         if variable is None:
             return self.fixed_address
-        return self.fixed_address + self.expr(scaled(variable, scale)) + 3
+        return self.fixed_address + self.expr(in_bytes(variable, scale)) + 3
 
 
 def _is_power_of_two(expr: Expr) -> bool:
@@ -278,6 +281,21 @@ def _moves_up(statement: Statement) -> bool:
             return Var(name) in shifted
         case _:
             return False
+
+
+def _left(code: Sequence[Statement]) -> set[str]:
+    """Return the variables of a block that are read for the last time in a branch: the other way has them to pop."""
+    if not any(isinstance(s, If) for s in code):
+        return set()
+    declared = {s.name for s in code if isinstance(s, Let)}
+    left, later = set[str](), set[str]()
+    for statement in reversed(code):
+        read = {name for s in walk((statement,)) for e in expressions(s) for name in variables(e)}
+        if isinstance(statement, If) and not statement.otherwise:
+            inside = {name for s in walk(statement.body) for e in expressions(s) for name in variables(e)}
+            left |= (inside & declared) - later
+        later |= read
+    return left
 
 
 def _is_read(expr: Expr) -> bool:

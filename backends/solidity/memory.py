@@ -13,23 +13,18 @@ from ml2sc.ir.divide import ADDRESSES, INPUT, Part, passed
 from ml2sc.ir.program import (
     LABEL,
     OUTPUTS,
-    Apply,
     Call,
-    Const,
     CopySegment,
     Expr,
     Load,
     LoadInput,
-    OpCode,
     Procedure,
     Program,
     Section,
     Store,
     StoreInput,
-    and_,
     expressions,
-    shl,
-    shr,
+    moved_up,
     subexpressions,
 )
 from ml2sc.ir.program_verify import check_places
@@ -123,18 +118,9 @@ def memory_map(program: Program, part: Part | None = None, *, fixed: bool = True
     return MemoryMap(offsets, {name: sizes[name] for name in offsets}, start, total, packed, fixed)
 
 
-def scaled(index: Expr, scale: int) -> Expr:
-    """Return a number of elements in bytes; bits that are taken out of a word are taken from where they are scaled."""
-    up = scale.bit_length() - 1
-    match index:
-        case Apply(OpCode.AND, (inner, Const(mask))) if 1 < scale < _WORD:
-            match inner:
-                case Apply(OpCode.SHR, (Const(down), word)):
-                    moved = shr(down - up, word) if down >= up else shl(up - down, word)
-                case _:
-                    moved = shl(up, inner)
-            return and_(moved, Const(mask << up))
-    return shl(up, index)
+def in_bytes(index: Expr, scale: int) -> Expr:
+    """Return a number of elements of so many bytes in bytes."""
+    return moved_up(scale.bit_length() - 1, index)
 
 
 def element_bytes(region: str) -> int:

@@ -46,7 +46,7 @@ from ml2sc.ir.program import (
     walk,
 )
 
-from .memory import MemoryMap, element_bytes, scaled
+from .memory import MemoryMap, element_bytes, in_bytes
 from .stack import is_decision
 
 _INDENT = "    "
@@ -248,7 +248,7 @@ class Printer:
             fixed = self.memory.place(region, constant * scale)
         if variable is None:
             return fixed
-        return f"add({fixed}, {self._expr(scaled(variable, scale))})"
+        return f"add({fixed}, {self._expr(in_bytes(variable, scale))})"
 
 
 def _literal(value: int) -> str:

@@ -32,7 +32,9 @@ from ml2sc.ir.program import (
     gt,
     iszero,
     loop,
+    low_bits,
     lt,
+    moved_up,
     mul,
     or_,
     sar,
@@ -164,8 +166,8 @@ class _Table:
             return byte_of(buffer, index) if buffer else byte(index, const(self.words[0]))
         per_word = _WORD // self.entry_bits
         word = Load(buffer, shr(per_word.bit_length() - 1, index)) if buffer else const(self.words[0])
-        place = and_(index, const(per_word - 1))
-        up = _shift_left(shl(self.entry_bits.bit_length() - 1, place), word)
+        place = moved_up(self.entry_bits.bit_length() - 1, low_bits(index, per_word - 1))
+        up = _shift_left(place, word)
         return shr(_WORD - self.entry_bits, up)
 
 
