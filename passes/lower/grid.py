@@ -35,7 +35,7 @@ from ml2sc.ir.program import (
 )
 from ml2sc.ir.trees import Ensemble, Leaf
 
-from .network import Place, Stage, Term, completed, gathered, routed
+from .network import Place, Stage, Term, brought, completed, gathered, routed
 
 _xor = binary(OpCode.XOR)
 _WORD = 256
@@ -113,8 +113,7 @@ def dealt(places: tuple[_Asked, ...], sizes: tuple[int, ...], width: int) -> lis
     """
 
     def steps(word: Sequence[int]) -> int:
-        terms, _ = gathered(dict(_wanted([places[tree] for tree in word], width)))
-        return sum(_MOVED if term.shift else _IN_PLACE for term in terms)
+        return _steps(gathered(dict(_wanted([places[tree] for tree in word], width)))[0])
 
     def words(order: Sequence[int]) -> list[list[int]]:
         rest = iter(order)
@@ -138,12 +137,16 @@ def dealt(places: tuple[_Asked, ...], sizes: tuple[int, ...], width: int) -> lis
     return best
 
 
-_MOVED, _IN_PLACE = 3, 2
-"""Steps of a term that is shifted, masked and added, and of one that is not shifted."""
+_MOVED, _IN_PLACE, _STAGE = 3, 2, 5
+"""Steps of a term that is shifted, masked and added, of one that is not shifted, and of a stage of the network."""
 _DEALS = 8
 """Deals that are tried besides the one in which trees come."""
 _EXCHANGES = 200
 """Of trees between two words that are tried: 100 trees of depth 3 take 50 gas less, of depth 6 370."""
+
+
+def _steps(terms: Iterable[Term]) -> int:
+    return sum(_MOVED if term.shift else _IN_PLACE for term in terms)
 
 
 def _wanted(places: Sequence[Iterable[tuple[int, Place]]], width: int) -> tuple[tuple[int, Place], ...]:
@@ -224,7 +227,7 @@ class Grid:
         most = 2 * len(shape.words) * ((1 << shape.width) - 1)
         if not shape.groups:
             return [
-                self._total([self._narrow(self._sum((t, p)), width, most, lanes, lanes, body) for p in self._all()])
+                self._total([total_of_lanes(self._sum((t, p)), width, most, lanes, lanes, body) for p in self._all()])
                 for t in range(self._ensemble.targets)
             ]
         found = []
@@ -233,7 +236,7 @@ class Grid:
             for plane in self._all():
                 own = sum(((1 << width) - 1) << width * lane for lane in range(first // 2, (first + size) // 2))
                 word = and_(Var(self._sum((0, plane))), const(own))
-                parts.append(self._narrow(f"class{target}_{plane}", width, most, lanes, size // 2, body, word))
+                parts.append(total_of_lanes(f"class{target}_{plane}", width, most, lanes, size // 2, body, word))
             found.append(self._total(parts))
         return found
 
@@ -248,31 +251,6 @@ class Grid:
         for plane, part in enumerate(planes[1:], 1):
             total = add(shl(self._shape.width * plane, part), total)
         return total
-
-    def _narrow(
-        self, name: str, width: int, most: int, lanes: int, used: int, body: list[Statement], word: Expr | None = None
-    ) -> Expr:
-        """Return the sum of a word's lanes; they are made wider until it fits one.
-
-        Args:
-            name: What the word is called.
-            width: Bits of a lane.
-            most: The most that a lane holds.
-            lanes: Lanes of the word.
-            used: How many of them are added.
-            body: Where statements go that it takes.
-            word: The word; None: it has its name already.
-        """
-        if word is not None and lanes > 1 and most * used >= 1 << width:
-            body.append(Let(name, word))
-            word = None
-        word = word or Var(name)
-        while lanes > 1 and most * used >= 1 << width:
-            even = sum(((1 << width) - 1) << 2 * width * lane for lane in range(lanes // 2))
-            halves = and_(Var(name), const(even)), and_(shr(width, Var(name)), const(even))
-            body.append(Assign(name, add(*halves)))
-            width, most, lanes = 2 * width, 2 * most, lanes // 2
-        return word if lanes == 1 else shr(_WORD - width, mul(word, const(_ones(width, lanes))))
 
     # -- a word ----------------------------------------------------------------------------------------------------
 
@@ -313,7 +291,7 @@ class Grid:
     def _spread(self, position: int) -> Expr:
         """Return a word in each lane of which all bits are a fork's question."""
         shape = self._shape
-        bit = and_(shr(position, Var("asked")), const(_ones(shape.width, shape.lanes)))
+        bit = and_(shr(position, Var("asked")), const(ones(shape.width, shape.lanes)))
         return mul(bit, const((1 << shape.width) - 1))
 
     def _plane(self, slots: Sequence[int | None], leaf: int, key: tuple[int, int]) -> int:
@@ -350,9 +328,12 @@ def in_order(wanted: Mapping[int, Place], code: Sequence[Expr]) -> Iterator[Stat
 
 @lru_cache(maxsize=64)
 def _moves(wanted: tuple[tuple[int, Place], ...]) -> tuple[list[Term], list[Stage]]:
-    """Return the terms and the stages that bring bits into a word."""
+    """Return the terms and the stages that bring bits into a word: no stage where few bits go their own ways."""
     terms, found = gathered(dict(wanted))
-    return terms, routed(completed(found))
+    stages, straight = routed(completed(found)), brought(dict(wanted))
+    if _steps(straight) <= _steps(terms) + _STAGE * len(stages):
+        return straight, []
+    return terms, stages
 
 
 def perfect(ensemble: Ensemble, root: int, depth: int) -> tuple[dict[int, int], list[int]]:
@@ -381,5 +362,32 @@ def perfect(ensemble: Ensemble, root: int, depth: int) -> tuple[dict[int, int], 
     return forks, leaves
 
 
-def _ones(width: int, lanes: int) -> int:
+def total_of_lanes(
+    name: str, width: int, most: int, lanes: int, used: int, body: list[Statement], word: Expr | None = None
+) -> Expr:
+    """Return the sum of a word's lanes; they are made wider until it fits one.
+
+    Args:
+        name: What the word is called.
+        width: Bits of a lane.
+        most: The most that a lane holds.
+        lanes: Lanes of the word.
+        used: How many of them are added.
+        body: Where statements go that it takes.
+        word: The word; None: it has its name already.
+    """
+    if word is not None and lanes > 1 and most * used >= 1 << width:
+        body.append(Let(name, word))
+        word = None
+    word = word or Var(name)
+    while lanes > 1 and most * used >= 1 << width:
+        even = sum(((1 << width) - 1) << 2 * width * lane for lane in range(lanes // 2))
+        halves = and_(Var(name), const(even)), and_(shr(width, Var(name)), const(even))
+        body.append(Assign(name, add(*halves)))
+        width, most, lanes = 2 * width, 2 * most, lanes // 2
+    return word if lanes == 1 else shr(_WORD - width, mul(word, const(ones(width, lanes))))
+
+
+def ones(width: int, lanes: int) -> int:
+    """Return a word whose lanes are all 1."""
     return sum(1 << width * lane for lane in range(lanes))

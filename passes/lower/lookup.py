@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from itertools import islice, pairwise
 
@@ -128,6 +128,11 @@ class Lookup:
     def fits(self) -> bool:
         """Whether an entry fits a word, and a tree's table a data contract."""
         return self.bits <= _WORD and self.stride <= CONTRACT_WORDS
+
+    def of(self, trees: Sequence[int]) -> Lookup:
+        """Return the tables of some of the trees."""
+        places, values = [self.places[tree] for tree in trees], [self.values[tree] for tree in trees]
+        return replace(self, places=places, values=values, shifts=[self.shifts[tree] for tree in trees])
 
     @property
     def _chunk(self) -> int:

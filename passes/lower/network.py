@@ -70,6 +70,15 @@ def gathered(wanted: Mapping[int, Place]) -> tuple[list[Term], dict[int, int]]:
     return terms, found
 
 
+def brought(wanted: Mapping[int, Place]) -> list[Term]:
+    """Return terms that bring every bit to its very place, by name: of each way that bits go one."""
+    masks: dict[tuple[int, int], int] = {}
+    for place, (word, bit) in wanted.items():
+        way = word, place - bit
+        masks[way] = masks.get(way, 0) | 1 << place
+    return [Term(word, shift, mask) for (word, shift), mask in masks.items()]
+
+
 def _apart(word: int) -> NDArray[np.float32]:
     """Return the bits of a word, the lowest first: as floats, which count them exactly and are correlated fast."""
     return np.unpackbits(np.frombuffer(word.to_bytes(_WORD // 8), np.uint8))[::-1].astype(np.float32)

@@ -47,10 +47,12 @@ from ml2sc.ir.tree_room import tables
 from ml2sc.ir.trees import MOST_NESTED, Ensemble, Fork, Leaf
 from ml2sc.ir.types import Reserve, TreeRoom
 
+from .columns import Columns
 from .context import DraftSection, Lowering, lowering
 from .elementwise import lower_map, result_of
 from .grid import Grid, perfect, shapes_of
 from .lookup import Lookup, answers
+from .network import Place
 from .options import CODE_MARGIN, PlanOptions
 from .records import Flat, Group, Records, forks_of, power
 from .thermo import Bits, Questions, Ranks, element_ladders
@@ -374,22 +376,24 @@ def by_lookup(trees: Trees) -> Iterator[Way]:
     ensemble, bits = trees.ensemble, trees.input
     if not isinstance(bits, Bits) or trees.words > 1 or not few_questions(ensemble):
         return
-    places, values, shifts = [], [], []
+    places: list[list[Place]] = []
+    values: list[list[int | None]] = []
+    shifts: list[int] = []
     for tree, root in enumerate(ensemble.roots):
         asked, leaves = answers(ensemble, root)
         places.append([bits.at(trees.elements[feature], int(edge), up=up) for feature, edge, up in asked])
-        beyond = [[0] * ensemble.targets if leaf is None else trees.beyond(tree, leaf) for leaf in leaves]
-        targets = {target for own in beyond for target, value in enumerate(own) if value}
+        beyond = [None if leaf is None else trees.beyond(tree, leaf) for leaf in leaves]
+        targets = {target for own in beyond if own is not None for target, value in enumerate(own) if value}
         alone = len(targets) == 1
         shifts.append(trees.lanes[min(targets)].shift if alone else 0)
         values.append(
             [
-                max(own) if alone or leaf is None else trees.leaf(tree, leaf)[0]
+                None if leaf is None or own is None else max(own) if alone else trees.leaf(tree, leaf)[0]
                 for own, leaf in zip(beyond, leaves, strict=True)
             ]
         )
     code = [bits.word(number) for number in range(bits.code.words)]
-    lookup = Lookup(places, values, shifts, code, trees.name)
+    lookup = Lookup(places, [[value or 0 for value in own] for own in values], shifts, code, trees.name)
     if not lookup.fits:
         return
     ways = {"": lookup}
@@ -400,6 +404,24 @@ def by_lookup(trees: Trees) -> Iterator[Way]:
     for form, way in ways.items():
         sums = tuple(trees.lanes_of([Var("sum0")]))
         yield Way("lookup", tuple(way.statements()), sums, way.segments(), way.buffers(), form=form)
+    for rest in ([], _beyond_words(shifts, _WORD // lookup.bits)):
+        full = [tree for tree in range(len(places)) if tree not in rest]
+        columns = Columns(places, values, shifts, lookup.bits, full, code)
+        tables = dataclasses.replace(lookup.of(rest), literal=True) if rest else None
+        if columns.fits:
+            body = [*columns.statements(), *(_no_sums(trees) if tables is None else tables.statements())]
+            body.append(Assign("sum0", add(columns.total(body), Var("sum0"))))
+            sums = tuple(trees.lanes_of([Var("sum0")]))
+            yield Way("columns", tuple(body), sums, form="lookup" if rest else "")
+
+
+def _beyond_words(shifts: Sequence[int], lanes: int) -> list[int]:
+    """Return the trees that would not fill a word with others that are shifted as they are."""
+    rest: list[int] = []
+    for shift in sorted(set(shifts)):
+        own = [tree for tree, other in enumerate(shifts) if other == shift]
+        rest += own[len(own) - len(own) % lanes :]
+    return rest
 
 
 # -- by records -------------------------------------------------------------------------------------------------------

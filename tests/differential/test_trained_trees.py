@@ -47,12 +47,15 @@ FIGURES = {
     "XGBoost 34 × 3 × d3": (27_098, 27_098),
     "XGBoost 100 × d6": (44_260, 45_990),
     "LightGBM 100 × 15 leaves": (40_580, 43_000),
-    "CatBoost 100 × d4": (27_049, 27_049),
-    "CatBoost 100 × d6": (33_336, 33_336),
+    "CatBoost 100 × d4": (26_120, 26_290),
+    "CatBoost 100 × d6": (31_490, 31_760),
 }
 """Gas of an inference in Solidity and in Vyper, within `WITHIN`; the prototypes' where they are met, else ours."""
 WITHIN = 0.03
-PROMISED = {("XGBoost 100 × d3", "solidity"): (27_500, 1_700_000), ("XGBoost 100 × d3", "vyper"): (27_500, 1_700_000)}
+PROMISED = {
+    **{("XGBoost 100 × d3", target): (27_500, 1_700_000) for target in ("solidity", "vyper")},
+    **{("CatBoost 100 × d6", target): (33_500, 4_500_000) for target in ("solidity", "vyper")},
+}
 """The most that an inference and the deployment may take."""
 SMALL = ("tree, wine, depth 4", "boosted, wine, 15 × 3")
 

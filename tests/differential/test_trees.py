@@ -17,9 +17,15 @@ from ml2sc.ir import wad
 from ml2sc.ir.forks import FORKS
 from ml2sc.runtime.contract import Contract, ContractError
 
-TABLES = {"solidity": "lookup fields", "vyper": "lookup fields apart"}
-"""The way that reads tables in a data contract, which `lookup` does where the code has no room for literals."""
-KERNELS = ("nested", "grid", "lookup", "table", "records")
+FORCED = {
+    "grid": ("grid nested", "grid nested"),
+    "lookup": ("lookup", "lookup"),
+    "table": ("lookup fields", "lookup fields apart"),
+    "rest": ("columns lookup", "columns lookup"),
+}
+"""Ways that these models would not take by themselves, in Solidity and Vyper: tables in a data contract, where the code
+has no room for literals; trees that are looked up because they would not fill a word."""
+KERNELS = ("nested", "grid", "lookup", "table", "columns", "rest", "records")
 
 
 def model_of(kernel: str) -> onnx.ModelProto:
@@ -29,7 +35,7 @@ def model_of(kernel: str) -> onnx.ModelProto:
         attrs = random_attributes(random, features=4, trees=3, depth=4, targets=3, prefix="class")
         attrs |= {"classlabels_int64s": [4, 9, 2], "post_transform": "SOFTMAX"}
         return tree_model("TreeEnsembleClassifier", 4, attrs)
-    if kernel in {"lookup", "table"}:
+    if kernel in {"lookup", "table", "columns", "rest"}:
         return tree_model("TreeEnsembleRegressor", 4, oblivious(random, features=4, trees=36, depth=5))
     trees, depth = (70, 2) if kernel == "grid" else (90, 6)
     attrs = random_attributes(random, features=3, trees=trees, depth=depth, targets=1)
@@ -69,14 +75,14 @@ def built(request: pytest.FixtureRequest, toolchain: ml2sc.Toolchain) -> tuple[s
     model = model_of(kernel)
     # over many inferences, comparisons in several contracts are cheaper than records
     goal = "deploy" if kernel == "records" else "inference"
-    choices = {"treeensembleregressor_0": TABLES[target]} if kernel == "table" else None
+    choices = {"treeensembleregressor_0": FORCED[kernel][target == "vyper"]} if kernel in FORCED else None
     artifact = ml2sc.build(ml2sc.compile(model, target=target, optimize=goal, choices=choices), toolchain)
     return kernel, artifact, deployed(artifact, toolchain), model
 
 
 def test_contract(built: tuple[str, ml2sc.Artifact, Contract, Any]) -> None:
     kernel, artifact, contract, model = built
-    wanted = "lookup" if kernel == "table" else kernel
+    wanted = {"table": "lookup", "rest": "columns"}.get(kernel, kernel)
     assert [layer["kernel"] for layer in artifact.manifest["plan"] if "kernel" in layer] == [wanted]
     assert kernel != "table" or artifact.data
     assert artifact.graph is not None
