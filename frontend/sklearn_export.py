@@ -7,11 +7,12 @@ import importlib.util
 import itertools
 import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import onnx
+from onnx import helper, numpy_helper
 
 from ml2sc.errors import ToolchainError, UnsupportedModelError, UsageError
 
@@ -76,8 +77,65 @@ def export_sklearn(estimator: Any) -> onnx.ModelProto:
     assert isinstance(proto, onnx.ModelProto)
     # their order, and numbers in names, depend on what else skl2onnx has converted, and when: the model's hash must not
     proto.opset_import.sort(key=lambda opset: str(opset.domain))
+    if any(getattr(part, "method", None) == "isotonic" for part in made.values()):
+        _interpolate(proto.graph)
     _renumber(proto.graph)
     return proto
+
+
+def _interpolate(graph: onnx.GraphProto) -> None:
+    """Let isotonic calibrations interpolate between their thresholds, as scikit-learn does.
+
+    skl2onnx answers with y of the nearest: ArrayFeatureExtractor(y, ArgMin(Abs(Sub(score, x)))). Here each step between
+    two thresholds adds its share of its height: y[0] + Σ (y[k+1] − y[k])·clip((score − x[k])/(x[k+1] − x[k]), 0, 1).
+    """
+    makers = {name: node for node in graph.node for name in node.output}
+    constants = {value.name: value for value in graph.initializer}
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        nearest = node
+        for kind, place in (("ArrayFeatureExtractor", 1), ("ArgMin", 0), ("Abs", 0)):
+            nearest = makers.get(nearest.input[place], node) if nearest.op_type == kind else node
+        if nearest.op_type != "Sub" or not {node.input[0], nearest.input[1]} <= constants.keys():
+            nodes.append(node)
+            continue
+        (y, _), (score, x), (answer,) = node.input, nearest.input, node.output
+        ends, heights = (numpy_helper.to_array(constants[name]).astype(np.float64) for name in (x, y))
+        ends, heights = np.append(ends, ends[-1] + 1), np.append(heights, heights[-1])  # there may be one only
+        rises = np.flatnonzero(np.diff(heights))  # what does not rise adds nothing
+        rises = rises if rises.size else np.array([len(heights) - 2])
+        widths = np.maximum(np.diff(ends), np.spacing(1 + np.abs(ends[1:]).astype(np.float32)))[rises]
+        for name, values in (
+            ("start", ends[rises]),
+            ("slope", 1 / widths),
+            ("least", np.zeros(())),
+            ("most", np.ones(())),
+            ("height", np.diff(heights)[rises, None]),
+            ("base", heights[:1]),
+        ):
+            graph.initializer.append(numpy_helper.from_array(values.astype(np.float32), f"{answer}_{name}"))
+        for kind, taken, given in (
+            ("Sub", (score, f"{answer}_start"), f"{answer}_distance"),
+            ("Mul", (f"{answer}_distance", f"{answer}_slope"), f"{answer}_ratio"),
+            ("Clip", (f"{answer}_ratio", f"{answer}_least", f"{answer}_most"), f"{answer}_share"),
+            ("MatMul", (f"{answer}_share", f"{answer}_height"), f"{answer}_rise"),
+            ("Add", (f"{answer}_rise", f"{answer}_base"), answer),
+        ):
+            nodes.append(helper.make_node(kind, taken, [given], name=given))
+    _replace(graph, nodes)
+
+
+def _replace(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
+    """Give a graph other nodes, but for those that nobody reads."""
+    read, kept = {value.name for value in graph.output}, []
+    for node in reversed(nodes):
+        if read.intersection(node.output):
+            read.update(node.input)
+            kept.append(copy.deepcopy(node))
+    constants = [copy.deepcopy(value) for value in graph.initializer if value.name in read]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(reversed(kept))
+    graph.initializer.extend(constants)
 
 
 def _renumber(graph: onnx.GraphProto) -> None:
@@ -91,7 +149,7 @@ def _renumber(graph: onnx.GraphProto) -> None:
 
     def named(name: str) -> str:
         if name not in names:
-            stem = _NUMBER.sub("", name)
+            stem = str(_NUMBER.sub("", name))
             candidates = (f"{stem}{number}" for number in itertools.count(1))
             names[name] = next(new for new in candidates if new not in taken) if stem != name else name
             taken.add(names[name])

@@ -233,8 +233,9 @@ class _Asked:
 
     def _called(self, decision: int | None) -> str:
         """Return a decision as the estimator calls it."""
-        known = decision in self._decisions
-        return f"{self._classes[self._decisions.index(decision)] if known else decision!r}"
+        if decision is None or decision not in self._decisions:
+            return str(decision)
+        return repr(self._classes[self._decisions.index(decision)])
 
     def _told(self, rows: Array, width: int) -> _Told:
         """Return what the estimator answers to rows; an export gives `width` values."""

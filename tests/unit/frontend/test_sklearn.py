@@ -363,6 +363,7 @@ def test_as_many_columns_as_there_are(columns: Any, step: Any) -> None:
     np.testing.assert_allclose(exported(model, rows)[:, 0], model.predict(rows), atol=1e-5)
 
 
+@pytest.mark.parametrize("method", ["sigmoid", "isotonic"])
 @pytest.mark.parametrize("labels", [TWO, THREE])
 @pytest.mark.parametrize(
     "inner",
@@ -374,9 +375,18 @@ def test_as_many_columns_as_there_are(columns: Any, step: Any) -> None:
         make_pipeline(StandardScaler(), SVC(probability=True, random_state=0)),
     ],
 )
-def test_pipelines_that_are_calibrated(inner: Any, labels: Any) -> None:
-    """By their last step's scores, if it has some."""
-    model = CalibratedClassifierCV(inner, cv=2).fit(X, labels)
+def test_pipelines_that_are_calibrated(inner: Any, labels: Any, method: str) -> None:
+    """By their last step's scores, if it has some; between the thresholds of an isotonic one, too."""
+    model = CalibratedClassifierCV(inner, cv=2, method=method).fit(X, labels)
+    np.testing.assert_allclose(exported(model, X[:40].astype(float), 1), model.predict_proba(X[:40]), atol=1e-5)
+
+
+def test_an_isotonic_calibration_that_knows_nothing() -> None:
+    """Scores that say nothing of the classes have one threshold, or steps of no height."""
+    model = CalibratedClassifierCV(LogisticRegression(), cv=2, method="isotonic")
+    model.fit(np.zeros((40, 4)), [0, 1] * 20)
+    np.testing.assert_allclose(exported(model, X[:5].astype(float), 1), model.predict_proba(X[:5]), atol=1e-5)
+    model.fit(np.tile(X[:20], (2, 1)), np.repeat([0, 1], 20))
     np.testing.assert_allclose(exported(model, X[:40].astype(float), 1), model.predict_proba(X[:40]), atol=1e-5)
 
 
