@@ -32,7 +32,7 @@ from sklearn.base import is_classifier
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import StackingRegressor, VotingClassifier, VotingRegressor
-from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge, SGDClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor, NearestCentroid
@@ -379,6 +379,20 @@ def test_pipelines_that_are_calibrated(inner: Any, labels: Any, method: str) -> 
     """By their last step's scores, if it has some; between the thresholds of an isotonic one, too."""
     model = CalibratedClassifierCV(inner, cv=2, method=method).fit(X, labels)
     np.testing.assert_allclose(exported(model, X[:40].astype(float), 1), model.predict_proba(X[:40]), atol=1e-5)
+
+
+@pytest.mark.parametrize("loss", ["log_loss", "modified_huber"])
+@pytest.mark.parametrize("holder", [lambda model: model, lambda model: make_pipeline(StandardScaler(), model)])
+def test_scores_decide_where_probabilities_are_alike(holder: Any, loss: str) -> None:
+    names = np.array(["a", "b", "c"])[THREE]
+    for labels, rows in ((THREE, 20.0 * X), (names, X)):
+        model = holder(SGDClassifier(loss=loss, random_state=0)).fit(X, labels)
+        decisions = exported(model, rows.astype(float))[:, 0]
+        classes = model.classes_ if labels is THREE else np.arange(3)
+        np.testing.assert_array_equal(decisions, classes[model.decision_function(rows).argmax(axis=1)])
+        np.testing.assert_allclose(exported(model, rows.astype(float), 1), model.predict_proba(rows), atol=1e-5)
+        alike = np.sort(model.predict_proba(rows), axis=1)
+        assert labels is names or (alike[:, -1] == alike[:, -2]).any()
 
 
 def test_an_isotonic_calibration_that_knows_nothing() -> None:
