@@ -172,12 +172,12 @@ def _renumber(graph: onnx.GraphProto) -> None:
     skl2onnx counts some in all conversions of a process, and puts addresses of objects into others. Names without a
     number stay, and so do those of inputs and outputs.
     """
-    names = {value.name: value.name for value in (*graph.input, *graph.output)}
+    names: dict[str, str] = {value.name: value.name for value in (*graph.input, *graph.output)}
     taken = set(names)
 
     def named(name: str) -> str:
         if name not in names:
-            stem = str(_NUMBER.sub("", name))
+            stem = _NUMBER.sub("", name)
             candidates = (f"{stem}{number}" for number in itertools.count(1))
             names[name] = next(new for new in candidates if new not in taken) if stem != name else name
             taken.add(names[name])
