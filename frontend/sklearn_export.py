@@ -7,7 +7,7 @@ import importlib.util
 import itertools
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -79,6 +79,8 @@ def export_sklearn(estimator: Any) -> onnx.ModelProto:
     proto.opset_import.sort(key=lambda opset: str(opset.domain))
     if any(getattr(part, "method", None) == "isotonic" for part in made.values()):
         _interpolate(proto.graph)
+    if any(getattr(part, "loss", None) in {"log_loss", "modified_huber"} for part in made.values()):
+        _decide_by_scores(proto.graph)
     _renumber(proto.graph)
     return proto
 
@@ -93,13 +95,11 @@ def _interpolate(graph: onnx.GraphProto) -> None:
     constants = {value.name: value for value in graph.initializer}
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
-        nearest = node
-        for kind, place in (("ArrayFeatureExtractor", 1), ("ArgMin", 0), ("Abs", 0)):
-            nearest = makers.get(nearest.input[place], node) if nearest.op_type == kind else node
-        if nearest.op_type != "Sub" or not {node.input[0], nearest.input[1]} <= constants.keys():
+        found = node.op_type == "ArrayFeatureExtractor" and _above(makers, node.input[1], ("ArgMin", "Abs", "Sub"))
+        if not found or not {node.input[0], found.input[1]} <= constants.keys():
             nodes.append(node)
             continue
-        (y, _), (score, x), (answer,) = node.input, nearest.input, node.output
+        (y, _), (score, x), (answer,) = node.input, found.input, node.output
         ends, heights = (numpy_helper.to_array(constants[name]).astype(np.float64) for name in (x, y))
         ends, heights = np.append(ends, ends[-1] + 1), np.append(heights, heights[-1])  # there may be one only
         rises = np.flatnonzero(np.diff(heights))  # what does not rise adds nothing
@@ -125,6 +125,34 @@ def _interpolate(graph: onnx.GraphProto) -> None:
     _replace(graph, nodes)
 
 
+def _decide_by_scores(graph: onnx.GraphProto) -> None:
+    """Let an SGDClassifier of several classes decide by its scores, as scikit-learn does.
+
+    skl2onnx decides by what becomes of them, where several may be the greatest: 1 at a score of 1 and above
+    (modified_huber), or what no float tells from 1 (log_loss).
+    """
+    makers = {name: node for node in graph.node for name in node.output}
+    for node in graph.node:
+        for kinds in _OF_SCORES if node.op_type == "ArgMax" else ():
+            if (found := _above(makers, node.input[0], kinds)) is not None:
+                node.input[0] = found.input[0]
+
+
+_OF_SCORES = (("Div", "Add", "Div", "Add", "Clip"), ("Div", "Add", "Reciprocal", "Add", "Exp", "Mul"))
+"""What skl2onnx makes probabilities of an SGDClassifier's scores with, the last operator first."""
+
+
+def _above(makers: Mapping[str, onnx.NodeProto], name: str, kinds: Iterable[str]) -> onnx.NodeProto | None:
+    """Return the last of nodes of these kinds that a tensor comes from, each by the first input of the one before."""
+    node = None
+    for kind in kinds:
+        node = makers.get(name)
+        if node is None or node.op_type != kind:
+            return None
+        name = node.input[0]
+    return node
+
+
 def _replace(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
     """Give a graph other nodes, but for those that nobody reads."""
     read, kept = {value.name for value in graph.output}, []
@@ -144,12 +172,12 @@ def _renumber(graph: onnx.GraphProto) -> None:
     skl2onnx counts some in all conversions of a process, and puts addresses of objects into others. Names without a
     number stay, and so do those of inputs and outputs.
     """
-    names = {value.name: value.name for value in (*graph.input, *graph.output)}
+    names: dict[str, str] = {value.name: value.name for value in (*graph.input, *graph.output)}
     taken = set(names)
 
     def named(name: str) -> str:
         if name not in names:
-            stem = str(_NUMBER.sub("", name))
+            stem = _NUMBER.sub("", name)
             candidates = (f"{stem}{number}" for number in itertools.count(1))
             names[name] = next(new for new in candidates if new not in taken) if stem != name else name
             taken.add(names[name])

@@ -141,7 +141,7 @@ class _Told:
             return False
         label = int(self.labels[row])
         for method, scores in self.scores.items():
-            if decision not in scores:
+            if decision not in scores or label not in scores:
                 return False
             greatest = max(float(np.abs(column).max()) for column in scores.values())
             if not scores[label][row] - scores[decision][row] <= _OF_CLASSES[method] * greatest:
@@ -162,6 +162,7 @@ class _Asked:
         classes = getattr(model, "classes_", None)
         self._classes: list[Any] = classes.tolist() if isinstance(classes, np.ndarray) and classes.ndim == 1 else []
         named = bool(graph.class_names) or library_of(model) is not None
+        named = named or not all(isinstance(label, int | float) for label in self._classes)
         self._decisions = list(range(len(self._classes))) if named else [int(label) for label in self._classes]
         self._refusal: str | None = None
 
@@ -257,7 +258,8 @@ class _Asked:
             return None
         labels = found.ravel().tolist()
         if self._classes:
-            return np.array([self._decisions[self._classes.index(label)] for label in labels])
+            known = dict(zip(self._classes, self._decisions, strict=True))
+            return np.array([known[label] if label in known else _strange(label) for label in labels])
         return None if found.dtype.kind == "f" else np.array(labels, dtype=np.int64)
 
     def _ask(self, method: str, rows: Array) -> Array | None:
@@ -286,6 +288,11 @@ class _Asked:
         import pandas as pd
 
         return pd.DataFrame(rows, columns=names)
+
+
+def _strange(label: Any) -> int:
+    """Return the decision for a label that is none of the classes: neighbours may have one for rows far from all."""
+    return int(label) if isinstance(label, int | float) else -1
 
 
 def _as_wide(values: Array, width: int) -> Sequence[Array]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import pickle
@@ -9,6 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +34,8 @@ from sklearn.base import is_classifier
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import StackingRegressor, VotingClassifier, VotingRegressor
-from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge, SGDClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor, NearestCentroid
@@ -381,6 +384,20 @@ def test_pipelines_that_are_calibrated(inner: Any, labels: Any, method: str) -> 
     np.testing.assert_allclose(exported(model, X[:40].astype(float), 1), model.predict_proba(X[:40]), atol=1e-5)
 
 
+@pytest.mark.parametrize("loss", ["log_loss", "modified_huber"])
+@pytest.mark.parametrize("holder", [lambda model: model, lambda model: make_pipeline(StandardScaler(), model)])
+def test_scores_decide_where_probabilities_are_alike(holder: Any, loss: str) -> None:
+    names = np.array(["a", "b", "c"])[THREE]
+    for labels, rows in ((THREE, 20.0 * X), (names, X)):
+        model = holder(SGDClassifier(loss=loss, random_state=0)).fit(X, labels)
+        decisions = exported(model, rows.astype(float))[:, 0]
+        classes = model.classes_ if labels is THREE else np.arange(3)
+        np.testing.assert_array_equal(decisions, classes[model.decision_function(rows).argmax(axis=1)])
+        np.testing.assert_allclose(exported(model, rows.astype(float), 1), model.predict_proba(rows), atol=1e-5)
+        alike = np.sort(model.predict_proba(rows), axis=1)
+        assert labels is names or (alike[:, -1] == alike[:, -2]).any()
+
+
 def test_an_isotonic_calibration_that_knows_nothing() -> None:
     """Scores that say nothing of the classes have one threshold, or steps of no height."""
     model = CalibratedClassifierCV(LogisticRegression(), cv=2, method="isotonic")
@@ -413,36 +430,30 @@ def test_operator_sets_have_an_order() -> None:
         assert len(domains) > 1
 
 
-_NEIGHBOURS = """
-import hashlib, sys
-import numpy as np
-from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.neighbors import KNeighborsRegressor
+_EXPORTED = """
+import hashlib, pickle, sys
+from pathlib import Path
 from ml2sc import export_sklearn
-x = np.arange(40.0).reshape(10, 4) % 7
-models = [KNeighborsRegressor(2, metric=metric) for metric in ("manhattan", "euclidean")]
-models += [GaussianProcessRegressor(optimizer=None, alpha=0.1)]
-models = [model.fit(x, x[:, 0]) for model in models]
-for model in models + (models if "again" in sys.argv else []):
-    data = export_sklearn(model).SerializeToString()
-    print(hashlib.sha256(data).hexdigest())
+for model in pickle.loads(Path(sys.argv[1]).read_bytes()):
+    print(hashlib.sha256(export_sklearn(model).SerializeToString()).hexdigest())
 """
 
 
-def test_the_same_bytes_in_every_process() -> None:
+def test_the_same_bytes_in_every_process(tmp_path: Path) -> None:
     """Skl2onnx counts names in all conversions of a process, and puts addresses of objects into them."""
-    first, second = (
-        subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", _NEIGHBOURS, *more],
-            env={**os.environ, "PYTHONHASHSEED": seed},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.split()
-        for seed, more in (("1", []), ("2", ["again"]))
-    )
-    assert len(set(first)) == 3
-    assert second == first + first
+    models = [KNeighborsRegressor(2, metric=metric) for metric in ("manhattan", "euclidean")]
+    models += [GaussianProcessRegressor(optimizer=None, alpha=0.1)]
+    (tmp_path / "models").write_bytes(pickle.dumps([model.fit(X[:9], X[:9, 0]) for model in models]))
+    here = [hashlib.sha256(export_sklearn(model).SerializeToString()).hexdigest() for model in models * 2]
+    there = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _EXPORTED, str(tmp_path / "models")],
+        env={**os.environ, "PYTHONHASHSEED": "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert here == there + there
+    assert len(set(there)) == 3
 
 
 def test_numbered_names_stay_apart() -> None:

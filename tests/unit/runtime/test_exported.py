@@ -22,6 +22,7 @@ from sklearn.cluster import KMeans
 from sklearn.ensemble import AdaBoostClassifier, HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
+from sklearn.neighbors import RadiusNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import SVC
@@ -102,10 +103,12 @@ def test_nobody_gives_rows() -> None:
 
 
 def test_labels_that_are_others() -> None:
-    """What skl2onnx is known to misread: support vectors under one-against-the-rest, and under boosting."""
+    """What skl2onnx is known to misread: rows far from all, support vectors under one-against-the-rest or boosting."""
     names = np.array(["no", "perhaps", "yes"])
     with pytest.raises(UnsupportedModelError, match=r"labels are others: of sample \d+ it is '(no|perhaps|yes)', and "):
         told(OneVsRestClassifier(SVC()).fit(X, names[THREE]))
+    with pytest.raises(UnsupportedModelError, match=r"of sample \d+ it is -1, and 0 by the export"):
+        told(RadiusNeighborsClassifier(0.5, outlier_label=-1).fit(X[:20], THREE[:20]))
     with pytest.raises(UnsupportedModelError, match="120 of 120 labels are others: of sample 0 it is 1, and 0"):
         told(AdaBoostClassifier(SVC(), n_estimators=2).fit(X, TWO))
 
