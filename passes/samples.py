@@ -80,8 +80,8 @@ def real_values(graph: Graph, sample: Sample) -> dict[str, Array]:
         values = evaluate_float(graph, dict(sample))
     for node in graph:
         for name in filter(None, node.outputs):
-            wrong = ~np.isfinite(values[name])
-            if wrong.any():
+            if not np.isfinite(values[name]).all():
+                wrong = ~np.isfinite(values[name])
                 given = "; ".join(f"{i} = {np.array2string(np.ravel(sample[i]), threshold=12)}" for i in graph.inputs)
                 raise DataError(
                     f"the model computes {values[name][wrong][0]} for a sample: {given:.300}",

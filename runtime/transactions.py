@@ -53,6 +53,7 @@ in wei a unit: all of it is paid, whatever the block needs."""
 _DEFAULT_TIP = GWEI  # wei a gas, where a node does not know what others pay
 _LEAST_GAS = 21_000  # of any transaction
 _MOST_ANEW = 3  # times that a step is begun anew in a run because its nonce went to another transaction
+_SOON = 0.02  # seconds to the second question for a receipt: a development chain has it at once, a public one later
 _SURE_AFTER = 3.0  # seconds after which a nonce that is used, without a receipt of ours, is looked into
 
 Addresses = Mapping[str, str]
@@ -748,7 +749,7 @@ class _Run:
                     f"{self.wait:.0f} s; the account's next nonce is {next_nonce}",
                     hint="run again: it goes on with this very transaction, and offers more if the base fee has risen",
                 )
-            time.sleep(self.poll)
+            time.sleep(min(self.poll, max(now - begun, _SOON)))
 
     def _keep_alive(self, name: str, entry: Entry) -> None:
         """Send a transaction again that the node has forgotten."""
@@ -858,7 +859,7 @@ def execute(
         journal: The plan's, open; from `open_journal`.
         fees: The user's wishes.
         wait: Seconds to wait for each transaction.
-        poll: Seconds between questions.
+        poll: Seconds between questions, at most: the first ones come sooner.
         progress: Told how far it is.
 
     Returns:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, TypeVar
 
 import numpy as np
 
-from ml2sc.errors import InternalError, UnsupportedModelError, UnsupportedOperatorError
+from ml2sc.errors import InternalError, UnknownNameError, UnsupportedModelError, UnsupportedOperatorError
 from ml2sc.registry import Registry
 
 from ..graph import Node, Tensor
@@ -241,9 +241,10 @@ def op_of(node: Node) -> OpDef:
     Raises:
         UnsupportedOperatorError: there is none.
     """
-    if node.op_type not in OPS:
-        raise UnsupportedOperatorError(f"operator {node.op_type} is not supported", node=str(node))
-    return OPS.get(node.op_type)
+    try:
+        return OPS.get(node.op_type)
+    except UnknownNameError:
+        raise UnsupportedOperatorError(f"operator {node.op_type} is not supported", node=str(node)) from None
 
 
 def attr_int(node: Node, name: str, default: int) -> int:

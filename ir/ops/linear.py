@@ -243,9 +243,12 @@ class Gemm(LinearOp):
         a, b = value_at(inputs, 0), value_at(inputs, 1)
         a = a.T if attr_int(node, "transA", 0) else a
         b = b.T if attr_int(node, "transB", 0) else b
-        y = attr_float(node, "alpha", 1.0) * (a @ b)
+        y = a @ b
+        if (alpha := attr_float(node, "alpha", 1.0)) != 1.0:
+            y = alpha * y
         if len(inputs) > 2 and inputs[2] is not None:
-            y = y + attr_float(node, "beta", 1.0) * inputs[2]
+            beta = attr_float(node, "beta", 1.0)
+            y = y + (inputs[2] if beta == 1.0 else beta * inputs[2])
         return [activate(node, y)]
 
     def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:

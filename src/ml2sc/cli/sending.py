@@ -175,7 +175,6 @@ class Sending:
                 journal,
                 fees=fee_options(self.arguments),
                 wait=self.arguments.wait,
-                poll=0.05 if self.own else 1.0,
                 progress=progress,
             )
 

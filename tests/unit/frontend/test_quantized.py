@@ -171,9 +171,7 @@ def test_qoperator_form(kit: Any, name: str) -> None:
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.x64quantprecision", "1")
     session = onnxruntime.InferenceSession(proto.SerializeToString(), options, ["CPUExecutionProvider"])
-    artifact = ml2sc.compile(proto)
-    graph = artifact.graph
-    assert graph is not None
+    graph = ml2sc.quantize(ml2sc.lift(proto)).graph
     step = 0.0 if name == "QGemm, float" else float(graph.tensor("y").format.scale)
     for x in np.random.default_rng(5).normal(scale=0.5, size=(20, 1, 4)):
         (want,) = session.run(None, {"x": x.astype(np.float32)})
@@ -363,8 +361,7 @@ def test_a_rounded_probability_decides(kit: Any, scale: float) -> None:
     nodes = [*LAYER[:-2], node("Slice", ["g", "first", "second", "axis"], ["one"]), node("Sigmoid", ["one"], ["p"])]
     more = {"first": np.array([0]), "second": np.array([1]), "axis": np.array([1])}
     proto = model(kit, [*nodes, *qdq("y", "p", "y")], y_s=f32(scale), y_z=np.int8(-128), **more)
-    graph = ml2sc.compile(proto).graph
-    assert graph is not None
+    graph = ml2sc.quantize(ml2sc.lift(proto)).graph
     decisions = set()
     for x in RNG.normal(size=(40, 1, 4)):
         outcome = wad.run_graph(graph, wad.quantize_inputs(graph, {"x": x}))

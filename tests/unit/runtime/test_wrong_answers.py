@@ -6,11 +6,12 @@ In CI 150; `ML2SC_FUZZ=2000` tries more. A case's number is its seed.
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 import json
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from support.updates import built, network, samples
 
 import ml2sc
 from ml2sc.cli import check, deploy
-from ml2sc.runtime import transactions
+from ml2sc.runtime import signer, transactions
+from ml2sc.runtime.signer import KeySigner
 from ml2sc.runtime.transport import Transport
 
 CASES = int(os.environ.get("ML2SC_FUZZ", "100"))
@@ -113,6 +115,18 @@ def artifacts(toolchain: ml2sc.Toolchain) -> dict[str, ml2sc.Artifact]:
     }
 
 
+_ACCOUNT = functools.cache(signer._account)
+_sign, _known = KeySigner.sign, dict[Any, bytes]()
+
+
+def _signed(key: KeySigner, transaction: Mapping[str, Any]) -> bytes:
+    """Sign a transaction the first time; the same ones come again and again, and signing takes half of the time."""
+    asked = (key.address, *sorted(transaction.items()))
+    if asked not in _known:
+        _known[asked] = _sign(key, transaction)
+    return _known[asked]
+
+
 @pytest.fixture
 def chain(monkeypatch: pytest.MonkeyPatch) -> Callable[[PretendChain], None]:
     """Return a function that puts a chain behind every URL; waiting takes no time."""
@@ -121,6 +135,8 @@ def chain(monkeypatch: pytest.MonkeyPatch) -> Callable[[PretendChain], None]:
     monkeypatch.setattr("tenacity.nap.time.sleep", clock.sleep)
     monkeypatch.setattr("ml2sc.runtime.rpc.stop_after_delay", lambda _: lambda state: state.attempt_number > 2)
     monkeypatch.setenv("ML2SC_PRIVATE_KEY", KEY)
+    monkeypatch.setattr("ml2sc.runtime.signer._account", _ACCOUNT)
+    monkeypatch.setattr(KeySigner, "sign", _signed)
     return lambda node: monkeypatch.setattr(Transport, "post", lambda _, body, limit: node.post(body, limit))
 
 
