@@ -72,6 +72,8 @@ class SolidityCosts(Costs):
 
     tolerance = 0.02
     frame, frame_as_written = 460, 1_160
+    section_call = Costs.section_call - PUSH
+    """Without an argument, where the memory starts at a constant."""
     part_frame = 30
     """It refuses value, and answers: solc leaves nothing else of it."""
     answer, answer_element = 250, 93
@@ -93,7 +95,7 @@ class SolidityCosts(Costs):
         self._as_written = as_written
         self.memory = memory_map(program, part, fixed=fixed)
         if not fixed:
-            self.fixed_address = self.sum_address
+            self.fixed_address, self.section_call = self.sum_address, super().section_call
         self._pointers = Pointers()
         self._again: dict[str, Expr] = {}
         self._keeps = True

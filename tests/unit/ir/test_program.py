@@ -27,6 +27,13 @@ def value_of(expr: p.Expr, x: int = 0) -> int:
     return Interpreter(program).run(b"").outputs[0] & MASK
 
 
+@given(WORDS, WORDS, st.integers(0, 12), st.integers(0, 255), st.integers(0, 255))
+def test_bits_that_are_moved_up(x: int, mask: int, bits: int, further: int, down: int) -> None:
+    taken = p.and_(p.shr(further, X), const(mask))
+    for expr in (X, p.and_(X, const(mask)), taken, p.shr(down, taken), p.shr(down, X)):
+        assert value_of(p.moved_up(bits, expr), x) == value_of(expr, x) << bits & MASK
+
+
 FIELDS = [(8, 6), (8, 8), (16, 4), (16, 7), (32, 5), (128, 1)]
 
 
