@@ -238,7 +238,7 @@ def test_tables_of_raw_columns_keep_their_decisions() -> None:
 def test_trees_are_measured_and_compared() -> None:
     shape = trees.Shape(2, 2, 100_000)
     found = trees.result(shape, "solidity")
-    assert found.kernel == "nested"
+    assert found.kernel == "lookup"
     assert 200 < found.called < 2_000
     assert found.times == pytest.approx((100_000 - trees.OUTSIDE) / found.called)
     dear = dataclasses.replace(found, inference=found.inference + 10_000)

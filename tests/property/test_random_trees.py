@@ -74,6 +74,27 @@ def test_replaced(seed: int) -> None:
                 assert interpreter.quantize(wads) == packed
 
 
+@pytest.mark.parametrize("seed", range(COUNT // 3))
+def test_columns(seed: int) -> None:
+    """Trees of up to seven questions, computed many at once: each adds to one target of some, or to all."""
+    random = np.random.default_rng(seed)
+    features, depth = int(random.integers(1, 6)), int(random.integers(1, 4))
+    trees, targets = int(random.integers(1, 60)), int(random.integers(1, 4))
+    alone = seed % 2 == 1
+    attrs = random_attributes(random, features=features, trees=trees, depth=depth, targets=1 if alone else targets)
+    attrs["nodes_modes"] = [mode if mode == "LEAF" else "BRANCH_LEQ" for mode in attrs["nodes_modes"]]
+    if alone:
+        attrs["target_ids"] = [tree % targets for tree in attrs["target_treeids"]]
+    model = tree_model("TreeEnsembleRegressor", features, attrs | {"n_targets": targets})
+    artifact = ml2sc.compile(model, choices={"treeensembleregressor_0": "columns"})
+    assert artifact.graph is not None
+    assert artifact.program is not None
+    interpreter = Interpreter(artifact.program)
+    for row in threshold_rows(random, model, FEW):
+        q = wad.quantize_inputs(artifact.graph, {"x": row[None].astype(np.float64)})
+        assert interpreter.run(wad.pack(artifact.graph, q)) == wad.run_graph(artifact.graph, q)
+
+
 @pytest.mark.parametrize("seed", range(COUNT) if FUZZ else heavy.but_each(2, range(COUNT), start=1))
 @pytest.mark.filterwarnings("ignore:.*onnxruntime's label")
 def test_random_ensemble(seed: int) -> None:
