@@ -115,7 +115,7 @@ CASES: dict[str, Case] = {
     ),
     "LinearSVC": Case(svm.LinearSVC, NUMBERS, THREE),
     "LinearSVC, two classes": Case(svm.LinearSVC, NUMBERS, TWO),
-    "LinearSVR": Case(svm.LinearSVR, NUMBERS, _SCORE),
+    "LinearSVR": Case(lambda: svm.LinearSVR(random_state=0), NUMBERS, _SCORE),
     "MultiTaskLasso": Case(lambda: linear_model.MultiTaskLasso(0.01), NUMBERS, np.c_[_SCORE, -_SCORE]),
     # neural networks
     "MLPClassifier": Case(lambda: neural_network.MLPClassifier((5,), max_iter=30, random_state=0), NUMBERS, THREE),
@@ -208,7 +208,9 @@ CASES: dict[str, Case] = {
     ),
     "StackingClassifier": Case(lambda: _trio(ensemble.StackingClassifier), NUMBERS, THREE),
     "StackingRegressor": Case(
-        lambda: ensemble.StackingRegressor([("a", linear_model.LinearRegression()), ("b", svm.LinearSVR())]),
+        lambda: ensemble.StackingRegressor(
+            [("a", linear_model.LinearRegression()), ("b", svm.LinearSVR(random_state=0))]
+        ),
         NUMBERS,
         _SCORE,
     ),
