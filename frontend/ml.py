@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isfinite
+from math import isfinite, isnan
 
 import numpy as np
 
+from ml2sc.ir.ops.movement import IMPUTED
 from ml2sc.ir.types import Array, DType
 
 from .emitter import STRING_HINT, Emitter, OnnxNode
@@ -43,7 +44,10 @@ def _binarizer(emitter: Emitter, node: OnnxNode) -> None:
 
 @import_rule("Imputer", domain=_ML)
 def _imputer(emitter: Emitter, node: OnnxNode) -> None:
-    """A value that stands for a missing one is replaced. A contract computes with no NaN, and with nothing infinite."""
+    """A value that stands for a missing one is replaced.
+
+    Of what contracts compute with nothing is NaN, or infinite: only trees are told what to take NaN for.
+    """
     floats = "imputed_value_floats" in node.attrs
     kind = "float" if floats else "int64"
     imputed = node.attrs.get("imputed_value_floats" if floats else "imputed_value_int64s")
@@ -51,7 +55,8 @@ def _imputer(emitter: Emitter, node: OnnxNode) -> None:
         node.fail("Imputer lacks the values that it puts in")
     missing = float(node.attrs.get(f"replaced_value_{kind}", np.nan if floats else 0))
     if not isfinite(missing):
-        emitter.emit("Identity", node.inputs, node.outputs)
+        attrs = {IMPUTED: tuple(map(float, imputed))} if isnan(missing) else None
+        emitter.emit("Identity", node.inputs, node.outputs, attrs)
         return
     x = emitter.tensor(node.inputs[0])
     type_ = np.int64 if x.type is DType.INT64 else np.float64

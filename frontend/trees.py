@@ -281,14 +281,7 @@ def _fork(branch: _Branch, kind: type[np.floating[Any]]) -> Fork:
     edges, holds_if_odd = _edges(branch, kind)
     yes_if_missing = branch.tracks_true or branch.mode == "BRANCH_NEQ"
     odd, even = (branch.yes, branch.no) if holds_if_odd else (branch.no, branch.yes)
-    return _routed(branch.feature, edges, odd, even, odd_if_missing=yes_if_missing == holds_if_odd)
-
-
-def _routed(feature: int, edges: tuple[float, ...], odd: int, even: int, *, odd_if_missing: bool) -> Fork:
-    """Return a fork that sends a missing feature where it belongs: as one greater than all edges, or less."""
-    if len(edges) % 2 == 0 and odd_if_missing:
-        edges = (*edges, math.inf)  # which only a missing one exceeds
-    return Fork(feature, edges, odd_if_missing or len(edges) % 2 == 0, odd, even)
+    return Fork.routed(branch.feature, edges, odd, even, odd_if_missing=yes_if_missing == holds_if_odd)
 
 
 def _canonical(node: OnnxNode, read: _Read, features: int, kind: type[np.floating[Any]]) -> Ensemble:
@@ -348,7 +341,7 @@ class _Folding:
         if chained and isinstance(after, Fork) and min(len(fork.edges), len(after.edges)) > 1:
             missing = _missing_is_odd(fork) or _missing_is_odd(after)
             edges = _union(fork.edges, after.edges)
-            fork = _routed(fork.feature, edges, odd, after.even, odd_if_missing=missing)
+            fork = Fork.routed(fork.feature, edges, odd, after.even, odd_if_missing=missing)
         return self._one((fork.feature, fork.edges, fork.up, fork.odd, fork.even), fork)
 
     def _one(self, key: Any, node: TreeNode) -> int:

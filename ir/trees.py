@@ -47,6 +47,19 @@ class Fork:
     odd: int
     even: int
 
+    @classmethod
+    def routed(cls, feature: int, edges: tuple[float, ...], odd: int, even: int, *, odd_if_missing: bool) -> Fork:
+        """Return a fork that sends a missing feature where it belongs: as one greater than all edges, or less."""
+        if len(edges) % 2 == 0 and odd_if_missing:
+            edges = (*edges, math.inf)  # which only a missing one exceeds
+        return cls(feature, edges, odd_if_missing or len(edges) % 2 == 0, odd, even)
+
+    def imputed(self, value: float) -> Fork:
+        """Return the same where a missing feature is taken for a value."""
+        edges = tuple(edge for edge in self.edges if edge < math.inf)
+        odd = sum(edge < value for edge in edges) % 2 == 1
+        return Fork.routed(self.feature, edges, self.odd, self.even, odd_if_missing=odd)
+
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
@@ -374,6 +387,14 @@ class Ensemble:
             for node in self.nodes
         )
         return dataclasses.replace(self, nodes=nodes, features=features)
+
+    def imputed(self, values: Mapping[int, float]) -> Ensemble:
+        """Return the same where some features, if they are missing, are taken for a value each."""
+        nodes = tuple(
+            node.imputed(values[node.feature]) if isinstance(node, Fork) and node.feature in values else node
+            for node in self.nodes
+        )
+        return dataclasses.replace(self, nodes=nodes)
 
     def of_whole(self, features: Container[int]) -> Ensemble:
         """Return the same where some features are whole numbers, of others the whole part (towards 0)."""

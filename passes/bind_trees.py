@@ -5,10 +5,13 @@ Not a pass of a pipeline: what a model's inputs are follows from it, before thei
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ml2sc.ir.graph import Graph, Node
 from ml2sc.ir.ops.base import attr_int, op_of
+from ml2sc.ir.ops.movement import IMPUTED
 from ml2sc.ir.thermometer import TREES, find_ladders
 from ml2sc.ir.trees import Ensemble
 from ml2sc.ir.types import Array, DType
@@ -18,7 +21,7 @@ from .merge_trees import merge_trees
 
 def bind_trees(graph: Graph) -> None:
     """Rewrite the tree ensembles of a float graph, and set its `ladders`."""
-    sources = _sources(graph)
+    sources, values = _sources(graph)
     whole = {node.inputs[0] for node in graph if _is_whole(node)}
     owners = [name for name in graph.inputs for _ in range(graph.tensor(name).size)]
     for node in list(graph):
@@ -28,7 +31,9 @@ def bind_trees(graph: Graph) -> None:
         used = {owners[element] for element in elements}
         kept = [element for element, owner in enumerate(owners) if owner in used]
         place = {element: position for position, element in enumerate(kept)}
-        bound = Ensemble.of(node).with_features([place[element] for element in elements], len(kept))
+        taken = [float(v) for name in node.inputs for v in values[name].ravel().tolist()]
+        bound = Ensemble.of(node).imputed({e: v for e, v in enumerate(taken) if not math.isnan(v)})
+        bound = bound.with_features([place[element] for element in elements], len(kept))
         bound = bound.of_whole({place[element] for element in elements if owners[element] in whole})
         inputs = tuple(name for name in graph.inputs if name in used)
         graph.replace_node(node, inputs=inputs, attrs=bound.attributes())
@@ -43,8 +48,11 @@ def _is_whole(node: Node) -> bool:
     return node.op_type == "Trunc" and attr_int(node, "whole", 0) == 1
 
 
-def _sources(graph: Graph) -> dict[str, Array]:
-    """Return, for tensors that hold nothing but elements of inputs, which: numbers of elements among all inputs'."""
+def _sources(graph: Graph) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Return, for tensors that hold nothing but elements of inputs, which, and what each is taken for if it is missing.
+
+    Elements have numbers among all inputs'; what is taken for nothing is NaN.
+    """
     found: dict[str, Array] = {}
     first = 0
     for name in graph.inputs:
@@ -52,18 +60,23 @@ def _sources(graph: Graph) -> dict[str, Array]:
         if tensor.type is DType.FLOAT:
             found[name] = np.arange(first, first + tensor.size, dtype=np.float64).reshape(tensor.shape)
         first += tensor.size
+    values = {name: np.full(elements.shape, np.nan) for name, elements in found.items()}
     for node in graph:
         if _is_whole(node) and node.inputs[0] in graph.inputs:
-            found[node.output] = found[node.inputs[0]]
+            found[node.output], values[node.output] = found[node.inputs[0]], values[node.inputs[0]]
         if not op_of(node).moves:
             continue
-        operands: list[Array | None] = []
-        for name in node.inputs:
-            known = graph.tensor(name) if name else None
-            whole = known is not None and known.type is DType.INT64
-            operands.append(known.data if known is not None and whole else found.get(name))
-        if any(operand is None and name for operand, name in zip(operands, node.inputs, strict=True)):
-            continue
-        results = op_of(node).evaluate(node, operands)
-        found.update((name, np.asarray(r)) for name, r in zip(node.outputs, results, strict=False) if name)
-    return found
+        for arrays in (found, values):
+            operands: list[Array | None] = []
+            for name in node.inputs:
+                known = graph.tensor(name) if name else None
+                whole = known is not None and known.type is DType.INT64
+                operands.append(known.data if known is not None and whole else arrays.get(name))
+            if any(operand is None and name for operand, name in zip(operands, node.inputs, strict=True)):
+                continue
+            results = op_of(node).evaluate(node, operands)
+            arrays.update((name, np.asarray(r)) for name, r in zip(node.outputs, results, strict=False) if name)
+        if IMPUTED in node.attrs and node.output in values:
+            own = values[node.output]
+            values[node.output] = np.where(np.isnan(own), np.asarray(node.attrs[IMPUTED], dtype=np.float64), own)
+    return found, values

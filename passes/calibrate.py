@@ -133,9 +133,11 @@ def count_values(graph: Graph, samples: Iterable[Mapping[str, Array]]) -> dict[s
 
     for values in samples:
         for name, value in values.items():
-            if name in counted and value.size:
-                waiting.setdefault(name, []).append(value.ravel())
-                size += value.size
+            if name in counted:
+                known = value[~np.isnan(value)]  # what is missing in a sample of trees has no value
+                if known.size:
+                    waiting.setdefault(name, []).append(known)
+                    size += known.size
         if size > _TOGETHER:
             count()
             size = 0

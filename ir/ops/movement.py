@@ -106,6 +106,10 @@ class _Reshaping(MovementOp):
         return [data.reshape(self.new_shape(node, data.shape, _optional(inputs, 1)))]
 
 
+IMPUTED = "imputed"
+"""Attribute of an Identity: what trees take an element for that is missing, one for each of the last axis, or one."""
+
+
 @register_op
 class Identity(_Reshaping):
     """y = x."""

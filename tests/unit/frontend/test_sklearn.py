@@ -24,7 +24,9 @@ import ml2sc
 from ml2sc.errors import DataError, ToolchainError, UnsupportedModelError, UsageError
 from ml2sc.frontend.onnx_import import import_graph, load_onnx
 from ml2sc.frontend.sklearn_export import export_sklearn
+from ml2sc.ir import wad
 from ml2sc.ir.evaluate import evaluate_float
+from ml2sc.ir.interpret import Interpreter
 from ml2sc.ir.types import DType
 
 pytest.importorskip("skl2onnx")
@@ -35,6 +37,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import StackingRegressor, VotingClassifier, VotingRegressor
 from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge, SGDClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.multiclass import OneVsRestClassifier
@@ -412,6 +415,32 @@ def test_one_class(label: Any) -> None:
     with pytest.raises(UnsupportedModelError, match="a classifier with 1 class labels is not supported") as caught:
         export_sklearn(DecisionTreeClassifier().fit(X, np.full(len(X), label)))
     assert "two classes or more" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        SimpleImputer(),
+        SimpleImputer(strategy="constant", fill_value=-1.5),
+        ColumnTransformer([("a", SimpleImputer(), [2, 0]), ("b", SimpleImputer(strategy="median"), [1])]),
+    ],
+)
+@pytest.mark.parametrize("export", [False, True])
+def test_trees_take_missing_values_for_what_is_put_in(before: Any, export: bool) -> None:
+    lacking = X.copy()
+    lacking[RNG.random(X.shape) < 0.3] = np.nan
+    model = make_pipeline(before, DecisionTreeClassifier(max_depth=4, random_state=0)).fit(lacking, THREE)
+    source = to_onnx(model, lacking[:1], options={"zipmap": False}) if export else model
+    artifact = ml2sc.compile(source, precision="int8", calibration=lacking)
+    assert artifact.program is not None
+    assert artifact.graph is not None
+    interpreter = Interpreter(artifact.program)
+    (name,) = artifact.graph.inputs
+    found = [
+        interpreter.run(wad.pack(artifact.graph, wad.quantize_inputs(artifact.graph, {name: row[None]}))).decision
+        for row in lacking
+    ]
+    assert found == model.predict(lacking).tolist()
 
 
 def test_categories_that_are_text() -> None:

@@ -68,6 +68,13 @@ def test_parts_that_are_merged_are_the_whole(seed: int) -> None:
     assert np.array_equal(merged.counts, whole.counts)
 
 
+def test_missing_values_are_not_counted() -> None:
+    graph = parse_graph('graph "m"\ninput %x: float[1,3]\n%y: float[1,3] = Relu(%x) @r\noutput %y\n')
+    found = count_values(graph, [{"x": np.array([[np.nan, 2.0, -1.0]])}, {"x": np.full((1, 3), np.nan)}])
+    assert (found["x"].lo, found["x"].hi) == (-1.0, 2.0)
+    assert found["x"].counts.sum() == 2
+
+
 @pytest.mark.parametrize("together", [0, 5, 1 << 18])
 def test_values_counted_together_are_those_counted_one_by_one(together: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibrate, "_TOGETHER", together)
