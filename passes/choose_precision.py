@@ -104,7 +104,8 @@ def _refusal(graph: Graph, bounds: Mapping[str, Bounds], target: float, best: st
     if not jump:
         return RangeError(
             f"no binary format has an error bound of {target:g} for this input range; {best}",
-            hint="narrow the range with --input-range, give typical inputs with --calibrate, or name a --precision",
+            hint="narrow the range with --input-range, give typical inputs with --calibrate, or name a --tolerance or "
+            "a --precision",
         )
     return RangeError(
         f"no format has an error bound of {target:g}: the result jumps by {jump:g} at one value of this node's "
