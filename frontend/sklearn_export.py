@@ -67,7 +67,7 @@ def export_sklearn(estimator: Any) -> onnx.ModelProto:
             options = _raw_scores(made.values())
             if is_classifier(estimator):
                 options[id(exportable)] = {"zipmap": False}
-            proto = _converted(to_onnx, exportable, types, options, _name(exportable))
+            proto = _converted(to_onnx, exportable, types, options, _name(estimator))
     except Exception as error:
         text = " ".join(str(error).split())  # some errors show whole attributes: every leaf of a forest
         raise UnsupportedModelError(
@@ -263,7 +263,7 @@ def _exportable(part: Any, made: dict[int, Any]) -> Any:
     # those of a calibration have no fit
     if isinstance(part, type) or not any(callable(getattr(part, method, None)) for method in ("fit", "predict_proba")):
         return part
-    made[id(part)] = changed = copy.copy(part)
+    made[id(part)] = changed = _as_logistic(part) or copy.copy(part)
     held = vars(changed)
     held.update((name, _exportable(value, made)) for name, value in list(held.items()))
     if "transformers_" in held:
@@ -280,6 +280,25 @@ def _exportable(part: Any, made: dict[int, Any]) -> Any:
     if "flatten_transform" in held:
         held["flatten_transform"] = False
     return changed
+
+
+def _as_logistic(part: Any) -> Any:
+    """Return a discriminant of two classes as the logistic regression that it is; None of all else.
+
+    Its probabilities are the logistic of its score s; skl2onnx takes the softmax of (-s, s), the logistic of 2s.
+    """
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+    from sklearn.linear_model import LogisticRegression
+
+    if not isinstance(part, LinearDiscriminantAnalysis) or len(getattr(part, "classes_", ())) != _TWO:
+        return None
+    logistic = LogisticRegression()
+    for name in ("classes_", "coef_", "intercept_", "n_features_in_"):
+        setattr(logistic, name, getattr(part, name))
+    return logistic
+
+
+_TWO = 2
 
 
 def _raw_scores(parts: Iterable[Any]) -> dict[int, dict[str, bool]]:
@@ -321,5 +340,5 @@ def _in_order(step: Any, columns: list[int], features: int) -> tuple[Any, list[i
 
 def _name(estimator: Any) -> str:
     """Return the class of the estimator, of a pipeline's last step."""
-    steps = getattr(estimator, "steps", None)
-    return type(steps[-1][1] if steps else estimator).__name__
+    steps = [step for _, step in getattr(estimator, "steps", ()) if step is not None and not isinstance(step, str)]
+    return type(steps[-1] if steps else estimator).__name__
