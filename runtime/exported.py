@@ -19,9 +19,11 @@ from ml2sc.errors import DataError, FewSamplesWarning, PoorResultWarning, Unsupp
 from ml2sc.frontend.data import Samples
 from ml2sc.frontend.treelite_import import library_of
 from ml2sc.ir.graph import Graph
+from ml2sc.ir.ops.base import attr_int
 from ml2sc.ir.program import to_signed
 from ml2sc.ir.types import Array, Scaling
-from ml2sc.passes.measure import answer, stride
+from ml2sc.passes.measure import answer_of, stride
+from ml2sc.passes.samples import real_values
 
 from .original import compared
 
@@ -35,6 +37,8 @@ BOUNDS = {**_OF_CLASSES, "predict": 1e-4, "transform": 1e-4}
 vectors stop looking for probabilities within half a percent."""
 _ASIDE = 2.0**-20
 """By how much of a column's greatest value a step may lie beside a row: a few roundings to float32."""
+_TIED = 2.0**-16
+"""By which share of the greater one distances may differ that count as equal: they are differences of float32."""
 _MADE_UP = 64
 _SCALES = (1.0, 0.1, 10.0)
 """Of made-up rows where no range is declared."""
@@ -57,12 +61,14 @@ class Comparison:
         grave: Whether it is one of labels, or of what outputs stand for by themselves. Scores that labels are rightly
             chosen by are in units of their own.
         refusal: What the estimator said instead of an answer, if it did.
+        tied: How many rows were answered otherwise where neighbours are equally far: each may choose some of them.
     """
 
     rows: int = 0
     difference: str | None = None
     grave: bool = True
     refusal: str | None = None
+    tied: int = 0
 
 
 def compare_export(model: Any, graph: Graph, samples: Samples | None, declared: Scaling | None) -> str:
@@ -104,6 +110,8 @@ def compare_export(model: Any, graph: Graph, samples: Samples | None, declared: 
             raise UnsupportedModelError(text, hint=_MISREAD)
         warn(text, PoorResultWarning)
     said = "they agree" if worst is None else worst.difference
+    if tied := sum(part.tied for part in found):
+        said = f"{said}, but for {tied:,} rows with equally far neighbours, of which each takes others"
     return f"{export} was compared with it on {sum(part.rows for part in found):,} rows: {said}"
 
 
@@ -178,7 +186,11 @@ class _Asked:
         """
         (name,) = self._graph.inputs
         shape = self._graph.tensor(name).shape
-        answers = [answer(self._graph, {name: row.reshape(shape)}) for row in rows]
+        answers, ties = [], np.zeros(len(rows), dtype=bool)
+        for number, row in enumerate(rows):
+            computed = real_values(self._graph, {name: row.reshape(shape)})
+            answers.append(answer_of(self._graph, computed))
+            ties[number] = _tied(self._graph, computed)
         outputs = np.array([own.outputs for own in answers])
         decisions = [None if own.decision is None else to_signed(own.decision) for own in answers]
         told = self._told(rows, outputs.shape[1])
@@ -194,7 +206,9 @@ class _Asked:
             return Comparison(len(rows))
         asides = [told, *(self._told(rows + aside, outputs.shape[1]) for aside in self._asides(rows))]
         parts = []
-        wrong = [row for row in found.differing if not self._excused(asides, row, decisions[row])]
+        strange = np.zeros(len(rows), dtype=bool)
+        strange[[row for row in found.differing if not self._excused(asides, row, decisions[row])]] = True
+        wrong = np.flatnonzero(strange & ~ties).tolist()
         if wrong and told.labels is not None:
             row = wrong[0]
             parts.append(
@@ -204,7 +218,9 @@ class _Asked:
         if far and way is not None and values is not None and found.distances is not None:
             near = np.array([aside.values[way] for aside in asides if way in aside.values])
             within = (outputs >= near.min(axis=0) - bound) & (outputs <= near.max(axis=0) + bound)
-            distances = np.where(within.all(axis=1), 0.0, np.nan_to_num(found.distances, nan=np.inf))
+            outside = ~within.all(axis=1)
+            strange |= outside
+            distances = np.where(outside & ~ties, np.nan_to_num(found.distances, nan=np.inf), 0.0)
             row = int(distances.argmax())
             if distances[row]:
                 parts.append(
@@ -212,7 +228,8 @@ class _Asked:
                     f"{_text(values[row])}, and {_text(outputs[row])} by the export"
                 )
         scored = told.labels is not None and way is not None and way[0] == "decision_function"
-        return Comparison(len(rows), "; ".join(parts) or None, bool(wrong) or not scored)
+        tied = np.count_nonzero(strange & ties)
+        return Comparison(len(rows), "; ".join(parts) or None, bool(wrong) or not scored, tied=tied)
 
     @staticmethod
     def _fits(outputs: Array, way: tuple[str, int], values: Array) -> bool:
@@ -288,6 +305,19 @@ class _Asked:
         import pandas as pd
 
         return pd.DataFrame(rows, columns=names)
+
+
+def _tied(graph: Graph, values: Mapping[str, Array]) -> bool:
+    """Whether a graph, given all that it computes for a row, takes some of equally far neighbours and leaves others.
+
+    Which ones it takes nobody says: scikit-learn those that its search comes upon first.
+    """
+    for node in graph:
+        taken = attr_int(node, "k", 1) if node.op_type == "TopIndices" else 0
+        ordered = np.sort(values[node.inputs[0]].ravel())[::-1] if taken else np.zeros(0)
+        if taken < len(ordered) and ordered[taken - 1] - ordered[taken] <= _TIED * abs(ordered[taken]):
+            return True
+    return False
 
 
 def _strange(label: Any) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,9 @@ from sklearn.cluster import KMeans
 from sklearn.ensemble import AdaBoostClassifier, HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
-from sklearn.neighbors import RadiusNeighborsClassifier
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor, RadiusNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import MaxAbsScaler, OneHotEncoder, StandardScaler
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
@@ -135,6 +136,25 @@ def test_a_row_at_a_step() -> None:
         patch.setattr(exported, "_ASIDE", 0.0)
         with pytest.raises(UnsupportedModelError, match="labels are others"):
             told(steps, rows)
+
+
+@pytest.mark.parametrize("first", [[], [MaxAbsScaler()]])
+@pytest.mark.parametrize("metric", ["euclidean", "manhattan"])
+@pytest.mark.parametrize("kind", [KNeighborsClassifier, KNeighborsRegressor])
+def test_neighbours_that_are_equally_far(kind: Any, metric: str, first: Any) -> None:
+    """Among whole numbers many are: which ones are taken nobody says. What is misread is found on the other rows."""
+    whole = np.clip(np.rint(X * 2), -3, 3)
+    model = make_pipeline(*first, kind(4, metric=metric)).fit(whole[:60], THREE[:60])
+    said: list[str] = []
+    assert told(model, whole, explain=said.append) == []
+    assert re.search(r"rows: they agree, but for \d+ rows with equally far neighbours", said[-1])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exported, "_TIED", -1.0)
+        with pytest.raises(UnsupportedModelError, match=r"is off by up to|labels are others"):
+            told(model, whole)
+    wrong = make_pipeline(*first, Halved(3), kind(4, metric=metric)).fit(whole[:60], THREE[:60])
+    with pytest.raises(UnsupportedModelError, match=r"is off by up to|labels are others"):
+        told(wrong, whole)
 
 
 def test_estimators_of_other_kinds() -> None:
