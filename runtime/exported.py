@@ -100,9 +100,14 @@ def compare_export(model: Any, graph: Graph, samples: Samples | None, declared: 
         numbers = range(0, len(samples), stride(samples, MOST))
         rows = np.array([np.concatenate([v.ravel() for v in samples[i].values()]) for i in numbers])
         found.append(asked.compare(rows, [f"sample {number}" for number in numbers]))
-        if not found[0].rows:
-            reason = found[0].refusal or "no method of it gives as many values"
-            warn(f"{export} could not be compared with it: {reason}", FewSamplesWarning)
+    count = sum(part.rows for part in found)
+    if not count:
+        reason = "no method of it gives as many values" if found else "it computes NaN or infinity for made-up rows"
+        reason = next((part.refusal for part in found if part.refusal), reason)
+        text = f"{export} could not be compared with it: {reason}"
+        if samples is not None:
+            warn(text, FewSamplesWarning)
+        return text
     worst = next((part for part in found if part.difference is not None), None)
     if worst is not None:
         text = f"{export} answers otherwise than it does: {worst.difference}"
@@ -112,7 +117,7 @@ def compare_export(model: Any, graph: Graph, samples: Samples | None, declared: 
     said = "they agree" if worst is None else worst.difference
     if tied := sum(part.tied for part in found):
         said = f"{said}, but for {tied:,} rows with equally far neighbours, of which each takes others"
-    return f"{export} was compared with it on {sum(part.rows for part in found):,} rows: {said}"
+    return f"{export} was compared with it on {count:,} rows: {said}"
 
 
 def _made_up(graph: Graph, declared: Scaling | None) -> Iterator[Array]:

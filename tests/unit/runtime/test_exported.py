@@ -183,8 +183,12 @@ def test_rows_that_the_estimator_refuses() -> None:
     codes = RNG.integers(0, 3, size=(60, 4)).astype(float)
     model = make_pipeline(OneHotEncoder(), LogisticRegression()).fit(codes, TWO[:60])
     assert told(model, codes) == []
-    (text,) = told(model, codes + 3)
+    said: list[str] = []
+    (text,) = told(model, codes + 3, explain=said.append)
     assert "could not be compared with it: its predict says: Found unknown categories" in text
+    assert said[-1] == text
+    assert told(model, None, explain=said.append) == []
+    assert "could not be compared with it: its predict says: Found unknown categories" in said[-1]
 
 
 def test_a_pickle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
