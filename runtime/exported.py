@@ -49,6 +49,11 @@ _MISREAD = (
     "the contract would compute the export: do without the step that is misread; or compile an ONNX file of the "
     "estimator (skl2onnx.to_onnx), which is taken as it is"
 )
+_MISREAD_TREES = (
+    "the contract would compute the trees as they are saved: train without the setting that is not in them (as "
+    "missing=-999 instead of NaN); or compile the file of the model's save_model, or onnxmltools' ONNX file of it, "
+    "which are taken as they are"
+)
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,7 @@ def compare_export(model: Any, graph: Graph, samples: Samples | None, declared: 
     """
     steps = [type(step).__name__ for _, step in getattr(model, "steps", ()) if not isinstance(step, str)]
     export = f"the export of this {type(model).__name__}{' of ' if steps else ''}{', '.join(steps)}"
-    asked = _Asked(model, graph)
+    asked, library = _Asked(model, graph), library_of(model)
     found: list[Comparison] = []
     if samples is None:
         for rows in _made_up(graph, declared):
@@ -112,7 +117,7 @@ def compare_export(model: Any, graph: Graph, samples: Samples | None, declared: 
     if worst is not None:
         text = f"{export} answers otherwise than it does: {worst.difference}"
         if samples is not None and worst.grave:
-            raise UnsupportedModelError(text, hint=_MISREAD)
+            raise UnsupportedModelError(text, hint=_MISREAD if library in {None, "scikit-learn"} else _MISREAD_TREES)
         warn(text, PoorResultWarning)
     said = "they agree" if worst is None else worst.difference
     if tied := sum(part.tied for part in found):
