@@ -238,7 +238,7 @@ class _Asked:
                     f"{_text(values[row])}, and {_text(outputs[row])} by the export"
                 )
         scored = told.labels is not None and way is not None and way[0] == "decision_function"
-        tied = np.count_nonzero(strange & ties)
+        tied = int(np.count_nonzero(strange & ties))
         return Comparison(len(rows), "; ".join(parts) or None, bool(wrong) or not scored, tied=tied)
 
     @staticmethod
