@@ -59,20 +59,20 @@ def export_sklearn(estimator: Any) -> onnx.ModelProto:
     if getattr(getattr(estimator, "classes_", None), "shape", None) == (1,):
         raise UnsupportedModelError("a classifier with 1 class labels is not supported", hint=ONE_CLASS)
     types = [("x", FloatTensorType([None, int(features)]))]
+    made: dict[int, Any] = {}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            made: dict[int, Any] = {}
             exportable = _exportable(estimator, made)
             options = _raw_scores(made.values())
             if is_classifier(estimator):
                 options[id(exportable)] = {"zipmap": False}
-            proto = _converted(to_onnx, exportable, types, options, _name(exportable))
+            proto = _converted(to_onnx, exportable, types, options, _name(estimator))
     except Exception as error:
         text = " ".join(str(error).split())  # some errors show whole attributes: every leaf of a forest
         raise UnsupportedModelError(
             f"skl2onnx cannot convert this {kind}: {text[:_SHOWN]}{'…' if len(text) > _SHOWN else ''}",
-            hint=_hint(estimator),
+            hint=_hint(estimator, made.values()),
         ) from error
     assert isinstance(proto, onnx.ModelProto)
     # their order, and numbers in names, depend on what else skl2onnx has converted, and when: the model's hash must not
@@ -201,11 +201,31 @@ def _renumber(graph: onnx.GraphProto) -> None:
 _NUMBER = re.compile(r"\d+")
 
 
-def _hint(estimator: Any) -> str:
-    """Return what to do about an estimator that cannot be converted."""
+def _hint(estimator: Any, parts: Iterable[Any]) -> str:
+    """Return what to do about an estimator that cannot be converted.
+
+    Args:
+        estimator: The estimator.
+        parts: The estimators inside of it that were met, itself among them.
+    """
+    for part in parts:
+        packages = {kind.__module__.partition(".")[0] for kind in type(part).__mro__}
+        if hint := next((hint for package, hint in _BY_ITSELF.items() if package in packages), None):
+            return hint
     if any(isinstance(value, str) for values in _categories(estimator) for value in values):
         return "a contract takes numbers: give categories that are text their numbers before the estimator is fitted"
     return "skl2onnx.to_onnx of the estimator must succeed"
+
+
+_BY_ITSELF = {
+    "catboost": 'compile the file that model.save_model("model.onnx", format="onnx") of the CatBoost model writes',
+    **dict.fromkeys(
+        ("xgboost", "lightgbm"),
+        "skl2onnx knows no models of XGBoost and LightGBM: compile the model by itself, as it is or the file of its "
+        "save_model; or register onnxmltools' converter for it (skl2onnx.update_registered_converter)",
+    ),
+}
+"""What to do about models of other libraries, which are not read inside of an estimator."""
 
 
 def _categories(estimator: Any) -> Iterator[Iterable[Any]]:
@@ -263,7 +283,7 @@ def _exportable(part: Any, made: dict[int, Any]) -> Any:
     # those of a calibration have no fit
     if isinstance(part, type) or not any(callable(getattr(part, method, None)) for method in ("fit", "predict_proba")):
         return part
-    made[id(part)] = changed = copy.copy(part)
+    made[id(part)] = changed = _as_logistic(part) or copy.copy(part)
     held = vars(changed)
     held.update((name, _exportable(value, made)) for name, value in list(held.items()))
     if "transformers_" in held:
@@ -280,6 +300,25 @@ def _exportable(part: Any, made: dict[int, Any]) -> Any:
     if "flatten_transform" in held:
         held["flatten_transform"] = False
     return changed
+
+
+def _as_logistic(part: Any) -> Any:
+    """Return a discriminant of two classes as the logistic regression that it is; None of all else.
+
+    Its probabilities are the logistic of its score s; skl2onnx takes the softmax of (-s, s), the logistic of 2s.
+    """
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+    from sklearn.linear_model import LogisticRegression
+
+    if not isinstance(part, LinearDiscriminantAnalysis) or len(getattr(part, "classes_", ())) != _TWO:
+        return None
+    logistic = LogisticRegression()
+    for name in ("classes_", "coef_", "intercept_", "n_features_in_"):
+        setattr(logistic, name, getattr(part, name))
+    return logistic
+
+
+_TWO = 2
 
 
 def _raw_scores(parts: Iterable[Any]) -> dict[int, dict[str, bool]]:
@@ -321,5 +360,5 @@ def _in_order(step: Any, columns: list[int], features: int) -> tuple[Any, list[i
 
 def _name(estimator: Any) -> str:
     """Return the class of the estimator, of a pipeline's last step."""
-    steps = getattr(estimator, "steps", None)
-    return type(steps[-1][1] if steps else estimator).__name__
+    steps = [step for _, step in getattr(estimator, "steps", ()) if step is not None and not isinstance(step, str)]
+    return type(steps[-1] if steps else estimator).__name__

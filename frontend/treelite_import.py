@@ -7,6 +7,7 @@ the library uses, and what follows the sum is the library's own.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,8 @@ def import_native(path: Path, kind: str, data: bytes) -> onnx.ModelProto:
             f"{path} is truncated ({len(data)} bytes): its trees have no end",
             hint="save the model again, or copy all of it",
         )
+    if kind == "xgboost":
+        _require_trees(str(path), data)
     treelite = _treelite(f"{path} is a model of {kind}")
     load = {"xgboost": treelite.frontend.load_xgboost_model, "lightgbm": treelite.frontend.load_lightgbm_model}[kind]
     return _read(lambda: load(str(path)), str(path))
@@ -109,6 +112,8 @@ def import_estimator(model: Any) -> onnx.ModelProto:
             raise UsageError(f"the {kind} is not fitted", hint="call its fit(X, y) first")
     elif not hasattr(model, "n_features_in_"):
         raise UsageError(f"the {kind} is not fitted", hint="call its fit(X, y) first")
+    if library == "xgboost":
+        _require_trees(f"the {kind}", _booster(model).save_config().encode())
     load = {
         "xgboost": lambda: treelite.frontend.from_xgboost(_booster(model)),
         "lightgbm": lambda: treelite.frontend.from_lightgbm(getattr(model, "booster_", model)),
@@ -144,6 +149,27 @@ def _treelite(what: str) -> Any:
     return treelite
 
 
+def _require_trees(what: str, described: bytes) -> None:
+    """Refuse a linear model of XGBoost, before treelite does in its own words.
+
+    Args:
+        what: What to call the model.
+        described: What XGBoost writes about it, as JSON or UBJSON.
+
+    Raises:
+        UnsupportedModelError: it is one.
+    """
+    if _LINEAR.search(described):
+        raise UnsupportedModelError(
+            f"{what} has no trees: it is a linear model (booster='gblinear')",
+            hint="compile an estimator of sklearn.linear_model that has its coef_ and intercept_",
+        )
+
+
+_LINEAR = re.compile(rb'name(":\s*"|SL.{8})gblinear', re.DOTALL)
+"""The name of the booster, after a quotation mark or eight bytes that say how long it is."""
+
+
 def _read(load: Callable[[], Any], what: str) -> onnx.ModelProto:
     """Return what treelite loads as ONNX.
 
@@ -154,12 +180,14 @@ def _read(load: Callable[[], Any], what: str) -> onnx.ModelProto:
         model = json.loads(load().dump_as_json())
     # treelite's errors, and those of the library it is written in, have no common base
     except Exception as error:
-        text = " ".join(str(error).split())
+        text = _PLACE.sub("", " ".join(str(error).split()))
         raise ModelFormatError(f"treelite cannot read {what}: {text[:_SHOWN]}") from error
     return as_onnx(model, what)
 
 
 _SHOWN = 300
+_PLACE = re.compile(r"\[[\d:]+\] \S+:\d+: ")
+"""What treelite's errors begin with: the time, and where in its source they are raised."""
 
 
 def as_onnx(model: Mapping[str, Any], what: str) -> onnx.ModelProto:

@@ -19,9 +19,11 @@ from ml2sc.errors import DataError, FewSamplesWarning, PoorResultWarning, Unsupp
 from ml2sc.frontend.data import Samples
 from ml2sc.frontend.treelite_import import library_of
 from ml2sc.ir.graph import Graph
+from ml2sc.ir.ops.base import attr_int
 from ml2sc.ir.program import to_signed
 from ml2sc.ir.types import Array, Scaling
-from ml2sc.passes.measure import answer, stride
+from ml2sc.passes.measure import answer_of, stride
+from ml2sc.passes.samples import real_values
 
 from .original import compared
 
@@ -35,6 +37,8 @@ BOUNDS = {**_OF_CLASSES, "predict": 1e-4, "transform": 1e-4}
 vectors stop looking for probabilities within half a percent."""
 _ASIDE = 2.0**-20
 """By how much of a column's greatest value a step may lie beside a row: a few roundings to float32."""
+_TIED = 2.0**-16
+"""By which share of the greater one distances may differ that count as equal: they are differences of float32."""
 _MADE_UP = 64
 _SCALES = (1.0, 0.1, 10.0)
 """Of made-up rows where no range is declared."""
@@ -44,6 +48,11 @@ _LONGEST = 300
 _MISREAD = (
     "the contract would compute the export: do without the step that is misread; or compile an ONNX file of the "
     "estimator (skl2onnx.to_onnx), which is taken as it is"
+)
+_MISREAD_TREES = (
+    "the contract would compute the trees as they are saved: train without the setting that is not in them (as "
+    "missing=-999 instead of NaN); or compile the file of the model's save_model, or onnxmltools' ONNX file of it, "
+    "which are taken as they are"
 )
 
 
@@ -57,12 +66,14 @@ class Comparison:
         grave: Whether it is one of labels, or of what outputs stand for by themselves. Scores that labels are rightly
             chosen by are in units of their own.
         refusal: What the estimator said instead of an answer, if it did.
+        tied: How many rows were answered otherwise where neighbours are equally far: each may choose some of them.
     """
 
     rows: int = 0
     difference: str | None = None
     grave: bool = True
     refusal: str | None = None
+    tied: int = 0
 
 
 def compare_export(model: Any, graph: Graph, samples: Samples | None, declared: Scaling | None) -> str:
@@ -84,7 +95,7 @@ def compare_export(model: Any, graph: Graph, samples: Samples | None, declared: 
     """
     steps = [type(step).__name__ for _, step in getattr(model, "steps", ()) if not isinstance(step, str)]
     export = f"the export of this {type(model).__name__}{' of ' if steps else ''}{', '.join(steps)}"
-    asked = _Asked(model, graph)
+    asked, library = _Asked(model, graph), library_of(model)
     found: list[Comparison] = []
     if samples is None:
         for rows in _made_up(graph, declared):
@@ -94,17 +105,24 @@ def compare_export(model: Any, graph: Graph, samples: Samples | None, declared: 
         numbers = range(0, len(samples), stride(samples, MOST))
         rows = np.array([np.concatenate([v.ravel() for v in samples[i].values()]) for i in numbers])
         found.append(asked.compare(rows, [f"sample {number}" for number in numbers]))
-        if not found[0].rows:
-            reason = found[0].refusal or "no method of it gives as many values"
-            warn(f"{export} could not be compared with it: {reason}", FewSamplesWarning)
+    count = sum(part.rows for part in found)
+    if not count:
+        reason = "no method of it gives as many values" if found else "it computes NaN or infinity for made-up rows"
+        reason = next((part.refusal for part in found if part.refusal), reason)
+        text = f"{export} could not be compared with it: {reason}"
+        if samples is not None:
+            warn(text, FewSamplesWarning)
+        return text
     worst = next((part for part in found if part.difference is not None), None)
     if worst is not None:
         text = f"{export} answers otherwise than it does: {worst.difference}"
         if samples is not None and worst.grave:
-            raise UnsupportedModelError(text, hint=_MISREAD)
+            raise UnsupportedModelError(text, hint=_MISREAD if library in {None, "scikit-learn"} else _MISREAD_TREES)
         warn(text, PoorResultWarning)
     said = "they agree" if worst is None else worst.difference
-    return f"{export} was compared with it on {sum(part.rows for part in found):,} rows: {said}"
+    if tied := sum(part.tied for part in found):
+        said = f"{said}, but for {tied:,} rows with equally far neighbours, of which each takes others"
+    return f"{export} was compared with it on {count:,} rows: {said}"
 
 
 def _made_up(graph: Graph, declared: Scaling | None) -> Iterator[Array]:
@@ -178,7 +196,11 @@ class _Asked:
         """
         (name,) = self._graph.inputs
         shape = self._graph.tensor(name).shape
-        answers = [answer(self._graph, {name: row.reshape(shape)}) for row in rows]
+        answers, ties = [], np.zeros(len(rows), dtype=bool)
+        for number, row in enumerate(rows):
+            computed = real_values(self._graph, {name: row.reshape(shape)})
+            answers.append(answer_of(self._graph, computed))
+            ties[number] = _tied(self._graph, computed)
         outputs = np.array([own.outputs for own in answers])
         decisions = [None if own.decision is None else to_signed(own.decision) for own in answers]
         told = self._told(rows, outputs.shape[1])
@@ -194,7 +216,9 @@ class _Asked:
             return Comparison(len(rows))
         asides = [told, *(self._told(rows + aside, outputs.shape[1]) for aside in self._asides(rows))]
         parts = []
-        wrong = [row for row in found.differing if not self._excused(asides, row, decisions[row])]
+        strange = np.zeros(len(rows), dtype=bool)
+        strange[[row for row in found.differing if not self._excused(asides, row, decisions[row])]] = True
+        wrong = np.flatnonzero(strange & ~ties).tolist()
         if wrong and told.labels is not None:
             row = wrong[0]
             parts.append(
@@ -204,7 +228,9 @@ class _Asked:
         if far and way is not None and values is not None and found.distances is not None:
             near = np.array([aside.values[way] for aside in asides if way in aside.values])
             within = (outputs >= near.min(axis=0) - bound) & (outputs <= near.max(axis=0) + bound)
-            distances = np.where(within.all(axis=1), 0.0, np.nan_to_num(found.distances, nan=np.inf))
+            outside = ~within.all(axis=1)
+            strange |= outside
+            distances = np.where(outside & ~ties, np.nan_to_num(found.distances, nan=np.inf), 0.0)
             row = int(distances.argmax())
             if distances[row]:
                 parts.append(
@@ -212,7 +238,8 @@ class _Asked:
                     f"{_text(values[row])}, and {_text(outputs[row])} by the export"
                 )
         scored = told.labels is not None and way is not None and way[0] == "decision_function"
-        return Comparison(len(rows), "; ".join(parts) or None, bool(wrong) or not scored)
+        tied = int(np.count_nonzero(strange & ties))
+        return Comparison(len(rows), "; ".join(parts) or None, bool(wrong) or not scored, tied=tied)
 
     @staticmethod
     def _fits(outputs: Array, way: tuple[str, int], values: Array) -> bool:
@@ -288,6 +315,19 @@ class _Asked:
         import pandas as pd
 
         return pd.DataFrame(rows, columns=names)
+
+
+def _tied(graph: Graph, values: Mapping[str, Array]) -> bool:
+    """Whether a graph, given all that it computes for a row, takes some of equally far neighbours and leaves others.
+
+    Which ones it takes nobody says: scikit-learn those that its search comes upon first.
+    """
+    for node in graph:
+        taken = attr_int(node, "k", 1) if node.op_type == "TopIndices" else 0
+        ordered = np.sort(values[node.inputs[0]].ravel())[::-1] if taken else np.zeros(0)
+        if taken < len(ordered) and ordered[taken - 1] - ordered[taken] <= _TIED * abs(ordered[taken]):
+            return True
+    return False
 
 
 def _strange(label: Any) -> int:

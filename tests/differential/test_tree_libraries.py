@@ -19,12 +19,14 @@ from sklearn.ensemble import (
     RandomForestClassifier,
 )
 from sklearn.multiclass import OneVsRestClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 from support import heavy
 from support.forests import threshold_rows
 
 import ml2sc
-from ml2sc.errors import ModelFormatError, UsageError
+from ml2sc.errors import ModelFormatError, UnsupportedModelError, UsageError
 from ml2sc.frontend.sklearn_export import export_sklearn
 from ml2sc.ir import wad
 from ml2sc.ir.interpret import Interpreter
@@ -182,6 +184,56 @@ def test_fitted_models_as_they_are(name: str, data: tuple[Array, Array]) -> None
     clear = scores[:, -1] - scores[:, -2] > 1e-5
     assert clear.mean() > 0.8
     assert (np.array(decisions(artifact, rows)) == estimator.predict(rows))[clear].all()
+
+
+def test_a_linear_booster_is_refused(data: tuple[Array, Array], tmp_path: Path) -> None:
+    """In words of its own, whatever it comes as; trees over a feature of that name are none."""
+    xgboost = pytest.importorskip("xgboost")
+    pytest.importorskip("treelite")
+    x, y = data
+    linear = xgboost.XGBRegressor(booster="gblinear", n_estimators=2, n_jobs=1).fit(np.nan_to_num(x), y)
+    for model in (linear, linear.get_booster(), tmp_path / "model.json", tmp_path / "model.ubj"):
+        if isinstance(model, Path):
+            linear.save_model(model)
+        with pytest.raises(UnsupportedModelError, match="has no trees: it is a linear model") as caught:
+            ml2sc.compile(model)
+        assert "coef_ and intercept_" in str(caught.value.hint)
+    names = ["gblinear", *(f"f{index}" for index in range(1, x.shape[1]))]
+    trees = xgboost.train({"max_depth": 2}, xgboost.DMatrix(x, y, feature_names=names), 2)
+    trees.save_model(tmp_path / "model.json")
+    for model in (trees, tmp_path / "model.json"):
+        ml2sc.lift(model)
+
+
+def test_what_is_not_in_the_trees(data: tuple[Array, Array]) -> None:
+    """XGBoost's `missing` is not: what to do about it names no exporter that knows no XGBoost."""
+    xgboost = pytest.importorskip("xgboost")
+    pytest.importorskip("treelite")
+    filled = np.nan_to_num(data[0])
+    labels = filled[:, 0] > 0
+    filled[labels & (np.arange(len(labels)) % 3 == 0), 0] = -999
+    model = xgboost.XGBClassifier(n_estimators=5, max_depth=3, n_jobs=1, missing=-999).fit(filled, labels)
+    with pytest.raises(UnsupportedModelError, match="the export of this XGBClassifier answers otherwise") as caught:
+        ml2sc.lift(model, calibration={"x": filled})
+    assert "missing=-999" in str(caught.value.hint)
+    assert "skl2onnx" not in str(caught.value.hint)
+
+
+def test_models_inside_of_an_estimator(data: tuple[Array, Array]) -> None:
+    """Skl2onnx knows none of them: the hint says what else to do."""
+    xgboost, catboost = pytest.importorskip("xgboost"), pytest.importorskip("catboost")
+    x, y = data
+    cat = catboost.CatBoostClassifier(iterations=2, verbose=0, thread_count=1, allow_writing_files=False)
+    settings = {"n_estimators": 2, "max_depth": 2, "n_jobs": 1}
+    for model, words in (
+        (cat, 'save_model("model.onnx", format="onnx")'),
+        (make_pipeline(StandardScaler(), cat), 'save_model("model.onnx", format="onnx")'),
+        (make_pipeline(StandardScaler(), xgboost.XGBClassifier(**settings)), "compile the model by itself"),
+        (OneVsRestClassifier(xgboost.XGBClassifier(**settings)), "onnxmltools"),
+    ):
+        with pytest.raises(UnsupportedModelError, match="skl2onnx cannot convert this") as caught:
+            export_sklearn(model.fit(np.nan_to_num(x), y))
+        assert words in str(caught.value.hint)
 
 
 def test_names_of_labels_are_kept(data: tuple[Array, Array]) -> None:

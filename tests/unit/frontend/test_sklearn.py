@@ -35,7 +35,8 @@ from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, Int64T
 from sklearn.base import is_classifier
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import StackingRegressor, VotingClassifier, VotingRegressor
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.ensemble import StackingClassifier, StackingRegressor, VotingClassifier, VotingRegressor
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge, SGDClassifier
@@ -399,6 +400,29 @@ def test_scores_decide_where_probabilities_are_alike(holder: Any, loss: str) -> 
         np.testing.assert_allclose(exported(model, rows.astype(float), 1), model.predict_proba(rows), atol=1e-5)
         alike = np.sort(model.predict_proba(rows), axis=1)
         assert labels is names or (alike[:, -1] == alike[:, -2]).any()
+
+
+DISCRIMINANT = LinearDiscriminantAnalysis()
+
+
+@pytest.mark.parametrize("labels", [TWO, THREE, np.array(["a", "b"])[TWO]])
+@pytest.mark.parametrize(
+    "model",
+    [
+        DISCRIMINANT,
+        make_pipeline(StandardScaler(), LinearDiscriminantAnalysis(priors=None, solver="lsqr", shrinkage=0.1)),
+        CalibratedClassifierCV(make_pipeline(StandardScaler(), DISCRIMINANT), cv=2),
+        StackingClassifier([("a", DISCRIMINANT), ("b", LogisticRegression())], DISCRIMINANT, cv=2),
+        VotingClassifier([("a", DISCRIMINANT), ("b", LogisticRegression())], voting="soft"),
+        OneVsRestClassifier(DISCRIMINANT),
+        GridSearchCV(DISCRIMINANT, {"solver": ["svd", "lsqr"]}, cv=2),
+    ],
+)
+def test_discriminants(model: Any, labels: Any) -> None:
+    """Of two classes, probabilities are the logistic of the score (skl2onnx: of twice as much), whatever holds them."""
+    model.fit(X, labels)
+    np.testing.assert_allclose(exported(model, X[:40].astype(float), 1), model.predict_proba(X[:40]), atol=1e-5)
+    assert export_sklearn(DISCRIMINANT.fit(X, labels)).graph.name == "LinearDiscriminantAnalysis"
 
 
 def test_an_isotonic_calibration_that_knows_nothing() -> None:

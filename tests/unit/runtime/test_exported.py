@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,9 @@ from sklearn.cluster import KMeans
 from sklearn.ensemble import AdaBoostClassifier, HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
-from sklearn.neighbors import RadiusNeighborsClassifier
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor, RadiusNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import MaxAbsScaler, OneHotEncoder, StandardScaler
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
@@ -137,6 +138,25 @@ def test_a_row_at_a_step() -> None:
             told(steps, rows)
 
 
+@pytest.mark.parametrize("first", [[], [MaxAbsScaler()]])
+@pytest.mark.parametrize("metric", ["euclidean", "manhattan"])
+@pytest.mark.parametrize("kind", [KNeighborsClassifier, KNeighborsRegressor])
+def test_neighbours_that_are_equally_far(kind: Any, metric: str, first: Any) -> None:
+    """Among whole numbers many are: which ones are taken nobody says. What is misread is found on the other rows."""
+    whole = np.clip(np.rint(X * 2), -3, 3)
+    model = make_pipeline(*first, kind(4, metric=metric)).fit(whole[:60], THREE[:60])
+    said: list[str] = []
+    assert told(model, whole, explain=said.append) == []
+    assert re.search(r"rows: they agree, but for \d+ rows with equally far neighbours", said[-1])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exported, "_TIED", -1.0)
+        with pytest.raises(UnsupportedModelError, match=r"is off by up to|labels are others"):
+            told(model, whole)
+    wrong = make_pipeline(*first, Halved(3), kind(4, metric=metric)).fit(whole[:60], THREE[:60])
+    with pytest.raises(UnsupportedModelError, match=r"is off by up to|labels are others"):
+        told(wrong, whole)
+
+
 def test_estimators_of_other_kinds() -> None:
     """Fitted on float32 or a DataFrame, with labels of any kind, read by treelite, or of trees alone."""
     pandas = pytest.importorskip("pandas")
@@ -163,8 +183,12 @@ def test_rows_that_the_estimator_refuses() -> None:
     codes = RNG.integers(0, 3, size=(60, 4)).astype(float)
     model = make_pipeline(OneHotEncoder(), LogisticRegression()).fit(codes, TWO[:60])
     assert told(model, codes) == []
-    (text,) = told(model, codes + 3)
+    said: list[str] = []
+    (text,) = told(model, codes + 3, explain=said.append)
     assert "could not be compared with it: its predict says: Found unknown categories" in text
+    assert said[-1] == text
+    assert told(model, None, explain=said.append) == []
+    assert "could not be compared with it: its predict says: Found unknown categories" in said[-1]
 
 
 def test_a_pickle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
