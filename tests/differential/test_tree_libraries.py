@@ -24,7 +24,7 @@ from support import heavy
 from support.forests import threshold_rows
 
 import ml2sc
-from ml2sc.errors import ModelFormatError, UsageError
+from ml2sc.errors import ModelFormatError, UnsupportedModelError, UsageError
 from ml2sc.frontend.sklearn_export import export_sklearn
 from ml2sc.ir import wad
 from ml2sc.ir.interpret import Interpreter
@@ -182,6 +182,27 @@ def test_fitted_models_as_they_are(name: str, data: tuple[Array, Array]) -> None
     clear = scores[:, -1] - scores[:, -2] > 1e-5
     assert clear.mean() > 0.8
     assert (np.array(decisions(artifact, rows)) == estimator.predict(rows))[clear].all()
+
+
+def test_a_number_that_stands_for_a_missing_value_is_refused(data: tuple[Array, Array], tmp_path: Path) -> None:
+    """The trees do not say so: they would compare it."""
+    pytest.importorskip("treelite")
+    xgboost, lightgbm = pytest.importorskip("xgboost"), pytest.importorskip("lightgbm")
+    x, y = np.nan_to_num(data[0], nan=-999), data[1]
+    for missing in (-999, 0, np.inf):
+        model = xgboost.XGBClassifier(n_estimators=2, max_depth=2, missing=missing).fit(np.nan_to_num(data[0]), y)
+        with pytest.raises(UnsupportedModelError, match=f"takes {missing:g} for a missing value") as caught:
+            ml2sc.lift(model)
+        assert caught.value.hint == f"fit it with NaN in place of {missing:g}, and leave `missing` out"
+    for mode in ({"missing": None}, {"missing": np.nan}, {}):
+        ml2sc.lift(xgboost.XGBClassifier(n_estimators=2, max_depth=2, **mode).fit(x, y), calibration=x)
+    path = tmp_path / "model.txt"
+    zero = lightgbm.LGBMClassifier(n_estimators=2, num_leaves=4, verbose=-1, zero_as_missing=True).fit(np.rint(x), y)
+    zero.booster_.save_model(path)
+    for given in (zero, zero.booster_, path):
+        with pytest.raises(UnsupportedModelError, match=r"takes 0 for a missing value .*`zero_as_missing`"):
+            ml2sc.lift(given)
+    ml2sc.lift(lightgbm.LGBMClassifier(n_estimators=2, num_leaves=4, verbose=-1).fit(data[0], y), calibration=x)
 
 
 def test_names_of_labels_are_kept(data: tuple[Array, Array]) -> None:
