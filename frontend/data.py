@@ -175,7 +175,7 @@ def load_samples(path: str | os.PathLike[str], graph: Graph, names: tuple[str, .
     source = str(path)
     try:
         file = SampleFile.of(Path(path), names[: graph.tensor(graph.inputs[0]).size] if graph.inputs else ())
-        archive = open_table(file.path, file.names)
+        archive = open_table(Path(path), file.names)
     except OSError as error:
         raise DataError(f"cannot read {source}: {error.strerror or error}") from error
     try:
