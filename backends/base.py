@@ -117,6 +117,11 @@ class Artifact:
         return model_hash(self.model, self.external)
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the elements of all inputs, in order; empty if they have none."""
+        return tuple(self.manifest.get("options", {}).get("column_names", ()))
+
+    @property
     def codes(self) -> tuple[bytes, ...]:
         """The codes of the contracts that must be there before the contract itself, which computes where they are.
 

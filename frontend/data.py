@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -17,6 +17,7 @@ from ml2sc.ir.graph import Graph, Tensor
 from ml2sc.ir.types import Array
 from ml2sc.ir.wad import WAD
 
+from .names import in_order
 from .npz import Npz, block_rows
 from .parquet import ParquetTable
 from .table import HINT, FileRows, SampleFile, Stored, open_table, part_of
@@ -137,8 +138,16 @@ def columns_text(entries: Sequence[Mapping[str, Any]], shown: int = 5) -> str:
     return ", ".join(parts) + (f" and in {len(most) - shown} more" if most[shown:] else "") + " (counted from 0)"
 
 
-def as_samples(given: Samples | str | os.PathLike[str] | Array | Mapping[str, Array], graph: Graph) -> Samples:
-    """Return samples, whatever they are given as: a file, arrays, or samples already.
+def as_samples(
+    given: Samples | str | os.PathLike[str] | Array | Mapping[str, Array], graph: Graph, names: tuple[str, ...] = ()
+) -> Samples:
+    """Return samples, whatever they are given as: a file, arrays, tables (DataFrames), or samples already.
+
+    Args:
+        given: The samples.
+        graph: The model they are for.
+        names: The model's for the elements of all its inputs, in order; empty if it has none. What has names as well
+            is taken by name.
 
     Raises:
         DataError: they do not fit the model's inputs.
@@ -147,29 +156,30 @@ def as_samples(given: Samples | str | os.PathLike[str] | Array | Mapping[str, Ar
         case Samples():
             return given
         case str() | os.PathLike():
-            return load_samples(given, graph)
-    return samples_from_arrays(given, graph)
+            return load_samples(given, graph, names)
+    return samples_from_arrays(given, graph, names=names)
 
 
-def load_samples(path: str | os.PathLike[str], graph: Graph) -> Samples:
+def load_samples(path: str | os.PathLike[str], graph: Graph, names: tuple[str, ...] = ()) -> Samples:
     """Read through a file of samples; none of them stays in memory, but for arrays in Fortran's order.
 
     Args:
         path: An .npz file; an .npy file, whose array is `x`; a Parquet file, whose columns of numbers but `y` are `x`
             where none has that name.
         graph: The model they are for.
+        names: As `as_samples` takes them.
 
     Raises:
         DataError: the file cannot be read or does not fit the model's inputs.
     """
     source = str(path)
     try:
-        file = SampleFile.of(Path(path))
-        archive = open_table(Path(path))
+        file = SampleFile.of(Path(path), names[: graph.tensor(graph.inputs[0]).size] if graph.inputs else ())
+        archive = open_table(Path(path), file.names)
     except OSError as error:
         raise DataError(f"cannot read {source}: {error.strerror or error}") from error
     try:
-        samples = replace(_samples(archive, graph, source), file=file)
+        samples = replace(_samples(archive, graph, source, names), file=file)
         file.require_same()
     except DataError:
         if isinstance(archive, Npz):
@@ -178,29 +188,66 @@ def load_samples(path: str | os.PathLike[str], graph: Graph) -> Samples:
     return samples
 
 
-def samples_from_arrays(arrays: Array | Mapping[str, Array], graph: Graph, source: str = "the samples") -> Samples:
-    """Check arrays against the model's inputs; they are not copied.
+def samples_from_arrays(
+    arrays: Array | Mapping[str, Array], graph: Graph, source: str = "the samples", names: tuple[str, ...] = ()
+) -> Samples:
+    """Check arrays against the model's inputs; they are not copied, but for tables.
 
     Args:
-        arrays: By key, as in the file; a lone array is `x`.
+        arrays: By key, as in the file; a lone array is `x`, and so is a lone table (a DataFrame of pandas or polars, a
+            Table of pyarrow) but for a column `y` too many, which is the labels.
         graph: The model they are for.
         source: What to call them in messages.
+        names: As `as_samples` takes them.
 
     Raises:
         DataError: they do not fit.
     """
-    table = arrays if isinstance(arrays, Mapping) else {"x": arrays}
-    return _samples({key: np.asarray(array) for key, array in table.items()}, graph, source)
+    table: dict[str, Any] = dict(arrays) if isinstance(arrays, Mapping) else {"x": arrays}
+    count = sum(graph.tensor(name).size for name in graph.inputs)
+    found, first, lone = list[str](), 0, not isinstance(arrays, Mapping)
+    for position, name in enumerate(graph.inputs):
+        key, size = _key(table, name, position), graph.tensor(name).size
+        header, own = _header(table.get(key)), names[first : first + size]
+        first += size
+        if lone and "y" in header and "y" not in own and len(header) > size:
+            table["y"] = np.asarray(_selected(table[key], ["y"])).ravel()
+            header = tuple(column for column in header if column != "y")
+            table[key] = _selected(table[key], header)
+        if header:
+            found += header
+            if own:
+                table[key] = _selected(table[key], in_order(header, own, f"{source}, key {key!r}"))
+    if len(set(found)) == count == len(found) and not names and all(found) and "columns" not in graph.inputs:
+        table.setdefault("columns", np.array(found))
+    return _samples({key: np.asarray(array) for key, array in table.items()}, graph, source, names)
 
 
-def _samples(table: Mapping[str, Rows], graph: Graph, source: str) -> Samples:
+def _header(table: Any) -> tuple[str, ...]:
+    """Return the names of a table's columns; nothing for an array, or if they are no strings."""
+    kind = type(table)  # a column may be called as an attribute is
+    columns = next((getattr(table, name) for name in ("column_names", "columns") if hasattr(kind, name)), ())
+    names = tuple(columns) if isinstance(columns, Iterable) else ()
+    return names if all(isinstance(name, str) for name in names) else ()
+
+
+def _selected(table: Any, columns: Sequence[str]) -> Any:
+    """Return columns of a table, in their order; pandas has no `select`, and pyarrow nothing else."""
+    return table.select(list(columns)) if hasattr(type(table), "select") else table[list(columns)]
+
+
+def _key(table: Mapping[str, Any], name: str, position: int) -> str:
+    """Return the key of an input: its name, or x with its number."""
+    return name if name in table else f"x{position or ''}"
+
+
+def _samples(table: Mapping[str, Rows], graph: Graph, source: str, known: tuple[str, ...]) -> Samples:
     arrays: dict[str, Rows] = {}
     counts: dict[str, int] = {}
     columns = {}
-    names, first = _names(table, graph, source), 0
+    names, first = _names(table, graph, source, known), 0
     for position, name in enumerate(graph.inputs):
-        short = f"x{position}" if position else "x"
-        key = name if name in table else short
+        key, short = _key(table, name, position), _key({}, name, position)
         if key not in table:
             wanted = f"{short!r}" if name == short else f"{name!r} or {short!r}"
             found = ", ".join(f"{key!r:.60}" for key in islice(table, _SHOWN_KEYS)) or "nothing"
@@ -217,27 +264,29 @@ def _samples(table: Mapping[str, Rows], graph: Graph, source: str) -> Samples:
     if len(set(counts.values())) > 1:
         raise DataError(f"{source} has different numbers of samples: {counts}")
     labels = None
-    if "y" in table and "y" not in graph.inputs:
+    if "y" in table and "y" not in graph.inputs and not (isinstance(table, ParquetTable) and "y" in table.features):
         labels = _labels(table["y"], next(iter(counts.values()), 0), f"{source}, key 'y'", graph.class_names)
     ranges = {name: (float(lo.min()), float(hi.max())) for name, (lo, hi) in columns.items()}
     shapes = {name: graph.tensor(name).shape for name in graph.inputs}
     return Samples(arrays, ranges, columns, labels, shapes, names)
 
 
-def _names(table: Mapping[str, Rows], graph: Graph, source: str) -> tuple[str, ...]:
-    """Return the names of the elements of all inputs; nothing where they have none."""
+def _names(table: Mapping[str, Rows], graph: Graph, source: str, known: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of the elements of all inputs, those that the model knows; nothing where they have none."""
     count = sum(graph.tensor(n).size for n in graph.inputs)
     if isinstance(table, ParquetTable):
-        return table.features if len(table.features) == count else ()
+        return known or (table.features if len(table.features) == count else ())
     if "columns" not in table or "columns" in graph.inputs:
-        return ()
+        return known
     rows, where = table["columns"], f"{source}, key 'columns'"
     if rows.dtype.kind != "U" or rows.shape != (count,):
         raise DataError(f"{where}: it holds no {count} names of columns", hint="an array of as many strings")
     names = tuple(map(str, rows[:].tolist()))
     if len(set(names)) < count or not all(names):
         raise DataError(f"{where}: names are empty, or occur twice")
-    return names
+    if known and in_order(names, known, where) != names:
+        raise DataError(f"{where}: the model's columns are in another order", hint=f"x must have {', '.join(known)}")
+    return known or names
 
 
 def _fit(rows: Rows, tensor: Tensor, where: str, names: Sequence[str], *, missing: bool = False) -> tuple[Array, Array]:

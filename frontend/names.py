@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
-from ml2sc.errors import UsageError
+from ml2sc.errors import DataError, UsageError
 from ml2sc.files import read_file
 from ml2sc.foreign import parse_json, shown
 
@@ -14,6 +16,8 @@ LONGEST = 100
 LONGEST_NAME = 200
 """Characters of a contract's name, which is a file's as well."""
 _MOST_BYTES = 1 << 24
+_SHOWN = 8
+"""Names that a message lists."""
 
 
 def contract_name(text: str) -> str:
@@ -74,3 +78,35 @@ def check_names(names: tuple[str, ...], what: str) -> None:
         if name in seen:
             raise UsageError(f"two of the names are {name!r}", hint=f"a name for each {what}")
         seen.add(name)
+
+
+def in_order(found: Sequence[str], wanted: Sequence[str], where: str) -> tuple[str, ...]:
+    """Return the names of a table's columns in a model's order.
+
+    LightGBM writes an underscore for a blank in a name: either is found.
+
+    Args:
+        found: The table's, in its order.
+        wanted: The model's.
+        where: What to call the table in messages.
+
+    Raises:
+        DataError: the model has others, or one is there twice.
+    """
+    own = {name.replace(" ", "_"): name for name in found} | {name: name for name in found}
+    chosen = [own[name] for name in wanted if name in own]
+    known = set(chosen)
+    wrong = {
+        "it lacks the model's": [name for name in wanted if name not in own],
+        "the model does not know": [name for name in found if name not in known],
+        "it has twice": [name for name, times in Counter(found).items() if times > 1],
+    }
+    if any(wrong.values()):
+        parts = "; ".join(f"{what} {_listed(names)}" for what, names in wrong.items() if names)
+        raise DataError(f"{where}: columns are taken by name: {parts}", hint=f"the columns are {_listed(wanted)}")
+    return tuple(chosen)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(f"{name!r:.60}" for name in names[:_SHOWN]) + more

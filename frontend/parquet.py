@@ -1,7 +1,8 @@
 """Samples in a Parquet file, read a batch of rows at a time; needs pyarrow (`pip install 'ml2sc[parquet]'`).
 
 Every column can be asked for by its name: plain numbers, or lists of equal length. Where no column is called `x`, that
-is all columns of plain numbers but `y`, side by side, in the file's order: a table of features.
+is all columns of plain numbers but `y`, side by side: a table of features, in the order of the model's names for them,
+in the file's if it has none.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 from ml2sc.errors import DataError, ToolchainError
 from ml2sc.ir.types import Array
 
+from .names import in_order
 from .npz import DAMAGE, said
 
 if TYPE_CHECKING:
@@ -110,53 +112,52 @@ class ParquetTable(Mapping[str, ParquetRows]):
 
     Args:
         path: The file.
+        names: The model's for the columns of `x`, in its order; empty if it has none.
 
     Attributes:
-        features: Names of the columns that `x` is made of; empty if one has that name.
+        features: Names of the columns that `x` is made of, in the file's order; empty if `x` is a column itself.
 
     Raises:
         DataError: it is no Parquet file.
         ToolchainError: pyarrow is not installed.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, names: tuple[str, ...] = ()) -> None:
+        self._path, self._names = path, names
         with readable(path):
             file = _open(path)
             self._rows = file.metadata.num_rows
             self._types = {field.name: field.type for field in file.schema_arrow}
-        features = tuple(name for name in self._types if name != "y" and self._dtype(self._types[name]) is not None)
-        self._keys = {name: (name,) for name in self._types}
-        self.features: tuple[str, ...] = ()
-        if "x" not in self._keys and features:
-            self._keys["x"] = self.features = features
+        plain = [name for name, kind in self._types.items() if self._dtype(kind) is not None]
+        table = "x" not in self._types or ("x" in plain and "x" in names)
+        self.features = tuple(name for name in plain if name != "y" or name in names) if table else ()
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._keys)
+        return iter(dict.fromkeys([*self._types, *(["x"] if self.features else [])]))
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(list(iter(self)))
 
     def __getitem__(self, key: str) -> ParquetRows:
         """Return a column, or all features.
 
         Raises:
-            DataError: it holds no numbers, or lists of different lengths.
+            DataError: it holds no numbers, or lists of different lengths; or the model has other features.
         """
-        columns = self._keys[key]
-        if key not in self._types:
+        if key == "x" and self.features:
+            columns = in_order(self.features, self._names, str(self._path)) if self._names else self.features
             types = [self._dtype(self._types[name]) for name in columns]
             dtype = np.result_type(*(kind for kind in types if kind is not None))
             return ParquetRows(self._path, key, columns, (self._rows, len(columns)), dtype)
         plain = self._dtype(self._types[key])
         if plain is not None:
-            return ParquetRows(self._path, key, columns, (self._rows,), plain)
+            return ParquetRows(self._path, key, (key,), (self._rows,), plain)
         element = self._dtype(getattr(self._types[key], "value_type", None))
         if element is None:
             raise DataError(f"{self._path}, column {key!r}: its elements are {self._types[key]}, not numbers")
         with readable(self._path):
             length = len(next(_open(self._path).iter_batches(1, columns=[key]))[0][0]) if self._rows else 0
-        return ParquetRows(self._path, key, columns, (self._rows, length), element)
+        return ParquetRows(self._path, key, (key,), (self._rows, length), element)
 
     @staticmethod
     def _dtype(kind: Any) -> np.dtype[np.generic] | None:

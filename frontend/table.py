@@ -40,14 +40,16 @@ class SampleFile:
         path: Where it is, absolute: workers may have another working directory.
         size: Its bytes.
         modified: When it was last written, in nanoseconds since 1970.
+        names: The model's for the columns of `x`, by which they are taken from a table; empty if it has none.
     """
 
     path: Path
     size: int
     modified: int
+    names: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, path: Path) -> SampleFile:
+    def of(cls, path: Path, names: tuple[str, ...] = ()) -> SampleFile:
         """Note what a file is like now.
 
         Raises:
@@ -57,7 +59,7 @@ class SampleFile:
             about = path.stat()
         except OSError as error:
             raise DataError(f"cannot read {path}: {error.strerror or error}") from error
-        return cls(path.absolute(), about.st_size, about.st_mtime_ns)
+        return cls(path.absolute(), about.st_size, about.st_mtime_ns, names)
 
     def require_same(self) -> None:
         """Refuse to go on with a file that is another one now.
@@ -65,7 +67,7 @@ class SampleFile:
         Raises:
             DataError: it was changed, or it is gone.
         """
-        if SampleFile.of(self.path) != self:
+        if SampleFile.of(self.path, self.names) != self:
             raise DataError(f"{self.path} was changed while it was being read", hint="begin again, with a file at rest")
 
 
@@ -114,14 +116,15 @@ class FileRows:
 @lru_cache(maxsize=_OPEN_FILES)
 def _opened(file: SampleFile, key: str) -> Array | Stored:
     """Return a file's array; it stays open for the parts that follow."""
-    return open_table(file.path)[key]
+    return open_table(file.path, file.names)[key]
 
 
-def open_table(path: Path) -> Mapping[str, Array | Stored]:
+def open_table(path: Path, names: tuple[str, ...] = ()) -> Mapping[str, Array | Stored]:
     """Return the arrays of a sample file by key; what kind it is shows in its first bytes.
 
     Args:
         path: An .npz file, an .npy file (its array is `x`), or a Parquet file.
+        names: The model's for the columns of `x`, by which they are taken from a table; empty if it has none.
 
     Raises:
         OSError: it cannot be read.
@@ -133,7 +136,7 @@ def open_table(path: Path) -> Mapping[str, Array | Stored]:
     if begin.startswith(NUMPY):
         return {"x": NpyRows(path)}
     if begin.startswith(PARQUET):
-        return ParquetTable(path)
+        return ParquetTable(path, names)
     try:
         return Npz(path)
     except zipfile.BadZipFile as error:

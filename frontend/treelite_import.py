@@ -7,6 +7,7 @@ the library uses, and what follows the sum is the library's own.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -66,7 +67,7 @@ def import_native(path: Path, kind: str, data: bytes) -> onnx.ModelProto:
     Raises:
         ToolchainError: treelite is not installed.
         ModelFormatError: treelite cannot read it, or it ends too soon.
-        UnsupportedModelError: it does what ONNX's trees do not.
+        UnsupportedModelError: it does what ONNX's trees do not, or takes 0 for a missing value.
     """
     if kind == "lightgbm" and _LAST not in data:  # treelite would read the trees up to there, as if they were all
         raise ModelFormatError(
@@ -75,6 +76,8 @@ def import_native(path: Path, kind: str, data: bytes) -> onnx.ModelProto:
         )
     if kind == "xgboost":
         _require_trees(str(path), data)
+    if kind == "lightgbm":
+        _require_zero_is_a_number(data, str(path))
     treelite = _treelite(f"{path} is a model of {kind}")
     load = {"xgboost": treelite.frontend.load_xgboost_model, "lightgbm": treelite.frontend.load_lightgbm_model}[kind]
     return _read(lambda: load(str(path)), str(path))
@@ -102,7 +105,7 @@ def import_estimator(model: Any) -> onnx.ModelProto:
         ToolchainError: treelite is not installed.
         UsageError: the model is not fitted.
         ModelFormatError: treelite cannot read it.
-        UnsupportedModelError: it does what ONNX's trees do not.
+        UnsupportedModelError: it does what ONNX's trees do not, or takes a number for a missing value.
     """
     kind, library = type(model).__name__, library_of(model)
     treelite = _treelite(f"the {kind} is a model of {library}")
@@ -114,12 +117,42 @@ def import_estimator(model: Any) -> onnx.ModelProto:
         raise UsageError(f"the {kind} is not fitted", hint="call its fit(X, y) first")
     if library == "xgboost":
         _require_trees(f"the {kind}", _booster(model).save_config().encode())
+    if library == "lightgbm":
+        _require_zero_is_a_number(getattr(model, "booster_", model).model_to_string().encode(), f"the {kind}")
+    missing = getattr(model, "missing", None) if library == "xgboost" else None
+    if missing is not None and not math.isnan(missing):
+        raise UnsupportedModelError(
+            f"the {kind} takes {missing:g} for a missing value (its parameter `missing`); its trees do not show it",
+            hint=f"fit it with NaN in place of {missing:g}, and leave `missing` out",
+        )
     load = {
         "xgboost": lambda: treelite.frontend.from_xgboost(_booster(model)),
         "lightgbm": lambda: treelite.frontend.from_lightgbm(getattr(model, "booster_", model)),
         "scikit-learn": lambda: treelite.sklearn.import_model(model),
     }[str(library)]
     return _read(load, f"the {kind}")
+
+
+def _require_zero_is_a_number(text: bytes, what: str) -> None:
+    """Refuse a model of LightGBM's with nodes that take 0 for a missing value: treelite does not say so.
+
+    Args:
+        text: The model, as LightGBM saves it.
+        what: What to call it in messages.
+
+    Raises:
+        UnsupportedModelError: it has some.
+    """
+    lines = re.findall(rb"^decision_type=(.*)", text, re.MULTILINE)
+    if any(node in _ZERO_IS_MISSING for line in lines for node in line.split()):
+        raise UnsupportedModelError(
+            f"{what} takes 0 for a missing value (its parameter `zero_as_missing`)",
+            hint="fit it with NaN in place of 0, and leave `zero_as_missing` out",
+        )
+
+
+_ZERO_IS_MISSING = {b"4", b"5", b"6", b"7"}
+"""Decision types of nodes whose bits 2 and 3 (what is missing) say 0; 8 to 11 say NaN. The other bits are flags."""
 
 
 def _booster(model: Any) -> Any:

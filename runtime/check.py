@@ -58,7 +58,7 @@ def check(
 
     Args:
         artifact: What `ml2sc.compile` (or `build`, or `load_folder`) returned.
-        samples: A file, arrays, or None for made-up inputs.
+        samples: A file, arrays, a DataFrame (taken by name where the columns have names), or None for made-up inputs.
         chain: As `open_chain` takes it: "embedded", "anvil", a node's URL.
         address: Where the contract is on that chain: it is then proved to be this artifact's. Needed with a URL; on the
             chains that are there to be tried out it is deployed.
@@ -108,7 +108,7 @@ def check(
         seed = secrets.randbits(32) if seed is None else seed
         data = random_samples(oracle.graph, seed=seed, whole=whole)
     else:
-        data = as_samples(samples, oracle.graph)
+        data = as_samples(samples, oracle.graph, artifact.columns)
     total = len(data) if limit is None else min(limit, len(data))
     if total < 1:
         raise DataError("there are no samples to check")

@@ -50,9 +50,8 @@ _MISREAD = (
     "estimator (skl2onnx.to_onnx), which is taken as it is"
 )
 _MISREAD_TREES = (
-    "the contract would compute the trees as they are saved: train without the setting that is not in them (as "
-    "missing=-999 instead of NaN); or compile the file of the model's save_model, or onnxmltools' ONNX file of it, "
-    "which are taken as they are"
+    "the contract would compute the trees as they are saved: train without the setting that is not in them; or compile "
+    "the file of the model's save_model, or onnxmltools' ONNX file of it, which are taken as they are"
 )
 
 

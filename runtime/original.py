@@ -108,7 +108,7 @@ def compare_original(artifact: Artifact, path: str | os.PathLike[str]) -> Origin
         DataError: the file cannot be read, does not fit the model, or holds nothing to compare.
     """
     oracle = Oracle(artifact)
-    samples = load_samples(path, oracle.graph)
+    samples = load_samples(path, oracle.graph, artifact.columns)
     truth, scores = Truth.of(samples, oracle.graph), _scores(path, len(samples), oracle)
     if truth.labels is None and truth.targets is None and scores is None:
         raise DataError(

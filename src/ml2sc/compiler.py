@@ -136,7 +136,8 @@ def compile(  # noqa: A001  the library's verb
             `torch.nn.Module` (then with `example_input`), or what `ml2sc.frontend.model_file` read.
         target: Backend; overrides `options`.
         precision: Number format; overrides `options`.
-        calibration: Typical inputs: path of an .npz, arrays of shape (samples, …), or `Samples`.
+        calibration: Typical inputs: path of an .npz, arrays of shape (samples, …), a DataFrame, or `Samples`. Columns
+            of a DataFrame or of a Parquet file are taken by name where the model has names for its own.
         options: The options; further keyword arguments override single ones.
         example_input: Input for exporting a torch module, of shape (1, …).
         calibrated: What an earlier calibration found, instead of `calibration`.
@@ -324,7 +325,8 @@ def lift(
         options = dataclasses.replace(options, class_names=class_names_of(model))
     source = _load(model, example_input)
     reference = _imported(source, options)
-    samples = None if calibration is None else as_samples(calibration, reference)
+    names = columns_of(reference, options, None)
+    samples = None if calibration is None else as_samples(calibration, reference, names)
     declared, columns = declare_ranges(reference, options, samples)
     check_ranges(reference, declared, samples)
 

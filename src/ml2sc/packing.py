@@ -215,6 +215,8 @@ class _Tensor:
 class _Input(_Tensor):
     kind: Kind | None
     """None: it is a part of a code."""
+    columns: tuple[str, ...] = ()
+    """Names of its elements; empty if they have none."""
 
 
 class Packer:
@@ -403,18 +405,28 @@ def _inputs(packing: Any, *, coded: bool) -> list[_Input]:
     for entry in _objects(packing, "inputs"):
         name, shape = _named(entry)
         if coded:
-            found.append(_Input(name, shape, None))
+            found.append(_Input(name, shape, None, _columns(entry, name, math.prod(shape))))
             continue
         kind = entry.get("kind", "integers")
         if kind not in KINDS:
             raise UnknownNameError("kind of packed input", f"{kind!s:.50}", KINDS)
         try:
-            found.append(_Input(name, shape, KINDS[kind](entry, math.prod(shape), width)))
+            size = math.prod(shape)
+            found.append(_Input(name, shape, KINDS[kind](entry, size, width), _columns(entry, name, size)))
         except ValueError as error:
             raise ValueError(f"input {shown(name, 80)!r}: {error}") from error
     if not found:
         raise ValueError("there are no inputs")
     return found
+
+
+def _columns(entry: Mapping[str, Any], name: str, size: int) -> tuple[str, ...]:
+    columns = entry.get("columns") or ()
+    if not isinstance(columns, list | tuple) or not all(isinstance(column, str) for column in columns):
+        raise ValueError(f"the columns of {shown(name, 80)!r} have no names")
+    if columns and len(columns) != size:
+        raise ValueError(f"{len(columns)} names for the {size} columns of {shown(name, 80)!r}")
+    return tuple(columns)
 
 
 def _objects(entries: Any, key: str) -> list[Mapping[str, Any]]:

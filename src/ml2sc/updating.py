@@ -120,7 +120,7 @@ def compare(old: Artifact, new: Artifact, samples: str | os.PathLike[str]) -> di
         DataError: the file does not fit the model, or a label is none of its classes.
     """
     assert new.graph is not None
-    data = load_samples(samples, new.graph)
+    data = load_samples(samples, new.graph, new.columns)
     before, after = (_decisions(artifact, data) for artifact in (old, new))
     if not data or before[0] is None:
         return {}

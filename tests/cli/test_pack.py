@@ -106,6 +106,24 @@ def test_bad_input(
     assert said in result.err
 
 
+def test_a_table_is_packed_by_name(run_pack: Run, tmp_path: Path) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    entry = {"name": "x", "shape": [1, 3], "format": "int8", "scale": "1", "zero_point": 0, "interval": ["-9", "9"]}
+
+    def packed(columns: object, **table: list[int]) -> Result:
+        packing = {"element_bytes": 1, "inputs": [{**entry, "columns": columns}]}
+        interface = {"packing": packing, "outputs": [{"name": "y", "shape": [1]}]}
+        (tmp_path / "interface.json").write_text(json.dumps(interface))
+        parquet.write_table(pyarrow.table(table), tmp_path / "x.parquet")
+        return run_pack(tmp_path, "--x", tmp_path / "x.parquet")
+
+    assert packed(["a", "b", "c"], b=[2, 5], c=[3, 6], a=[1, 4]).out.split() == ["0x010203", "0x040506"]
+    assert packed([], b=[2, 5], c=[3, 6], a=[1, 4]).out.split() == ["0x020301", "0x050604"]
+    assert "it lacks the model's 'a'" in packed(["a", "b", "c"], b=[2], c=[3], d=[1]).err
+    assert "2 names for the 3 columns of 'x'" in packed(["a", "b"], b=[2]).err
+    assert "the columns of 'x' have no names" in packed([1, 2, 3], b=[2]).err
+
+
 def test_a_folder_without_an_interface(run_pack: Run, tmp_path: Path) -> None:
     def told(result: Result) -> str:
         assert (result.status, result.out) == (1, "")

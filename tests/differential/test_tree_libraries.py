@@ -205,20 +205,6 @@ def test_a_linear_booster_is_refused(data: tuple[Array, Array], tmp_path: Path) 
         ml2sc.lift(model)
 
 
-def test_what_is_not_in_the_trees(data: tuple[Array, Array]) -> None:
-    """XGBoost's `missing` is not: what to do about it names no exporter that knows no XGBoost."""
-    xgboost = pytest.importorskip("xgboost")
-    pytest.importorskip("treelite")
-    filled = np.nan_to_num(data[0])
-    labels = filled[:, 0] > 0
-    filled[labels & (np.arange(len(labels)) % 3 == 0), 0] = -999
-    model = xgboost.XGBClassifier(n_estimators=5, max_depth=3, n_jobs=1, missing=-999).fit(filled, labels)
-    with pytest.raises(UnsupportedModelError, match="the export of this XGBClassifier answers otherwise") as caught:
-        ml2sc.lift(model, calibration={"x": filled})
-    assert "missing=-999" in str(caught.value.hint)
-    assert "skl2onnx" not in str(caught.value.hint)
-
-
 def test_models_inside_of_an_estimator(data: tuple[Array, Array]) -> None:
     """Skl2onnx knows none of them: the hint says what else to do."""
     xgboost, catboost = pytest.importorskip("xgboost"), pytest.importorskip("catboost")
@@ -234,6 +220,27 @@ def test_models_inside_of_an_estimator(data: tuple[Array, Array]) -> None:
         with pytest.raises(UnsupportedModelError, match="skl2onnx cannot convert this") as caught:
             export_sklearn(model.fit(np.nan_to_num(x), y))
         assert words in str(caught.value.hint)
+
+
+def test_a_number_that_stands_for_a_missing_value_is_refused(data: tuple[Array, Array], tmp_path: Path) -> None:
+    """The trees do not say so: they would compare it."""
+    pytest.importorskip("treelite")
+    xgboost, lightgbm = pytest.importorskip("xgboost"), pytest.importorskip("lightgbm")
+    x, y = np.nan_to_num(data[0], nan=-999), data[1]
+    for missing in (-999, 0, np.inf):
+        model = xgboost.XGBClassifier(n_estimators=2, max_depth=2, missing=missing).fit(np.nan_to_num(data[0]), y)
+        with pytest.raises(UnsupportedModelError, match=f"takes {missing:g} for a missing value") as caught:
+            ml2sc.lift(model)
+        assert caught.value.hint == f"fit it with NaN in place of {missing:g}, and leave `missing` out"
+    for mode in ({"missing": None}, {"missing": np.nan}, {}):
+        ml2sc.lift(xgboost.XGBClassifier(n_estimators=2, max_depth=2, **mode).fit(x, y), calibration=x)
+    path = tmp_path / "model.txt"
+    zero = lightgbm.LGBMClassifier(n_estimators=2, num_leaves=4, verbose=-1, zero_as_missing=True).fit(np.rint(x), y)
+    zero.booster_.save_model(path)
+    for given in (zero, zero.booster_, path):
+        with pytest.raises(UnsupportedModelError, match=r"takes 0 for a missing value .*`zero_as_missing`"):
+            ml2sc.lift(given)
+    ml2sc.lift(lightgbm.LGBMClassifier(n_estimators=2, num_leaves=4, verbose=-1).fit(data[0], y), calibration=x)
 
 
 def test_names_of_labels_are_kept(data: tuple[Array, Array]) -> None:

@@ -100,7 +100,7 @@ def _arrays(path: Path, packer: Packer) -> Iterator[Any]:
     from ml2sc.frontend.table import open_table
 
     try:
-        table = open_table(path)
+        table = open_table(path, packer.inputs[0].columns)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
     rows = {}

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import tracemalloc
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,74 @@ def test_every_input_has_its_own_names() -> None:
     samples = samples_from_arrays(arrays | {"columns": np.array(list("abcd"))}, TWO)
     assert [samples.names_of(name) for name in ("a", "b")] == [("a", "b"), ("c", "d")]
     assert samples_from_arrays(arrays, TWO).names_of("b") == ()
+
+
+ABC = parse_graph('graph "m"\ninput %x: float[1,3]\n\n%y: float[1,3] = Relu(%x) @relu\n\noutput %y\n')
+TABLES: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "pandas": lambda columns: pytest.importorskip("pandas").DataFrame(columns),
+    "pyarrow": lambda columns: pytest.importorskip("pyarrow").table(columns),
+}
+
+
+@pytest.mark.parametrize("kind", TABLES)
+@pytest.mark.parametrize("names", ["abc", ("select", "column_names", "columns")])
+def test_columns_of_tables_are_taken_by_name(kind: str, names: Sequence[str]) -> None:
+    """Whatever they are called."""
+    a, b, c = names
+    table = TABLES[kind]({b: [3.0, 4.0], c: [5, 6], a: [1.0, 2.0]})
+    for given in (table, {"x": table}):
+        assert samples_from_arrays(given, ABC, names=(a, b, c))[0]["x"].tolist() == [[1, 3, 5]]
+        unnamed = samples_from_arrays(given, ABC)
+        assert unnamed[0]["x"].tolist() == [[3, 5, 1]]
+        assert unnamed.names == (b, c, a)
+    labelled = samples_from_arrays(TABLES[kind]({"y": [7, 8], b: [3, 4], c: [5, 6], a: [1, 2]}), ABC, names=(a, b, c))
+    assert labelled[1]["x"].tolist() == [[2, 4, 6]]
+    assert labelled.labels is not None
+    assert labelled.labels.tolist() == [7, 8]
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ("abd", "it lacks the model's 'c'; the model does not know 'd'"),
+        ("ab", "it lacks the model's 'c'"),
+        ("abcd", "the model does not know 'd'"),
+        ("yab", "it lacks the model's 'c'; the model does not know 'y'"),
+        ("aabc", "it has twice 'a'"),
+    ],
+)
+def test_columns_that_are_not_the_models(columns: str, said: str) -> None:
+    pandas = pytest.importorskip("pandas")
+    with pytest.raises(DataError, match=f"the samples, key 'x': columns are taken by name: {said}") as caught:
+        samples_from_arrays(
+            pandas.DataFrame(np.zeros((2, len(columns))), columns=list(columns)), ABC, names=("a", "b", "c")
+        )
+    assert "the columns are 'a', 'b', 'c'" in str(caught.value.hint)
+
+
+def test_columns_without_names_are_taken_by_position() -> None:
+    pandas = pytest.importorskip("pandas")
+    for given in (np.array([[1, 2, 3]]), pandas.DataFrame([[1, 2, 3]])):
+        samples = samples_from_arrays(given, ABC, names=("a", "b", "c"))
+        assert samples[0]["x"].tolist() == [[1, 2, 3]]
+        assert samples.names == ("a", "b", "c")
+
+
+def test_each_input_takes_its_own_columns() -> None:
+    pandas = pytest.importorskip("pandas")
+    second = pandas.DataFrame({"d d": [4], "c": [3]})
+    samples = samples_from_arrays({"x": np.array([[1, 2]]), "x1": second}, TWO, names=("a", "b", "c", "d_d"))
+    assert samples[0]["b"].tolist() == [3, 4]
+    assert samples_from_arrays({"x": second, "x1": second}, TWO).names == ()
+
+
+def test_names_of_another_order_are_refused(tmp_path: Path) -> None:
+    """An array's columns stay where they are."""
+    path = save(tmp_path, x=np.array([[1, 2, 3]]), columns=np.array(list("bca")))
+    assert load_samples(path, ABC, ("b", "c", "a")).names == ("b", "c", "a")
+    with pytest.raises(DataError, match="key 'columns': the model's columns are in another order") as caught:
+        load_samples(path, ABC, ("a", "b", "c"))
+    assert caught.value.hint == "x must have a, b, c"
 
 
 def test_different_numbers_of_samples(tmp_path: Path) -> None:

@@ -153,6 +153,21 @@ def test_features_have_the_names_of_their_columns(tmp_path: Path) -> None:
     assert load_samples(tmp_path / "odd", ONE).names == ("c0", "c1", "c2", "c3", "c4", "columns")
 
 
+def test_features_are_taken_by_name_where_the_model_names_them(tmp_path: Path) -> None:
+    """By workers as well; columns called x and y, too."""
+    names = ("y", "x", "c", "d e", "f", "g")
+    columns = {name: X[:, at] for at, name in enumerate(names)}
+    parquet.write_table(pyarrow.table({name: columns[name] for name in sorted(names)}), tmp_path / "data")
+    samples = load_samples(tmp_path / "data", ONE, ("y", "x", "c", "d_e", "f", "g"))
+    assert (samples.names, samples.labels) == (("y", "x", "c", "d_e", "f", "g"), None)
+    for some in (samples, pickle.loads(pickle.dumps(samples)).part(0, COUNT)):
+        np.testing.assert_array_equal(np.concatenate([sample["pixels"] for sample in some]), X)
+    with pytest.raises(DataError, match=r"data: columns are taken by name: it lacks the model's 'b'; .* know 'g'"):
+        load_samples(tmp_path / "data", ONE, ("y", "x", "c", "d_e", "f", "b"))
+    parquet.write_table(pyarrow.table({"pixels": X.tolist(), "number": Y}), tmp_path / "lists")
+    np.testing.assert_array_equal(load_samples(tmp_path / "lists", ONE, tuple("abcdef"))[3]["pixels"][0], X[3])
+
+
 def test_damaged_parquet(tmp_path: Path) -> None:
     path = tmp_path / "data.parquet"
     as_features(path)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import ml2sc
-from ml2sc.errors import FewSamplesWarning, Ml2scWarning, PoorResultWarning, UnsupportedModelError
+from ml2sc.errors import DataError, FewSamplesWarning, Ml2scWarning, PoorResultWarning, UnsupportedModelError
 from ml2sc.runtime import exported
 
 pytest.importorskip("skl2onnx")
@@ -20,6 +20,7 @@ from skl2onnx import update_registered_converter
 from skl2onnx.algebra.onnx_ops import OnnxMul
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.cluster import KMeans
+from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import AdaBoostClassifier, HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
@@ -30,6 +31,7 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from ml2sc.cli.compile import main
+from ml2sc.runtime.original import compare_original
 
 pytestmark = pytest.mark.filterwarnings("ignore:::sklearn", "ignore:::skl2onnx")
 
@@ -177,6 +179,20 @@ def test_estimators_of_other_kinds() -> None:
             said: list[str] = []
             ml2sc.lift(model, calibration={"x": X}, explain=said.append)
         assert "with it on 120 rows: they agree" in said[-1]
+
+
+def test_columns_are_taken_by_name_from_data_and_samples(tmp_path: Path) -> None:
+    pandas, _ = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
+    table = pandas.DataFrame(X[:, :3] * [1, 50, 9] + [0, 300, -8], columns=list("abc"))
+    steps = ColumnTransformer([("one", StandardScaler(), ["a", "b"]), ("other", "passthrough", ["c"])])
+    model = make_pipeline(steps, LogisticRegression()).fit(table, TWO)
+    artifact = ml2sc.compile(model, calibration=table[["c", "a", "b"]])
+    assert artifact.columns == ("a", "b", "c")
+    assert artifact.source == ml2sc.compile(model, calibration={"x": table.to_numpy()}).source
+    table[["b", "c", "a"]].assign(y=model.predict(table)).to_parquet(tmp_path / "own.parquet")
+    assert (compare_original(artifact, tmp_path / "own.parquet").equal or 0) > 115
+    with pytest.raises(DataError, match="columns are taken by name: it lacks the model's 'c'"):
+        ml2sc.check(artifact, table[["a", "b"]])
 
 
 def test_rows_that_the_estimator_refuses() -> None:
