@@ -94,8 +94,15 @@ class _Row:
         return self.each([*body, Store(self.result, Var("j"), value)])
 
 
-def _by_rows(context: Lowering, node: Node, row: Callable[[_Row], list[Statement]], note: str = "") -> None:
-    """Emit a function of each row of the node's input, and what alone reads its results."""
+def _by_rows(context: Lowering, node: Node, statements: Callable[[_Row], list[Statement]], note: str = "") -> None:
+    """Emit a function of each row of the node's input, and what alone reads its results.
+
+    Args:
+        context: The lowering.
+        node: The node; its attribute `size` is a row's length, by default all of the input is one row.
+        statements: Returns what is done for a row.
+        note: A comment for the section.
+    """
     chain = followers(context, node)
     last = chain[-1] if chain else node
     draft = context.section(node, f"{title_of(node, chain)}, {context.graph.tensor(last.output).size} values")
@@ -105,7 +112,7 @@ def _by_rows(context: Lowering, node: Node, row: Callable[[_Row], list[Statement
     result = result_of(context, last, draft)
 
     def at(first: Expr) -> list[Statement]:
-        return row(_Row(source, result.buffer, first, size, lambda value: ended(context, chain, [], value)))
+        return statements(_Row(source, result.buffer, first, size, lambda value: ended(context, chain, [], value)))
 
     if rows == 1:
         draft.body.append(_scope(at(const(0))))
@@ -123,7 +130,7 @@ def _maximum(row: _Row, name: str) -> list[Statement]:
 
 
 def _exponentials(row: _Row, node: Node, kept: Iterable[Statement] = ()) -> list[Statement]:
-    """Return statements that add up exp(x_j − top) of a row, of 96 fraction bits, in `total`; each is `e` for some."""
+    """Return statements that add up exp(x_j − top) of a row, of 96 fraction bits, in `total`; `kept` is given `e`."""
     body: list[Statement] = [
         Let("x", sub(Var("top"), Load(row.source, Var("j")))),
         *to_fraction_bits(fixmath.InputScale.of(node), "x", "t"),
@@ -138,12 +145,14 @@ def _exponentials(row: _Row, node: Node, kept: Iterable[Statement] = ()) -> list
 def lower_softmax(context: Lowering, node: Node) -> None:
     """exp(x_i − max x) / Σ_j exp(x_j − max x)."""
 
-    def row(row: _Row) -> list[Statement]:
+    def statements(row: _Row) -> list[Statement]:
         kept = [Store(row.result, Var("j"), Var("e"))]
         quotient = div(shl(fixmath.OUTPUT_BITS, Load(row.result, Var("j"))), Var("total"))
         return [*_maximum(row, "top"), *_exponentials(row, node, kept), row.results(quotient)]
 
-    _by_rows(context, node, row, "exp with 96 fraction bits by range reduction and its series; quotients with 60.")
+    _by_rows(
+        context, node, statements, "exp with 96 fraction bits by range reduction and its series; quotients with 60."
+    )
 
 
 @lowering("LogSoftmax")
@@ -153,7 +162,7 @@ def lower_log_softmax(context: Lowering, node: Node) -> None:
     half = const((1 << shift) >> 1)
     drop = fixmath.BITS - fixmath.OUTPUT_BITS
 
-    def row(row: _Row) -> list[Statement]:
+    def statements(row: _Row) -> list[Statement]:
         distance = mul(sub(Var("top"), Load(row.source, Var("j"))), const(multiplier))
         below = add(shr(shift, add(distance, half)), Var("log"))
         return [
@@ -164,7 +173,7 @@ def lower_log_softmax(context: Lowering, node: Node) -> None:
         ]
 
     note = "exp and ln with 96 fraction bits, by range reduction and their series; results with 60."
-    _by_rows(context, node, row, note)
+    _by_rows(context, node, statements, note)
 
 
 def _scope(block: list[Statement]) -> Statement:
@@ -177,7 +186,7 @@ def lower_normalizer(context: Lowering, node: Node) -> None:
     """(x_i − z) / the norm of all x_j − z."""
     zero_point = const(context.graph.tensor(node.inputs[0]).format.zero_point)
 
-    def row(row: _Row) -> list[Statement]:
+    def statements(row: _Row) -> list[Statement]:
         x, bits = sub(Load(row.source, Var("j")), zero_point), fixmath.OUTPUT_BITS
         magnitude: list[Statement] = [Let("x", x), If(slt(Var("x"), const(0)), (Assign("x", sub(const(0), Var("x"))),))]
         step: list[Statement]
@@ -199,7 +208,7 @@ def lower_normalizer(context: Lowering, node: Node) -> None:
             row.results(sdiv(shl(bits, x), Var("total"))),
         ]
 
-    _by_rows(context, node, row)
+    _by_rows(context, node, statements)
 
 
 @lowering("ArgMax")
