@@ -6,6 +6,7 @@ import copy
 import importlib.util
 import warnings
 from collections.abc import Iterable, Iterator
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -62,10 +63,13 @@ def export_sklearn(estimator: Any) -> onnx.ModelProto:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             exportable = _exportable(estimator, made)
+            _require_no_indicators(made.values())
             options = _raw_scores(made.values())
             if is_classifier(estimator):
                 options[id(exportable)] = {"zipmap": False}
             proto = _converted(to_onnx, exportable, types, options, _name(estimator))
+    except UnsupportedModelError:
+        raise
     except Exception as error:
         text = " ".join(str(error).split())  # some errors show whole attributes: every leaf of a forest
         raise UnsupportedModelError(
@@ -81,6 +85,16 @@ def export_sklearn(estimator: Any) -> onnx.ModelProto:
         decide_by_scores(proto.graph)
     renumber(proto.graph)
     return proto
+
+
+def _require_no_indicators(parts: Iterable[Any]) -> None:
+    """Refuse an imputer that says what was missing, in columns of its own: skl2onnx leaves them out without a word."""
+    for part in parts:
+        if getattr(part, "add_indicator", False):
+            raise UnsupportedModelError(
+                f"{type(part).__name__}(add_indicator=True) is not supported: skl2onnx leaves its indicators out",
+                hint="fit it without; columns that say what is missing may be columns of the data",
+            )
 
 
 def _hint(estimator: Any, parts: Iterable[Any]) -> str:
@@ -179,6 +193,8 @@ def _exportable(part: Any, made: dict[int, Any]) -> Any:
             held[attribute] = [
                 (name, step) for name, step in held[attribute] if step is not None and not isinstance(step, str)
             ]
+    if isinstance(missing := held.get("missing_values"), Integral):
+        held["missing_values"] = float(missing)  # skl2onnx wants the type of the input, a float
     if "flatten_transform" in held:
         held["flatten_transform"] = False
     return changed

@@ -78,6 +78,7 @@ def import_native(path: Path, kind: str, data: bytes) -> onnx.ModelProto:
         _require_trees(str(path), data)
     if kind == "lightgbm":
         _require_zero_is_a_number(data, str(path))
+        _require_ends(data, str(path))
     treelite = _treelite(f"{path} is a model of {kind}")
     load = {"xgboost": treelite.frontend.load_xgboost_model, "lightgbm": treelite.frontend.load_lightgbm_model}[kind]
     return _read(lambda: load(str(path)), str(path))
@@ -151,6 +152,27 @@ def _require_zero_is_a_number(text: bytes, what: str) -> None:
         )
 
 
+def _require_ends(text: bytes, what: str) -> None:
+    """Refuse a model of LightGBM's in which a way through a tree may have no end: treelite would follow it for ever.
+
+    Args:
+        text: The model, as LightGBM saves it.
+        what: What to call it in messages.
+
+    Raises:
+        ModelFormatError: a node has two parents, or the first one has one.
+    """
+    sides = (re.findall(rb"^%b_child=(.*)" % side, text, re.MULTILINE) for side in (b"left", b"right"))
+    for number, lines in enumerate(zip(*sides, strict=False)):
+        inner = re.findall(rb"(?<!-)\b\d+", b" ".join(lines))  # leaves have negative numbers
+        twice = next((int(node) for node in inner if int(node) == 0 or inner.count(node) > 1), None)
+        if twice is not None:
+            raise ModelFormatError(
+                f"{what}, tree {number}: more than one way leads to node {twice}, or one from its own children",
+                hint="save the model again",
+            )
+
+
 _ZERO_IS_MISSING = {b"4", b"5", b"6", b"7"}
 """Decision types of nodes whose bits 2 and 3 (what is missing) say 0; 8 to 11 say NaN. The other bits are flags."""
 
@@ -210,11 +232,15 @@ def _read(load: Callable[[], Any], what: str) -> onnx.ModelProto:
         ModelFormatError: it cannot load it.
     """
     try:
-        model = json.loads(load().dump_as_json())
+        dumped = load().dump_as_json()
     # treelite's errors, and those of the library it is written in, have no common base
     except Exception as error:
         text = _PLACE.sub("", " ".join(str(error).split()))
         raise ModelFormatError(f"treelite cannot read {what}: {text[:_SHOWN]}") from error
+    try:
+        model = json.loads(dumped)
+    except json.JSONDecodeError as error:
+        raise ModelFormatError(f"{what} has a threshold or a leaf that is no finite number") from error
     return as_onnx(model, what)
 
 

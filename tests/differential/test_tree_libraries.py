@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -184,6 +185,23 @@ def test_fitted_models_as_they_are(name: str, data: tuple[Array, Array]) -> None
     clear = scores[:, -1] - scores[:, -2] > 1e-5
     assert clear.mean() > 0.8
     assert (np.array(decisions(artifact, rows)) == estimator.predict(rows))[clear].all()
+
+
+def test_trees_of_a_text_without_an_end(data: tuple[Array, Array], tmp_path: Path) -> None:
+    """Treelite would look for it for ever."""
+    lightgbm = pytest.importorskip("lightgbm")
+    pytest.importorskip("treelite")
+    path = tmp_path / "model.txt"
+    lightgbm.LGBMRegressor(n_estimators=2, num_leaves=4, verbose=-1).fit(*data).booster_.save_model(path)
+    text = path.read_text()
+    ml2sc.lift(path)
+    for children in ("left_child=0 -1 -2", "left_child=1 1 -2"):
+        path.write_text(re.sub("left_child=.*", children, text, count=1))
+        with pytest.raises(ModelFormatError, match="tree 0: more than one way leads to node"):
+            ml2sc.lift(path)
+    path.write_text(re.sub("(threshold=)[^ ]*", r"\1nan", text, count=1))
+    with pytest.raises(ModelFormatError, match="a threshold or a leaf that is no finite number"):
+        ml2sc.lift(path)
 
 
 def test_a_linear_booster_is_refused(data: tuple[Array, Array], tmp_path: Path) -> None:

@@ -467,6 +467,20 @@ def test_trees_take_missing_values_for_what_is_put_in(before: Any, export: bool)
     assert found == model.predict(lacking).tolist()
 
 
+@pytest.mark.parametrize("missing", [-1, np.int64(-1), -1.0])
+def test_a_number_that_says_what_is_missing(missing: Any) -> None:
+    lacking = np.where(RNG.random(X.shape) < 0.3, np.float32(-1), X)
+    model = make_pipeline(SimpleImputer(missing_values=missing), LogisticRegression()).fit(lacking, THREE)
+    np.testing.assert_allclose(exported(model, lacking.astype(float), 1), model.predict_proba(lacking), atol=1e-5)
+
+
+def test_indicators_of_what_is_missing_are_refused() -> None:
+    lacking = np.where(RNG.random(X.shape) < 0.3, np.nan, X)
+    steps = ColumnTransformer([("a", SimpleImputer(add_indicator=True), [0, 1, 2, 3])]), DecisionTreeClassifier()
+    with pytest.raises(UnsupportedModelError, match=r"SimpleImputer\(add_indicator=True\) is not supported"):
+        export_sklearn(make_pipeline(*steps).fit(lacking, THREE))
+
+
 def test_categories_that_are_text() -> None:
     words = np.array([["red"], ["green"]] * 60, dtype=object)
     model = make_pipeline(ColumnTransformer([("words", OneHotEncoder(), [0])]), LogisticRegression()).fit(words, TWO)
