@@ -235,12 +235,14 @@ class If(_Nest):
         body: The statements.
         otherwise: The other ones.
         share: How often `body` is, once it is come to, if the planner knows: nothing that a Program does or says.
+        added: Whether a target's own pass put it there: it has no number among those whose ways are counted.
     """
 
     condition: Expr
     body: tuple[Statement, ...]
     otherwise: tuple[Statement, ...] = ()
     share: float | None = field(default=None, compare=False, repr=False)
+    added: bool = field(default=False, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,8 +37,9 @@ from ..interface import (
     part_names,
     without_hashes,
 )
-from .gas import VyperCosts, too_deep
+from .gas import VyperCosts
 from .printer import DEEPEST, PACKED, WADS, Printer, packed_words, plain, raise_error
+from .venom import too_deep, with_room
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -101,14 +102,15 @@ class VyperBackend:
 
     def costs(self, program: Program, settings: Mapping[str, Any], form: str = CONTRACT) -> VyperCosts:
         """Return what Vyper makes of a program, in gas; before it is compiled, by the generator that it will be."""
-        venom = bool(settings.get("experimentalCodegen", not too_deep(program)))
         if self._printed is None or self._printed[0] is not program:
             flat = _prepared(program)
             whole = divided(flat)
             main = VyperCosts(whole.main, longer, flat)
             main.parts = [VyperCosts(p.program, longer, flat, p) for p in whole.parts]
             self._printed = program, main
-        return self._printed[1].by(venom=venom, module=form != CONTRACT)
+        costs = self._printed[1]
+        venom = bool(settings.get("experimentalCodegen", not too_deep(costs.whole)))
+        return costs.by(venom=venom, module=form != CONTRACT)
 
     _printed: tuple[Program, VyperCosts] | None = None
     """The program asked for last: the other generator's costs are asked for next, and printing it is the dear part."""
@@ -149,7 +151,7 @@ def longer(printer: Printer) -> int:
 
 def _prepared(program: Program) -> Program:
     """Return the program that is printed for one."""
-    return joined_program(flattened_program(folded_program(program), DEEPEST))
+    return with_room(joined_program(flattened_program(folded_program(program), DEEPEST)))
 
 
 def _compiled(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import copy
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count
@@ -35,29 +34,19 @@ from ml2sc.ir.gas import (
     Shares,
     Sizes,
 )
-from ml2sc.ir.liveness import REACH, peak
 from ml2sc.ir.program import (
-    Apply,
-    Block,
-    Expr,
-    For,
     If,
-    Load,
     OpCode,
     Procedure,
     Program,
     Section,
-    Statement,
-    Store,
-    bodies,
     calls_of,
-    expressions,
-    subexpressions,
 )
 
 from ..interface import ERRORS
 from .dataflow import Signature
 from .printer import PACKED, Printer, packed_words
+from .venom import too_deep
 
 _OP = OpCode.ADD.gas
 _BOUNDS = PUSH + DUP + 2 * _OP + PUSH + JUMPI
@@ -83,89 +72,6 @@ _CALLS = {
 
 _FEW = 6
 """Variables that a branch changes, in venom, each of which is fetched, and put back at its end."""
-
-DEEPEST_PRODUCTS = 50
-"""Products between two jumps that venom finds room for on the stack: 48 compiled, 60 did not (StackTooDeep)."""
-
-
-def too_deep(program: Program) -> bool:
-    """Return whether venom, which fetches all factors of straight code before it multiplies, runs out of the stack."""
-    return any(_too_deep(s.body, program.procedures.get(s.name)) for s in program.routines())
-
-
-def _too_deep(body: tuple[Statement, ...], procedure: Procedure | None) -> bool:
-    if _straight_products(body)[1] > DEEPEST_PRODUCTS:
-        return True
-    held, places = _held(body)
-    if not held and places < _MANY_PLACES:
-        return False
-    variables = peak(body)
-    words = 0 if procedure is None else len(procedure.words)
-    return (held > 0 and held + variables > REACH) or places + variables + words > _DEEPEST_PLACES
-
-
-_MANY_PLACES = 4
-_DEEPEST_PLACES = 21
-"""Places that are checked before the first is written to, with all variables: 21 compiled, 23 did not."""
-
-
-def _held(body: Iterable[Statement]) -> tuple[int, int]:
-    """Return what venom holds, at most, between two jumps: words that several products take apart, and places.
-
-    It reads all of the former at first, and computes all of the latter, which are checked, before it stores anything.
-    """
-    most, places, run, stored = 0, 0, Counter[Load](), set[Expr]()
-
-    def ended() -> None:
-        nonlocal most, places
-        most = max(most, sum(times > 1 for times in run.values()))
-        places = max(places, len(stored))
-        run.clear()
-        stored.clear()
-
-    def visit(body: Iterable[Statement]) -> None:
-        for statement in body:
-            if isinstance(statement, For | If):
-                for inner in bodies(statement):
-                    ended()
-                    visit(inner)
-                ended()
-            elif isinstance(statement, Block):
-                visit(statement.body)
-            else:
-                run.update({load for e in expressions(statement) for load in _factors(e)})
-                if isinstance(statement, Store) and isinstance(statement.index, Apply):
-                    stored.add(statement.index)
-
-    visit(body)
-    ended()
-    return most, places
-
-
-def _factors(expr: Expr) -> Iterator[Load]:
-    """Iterate over the words of memory that are factors, or are taken apart for factors."""
-    for part in subexpressions(expr):
-        if isinstance(part, Apply) and part.op is OpCode.MUL:
-            for factor in part.args:
-                yield from (load for load in subexpressions(factor) if isinstance(load, Load))
-
-
-def _straight_products(body: Iterable[Statement], run: int = 0) -> tuple[int, int]:
-    """Return the products since the last jump, after some before the body, and the most between two jumps."""
-    most = run
-    for statement in body:
-        match statement:
-            case For() | If() as jump:
-                most = max(most, *(_straight_products(inner)[1] for inner in bodies(jump)))
-                run = 0
-            case Block(inner):
-                run, inner_most = _straight_products(inner, run)
-                most = max(most, inner_most)
-            case _:
-                parts = (p for e in expressions(statement) for p in subexpressions(e))
-                run += sum(isinstance(p, Apply) and p.op is OpCode.MUL for p in parts)
-                most = max(most, run)
-    return run, most
 
 
 class VyperCosts(Costs):
@@ -305,7 +211,7 @@ class VyperCosts(Costs):
         return {PACKED: packed_words(self.program), **arrays} if whole else arrays
 
     def section(self, section: Section, shares: Shares, name: str = "") -> float:
-        self._shares, self._name, self._ifs = shares, name or section.name, count()
+        self._shares, self._name, self._ifs = shares, name or section.name, self._numbered(section)
         for call in calls_of(section.body):
             if (outside := self.program.procedures[call.procedure]).contract:
                 self._arrays = {}
@@ -318,6 +224,13 @@ class VyperCosts(Costs):
         # into the caller's buffer, and from there into its variable
         gas += sum(2 * self._passed(self.program.buffers[b]) for b in signature.gives)
         return self.call(section) + gas + self._run(self._parsed(section))
+
+    def _numbered(self, section: Section) -> Iterator[int | None]:
+        """Iterate over the numbers of a section's `If`s, as they are counted; None of one that was added."""
+        number = count()
+        for statement in self.program.touched(section):
+            if isinstance(statement, If):
+                yield None if statement.added else next(number)
 
     def _outside(self, procedure: Procedure) -> float:
         """Return the gas of calling a code contract: arguments are encoded, results decoded and copied."""
@@ -478,7 +391,9 @@ class VyperCosts(Costs):
         return SWAP if self.venom else PUSH + MEMORY
 
     def _branch(self, node: ast.If) -> float:
-        share = self._shares.taken(self._name, next(self._ifs))
+        number = next(self._ifs)
+        # what is added tests whether an input is zero, of layers whose inputs hardly are
+        share = 1.0 if number is None else self._shares.taken(self._name, number)
         if isinstance(node.body[-1], ast.Expr):  # it reverts: who is refused pays less than who is served
             share = 0.0
         test = self._test(node.test) + PUSH + JUMPI + JUMPDEST

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 
-def dense(*widths: int, activation: str = "Relu") -> onnx.ModelProto:
-    """Return a stack of dense layers with an activation between."""
+def dense(*widths: int, activation: str | Sequence[str] = "Relu") -> onnx.ModelProto:
+    """Return a stack of dense layers with an activation between, or one of several after the other."""
+    kinds = itertools.cycle([activation] if isinstance(activation, str) else activation)
     rng = np.random.default_rng(sum(widths))
     nodes, constants, last = [], [], "x"
     for index, (k, n) in enumerate(itertools.pairwise(widths)):
@@ -18,7 +20,7 @@ def dense(*widths: int, activation: str = "Relu") -> onnx.ModelProto:
         constants += [numpy_helper.from_array(a.astype(np.float32), name) for name, a in weights.items()]
         nodes.append(helper.make_node("Gemm", [last, f"w{index}", f"c{index}"], [last := f"g{index}"]))
         if index < len(widths) - 2:
-            nodes.append(helper.make_node(activation, [last], [last := f"h{index}"]))
+            nodes.append(helper.make_node(next(kinds), [last], [last := f"h{index}"]))
     graph = helper.make_graph(
         nodes,
         "dense",

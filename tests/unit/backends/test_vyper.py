@@ -19,10 +19,11 @@ from ml2sc.backends.base import with_settings
 from ml2sc.backends.interface import ERRORS
 from ml2sc.backends.vyper.backend import _deployed
 from ml2sc.backends.vyper.dataflow import signatures
-from ml2sc.backends.vyper.gas import too_deep
 from ml2sc.backends.vyper.kinds import Kind, infer_kinds, truth_values
 from ml2sc.backends.vyper.printer import Printer, identifier, plain
+from ml2sc.backends.vyper.venom import too_deep, with_room
 from ml2sc.errors import InternalError, ToolchainError
+from ml2sc.ir.folded import folded_program
 from ml2sc.ir.graph import Graph
 from ml2sc.ir.program import (
     Apply,
@@ -452,3 +453,14 @@ def test_what_is_too_deep_for_venom(plan: dict[str, object], deep: bool, toolcha
     run = toolchain.vyper(with_settings(artifact.compiler_input, {"experimentalCodegen": True}))
     kinds = [error["type"] for error in run.output.get("errors", []) if error["severity"] == "error"]
     assert kinds == (["StackTooDeep"] if deep else [])
+
+
+def test_long_runs_of_products_are_parted_for_venom(toolchain: Toolchain) -> None:
+    plans = {"gemm_0": {"accumulators": 6, "fields": 1}, "gemm_2": {"accumulators": 1, "round_rows": 64}}
+    lifted = ml2sc.lift(dense(8, 64, 8, activation="Tanh"), "vyper", "q3.27", input_ranges=((0.0, 1.0),))
+    program = lower(ml2sc.quantize(lifted).graph, PlanOptions(weights="data", force=plans))
+    straight = folded_program(program)
+    assert too_deep(straight)
+    assert not too_deep(with_room(straight))
+    artifact = BACKEND.emit(program, EmitOptions("Tiny", "prague", bytes(32), "A layer."))
+    assert BACKEND.compile(artifact, toolchain).settings == {"experimentalCodegen": True}

@@ -1,0 +1,126 @@
+"""What venom, Vyper's newer code generator, has room for on its stack, and how a program leaves it more.
+
+Venom keeps variables on the stack, fetches all factors of straight code before it multiplies, and gives up
+(StackTooDeep) where what it needs is out of reach. The classic generator manages all programs, and pays memory for each
+variable: contracts are cheaper where venom compiles them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from ml2sc.ir.liveness import REACH, peak
+from ml2sc.ir.parted import parted, products
+from ml2sc.ir.program import (
+    Apply,
+    Block,
+    Expr,
+    For,
+    If,
+    Load,
+    OpCode,
+    Program,
+    Statement,
+    Store,
+    bodies,
+    expressions,
+    subexpressions,
+)
+
+DEEPEST_PRODUCTS = 50
+"""Products between two jumps that venom finds room for on the stack: 48 compiled, 60 did not (StackTooDeep)."""
+_PARTED = 16
+"""Products between two jumps where they are parted: of runs of 24 some did not compile; a jump takes some 30 gas."""
+_MANY_PLACES = 4
+_DEEPEST_PLACES = 21
+"""Places that are checked before the first is written to, with all variables: 21 compiled, 23 did not."""
+
+
+def with_room(program: Program) -> Program:
+    """Return a program that does the same, its longer runs of products parted, where venom then has room for it.
+
+    Where venom does not manage it anyway, nothing is parted: the classic generator has no need of it.
+    """
+    if not too_deep(program):
+        return program
+    made = program.with_bodies(lambda body: parted(body, _PARTED) if _too_many(body) else body)
+    return program if too_deep(made) else made
+
+
+def too_deep(program: Program) -> bool:
+    """Return whether venom, which fetches all factors of straight code before it multiplies, runs out of the stack."""
+    words = {name: len(procedure.words) for name, procedure in program.procedures.items()}
+    return any(_too_deep(s.body, words.get(s.name, 0)) for s in program.routines())
+
+
+def _too_deep(body: tuple[Statement, ...], words: int) -> bool:
+    if _too_many(body):
+        return True
+    held, places = _held(body)
+    if not held and places < _MANY_PLACES:
+        return False
+    variables = peak(body)
+    return (held > 0 and held + variables > REACH) or places + variables + words > _DEEPEST_PLACES
+
+
+def _too_many(body: Iterable[Statement]) -> bool:
+    return _straight_products(body)[1] > DEEPEST_PRODUCTS
+
+
+def _held(body: Iterable[Statement]) -> tuple[int, int]:
+    """Return what venom holds, at most, between two jumps: words that several products take apart, and places.
+
+    It reads all of the former at first, and computes all of the latter, which are checked, before it stores anything.
+    """
+    most, places, run, stored = 0, 0, Counter[Load](), set[Expr]()
+
+    def ended() -> None:
+        nonlocal most, places
+        most = max(most, sum(times > 1 for times in run.values()))
+        places = max(places, len(stored))
+        run.clear()
+        stored.clear()
+
+    def visit(body: Iterable[Statement]) -> None:
+        for statement in body:
+            if isinstance(statement, For | If):
+                for inner in bodies(statement):
+                    ended()
+                    visit(inner)
+                ended()
+            elif isinstance(statement, Block):
+                visit(statement.body)
+            else:
+                run.update({load for e in expressions(statement) for load in _factors(e)})
+                if isinstance(statement, Store) and isinstance(statement.index, Apply):
+                    stored.add(statement.index)
+
+    visit(body)
+    ended()
+    return most, places
+
+
+def _factors(expr: Expr) -> Iterator[Load]:
+    """Iterate over the words of memory that are factors, or are taken apart for factors."""
+    for part in subexpressions(expr):
+        if isinstance(part, Apply) and part.op is OpCode.MUL:
+            for factor in part.args:
+                yield from (load for load in subexpressions(factor) if isinstance(load, Load))
+
+
+def _straight_products(body: Iterable[Statement], run: int = 0) -> tuple[int, int]:
+    """Return the products since the last jump, after some before the body, and the most between two jumps."""
+    most = run
+    for statement in body:
+        match statement:
+            case For() | If() as jump:
+                most = max(most, *(_straight_products(inner)[1] for inner in bodies(jump)))
+                run = 0
+            case Block(inner):
+                run, inner_most = _straight_products(inner, run)
+                most = max(most, inner_most)
+            case _:
+                run += products(statement)
+                most = max(most, run)
+    return run, most
