@@ -12,6 +12,9 @@ from functools import cache
 from pathlib import Path
 from typing import Protocol
 
+# Before numpy is there: a worker has one core, and threads that share small products wait for each other, and burn it.
+os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"))
+
 import pytest
 from hypothesis import settings
 from support.remembered import remembered
