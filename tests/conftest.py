@@ -10,18 +10,18 @@ import shutil
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 # Before numpy is there: a worker has one core, and threads that share small products wait for each other, and burn it.
 os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"))
 
 import pytest
 from hypothesis import settings
-from support.remembered import remembered
 
-import ml2sc.folder
-from ml2sc.errors import ToolchainError
-from ml2sc.runtime.toolchain import Toolchain, find_anvil
+if TYPE_CHECKING:
+    from ml2sc.runtime.toolchain import Toolchain
+
+# What is ours is imported where it is used: xdist's own process reads this file before it starts its workers.
 
 ROOT = Path(__file__).parent.parent
 
@@ -76,6 +76,9 @@ def _keep_torchs_registry() -> None:
 
 def _no_anvil() -> str | None:
     """Return why there is no anvil; where npm is, the first run installs it."""
+    from ml2sc.errors import ToolchainError
+    from ml2sc.runtime.toolchain import find_anvil
+
     try:
         find_anvil()
     except ToolchainError as error:
@@ -116,6 +119,10 @@ def few_on_the_reference() -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def folders_remembered() -> Iterator[None]:
     """Compile a folder's model once in a session: commands read the same folder several times in one test."""
+    from support.remembered import remembered
+
+    import ml2sc.folder
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ml2sc.folder._recompiled", remembered(ml2sc.folder._recompiled))
         yield
@@ -130,4 +137,6 @@ def examples() -> Path:
 @pytest.fixture(scope="session")
 def toolchain() -> Toolchain:
     """Return the compilers of this machine; finding solc takes a moment: once."""
+    from ml2sc.runtime.toolchain import Toolchain
+
     return Toolchain()
