@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,18 +27,25 @@ from ml2sc.passes.scale_inputs import ScaleInputs
 
 Array = npt.NDArray[Any]
 
+EVERYTHING = "ML2SC_ALL" in os.environ
+"""Whether cheap checks that are many are all made: `pytest --all` says so."""
+
 ROUNDING = 2.0**-44
 """Rounding of the float64 evaluation itself, in units of its greatest intermediate value."""
 
 
 def compiled(model: Any, calibration: Any = None, **options: Any) -> Artifact:
-    """Compile, and check that lowering a second time, with the choices that were noted, gives the same program."""
+    """Compile; of one contract in four (all in `make test-all`) check that it can be lowered a second time.
+
+    With the choices that were noted it is the same Program.
+    """
     quantized = ml2sc.quantize(ml2sc.lift(model, calibration=calibration, **options))
     lowered = ml2sc.lower(quantized)
     artifact = ml2sc.emit(lowered)
-    again = ml2sc.lower(quantized, choices=artifact.manifest["choices"]).program
-    assert {n: c.way for n, c in again.choices.items()} == artifact.manifest["choices"]
-    assert dataclasses.replace(again, choices=lowered.program.choices) == lowered.program  # but for what ways cost
+    if EVERYTHING or zlib.crc32(artifact.source.encode()) % 4 == 0:
+        again = ml2sc.lower(quantized, choices=artifact.manifest["choices"]).program
+        assert {n: c.way for n, c in again.choices.items()} == artifact.manifest["choices"]
+        assert dataclasses.replace(again, choices=lowered.program.choices) == lowered.program  # but for what ways cost
     return artifact
 
 
