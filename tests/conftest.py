@@ -51,6 +51,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not config.getoption("--all"):
         config.hook.pytest_deselected(items=[item for item in items if "heavy" in item.keywords])
         items[:] = [item for item in items if "heavy" not in item.keywords]
+    # one half of them is a worker's: only one of two gets to know PyTorch's exporters, which takes seconds
+    torch = {item.path for item in items if "torch" in item.keywords}
+    items.sort(key=lambda item: item.path not in torch)
     wanted = {marker for item in items for marker in ("torch", "anvil", "slither") if marker in item.keywords}
     missing = {
         "torch": None if importlib.util.find_spec("torch") else "PyTorch is not installed",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from support import heavy
 
 import ml2sc
 from ml2sc.backends.base import Artifact
@@ -27,9 +27,6 @@ from ml2sc.passes.scale_inputs import ScaleInputs
 
 Array = npt.NDArray[Any]
 
-EVERYTHING = "ML2SC_ALL" in os.environ
-"""Whether cheap checks that are many are all made: `pytest --all` says so."""
-
 ROUNDING = 2.0**-44
 """Rounding of the float64 evaluation itself, in units of its greatest intermediate value."""
 
@@ -42,7 +39,7 @@ def compiled(model: Any, calibration: Any = None, **options: Any) -> Artifact:
     quantized = ml2sc.quantize(ml2sc.lift(model, calibration=calibration, **options))
     lowered = ml2sc.lower(quantized)
     artifact = ml2sc.emit(lowered)
-    if EVERYTHING or zlib.crc32(artifact.source.encode()) % 4 == 0:
+    if heavy.EVERYTHING or zlib.crc32(artifact.source.encode()) % 4 == 0:
         again = ml2sc.lower(quantized, choices=artifact.manifest["choices"]).program
         assert {n: c.way for n, c in again.choices.items()} == artifact.manifest["choices"]
         assert dataclasses.replace(again, choices=lowered.program.choices) == lowered.program  # but for what ways cost
