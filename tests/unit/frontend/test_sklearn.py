@@ -192,7 +192,7 @@ def compiled(estimator: Any, labels: Any) -> tuple[Any, dict[str, Any]]:
     return fitted, dict(artifact.manifest["calibration"])
 
 
-@pytest.mark.parametrize("name", heavy.but_each(2, CLASSIFIERS))
+@pytest.mark.parametrize("name", heavy.but_each(4, CLASSIFIERS))
 def test_a_fitted_classifier_is_compiled_as_it_is(name: str) -> None:
     fitted, found = compiled(*CLASSIFIERS[name])
     labels = CLASSIFIERS[name][1]
@@ -201,7 +201,7 @@ def test_a_fitted_classifier_is_compiled_as_it_is(name: str) -> None:
     assert found["r2"] is found["label_r2"] is None
 
 
-@pytest.mark.parametrize("name", heavy.but_each(2, REGRESSORS))
+@pytest.mark.parametrize("name", heavy.but_each(4, REGRESSORS))
 def test_a_fitted_regressor_is_compiled_as_it_is(name: str) -> None:
     fitted, found = compiled(*REGRESSORS[name])
     assert found["model_label_r2"] == pytest.approx(fitted.score(X, REGRESSORS[name][1]), abs=1e-5)
