@@ -10,15 +10,18 @@ import shutil
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+# Before numpy is there: a worker has one core, and threads that share small products wait for each other, and burn it.
+os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"))
 
 import pytest
 from hypothesis import settings
-from support.remembered import remembered
 
-import ml2sc.folder
-from ml2sc.errors import ToolchainError
-from ml2sc.runtime.toolchain import Toolchain, find_anvil
+if TYPE_CHECKING:
+    from ml2sc.runtime.toolchain import Toolchain
+
+# What is ours is imported where it is used: xdist's own process reads this file before it starts its workers.
 
 ROOT = Path(__file__).parent.parent
 
@@ -40,12 +43,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("all" if config.getoption("--all") else "ml2sc")
+    if config.getoption("--all"):
+        os.environ["ML2SC_ALL"] = "1"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not config.getoption("--all"):
         config.hook.pytest_deselected(items=[item for item in items if "heavy" in item.keywords])
         items[:] = [item for item in items if "heavy" not in item.keywords]
+    # one half of them is a worker's: only one of two gets to know PyTorch's exporters, which takes seconds
+    torch = {item.path for item in items if "torch" in item.keywords}
+    items.sort(key=lambda item: item.path not in torch)
     wanted = {marker for item in items for marker in ("torch", "anvil", "slither") if marker in item.keywords}
     missing = {
         "torch": None if importlib.util.find_spec("torch") else "PyTorch is not installed",
@@ -73,6 +81,9 @@ def _keep_torchs_registry() -> None:
 
 def _no_anvil() -> str | None:
     """Return why there is no anvil; where npm is, the first run installs it."""
+    from ml2sc.errors import ToolchainError
+    from ml2sc.runtime.toolchain import find_anvil
+
     try:
         find_anvil()
     except ToolchainError as error:
@@ -113,6 +124,10 @@ def few_on_the_reference() -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def folders_remembered() -> Iterator[None]:
     """Compile a folder's model once in a session: commands read the same folder several times in one test."""
+    from support.remembered import remembered
+
+    import ml2sc.folder
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ml2sc.folder._recompiled", remembered(ml2sc.folder._recompiled))
         yield
@@ -127,4 +142,6 @@ def examples() -> Path:
 @pytest.fixture(scope="session")
 def toolchain() -> Toolchain:
     """Return the compilers of this machine; finding solc takes a moment: once."""
+    from ml2sc.runtime.toolchain import Toolchain
+
     return Toolchain()

@@ -15,9 +15,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from support import forking
+from support.examples import compiled
 from support.node import ethers_modules, node, node_modules
 from support.pretend_chain import PretendChain
 
@@ -39,10 +39,8 @@ def snippets(language: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def artifact(toolchain: ml2sc.Toolchain, examples: Path) -> ml2sc.Artifact:
-    data = {"x": np.load(examples / "digits" / "calibration.npz")["x"]}
-    model = examples / "digits" / "digits.onnx"
-    return ml2sc.build(ml2sc.compile(model, calibration=data, precision="int8"), toolchain)
+def artifact(toolchain: ml2sc.Toolchain) -> ml2sc.Artifact:
+    return ml2sc.build(compiled("digits"), toolchain)
 
 
 @pytest.fixture(scope="module")

@@ -88,7 +88,7 @@ PLACES = [
     if only in (None, number) and not (precision == "auto" and name in SOMEWHERE and hi == 1000.0)
 ]
 """Each function in each precision, and the number of a range: x / |x| and the like have no bound of 1e-6 in all."""
-IN_TURN = {place for turn, place in enumerate(PLACES) if turn % 18 == 0}
+IN_TURN = {place for turn, place in enumerate(PLACES) if turn % 27 == 0}
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support import heavy
 from support.contracts import check_contract, new_chain, packed_and_wads
 from support.networks import dense
 from support.prediction import check_stated
@@ -58,7 +59,9 @@ def _as_asked(patch: pytest.MonkeyPatch, kind: tuple[str, bool, bool]) -> None:
 
 @pytest.fixture(
     scope="module",
-    params=[*CUT, *SHARED],
+    params=[
+        pytest.param(p.values, marks=p.marks) for p in heavy.unless(("solidity", False, True).__ne__, CUT + SHARED)
+    ],
     ids=lambda p: f"{p[0]}{'-updatable' if p[1] else ''}{'-shared' if p[2] else ''}",
 )
 def kind(request: pytest.FixtureRequest) -> tuple[str, bool, bool]:

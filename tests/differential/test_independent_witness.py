@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.examples import compiled
 
 import ml2sc
 from ml2sc.ir import wad
@@ -19,8 +20,7 @@ def test_web3_and_eth_tester_see_the_same_answers_and_gas(examples: Path, toolch
     from web3 import EthereumTesterProvider, Web3
 
     folder = examples / "breast_cancer"
-    artifact = ml2sc.compile(folder / "breast_cancer.onnx", precision="int8", calibration=folder / "calibration.npz")
-    artifact = ml2sc.build(artifact, toolchain)
+    artifact = ml2sc.build(compiled("breast_cancer"), toolchain)
     assert artifact.graph is not None
     assert artifact.bytecode is not None
     web3 = Web3(EthereumTesterProvider())

@@ -256,7 +256,7 @@ def test_on_the_evm(name: str, toolchain: ml2sc.Toolchain) -> None:
 
 PRECISIONS = ("int8", "w3a5", "w8a16", "q20.80")
 WAYS = [(name, level, precision) for level in (2, 0) for precision in PRECISIONS for name in MODELS]
-IN_TURN = {way for turn, way in enumerate(WAYS) if way[1:] == (2, "int8") or turn % 12 == 0}
+IN_TURN = {way for turn, way in enumerate(WAYS) if way[1:] == (2, "int8") or turn % 24 == 0}
 
 
 @pytest.mark.parametrize(("name", "level", "precision"), heavy.unless(IN_TURN.__contains__, WAYS))

@@ -13,6 +13,7 @@ from support import checking
 
 import ml2sc
 from ml2sc.calibration import Calibrated
+from ml2sc.compiler import Quantized
 from ml2sc.ir import wad
 
 Array = npt.NDArray[Any]
@@ -41,8 +42,8 @@ def pipeline(estimator: Any, x: Array, y: Array) -> tuple[Any, Any]:
     return fitted, proto
 
 
-def outcomes(artifact: ml2sc.Artifact, rows: Array) -> list[wad.Outcome]:
-    graph = artifact.graph
+def outcomes(quantised: ml2sc.Artifact | Quantized, rows: Array) -> list[wad.Outcome]:
+    graph = quantised.graph
     assert graph is not None
     (name,) = graph.inputs
     samples = [{name: row.reshape(1, -1).astype(np.float64)} for row in rows]
@@ -110,8 +111,8 @@ def test_a_regression_keeps_its_score() -> None:
     rows, others, labels, right = split("diabetes")
     network = MLPRegressor(hidden_layer_sizes=(16,), max_iter=2000, random_state=0)
     fitted, proto = pipeline(network, rows, labels)
-    artifact = ml2sc.compile(proto, precision="int8", calibration=rows, name="Raw")
-    found = [o.outputs[0] / wad.WAD for o in outcomes(artifact, others)]
+    quantised = ml2sc.quantize(ml2sc.lift(proto, precision="int8", calibration=rows))
+    found = [o.outputs[0] / wad.WAD for o in outcomes(quantised, others)]
     assert abs(r2_score(right, found) - r2_score(right, fitted.predict(others))) <= 0.01
 
 

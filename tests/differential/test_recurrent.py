@@ -19,7 +19,10 @@ def samples() -> list[dict[str, np.ndarray]]:
     return [{"x": row} for row in (*rows, np.full((STEPS, 1, 3), 2.0), np.full((STEPS, 1, 3), -2.0))]
 
 
-@pytest.mark.parametrize(("name", "precision"), [("RNN", "q8.20"), ("GRU", "w12a12"), ("LSTM", "q8.20")])
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [("RNN", "q8.20"), pytest.param("GRU", "w12a12", marks=pytest.mark.heavy), ("LSTM", "q8.20")],
+)
 def test_without_a_chain(name: str, precision: str) -> None:
     artifact = compiled(MODELS[name], precision=precision, input_ranges=((-2.0, 2.0),))
     check_interpreters(artifact, samples(), [])

@@ -63,7 +63,7 @@ def test_there_is_a_model_of_each() -> None:
     assert len(ACTIVATIONS) == 35  # some operators in several forms
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS if SWEEP else heavy.but_each(14, ACTIVATIONS))
+@pytest.mark.parametrize("name", ACTIVATIONS if SWEEP else heavy.but_each(35, ACTIVATIONS))
 def test_auto_without_data_decides_as_the_model(name: str) -> None:
     artifact = compiled(name, "auto")
     assert name == JUMPS or artifact.manifest["error_bound"] <= 1e-6
@@ -79,7 +79,7 @@ def test_auto_refuses_a_jump() -> None:
 
 
 @pytest.mark.parametrize("precision", FLOORS if SWEEP else ["int8"])
-@pytest.mark.parametrize("name", ACTIVATIONS if SWEEP else heavy.but_each(14, ACTIVATIONS, 3))
+@pytest.mark.parametrize("name", ACTIVATIONS if SWEEP else heavy.but_each(35, ACTIVATIONS, 3))
 def test_narrow_formats_decide_alike(name: str, precision: str) -> None:
     artifact = compiled(name, precision)
     assert agreement(name, artifact) >= FLOORS[precision]
@@ -96,7 +96,7 @@ def on_the_evm() -> Sequence[tuple[str, str, str]]:
 @pytest.mark.parametrize(
     ("name", "precision", "target"),
     [
-        case if SWEEP or at < len(COMBINATIONS) else pytest.param(*case, marks=pytest.mark.heavy)
+        case if SWEEP or (at < len(COMBINATIONS) and at % 4 in (0, 3)) else pytest.param(*case, marks=pytest.mark.heavy)
         for at, case in enumerate(on_the_evm())
     ],
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.examples import compiled
 from support.networks import dense
 
 import ml2sc
@@ -22,10 +23,9 @@ def test_auto_with_data(examples: Path, toolchain: ml2sc.Toolchain, name: str, l
     folder, gas = examples / name, {}
     with np.load(folder / "samples.npz") as archive:
         samples = archive["x"][:5]
-    calibration = folder / "calibration.npz"
     for target in TARGETS:
-        artifact = ml2sc.compile(folder / f"{name}.onnx", target, "auto", calibration)
-        report = ml2sc.check(ml2sc.build(artifact, toolchain), samples, toolchain=toolchain)
+        artifact = ml2sc.build(compiled(name, target, "auto"), toolchain)
+        report = ml2sc.check(artifact, samples, toolchain=toolchain)
         assert report.bit_exact, report.failure
         assert report.within_bound, report.failure
         gas[target] = report.gas.mean
@@ -49,10 +49,8 @@ def test_wide_layers_with_all_kinds_of_activations(sizes: tuple[int, ...], toolc
     assert gas["vyper"] <= 1.6 * gas["solidity"]
 
 
-def test_folder_records_the_code_generator(examples: Path, toolchain: ml2sc.Toolchain, tmp_path: Path) -> None:
-    folder = examples / "breast_cancer"
-    artifact = ml2sc.compile(folder / "breast_cancer.onnx", "vyper", "int8", folder / "calibration.npz")
-    built = ml2sc.build(artifact, toolchain)
+def test_folder_records_the_code_generator(toolchain: ml2sc.Toolchain, tmp_path: Path) -> None:
+    built = ml2sc.build(compiled("breast_cancer", "vyper"), toolchain)
     assert built.manifest["toolchain"]["settings"] == {"experimentalCodegen": True}
     assert built.compiler_input["settings"]["experimentalCodegen"] is True
     ml2sc.write_folder(built, tmp_path / "out")

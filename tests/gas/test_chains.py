@@ -22,6 +22,7 @@ from eth.vm.logic.storage import NetSStoreGasSchedule, net_sstore
 from eth.vm.opcode import as_opcode
 from support import heavy
 from support.contracts import check_contract, packed_and_wads
+from support.examples import compiled
 from support.networks import dense
 
 import ml2sc
@@ -46,10 +47,8 @@ PRAGUE = FORKS["prague"]
 @pytest.fixture(scope="module")
 def usual(toolchain: ml2sc.Toolchain, examples: Path) -> tuple[Artifact, list[bytes]]:
     """Return a model with a data contract, compiled for no chain in particular, and packed inputs."""
-    data = {"x": np.load(examples / "digits" / "calibration.npz")["x"]}
-    model = examples / "digits" / "digits.onnx"
-    artifact = ml2sc.build(ml2sc.compile(model, calibration=data, precision="int8", weights="data"), toolchain)
-    return artifact, [ml2sc.pack(artifact, row) for row in data["x"][:3]]
+    artifact = ml2sc.build(compiled("digits", weights="data"), toolchain)
+    return artifact, [ml2sc.pack(artifact, row) for row in np.load(examples / "digits" / "calibration.npz")["x"][:3]]
 
 
 @contextmanager

@@ -6,7 +6,6 @@ Memory is not clean where it works, and what others have there must stay. Whose 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,11 @@ import numpy as np
 import pytest
 from eth_abi import decode, encode
 from support import heavy
+from support.examples import compiled
 from support.networks import dense
 from support.snapshot import check_noted
 
 import ml2sc
-from ml2sc.backends import Artifact
 from ml2sc.backends.interface import ERRORS, keccak
 from ml2sc.backends.solidity.backend import OPTIMIZER
 from ml2sc.ir import wad
@@ -64,20 +63,6 @@ contract Reader is Ballot {
 }
 """
 
-Compiled = Callable[[str, str, str], Artifact]
-
-
-@pytest.fixture(scope="module")
-def compiled(examples: Path) -> Compiled:
-    """Return a function that compiles an example in some form."""
-
-    def compile_(example: str, target: str, form: str) -> Artifact:
-        folder = examples / example
-        data = folder / "calibration.npz"
-        return ml2sc.compile(folder / f"{example}.onnx", target, "int8", data, form=form)
-
-    return compile_
-
 
 def made(
     toolchain: ml2sc.Toolchain,
@@ -118,10 +103,8 @@ def mean_beyond(contract: Contract, packed: list[bytes]) -> int:
     return round(sum(gas) / len(gas))
 
 
-def test_inherited(
-    compiled: Compiled, examples: Path, toolchain: ml2sc.Toolchain, request: pytest.FixtureRequest
-) -> None:
-    artifact = compiled("digits", "solidity", "abstract")
+def test_inherited(examples: Path, toolchain: ml2sc.Toolchain, request: pytest.FixtureRequest) -> None:
+    artifact = compiled("digits", "solidity", form="abstract")
     assert artifact.program is not None
     assert artifact.graph is not None
     settings = {key: artifact.compiler_input["settings"][key] for key in ("viaIR", "optimizer")}
@@ -148,10 +131,10 @@ def test_inherited(
     check_noted(request, "digits inherited", mean_beyond(contract, packed), INLINED)
 
 
-def test_libraries(compiled: Compiled, examples: Path, toolchain: ml2sc.Toolchain) -> None:
+def test_libraries(examples: Path, toolchain: ml2sc.Toolchain) -> None:
     """Two in one contract, by solc's settings of old: without the intermediate representation."""
     settings = {"optimizer": {**OPTIMIZER, "runs": 200}}
-    artifact, other = (compiled(name, "solidity", "library") for name in ("digits", "breast_cancer"))
+    artifact, other = (compiled(name, "solidity", form="library") for name in ("digits", "breast_cancer"))
     assert artifact.program is not None
     assert other.program is not None
     sources = {"Digits.sol": artifact.source, "BreastCancer.sol": other.source, "Twice.sol": HEAD + LIBRARIES}
@@ -179,10 +162,8 @@ def read(drawing: Bytes[64]) -> uint256:
 """
 
 
-def test_a_module(
-    compiled: Compiled, examples: Path, toolchain: ml2sc.Toolchain, request: pytest.FixtureRequest
-) -> None:
-    artifact = compiled("digits", "vyper", "library")
+def test_a_module(examples: Path, toolchain: ml2sc.Toolchain, request: pytest.FixtureRequest) -> None:
+    artifact = compiled("digits", "vyper", form="library")
     assert artifact.program is not None
     sources = {"Digits.vy": artifact.source, "Ballot.vy": MODULE + NOTHING}
     contract = made(toolchain, sources, "Ballot.vy", {"optimize": "gas"})

@@ -104,7 +104,7 @@ def test_loops_over_single_elements(target: str, toolchain: ml2sc.Toolchain) -> 
     check(artifact, packed_and_wads(artifact, [{"image": image} for image in x[:2]])[0], toolchain)
 
 
-@pytest.mark.parametrize("target", ["solidity", "vyper"])
+@pytest.mark.parametrize("target", ["solidity", pytest.param("vyper", marks=pytest.mark.heavy)])
 def test_tables(target: str, toolchain: ml2sc.Toolchain, monkeypatch: pytest.MonkeyPatch) -> None:
     """A function of 8 bits, 64 values of it: what it costs more than ReLU is in docs/gas.md.
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support import examples
 from support.prediction import TOLERANCE, stated
 from support.snapshot import SNAPSHOT
 
@@ -70,10 +71,11 @@ LONG = {
 def compiled(folder: Path, target: str, precision: str) -> Artifact:
     """Return the example compiled: `auto` without data, all else with its calibration data, perhaps updatable."""
     precision, _, updatable = precision.partition(" ")
-    calibration = None if precision == "auto" else folder / "calibration.npz"
     try:
-        path = folder / f"{folder.name}.onnx"
-        artifact = ml2sc.compile(path, target, precision, calibration, updatable=bool(updatable))
+        if precision == "auto":
+            artifact = ml2sc.compile(folder / f"{folder.name}.onnx", target, precision)
+        else:
+            artifact = examples.compiled(folder.name, target, precision, updatable=bool(updatable))
         built = build(artifact, Toolchain())
     except ToolchainError as error:
         pytest.skip(str(error))

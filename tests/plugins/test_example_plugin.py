@@ -16,6 +16,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from support import heavy
+from support.examples import compiled
 from support.random_models import seeded_case
 
 import ml2sc
@@ -190,7 +191,7 @@ def test_backend(environment: Environment, examples: Path, tmp_path: Path) -> No
     assert json.loads(result.out)["target"] == "python"
     assert "gas" not in json.loads(result.out)
 
-    reference = ml2sc.compile(digits / "digits.onnx", precision="int8", calibration=digits / "calibration.npz")
+    reference = compiled("digits")
     assert reference.graph is not None
     with np.load(digits / "samples.npz") as archive:
         inputs = [quantize_inputs(reference.graph, {"x": row.reshape(1, 64)}) for row in archive["x"][:100]]

@@ -94,10 +94,10 @@ MODELS: dict[str, tuple[Callable[[], onnx.ModelProto], dict[str, Any]]] = {
         lambda: network([20, 40, 3]),
         {"precision": "int8", "weights": "data", "input_ranges": ((0.0, 1.0),)},
     ),
-    "trees, one whole word": (lambda: trees(0, 6, 70), {}),
-    "trees, two words": (lambda: trees(1, 5, 100), {}),
+    "trees, one whole word": (lambda: trees(0, 40, 36), {}),
+    "trees, two words": (lambda: trees(0, 40, 40), {}),
 }
-LENGTHS = {"int8": 5, "wide": 24, "strict": 15, "trees, one whole word": 32, "trees, two words": 35}
+LENGTHS = {"int8": 5, "wide": 24, "strict": 15, "trees, one whole word": 32, "trees, two words": 34}
 """Bytes of the packed inputs of some."""
 APART = {"int8", "wide", "labels", "data contracts", "trees, one whole word", "trees, two words"}
 """Models whose packed inputs' words are arguments of Vyper's functions."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from support import heavy
 from support.checking import check_bounds, check_interpreters, compiled
 from support.contracts import check_contract, deployed, packed_and_wads
 
@@ -49,9 +50,9 @@ def drawn(seed: int, sizes: list[int]) -> tuple[tuple[Any, ...], list[dict[str, 
     return tuple(ranges), samples
 
 
-@pytest.mark.parametrize("strict", [False, True])
-@pytest.mark.parametrize("precision", ["int8", "w6a5", "w8a16"])
-@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize(
+    ("body", "precision", "strict"), heavy.in_turns(2, BODIES, ["int8", "w6a5", "w8a16"], [False, True])
+)
 def test_integers_bounds_and_packers(body: str, precision: str, strict: bool) -> None:
     sizes = [2, 3] if "z" in BODIES[body][0] else [5]
     ranges, samples = drawn(len(precision), sizes)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from support import heavy
 
 import ml2sc
 from ml2sc.backends.base import Artifact
@@ -30,13 +32,17 @@ ROUNDING = 2.0**-44
 
 
 def compiled(model: Any, calibration: Any = None, **options: Any) -> Artifact:
-    """Compile, and check that lowering a second time, with the choices that were noted, gives the same program."""
+    """Compile; of one contract in four (all in `make test-all`) check that it can be lowered a second time.
+
+    With the choices that were noted it is the same Program.
+    """
     quantized = ml2sc.quantize(ml2sc.lift(model, calibration=calibration, **options))
     lowered = ml2sc.lower(quantized)
     artifact = ml2sc.emit(lowered)
-    again = ml2sc.lower(quantized, choices=artifact.manifest["choices"]).program
-    assert {n: c.way for n, c in again.choices.items()} == artifact.manifest["choices"]
-    assert dataclasses.replace(again, choices=lowered.program.choices) == lowered.program  # but for what ways cost
+    if heavy.EVERYTHING or zlib.crc32(artifact.source.encode()) % 4 == 0:
+        again = ml2sc.lower(quantized, choices=artifact.manifest["choices"]).program
+        assert {n: c.way for n, c in again.choices.items()} == artifact.manifest["choices"]
+        assert dataclasses.replace(again, choices=lowered.program.choices) == lowered.program  # but for what ways cost
     return artifact
 
 

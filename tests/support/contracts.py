@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -96,9 +97,15 @@ def reals(outputs: Sequence[int]) -> Array:
 
 def onnxruntime_outputs(model: onnx.ModelProto, sample: Mapping[str, Array]) -> list[Array]:
     """Return what onnxruntime answers, in float32 (or double) as the model's inputs are; ZipMaps must be off."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = _session(model.SerializeToString())
     kinds = {"tensor(float)": np.float32, "tensor(double)": np.float64}
     feed = {i.name: sample[i.name].astype(kinds[i.type]) for i in session.get_inputs()}
     return [np.asarray(value) for value in session.run(None, feed)]
+
+
+@lru_cache(1)
+def _session(model: bytes) -> Any:
+    """Return what runs a model: a test asks of sample after sample."""
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])

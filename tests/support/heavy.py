@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
 from _pytest.mark import ParameterSet
+
+EVERYTHING = "ML2SC_ALL" in os.environ
+"""Whether what is heavy within a test is done, too: `pytest --all` says so."""
 
 
 def unless(kept: Callable[[Any], bool], cases: Iterable[Any]) -> list[ParameterSet]:
@@ -27,6 +31,12 @@ def in_turns(step: int, *axes: Iterable[Any]) -> list[ParameterSet]:
     """
     every = itertools.product(*map(enumerate, axes))
     return [_param(tuple(v for _, v in case), sum(place for place, _ in case) % step == 0) for case in every]
+
+
+def crossed(step: int, *axes: Iterable[Any]) -> list[tuple[Any, ...]]:
+    """Return combinations of values of some axes for a test to go through: all with `--all`, else one in `step`."""
+    every = itertools.product(*map(enumerate, axes))
+    return [tuple(v for _, v in case) for case in every if EVERYTHING or sum(place for place, _ in case) % step == 0]
 
 
 def _param(case: Any, kept: bool) -> ParameterSet:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 import pickle
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from support.examples import own
 
 from ml2sc.backends.base import Artifact
 from ml2sc.frontend.model_file import OnnxModel
@@ -31,9 +31,6 @@ def remembered(recompile: Recompile) -> Recompile:
         artifact, caught = known[key]
         for warning in caught:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-        assert artifact.graph is not None
-        assert artifact.reference is not None
-        own = {"graph": artifact.graph.copy(), "reference": artifact.reference.copy()}
-        return dataclasses.replace(artifact, manifest=copy.deepcopy(artifact.manifest), **own)
+        return own(artifact)
 
     return again

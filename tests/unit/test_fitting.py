@@ -83,7 +83,7 @@ def test_the_remedy_fits_and_does_what_is_said(target: str) -> None:
 
 def test_what_is_in_effect_is_not_proposed() -> None:
     """All options that help are set, and much code is left: what was tried is told with its figures."""
-    artifact = made(scattered(1_000), weights="data", optimize="deploy", precision="w2a2")
+    artifact = made(scattered(700), weights="data", optimize="deploy", precision="w2a2")
     error = too_large(artifact, "the contract has 99,999", PRAGUE)
     size = forecast(artifact, PRAGUE).code_bytes
     assert size > PRAGUE.code_limit, "it does not fit"
@@ -91,7 +91,7 @@ def test_what_is_in_effect_is_not_proposed() -> None:
 
 
 def test_none_of_those_tried_fits() -> None:
-    artifact = made(scattered(1_000), weights="data")
+    artifact = made(scattered(700), weights="data")
     error = too_large(artifact, "the contract has 99,999", PRAGUE)
     assert error.hint is not None
     assert error.hint.startswith("none of what was tried makes it fit: --optimize deploy (about ")

@@ -102,9 +102,11 @@ def test_names_of_files_are_quoted_in_the_lines(tmp_path: Path) -> None:
     assert eval(name[1]) == str(path)
 
 
+@pytest.mark.torch
 def test_the_lines_of_torch_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And so do those of scikit-learn, below."""
-    torch = pytest.importorskip("torch")
+    import torch
+
     monkeypatch.chdir(tmp_path)
     torch.save(torch.nn.Sequential(torch.nn.Linear(3, 2)), "net.pt")
     run_lines("net.pt", INPUTS=3)

@@ -192,7 +192,7 @@ def compiled(estimator: Any, labels: Any) -> tuple[Any, dict[str, Any]]:
     return fitted, dict(artifact.manifest["calibration"])
 
 
-@pytest.mark.parametrize("name", heavy.but_each(2, CLASSIFIERS))
+@pytest.mark.parametrize("name", heavy.but_each(4, CLASSIFIERS))
 def test_a_fitted_classifier_is_compiled_as_it_is(name: str) -> None:
     fitted, found = compiled(*CLASSIFIERS[name])
     labels = CLASSIFIERS[name][1]
@@ -201,7 +201,7 @@ def test_a_fitted_classifier_is_compiled_as_it_is(name: str) -> None:
     assert found["r2"] is found["label_r2"] is None
 
 
-@pytest.mark.parametrize("name", heavy.but_each(2, REGRESSORS))
+@pytest.mark.parametrize("name", heavy.but_each(4, REGRESSORS))
 def test_a_fitted_regressor_is_compiled_as_it_is(name: str) -> None:
     fitted, found = compiled(*REGRESSORS[name])
     assert found["model_label_r2"] == pytest.approx(fitted.score(X, REGRESSORS[name][1]), abs=1e-5)
@@ -339,9 +339,9 @@ HOLDERS: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize(
-    "columns", [["kind", "size"], slice("kind", "size"), [False, True, True], slice(1, 3), [-1, 0]]
+    ("holder", "columns"),
+    heavy.in_turns(2, HOLDERS, [["kind", "size"], slice("kind", "size"), [False, True, True], slice(1, 3), [-1, 0]]),
 )
-@pytest.mark.parametrize("holder", HOLDERS)
 def test_columns_by_names_slices_and_masks(holder: str, columns: Any) -> None:
     """Wherever the ColumnTransformer is."""
     pandas = pytest.importorskip("pandas")
@@ -370,17 +370,20 @@ def test_as_many_columns_as_there_are(columns: Any, step: Any) -> None:
     np.testing.assert_allclose(exported(model, rows)[:, 0], model.predict(rows), atol=1e-5)
 
 
-@pytest.mark.parametrize("method", ["sigmoid", "isotonic"])
-@pytest.mark.parametrize("labels", [TWO, THREE])
 @pytest.mark.parametrize(
-    "inner",
-    [
-        make_pipeline(StandardScaler(), LogisticRegression()),
-        make_pipeline(StandardScaler(), make_pipeline(MinMaxScaler(), SVC())),
-        make_pipeline(StandardScaler(), DecisionTreeClassifier(max_depth=2)),
-        SVC(probability=True, random_state=0),
-        make_pipeline(StandardScaler(), SVC(probability=True, random_state=0)),
-    ],
+    ("inner", "labels", "method"),
+    heavy.in_turns(
+        2,
+        [
+            make_pipeline(StandardScaler(), LogisticRegression()),
+            make_pipeline(StandardScaler(), make_pipeline(MinMaxScaler(), SVC())),
+            make_pipeline(StandardScaler(), DecisionTreeClassifier(max_depth=2)),
+            SVC(probability=True, random_state=0),
+            make_pipeline(StandardScaler(), SVC(probability=True, random_state=0)),
+        ],
+        [TWO, THREE],
+        ["sigmoid", "isotonic"],
+    ),
 )
 def test_pipelines_that_are_calibrated(inner: Any, labels: Any, method: str) -> None:
     """By their last step's scores, if it has some; between the thresholds of an isotonic one, too."""

@@ -149,15 +149,13 @@ def test_trees_behind_other_operators_are_refused() -> None:
 
 def answers(model: onnx.ModelProto, rows: Any, **options: Any) -> tuple[list[Any], list[Any]]:
     """Return outputs and decisions of the interpreter, and what onnxruntime answers."""
-    artifact = ml2sc.compile(model, **options)
-    assert artifact.graph is not None
+    graph = ml2sc.quantize(ml2sc.lift(model, **options)).graph
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     ours, theirs = [], []
     for row in rows:
         kinds = {"tensor(double)": np.float64, "tensor(int64)": np.int64}
         x = np.array([row], dtype=kinds.get(session.get_inputs()[0].type, np.float32))
-        q = wad.quantize_inputs(artifact.graph, {"x": x.astype(np.float64)})
-        outcome = wad.run_graph(artifact.graph, q)
+        outcome = wad.run_graph(graph, wad.quantize_inputs(graph, {"x": x.astype(np.float64)}))
         ours.append(([value / wad.WAD for value in outcome.outputs], outcome.decision))
         answer = session.run(None, {"x": x})
         label = None if len(answer) == 1 else int(answer[0][0])

@@ -21,8 +21,7 @@ def truth(labels: Any, outputs: int = 3, last: str = "Identity") -> Truth:
         f'<ir_version: 9, opset_import: ["" : 18]> t (float[1,3] x) => (float[1,{outputs}] y) '
         f"<float[3,{outputs}] w = {{{', '.join(['1'] * 3 * outputs)}}}> {{ h = MatMul(x, w) y = {last}(h) }}"
     )
-    graph = ml2sc.compile(model, precision="int8", input_ranges=((-1.0, 1.0),)).graph
-    assert graph is not None
+    graph = ml2sc.quantize(ml2sc.lift(model, precision="int8", input_ranges=((-1.0, 1.0),))).graph
     return Truth.of(samples_from_arrays({"x": X, "y": labels}, graph), graph)
 
 

@@ -172,9 +172,8 @@ def test_verifier_refuses(old: str, new: str, message: str) -> None:
 @cache
 def compiled(**options: object) -> Program:
     model = dense(*[16] * 6, 3)
-    found = ml2sc.compile(model, "solidity", "int8", input_ranges=((-1.0, 1.0),), **options).program
-    assert found is not None
-    return found
+    lifted = ml2sc.lift(model, "solidity", "int8", input_ranges=((-1.0, 1.0),), **options)
+    return ml2sc.lower(ml2sc.quantize(lifted)).program
 
 
 def test_many_constants_are_a_table() -> None:
@@ -219,10 +218,10 @@ def test_random_models() -> None:
     for seed in (*range(100, 112), 120, 146):
         case = seeded_case(seed, Limits(depth=6, width=8, widest=40))
         try:
-            found = ml2sc.compile(case.model, calibration=case.calibration, **case.options).program
+            lifted = ml2sc.lift(case.model, calibration=case.calibration, **case.options)
+            found = ml2sc.lower(ml2sc.quantize(lifted)).program
         except Ml2scError:
             continue
-        assert found is not None
         before = expanded(found)
         after = outlined(before, alike(before))
         unproved(after)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support import heavy
 
 import ml2sc
 from ml2sc.errors import DataError, FewSamplesWarning, Ml2scWarning, PoorResultWarning, UnsupportedModelError
@@ -140,9 +141,10 @@ def test_a_row_at_a_step() -> None:
             told(steps, rows)
 
 
-@pytest.mark.parametrize("first", [[], [MaxAbsScaler()]])
-@pytest.mark.parametrize("metric", ["euclidean", "manhattan"])
-@pytest.mark.parametrize("kind", [KNeighborsClassifier, KNeighborsRegressor])
+@pytest.mark.parametrize(
+    ("kind", "metric", "first"),
+    heavy.in_turns(2, [KNeighborsClassifier, KNeighborsRegressor], ["euclidean", "manhattan"], [[], [MaxAbsScaler()]]),
+)
 def test_neighbours_that_are_equally_far(kind: Any, metric: str, first: Any) -> None:
     """Among whole numbers many are: which ones are taken nobody says. What is misread is found on the other rows."""
     whole = np.clip(np.rint(X * 2), -3, 3)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import textwrap
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pytest
+from support import heavy
 
 from ml2sc.ir import wad
 from ml2sc.ir.analysis import prove_intervals
@@ -14,6 +16,7 @@ from ml2sc.ir.graph import Graph
 from ml2sc.ir.interpret import Interpreter
 from ml2sc.ir.parser import parse_graph
 from ml2sc.ir.program import Program
+from ml2sc.ir.program_printer import print_program
 from ml2sc.ir.program_verify import verify_program
 from ml2sc.ir.types import Array
 from ml2sc.ir.verify import verify
@@ -55,7 +58,8 @@ def _agree(
 ) -> Program:
     verify(graph)
     program = lower(graph, options)
-    verify_program(program, graph)
+    if heavy.EVERYTHING or zlib.crc32(print_program(program).encode()) % 3 == 0:
+        verify_program(program, graph)  # it takes longer than all the rest
     interpreter = Interpreter(program)
     for q in samples or random_inputs(graph, 12, seed):
         assert interpreter.run(wad.pack(graph, q)) == wad.run_graph(graph, q)

@@ -277,8 +277,9 @@ Quantised = Callable[[str, Precision], Graph]
 
 
 def both(text: str, quantised: Quantised, agree: Agree) -> list[Program]:
-    options = [PlanOptions(weights=w, optimize=o) for w in ("code", "data") for o in ("inference", "deploy")]
-    return [agree(quantised(text, precision), option) for precision in PRECISIONS for option in options]
+    """Lower a graph in each precision, with weights in code and in data, for either goal: each two of these meet."""
+    ways = heavy.crossed(2, PRECISIONS, ("code", "data"), ("inference", "deploy"))
+    return [agree(quantised(text, precision), PlanOptions(weights=w, optimize=o)) for precision, w, o in ways]
 
 
 @pytest.mark.parametrize("outputs", [100, pytest.param(230, marks=pytest.mark.heavy)])
