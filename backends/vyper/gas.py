@@ -218,6 +218,7 @@ class VyperCosts(Costs):
         self.signatures = self.printer.signatures
         self.routines = {self.printer.functions.get(r.name, ""): r for r in program.routines()}
         self._places: set[tuple[frozenset[str], str, int]] = set()
+        self._in_loop = False
         self._held = 0
         """Places computed and checked in venom's straight code: they are, all, before the first of them is read."""
         self._printed: dict[str, list[ast.stmt]] = {}  # by section: printing it is the dear part
@@ -523,7 +524,10 @@ class VyperCosts(Costs):
             carried = len(_changed(body))
             control += PUSH + JUMP + JUMPDEST + SWAP * carried
             entry += 2 * SWAP * carried
-        return entry + rounds * (keep + control + self._run(body))
+        outside, self._in_loop = self._in_loop, True
+        inner = self._run(body)
+        self._in_loop = outside
+        return entry + rounds * (keep + control + inner)
 
     def _array(self, name: str, value: ast.expr) -> float:
         """Return the gas of giving an array, or a string of bytes, its value."""
@@ -537,9 +541,13 @@ class VyperCosts(Costs):
                 if words > 1:
                     return 2 * PUSH + PUSH_ZERO + 3 + COPY_WORD * words
                 return PUSH_ZERO + (0 if self.venom else PUSH + MEMORY)
+            case ast.Call() if _called(value) == "abi_decode" and self.venom:
+                return self._decoded(words)
             case ast.Call() if _called(value) == "abi_decode":
                 checks = 3 * (PUSH + MEMORY + 2 * PUSH + 2 * _OP + JUMPI)
                 return checks + 2 * (_MCOPY + COPY_WORD * words)
+            case ast.Call(args=[source, start, _]) if _called(value) == "slice" and self.venom:
+                return self._sliced(source, start, words)
             case ast.Call(args=[source, start, _]) if _called(value) == "slice":
                 return self._expr(start) + self._account(source) + 75 + _MCOPY + 2 * COPY_WORD * words
         return 0
@@ -553,8 +561,50 @@ class VyperCosts(Costs):
         gas: float = sum(map(self._passed, self._arrays.values())) + self.section_call + PUSH
         gas += sum(2 * self._passed(self.program.buffers[b]) for b in signature.gives)
         gas += (PUSH + (0 if self.venom else PUSH + MEMORY)) * len(self.program.procedures[routine.name].words)
+        outside, self._in_loop = self._in_loop, False
         gas += self._run(self._parsed(routine))
-        self._arrays = arrays
+        self._arrays, self._in_loop = arrays, outside
+        return gas
+
+    def _decoded(self, words: int) -> int:
+        """Return the gas of `abi_decode` by venom, which leaves one word on the stack.
+
+        A loop stores that nevertheless, twice, as it would the words of a longer array.
+        """
+        checks = 6 * PUSH + MEMORY + DUP + 3 * _OP + 2 * JUMPI
+        if words > 1:
+            return checks + 2 * (_MCOPY + COPY_WORD * words)
+        return checks + PUSH + MEMORY + (2 * (DUP + PUSH + MEMORY) if self._in_loop else 0)
+
+    def _sliced(self, source: ast.expr, start: ast.expr, words: int) -> float:
+        """Return the gas of a slice of an account's code by venom.
+
+        It looks at the size of what is read at the same place, by the same name, only once between two jumps; and knows
+        where a slice ends that begins at a constant.
+
+        Args:
+            source: The code.
+            start: Where the slice begins.
+            words: Words of the slice, with its length.
+        """
+        copied = 2 * PUSH + MEMORY + 3 * PUSH + DUP + WARM_ACCOUNT + COPY_WORD * (words - 1) + _MCOPY + COPY_WORD * words
+        place = _names(source) | _names(start), ast.dump(source) + ast.dump(start), 0
+        if place in self._places:
+            return copied
+        self._places.add(place)
+        if self.part is not None:
+            address = PUSH + MEMORY
+        elif self.program.updatable:
+            address = PUSH + WARM_SLOT
+        else:  # an immutable is in the code
+            address = 2 * (PUSH + PUSH_ZERO) + 3 + COPY_WORD + MEMORY
+        size = DUP + WARM_ACCOUNT + 2 * PUSH + _OP + JUMPI
+        gas = address + size + copied + 2 * SWAP
+        if not _is_constant(start):
+            gas += self._expr(start) + 7 * _OP + 5 * SWAP
+        match source:
+            case ast.Attribute(value=ast.Subscript(slice=index)) if not isinstance(index, ast.Constant):
+                gas += self._expr(index) + _BOUNDS + _ELEMENT
         return gas
 
     def _account(self, source: ast.expr) -> float:
