@@ -22,7 +22,7 @@ from ml2sc.ir.gas import (
     changed,
     uses,
 )
-from ml2sc.ir.liveness import REACH, peak
+from ml2sc.ir.liveness import REACH, peak, waiting
 from ml2sc.ir.pointers import Pointers, affine
 from ml2sc.ir.program import (
     Apply,
@@ -152,7 +152,8 @@ class SolidityCosts(Costs):
         super().begin(section)
         self._pointers.clear()
         held = 0 if self.program.calls(section) == 1 else HELD
-        out_of_reach = peak(section.body) + held > REACH and not crowded(self.program)
+        words, _ = waiting(section.body)
+        out_of_reach = peak(section.body) + words + held > REACH and not crowded(self.program)
         self._again = _cheap(section) if out_of_reach else {}
         # what is held for products by literals leaves no room for products that come again
         self._keeps = not self._again and not (of_taps(section.body) and peak(section.body) + held > _ROOM)

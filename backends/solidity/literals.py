@@ -1,9 +1,8 @@
 """How solc writes long literals: as they stand, or computed where bytes of code count for more than gas.
 
 The last step of its Yul optimiser (libyul/backends/evm/ConstantOptimiser.cpp), which knows how often code runs from the
-setting `runs` alone, computes them by SHL, ADD, SUB and NOT of shorter ones. The assembly's own step then may find a
-piece of straight code to be fewer instructions with the literals as they were; but it keeps each that comes again on the
-stack, where it is not needed.
+setting `runs` alone, computes them by SHL, ADD, SUB and NOT of shorter ones. The assembly's own step then may find
+straight code to be fewer instructions with the literals as they were; but it keeps each that comes again on the stack.
 """
 
 from __future__ import annotations

@@ -10,8 +10,7 @@ from __future__ import annotations
 import ast
 import copy
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import count
 
@@ -35,20 +34,17 @@ from ml2sc.ir.gas import (
     Shares,
     Sizes,
 )
-from ml2sc.ir.liveness import REACH, peak
+from ml2sc.ir.liveness import REACH, peak, waiting
 from ml2sc.ir.program import (
     Apply,
     Block,
-    Expr,
     For,
     If,
-    Load,
     OpCode,
     Procedure,
     Program,
     Section,
     Statement,
-    Store,
     bodies,
     calls_of,
     expressions,
@@ -96,7 +92,7 @@ def too_deep(program: Program) -> bool:
 def _too_deep(body: tuple[Statement, ...], procedure: Procedure | None) -> bool:
     if _straight_products(body)[1] > DEEPEST_PRODUCTS:
         return True
-    held, places = _held(body)
+    held, places = waiting(body)
     if not held and places < _MANY_PLACES:
         return False
     variables = peak(body)
@@ -107,47 +103,6 @@ def _too_deep(body: tuple[Statement, ...], procedure: Procedure | None) -> bool:
 _MANY_PLACES = 4
 _DEEPEST_PLACES = 21
 """Places that are checked before the first is written to, with all variables: 21 compiled, 23 did not."""
-
-
-def _held(body: Iterable[Statement]) -> tuple[int, int]:
-    """Return what venom holds, at most, between two jumps: words that several products take apart, and places.
-
-    It reads all of the former at first, and computes all of the latter, which are checked, before it stores anything.
-    """
-    most, places, run, stored = 0, 0, Counter[Load](), set[Expr]()
-
-    def ended() -> None:
-        nonlocal most, places
-        most = max(most, sum(times > 1 for times in run.values()))
-        places = max(places, len(stored))
-        run.clear()
-        stored.clear()
-
-    def visit(body: Iterable[Statement]) -> None:
-        for statement in body:
-            if isinstance(statement, For | If):
-                for inner in bodies(statement):
-                    ended()
-                    visit(inner)
-                ended()
-            elif isinstance(statement, Block):
-                visit(statement.body)
-            else:
-                run.update({load for e in expressions(statement) for load in _factors(e)})
-                if isinstance(statement, Store) and isinstance(statement.index, Apply):
-                    stored.add(statement.index)
-
-    visit(body)
-    ended()
-    return most, places
-
-
-def _factors(expr: Expr) -> Iterator[Load]:
-    """Iterate over the words of memory that are factors, or are taken apart for factors."""
-    for part in subexpressions(expr):
-        if isinstance(part, Apply) and part.op is OpCode.MUL:
-            for factor in part.args:
-                yield from (load for load in subexpressions(factor) if isinstance(load, Load))
 
 
 def _straight_products(body: Iterable[Statement], run: int = 0) -> tuple[int, int]:
@@ -587,7 +542,7 @@ class VyperCosts(Costs):
             start: Where the slice begins.
             words: Words of the slice, with its length.
         """
-        copied = 2 * PUSH + MEMORY + 3 * PUSH + DUP + WARM_ACCOUNT + COPY_WORD * (words - 1) + _MCOPY + COPY_WORD * words
+        copied = 5 * PUSH + DUP + MEMORY + WARM_ACCOUNT + COPY_WORD * (words - 1) + _MCOPY + COPY_WORD * words
         place = _names(source) | _names(start), ast.dump(source) + ast.dump(start), 0
         if place in self._places:
             return copied
