@@ -210,7 +210,12 @@ class VyperCosts(Costs):
         length = -(-self.program.input.length // WORD)
         longest = -(-(self.program.input.length + self.longer) // WORD) + 1
         copies = 0 if apart else (packed + 1) + (length + 1) + (packed + 2)
-        return _FIRST_WORD + frames + variables + longest + copies
+        return _FIRST_WORD + frames + variables + longest + copies + self._answer
+
+    @property
+    def _answer(self) -> int:
+        """Words of an array of results, which `predictPacked` copies once more to answer with."""
+        return 0 if self.program.has_decision else self.program.outputs
 
     def _part_words(self, sections: Iterable[Section]) -> int:
         assert self.part is not None
@@ -243,6 +248,7 @@ class VyperCosts(Costs):
     def frame_gas(self) -> float:
         # CALLDATACOPY, `slice`, `concat`, into the variable, two of `abi_decode`
         frame = self.frame - (self.frame_venom if self.venom else 0) + (self.frame_module if self.module else 0)
+        frame += COPY_WORD * self._answer
         if self.printer.apart:
             return frame - self.frame_apart + COPY_WORD * self.input_words + self.slots()
         return frame + (7 if self.module else 6) * COPY_WORD * self.input_words + self.slots()
