@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import copy
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import count
@@ -345,14 +346,39 @@ class VyperCosts(Costs):
     def _run(self, body: list[ast.stmt]) -> float:
         gas, self._top, self._held = 0.0, "", 0
         self._places.clear()
-        for node in body:
-            gas += self._node(node)
+        spared = self._spared(body) if self.venom else {}
+        for position, node in enumerate(body):
+            gas += self._node(node) - spared.get(position, 0)
             target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
             self._top = target.id if isinstance(target, ast.Name) else ""
             self._places = {place for place in self._places if self._top not in place[0]}
         self._places.clear()
         self._held = 0
         return gas
+
+    def _spared(self, body: list[ast.stmt]) -> dict[int, int]:
+        """Return what is spared, by position, where the next statement uses a value up: no SWAP puts it away, no DUP.
+
+        Of a variable declared in the body it is known that nobody reads a value any more: till it gets another, or to
+        the end.
+        """
+        declared: dict[str, int] = {}
+        for position, node in enumerate(body):
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                declared.setdefault(node.target.id, position)
+        spared: dict[int, int] = {}
+        reads: dict[str, tuple[int, int]] = {}  # of the value that a variable has: how many, and where the first is
+        for position in range(len(body) - 1, -1, -1):
+            node = body[position]
+            name = _scalar(node)
+            if name is not None and declared.get(name, len(body)) <= position and name not in self._arrays:
+                if reads.get(name, (0, 0)) == (1, position + 1) and _scalar(body[position + 1]) != name:
+                    on_top = position > 0 and _scalar(body[position - 1]) == name and name in _read(node)
+                    spared[position] = DUP + (SWAP if isinstance(node, ast.Assign) and not on_top else 0)
+                reads[name] = (0, 0)
+            for other, times in _read(node).items():
+                reads[other] = (reads.get(other, (0, 0))[0] + times, position)
+        return spared
 
     def _node(self, node: ast.stmt) -> float:
         match node:
@@ -660,6 +686,22 @@ def _python(lines: Iterable[str]) -> list[ast.stmt]:
     """Return Vyper's statements, read by Python's parser, which knows no types of loop variables."""
     text = "\n".join(lines) or "pass"
     return ast.parse(re.sub(r"(\bfor \w+): \w+ in", r"\1 in", text).replace("return ", "RETURN = ")).body
+
+
+def _scalar(node: ast.stmt) -> str | None:
+    """Return the variable that a statement gives a value, if it is one."""
+    match node:
+        case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+            return name
+    return None
+
+
+def _read(node: ast.stmt) -> Counter[str]:
+    """Return how often a statement reads each variable; one that a branch or loop assigns to is read many times."""
+    found = Counter(n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load))
+    if isinstance(node, ast.If | ast.For):
+        found.update({name: 2 for name in _changed([node])})
+    return found
 
 
 def _called(call: ast.Call) -> str:
