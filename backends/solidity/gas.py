@@ -153,7 +153,7 @@ class SolidityCosts(Costs):
         self._pointers.clear()
         held = 0 if self.program.calls(section) == 1 else HELD
         words, _ = waiting(section.body)
-        out_of_reach = peak(section.body) + words + held > REACH and not crowded(self.program)
+        out_of_reach = peak(section.body) + words + held > REACH and not crowded(self.program) and not self._as_written
         self._again = _cheap(section) if out_of_reach else {}
         # what is held for products by literals leaves no room for products that come again
         self._keeps = not self._again and not (of_taps(section.body) and peak(section.body) + held > _ROOM)
