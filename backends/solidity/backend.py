@@ -115,7 +115,8 @@ class SolidityBackend:
         check_pointers(pointed)
         whole = divided(pointed)
         times = _times(whole.main)
-        source = _Frame(whole.main, options).render()
+        frame = _Frame(whole.main, options)
+        source = frame.render()
         source_name = f"{options.name}.sol"
         return Artifact(
             name=options.name,
@@ -124,7 +125,7 @@ class SolidityBackend:
             source=source,
             compiler_input=_standard_input(source_name, source, whole.main, options),
             abi=contract_abi(program, options),
-            data=tuple(program.data_contracts()),
+            data=tuple(frame.data),
             program=program,
             form=options.form,
             calls=options.calls,

@@ -700,7 +700,7 @@ def _read(node: ast.stmt) -> Counter[str]:
     """Return how often a statement reads each variable; one that a branch or loop assigns to is read many times."""
     found = Counter(n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load))
     if isinstance(node, ast.If | ast.For):
-        found.update({name: 2 for name in _changed([node])})
+        found.update(dict.fromkeys(_changed([node]), 2))
     return found
 
 
