@@ -53,10 +53,10 @@ class Literals:
         return sum(map(self._more, _straight(code))) if self._runs < _MANY else 0
 
     def _more(self, literals: Counter[int]) -> int:
-        computed = sum(number * (self._gas(value) - _push(value)) for value, number in literals.items())
+        computed = sum(number * (self.gas(value) - _push(value)) for value, number in literals.items())
         return min(computed, _KEPT * sum(number > 1 for number in literals.values()))
 
-    def _gas(self, value: int) -> int:
+    def gas(self, value: int) -> int:
         """Return the gas of a literal as it is computed."""
         return _push(value) if value < _SHORT else self._written(value)[0]
 
