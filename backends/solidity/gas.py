@@ -164,8 +164,8 @@ class SolidityCosts(Costs):
         self._known.clear()
         code = tuple(statements)
         within, self._within = self._within, False
-        gas = 0 if within else self._literals.more(code)
-        gas += super().body(code) + POP * len(_left(code) - self._again.keys())
+        gas = super().body(code) + POP * len(_left(code) - self._again.keys())
+        gas += 0 if within else self._literals.more(code)
         self._reads.clear()
         self._known.clear()
         return gas

@@ -586,7 +586,7 @@ class VyperCosts(Costs):
         else:  # an immutable is in the code
             address = 2 * (PUSH + PUSH_ZERO) + 3 + COPY_WORD + MEMORY
         size = DUP + WARM_ACCOUNT + 2 * PUSH + _OP + JUMPI
-        gas = address + size + copied + 2 * SWAP
+        gas: float = address + size + copied + 2 * SWAP
         if not _is_constant(start):
             gas += self._expr(start) + 7 * _OP + 5 * SWAP
         match source:
