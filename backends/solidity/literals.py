@@ -54,7 +54,9 @@ class Literals:
 
     def _more(self, literals: Counter[int]) -> int:
         computed = sum(number * (self.gas(value) - _push(value)) for value, number in literals.items())
-        return min(computed, _KEPT * sum(number > 1 for number in literals.values()))
+        again = sum(number > 1 for number in literals.values())
+        # of pieces that have each literal once, about every other one is no longer for being computed
+        return min(computed, _KEPT * again) if again else computed // 2
 
     def gas(self, value: int) -> int:
         """Return the gas of a literal as it is computed."""

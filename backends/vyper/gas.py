@@ -306,10 +306,15 @@ class VyperCosts(Costs):
         below = max((self._frame(self.routines[self.printer.functions[p.name]]) for p in called), default=0)
         own = sum(self._arguments(self.signatures[section.name]).values()) + self._space(self._parsed(section))
         procedure = self.program.procedures.get(section.name)
-        return below + own + (0 if self.venom or procedure is None else len(procedure.words))
+        return below + own + (0 if procedure is None else len(procedure.words))
 
     def _space(self, body: list[ast.stmt]) -> int:
-        """Return the most words that variables of a block, and of blocks in it, take at one time."""
+        """Return the most words that variables of a block, and of blocks in it, take at one time.
+
+        Venom's have places of their own, though blocks end and scalars be on the stack.
+        """
+        if self.venom:
+            return sum(map(self._places_of, body))
         now = most = 0
         for node in body:
             inner = 0
@@ -326,9 +331,22 @@ class VyperCosts(Costs):
             most = max(most, now + inner)
         return most
 
+    def _places_of(self, node: ast.stmt) -> int:
+        """Return the words of all variables of a statement, and of what it puts a result in first."""
+        match node:
+            case ast.AnnAssign(annotation=type_, value=value):
+                return self._type_words(type_) + self._temporary(type_, value)
+            case ast.Assign(value=ast.List(elts=words)):
+                return len(words)
+            case ast.Assign(value=ast.Call(args=[_, ast.expr() as type_]) as value):
+                return self._temporary(type_, value)
+            case ast.For(body=block):
+                return 1 + self._space(block)
+            case ast.If(body=block, orelse=other):
+                return self._space(block) + self._space(other)
+        return 0
+
     def _type_words(self, type_: ast.expr) -> int:
-        if self.venom and isinstance(type_, ast.Name):
-            return 0
         if isinstance(type_, ast.Subscript) and isinstance(type_.slice, ast.Constant):
             size = int(str(type_.slice.value))
             is_bytes = isinstance(type_.value, ast.Name) and type_.value.id == "Bytes"
@@ -732,7 +750,8 @@ def _products(node: ast.expr) -> int:
     if _called(node) == "unsafe_mul":
         x, w = node.args
         apart = isinstance(w, ast.BinOp) and any(isinstance(part, ast.Subscript) for part in ast.walk(w))
-        return isinstance(x, ast.Name) and not apart and not _is_constant(w)
+        known = isinstance(x, ast.Name) or (isinstance(x, ast.Subscript) and _is_constant(x.slice))
+        return known and not apart and not _is_constant(w)
     return sum(map(_products, node.args))
 
 
