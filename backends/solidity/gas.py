@@ -22,7 +22,7 @@ from ml2sc.ir.gas import (
     changed,
     uses,
 )
-from ml2sc.ir.liveness import REACH, peak
+from ml2sc.ir.liveness import REACH, peak, waiting
 from ml2sc.ir.pointers import Pointers, affine
 from ml2sc.ir.program import (
     Apply,
@@ -52,9 +52,15 @@ from ml2sc.ir.program import (
     walk,
 )
 
+from .literals import Literals
 from .memory import in_bytes, memory_map, used_buffers
 from .stack import HELD, crowded, is_decision, of_taps
 
+OPTIMIZER_RUNS = 1_000_000
+"""Inference is what a model's contract is for: masks and weights stay in the code as they are. For fewer calls than
+`MANY_CALLS` the runs are how often a long literal is used in them, on the average: then solc computes those of few
+digits, up to a tenth of the code.
+"""
 _ROOM = 12
 """Variables beside which solc keeps nothing else."""
 
@@ -68,6 +74,7 @@ class SolidityCosts(Costs):
         program: The program.
         as_written: Whether solc's own functions, too, stay as they are: then the frame costs more.
         fixed: Whether the memory starts at a constant: else each address in it is a sum.
+        runs: solc's setting: of how many uses of a literal it compares the gas with its bytes of code.
     """
 
     tolerance = 0.02
@@ -87,7 +94,13 @@ class SolidityCosts(Costs):
     """Measured: the call of `_weightsTable`, the check that weights are in use, and what stays on the stack for it."""
 
     def __init__(
-        self, program: Program, part: Part | None = None, *, as_written: bool = False, fixed: bool = True
+        self,
+        program: Program,
+        part: Part | None = None,
+        *,
+        as_written: bool = False,
+        fixed: bool = True,
+        runs: int = OPTIMIZER_RUNS,
     ) -> None:
         super().__init__(program, "" if part is None else part.procedure.name)
         if as_written:
@@ -96,6 +109,9 @@ class SolidityCosts(Costs):
         self.memory = memory_map(program, part, fixed=fixed)
         if not fixed:
             self.fixed_address, self.section_call = self.sum_address, super().section_call
+        self._literals = Literals(runs)
+        self._within = False
+        """Whether what comes is a block within straight code."""
         self._pointers = Pointers()
         self._again: dict[str, Expr] = {}
         self._keeps = True
@@ -136,7 +152,8 @@ class SolidityCosts(Costs):
         super().begin(section)
         self._pointers.clear()
         held = 0 if self.program.calls(section) == 1 else HELD
-        out_of_reach = peak(section.body) + held > REACH and not crowded(self.program)
+        words, _ = waiting(section.body)
+        out_of_reach = peak(section.body) + words + held > REACH and not crowded(self.program) and not self._as_written
         self._again = _cheap(section) if out_of_reach else {}
         # what is held for products by literals leaves no room for products that come again
         self._keeps = not self._again and not (of_taps(section.body) and peak(section.body) + held > _ROOM)
@@ -146,7 +163,9 @@ class SolidityCosts(Costs):
         self._reads.clear()
         self._known.clear()
         code = tuple(statements)
+        within, self._within = self._within, False
         gas = super().body(code) + POP * len(_left(code) - self._again.keys())
+        gas += 0 if within else self._literals.more(code)
         self._reads.clear()
         self._known.clear()
         return gas
@@ -160,7 +179,9 @@ class SolidityCosts(Costs):
         return super().copy(copy)
 
     def statement(self, statement: Statement) -> float:
+        self._within = isinstance(statement, Block)
         gas = super().statement(statement)
+        self._within = False
         if isinstance(statement, Let | Assign):
             self._known = {e: names for e, names in self._known.items() if statement.name not in names}
         return gas

@@ -7,25 +7,17 @@ variable: contracts are cheaper where venom compiles them.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
-from ml2sc.ir.liveness import REACH, peak
+from ml2sc.ir.liveness import REACH, peak, waiting
 from ml2sc.ir.parted import parted, products
 from ml2sc.ir.program import (
-    Apply,
     Block,
-    Expr,
     For,
     If,
-    Load,
-    OpCode,
     Program,
     Statement,
-    Store,
     bodies,
-    expressions,
-    subexpressions,
 )
 
 DEEPEST_PRODUCTS = 50
@@ -57,7 +49,7 @@ def too_deep(program: Program) -> bool:
 def _too_deep(body: tuple[Statement, ...], words: int) -> bool:
     if _too_many(body):
         return True
-    held, places = _held(body)
+    held, places = waiting(body)
     if not held and places < _MANY_PLACES:
         return False
     variables = peak(body)
@@ -66,47 +58,6 @@ def _too_deep(body: tuple[Statement, ...], words: int) -> bool:
 
 def _too_many(body: Iterable[Statement]) -> bool:
     return _straight_products(body)[1] > DEEPEST_PRODUCTS
-
-
-def _held(body: Iterable[Statement]) -> tuple[int, int]:
-    """Return what venom holds, at most, between two jumps: words that several products take apart, and places.
-
-    It reads all of the former at first, and computes all of the latter, which are checked, before it stores anything.
-    """
-    most, places, run, stored = 0, 0, Counter[Load](), set[Expr]()
-
-    def ended() -> None:
-        nonlocal most, places
-        most = max(most, sum(times > 1 for times in run.values()))
-        places = max(places, len(stored))
-        run.clear()
-        stored.clear()
-
-    def visit(body: Iterable[Statement]) -> None:
-        for statement in body:
-            if isinstance(statement, For | If):
-                for inner in bodies(statement):
-                    ended()
-                    visit(inner)
-                ended()
-            elif isinstance(statement, Block):
-                visit(statement.body)
-            else:
-                run.update({load for e in expressions(statement) for load in _factors(e)})
-                if isinstance(statement, Store) and isinstance(statement.index, Apply):
-                    stored.add(statement.index)
-
-    visit(body)
-    ended()
-    return most, places
-
-
-def _factors(expr: Expr) -> Iterator[Load]:
-    """Iterate over the words of memory that are factors, or are taken apart for factors."""
-    for part in subexpressions(expr):
-        if isinstance(part, Apply) and part.op is OpCode.MUL:
-            for factor in part.args:
-                yield from (load for load in subexpressions(factor) if isinstance(load, Load))
 
 
 def _straight_products(body: Iterable[Statement], run: int = 0) -> tuple[int, int]:

@@ -170,7 +170,7 @@ def target_costs(artifact: Artifact) -> gas.Costs:
     """Return what the target's compiler makes of an artifact's Program, the settings it chose taken into account."""
     assert artifact.program is not None
     settings = {} if artifact.bytecode is None else artifact.bytecode.settings
-    return costs_of(artifact.target, artifact.program, settings, artifact.form)
+    return costs_of(artifact.target, artifact.program, settings, artifact.form, artifact.calls)
 
 
 def _holder(index: int, code: bytes, fork: Fork) -> int:
