@@ -219,7 +219,7 @@ class VyperCosts(Costs):
         return {PACKED: packed_words(self.program), **arrays} if whole else arrays
 
     def section(self, section: Section, shares: Shares, name: str = "") -> float:
-        self._shares, self._name, self._ifs = shares, name or section.name, self._numbered(section)
+        self._shares, self._name, self._numbers = shares, name or section.name, self._numbered(section)
         for call in calls_of(section.body):
             if (outside := self.program.procedures[call.procedure]).contract:
                 self._arrays = {}
@@ -442,7 +442,7 @@ class VyperCosts(Costs):
         return SWAP if self.venom else PUSH + MEMORY
 
     def _branch(self, node: ast.If) -> float:
-        number = next(self._ifs)
+        number = next(self._numbers)
         # what is added tests whether an input is zero, of layers whose inputs hardly are
         share = 1.0 if number is None else self._shares.taken(self._name, number)
         if isinstance(node.body[-1], ast.Expr):  # it reverts: who is refused pays less than who is served
