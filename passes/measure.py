@@ -104,12 +104,7 @@ def pick(samples: Sequence[T], chosen: Sequence[int]) -> list[T]:
 
 def answers(graph: Graph, samples: Iterable[Sample], outputs: Sequence[str] | None = None) -> list[Answer]:
     """Return a float graph's answers."""
-    return [answer(graph, sample, outputs) for sample in samples]
-
-
-def answer(graph: Graph, sample: Sample, outputs: Sequence[str] | None = None) -> Answer:
-    """Return a float graph's answer to one sample."""
-    return answer_of(graph, real_values(graph, sample), outputs)
+    return [answer_of(graph, values, outputs) for reals in real_values(graph, samples) for values in reals]
 
 
 def answer_of(graph: Graph, values: Mapping[str, Array], outputs: Sequence[str] | None = None) -> Answer:
