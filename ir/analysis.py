@@ -252,16 +252,27 @@ def evaluate_samples(graph: Graph, samples: Sequence[Mapping[str, Array]]) -> li
         samples: For each sample the integers q of each graph input.
     """
     constants = {tensor.name: tensor.data for tensor in graph.tensors.values() if tensor.data is not None}
-    if not samples:
-        return []
-    given = [_given(graph, inputs) for inputs in samples]
-    found = {name: np.stack([one[name] for one in given]) for name in given[0]}
-    evaluate_nodes(graph, graph, found)
     result = [dict(constants) for _ in samples]
-    for name, values in found.items():
+    for name, values in evaluate_together(graph, samples).items() if samples else ():
         for index, one in enumerate(result):
             one[name] = _shaped(as_python_ints(values[index, ...]), values.shape[1:])
     return result
+
+
+def evaluate_together(graph: Graph, samples: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+    """Return the integers of every tensor but constants for some samples, which are the first axis.
+
+    Args:
+        graph: A quantised graph.
+        samples: For each, one at least, the integers q of each graph input.
+
+    Returns:
+        int64, or Python ints where that does not hold them, by tensor name.
+    """
+    given = [_given(graph, inputs) for inputs in samples]
+    found = {name: np.stack([one[name] for one in given]) for name in given[0]}
+    evaluate_nodes(graph, graph, found)
+    return found
 
 
 def evaluate_nodes(graph: Graph, nodes: Iterable[Node], found: dict[str, Array]) -> None:
@@ -293,9 +304,7 @@ def _given(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
     for name, q in inputs.items():
         tensor = graph.tensor(name)
         given, interval = np.asarray(q).reshape(tensor.shape), tensor.interval
-        if interval is not None:
-            if given.dtype != np.int64 or interval.signed_bits > 63:
-                given = as_python_ints(given)
-            given = np.minimum(np.maximum(given, interval.lo), interval.hi)
-        values[name] = _shaped(as_python_ints(given), tensor.shape)
+        if given.dtype != np.int64 or (interval is not None and interval.signed_bits > 63):
+            given = _shaped(as_python_ints(given), tensor.shape)
+        values[name] = given if interval is None else np.minimum(np.maximum(given, interval.lo), interval.hi)
     return values

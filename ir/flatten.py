@@ -45,7 +45,7 @@ def flattened(body: Sequence[Statement], deepest: int = DEEPEST) -> tuple[Statem
 
     Those that are not too deep come out as they are.
     """
-    if not any(_deeper(e, deepest) for s in walk(body) for e in expressions(s)):
+    if not any(_deeper(e, deepest) for s in walk(body) for e in expressions(s) if not isinstance(e, _ATOMS)):
         return tuple(body)
     return _Flattening(body, deepest).body(body)
 
@@ -62,6 +62,9 @@ def _deeper(expr: Expr, levels: int) -> bool:
         if not level:
             return False
     return True
+
+
+_ATOMS = (Const, Var)
 
 
 class _Flattening:

@@ -355,9 +355,9 @@ class Costs:
 
     def begin(self, section: Section) -> None:
         """Get ready for a section: find the variables whose value is used just once, where it is left on the stack."""
-        reads = reads_of(section.body)
-        lets = Counter(s.name for s in walk(section.body) if isinstance(s, Let))
-        assigned = {s.name for s in walk(section.body) if isinstance(s, Assign)}
+        reads, code = reads_of(section.body), walk(section.body)
+        lets = Counter([s.name for s in code if isinstance(s, Let)])
+        assigned = {s.name for s in code if isinstance(s, Assign)}
         self._passing = {name for name, number in lets.items() if reads[name] == number and name not in assigned}
 
     def staging(self, length: int, longest: int) -> float:
@@ -379,7 +379,7 @@ class Costs:
         code = tuple(statements)
         for position, statement in enumerate(code):
             gas += self.statement(statement)
-            self._top = statement.name if isinstance(statement, Let | Assign) else ""
+            self._top = statement.name if isinstance(statement, _NAMING) else ""
             if isinstance(statement, Assign) and _passes(code, position, statement.name):
                 gas -= SWAP
         return gas
@@ -549,6 +549,10 @@ class Costs:
         return fixed if isinstance(index, Const) else self.expr(index) + fixed + PUSH + 3
 
 
+_NAMING = (Let, Assign)
+"""Made once: statements are asked for it whenever something is priced."""
+
+
 def _passes(code: Sequence[Statement], position: int, name: str) -> bool:
     """Return whether a variable of a block is used up by the statement that follows its last assignment.
 
@@ -570,7 +574,9 @@ def reads_of(body: Iterable[Statement]) -> Counter[str]:
     for statement in walk(body):
         own = statement.name if isinstance(statement, Assign) else None
         for expression in expressions(statement):
-            found.update(name for name in variables(expression) if name != own)
+            for name in variables(expression):
+                if name != own:
+                    found[name] += 1
     return found
 
 

@@ -900,9 +900,14 @@ def operands(expr: Expr) -> tuple[Expr, ...]:
     """Return what an expression is directly made of."""
     if isinstance(expr, Apply):
         return expr.args
-    if isinstance(expr, Load | WadInput):
+    if isinstance(expr, _INDEXED):
         return (expr.index,)
     return (expr.offset,) if isinstance(expr, LoadInput) else ()
+
+
+_INDEXED = (Load, WadInput)
+"""Made once: this is the most walked of all paths."""
+_READING = (Load, LoadInput, WadInput)
 
 
 def summands(expr: Expr) -> tuple[list[Expr], Expr]:
@@ -924,17 +929,18 @@ def subexpressions(expr: Expr) -> tuple[Expr, ...]:
         return parts
 
 
-def _parts(expr: Expr) -> Iterator[Expr]:
-    parts = [expr]
+def _parts(expr: Expr) -> list[Expr]:
+    found, parts = list[Expr](), [expr]
     while parts:
         part = parts.pop()
-        yield part
+        found.append(part)
         if isinstance(part, Apply):  # not by `operands`: this is the most walked of all paths
             parts += part.args[::-1]
-        elif isinstance(part, Load | WadInput):
+        elif isinstance(part, _INDEXED):
             parts.append(part.index)
         elif isinstance(part, LoadInput):
             parts.append(part.offset)
+    return found
 
 
 def variables(expr: Expr) -> tuple[str, ...]:
@@ -997,7 +1003,7 @@ def reads_memory(expr: Expr) -> bool:
     try:
         return expr._memory
     except AttributeError:
-        found = isinstance(expr, Load | LoadInput | WadInput) or any(map(reads_memory, operands(expr)))
+        found = isinstance(expr, _READING) or any(map(reads_memory, operands(expr)))
         object.__setattr__(expr, "_memory", found)
         return found
 

@@ -6,7 +6,7 @@ What `predict` takes and returns is WAD; inside are the integers q of the graph'
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -15,7 +15,7 @@ import numpy as np
 
 from ml2sc.errors import RangeError
 
-from .analysis import evaluate_exact
+from .analysis import evaluate_together
 from .graph import Graph, Tensor
 from .program import MASK, rational_multiplier
 from .thermometer import graph_code, packed
@@ -44,8 +44,12 @@ class Rescale:
 
     def apply(self, x: int) -> int:
         """Return y for x."""
-        x = min(max(x, self.lo), self.hi)
-        return (x * self.multiplier + ((1 << self.shift) >> 1)) >> self.shift
+        return self.apply_all((x,))[0]
+
+    def apply_all(self, xs: Iterable[int]) -> list[int]:
+        """Return y for each x."""
+        lo, hi, multiplier, shift, half = self.lo, self.hi, self.multiplier, self.shift, (1 << self.shift) >> 1
+        return [(min(max(x, lo), hi) * multiplier + half) >> shift for x in xs]
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,7 +313,8 @@ def inputs_from_wad(graph: Graph, wads: Sequence[int]) -> dict[str, Array]:
             q = [by_element.apply(i, v) for i, v in enumerate(values)]
         else:
             rescale = input_rescale(tensor)
-            q = [min(max(rescale.apply(v) + format_.zero_point, interval.lo), interval.hi) for v in values]
+            zero, lo, hi = format_.zero_point, interval.lo, interval.hi
+            q = [min(max(v + zero, lo), hi) for v in rescale.apply_all(values)]
         result[name] = integer_array(q, tensor.shape)
         position += tensor.size
     return result
@@ -328,7 +333,18 @@ class Outcome:
 
 def run_graph(graph: Graph, inputs: Mapping[str, Array]) -> Outcome:
     """Run the graph interpreter on integers q and return what the contract must answer."""
-    return outcome(graph, evaluate_exact(graph, inputs))
+    return run_samples(graph, [inputs])[0]
+
+
+def run_samples(graph: Graph, samples: Sequence[Mapping[str, Array]]) -> list[Outcome]:
+    """Return what `run_graph` does for each of some samples, one at least: nodes are computed for all together."""
+    found = evaluate_together(graph, samples)
+    names = [*graph.outputs, *([] if graph.decision is None else [graph.decision])]
+    constants = {name: data for name in names if (data := graph.tensor(name).data) is not None}
+    varying = [name for name in names if name not in constants]
+    return [
+        outcome(graph, constants | {name: found[name][index, ...] for name in varying}) for index in range(len(samples))
+    ]
 
 
 def outcome(graph: Graph, values: Mapping[str, Array]) -> Outcome:
@@ -336,7 +352,7 @@ def outcome(graph: Graph, values: Mapping[str, Array]) -> Outcome:
     outputs: list[int] = []
     for name in graph.outputs:
         rescale, zero = output_rescale(graph.tensor(name)), graph.tensor(name).format.zero_point
-        outputs += [rescale.apply(int(v) - zero) for v in values[name].ravel()]
+        outputs += rescale.apply_all(v - zero for v in values[name].ravel().tolist())
     decision = None if graph.decision is None else int(values[graph.decision].ravel()[0]) & MASK
     return Outcome(tuple(outputs), decision)
 

@@ -55,6 +55,7 @@ from ml2sc.ir.program import (
 from .memory import in_bytes, memory_map, used_buffers
 from .stack import HELD, crowded, is_decision, of_taps
 
+_NAMING = (Let, Assign)
 _ROOM = 12
 """Variables beside which solc keeps nothing else."""
 
@@ -135,11 +136,10 @@ class SolidityCosts(Costs):
     def begin(self, section: Section) -> None:
         super().begin(section)
         self._pointers.clear()
-        held = 0 if self.program.calls(section) == 1 else HELD
-        out_of_reach = peak(section.body) + held > REACH and not crowded(self.program)
-        self._again = _cheap(section) if out_of_reach else {}
+        held = peak(section.body) + (0 if self.program.calls(section) == 1 else HELD)
+        self._again = _cheap(section) if held > REACH and not crowded(self.program) else {}
         # what is held for products by literals leaves no room for products that come again
-        self._keeps = not self._again and not (of_taps(section.body) and peak(section.body) + held > _ROOM)
+        self._keeps = not self._again and not (held > _ROOM and of_taps(section.body))
 
     def body(self, statements: Iterable[Statement]) -> float:
         # what was read before a jump is read again after it
@@ -161,7 +161,7 @@ class SolidityCosts(Costs):
 
     def statement(self, statement: Statement) -> float:
         gas = super().statement(statement)
-        if isinstance(statement, Let | Assign):
+        if self._known and isinstance(statement, _NAMING):
             self._known = {e: names for e, names in self._known.items() if statement.name not in names}
         return gas
 
