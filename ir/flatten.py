@@ -33,6 +33,7 @@ from .program import (
     WadInput,
     expressions,
     operands,
+    subexpressions,
     walk,
 )
 
@@ -45,7 +46,7 @@ def flattened(body: Sequence[Statement], deepest: int = DEEPEST) -> tuple[Statem
 
     Those that are not too deep come out as they are.
     """
-    if not any(_deeper(e, deepest) for s in walk(body) for e in expressions(s) if not isinstance(e, _ATOMS)):
+    if not any(_deeper(e, deepest) for s in walk(body) for e in expressions(s)):
         return tuple(body)
     return _Flattening(body, deepest).body(body)
 
@@ -56,15 +57,14 @@ def flattened_program(program: Program, deepest: int) -> Program:
 
 
 def _deeper(expr: Expr, levels: int) -> bool:
+    if len(subexpressions(expr)) <= levels:
+        return False
     level = [expr]
     for _ in range(levels):
         level = [part for e in level for part in operands(e)]
         if not level:
             return False
     return True
-
-
-_ATOMS = (Const, Var)
 
 
 class _Flattening:

@@ -536,8 +536,9 @@ class Costs:
         """Return the gas of an operation and its operands."""
         if op is not OpCode.ADD:
             return op.gas + sum(map(self.expr, args))
-        terms, rest = summands(Apply(op, args))
-        return op.gas * len(terms) + sum(map(self.expr, terms)) + self.expr(rest)
+        first, others = args
+        terms, rest = summands(others)
+        return op.gas * (len(terms) + 1) + self.expr(first) + sum(map(self.expr, terms)) + self.expr(rest)
 
     def load_input(self, offset: Expr) -> float:
         """Return the gas of reading 32 bytes of the packed input."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple, overload
 
 WORD = 1 << 256
@@ -23,7 +23,12 @@ def to_signed(word: int) -> int:
 
 
 class OpCode(Enum):
-    """The machine's operations, with the EVM's names and its order of operands (value: gas)."""
+    """The machine's operations, with the EVM's names and its order of operands (value: gas).
+
+    Attributes:
+        mnemonic: Lower-case name.
+        gas: Static cost.
+    """
 
     ADD = ("add", 3)
     SUB = ("sub", 3)
@@ -47,15 +52,8 @@ class OpCode(Enum):
 
     __hash__ = object.__hash__  # that of an Enum's name is Python's, and expressions are hashed much
 
-    @property
-    def mnemonic(self) -> str:
-        """Lower-case name."""
-        return self.value[0]
-
-    @property
-    def gas(self) -> int:
-        """Static cost."""
-        return self.value[1]
+    def __init__(self, mnemonic: str, gas: int) -> None:
+        self.mnemonic, self.gas = mnemonic, gas
 
 
 # -- expressions -----------------------------------------------------------------------------------------------------
@@ -659,8 +657,9 @@ class Program:
 # -- building --------------------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=1 << 14)
 def const(value: int) -> Const:
-    """Return a literal, two's complement for negative values."""
+    """Return a literal, two's complement for negative values: often the same one, with what is noted there."""
     return Const(value & MASK)
 
 
@@ -888,12 +887,16 @@ def used_buffers(section: Section) -> list[str]:
     names: dict[str, None] = {}
     for statement in walk(section.body):
         for expression in expressions(statement):
-            names.update(dict.fromkeys(loads(expression)))
-        if isinstance(statement, Store | CopySegment):
+            if read := loads(expression):
+                names.update(dict.fromkeys(read))
+        if isinstance(statement, _WRITING):
             names[statement.buffer] = None
         if isinstance(statement, Call):
             names |= dict.fromkeys((*statement.takes, *statement.gives))
     return list(names)
+
+
+_WRITING = (Store, CopySegment)
 
 
 def operands(expr: Expr) -> tuple[Expr, ...]:

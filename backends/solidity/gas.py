@@ -56,6 +56,8 @@ from .memory import in_bytes, memory_map, used_buffers
 from .stack import HELD, crowded, is_decision, of_taps
 
 _NAMING = (Let, Assign)
+_SHIFTS = (OpCode.MUL, OpCode.DIV)
+"""What solc makes a shift of, by a power of two."""
 _ROOM = 12
 """Variables beside which solc keeps nothing else."""
 
@@ -258,7 +260,7 @@ class SolidityCosts(Costs):
             return PUSH_ZERO + op.gas + MEMORY + self._address(*found, 1)
         if op is OpCode.AND and (field := as_field_of(Apply(op, args))) is not None:
             return PUSH + OpCode.SHR.gas + MEMORY + self._address(field[0], field[1], field[2] // 8)
-        shifted = op in {OpCode.MUL, OpCode.DIV} and any(map(_is_power_of_two, args))
+        shifted = op in _SHIFTS and any(map(_is_power_of_two, args))
         return super().apply(op, args) - (op.gas - OpCode.SHL.gas if shifted else 0)
 
     def _address(self, region: str, index: Expr, scale: int) -> float:
