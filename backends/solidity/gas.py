@@ -105,6 +105,8 @@ class SolidityCosts(Costs):
         self._reads: Counter[Expr] = Counter()
         self._known: dict[Expr, frozenset[str]] = {}
         """What is on the stack, with the variables that it was computed from."""
+        self._named = set[str]()
+        """All of these, and perhaps more."""
 
     def memory_words(self, sections: Iterable[Section]) -> int:
         if self.memory.fixed or self.stub:  # the answer is where it was computed
@@ -147,10 +149,12 @@ class SolidityCosts(Costs):
         # what was read before a jump is read again after it
         self._reads.clear()
         self._known.clear()
+        self._named.clear()
         code = tuple(statements)
         gas = super().body(code) + POP * len(_left(code) - self._again.keys())
         self._reads.clear()
         self._known.clear()
+        self._named.clear()
         return gas
 
     def store(self, buffer: str, index: Expr) -> float:
@@ -163,7 +167,7 @@ class SolidityCosts(Costs):
 
     def statement(self, statement: Statement) -> float:
         gas = super().statement(statement)
-        if self._known and isinstance(statement, _NAMING):
+        if isinstance(statement, _NAMING) and statement.name in self._named:
             self._known = {e: names for e, names in self._known.items() if statement.name not in names}
         return gas
 
@@ -199,6 +203,7 @@ class SolidityCosts(Costs):
                 names = names.union(variables(e if e is expr else e.args[0]))
                 if not reads_memory(e):
                     self._known[e] = names
+            self._named |= names
         return gas
 
     def branch(self, branch: If) -> float:
