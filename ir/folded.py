@@ -129,7 +129,8 @@ def _rebuilt(expr: Expr, inner: Callable[[Expr], Expr], values: Mapping[str, Exp
             new = inner(index)
             return expr if new is index else WadInput(new)
         case Apply(OpCode.ADD):
-            sums, total = list[Apply](), expr
+            sums = list[Apply]()
+            total: Expr = expr
             while isinstance(total, Apply) and total.op is OpCode.ADD:
                 sums.append(total)
                 total = total.args[1]
