@@ -220,15 +220,27 @@ def saturated(graph: Graph, values: Mapping[str, Array]) -> dict[str, int]:
     Returns:
         The number of elements, by output tensor of a Requantize that clamped some.
     """
-    found = {}
+    read = {node.inputs[0] for node in graph if node.op_type == "Requantize"}
+    return saturated_samples(graph, {name: values[name][None] for name in read})[0] if read else {}
+
+
+def saturated_samples(graph: Graph, found: Mapping[str, Array]) -> list[dict[str, int]]:
+    """Return what `saturated` does for each of some samples.
+
+    Args:
+        graph: A quantised graph.
+        found: What `evaluate_together` returned.
+    """
+    result: list[dict[str, int]] = [{} for _ in next(iter(found.values()))]
     for node in graph:
         if node.op_type == "Requantize":
-            source, result = graph.tensor(node.inputs[0]), graph.tensor(node.output)
-            free = requantized(node, source, values[source.name], result)
-            count = int(np.count_nonzero((free < result.format.qmin) | (free > result.format.qmax)))
-            if count:
-                found[result.name] = count
-    return found
+            source, output = graph.tensor(node.inputs[0]), graph.tensor(node.output)
+            free = requantized(node, source, found[source.name], output).reshape(len(result), -1)
+            beyond = (free < output.format.qmin) | (free > output.format.qmax)
+            for own, count in zip(result, np.count_nonzero(beyond, axis=1).tolist(), strict=True):
+                if count:
+                    own[output.name] = count
+    return result
 
 
 def evaluate_exact(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:

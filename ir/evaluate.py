@@ -39,7 +39,7 @@ def evaluate_float(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array
     return values
 
 
-def evaluate_samples(graph: Graph, samples: Sequence[Mapping[str, Array]]) -> dict[str, Each]:
+def evaluate_floats(graph: Graph, samples: Sequence[Mapping[str, Array]]) -> dict[str, Each]:
     """Run a float graph on several samples at once: to the last bit what `evaluate_float` gives for each.
 
     Args:

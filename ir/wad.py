@@ -160,7 +160,12 @@ _SPARE_BITS = 12
 
 def element_errors(tensor: Tensor, scaling: Scaling) -> Array:
     """Return a bound on |q·scale − u|, by element, for reals in range, given as they are or as WAD."""
-    rescale, scale = element_rescale(tensor, scaling), tensor.format.scale
+    return np.array(_element_errors(tensor.name, tensor.format, scaling)).reshape(tensor.shape)
+
+
+@lru_cache(maxsize=64)
+def _element_errors(name: str, format_: FixedPoint, scaling: Scaling) -> list[float]:
+    rescale, scale = _element_rescale(name, format_, scaling), format_.scale
     errors = []
     widths = [Fraction(width) for width in scaling.width.ravel().tolist()]
     for multiplier, width, lo in zip(rescale.multipliers, widths, scaling.lo.ravel().tolist(), strict=True):
@@ -168,7 +173,7 @@ def element_errors(tensor: Tensor, scaling: Scaling) -> Array:
         wrong = abs(Fraction(multiplier, 1 << rescale.shift) - ratio) * (width * WAD + 2)
         # the real as WAD, and its range's end, are rounded; u of that end is 1 but for the rounding of the width
         errors.append(float((Fraction(1, 2) + wrong + ratio) * scale) + 2.0**-52 * (1 + abs(lo) / float(width)))
-    return np.array(errors).reshape(tensor.shape)
+    return errors
 
 
 def input_rescale(tensor: Tensor) -> Rescale:
@@ -338,23 +343,38 @@ def run_graph(graph: Graph, inputs: Mapping[str, Array]) -> Outcome:
 
 def run_samples(graph: Graph, samples: Sequence[Mapping[str, Array]]) -> list[Outcome]:
     """Return what `run_graph` does for each of some samples, one at least: nodes are computed for all together."""
-    found = evaluate_together(graph, samples)
-    names = [*graph.outputs, *([] if graph.decision is None else [graph.decision])]
-    constants = {name: data for name in names if (data := graph.tensor(name).data) is not None}
-    varying = [name for name in names if name not in constants]
-    return [
-        outcome(graph, constants | {name: found[name][index, ...] for name in varying}) for index in range(len(samples))
-    ]
+    return outcomes(graph, evaluate_together(graph, samples))
+
+
+def answering(graph: Graph) -> list[str]:
+    """Return the tensors that an outcome is made of."""
+    return [*graph.outputs, *([] if graph.decision is None else [graph.decision])]
 
 
 def outcome(graph: Graph, values: Mapping[str, Array]) -> Outcome:
     """Return what the contract must answer where the graph interpreter found these integers."""
-    outputs: list[int] = []
+    return outcomes(graph, {name: values[name][None] for name in answering(graph)})[0]
+
+
+def outcomes(graph: Graph, found: Mapping[str, Array]) -> list[Outcome]:
+    """Return what the contract must answer to each of some samples, which are the first axis of these integers."""
+    count = len(next(iter(found.values())))
+
+    def each(name: str) -> list[list[int]]:
+        constant = graph.tensor(name).data
+        values = found[name].reshape(count, -1) if constant is None else np.stack([constant.ravel()] * count)
+        integers: list[list[int]] = values.tolist()
+        return integers
+
+    outputs = list[list[int]]([] for _ in range(count))
     for name in graph.outputs:
         rescale, zero = output_rescale(graph.tensor(name)), graph.tensor(name).format.zero_point
-        outputs += rescale.apply_all(v - zero for v in values[name].ravel().tolist())
-    decision = None if graph.decision is None else int(values[graph.decision].ravel()[0]) & MASK
-    return Outcome(tuple(outputs), decision)
+        for own, values in zip(outputs, each(name), strict=True):
+            own += rescale.apply_all(v - zero for v in values)
+    decisions: list[int | None] = [None] * count
+    if graph.decision is not None:
+        decisions = [int(values[0]) & MASK for values in each(graph.decision)]
+    return [Outcome(tuple(own), decision) for own, decision in zip(outputs, decisions, strict=True)]
 
 
 def _proved(tensor: Tensor) -> tuple[FixedPoint, Interval]:

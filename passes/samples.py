@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from ml2sc.errors import DataError
-from ml2sc.ir.evaluate import Each, evaluate_samples, one_of
+from ml2sc.ir.evaluate import Each, evaluate_floats, one_of
 from ml2sc.ir.graph import Graph
 from ml2sc.ir.types import Array
 
@@ -82,7 +82,7 @@ class Reals:
     def __init__(self, graph: Graph, samples: Sequence[Sample]) -> None:
         self._constants = {t.name: t.data for t in graph.tensors.values() if t.data is not None}
         self._count = len(samples)
-        self.found = evaluate_samples(graph, samples)
+        self.found = evaluate_floats(graph, samples)
 
     def __iter__(self) -> Iterator[dict[str, Array]]:
         """Iterate over the samples: every tensor by name, constants included."""

@@ -14,10 +14,10 @@ from ml2sc.errors import DataError, Ml2scError, Ml2scWarning, warn
 from ml2sc.frontend.data import Samples, by_column
 from ml2sc.frontend.truth import Truth
 from ml2sc.ir import wad
-from ml2sc.ir.analysis import prove_intervals, saturated
+from ml2sc.ir.analysis import prove_intervals, saturated_samples
 from ml2sc.ir.batch import Batch
 from ml2sc.ir.confidence import lower_confidence
-from ml2sc.ir.evaluate import Each, evaluate_samples, one_of
+from ml2sc.ir.evaluate import Each, evaluate_floats, one_of
 from ml2sc.ir.fit import Fit
 from ml2sc.ir.graph import Graph, Node
 from ml2sc.ir.ops.base import OPS, Bounds, op_of
@@ -145,9 +145,8 @@ def assess(
     tally, truth = _Tally(), _truth(samples, quantized)
     wanted = answers(reference, (samples[i] for i in looked_at), quantized.outputs)
     compared = _compared(source, quantized, samples, looked_at, tally.tensors)
-    for index, answer, (values, clamped, decision) in zip(looked_at, wanted, compared, strict=True):
+    for index, answer, (outcome, clamped, decision) in zip(looked_at, wanted, compared, strict=True):
         label = None if decision is None else int(decision.ravel()[0]) & MASK
-        outcome = wad.outcome(quantized, values)
         tally.errors.append(np.abs(np.array(outcome.outputs, dtype=np.float64) / wad.WAD - answer.outputs))
         tally.saturated += bool(clamped)
         tally.widen(samples[index])
@@ -200,8 +199,7 @@ def accuracy_on(samples: Sequence[Sample] | None, quantized: Graph) -> float | N
     if samples is None or truth.labels is None:
         return None
     chosen = spread_out(range(len(samples)), MOST)
-    every = (values for found in _integers(quantized, samples, chosen) for values in _apart(found))
-    answers = (wad.outcome(quantized, values) for values in every)
+    answers = (answer for found in _integers(quantized, samples, chosen) for answer in wad.outcomes(quantized, found))
     right = (to_signed(a.decision or 0) == truth.labels[i] for i, a in zip(chosen, answers, strict=True))
     return sum(map(bool, right)) / len(chosen)
 
@@ -212,12 +210,6 @@ def _integers(quantized: Graph, samples: Sequence[Sample], chosen: Sequence[int]
     together = run_together(quantized)
     for first in range(0, len(chosen), together):
         yield Batch([samples[index] for index in chosen[first : first + together]]).values(quantized, names)
-
-
-def _apart(found: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
-    """Iterate over the samples of one part of them: the integers of all tensors."""
-    count = len(next(iter(found.values())))
-    return ({name: values[index, ...] for name, values in found.items()} for index in range(count))
 
 
 def _truth(samples: Sequence[Sample], quantized: Graph, *, silent: bool = False) -> Truth:
@@ -232,20 +224,19 @@ def _truth(samples: Sequence[Sample], quantized: Graph, *, silent: bool = False)
 
 def _compared(
     source: Graph, quantized: Graph, samples: Sequence[Sample], chosen: Sequence[int], powers: dict[str, _Power]
-) -> Iterator[tuple[dict[str, Array], dict[str, int], Array | None]]:
+) -> Iterator[tuple[wad.Outcome, dict[str, int], Array | None]]:
     """Add up how far the integers of some samples are from the model, and iterate over the samples.
 
     Yields:
-        The integers of all tensors, how many values each Requantize clamped, and the model's decision.
+        What the contract answers, how many values each Requantize clamped, and the model's decision.
     """
     numbers = iter(chosen)
     for found in _integers(quantized, samples, chosen):
-        count = len(next(iter(found.values())))
-        reals = evaluate_samples(source, [samples[index] for index in itertools.islice(numbers, count)])
+        answers = wad.outcomes(quantized, found)
+        reals = evaluate_floats(source, [samples[index] for index in itertools.islice(numbers, len(answers))])
         _add(powers, source, quantized, found, reals)
-        for index, values in enumerate(_apart(found)):
-            decision = None if source.decision is None else one_of(reals[source.decision], index)
-            yield values, saturated(quantized, values), decision
+        for index, (answer, clamped) in enumerate(zip(answers, saturated_samples(quantized, found), strict=True)):
+            yield answer, clamped, None if source.decision is None else one_of(reals[source.decision], index)
 
 
 def _add(

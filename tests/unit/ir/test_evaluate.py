@@ -16,7 +16,7 @@ import ml2sc
 from ml2sc.errors import Ml2scError, ShapeError
 from ml2sc.frontend.model_file import load_onnx
 from ml2sc.frontend.onnx_import import import_graph
-from ml2sc.ir.evaluate import evaluate_float, evaluate_samples, one_of
+from ml2sc.ir.evaluate import evaluate_float, evaluate_floats, one_of
 from ml2sc.ir.graph import Graph
 from ml2sc.ir.parser import parse_graph
 
@@ -47,7 +47,7 @@ def check(graph: Graph, samples: int = 9) -> int:
     rng = np.random.default_rng(4)
     given = [{name: rng.uniform(-2, 2, graph.tensor(name).shape) for name in graph.inputs} for _ in range(samples)]
     with np.errstate(all="ignore"):
-        alone, together = [evaluate_float(graph, sample) for sample in given], evaluate_samples(graph, given)
+        alone, together = [evaluate_float(graph, sample) for sample in given], evaluate_floats(graph, given)
     assert together.keys() == {t.name for t in graph.tensors.values() if not t.is_constant}
     for name, each in together.items():
         for index, values in enumerate(alone):
@@ -98,4 +98,4 @@ def test_random_models(seed: int) -> None:
 def test_a_sample_of_another_shape_is_refused() -> None:
     graph = parse_graph(TURNED)
     with pytest.raises(ShapeError, match=r"\[3, 4\], not \[1, 3, 4\]"):
-        evaluate_samples(graph, [{"x": np.zeros((1, 3, 4))}, {"x": np.zeros((3, 4))}])
+        evaluate_floats(graph, [{"x": np.zeros((1, 3, 4))}, {"x": np.zeros((3, 4))}])
