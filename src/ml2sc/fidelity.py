@@ -301,7 +301,9 @@ def _alone(quantized: Graph, node: Node, real: Callable[[str], Array]) -> Array:
         return np.zeros(result.shape)
     weights, *bias = (quantized.tensor(name).real for name in node.inputs[1:])
     assert weights is not None
-    return np.asarray(result - op.apply(node, real(node.inputs[0]), weights, bias[0] if bias else None))
+    x = real(node.inputs[0])
+    rows = x[:, None] if x.ndim == 2 else x  # of vectors side by side numpy adds the products up in another order
+    return np.asarray(result - op.apply(node, rows, weights, bias[0] if bias else None).reshape(result.shape))
 
 
 def _layers(quantized: Graph, powers: Mapping[str, _Power], methods: Mapping[str, str]) -> Iterator[dict[str, Any]]:
