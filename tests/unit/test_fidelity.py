@@ -50,7 +50,11 @@ def test_what_is_reported() -> None:
     assert found["advice"] is None
 
 
-@pytest.mark.parametrize("case", [random_cnn(2), seeded_case(0), seeded_case(3)], ids=["maps", "vectors", "rows"])
+@pytest.mark.parametrize(
+    "case",
+    [random_cnn(2), seeded_case(0), seeded_case(3), seeded_case(77)],
+    ids=["maps", "vectors", "rows", "a scalar of wide integers"],
+)
 def test_the_same_however_many_samples_are_looked_at_together(case: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     options = {name: value for name, value in case.options.items() if name != "input_ranges"}
     samples = {name: np.array([sample[name] for sample in 3 * case.samples]) for name in case.samples[0]}
