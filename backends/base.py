@@ -90,6 +90,7 @@ class Artifact:
         profile: How often the Program's branches are taken on the calibration data, where there is some.
         form: "contract", or how somebody else's contract takes the model in: then the contract `name` shows its
             functions, and everything that is said of a contract is said of that one.
+        calls: Inferences for which the source is compiled, where its compiler weighs them against bytes of code.
     """
 
     name: str
@@ -110,6 +111,7 @@ class Artifact:
     reference: Graph | None = None
     profile: Profile | None = None
     form: str = CONTRACT
+    calls: int = MANY_CALLS
 
     @property
     def model_hash(self) -> bytes:
@@ -275,7 +277,8 @@ class Backend(Protocol):
         contract compiles it. One that prints procedures has an attribute `procedures` that is true, one that can put
         code (and those) in several contracts `divides`. One that prints the model for somebody else's contract, too,
         has an attribute `forms`: the values of `EmitOptions.form` that it knows, and whether each can have a
-        constructor and a state; `costs` takes the form as its third argument then.
+        constructor and a state; `costs` takes the form as its third argument then. It takes `Artifact.calls` as its
+        fourth if the backend sets that.
         """
 
     def compile(self, artifact: Artifact, toolchain: Toolchain) -> Bytecode:
@@ -322,7 +325,9 @@ def generators_of(target: str, form: str = CONTRACT) -> tuple[Callable[[Program]
     return tuple(partial(costs_of, target, settings=settings, form=form) for settings in every)
 
 
-def costs_of(target: str, program: Program, settings: Mapping[str, Any], form: str = CONTRACT) -> Costs:
+def costs_of(
+    target: str, program: Program, settings: Mapping[str, Any], form: str = CONTRACT, calls: int = MANY_CALLS
+) -> Costs:
     """Return what a target's compiler makes of a Program; a good compiler's costs where the backend does not say.
 
     Args:
@@ -330,9 +335,11 @@ def costs_of(target: str, program: Program, settings: Mapping[str, Any], form: s
         program: The program.
         settings: What was chosen while compiling (`Bytecode.settings`), if it is compiled.
         form: What it prints.
+        calls: Inferences for which it is compiled.
     """
     own = getattr(BACKENDS.get(target), "costs", None)
     if own is None:
         return Costs(program)
-    costs: Costs = own(program, settings) if form == CONTRACT else own(program, settings, form)
+    more: tuple[Any, ...] = (form, calls) if calls != MANY_CALLS else () if form == CONTRACT else (form,)
+    costs: Costs = own(program, settings, *more)
     return costs

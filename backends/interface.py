@@ -130,7 +130,7 @@ def contract_abi(program: Program, options: EmitOptions) -> list[dict[str, Any]]
     abi: list[dict[str, Any]] = []
     numbers = [section.contract for section in program.layers]
     parts = max([*numbers, *(procedure.contract for procedure in program.procedures.values())], default=0)
-    count = parts + (0 if program.updatable else len(program.data_contracts()))
+    count = parts + (0 if program.updatable else program.data_contract_count)
     if count and not program.updatable:
         abi.append({"inputs": [_value(FACTORY, "address")], "stateMutability": "nonpayable", "type": "constructor"})
     names = [

@@ -144,6 +144,8 @@ class Emitter:
         """Graph inputs that are whole numbers, and the tensors of int64 that nodes read in their place."""
         self.sums: dict[str, tuple[str, str]] = {}
         """Tensors of one element that an ONNX reduction makes of all elements of another: the operator and that."""
+        self.row_sums: dict[str, tuple[str, str]] = {}
+        """Those of an element for each row, along the last axis, of several."""
         self.ones: dict[str, str] = {}
         """Constants that the model has as x / x, and x."""
         self.strings: dict[str, tuple[str, ...]] = {}

@@ -8,7 +8,7 @@ again.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -33,12 +33,17 @@ _SCANNED = frozenset({"Abs", "Add", "Cast", "Div", "Identity", "Mul", "Neg", "Po
 
 @dataclass(frozen=True)
 class Vector:
-    """Where the elements that a node reduces go: `rows` vectors of `size`, and what shape the results have."""
+    """Where the elements that a node reduces go: `rows` vectors of `size`, and what shape the results have.
+
+    Attributes:
+        last: Whether these are the vectors along the operand's last axis.
+    """
 
     name: str
     rows: int
     size: int
     shape: tuple[int, ...]
+    last: bool
 
 
 def _vectors(emitter: Emitter, node: OnnxNode) -> Vector:
@@ -62,7 +67,7 @@ def _vectors(emitter: Emitter, node: OnnxNode) -> Vector:
     moved = moved or emitter.emit("Transpose", [x.name], attrs={"perm": (*kept, *axes)})
     if emitter.tensor(moved).shape != (rows, size):
         moved = emitter.emit("Reshape", [moved, emitter.constant([rows, size], "shape")])
-    return Vector(moved, rows, size, shape)
+    return Vector(moved, rows, size, shape, axes == (len(x.shape) - 1,))
 
 
 def _reshaped(emitter: Emitter, name: str, shape: tuple[int, ...], outputs: tuple[str, ...] | None) -> str:
@@ -101,6 +106,8 @@ def _reduction(emitter: Emitter, node: OnnxNode) -> None:
     _reshaped(emitter, result, vector.shape, node.outputs)
     if vector.rows == 1:
         emitter.sums[node.outputs[0]] = (node.op_type, node.inputs[0])
+    elif vector.last:
+        emitter.row_sums[node.outputs[0]] = (node.op_type, node.inputs[0])
 
 
 def _product(emitter: Emitter, vector: Vector) -> str:
@@ -150,13 +157,24 @@ _RENAMES = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsq
 
 def _is(emitter: Emitter, name: str, kind: str, of: str) -> bool:
     """Whether a tensor is one number: a reduction of all elements of another."""
-    while name not in emitter.sums:
+    return _reduced_by(emitter, name, emitter.sums) == (kind, _unmoved(emitter, of))
+
+
+def _is_of_rows(emitter: Emitter, name: str, kind: str, of: str) -> bool:
+    """Whether a tensor has a number for each row of another, along its last axis: the row's reduction."""
+    each = emitter.tensor(name).shape == (*emitter.tensor(of).shape[:-1], 1)
+    return each and _reduced_by(emitter, name, emitter.row_sums) == (kind, _unmoved(emitter, of))
+
+
+def _reduced_by(emitter: Emitter, name: str, known: Mapping[str, tuple[str, str]]) -> tuple[str, str] | None:
+    """Return which of some known reductions a tensor is, under another shape perhaps, and of what."""
+    while name not in known:
         maker = emitter.graph.producer(name)
         if maker is None or maker.op_type not in _RENAMES:
-            return False
+            return None
         name = maker.inputs[0]
-    found, source = emitter.sums[name]
-    return found == kind and _unmoved(emitter, source) == _unmoved(emitter, of)
+    kind, source = known[name]
+    return kind, _unmoved(emitter, source)
 
 
 def _vector_axis(tensor: Tensor) -> int | None:
@@ -307,7 +325,7 @@ _plain_div = RULES["", "Div"]
 
 @import_rule("Div")
 def _div(emitter: Emitter, node: OnnxNode) -> None:
-    """Exp(X) / Σ Exp(X) is Softmax; X / Σ |X| and X / √Σ X² are a Normalizer, and 0 where all are 0.
+    """Exp(X) / Σ Exp(X) is Softmax; X / Σ |X| and X / √Σ X² are a Normalizer, of each row, too, and 0 where all are 0.
 
     X / X is 1. Sigmoid(x) and Sigmoid(−x) are divided by 1.
     """
@@ -328,9 +346,11 @@ def _div(emitter: Emitter, node: OnnxNode) -> None:
             _look_up(emitter, entries[0] / entries[1], b, node)
     elif power is not None:
         emitter.emit("Sigmoid", [emitter.emit("Neg", [power])], node.outputs)
+    elif axis is None and (norm := _norm(emitter, b, a, _is_of_rows)) is not None:
+        emitter.emit("Normalizer", [a], node.outputs, norm)
     elif axis is None or len(total.shape) > len(x.shape):
         _plain_div(emitter, node)
-    elif (norm := _norm(emitter, b, a)) is not None and norm["norm"] == "L2":
+    elif (norm := _norm(emitter, b, a, _is)) is not None and norm["norm"] == "L2":
         _normalize(emitter, x, norm, node.outputs)
     elif norm is None and not _is_sum(emitter, b, a):
         _plain_div(emitter, node)
@@ -350,8 +370,17 @@ def _normalize(emitter: Emitter, x: Tensor, norm: dict[str, AttrValue], outputs:
     _reshaped(emitter, emitter.emit("Normalizer", [row], attrs=norm), x.shape, outputs)
 
 
-def _norm(emitter: Emitter, name: str, of: str) -> dict[str, AttrValue] | None:
-    """Return which norm of a vector a tensor is, if that can be seen, as a Normalizer's attributes."""
+def _norm(
+    emitter: Emitter, name: str, of: str, holds: Callable[[Emitter, str, str, str], bool]
+) -> dict[str, AttrValue] | None:
+    """Return which norm a tensor is, if that can be seen, as a Normalizer's attributes.
+
+    Args:
+        emitter: The graph.
+        name: The tensor.
+        of: What it is to be the norm of.
+        holds: Whether a tensor is a reduction of a kind: of a vector, or of each row.
+    """
     kept = 0.0
     while (maker := emitter.graph.producer(name)) is not None and maker.op_type in {"Clip", "Expand", "Max"}:
         name, *ends = maker.inputs
@@ -360,9 +389,9 @@ def _norm(emitter: Emitter, name: str, of: str) -> dict[str, AttrValue] | None:
             if least is None or not np.all(least <= _KEPT_FROM_ZERO):
                 return None
             kept = max(kept, float(least.max()))
-    if _is(emitter, name, "ReduceL2", of):
+    if holds(emitter, name, "ReduceL2", of):
         norm = "L2"
-    elif _is_sum_of_sizes(emitter, name, of):
+    elif holds(emitter, name, "ReduceL1", of) or (holds is _is and _is_sum_of_sizes(emitter, name, of)):
         norm = "L1"
     else:
         return None

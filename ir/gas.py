@@ -310,7 +310,7 @@ class Costs:
 
     def slot_count(self) -> int:
         """Return how many slots are read: where the data contracts are, where they can be replaced."""
-        return len(self.program.data_contracts()) if self.program.updatable else 0
+        return self.program.data_contract_count if self.program.updatable else 0
 
     def slots(self) -> float:
         """Return the gas of reading them."""
@@ -622,6 +622,16 @@ def section_bytes(program: Program, sizes: Sizes) -> dict[str, int]:
     }
 
 
+def least_section_bytes(program: Program) -> int:
+    """Return what the largest section has at least, without a look at the words of its tables."""
+    tables = (len(s.words) for s in program.segments.values() if s.storage is Storage.CODE)
+    return (literal_bytes(0) + _STORED) * max(tables, default=0)
+
+
+_STORED = 5
+"""Bytes of code that put a literal into a table."""
+
+
 def _statement_bytes(program: Program, statement: Statement, sizes: Sizes) -> int:
     own = sum(_expr_bytes(e, sizes) for e in expressions(statement))
     match statement:
@@ -637,7 +647,7 @@ def _statement_bytes(program: Program, statement: Statement, sizes: Sizes) -> in
             segment = program.segments[name]
             if segment.storage is Storage.DATA:
                 return own + sizes.copy
-            return sum(literal_bytes(w) + 5 for w in segment.words)
+            return sum(literal_bytes(w) + _STORED for w in segment.words)
         case If(otherwise=otherwise):
             return own + sizes.branch + (sizes.otherwise if otherwise else 0)
         case For(inductions):

@@ -2,7 +2,28 @@
 
 from __future__ import annotations
 
-from .program import Assign, Block, Const, For, If, Let, Statement, bodies, expressions, variables, walk
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from .program import (
+    Apply,
+    Assign,
+    Block,
+    Const,
+    Expr,
+    For,
+    If,
+    Let,
+    Load,
+    OpCode,
+    Statement,
+    Store,
+    bodies,
+    expressions,
+    subexpressions,
+    variables,
+    walk,
+)
 
 REACH = 16
 """Places on the stack that DUP and SWAP reach."""
@@ -50,3 +71,44 @@ def peak(body: tuple[Statement, ...]) -> int:
         constant -= live
         live.difference_update(ended.get(position, ()), [name for name in new if last.get(name, -1) < position])
     return most
+
+
+def waiting(body: Iterable[Statement]) -> tuple[int, int]:
+    """Return how many words that several products take apart are read between two jumps, and places written: the most.
+
+    A compiler reads each of the former once. One that checks places may compute all of the latter before it stores.
+    """
+    most, places, run, stored = 0, 0, Counter[Load](), set[Expr]()
+
+    def ended() -> None:
+        nonlocal most, places
+        most = max(most, sum(times > 1 for times in run.values()))
+        places = max(places, len(stored))
+        run.clear()
+        stored.clear()
+
+    def visit(body: Iterable[Statement]) -> None:
+        for statement in body:
+            if isinstance(statement, For | If):
+                for inner in bodies(statement):
+                    ended()
+                    visit(inner)
+                ended()
+            elif isinstance(statement, Block):
+                visit(statement.body)
+            else:
+                run.update({load for e in expressions(statement) for load in _factors(e)})
+                if isinstance(statement, Store) and isinstance(statement.index, Apply):
+                    stored.add(statement.index)
+
+    visit(body)
+    ended()
+    return most, places
+
+
+def _factors(expr: Expr) -> Iterator[Load]:
+    """Iterate over the words of memory that are factors, or are taken apart for factors."""
+    for part in subexpressions(expr):
+        if isinstance(part, Apply) and part.op is OpCode.MUL:
+            for factor in part.args:
+                yield from (load for load in subexpressions(factor) if isinstance(load, Load))

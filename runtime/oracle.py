@@ -139,7 +139,7 @@ class Oracle:
             return None
         # the chains there are to check on have the prices of prague (osaka changes none)
         settings = manifest.get("toolchain", {}).get("settings", {})
-        costs = costs_of(self.artifact.target, self.program, settings, self.artifact.form)
+        costs = costs_of(self.artifact.target, self.program, settings, self.artifact.form, self.artifact.calls)
         return estimate(costs, FORKS["prague"], Shares(profile)).total
 
     def _expect_wad(

@@ -51,7 +51,7 @@ from ..interface import (
     state_slot,
     without_hashes,
 )
-from .gas import SolidityCosts
+from .gas import OPTIMIZER_RUNS, SolidityCosts
 from .memory import PASSED, MemoryMap, given_words, memory_map, passed_words
 from .printer import Printer
 from .stack import crowded, decided, forwarded, hoisted, repeated, repetitions, settled
@@ -62,18 +62,14 @@ if TYPE_CHECKING:
 EVM_VERSIONS = {"prague": "prague", "osaka": "osaka", "glamsterdam": "osaka"}
 """solc's name of each fork's machine; solc knows none newer than osaka yet."""
 
-OPTIMIZER_RUNS = 1_000_000
-"""Inference is what a model's contract is for: masks and weights stay in the code as they are. For fewer calls than
-`MANY_CALLS` the runs are how often a long literal is used in them, on the average: then solc computes those of few
-digits, up to a tenth of the code.
-
-The assembly inliner is off: it saves 20 to 40 gas an inference and costs a third more code. So is the optimiser of
-constants: with so many runs it leaves all but a few bytes as they are, and takes up to five sixths of solc's time.
-"""
 FEWEST_RUNS = 100
-"""With fewer, solc computes literals by more than the gas model counts, and code is hardly smaller."""
+"""With fewer, code is hardly smaller."""
 
 DETAILS = {"inliner": False, "constantOptimizer": False}
+"""The assembly inliner is off: it saves 20 to 40 gas an inference and costs a third more code. So is the assembly's
+optimiser of constants: with many runs it leaves all but a few bytes as they are, and takes up to five sixths of solc's
+time.
+"""
 OPTIMIZER = {"enabled": True, "runs": OPTIMIZER_RUNS, "details": DETAILS}
 
 STEPS = (
@@ -118,8 +114,9 @@ class SolidityBackend:
         pointed = pointed_program(program)
         check_pointers(pointed)
         whole = divided(pointed)
-        times = Counter(call.procedure for section in whole.main.layers for call in calls_of(section.body))
-        source = _Frame(whole.main, options).render()
+        times = _times(whole.main)
+        frame = _Frame(whole.main, options)
+        source = frame.render()
         source_name = f"{options.name}.sol"
         return Artifact(
             name=options.name,
@@ -128,9 +125,10 @@ class SolidityBackend:
             source=source,
             compiler_input=_standard_input(source_name, source, whole.main, options),
             abi=contract_abi(program, options),
-            data=tuple(program.data_contracts()),
+            data=tuple(frame.data),
             program=program,
             form=options.form,
+            calls=options.calls,
             parts=tuple(self._part(part, options, times[part.procedure.name]) for part in whole.parts),
         )
 
@@ -148,14 +146,20 @@ class SolidityBackend:
             program=part.program,
         )
 
-    def costs(self, program: Program, settings: Mapping[str, Any], form: str = CONTRACT) -> SolidityCosts:
+    def costs(
+        self, program: Program, settings: Mapping[str, Any], form: str = CONTRACT, calls: int = MANY_CALLS
+    ) -> SolidityCosts:
         """Return what solc makes of a program, in gas."""
         pointed = pointed_program(program)
         whole = divided(pointed)
         as_written = settled(whole.main) and not settings
-        costs = SolidityCosts(whole.main, as_written=as_written, fixed=form == CONTRACT)
+        fixed, times = form == CONTRACT, _times(whole.main)
+        costs = SolidityCosts(whole.main, as_written=as_written, fixed=fixed, runs=_runs(whole.main, calls))
         costs.whole = pointed
-        costs.parts = [SolidityCosts(part.program, part) for part in whole.parts]
+        costs.parts = [
+            SolidityCosts(part.program, part, runs=_runs(part.program, calls * times[part.procedure.name]))
+            for part in whole.parts
+        ]
         return costs
 
     def compile(self, artifact: Artifact, toolchain: Toolchain) -> Bytecode:
@@ -246,8 +250,7 @@ def _optimizer(program: Program, calls: int) -> dict[str, Any]:
     The others would be in memory, or computed again: such contracts are up to a tenth cheaper so. For others the steps
     are of use: 12 gas an inference, 5 % of those in short loops.
     """
-    runs = OPTIMIZER_RUNS if calls >= MANY_CALLS else min(round(calls * repetitions(program)), OPTIMIZER_RUNS)
-    optimizer = {**OPTIMIZER, "runs": max(runs, FEWEST_RUNS)}
+    optimizer = {**OPTIMIZER, "runs": _runs(program, calls)}
     if settled(program):
         return _with_steps(optimizer, AS_WRITTEN)
     harmful = MOVES if crowded(program) else ""
@@ -255,6 +258,16 @@ def _optimizer(program: Program, calls: int) -> dict[str, Any]:
     harmful += HOISTS if hoisted(program) or decided(program) else ""
     harmful += SPECIALISES if program.procedures else ""
     return _with_steps(optimizer, "".join(step for step in STEPS if step not in harmful)) if harmful else optimizer
+
+
+def _runs(program: Program, calls: int) -> int:
+    runs = OPTIMIZER_RUNS if calls >= MANY_CALLS else min(round(calls * repetitions(program)), OPTIMIZER_RUNS)
+    return max(runs, FEWEST_RUNS)
+
+
+def _times(program: Program) -> Counter[str]:
+    """Return how often each procedure is called by the layers."""
+    return Counter(call.procedure for section in program.layers for call in calls_of(section.body))
 
 
 def _with_steps(optimizer: Mapping[str, Any], steps: str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from ml2sc.ir.gas import (
     changed,
     uses,
 )
-from ml2sc.ir.liveness import REACH, peak
+from ml2sc.ir.liveness import REACH, peak, waiting
 from ml2sc.ir.pointers import Pointers, affine
 from ml2sc.ir.program import (
     Apply,
@@ -52,12 +52,18 @@ from ml2sc.ir.program import (
     walk,
 )
 
+from .literals import Literals
 from .memory import in_bytes, memory_map, used_buffers
 from .stack import HELD, crowded, is_decision, of_taps
 
 _NAMING = (Let, Assign)
 _SHIFTS = (OpCode.MUL, OpCode.DIV)
 """What solc makes a shift of, by a power of two."""
+OPTIMIZER_RUNS = 1_000_000
+"""Inference is what a model's contract is for: masks and weights stay in the code as they are. For fewer calls than
+`MANY_CALLS` the runs are how often a long literal is used in them, on the average: then solc computes those of few
+digits, up to a tenth of the code.
+"""
 _ROOM = 12
 """Variables beside which solc keeps nothing else."""
 
@@ -71,6 +77,7 @@ class SolidityCosts(Costs):
         program: The program.
         as_written: Whether solc's own functions, too, stay as they are: then the frame costs more.
         fixed: Whether the memory starts at a constant: else each address in it is a sum.
+        runs: solc's setting: of how many uses of a literal it compares the gas with its bytes of code.
     """
 
     tolerance = 0.02
@@ -90,7 +97,13 @@ class SolidityCosts(Costs):
     """Measured: the call of `_weightsTable`, the check that weights are in use, and what stays on the stack for it."""
 
     def __init__(
-        self, program: Program, part: Part | None = None, *, as_written: bool = False, fixed: bool = True
+        self,
+        program: Program,
+        part: Part | None = None,
+        *,
+        as_written: bool = False,
+        fixed: bool = True,
+        runs: int = OPTIMIZER_RUNS,
     ) -> None:
         super().__init__(program, "" if part is None else part.procedure.name)
         if as_written:
@@ -99,6 +112,9 @@ class SolidityCosts(Costs):
         self.memory = memory_map(program, part, fixed=fixed)
         if not fixed:
             self.fixed_address, self.section_call = self.sum_address, super().section_call
+        self._literals = Literals(runs)
+        self._within = False
+        """Whether what comes is a block within straight code."""
         self._pointers = Pointers()
         self._again: dict[str, Expr] = {}
         self._keeps = True
@@ -141,7 +157,9 @@ class SolidityCosts(Costs):
         super().begin(section)
         self._pointers.clear()
         held = peak(section.body) + (0 if self.program.calls(section) == 1 else HELD)
-        self._again = _cheap(section) if held > REACH and not crowded(self.program) else {}
+        words, _ = waiting(section.body)
+        out_of_reach = held + words > REACH and not crowded(self.program) and not self._as_written
+        self._again = _cheap(section) if out_of_reach else {}
         # what is held for products by literals leaves no room for products that come again
         self._keeps = not self._again and not (held > _ROOM and of_taps(section.body))
 
@@ -151,7 +169,9 @@ class SolidityCosts(Costs):
         self._known.clear()
         self._named.clear()
         code = tuple(statements)
+        within, self._within = self._within, False
         gas = super().body(code) + POP * len(_left(code) - self._again.keys())
+        gas += 0 if within else self._literals.more(code)
         self._reads.clear()
         self._known.clear()
         self._named.clear()
@@ -166,7 +186,9 @@ class SolidityCosts(Costs):
         return super().copy(copy)
 
     def statement(self, statement: Statement) -> float:
+        self._within = isinstance(statement, Block)
         gas = super().statement(statement)
+        self._within = False
         if isinstance(statement, _NAMING) and statement.name in self._named:
             self._known = {e: names for e, names in self._known.items() if statement.name not in names}
         return gas

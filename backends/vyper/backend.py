@@ -71,7 +71,8 @@ class VyperBackend:
     def emit(self, program: Program, options: EmitOptions) -> Artifact:
         flat = _prepared(program)
         whole = divided(flat)
-        source = _Frame(whole.main, options, flat).render()
+        frame = _Frame(whole.main, options, flat)
+        source = frame.render()
         source_name = f"{options.name}.vy"
         return Artifact(
             name=options.name,
@@ -80,7 +81,7 @@ class VyperBackend:
             source=source,
             compiler_input=_standard_input(source_name, source, options),
             abi=contract_abi(program, options),
-            data=tuple(program.data_contracts()),
+            data=tuple(frame.data),
             program=program,
             form=options.form,
             parts=tuple(self._part(part, options, flat) for part in whole.parts),

@@ -11,7 +11,7 @@ import ast
 import copy
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import count
@@ -36,20 +36,17 @@ from ml2sc.ir.gas import (
     Shares,
     Sizes,
 )
-from ml2sc.ir.liveness import REACH, peak
+from ml2sc.ir.liveness import REACH, peak, waiting
 from ml2sc.ir.program import (
     Apply,
     Block,
-    Expr,
     For,
     If,
-    Load,
     OpCode,
     Procedure,
     Program,
     Section,
     Statement,
-    Store,
     bodies,
     calls_of,
     expressions,
@@ -97,7 +94,7 @@ def too_deep(program: Program) -> bool:
 def _too_deep(body: tuple[Statement, ...], procedure: Procedure | None) -> bool:
     if _straight_products(body)[1] > DEEPEST_PRODUCTS:
         return True
-    held, places = _held(body)
+    held, places = waiting(body)
     if not held and places < _MANY_PLACES:
         return False
     variables = peak(body)
@@ -108,47 +105,6 @@ def _too_deep(body: tuple[Statement, ...], procedure: Procedure | None) -> bool:
 _MANY_PLACES = 4
 _DEEPEST_PLACES = 21
 """Places that are checked before the first is written to, with all variables: 21 compiled, 23 did not."""
-
-
-def _held(body: Iterable[Statement]) -> tuple[int, int]:
-    """Return what venom holds, at most, between two jumps: words that several products take apart, and places.
-
-    It reads all of the former at first, and computes all of the latter, which are checked, before it stores anything.
-    """
-    most, places, run, stored = 0, 0, Counter[Load](), set[Expr]()
-
-    def ended() -> None:
-        nonlocal most, places
-        most = max(most, sum(times > 1 for times in run.values()))
-        places = max(places, len(stored))
-        run.clear()
-        stored.clear()
-
-    def visit(body: Iterable[Statement]) -> None:
-        for statement in body:
-            if isinstance(statement, For | If):
-                for inner in bodies(statement):
-                    ended()
-                    visit(inner)
-                ended()
-            elif isinstance(statement, Block):
-                visit(statement.body)
-            else:
-                run.update({load for e in expressions(statement) for load in _factors(e)})
-                if isinstance(statement, Store) and isinstance(statement.index, Apply):
-                    stored.add(statement.index)
-
-    visit(body)
-    ended()
-    return most, places
-
-
-def _factors(expr: Expr) -> Iterator[Load]:
-    """Iterate over the words of memory that are factors, or are taken apart for factors."""
-    for part in subexpressions(expr):
-        if isinstance(part, Apply) and part.op is OpCode.MUL:
-            for factor in part.args:
-                yield from (load for load in subexpressions(factor) if isinstance(load, Load))
 
 
 def _straight_products(body: Iterable[Statement], run: int = 0) -> tuple[int, int]:
@@ -219,6 +175,7 @@ class VyperCosts(Costs):
         self.signatures = self.printer.signatures
         self.routines = {self.printer.functions.get(r.name, ""): r for r in program.routines()}
         self._places: set[tuple[frozenset[str], str, int]] = set()
+        self._in_loop = False
         self._held = 0
         """Places computed and checked in venom's straight code: they are, all, before the first of them is read."""
         self._printed: dict[str, list[ast.stmt]] = {}  # by section: printing it is the dear part
@@ -255,7 +212,12 @@ class VyperCosts(Costs):
         length = -(-self.program.input.length // WORD)
         longest = -(-(self.program.input.length + self.longer) // WORD) + 1
         copies = 0 if apart else (packed + 1) + (length + 1) + (packed + 2)
-        return _FIRST_WORD + frames + variables + longest + copies
+        return _FIRST_WORD + frames + variables + longest + copies + self._answer
+
+    @property
+    def _answer(self) -> int:
+        """Words of an array of results, which `predictPacked` copies once more to answer with."""
+        return 0 if self.program.has_decision else self.program.outputs
 
     def _part_words(self, sections: Iterable[Section]) -> int:
         assert self.part is not None
@@ -288,6 +250,7 @@ class VyperCosts(Costs):
     def frame_gas(self) -> float:
         # CALLDATACOPY, `slice`, `concat`, into the variable, two of `abi_decode`
         frame = self.frame - (self.frame_venom if self.venom else 0) + (self.frame_module if self.module else 0)
+        frame += COPY_WORD * self._answer
         if self.printer.apart:
             return frame - self.frame_apart + COPY_WORD * self.input_words + self.slots()
         return frame + (7 if self.module else 6) * COPY_WORD * self.input_words + self.slots()
@@ -344,10 +307,15 @@ class VyperCosts(Costs):
         below = max((self._frame(self.routines[self.printer.functions[p.name]]) for p in called), default=0)
         own = sum(self._arguments(self.signatures[section.name]).values()) + self._space(self._parsed(section))
         procedure = self.program.procedures.get(section.name)
-        return below + own + (0 if self.venom or procedure is None else len(procedure.words))
+        return below + own + (0 if procedure is None else len(procedure.words))
 
     def _space(self, body: list[ast.stmt]) -> int:
-        """Return the most words that variables of a block, and of blocks in it, take at one time."""
+        """Return the most words that variables of a block, and of blocks in it, take at one time.
+
+        Venom's have places of their own, though blocks end and scalars be on the stack.
+        """
+        if self.venom:
+            return sum(map(self._places_of, body))
         now = most = 0
         for node in body:
             inner = 0
@@ -364,9 +332,22 @@ class VyperCosts(Costs):
             most = max(most, now + inner)
         return most
 
+    def _places_of(self, node: ast.stmt) -> int:
+        """Return the words of all variables of a statement, and of what it puts a result in first."""
+        match node:
+            case ast.AnnAssign(annotation=type_, value=value):
+                return self._type_words(type_) + self._temporary(type_, value)
+            case ast.Assign(value=ast.List(elts=words)):
+                return len(words)
+            case ast.Assign(value=ast.Call(args=[_, ast.expr() as type_]) as value):
+                return self._temporary(type_, value)
+            case ast.For(body=block):
+                return 1 + self._space(block)
+            case ast.If(body=block, orelse=other):
+                return self._space(block) + self._space(other)
+        return 0
+
     def _type_words(self, type_: ast.expr) -> int:
-        if self.venom and isinstance(type_, ast.Name):
-            return 0
         if isinstance(type_, ast.Subscript) and isinstance(type_.slice, ast.Constant):
             size = int(str(type_.slice.value))
             is_bytes = isinstance(type_.value, ast.Name) and type_.value.id == "Bytes"
@@ -384,14 +365,39 @@ class VyperCosts(Costs):
     def _run(self, body: list[ast.stmt]) -> float:
         gas, self._top, self._held = 0.0, "", 0
         self._places.clear()
-        for node in body:
-            gas += self._node(node)
+        spared = self._spared(body) if self.venom else {}
+        for position, node in enumerate(body):
+            gas += self._node(node) - spared.get(position, 0)
             target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
             self._top = target.id if isinstance(target, ast.Name) else ""
             self._places = {place for place in self._places if self._top not in place[0]}
         self._places.clear()
         self._held = 0
         return gas
+
+    def _spared(self, body: list[ast.stmt]) -> dict[int, int]:
+        """Return what is spared, by position, where the next statement uses a value up: no SWAP puts it away, no DUP.
+
+        Of a variable declared in the body it is known that nobody reads a value any more: till it gets another, or to
+        the end.
+        """
+        declared: dict[str, int] = {}
+        for position, node in enumerate(body):
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                declared.setdefault(node.target.id, position)
+        spared: dict[int, int] = {}
+        reads: dict[str, tuple[int, int]] = {}  # of the value that a variable has: how many, and where the first is
+        for position in range(len(body) - 1, -1, -1):
+            node = body[position]
+            name = _scalar(node)
+            if name is not None and declared.get(name, len(body)) <= position and name not in self._arrays:
+                if reads.get(name, (0, 0)) == (1, position + 1) and _scalar(body[position + 1]) != name:
+                    on_top = position > 0 and _scalar(body[position - 1]) == name and name in _read(node)
+                    spared[position] = DUP + (SWAP if isinstance(node, ast.Assign) and not on_top else 0)
+                reads[name] = (0, 0)
+            for other, times in _read(node).items():
+                reads[other] = (reads.get(other, (0, 0))[0] + times, position)
+        return spared
 
     def _node(self, node: ast.stmt) -> float:
         match node:
@@ -524,7 +530,10 @@ class VyperCosts(Costs):
             carried = len(_changed(body))
             control += PUSH + JUMP + JUMPDEST + SWAP * carried
             entry += 2 * SWAP * carried
-        return entry + rounds * (keep + control + self._run(body))
+        outside, self._in_loop = self._in_loop, True
+        inner = self._run(body)
+        self._in_loop = outside
+        return entry + rounds * (keep + control + inner)
 
     def _array(self, name: str, value: ast.expr) -> float:
         """Return the gas of giving an array, or a string of bytes, its value."""
@@ -538,9 +547,13 @@ class VyperCosts(Costs):
                 if words > 1:
                     return 2 * PUSH + PUSH_ZERO + 3 + COPY_WORD * words
                 return PUSH_ZERO + (0 if self.venom else PUSH + MEMORY)
+            case ast.Call() if _called(value) == "abi_decode" and self.venom:
+                return self._decoded(words)
             case ast.Call() if _called(value) == "abi_decode":
                 checks = 3 * (PUSH + MEMORY + 2 * PUSH + 2 * _OP + JUMPI)
                 return checks + 2 * (_MCOPY + COPY_WORD * words)
+            case ast.Call(args=[source, start, _]) if _called(value) == "slice" and self.venom:
+                return self._sliced(source, start, words)
             case ast.Call(args=[source, start, _]) if _called(value) == "slice":
                 return self._expr(start) + self._account(source) + 75 + _MCOPY + 2 * COPY_WORD * words
         return 0
@@ -554,8 +567,50 @@ class VyperCosts(Costs):
         gas: float = sum(map(self._passed, self._arrays.values())) + self.section_call + PUSH
         gas += sum(2 * self._passed(self.program.buffers[b]) for b in signature.gives)
         gas += (PUSH + (0 if self.venom else PUSH + MEMORY)) * len(self.program.procedures[routine.name].words)
+        outside, self._in_loop = self._in_loop, False
         gas += self._run(self._parsed(routine))
-        self._arrays = arrays
+        self._arrays, self._in_loop = arrays, outside
+        return gas
+
+    def _decoded(self, words: int) -> int:
+        """Return the gas of `abi_decode` by venom, which leaves one word on the stack.
+
+        A loop stores that nevertheless, twice, as it would the words of a longer array.
+        """
+        checks = 6 * PUSH + MEMORY + DUP + 3 * _OP + 2 * JUMPI
+        if words > 1:
+            return checks + 2 * (_MCOPY + COPY_WORD * words)
+        return checks + PUSH + MEMORY + (2 * (DUP + PUSH + MEMORY) if self._in_loop else 0)
+
+    def _sliced(self, source: ast.expr, start: ast.expr, words: int) -> float:
+        """Return the gas of a slice of an account's code by venom.
+
+        It looks at the size of what is read at the same place, by the same name, only once between two jumps; and knows
+        where a slice ends that begins at a constant.
+
+        Args:
+            source: The code.
+            start: Where the slice begins.
+            words: Words of the slice, with its length.
+        """
+        copied = 5 * PUSH + DUP + MEMORY + WARM_ACCOUNT + COPY_WORD * (words - 1) + _MCOPY + COPY_WORD * words
+        place = _names(source) | _names(start), ast.dump(source) + ast.dump(start), 0
+        if place in self._places:
+            return copied
+        self._places.add(place)
+        if self.part is not None:
+            address = PUSH + MEMORY
+        elif self.program.updatable:
+            address = PUSH + WARM_SLOT
+        else:  # an immutable is in the code
+            address = 2 * (PUSH + PUSH_ZERO) + 3 + COPY_WORD + MEMORY
+        size = DUP + WARM_ACCOUNT + 2 * PUSH + _OP + JUMPI
+        gas: float = address + size + copied + 2 * SWAP
+        if not _is_constant(start):
+            gas += self._expr(start) + 7 * _OP + 5 * SWAP
+        match source:
+            case ast.Attribute(value=ast.Subscript(slice=index)) if not isinstance(index, ast.Constant):
+                gas += self._expr(index) + _BOUNDS + _ELEMENT
         return gas
 
     def _account(self, source: ast.expr) -> float:
@@ -657,6 +712,22 @@ def _parsed(text: str) -> list[ast.stmt]:
     return ast.parse(re.sub(r"(\bfor \w+): \w+ in", r"\1 in", text).replace("return ", "RETURN = ")).body
 
 
+def _scalar(node: ast.stmt) -> str | None:
+    """Return the variable that a statement gives a value, if it is one."""
+    match node:
+        case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+            return name
+    return None
+
+
+def _read(node: ast.stmt) -> Counter[str]:
+    """Return how often a statement reads each variable; one that a branch or loop assigns to is read many times."""
+    found = Counter(n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load))
+    if isinstance(node, ast.If | ast.For):
+        found.update(dict.fromkeys(_changed([node]), 2))
+    return found
+
+
 def _called(call: ast.Call) -> str:
     return call.func.id if isinstance(call.func, ast.Name) else ""
 
@@ -685,7 +756,8 @@ def _products(node: ast.expr) -> int:
     if _called(node) == "unsafe_mul":
         x, w = node.args
         apart = isinstance(w, ast.BinOp) and any(isinstance(part, ast.Subscript) for part in ast.walk(w))
-        return isinstance(x, ast.Name) and not apart and not _is_constant(w)
+        known = isinstance(x, ast.Name) or (isinstance(x, ast.Subscript) and _is_constant(x.slice))
+        return known and not apart and not _is_constant(w)
     return sum(map(_products, node.args))
 
 

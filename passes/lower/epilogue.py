@@ -242,6 +242,7 @@ def _summed(graph: Graph, node: Node) -> tuple[list[Node], tuple[Addend, ...]]:
         slot = use.inputs.index(nodes[-1].output)
         other, factors = graph.tensor(use.inputs[1 - slot]), multipliers_of(use)
         alike = other.data is None and other.shape == graph.tensor(use.output).shape
+        alike = alike and other.size == graph.tensor(nodes[-1].output).size
         if "activation" in node.attrs or factors[slot] != 1 or not alike or not _is_before(graph, other.name, node):
             break
         nodes.append(use)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ml2sc.ir.forks import COLD_ACCOUNT, WARM
-from ml2sc.ir.gas import Costs, Shares, executed, section_bytes
+from ml2sc.ir.gas import Costs, Shares, executed, least_section_bytes, section_bytes
 from ml2sc.ir.program import (
     MODEL_HASH,
     OUTPUTS,
@@ -107,8 +107,11 @@ def line(costs: Costs, options: PlanOptions, room: float | None = None) -> Line:
     if not costs.compiles():
         return NOWHERE
     program = costs.program
+    most = CODE_MARGIN * options.code_limit - costs.sizes.part if room is None else room
+    if least_section_bytes(program) > most:
+        return NOWHERE
     sizes = section_bytes(program, costs.sizes)
-    if max(sizes.values()) > (CODE_MARGIN * options.code_limit - costs.sizes.part if room is None else room):
+    if max(sizes.values()) > most:
         return NOWHERE
     rules, sections = options.rules, executed(program)
     shares = PlannedShares(program, worst=rules.charges_limit)

@@ -126,7 +126,7 @@ class _Walked(NamedTuple):
     """What an inference does, on average and at worst, and what that was found of."""
 
     program: Program
-    of: tuple[str, str, dict[str, Any], Profile | None]
+    of: tuple[str, str, int, dict[str, Any], Profile | None]
     costs: gas.Costs
     mean: gas.Execution
     worst: gas.Execution
@@ -139,7 +139,7 @@ _LAST: list[_Walked] = []
 def _walked(artifact: Artifact, profile: Profile | None) -> _Walked:
     program, settings = artifact.program, {} if artifact.bytecode is None else dict(artifact.bytecode.settings)
     assert program is not None
-    of = artifact.target, artifact.form, settings, profile
+    of = artifact.target, artifact.form, artifact.calls, settings, profile
     for last in _LAST:
         if last.program is program and last.of == of:
             return last
@@ -198,7 +198,7 @@ def target_costs(artifact: Artifact) -> gas.Costs:
     """Return what the target's compiler makes of an artifact's Program, the settings it chose taken into account."""
     assert artifact.program is not None
     settings = {} if artifact.bytecode is None else artifact.bytecode.settings
-    return costs_of(artifact.target, artifact.program, settings, artifact.form)
+    return costs_of(artifact.target, artifact.program, settings, artifact.form, artifact.calls)
 
 
 def _holder(index: int, code: bytes, fork: Fork) -> int:

@@ -52,6 +52,19 @@ def test_random_models(seed: int, target: str, toolchain: ml2sc.Toolchain) -> No
     check(artifact, packed_and_wads(artifact, case.samples[:2])[0], toolchain)
 
 
+@pytest.mark.parametrize(
+    ("seed", "target"),
+    [
+        (147, "solidity"),  # literals that come again in long straight code, for few calls
+        (248, "solidity"),  # words that several products take apart, beside six sums
+        (164, "vyper"),  # 64 results, which are copied to answer with
+        (186, "vyper"),  # a word of weights in each round
+    ],
+)
+def test_what_was_stated_wrong(seed: int, target: str, toolchain: ml2sc.Toolchain) -> None:
+    test_random_models(seed, target, toolchain)
+
+
 def test_literals_in_loops(toolchain: ml2sc.Toolchain) -> None:
     """For 100 inferences solc would compute a convolution's masks in each round, for 3 % more gas."""
     case = seeded_case(103, Limits(depth=4, width=8, widest=40))

@@ -21,7 +21,7 @@ def stated(artifact: Artifact, packed: Sequence[bytes]) -> int:
     """Return what is predicted for packed inputs, on the average."""
     assert artifact.program is not None
     assert artifact.bytecode is not None
-    costs = costs_of(artifact.target, artifact.program, artifact.bytecode.settings, artifact.form)
+    costs = costs_of(artifact.target, artifact.program, artifact.bytecode.settings, artifact.form, artifact.calls)
     return estimate(costs, FORKS["prague"], Shares(profile(artifact.program, packed))).total
 
 

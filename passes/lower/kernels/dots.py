@@ -433,7 +433,7 @@ class DotSections:
             words = np.array(self._weight_words(plan.outputs), dtype=object)
             return words.reshape(ends.blocks, ends.lanes, -1)[:, ::-1].ravel().tolist()
 
-        words = LaterWords(plan.table_words, made) if in_data else tuple(made())
+        words = LaterWords(plan.table_words, made)
         per_contract = self.context.options.contract_words // chunk * chunk if in_data else 0
         name = self.context.segment(f"{self.draft.name}_weights", Segment(words, plan.storage, per_contract))
         buffer = self.context.buffer(f"{name}_round" if in_data else f"{name}_table", chunk if in_data else len(words))

@@ -275,7 +275,7 @@ class LaneSections:
         def made() -> list[int]:
             return [word for block in range(plan.blocks) for word in self._weight_words(group.weights, block, rows)]
 
-        words = LaterWords(size, made) if in_data else tuple(made())
+        words = LaterWords(size, made)
         per_contract = self.context.options.contract_words // chunk * chunk if in_data else 0
         opened = self._opened(rows // round_rows, per_contract // chunk) if in_data else ()
         segment = Segment(words, plan.storage, per_contract, opened)

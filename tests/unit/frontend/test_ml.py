@@ -215,6 +215,23 @@ def test_a_vector_over_its_norm(kit: Any, norm: str, least: float, *, found: boo
     assert ({node.attrs.get("norm") for node in graph} == {None, norm}) is found
 
 
+@pytest.mark.parametrize(
+    ("shape", "axis", "found"), [([3, 4], 1, True), ([2, 3, 4], -1, True), ([4, 4], 0, False), ([1, 4, 3], 1, False)]
+)
+@pytest.mark.parametrize("kind", ["ReduceL2", "ReduceL1"])
+def test_each_row_over_its_norm(kit: Any, kind: str, shape: list[int], axis: int, *, found: bool) -> None:
+    nodes = [
+        helper.make_node(kind, ["x", "axis"], ["n"], keepdims=0),
+        helper.make_node("Unsqueeze", ["n", "axis"], ["u"]),
+        helper.make_node("Clip", ["u", "least"], ["c"]),
+        helper.make_node("Expand", ["c", "shape"], ["e"]),
+        helper.make_node("Div", ["x", "e"], ["y"]),
+    ]
+    constants = {"axis": np.array([axis]), "least": np.array(1e-12, dtype=np.float32), "shape": np.array(shape)}
+    graph = kit.assert_like_onnxruntime(kit.model(nodes, {"x": shape}, ["y"], constants), samples=10)
+    assert ("Normalizer" in {node.op_type for node in graph}) is found
+
+
 def test_a_root_keeps_the_order(kit: Any) -> None:
     nodes = [helper.make_node("Abs", ["x"], ["a"]), helper.make_node("Sqrt", ["a"], ["s"])]
     nodes.append(helper.make_node("TopK", ["s", "k"], ["v", "y"], largest=0))

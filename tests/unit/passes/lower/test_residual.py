@@ -72,6 +72,13 @@ def test_steps_too_coarse_for_a_whole_multiplier(quantised: Quantised, agree: Ag
     agree(quantised(block(30, lo=-1.0), Integer(2, 2)))
 
 
+@pytest.mark.parametrize("precision", [Integer(8, 8), Binary(16, 16)], ids=str)
+def test_a_column_is_added_to_every_column(precision: Precision, quantised: Quantised, agree: Agree) -> None:
+    """The sum has as many elements as its other operand has, and more than the layer: that cannot take it in."""
+    text = head(2, 3) + layer("x", "a", 3, 1, rows=2) + "%s: float[2,3] = Add(%a, %x) @s\n"
+    agree(quantised(text + "%r: float[2,3] = Relu(%s) @r\noutput %r", precision))
+
+
 @pytest.mark.parametrize(
     ("options", "start"),
     heavy.in_turns(
