@@ -220,15 +220,27 @@ def saturated(graph: Graph, values: Mapping[str, Array]) -> dict[str, int]:
     Returns:
         The number of elements, by output tensor of a Requantize that clamped some.
     """
-    found = {}
+    read = {node.inputs[0] for node in graph if node.op_type == "Requantize"}
+    return saturated_samples(graph, {name: values[name][None] for name in read})[0] if read else {}
+
+
+def saturated_samples(graph: Graph, found: Mapping[str, Array]) -> list[dict[str, int]]:
+    """Return what `saturated` does for each of some samples.
+
+    Args:
+        graph: A quantised graph.
+        found: What `evaluate_together` returned.
+    """
+    result: list[dict[str, int]] = [{} for _ in next(iter(found.values()))]
     for node in graph:
         if node.op_type == "Requantize":
-            source, result = graph.tensor(node.inputs[0]), graph.tensor(node.output)
-            free = requantized(node, source, values[source.name], result)
-            count = int(np.count_nonzero((free < result.format.qmin) | (free > result.format.qmax)))
-            if count:
-                found[result.name] = count
-    return found
+            source, output = graph.tensor(node.inputs[0]), graph.tensor(node.output)
+            free = requantized(node, source, found[source.name], output).reshape(len(result), -1)
+            beyond = (free < output.format.qmin) | (free > output.format.qmax)
+            for own, count in zip(result, np.count_nonzero(beyond, axis=1).tolist(), strict=True):
+                if count:
+                    own[output.name] = count
+    return result
 
 
 def evaluate_exact(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -252,16 +264,27 @@ def evaluate_samples(graph: Graph, samples: Sequence[Mapping[str, Array]]) -> li
         samples: For each sample the integers q of each graph input.
     """
     constants = {tensor.name: tensor.data for tensor in graph.tensors.values() if tensor.data is not None}
-    if not samples:
-        return []
-    given = [_given(graph, inputs) for inputs in samples]
-    found = {name: np.stack([one[name] for one in given]) for name in given[0]}
-    evaluate_nodes(graph, graph, found)
     result = [dict(constants) for _ in samples]
-    for name, values in found.items():
+    for name, values in evaluate_together(graph, samples).items() if samples else ():
         for index, one in enumerate(result):
             one[name] = _shaped(as_python_ints(values[index, ...]), values.shape[1:])
     return result
+
+
+def evaluate_together(graph: Graph, samples: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+    """Return the integers of every tensor but constants for some samples, which are the first axis.
+
+    Args:
+        graph: A quantised graph.
+        samples: For each, one at least, the integers q of each graph input.
+
+    Returns:
+        int64, or Python ints where that does not hold them, by tensor name.
+    """
+    given = [_given(graph, inputs) for inputs in samples]
+    found = {name: np.stack([one[name] for one in given]) for name in given[0]}
+    evaluate_nodes(graph, graph, found)
+    return found
 
 
 def evaluate_nodes(graph: Graph, nodes: Iterable[Node], found: dict[str, Array]) -> None:
@@ -293,9 +316,7 @@ def _given(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
     for name, q in inputs.items():
         tensor = graph.tensor(name)
         given, interval = np.asarray(q).reshape(tensor.shape), tensor.interval
-        if interval is not None:
-            if given.dtype != np.int64 or interval.signed_bits > 63:
-                given = as_python_ints(given)
-            given = np.minimum(np.maximum(given, interval.lo), interval.hi)
-        values[name] = _shaped(as_python_ints(given), tensor.shape)
+        if given.dtype != np.int64 or (interval is not None and interval.signed_bits > 63):
+            given = _shaped(as_python_ints(given), tensor.shape)
+        values[name] = given if interval is None else np.minimum(np.maximum(given, interval.lo), interval.hi)
     return values

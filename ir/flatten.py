@@ -33,6 +33,7 @@ from .program import (
     WadInput,
     expressions,
     operands,
+    subexpressions,
     walk,
 )
 
@@ -56,6 +57,8 @@ def flattened_program(program: Program, deepest: int) -> Program:
 
 
 def _deeper(expr: Expr, levels: int) -> bool:
+    if len(subexpressions(expr)) <= levels:
+        return False
     level = [expr]
     for _ in range(levels):
         level = [part for e in level for part in operands(e)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from operator import is_
 
 from .program import (
     Apply,
@@ -32,7 +33,6 @@ from .program import (
     reads_memory,
     shl,
     sub,
-    summands,
     variables,
     walk,
 )
@@ -120,17 +120,30 @@ def _rebuilt(expr: Expr, inner: Callable[[Expr], Expr], values: Mapping[str, Exp
         case Var(name):
             return values.get(name, expr)
         case Load(buffer, index):
-            return Load(buffer, inner(index))
+            new = inner(index)
+            return expr if new is index else Load(buffer, new)
         case LoadInput(offset):
-            return LoadInput(inner(offset))
+            new = inner(offset)
+            return expr if new is offset else LoadInput(new)
         case WadInput(index):
-            return WadInput(inner(index))
+            new = inner(index)
+            return expr if new is index else WadInput(new)
         case Apply(OpCode.ADD):
-            terms, total = summands(expr)
+            sums = list[Apply]()
+            total: Expr = expr
+            while isinstance(total, Apply) and total.op is OpCode.ADD:
+                sums.append(total)
+                total = total.args[1]
             total = inner(total)
-            for term in reversed(terms):
-                total = add(inner(term), total)
+            for old in reversed(sums):
+                total = _same(old, add(inner(old.args[0]), total))
             return total
         case Apply(op, args):
-            return _folded(op, tuple(map(inner, args)))
+            return _same(expr, _folded(op, tuple(map(inner, args))))
     return expr
+
+
+def _same(old: Apply, new: Expr) -> Expr:
+    """Return an operation as it was, with all that is noted there, where nothing of it is another."""
+    alike = isinstance(new, Apply) and new.op is old.op and all(map(is_, new.args, old.args))
+    return old if alike else new

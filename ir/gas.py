@@ -355,9 +355,9 @@ class Costs:
 
     def begin(self, section: Section) -> None:
         """Get ready for a section: find the variables whose value is used just once, where it is left on the stack."""
-        reads = reads_of(section.body)
-        lets = Counter(s.name for s in walk(section.body) if isinstance(s, Let))
-        assigned = {s.name for s in walk(section.body) if isinstance(s, Assign)}
+        reads, code = reads_of(section.body), walk(section.body)
+        lets = Counter([s.name for s in code if isinstance(s, Let)])
+        assigned = {s.name for s in code if isinstance(s, Assign)}
         self._passing = {name for name, number in lets.items() if reads[name] == number and name not in assigned}
 
     def staging(self, length: int, longest: int) -> float:
@@ -379,7 +379,7 @@ class Costs:
         code = tuple(statements)
         for position, statement in enumerate(code):
             gas += self.statement(statement)
-            self._top = statement.name if isinstance(statement, Let | Assign) else ""
+            self._top = statement.name if isinstance(statement, _NAMING) else ""
             if isinstance(statement, Assign) and _passes(code, position, statement.name):
                 gas -= SWAP
         return gas
@@ -536,8 +536,9 @@ class Costs:
         """Return the gas of an operation and its operands."""
         if op is not OpCode.ADD:
             return op.gas + sum(map(self.expr, args))
-        terms, rest = summands(Apply(op, args))
-        return op.gas * len(terms) + sum(map(self.expr, terms)) + self.expr(rest)
+        first, others = args
+        terms, rest = summands(others)
+        return op.gas * (len(terms) + 1) + self.expr(first) + sum(map(self.expr, terms)) + self.expr(rest)
 
     def load_input(self, offset: Expr) -> float:
         """Return the gas of reading 32 bytes of the packed input."""
@@ -547,6 +548,10 @@ class Costs:
         """Return the gas of the address of a word of a buffer."""
         fixed = PUSH + DUP + 3
         return fixed if isinstance(index, Const) else self.expr(index) + fixed + PUSH + 3
+
+
+_NAMING = (Let, Assign)
+"""Made once: statements are asked for it whenever something is priced."""
 
 
 def _passes(code: Sequence[Statement], position: int, name: str) -> bool:
@@ -570,7 +575,9 @@ def reads_of(body: Iterable[Statement]) -> Counter[str]:
     for statement in walk(body):
         own = statement.name if isinstance(statement, Assign) else None
         for expression in expressions(statement):
-            found.update(name for name in variables(expression) if name != own)
+            for name in variables(expression):
+                if name != own:
+                    found[name] += 1
     return found
 
 

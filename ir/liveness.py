@@ -32,34 +32,44 @@ REACH = 16
 def peak(body: tuple[Statement, ...]) -> int:
     """Return how many variables of a body, at most, are live at once."""
     last: dict[str, int] = {}
+    assigned: list[set[str]] = []
     for position, statement in enumerate(body):
-        inner = walk([statement])
-        for expression in (e for s in inner for e in expressions(s)):
-            last.update(dict.fromkeys(variables(expression), position))
-        for name in (s.name for s in inner if isinstance(s, Assign)):
-            last[name] = position
+        inner = walk((statement,))
+        for each in inner:
+            for expression in expressions(each):
+                last.update(dict.fromkeys(variables(expression), position))
+        given = {s.name for s in inner if isinstance(s, Assign)}
+        last.update(dict.fromkeys(given, position))
+        assigned.append(given)
+    ended: dict[int, list[str]] = {}
+    for name, position in last.items():
+        ended.setdefault(position, []).append(name)
     live: set[str] = set()
     constant: set[str] = set()
     most = 0
     for position, statement in enumerate(body):
         own = 0
         ending = statement.body[-1:] if isinstance(statement, Block) else ()
-        given = _assigned([statement]) - _assigned(ending)
-        live |= constant & given
+        later = {s.name for s in walk(ending) if isinstance(s, Assign)}
+        given = assigned[position] - later
+        new = constant & given
+        live |= new
         constant -= given
         match statement:
             case Let(name, Const()):  # until it is given another value, that is written out where it is used
                 constant.add(name)
             case Let(name):
                 live.add(name)
+                new.add(name)
             case For(inductions, _, inner_body):
                 own = len(inductions) + peak(inner_body)
             case If() | Block():
                 own = max(map(peak, bodies(statement)))
         most = max(most, len(live) + own)
-        live |= constant & _assigned(ending)
+        new |= constant & later
+        live |= new
         constant -= live
-        live = {name for name in live if last.get(name, -1) > position}
+        live.difference_update(ended.get(position, ()), [name for name in new if last.get(name, -1) < position])
     return most
 
 
@@ -102,7 +112,3 @@ def _factors(expr: Expr) -> Iterator[Load]:
         if isinstance(part, Apply) and part.op is OpCode.MUL:
             for factor in part.args:
                 yield from (load for load in subexpressions(factor) if isinstance(load, Load))
-
-
-def _assigned(body: Iterable[Statement]) -> set[str]:
-    return {s.name for s in walk(body) if isinstance(s, Assign)}

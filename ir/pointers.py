@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
+from operator import is_
 
 from ml2sc.errors import VerifyError
 
@@ -91,8 +92,10 @@ def affine(index: Expr) -> tuple[Expr | None, int]:
     return index, 0
 
 
-def _pointed(body: Iterable[Statement]) -> tuple[Statement, ...]:
-    return tuple(map(_statement, body))
+def _pointed(body: tuple[Statement, ...]) -> tuple[Statement, ...]:
+    """Return statements that say so; what has no loops comes out as it is, with all that is noted there."""
+    found = tuple(map(_statement, body))
+    return body if all(map(is_, found, body)) else found
 
 
 def _statement(statement: Statement) -> Statement:
@@ -102,9 +105,11 @@ def _statement(statement: Statement) -> Statement:
             into = _regions([i.name for i in inductions], inner)
             return For(tuple(replace(i, into=into[i.name]) for i in inductions), count, inner)
         case If():
-            return replace(statement, body=_pointed(statement.body), otherwise=_pointed(statement.otherwise))
-        case Block(body):
-            return Block(_pointed(body))
+            ways = _pointed(statement.body), _pointed(statement.otherwise)
+            if ways[0] is not statement.body or ways[1] is not statement.otherwise:
+                return replace(statement, body=ways[0], otherwise=ways[1])
+        case Block(body) if (inner := _pointed(body)) is not body:
+            return Block(inner)
     return statement
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple, overload
 
 WORD = 1 << 256
@@ -23,7 +23,12 @@ def to_signed(word: int) -> int:
 
 
 class OpCode(Enum):
-    """The machine's operations, with the EVM's names and its order of operands (value: gas)."""
+    """The machine's operations, with the EVM's names and its order of operands (value: gas).
+
+    Attributes:
+        mnemonic: Lower-case name.
+        gas: Static cost.
+    """
 
     ADD = ("add", 3)
     SUB = ("sub", 3)
@@ -47,15 +52,8 @@ class OpCode(Enum):
 
     __hash__ = object.__hash__  # that of an Enum's name is Python's, and expressions are hashed much
 
-    @property
-    def mnemonic(self) -> str:
-        """Lower-case name."""
-        return self.value[0]
-
-    @property
-    def gas(self) -> int:
-        """Static cost."""
-        return self.value[1]
+    def __init__(self, mnemonic: str, gas: int) -> None:
+        self.mnemonic, self.gas = mnemonic, gas
 
 
 # -- expressions -----------------------------------------------------------------------------------------------------
@@ -661,8 +659,9 @@ class Program:
 # -- building --------------------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=1 << 14)
 def const(value: int) -> Const:
-    """Return a literal, two's complement for negative values."""
+    """Return a literal, two's complement for negative values: often the same one, with what is noted there."""
     return Const(value & MASK)
 
 
@@ -890,21 +889,30 @@ def used_buffers(section: Section) -> list[str]:
     names: dict[str, None] = {}
     for statement in walk(section.body):
         for expression in expressions(statement):
-            names.update(dict.fromkeys(loads(expression)))
-        if isinstance(statement, Store | CopySegment):
+            if read := loads(expression):
+                names.update(dict.fromkeys(read))
+        if isinstance(statement, _WRITING):
             names[statement.buffer] = None
         if isinstance(statement, Call):
             names |= dict.fromkeys((*statement.takes, *statement.gives))
     return list(names)
 
 
+_WRITING = (Store, CopySegment)
+
+
 def operands(expr: Expr) -> tuple[Expr, ...]:
     """Return what an expression is directly made of."""
     if isinstance(expr, Apply):
         return expr.args
-    if isinstance(expr, Load | WadInput):
+    if isinstance(expr, _INDEXED):
         return (expr.index,)
     return (expr.offset,) if isinstance(expr, LoadInput) else ()
+
+
+_INDEXED = (Load, WadInput)
+"""Made once: this is the most walked of all paths."""
+_READING = (Load, LoadInput, WadInput)
 
 
 def summands(expr: Expr) -> tuple[list[Expr], Expr]:
@@ -926,17 +934,18 @@ def subexpressions(expr: Expr) -> tuple[Expr, ...]:
         return parts
 
 
-def _parts(expr: Expr) -> Iterator[Expr]:
-    parts = [expr]
+def _parts(expr: Expr) -> list[Expr]:
+    found, parts = list[Expr](), [expr]
     while parts:
         part = parts.pop()
-        yield part
+        found.append(part)
         if isinstance(part, Apply):  # not by `operands`: this is the most walked of all paths
             parts += part.args[::-1]
-        elif isinstance(part, Load | WadInput):
+        elif isinstance(part, _INDEXED):
             parts.append(part.index)
         elif isinstance(part, LoadInput):
             parts.append(part.offset)
+    return found
 
 
 def variables(expr: Expr) -> tuple[str, ...]:
@@ -999,7 +1008,7 @@ def reads_memory(expr: Expr) -> bool:
     try:
         return expr._memory
     except AttributeError:
-        found = isinstance(expr, Load | LoadInput | WadInput) or any(map(reads_memory, operands(expr)))
+        found = isinstance(expr, _READING) or any(map(reads_memory, operands(expr)))
         object.__setattr__(expr, "_memory", found)
         return found
 

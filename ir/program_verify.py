@@ -61,11 +61,13 @@ from .program import (
     as_byte_of,
     calls_of,
     expressions,
+    loads,
     subexpressions,
     walk,
 )
 from .program_printer import statement_text
 from .trial import difference, inputs_tried
+from .types import integers
 from .words import (
     ONE,
     Atom,
@@ -193,7 +195,7 @@ def _lives(program: Program) -> dict[str, tuple[int, int]]:
     lives: dict[str, tuple[int, int]] = {}
     for number, section in enumerate(program.sections()):
         for statement in program.touched(section):
-            names = [p.buffer for e in expressions(statement) for p in subexpressions(e) if isinstance(p, Load)]
+            names = [name for e in expressions(statement) for name in loads(e)]
             names += [statement.buffer] if isinstance(statement, Store | CopySegment) else []
             names += [*statement.takes, *statement.gives] if isinstance(statement, Call) else []
             for name in names:
@@ -374,8 +376,8 @@ def _quantized(interpreter: Interpreter, part: int) -> bytes:
 
 
 def _elements(form: InputFormat, packed: bytes) -> list[int]:
-    cuts = range(0, form.length, form.width)
-    return [int.from_bytes(packed[at : at + form.width], "big", signed=form.signed) for at in cuts]
+    found: list[int] = integers(packed, form.width, signed=form.signed).tolist()
+    return found
 
 
 def _lowest(bits: int) -> int:

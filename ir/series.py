@@ -8,7 +8,7 @@ gets the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -89,7 +89,8 @@ class Series:
         mid: list[int] = []
         rad: list[int] = []
         wide: list[int] = []
-        above, size, slack_of = b.mid[1:], tuple(map(abs, b.mid[1:])), b.rad[1:]
+        above, slack_of = _trimmed(b.mid[1:]), _trimmed(b.rad[1:])
+        size = tuple(map(abs, above))
         for k in range(len(self.mid)):
             top = (self.mid[k] << BITS) - _dot(above, mid[::-1]) >> BITS
             slack = _dot(size, rad[::-1]) + _dot(slack_of, wide[::-1])
@@ -111,7 +112,7 @@ class Series:
             first: Centre and radius of coefficient 0.
             outer: h; None if that is the result itself.
         """
-        slopes, slack = _times_index(self.mid), _times_index(self.rad)
+        slopes, slack = _trimmed(_times_index(self.mid)), _trimmed(_times_index(self.rad))
         size = tuple(map(abs, slopes))
         mid, rad = [first[0]], [first[1]]
         centres, radii = (mid, rad) if outer is None else (outer.mid, outer.rad)
@@ -181,7 +182,16 @@ def _dot(a: Iterable[int], b: Iterable[int]) -> int:
 
 def _convolved(a: tuple[int, ...], b: tuple[int, ...]) -> list[int]:
     """Return the coefficients of a product: Σ_{i=0..k} a_i·b_{k−i}."""
-    return [_dot(a, b[k::-1]) for k in range(len(a))]
+    few, all_ = min((_trimmed(a), b), (_trimmed(b), a), key=lambda pair: len(pair[0]))
+    return [_dot(few, all_[k::-1]) for k in range(len(a))]
+
+
+def _trimmed(values: Sequence[int]) -> Sequence[int]:
+    """Return values without the zeros at the end: numbers and variables have hardly anything else."""
+    end = len(values)
+    while end and not values[end - 1]:
+        end -= 1
+    return values[:end]
 
 
 def _times_index(values: tuple[int, ...]) -> tuple[int, ...]:

@@ -152,6 +152,7 @@ def _steepest(curve: Curve, side: int, centre: Fraction) -> int:
     return first + rest + (_TERMS * _rest(curve, side, centre) << _STRETCH_BITS)
 
 
+@lru_cache(maxsize=4096)
 def slope(curve: Curve, lo: Fraction, hi: Fraction) -> float:
     """Return a bound on the function's |slope| from lo to hi."""
     if curve.exact_right and lo >= 0:

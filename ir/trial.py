@@ -7,8 +7,9 @@ that refuses must refuse whichever element is out of range, and whatever it is: 
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from math import prod
 
@@ -20,8 +21,8 @@ from .graph import Graph, Node
 from .interpret import Interpreter, ProgramError
 from .program import OUT_OF_RANGE, Fail, Program, walk
 from .thermometer import graph_code
-from .types import Array, Interval, integer_array
-from .wad import element_width, inputs_from_wad, pack, quantize_inputs, run_graph
+from .types import Array, Interval, integer_array, integers
+from .wad import Outcome, element_width, inputs_from_wad, pack, quantize_inputs, run_samples
 
 MOST = 48
 """Inputs that are tried where a proof is missing."""
@@ -30,6 +31,10 @@ FEW = 4
 """Inputs that are tried where none is."""
 _WORK = 1 << 21
 """Products by weights, of all inputs together."""
+_ELEMENTS = 1 << 15
+"""Elements of all arguments together that are brought to integers: one loop does it for all elements of an input."""
+_TOGETHER = 12
+"""Inputs that the graph interpreter is run on at once."""
 
 
 def inputs_tried(graph: Graph, *, proved: bool) -> int:
@@ -59,13 +64,17 @@ def difference(program: Program, graph: Graph, number: int) -> str | None:
     """
     interpreter = Interpreter(program)
     try:
-        for packed, inputs, inside in _packed(graph, program.input.length, number):
-            if text := _differs(interpreter, graph, packed, inputs, inside=inside):
-                return text
+        tried = _packed(graph, program.input.length, number)
+        while some := list(itertools.islice(tried, _TOGETHER)):
+            rights = run_samples(graph, [inputs for _, inputs, _ in some])
+            for (packed, _, inside), right in zip(some, rights, strict=True):
+                if text := _differs(interpreter, packed, right, inside=inside):
+                    return text
         for packed in _beyond(graph) if _refuses(program) else ():
             if text := _answered(interpreter, packed):
                 return text
-        for wads in _wads(program.input.wad_range, number // 2) if program.input.takes_wad else ():
+        arguments = min(number // 2, max(_ELEMENTS // program.input.count, _LEAST))
+        for wads in _wads(program.input.wad_range, arguments) if program.input.takes_wad else ():
             if text := _quantized(interpreter, graph, wads):
                 return text
     except InternalError as error:
@@ -73,10 +82,7 @@ def difference(program: Program, graph: Graph, number: int) -> str | None:
     return None
 
 
-def _differs(
-    interpreter: Interpreter, graph: Graph, packed: bytes, inputs: Mapping[str, Array], *, inside: bool
-) -> str | None:
-    right = run_graph(graph, inputs)
+def _differs(interpreter: Interpreter, packed: bytes, right: Outcome, *, inside: bool) -> str | None:
     try:
         answer = interpreter.run(packed)
     except ProgramError as error:
@@ -179,8 +185,8 @@ def _drawn(graph: Graph, draw: Callable[[Interval, int], int]) -> dict[str, Arra
     for name in graph.inputs:
         tensor = graph.tensor(name)
         assert tensor.interval is not None
-        zero = _clamped(tensor.format.zero_point, tensor.interval)
-        found[name] = integer_array([draw(tensor.interval, zero) for _ in range(tensor.size)], tensor.shape)
+        interval, zero = tensor.interval, _clamped(tensor.format.zero_point, tensor.interval)
+        found[name] = integer_array([draw(interval, zero) for _ in range(tensor.size)], tensor.shape)
     return found
 
 
@@ -201,11 +207,10 @@ def _unpacked(graph: Graph, packed: bytes) -> tuple[dict[str, Array], bool]:
         tensor = graph.tensor(name)
         interval = tensor.interval
         assert interval is not None
-        cuts = range(at, at + width * tensor.size, width)
-        raw = [int.from_bytes(packed[i : i + width], "big", signed=tensor.format.signed) for i in cuts]
-        values = [_clamped(v, interval) for v in raw]
-        inside = inside and raw == values
-        found[name] = integer_array(values, tensor.shape)
+        raw = integers(packed[at : at + width * tensor.size], width, signed=tensor.format.signed)
+        values = np.minimum(np.maximum(raw, interval.lo), interval.hi)
+        inside = inside and bool((raw == values).all())
+        found[name] = values.reshape(tensor.shape)
         at += width * tensor.size
     return found, inside
 

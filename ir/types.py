@@ -306,6 +306,17 @@ def big_endian(values: Array, width: int, *, signed: bool) -> bytes:
     return bytes(narrow.astype(">i8").view(np.uint8).reshape(-1, _INT64_BYTES)[:, -width:].tobytes())
 
 
+def integers(data: bytes, width: int, *, signed: bool) -> Array:
+    """Return the integers of so many bytes each that `big_endian` made: int64 if they are narrow, else Python ints."""
+    if width >= _INT64_BYTES:
+        cuts = range(0, len(data), width)
+        return np.array([int.from_bytes(data[at : at + width], "big", signed=signed) for at in cuts], dtype=object)
+    padded = np.zeros((len(data) // width, _INT64_BYTES), np.uint8)
+    padded[:, :width] = np.frombuffer(data, np.uint8).reshape(-1, width)  # at the top: brought down with the sign
+    words = padded.view(">i8" if signed else ">u8").astype(np.int64 if signed else np.uint64).ravel()
+    return (words >> words.dtype.type(8 * (_INT64_BYTES - width))).astype(np.int64)
+
+
 def as_python_ints(q: Array) -> Array:
     """Return an object array of Python ints: arithmetic on it can't overflow."""
     return np.asarray(q).astype(object)

@@ -6,7 +6,7 @@ What `predict` takes and returns is WAD; inside are the integers q of the graph'
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -15,7 +15,7 @@ import numpy as np
 
 from ml2sc.errors import RangeError
 
-from .analysis import evaluate_exact
+from .analysis import evaluate_together
 from .graph import Graph, Tensor
 from .program import MASK, rational_multiplier
 from .thermometer import graph_code, packed
@@ -44,8 +44,12 @@ class Rescale:
 
     def apply(self, x: int) -> int:
         """Return y for x."""
-        x = min(max(x, self.lo), self.hi)
-        return (x * self.multiplier + ((1 << self.shift) >> 1)) >> self.shift
+        return self.apply_all((x,))[0]
+
+    def apply_all(self, xs: Iterable[int]) -> list[int]:
+        """Return y for each x."""
+        lo, hi, multiplier, shift, half = self.lo, self.hi, self.multiplier, self.shift, (1 << self.shift) >> 1
+        return [(min(max(x, lo), hi) * multiplier + half) >> shift for x in xs]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +160,12 @@ _SPARE_BITS = 12
 
 def element_errors(tensor: Tensor, scaling: Scaling) -> Array:
     """Return a bound on |q·scale − u|, by element, for reals in range, given as they are or as WAD."""
-    rescale, scale = element_rescale(tensor, scaling), tensor.format.scale
+    return np.array(_element_errors(tensor.name, tensor.format, scaling)).reshape(tensor.shape)
+
+
+@lru_cache(maxsize=64)
+def _element_errors(name: str, format_: FixedPoint, scaling: Scaling) -> list[float]:
+    rescale, scale = _element_rescale(name, format_, scaling), format_.scale
     errors = []
     widths = [Fraction(width) for width in scaling.width.ravel().tolist()]
     for multiplier, width, lo in zip(rescale.multipliers, widths, scaling.lo.ravel().tolist(), strict=True):
@@ -164,7 +173,7 @@ def element_errors(tensor: Tensor, scaling: Scaling) -> Array:
         wrong = abs(Fraction(multiplier, 1 << rescale.shift) - ratio) * (width * WAD + 2)
         # the real as WAD, and its range's end, are rounded; u of that end is 1 but for the rounding of the width
         errors.append(float((Fraction(1, 2) + wrong + ratio) * scale) + 2.0**-52 * (1 + abs(lo) / float(width)))
-    return np.array(errors).reshape(tensor.shape)
+    return errors
 
 
 def input_rescale(tensor: Tensor) -> Rescale:
@@ -309,7 +318,8 @@ def inputs_from_wad(graph: Graph, wads: Sequence[int]) -> dict[str, Array]:
             q = [by_element.apply(i, v) for i, v in enumerate(values)]
         else:
             rescale = input_rescale(tensor)
-            q = [min(max(rescale.apply(v) + format_.zero_point, interval.lo), interval.hi) for v in values]
+            zero, lo, hi = format_.zero_point, interval.lo, interval.hi
+            q = [min(max(v + zero, lo), hi) for v in rescale.apply_all(values)]
         result[name] = integer_array(q, tensor.shape)
         position += tensor.size
     return result
@@ -328,17 +338,43 @@ class Outcome:
 
 def run_graph(graph: Graph, inputs: Mapping[str, Array]) -> Outcome:
     """Run the graph interpreter on integers q and return what the contract must answer."""
-    return outcome(graph, evaluate_exact(graph, inputs))
+    return run_samples(graph, [inputs])[0]
+
+
+def run_samples(graph: Graph, samples: Sequence[Mapping[str, Array]]) -> list[Outcome]:
+    """Return what `run_graph` does for each of some samples, one at least: nodes are computed for all together."""
+    return outcomes(graph, evaluate_together(graph, samples))
+
+
+def answering(graph: Graph) -> list[str]:
+    """Return the tensors that an outcome is made of."""
+    return [*graph.outputs, *([] if graph.decision is None else [graph.decision])]
 
 
 def outcome(graph: Graph, values: Mapping[str, Array]) -> Outcome:
     """Return what the contract must answer where the graph interpreter found these integers."""
-    outputs: list[int] = []
+    return outcomes(graph, {name: values[name][None] for name in answering(graph)})[0]
+
+
+def outcomes(graph: Graph, found: Mapping[str, Array]) -> list[Outcome]:
+    """Return what the contract must answer to each of some samples, which are the first axis of these integers."""
+    count = len(next(iter(found.values())))
+
+    def each(name: str) -> list[list[int]]:
+        constant = graph.tensor(name).data
+        values = found[name].reshape(count, -1) if constant is None else np.stack([constant.ravel()] * count)
+        integers: list[list[int]] = values.tolist()
+        return integers
+
+    outputs = list[list[int]]([] for _ in range(count))
     for name in graph.outputs:
         rescale, zero = output_rescale(graph.tensor(name)), graph.tensor(name).format.zero_point
-        outputs += [rescale.apply(int(v) - zero) for v in values[name].ravel()]
-    decision = None if graph.decision is None else int(values[graph.decision].ravel()[0]) & MASK
-    return Outcome(tuple(outputs), decision)
+        for own, values in zip(outputs, each(name), strict=True):
+            own += rescale.apply_all(v - zero for v in values)
+    decisions: list[int | None] = [None] * count
+    if graph.decision is not None:
+        decisions = [int(values[0]) & MASK for values in each(graph.decision)]
+    return [Outcome(tuple(own), decision) for own, decision in zip(outputs, decisions, strict=True)]
 
 
 def _proved(tensor: Tensor) -> tuple[FixedPoint, Interval]:

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from ml2sc.ir.evaluate import Each
 from ml2sc.ir.graph import Graph
 from ml2sc.ir.types import Array, DType
 
@@ -111,15 +112,15 @@ def spreads_of(graph: Graph, samples: Iterable[Sample]) -> dict[str, Spread]:
     Raises:
         DataError: the model breaks down on one of them.
     """
-    return count_values(graph, (real_values(graph, sample) for sample in samples))
+    return count_values(graph, (reals.found for reals in real_values(graph, samples)))
 
 
-def count_values(graph: Graph, samples: Iterable[Mapping[str, Array]]) -> dict[str, Spread]:
+def count_values(graph: Graph, samples: Iterable[Mapping[str, Each]]) -> dict[str, Spread]:
     """Return how values are spread, by tensor.
 
     Args:
         graph: A float graph.
-        samples: What it gives for each sample, by tensor.
+        samples: What it gives for some samples at a time, by tensor.
     """
     spreads: dict[str, Spread] = {}
     counted = {t.name for t in graph.tensors.values() if t.type is DType.FLOAT and not t.is_constant}
@@ -131,10 +132,10 @@ def count_values(graph: Graph, samples: Iterable[Mapping[str, Array]]) -> dict[s
             spreads.setdefault(name, Spread()).add(np.concatenate(values))
         waiting.clear()
 
-    for values in samples:
-        for name, value in values.items():
-            if name in counted:
-                known = value[~np.isnan(value)]  # what is missing in a sample of trees has no value
+    for found in samples:
+        for name, each in found.items():
+            for values in (each if isinstance(each, list) else [each]) if name in counted else ():
+                known = values[~np.isnan(values)]  # what is missing in a sample of trees has no value
                 if known.size:
                     waiting.setdefault(name, []).append(known)
                     size += known.size

@@ -14,6 +14,7 @@ import numpy as np
 
 from ml2sc.errors import DataError, Ml2scError
 from ml2sc.ir.analysis import prove_intervals
+from ml2sc.ir.evaluate import Each
 from ml2sc.ir.graph import Graph
 from ml2sc.ir.types import Array, Scaling
 
@@ -145,11 +146,10 @@ def _half(graph: Graph, rows: Sequence[Sample]) -> _Half:
     """Run the float graph on some samples."""
     found = list[Answer]()
 
-    def valued() -> Iterator[Mapping[str, Array]]:
-        for row in rows:
-            values = real_values(graph, row)
-            found.append(answer_of(graph, values))
-            yield values
+    def valued() -> Iterator[Mapping[str, Each]]:
+        for reals in real_values(graph, rows):
+            found.extend(answer_of(graph, values) for values in reals)
+            yield reals.found
 
     spreads = count_values(graph, valued())
     return _Half(rows, found, spreads)

@@ -66,7 +66,7 @@ class CorrectBias(Pass):
             return True
         bounds, batch = real_bounds(graph), Batch(self.samples)
         if not self.means:
-            reals = [real_values(graph, sample) for sample in self.samples]
+            reals = [values for reals in real_values(graph, self.samples) for values in reals]
             read = {node.inputs[0] for node in layers_of(graph)}
             self.means.update((name, np.mean([real[name] for real in reals], axis=0)) for name in read)
         for name in [node.name for node in layers_of(graph)]:

@@ -104,12 +104,7 @@ def pick(samples: Sequence[T], chosen: Sequence[int]) -> list[T]:
 
 def answers(graph: Graph, samples: Iterable[Sample], outputs: Sequence[str] | None = None) -> list[Answer]:
     """Return a float graph's answers."""
-    return [answer(graph, sample, outputs) for sample in samples]
-
-
-def answer(graph: Graph, sample: Sample, outputs: Sequence[str] | None = None) -> Answer:
-    """Return a float graph's answer to one sample."""
-    return answer_of(graph, real_values(graph, sample), outputs)
+    return [answer_of(graph, values, outputs) for reals in real_values(graph, samples) for values in reals]
 
 
 def answer_of(graph: Graph, values: Mapping[str, Array], outputs: Sequence[str] | None = None) -> Answer:
@@ -143,8 +138,7 @@ def measure(
     """
     count = lost = 0
     largest = square = 0.0
-    for values, wanted in _evaluated(quantized, asked if isinstance(asked, Asked) else _parts(asked)):
-        outcome = wad.outcome(quantized, values)
+    for outcome, wanted in _evaluated(quantized, asked if isinstance(asked, Asked) else _parts(asked)):
         error = np.abs(np.array(outcome.outputs, dtype=np.float64) / wad.WAD - wanted.outputs)
         count += 1
         lost += outcome.decision != wanted.decision
@@ -155,14 +149,10 @@ def measure(
     return Measured(count, count - lost, largest, square / max(count, 1))
 
 
-def _evaluated(
-    quantized: Graph, asked: Iterable[tuple[Batch, list[Answer]]]
-) -> Iterator[tuple[dict[str, Array], Answer]]:
-    names = [*quantized.outputs, *([] if quantized.decision is None else [quantized.decision])]
+def _evaluated(quantized: Graph, asked: Iterable[tuple[Batch, list[Answer]]]) -> Iterator[tuple[wad.Outcome, Answer]]:
+    names = wad.answering(quantized)
     for batch, wanted in asked:
-        found = batch.values(quantized, names)
-        for index, one in enumerate(wanted):
-            yield {name: values[index] for name, values in found.items()}, one
+        yield from zip(wad.outcomes(quantized, batch.values(quantized, names)), wanted, strict=True)
 
 
 class Asked:

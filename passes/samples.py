@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from ml2sc.errors import DataError
-from ml2sc.ir.evaluate import evaluate_float
+from ml2sc.ir.evaluate import Each, evaluate_floats, one_of
 from ml2sc.ir.graph import Graph
 from ml2sc.ir.types import Array
 
@@ -63,21 +64,64 @@ def look(
     return [found[part] for part in parts]
 
 
-def real_values(graph: Graph, sample: Sample) -> dict[str, Array]:
-    """Run a float graph on a sample, which must be one that fixed-point numbers can follow.
+_TOGETHER, _VALUES = 256, 1 << 18
+"""Samples that are run at once, at most, and values of all their tensors together, about."""
+
+
+class Reals:
+    """What the float model computes for each of several samples.
+
+    Args:
+        graph: The model.
+        samples: The samples, one at least.
+
+    Attributes:
+        found: Every tensor but constants, by name.
+    """
+
+    def __init__(self, graph: Graph, samples: Sequence[Sample]) -> None:
+        self._constants = {t.name: t.data for t in graph.tensors.values() if t.data is not None}
+        self._count = len(samples)
+        self.found = evaluate_floats(graph, samples)
+
+    def __iter__(self) -> Iterator[dict[str, Array]]:
+        """Iterate over the samples: every tensor by name, constants included."""
+        for index in range(self._count):
+            yield self._constants | {name: one_of(each, index) for name, each in self.found.items()}
+
+
+def real_values(graph: Graph, samples: Iterable[Sample]) -> Iterator[Reals]:
+    """Run a float graph on samples, which must be such that fixed-point numbers can follow: some at a time, in order.
 
     Args:
         graph: A graph that is not quantised.
-        sample: Real values of every input, each in its tensor's shape.
-
-    Returns:
-        Every tensor of the graph by name, constants included.
+        samples: For each the real values of every input, each in its tensor's shape.
 
     Raises:
-        DataError: the model itself breaks down on the sample: a node gives NaN or infinity.
+        DataError: the model itself breaks down on a sample: a node gives NaN or infinity.
     """
-    with np.errstate(all="ignore"):  # said below, with the node's name
-        values = evaluate_float(graph, dict(sample))
+    rest, together = iter(samples), run_together(graph)
+    while some := list(itertools.islice(rest, together)):
+        with np.errstate(all="ignore"):  # said below, with the node's name
+            reals = Reals(graph, some)
+        if not all(_finite(each) for name, each in reals.found.items() if name not in graph.inputs):
+            for sample, values in zip(some, reals, strict=True):
+                _require_finite(graph, sample, values)
+        yield reals
+
+
+def run_together(graph: Graph) -> int:
+    """Return how many samples a graph is run on at once."""
+    values = sum(tensor.size for tensor in graph.tensors.values() if not tensor.is_constant)
+    return min(max(_VALUES // max(values, 1), 1), _TOGETHER)
+
+
+def _finite(each: Each) -> bool:
+    return all(np.isfinite(one).all() for one in (each if isinstance(each, list) else [each]))
+
+
+def _require_finite(graph: Graph, sample: Sample, values: Mapping[str, Array]) -> None:
+    """Refuse a sample for which a node gives NaN or infinity."""
     for node in graph:
         for name in filter(None, node.outputs):
             if not np.isfinite(values[name]).all():
@@ -89,4 +133,3 @@ def real_values(graph: Graph, sample: Sample) -> dict[str, Array]:
                     tensor=f"%{name}: {wrong.size:,} elements, {np.count_nonzero(wrong):,} of them not finite",
                     hint="leave such samples out, or keep what the operator reads in its domain (Clip before it)",
                 )
-    return values

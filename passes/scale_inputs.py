@@ -129,7 +129,8 @@ class _Groups:
                 self._numbers.update((o, r) for o, r in zip(node.outputs, results, strict=True) if o)
         self._leader = np.arange(count)
         for node in _layers(graph, self._own):
-            for column in self._matrix(node).T:
+            matrix = self._matrix(node)
+            for column in matrix.T if len(matrix) > 1 else ():  # what is alone has nothing to share a range with
                 self._join(np.unique(column).astype(np.int64))
 
     def is_mixed(self, name: str) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 
 from ml2sc.ir import wad
 from ml2sc.ir.analysis import prove_intervals, real_bounds
+from ml2sc.ir.evaluate import Each
 from ml2sc.ir.graph import Graph
 from ml2sc.ir.ops.base import Bounds
 from ml2sc.ir.types import Array
@@ -20,7 +21,7 @@ from .clip_ranges import ClipRanges
 from .correct_bias import CorrectBias
 from .equalize import Equalize
 from .manager import Pass, run_pipeline
-from .measure import Answer, Measured, answer, answer_of, answers, is_halved, measure, pick, spread_out, stride
+from .measure import PROBED, Answer, Measured, answer_of, answers, is_halved, measure, pick, spread_out, stride
 from .precision import Binary, Precision
 from .quantize import quantize
 from .samples import Sample, Share, look, real_values
@@ -229,9 +230,9 @@ class Workbench:
 
     def _all(self) -> Iterator[tuple[Sample, Answer]]:
         yield from self._closest
-        for index in self._rest:
-            sample = self.samples[index]
-            yield sample, answer(self.graph, sample)
+        for first in range(0, len(self._rest), PROBED):
+            samples = [self.samples[index] for index in self._rest[first : first + PROBED]]
+            yield from zip(samples, answers(self.graph, samples), strict=True)
 
 
 @dataclass(frozen=True)
@@ -245,7 +246,7 @@ class Judge:
 
     bench: Workbench
     samples: Sequence[Sample]
-    _known: dict[int, Answer] = field(default_factory=dict, repr=False, init=False, compare=False)
+    _known: dict[int, list[Answer]] = field(default_factory=dict, repr=False, init=False, compare=False)
 
     def measure(self, precision: Precision, tuning: Tuning, goal: Goal | None = None) -> Measured:
         """Compare the answers with the model's, on all samples, or until the goal cannot be reached.
@@ -254,18 +255,18 @@ class Judge:
             Ml2scError: the graph cannot be quantised so.
         """
         quantized, total = self.bench.quantized(precision, tuning), len(self.samples)
-        asked = ((sample, self._answer(number, sample)) for number, sample in enumerate(self.samples))
         if goal is None:
-            return measure(quantized, asked)
-        return measure(quantized, asked, lambda lost, worst: not goal.allows(lost, worst, total))
+            return measure(quantized, self._asked())
+        return measure(quantized, self._asked(), lambda lost, worst: not goal.allows(lost, worst, total))
 
-    def _answer(self, number: int, sample: Sample) -> Answer:
-        """Return the model's answer, which is kept for the first samples."""
-        if number >= HELD:
-            return answer(self.bench.graph, sample)
-        if number not in self._known:
-            self._known[number] = answer(self.bench.graph, sample)
-        return self._known[number]
+    def _asked(self) -> Iterator[tuple[Sample, Answer]]:
+        """Iterate over the samples with the model's answers, which are kept for the first of them."""
+        for first in range(0, len(self.samples), PROBED):
+            samples = self.samples[first : first + PROBED]
+            found = self._known[first] if first in self._known else answers(self.bench.graph, samples)
+            if first < HELD:
+                self._known[first] = found
+            yield from zip(samples, found, strict=True)
 
 
 def _margins_and_spreads(graph: Graph, samples: Iterable[Sample]) -> tuple[Array, dict[str, Spread], list[Answer]]:
@@ -275,13 +276,13 @@ def _margins_and_spreads(graph: Graph, samples: Iterable[Sample]) -> tuple[Array
     """
     margins, found = list[float](), list[Answer]()
 
-    def valued() -> Iterator[Mapping[str, Array]]:
-        for sample in samples:
-            values = real_values(graph, sample)
-            margins.append(_margin(graph, values))
-            if len(found) < HELD:
-                found.append(answer_of(graph, values))
-            yield values
+    def valued() -> Iterator[Mapping[str, Each]]:
+        for reals in real_values(graph, samples):
+            for values in reals:
+                margins.append(_margin(graph, values))
+                if len(found) < HELD:
+                    found.append(answer_of(graph, values))
+            yield reals.found
 
     spreads = count_values(graph, valued())
     return np.array(margins, dtype=np.float64), spreads, found

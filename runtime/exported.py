@@ -196,8 +196,9 @@ class _Asked:
         (name,) = self._graph.inputs
         shape = self._graph.tensor(name).shape
         answers, ties = [], np.zeros(len(rows), dtype=bool)
-        for number, row in enumerate(rows):
-            computed = real_values(self._graph, {name: row.reshape(shape)})
+        samples = ({name: row.reshape(shape)} for row in rows)
+        every = (values for reals in real_values(self._graph, samples) for values in reals)
+        for number, computed in enumerate(every):
             answers.append(answer_of(self._graph, computed))
             ties[number] = _tied(self._graph, computed)
         outputs = np.array([own.outputs for own in answers])

@@ -9,15 +9,23 @@ import numpy as np
 
 from ml2sc.backends.base import Artifact, costs_of
 from ml2sc.errors import ArtifactError, InternalError, Ml2scError
-from ml2sc.ir.analysis import evaluate_exact, evaluate_samples, saturated
+from ml2sc.ir.analysis import evaluate_together, saturated_samples
 from ml2sc.ir.evaluate import evaluate_float
 from ml2sc.ir.forks import FORKS
 from ml2sc.ir.gas import Shares, estimate
 from ml2sc.ir.interpret import Interpreter, Profile, Profiler, ProgramError
 from ml2sc.ir.program import MASK
 from ml2sc.ir.types import Array, DType
-from ml2sc.ir.wad import Outcome, inputs_from_wad, pack, quantize_inputs, quantize_samples, run_graph, to_wad
-from ml2sc.ir.wad import outcome as outcome_of
+from ml2sc.ir.wad import (
+    Outcome,
+    inputs_from_wad,
+    outcomes,
+    pack,
+    quantize_inputs,
+    quantize_samples,
+    run_graph,
+    to_wad,
+)
 from ml2sc.passes.lower import lower
 
 from .float_model import FloatAnswer, decided
@@ -92,13 +100,16 @@ class Oracle:
             profiler: Runs the Program, and counts the branches it takes.
             with_wad: So many of them, the first ones, take the WAD road, unless an element is missing (NaN).
         """
+        if not samples:
+            return
         quantized = quantize_samples(self.graph, samples)
-        for index, values in enumerate(evaluate_samples(self.graph, quantized)):
-            packed, outcome = pack(self.graph, quantized[index]), outcome_of(self.graph, values)
+        found = evaluate_together(self.graph, quantized)
+        clamps = saturated_samples(self.graph, found)
+        every = zip(samples, quantized, outcomes(self.graph, found), clamps, strict=True)
+        for index, (x, q, outcome, clamped) in enumerate(every):
+            packed = pack(self.graph, q)
             disagreement = _differs("the Program interpreter", profiler.answer(packed), outcome)
-            clamped = bool(saturated(self.graph, values))
-            expected = Expected(packed, outcome, [], outcome, disagreement, clamped)
-            x = samples[index]
+            expected = Expected(packed, outcome, [], outcome, disagreement, bool(clamped))
             known = index < with_wad and not any(np.isnan(values).any() for values in x.values())
             yield self._with_wad(x, expected) if known else expected
 
@@ -118,8 +129,8 @@ class Oracle:
 
     def _run(self, q: Mapping[str, Array]) -> tuple[Outcome, bool]:
         """Return the graph interpreter's answer, and whether a value was clamped on the way."""
-        values = evaluate_exact(self.graph, q)
-        return outcome_of(self.graph, values), bool(saturated(self.graph, values))
+        found = evaluate_together(self.graph, [q])
+        return outcomes(self.graph, found)[0], bool(saturated_samples(self.graph, found)[0])
 
     def predicted_gas(self, profile: Profile) -> int | None:
         """Return the mean gas stated for the inputs counted; None for a target that is no contract."""

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import requests
 import urllib3
+from requests.utils import get_netrc_auth
 
 _OK = frozenset({200})
 _CHUNK = 1 << 16
@@ -53,7 +54,7 @@ class Transport:
 
     def __init__(self, url: str, timeout: float) -> None:
         self._url, self._timeout = url, timeout
-        self._session = requests.Session()
+        self._session: requests.Session | None = None
 
     def post(self, body: bytes, limit: int) -> HttpAnswer:
         """Send a JSON text and return the answer.
@@ -91,7 +92,7 @@ class Transport:
         try:
             return answer.result(self._timeout)
         except TimeoutError:
-            self._session = requests.Session()  # the thread keeps the old one and its connection
+            self._session = None  # the thread keeps the old one and its connection
             raise TransportError(f"no whole answer within {self._timeout:g} s") from None
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             # Without the cause: its text holds the URL.
@@ -103,6 +104,8 @@ class Transport:
         # Not compressed: a small answer cannot become a large one.
         headers = {"Accept-Encoding": "identity", **({} if body is None else {"Content-Type": content_type})}
         options: dict[str, Any] = {"timeout": self._timeout, "stream": True, "allow_redirects": False}
+        if self._session is None:
+            self._session = _session(self._url)
         with self._session.request(method, self._url, data=body, headers=headers, **options) as response:
             if response.status_code not in answered:
                 return HttpAnswer(response.status_code, _retry_after(response), b"")
@@ -116,6 +119,19 @@ class Transport:
                 if time.monotonic() > end:
                     break  # nobody waits for it any more
             return HttpAnswer(response.status_code, 0.0, bytes(read))
+
+
+def _session(url: str) -> requests.Session:
+    """Return a session that has looked up once what the environment says of a URL: proxies, certificates, ~/.netrc.
+
+    Done for each request, as it is by itself, that takes longer than all else.
+    """
+    session = requests.Session()
+    settings = session.merge_environment_settings(url, {}, None, None, None)
+    session.proxies, session.verify, session.cert = settings["proxies"], settings["verify"], settings["cert"]
+    session.auth = get_netrc_auth(url)
+    session.trust_env = False
+    return session
 
 
 def _retry_after(response: requests.Response) -> float:

@@ -56,6 +56,9 @@ from .literals import Literals
 from .memory import in_bytes, memory_map, used_buffers
 from .stack import HELD, crowded, is_decision, of_taps
 
+_NAMING = (Let, Assign)
+_SHIFTS = (OpCode.MUL, OpCode.DIV)
+"""What solc makes a shift of, by a power of two."""
 OPTIMIZER_RUNS = 1_000_000
 """Inference is what a model's contract is for: masks and weights stay in the code as they are. For fewer calls than
 `MANY_CALLS` the runs are how often a long literal is used in them, on the average: then solc computes those of few
@@ -118,6 +121,8 @@ class SolidityCosts(Costs):
         self._reads: Counter[Expr] = Counter()
         self._known: dict[Expr, frozenset[str]] = {}
         """What is on the stack, with the variables that it was computed from."""
+        self._named = set[str]()
+        """All of these, and perhaps more."""
 
     def memory_words(self, sections: Iterable[Section]) -> int:
         if self.memory.fixed or self.stub:  # the answer is where it was computed
@@ -151,23 +156,25 @@ class SolidityCosts(Costs):
     def begin(self, section: Section) -> None:
         super().begin(section)
         self._pointers.clear()
-        held = 0 if self.program.calls(section) == 1 else HELD
+        held = peak(section.body) + (0 if self.program.calls(section) == 1 else HELD)
         words, _ = waiting(section.body)
-        out_of_reach = peak(section.body) + words + held > REACH and not crowded(self.program) and not self._as_written
+        out_of_reach = held + words > REACH and not crowded(self.program) and not self._as_written
         self._again = _cheap(section) if out_of_reach else {}
         # what is held for products by literals leaves no room for products that come again
-        self._keeps = not self._again and not (of_taps(section.body) and peak(section.body) + held > _ROOM)
+        self._keeps = not self._again and not (held > _ROOM and of_taps(section.body))
 
     def body(self, statements: Iterable[Statement]) -> float:
         # what was read before a jump is read again after it
         self._reads.clear()
         self._known.clear()
+        self._named.clear()
         code = tuple(statements)
         within, self._within = self._within, False
         gas = super().body(code) + POP * len(_left(code) - self._again.keys())
         gas += 0 if within else self._literals.more(code)
         self._reads.clear()
         self._known.clear()
+        self._named.clear()
         return gas
 
     def store(self, buffer: str, index: Expr) -> float:
@@ -182,7 +189,7 @@ class SolidityCosts(Costs):
         self._within = isinstance(statement, Block)
         gas = super().statement(statement)
         self._within = False
-        if isinstance(statement, Let | Assign):
+        if isinstance(statement, _NAMING) and statement.name in self._named:
             self._known = {e: names for e, names in self._known.items() if statement.name not in names}
         return gas
 
@@ -218,6 +225,7 @@ class SolidityCosts(Costs):
                 names = names.union(variables(e if e is expr else e.args[0]))
                 if not reads_memory(e):
                     self._known[e] = names
+            self._named |= names
         return gas
 
     def branch(self, branch: If) -> float:
@@ -279,7 +287,7 @@ class SolidityCosts(Costs):
             return PUSH_ZERO + op.gas + MEMORY + self._address(*found, 1)
         if op is OpCode.AND and (field := as_field_of(Apply(op, args))) is not None:
             return PUSH + OpCode.SHR.gas + MEMORY + self._address(field[0], field[1], field[2] // 8)
-        shifted = op in {OpCode.MUL, OpCode.DIV} and any(map(_is_power_of_two, args))
+        shifted = op in _SHIFTS and any(map(_is_power_of_two, args))
         return super().apply(op, args) - (op.gas - OpCode.SHL.gas if shifted else 0)
 
     def _address(self, region: str, index: Expr, scale: int) -> float:

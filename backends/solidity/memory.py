@@ -25,6 +25,7 @@ from ml2sc.ir.program import (
     StoreInput,
     expressions,
     moved_up,
+    reads_memory,
     subexpressions,
 )
 from ml2sc.ir.program_verify import check_places
@@ -196,7 +197,7 @@ def used_buffers(program: Program, section: Section) -> list[str]:
                     if any(staged_words(program, called)):
                         names[PASSED] = None
         for expression in expressions(statement):
-            for part in subexpressions(expression):
+            for part in subexpressions(expression) if reads_memory(expression) else ():
                 if isinstance(part, Load):
                     names[part.buffer] = None
                 elif isinstance(part, LoadInput):

@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from itertools import count
 
 from ml2sc.ir.divide import Part, passed
@@ -662,7 +663,12 @@ def _names(node: ast.expr) -> frozenset[str]:
 
 def _python(lines: Iterable[str]) -> list[ast.stmt]:
     """Return Vyper's statements, read by Python's parser, which knows no types of loop variables."""
-    text = "\n".join(lines) or "pass"
+    return _parsed("\n".join(lines) or "pass")
+
+
+@lru_cache(maxsize=256)
+def _parsed(text: str) -> list[ast.stmt]:
+    """Return a section's statements, which nobody changes: it is priced in one program after the other."""
     return ast.parse(re.sub(r"(\bfor \w+): \w+ in", r"\1 in", text).replace("return ", "RETURN = ")).body
 
 

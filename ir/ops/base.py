@@ -58,6 +58,9 @@ class OpDef:
         reads_activations: True if in a quantised graph it reads activations, not accumulators.
         elementwise: True if `evaluate_exact` takes integers of any shapes that broadcast, in int64 as well.
         keeps_format: True if its integers are some of its input's, in the same format.
+        batches: True if `evaluate` takes a further axis before the inputs' own, all of one rank but constants of no
+            higher one, and gives for each entry of it, to the last bit and in the same order in memory, what it gives
+            for that alone.
         onnx: False for operators of our own that no ONNX file names.
     """
 
@@ -71,6 +74,7 @@ class OpDef:
     reads_activations: ClassVar[bool] = False
     elementwise: ClassVar[bool] = False
     keeps_format: ClassVar[bool] = False
+    batches: ClassVar[bool] = False
     onnx: ClassVar[bool] = True
 
     def verify(self, node: Node, inputs: Inputs) -> None:
@@ -100,6 +104,19 @@ class OpDef:
     def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
         """Return the outputs in float64 (or the integer type of the inputs), as ONNX defines them."""
         raise NotImplementedError
+
+    def evaluate_together(self, node: Node, inputs: Arrays, varying: Sequence[bool]) -> list[Array] | None:
+        """Return what `evaluate` does for each of several samples, to the last bit; None if that is not known together.
+
+        Args:
+            node: The operator.
+            inputs: Those that vary have the samples as a first axis; so have all outputs.
+            varying: Which do: one at least.
+        """
+        own = {x.ndim for x, varies in zip(inputs, varying, strict=True) if x is not None and varies}
+        others = (x.ndim for x, varies in zip(inputs, varying, strict=True) if x is not None and not varies)
+        fits = self.batches and len(own) == 1 and max(own) > max(others, default=0)
+        return self.evaluate(node, inputs) if fits else None
 
     def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:
         """Return sound bounds of the real outputs, given bounds of the real inputs."""

@@ -12,7 +12,7 @@ from ..graph import AttrValue, Node, Tensor
 from ..types import Array, DType
 from .base import Arrays, Bounds, Inputs, Signature, attr_float, attr_int, register_op
 from .integers import product_of
-from .linear import LinearOp, Multiply, is_folded
+from .linear import LinearOp, Multiply, activate, is_folded
 from .operands import bounds_at, tensor_at, value_at
 from .quantizer import Quantizer
 from .windows import Window, patches, windows_of
@@ -34,6 +34,7 @@ class Conv(LinearOp):
     """
 
     op_type = "Conv"
+    batches = True
     min_inputs = 2
     max_inputs = 3
     channel_axis = 1
@@ -87,10 +88,16 @@ class Conv(LinearOp):
         rows = patches(x.reshape(*lead, group, channels // group, *sizes), windows)
         rows = np.moveaxis(rows, -3, -2)
         rows = rows.reshape(*rows.shape[:-2], -1)
+        # whatever axes there are, numpy is to multiply what lies alike: else it adds up in another order
+        rows = np.ascontiguousarray(rows) if group == 1 else rows
         columns = w.reshape(group, w.shape[0] // group, -1)
         results = [multiply(rows[..., g, :, :], columns[g].T) for g in range(group)]
         y = np.concatenate([np.moveaxis(result, -1, -2) for result in results], axis=-2)
         return y.reshape(*lead, w.shape[0], *(window.out for window in windows))
+
+    def apply(self, node: Node, x: Array, w: Array, c: Array | None) -> Array:
+        y = self.product(node, x, w)
+        return activate(node, y if c is None else y + self.addend(c, w.ndim))  # whatever axes there are before its own
 
     def addend(self, c: Array, rank: int) -> Array:
         return c.reshape(-1, *[1] * (rank - 2))

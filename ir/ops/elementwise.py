@@ -28,6 +28,7 @@ class _Broadcasting(OpDef):
 
     min_inputs = 2
     max_inputs = 2
+    batches = True
     function: ClassVar[np.ufunc]
 
     def infer(self, node: Node, inputs: Inputs) -> list[Signature]:
@@ -237,6 +238,7 @@ class Neg(UnaryOp):
     """−X."""
 
     op_type = "Neg"
+    batches = True
 
     def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
         return [-value_at(inputs, 0)]
@@ -267,6 +269,7 @@ class Relu(UnaryOp):
     """max(X, 0). In a quantised graph: max(x, z), in the format of x."""
 
     op_type = "Relu"
+    batches = True
     elementwise = True
     keeps_format = True
 
@@ -290,6 +293,7 @@ class Clip(UnaryOp):
     """min(max(X, lo), hi), the bounds constant and optional. In a quantised graph: attributes lo and hi, integers."""
 
     op_type = "Clip"
+    batches = True
     elementwise = True
     max_inputs = 3
 

@@ -53,6 +53,7 @@ class RealFunction(UnaryOp):
     """
 
     tabulated = True
+    batches = True
     parameters: ClassVar[Mapping[str, AttrValue]] = {}
     needs: ClassVar[str] = ""
 

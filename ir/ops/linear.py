@@ -219,6 +219,7 @@ class Gemm(LinearOp):
     op_type = "Gemm"
     min_inputs = 2
     max_inputs = 3
+    batches = True
 
     def infer(self, node: Node, inputs: Inputs) -> list[Signature]:
         a, b = tensor_at(inputs, 0), tensor_at(inputs, 1)
@@ -241,7 +242,7 @@ class Gemm(LinearOp):
 
     def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
         a, b = value_at(inputs, 0), value_at(inputs, 1)
-        a = a.T if attr_int(node, "transA", 0) else a
+        a = np.swapaxes(a, -1, -2) if attr_int(node, "transA", 0) else a
         b = b.T if attr_int(node, "transB", 0) else b
         y = a @ b
         if (alpha := attr_float(node, "alpha", 1.0)) != 1.0:
@@ -313,6 +314,7 @@ class MatMul(LinearOp):
     op_type = "MatMul"
     min_inputs = 2
     max_inputs = 2
+    batches = True
 
     def infer(self, node: Node, inputs: Inputs) -> list[Signature]:
         a, b = tensor_at(inputs, 0), tensor_at(inputs, 1)
@@ -324,6 +326,11 @@ class MatMul(LinearOp):
 
     def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
         return [np.asarray(value_at(inputs, 0) @ value_at(inputs, 1))]
+
+    def evaluate_together(self, node: Node, inputs: Arrays, varying: Sequence[bool]) -> list[Array] | None:
+        # vectors that lie side by side are a matrix to numpy, whose products are added in another order
+        vectors = any(x is not None and varies and x.ndim < 3 for x, varies in zip(inputs, varying, strict=True))
+        return None if vectors else super().evaluate_together(node, inputs, varying)
 
     def interval(self, node: Node, inputs: Sequence[Bounds | None]) -> list[Bounds]:
         a, b = inputs[0], inputs[1]

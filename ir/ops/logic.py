@@ -199,6 +199,7 @@ class _Logic(OpDef):
     """A function of answers."""
 
     min_inputs = max_inputs = 2
+    batches = True
     function: ClassVar[np.ufunc]
 
     def verify(self, node: Node, inputs: Inputs) -> None:
@@ -282,6 +283,7 @@ class Where(OpDef):
 
     op_type = "Where"
     min_inputs = max_inputs = 3
+    batches = True
 
     def infer(self, node: Node, inputs: Inputs) -> list[Signature]:
         types = {tensor_at(inputs, slot).type for slot in (1, 2)}

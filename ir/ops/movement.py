@@ -7,6 +7,7 @@ inputs or attributes, as in the newest ONNX.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 
 import numpy as np
@@ -105,6 +106,10 @@ class _Reshaping(MovementOp):
         data = _array(inputs[0])
         return [data.reshape(self.new_shape(node, data.shape, _optional(inputs, 1)))]
 
+    def evaluate_together(self, node: Node, inputs: Arrays, varying: Sequence[bool]) -> list[Array] | None:
+        data = _array(inputs[0])
+        return [data.reshape(len(data), *self.new_shape(node, data.shape[1:], _optional(inputs, 1)))]
+
 
 IMPUTED = "imputed"
 """Attribute of an Identity: what trees take an element for that is missing, one for each of the last axis, or one."""
@@ -126,6 +131,7 @@ class Dropout(MovementOp):
 
     op_type = "Dropout"
     max_inputs = 3
+    batches = True
 
     def verify(self, node: Node, inputs: Inputs) -> None:
         super().verify(node, inputs)
@@ -148,6 +154,7 @@ class Cast(MovementOp):
     """To another element type. Float to float moves, as do a decision and a label; anything else must fold."""
 
     op_type = "Cast"
+    batches = True
 
     def verify(self, node: Node, inputs: Inputs) -> None:
         super().verify(node, inputs)

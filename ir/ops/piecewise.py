@@ -39,6 +39,7 @@ class Abs(UnaryOp):
     """|X|. In a quantised graph: |x − z|."""
 
     op_type = "Abs"
+    batches = True
 
     def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
         return [np.abs(value_at(inputs, 0))]
@@ -68,6 +69,7 @@ class _Extreme(OpDef):
     """The least or greatest of one or more tensors, broadcast as numpy does."""
 
     max_inputs = 1 << 30
+    batches = True
     function: ClassVar[Any]
 
     def infer(self, node: Node, inputs: Inputs) -> list[Signature]:
@@ -122,6 +124,7 @@ class PRelu(OpDef):
     """
 
     op_type = "PRelu"
+    batches = True
     min_inputs = 2
     max_inputs = 2
 
@@ -397,6 +400,7 @@ class ThresholdedRelu(UnaryOp):
     """X where X > alpha, else 0. In a quantised graph: x − z where that is above `threshold`, else 0."""
 
     op_type = "ThresholdedRelu"
+    batches = True
 
     def evaluate(self, node: Node, inputs: Arrays) -> list[Array]:
         x = value_at(inputs, 0)

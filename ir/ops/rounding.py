@@ -31,6 +31,7 @@ class Rounding(UnaryOp):
     `offset` takes X to be as far up (Floor) or down (Ceil) as what is rounded to the same step.
     """
 
+    batches = True
     lean: ClassVar[int]
     """Half steps that X is moved by before it is rounded down: 1, −1, or 0."""
     up: ClassVar[Fraction] = Fraction(0)

@@ -134,7 +134,7 @@ class Value:
         """Return the words of each buffer in which the elements are, a bit each; as `PACKED` bytes of the input."""
         found: dict[str, int] = {}
         for number, source in enumerate(self.sources):
-            where = np.unique(self.where[self.which == number])
+            where = self.where[self.which == number]
             if isinstance(source, Packed):
                 first = source.start + source.width * where
                 name, places = PACKED, np.concatenate([first + k for k in range(source.width)])

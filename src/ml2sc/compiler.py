@@ -36,8 +36,8 @@ from ml2sc.errors import (
 )
 from ml2sc.facts import check_classes, decision_text, description, manifest_of
 from ml2sc.fidelity import accuracy_on, assess
-from ml2sc.fitting import fitted, too_large
-from ml2sc.forecast import as_facts, forecast
+from ml2sc.fitting import fitted, largest_code, too_large
+from ml2sc.forecast import as_facts, target_costs
 from ml2sc.frontend.data import Samples, as_samples
 from ml2sc.frontend.model_file import OnnxModel, load_onnx
 from ml2sc.frontend.names import contract_name
@@ -673,7 +673,7 @@ def build(artifact: Artifact, toolchain: Toolchain) -> Artifact:
     if not artifact.on_chain:
         return artifact
     fork = rules_of(artifact.manifest["options"])
-    estimated = forecast(artifact, fork).code_bytes
+    estimated = largest_code(target_costs(artifact))
     about = f"the contract would have about {estimated:,}"
     if estimated > HOPELESS * fork.code_limit:
         raise too_large(artifact, about, fork)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,10 +14,10 @@ from ml2sc.errors import DataError, Ml2scError, Ml2scWarning, warn
 from ml2sc.frontend.data import Samples, by_column
 from ml2sc.frontend.truth import Truth
 from ml2sc.ir import wad
-from ml2sc.ir.analysis import prove_intervals, saturated
+from ml2sc.ir.analysis import prove_intervals, saturated_samples
 from ml2sc.ir.batch import Batch
 from ml2sc.ir.confidence import lower_confidence
-from ml2sc.ir.evaluate import evaluate_float
+from ml2sc.ir.evaluate import Each, evaluate_floats, one_of
 from ml2sc.ir.fit import Fit
 from ml2sc.ir.graph import Graph, Node
 from ml2sc.ir.ops.base import OPS, Bounds, op_of
@@ -26,14 +27,12 @@ from ml2sc.ir.types import Array, DType
 from ml2sc.passes.measure import Answer, Measured, answers, measure, spread_out
 from ml2sc.passes.precision import WIDEST, Binary, Integer, Layered, Precision
 from ml2sc.passes.quantize import quantize
-from ml2sc.passes.samples import Sample
+from ml2sc.passes.samples import Sample, run_together
 from ml2sc.verdict import POOR
 
 MOST = 1000
 """Samples that the report looks at, evenly from all of them."""
 PERCENTILES = (50, 90, 99)
-_TOGETHER = 8
-"""Samples whose integers are computed, all tensors', and held at once."""
 
 _POOR_RATIO = 20.0
 """Signal-to-noise ratio of an output, in decibels, below which a result is called poor."""
@@ -145,12 +144,9 @@ def assess(
     looked_at = spread_out(range(len(samples)), MOST)
     tally, truth = _Tally(), _truth(samples, quantized)
     wanted = answers(reference, (samples[i] for i in looked_at), quantized.outputs)
-    integers = _integers(quantized, samples, looked_at)
-    for index, answer, one in zip(looked_at, wanted, integers, strict=True):
-        values = one.values
-        reals = evaluate_float(source, dict(samples[index]))
-        label = None if source.decision is None else int(reals[source.decision].ravel()[0]) & MASK
-        outcome, clamped = wad.outcome(quantized, values), saturated(quantized, values)
+    compared = _compared(source, quantized, samples, looked_at, tally.tensors)
+    for index, answer, (outcome, clamped, decision) in zip(looked_at, wanted, compared, strict=True):
+        label = None if decision is None else int(decision.ravel()[0]) & MASK
         tally.errors.append(np.abs(np.array(outcome.outputs, dtype=np.float64) / wad.WAD - answer.outputs))
         tally.saturated += bool(clamped)
         tally.widen(samples[index])
@@ -158,7 +154,9 @@ def assess(
         if outcome.decision is not None and label is not None and outcome.decision != label:
             found = {"contract": to_signed(outcome.decision), "model": to_signed(label)}
             tally.differing.append({"sample": index, **found})
-        _add(tally.tensors, source, quantized, one, reals, clamped | tally.outside(quantized, samples[index]))
+        for name, count in (clamped | tally.outside(quantized, samples[index])).items():
+            if name in tally.tensors:
+                tally.tensors[name].clamped += count
     total, kept = len(looked_at), len(looked_at) - len(tally.differing)
     every = np.concatenate(tally.errors)
     layers = list(_layers(quantized, tally.tensors, methods))
@@ -201,41 +199,17 @@ def accuracy_on(samples: Sequence[Sample] | None, quantized: Graph) -> float | N
     if samples is None or truth.labels is None:
         return None
     chosen = spread_out(range(len(samples)), MOST)
-    answers = (wad.outcome(quantized, found.values) for found in _integers(quantized, samples, chosen))
+    answers = (answer for found in _integers(quantized, samples, chosen) for answer in wad.outcomes(quantized, found))
     right = (to_signed(a.decision or 0) == truth.labels[i] for i, a in zip(chosen, answers, strict=True))
     return sum(map(bool, right)) / len(chosen)
 
 
-class _Integers:
-    """The integers of all tensors for one of several samples, which are computed at once.
-
-    Args:
-        quantized: The graph.
-        found: The integers by tensor, the samples being the first axis.
-        reals: What they stand for, as far as it was asked for.
-        index: Which sample.
-    """
-
-    def __init__(self, quantized: Graph, found: Mapping[str, Array], reals: dict[str, Array], index: int) -> None:
-        self._quantized, self._found, self._reals, self._index = quantized, found, reals, index
-        # row by row, as what it is compared with: sums of squares depend on the order
-        self.values = {name: np.asarray(values[index, ...], order="C") for name, values in found.items()}
-
-    def real(self, name: str) -> Array:
-        """Return the reals that a tensor's integers stand for."""
-        if name not in self._reals:
-            self._reals[name] = self._quantized.tensor(name).format.dequantize(self._found[name])
-        return np.asarray(self._reals[name][self._index, ...], order="C")
-
-
-def _integers(quantized: Graph, samples: Sequence[Sample], chosen: Sequence[int]) -> Iterator[_Integers]:
-    """Iterate over the integers of all tensors for some samples."""
+def _integers(quantized: Graph, samples: Sequence[Sample], chosen: Sequence[int]) -> Iterator[dict[str, Array]]:
+    """Iterate over the integers of all tensors for some samples, some of them at a time: they are the first axis."""
     names = [*quantized.inputs, *(name for node in quantized for name in node.outputs if name)]
-    for first in range(0, len(chosen), _TOGETHER):
-        some = [samples[index] for index in chosen[first : first + _TOGETHER]]
-        found, reals = Batch(some).values(quantized, names), dict[str, Array]()
-        for index in range(len(some)):
-            yield _Integers(quantized, found, reals, index)
+    together = run_together(quantized)
+    for first in range(0, len(chosen), together):
+        yield Batch([samples[index] for index in chosen[first : first + together]]).values(quantized, names)
 
 
 def _truth(samples: Sequence[Sample], quantized: Graph, *, silent: bool = False) -> Truth:
@@ -248,32 +222,77 @@ def _truth(samples: Sequence[Sample], quantized: Graph, *, silent: bool = False)
         return Truth()
 
 
+def _compared(
+    source: Graph, quantized: Graph, samples: Sequence[Sample], chosen: Sequence[int], powers: dict[str, _Power]
+) -> Iterator[tuple[wad.Outcome, dict[str, int], Array | None]]:
+    """Add up how far the integers of some samples are from the model, and iterate over the samples.
+
+    Yields:
+        What the contract answers, how many values each Requantize clamped, and the model's decision.
+    """
+    numbers = iter(chosen)
+    for found in _integers(quantized, samples, chosen):
+        answers = wad.outcomes(quantized, found)
+        reals = evaluate_floats(source, [samples[index] for index in itertools.islice(numbers, len(answers))])
+        _add(powers, source, quantized, found, reals)
+        for index, (answer, clamped) in enumerate(zip(answers, saturated_samples(quantized, found), strict=True)):
+            yield answer, clamped, None if source.decision is None else one_of(reals[source.decision], index)
+
+
 def _add(
-    powers: dict[str, _Power],
-    source: Graph,
-    quantized: Graph,
-    integers: _Integers,
-    reals: Mapping[str, Array],
-    clamped: Mapping[str, int],
+    powers: dict[str, _Power], source: Graph, quantized: Graph, found: Mapping[str, Array], reals: Mapping[str, Each]
 ) -> None:
-    """Add one sample."""
-    for name in [*quantized.inputs, *(o for node in quantized for o in node.outputs if o)]:
+    """Add some samples.
+
+    Args:
+        powers: The sums by tensor.
+        source: The float graph.
+        quantized: The quantised one.
+        found: Its integers: the samples are the first axis.
+        reals: What the float graph computes for the same samples.
+    """
+    known = dict[str, Array]()
+
+    def real(name: str) -> Array:
+        """Return the reals that a tensor's integers stand for."""
+        if name not in known:
+            known[name] = np.asarray(quantized.tensor(name).format.dequantize(found[name]), order="C")
+        return known[name]
+
+    for name, integers in found.items():
         node = quantized.producer(name)
         meant = node.inputs[0] if node is not None and node.op_type == "Requantize" else name
         exact = reals.get(meant)
-        if exact is None or exact.shape != integers.values[name].shape or source.tensor(meant).type is not DType.FLOAT:
+        if exact is None or one_of(exact, 0).shape != integers.shape[1:]:
             continue
-        power, error = powers.setdefault(name, _Power()), integers.real(name) - exact
-        alone = error if node is None else _alone(quantized, node, integers.real)
-        power.signal += float((exact * exact).sum())
-        power.noise += float((error * error).sum())
-        power.added += float((alone * alone).sum())
-        power.count += exact.size
-        power.clamped += clamped.get(name, 0)
+        if source.tensor(meant).type is not DType.FLOAT:
+            continue
+        power, error = powers.setdefault(name, _Power()), _differences(real(name), exact)
+        alone = error if node is None else _alone(quantized, node, real)
+        for signal, noise, added in zip(_squares(exact), _squares(error), _squares(alone), strict=True):
+            power.signal += signal
+            power.noise += noise
+            power.added += added
+        power.count += integers.size
+
+
+def _differences(values: Array, others: Each) -> Each:
+    if isinstance(others, list):
+        return [value - other for value, other in zip(values, others, strict=True)]
+    return np.asarray(values - others)
+
+
+def _squares(each: Each) -> list[float]:
+    """Return the sum of squares of each sample's values, added in the order in which they lie in memory."""
+    if isinstance(each, list) or not each.flags.c_contiguous:
+        return [float((one * one).sum()) for one in each]
+    rows = each.reshape(len(each), -1)
+    sums: list[float] = (rows * rows).sum(axis=1).tolist()
+    return sums
 
 
 def _alone(quantized: Graph, node: Node, real: Callable[[str], Array]) -> Array:
-    """Return what a layer or a Requantize adds to the error by itself; zeros for other operators."""
+    """Return what a layer or a Requantize adds to the error by itself, by sample; zeros for other operators."""
     result = real(node.output)
     if node.op_type == "Requantize":
         return np.asarray(result - real(node.inputs[0]))
@@ -282,7 +301,9 @@ def _alone(quantized: Graph, node: Node, real: Callable[[str], Array]) -> Array:
         return np.zeros(result.shape)
     weights, *bias = (quantized.tensor(name).real for name in node.inputs[1:])
     assert weights is not None
-    return np.asarray(result - op.apply(node, real(node.inputs[0]), weights, bias[0] if bias else None))
+    x = real(node.inputs[0])
+    rows = x[:, None] if x.ndim == 2 else x  # of vectors side by side numpy adds the products up in another order
+    return np.asarray(result - op.apply(node, rows, weights, bias[0] if bias else None).reshape(result.shape))
 
 
 def _layers(quantized: Graph, powers: Mapping[str, _Power], methods: Mapping[str, str]) -> Iterator[dict[str, Any]]:

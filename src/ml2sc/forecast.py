@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import shake_256
-from typing import Any
+from typing import Any, NamedTuple
 
 from ml2sc.backends import Artifact
 from ml2sc.backends.base import costs_of
@@ -117,10 +118,37 @@ def forecast(artifact: Artifact, fork: Fork, profile: Profile | None = None) -> 
 
 def forecasts(artifact: Artifact, forks: Mapping[str, Fork], profile: Profile | None) -> dict[str, Forecast]:
     """Predict what an artifact costs under several forks."""
+    walked = _walked(artifact, profile)
+    return {name: _forecast(artifact, fork, walked.costs, walked.mean, walked.worst) for name, fork in forks.items()}
+
+
+class _Walked(NamedTuple):
+    """What an inference does, on average and at worst, and what that was found of."""
+
+    program: Program
+    of: tuple[str, str, int, dict[str, Any], Profile | None]
+    costs: gas.Costs
+    mean: gas.Execution
+    worst: gas.Execution
+
+
+_LAST: list[_Walked] = []
+"""The one asked for last: what is compiled is asked for again, mostly with the same settings."""
+
+
+def _walked(artifact: Artifact, profile: Profile | None) -> _Walked:
+    program, settings = artifact.program, {} if artifact.bytecode is None else dict(artifact.bytecode.settings)
+    assert program is not None
+    of = artifact.target, artifact.form, artifact.calls, settings, profile
+    for last in _LAST:
+        if last.program is program and last.of == of:
+            return last
     costs = target_costs(artifact)
     mean = gas.Execution.of(costs, gas.Shares(profile))
     worst = gas.Execution.of(costs, gas.Shares(worst=True))
-    return {name: _forecast(artifact, fork, costs, mean, worst) for name, fork in forks.items()}
+    found = _Walked(program, copy.deepcopy(of), costs, mean, worst)  # counts can grow
+    _LAST[:] = [found]
+    return found
 
 
 def _forecast(artifact: Artifact, fork: Fork, costs: gas.Costs, mean: gas.Execution, worst: gas.Execution) -> Forecast:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from support.random_cnns import random_cnn
+from support.random_models import seeded_case
 
 import ml2sc
 from ml2sc.calibration import Calibrated
@@ -46,6 +48,22 @@ def test_what_is_reported() -> None:
     assert 0 < hidden["added"] <= 0.6 * hidden["scale"]
     assert all(layer["signal_to_noise"] > 30 for layer in found["layers"])
     assert found["advice"] is None
+
+
+@pytest.mark.parametrize(
+    "case",
+    [random_cnn(2), seeded_case(0), seeded_case(3), seeded_case(77)],
+    ids=["maps", "vectors", "rows", "a scalar of wide integers"],
+)
+def test_the_same_however_many_samples_are_looked_at_together(case: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {name: value for name, value in case.options.items() if name != "input_ranges"}
+    samples = {name: np.array([sample[name] for sample in 3 * case.samples]) for name in case.samples[0]}
+    given = {name: x.reshape(len(x), -1) for name, x in samples.items()}
+    manifests = []
+    for together in (256, 1):
+        monkeypatch.setattr("ml2sc.passes.samples._TOGETHER", together)
+        manifests.append(ml2sc.compile(case.model, calibration=given, **options).manifest)
+    assert manifests[0] == manifests[1]
 
 
 def test_a_poor_result_names_a_layer() -> None:

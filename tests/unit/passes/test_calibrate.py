@@ -70,7 +70,7 @@ def test_parts_that_are_merged_are_the_whole(seed: int) -> None:
 
 def test_missing_values_are_not_counted() -> None:
     graph = parse_graph('graph "m"\ninput %x: float[1,3]\n%y: float[1,3] = Relu(%x) @r\noutput %y\n')
-    found = count_values(graph, [{"x": np.array([[np.nan, 2.0, -1.0]])}, {"x": np.full((1, 3), np.nan)}])
+    found = count_values(graph, [{"x": np.array([[[np.nan, 2.0, -1.0]]])}, {"x": [np.full((1, 3), np.nan)]}])
     assert (found["x"].lo, found["x"].hi) == (-1.0, 2.0)
     assert found["x"].counts.sum() == 2
 
@@ -80,7 +80,8 @@ def test_values_counted_together_are_those_counted_one_by_one(together: int, mon
     monkeypatch.setattr(calibrate, "_TOGETHER", together)
     graph = parse_graph('graph "m"\ninput %x: float[1,3]\n%y: float[1,3] = Relu(%x) @r\noutput %y\n')
     rows = np.random.default_rng(2).normal(size=(20, 1, 3)) * 2.0 ** np.arange(-10, 10)[:, None, None]
-    found = count_values(graph, ({"x": row, "y": np.maximum(row, 0)} for row in rows))
+    parts = (rows[first : first + 3] for first in range(0, 20, 3))
+    found = count_values(graph, ({"x": part, "y": [np.maximum(row, 0) for row in part]} for part in parts))
     assert list(found) == ["x", "y"]
     for name, values in (("x", rows), ("y", np.maximum(rows, 0))):
         one_by_one = Spread()

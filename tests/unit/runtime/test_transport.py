@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -161,6 +162,30 @@ def test_connections_are_kept(server: Server) -> None:
     for _ in range(5):
         assert transport.post(b"{}", 100).body == b'{"result":"0x1"}'
     assert len(ports) == 1
+
+
+@pytest.mark.parametrize("left_out", [False, True])
+def test_proxies_and_passwords_of_the_environment(
+    server: Server, left_out: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    said: list[str | None] = []
+
+    def behave(handler: BaseHTTPRequestHandler) -> None:
+        said.append(handler.headers["Authorization"])
+        answer(b'{"result":"0x1"}')(handler)
+
+    server.behave = behave
+    host = server.place.partition(":")[0]
+    (tmp_path / "netrc").write_text(f"machine {host if left_out else 'node.invalid'} login me password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9" if left_out else f"http://{server.place}")
+    monkeypatch.setenv("no_proxy", host if left_out else "")
+    url = f"http://{server.place}/here" if left_out else "http://node.invalid/here"
+    transport = Transport(url, 5)
+    for _ in range(2):
+        transport.post(b"{}", 100)
+    assert server.asked == 2 * ["/here" if left_out else url]
+    assert said == 2 * ["Basic bWU6c2VjcmV0"]
 
 
 def test_cut_off(server: Server) -> None:
