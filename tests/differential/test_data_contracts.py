@@ -86,7 +86,8 @@ def attack(toolchain: ml2sc.Toolchain) -> tuple[bytes, list[dict[str, object]]]:
 @pytest.fixture(scope="module")
 def built(toolchain: ml2sc.Toolchain) -> dict[str, Artifact]:
     """Return a model with two data contracts, for each target."""
-    return {target: compiled(target, "w8a16", 220, toolchain) for target in TARGETS}
+    widths = {"solidity": 220, "vyper": 260}
+    return {target: compiled(target, "w8a16", width, toolchain) for target, width in widths.items()}
 
 
 @pytest.fixture(scope="module")
