@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from .program import Apply, Assign, Block, For, If, OpCode, Statement, Var, add, bodies, expressions, subexpressions
+from .program import Apply, Assign, Block, For, If, OpCode, Statement, Var, add, bodies, expressions, subexpressions, variables
 
 
 def parted(body: Sequence[Statement], most: int) -> tuple[Statement, ...]:
@@ -49,7 +49,7 @@ class _Parting:
             case Block(body):
                 return [Block(self.body(body))]
             case Assign(name, Apply(OpCode.ADD, (Apply(OpCode.MUL, (factor, _)) as product, rest))) if (
-                self._run >= self._most
+                self._run >= self._most and name not in variables(product)
             ):
                 self._run = 0
                 return [Assign(name, rest), If(factor, (Assign(name, add(product, Var(name))),), added=True)]

@@ -716,8 +716,7 @@ def _products(node: ast.expr) -> int:
     if _called(node) == "unsafe_mul":
         x, w = node.args
         apart = isinstance(w, ast.BinOp) and any(isinstance(part, ast.Subscript) for part in ast.walk(w))
-        known = isinstance(x, ast.Name) or (isinstance(x, ast.Subscript) and _is_constant(x.slice))
-        return known and not apart and not _is_constant(w)
+        return isinstance(x, ast.Name) and not apart and not _is_constant(w)
     return sum(map(_products, node.args))
 
 

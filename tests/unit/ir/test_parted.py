@@ -73,3 +73,9 @@ def test_the_same_sums(each: int, where: str) -> None:
 def test_what_is_short_stays() -> None:
     program = program_of(random.Random(1), summed(random.Random(2), 4)[:4])
     assert program.with_bodies(lambda body: parted(body, 16)) == program
+
+
+def test_a_product_that_reads_the_sum_stays() -> None:
+    squares = [Assign("acc", add(mul(Var("acc"), Load("x", const(n))), Var("acc"))) for n in range(FACTORS)]
+    program = program_of(random.Random(3), squares)
+    assert program.with_bodies(lambda body: parted(body, 16)) == program
