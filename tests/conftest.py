@@ -29,7 +29,7 @@ ROOT = Path(__file__).parent.parent
 gc.set_threshold(50_000, 50, 100)
 
 # How long one example takes says nothing on a busy machine.
-settings.register_profile("ml2sc", deadline=None, print_blob=True, max_examples=40)
+settings.register_profile("ml2sc", deadline=None, print_blob=True, max_examples=25)
 settings.register_profile("all", settings.get_profile("ml2sc"), max_examples=150)
 
 

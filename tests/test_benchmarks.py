@@ -98,7 +98,8 @@ def test_report_shows_every_figure(page: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
-def test_report_says_what_does_not_fit(page: Any, tmp_path: Path) -> None:
+def test_report_says_what_does_not_fit(page: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(growth, "plot", lambda *_: None)
     figures = {job: made_up(job) for job in page.jobs()}
     refused = next(job for job in page.jobs() if isinstance(job, Ours))
     figures[refused] = Figures(refused="the contract has 25,000 bytes of code")
@@ -159,7 +160,8 @@ def test_fit_finds_the_polynomial() -> None:
     assert growth.formula((181_855, 815.2, -22.5)) == "181,855 + 815.2·n − 22.50·n²"
 
 
-def test_pages_name_their_tools(tmp_path: Path) -> None:
+def test_pages_name_their_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(growth, "plot", lambda *_: None)
     for name, page in PAGES.items():
         figures = {job: dataclasses.replace(made_up(job), compiler="solc 0.8.37") for job in page.jobs()}
         write_page(name, figures, tmp_path)

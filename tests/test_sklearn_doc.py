@@ -29,7 +29,7 @@ pytestmark = [
 ]
 PAGE = Path(__file__).parents[1] / "docs" / "scikit-learn.md"
 SWEEP = bool(os.environ.get("ML2SC_SWEEP"))
-SAMPLE = ["GaussianNB", "OrdinalEncoder", "KNNImputer", "ColumnTransformer"]
+SAMPLE = ["GaussianNB", "KNNImputer", "ColumnTransformer"]
 """Rows that every test run makes again."""
 BEGIN, END = "<!-- made by tests/test_sklearn_doc.py -->\n", "<!-- end -->\n"
 VERSIONS = f"scikit-learn {sklearn.__version__}, skl2onnx {skl2onnx.__version__}"

@@ -31,8 +31,11 @@ distributed = pytest.importorskip("distributed")
 
 Spawn = Callable[..., Started]
 
-IMPORTED = ("dask.__main__", "distributed.cli.dask_worker", "ml2sc.runtime.check", "ml2sc.runtime.cluster", "pytest")
-"""What workers import, these tests included."""
+IMPORTED = (
+    *("dask.__main__", "distributed.cli.dask_worker", "ml2sc.runtime.check", "ml2sc.runtime.cluster", "pytest"),
+    *("eth.chains.base", "eth.vm.forks.prague", "onnxruntime", "pyrevm"),
+)
+"""What workers import, these tests included, and what a check imports when it begins."""
 
 
 @pytest.fixture

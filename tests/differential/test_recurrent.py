@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from support import heavy
 from support.checking import check_bounds, check_interpreters, check_outputs, compiled
 from support.contracts import check_contract, deployed, packed_and_wads
 from support.recurrent import GATES, STEPS, layer
@@ -21,7 +22,7 @@ def samples() -> list[dict[str, np.ndarray]]:
 
 @pytest.mark.parametrize(
     ("name", "precision"),
-    [("RNN", "q8.20"), pytest.param("GRU", "w12a12", marks=pytest.mark.heavy), ("LSTM", "q8.20")],
+    heavy.but_each(3, [("RNN", "q8.20"), ("GRU", "w12a12"), ("LSTM", "q8.20")]),
 )
 def test_without_a_chain(name: str, precision: str) -> None:
     artifact = compiled(MODELS[name], precision=precision, input_ranges=((-2.0, 2.0),))

@@ -109,7 +109,7 @@ def test_trees(target: str, toolchain: ml2sc.Toolchain) -> None:
 
 def test_several_chunks(toolchain: ml2sc.Toolchain) -> None:
     """A layer of more than one data contract, and its neighbours' words in what is left of them."""
-    widths = (1100, 33, 3)
+    widths = (780, 33, 3)
     first = built(network(1, widths), toolchain, {"x": samples(1, widths)}, precision="int8")
     assert len(first.data) > 1
     contract = put(first)

@@ -129,7 +129,7 @@ class VisionTransformer(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.patches, self.places = nn.Conv2d(3, 8, 2, stride=2), nn.Parameter(torch.randn(1, 6, 8) / 4)
+        self.patches, self.places = nn.Conv2d(3, 8, 2, stride=2), nn.Parameter(torch.randn(1, 4, 8) / 4)
         self.asked, self.mixed = nn.Linear(8, 24), nn.Linear(8, 8)
         self.before, self.after = nn.LayerNorm(8), nn.LayerNorm(8)
         self.wide = nn.Sequential(nn.Linear(8, 12), nn.GELU(), nn.Linear(12, 8))
@@ -137,9 +137,9 @@ class VisionTransformer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.patches(x).flatten(2).transpose(1, 2) + self.places
-        q, k, v = self.asked(self.before(x)).view(1, 6, 3, 2, 4).permute(2, 0, 3, 1, 4)
+        q, k, v = self.asked(self.before(x)).view(1, 4, 3, 2, 4).permute(2, 0, 3, 1, 4)
         shares = torch.softmax(q @ k.transpose(-1, -2) / 2, dim=-1)
-        x = x + self.mixed((shares @ v).transpose(1, 2).reshape(1, 6, 8))
+        x = x + self.mixed((shares @ v).transpose(1, 2).reshape(1, 4, 8))
         return self.last((x + self.wide(self.after(x))).mean(1))
 
 
@@ -152,7 +152,7 @@ ARCHITECTURES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "series": (series, (1, 2, 64)),
     "squeeze-and-excite": (Squeeze, (1, 3, 6, 5)),
     "densenet": (Dense, (1, 3, 5, 4)),
-    "vision transformer": (VisionTransformer, (1, 3, 6, 4)),
+    "vision transformer": (VisionTransformer, (1, 3, 4, 4)),
 }
 """By name: what makes the network, and the shape of its input."""
 

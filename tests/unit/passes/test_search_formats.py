@@ -6,6 +6,7 @@ import gc
 import pickle
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 
 import numpy as np
 import pytest
@@ -168,6 +169,19 @@ def rows(samples: list[list[float]]) -> list[dict[str, np.ndarray]]:
     return [{"x": np.array([s])} for s in samples]
 
 
+class Held(Workbench):
+    """Makes each quantised graph once: many searches on the same samples begin alike."""
+
+    @cache  # noqa: B019 - they are few
+    def quantized(self, precision: Precision, tuning: Tuning) -> Graph:
+        return super().quantized(precision, tuning)
+
+
+@cache
+def held(*samples: tuple[float, ...]) -> Held:
+    return Held(parse_graph(SCORES.format(second=1.0001)), rows([list(s) for s in samples]))
+
+
 def judged(
     judges: list[list[list[float]]],
     *,
@@ -177,8 +191,7 @@ def judged(
     whole: list[list[float]] | None = None,
 ) -> Choice:
     """Search on easy samples only, and judge on others."""
-    graph = parse_graph(SCORES.format(second=1.0001))
-    bench = Workbench(graph, rows([EASY, [1.0, -1.0]] * 10))
+    bench = held(*[tuple(EASY), (1.0, -1.0)] * 10)
     return Search(
         bench,
         goal or Goal(),
@@ -186,13 +199,12 @@ def judged(
         (lambda _: None) if said is None else said.append,
         margin=margin,
         judges=[Judge(bench, rows(samples)) for samples in judges],
-        whole=None if whole is None else Workbench(graph, rows(whole)),
+        whole=None if whole is None else held(*map(tuple, whole)),
     ).run()
 
 
 def keeps_close_decisions(choice: Choice) -> bool:
-    graph = parse_graph(SCORES.format(second=1.0001))
-    bench = Workbench(graph, rows([CLOSE, [-1.0, 0.0], EASY]))
+    bench = held(tuple(CLOSE), (-1.0, 0.0), tuple(EASY))
     return bench.meets(bench.quantized(choice.precision, choice.tuning), Goal())
 
 

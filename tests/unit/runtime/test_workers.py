@@ -9,15 +9,15 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.tasks import Square
 
 from ml2sc.errors import DataError, ToolchainError, UsageError
 from ml2sc.runtime.contract import ContractError
@@ -30,33 +30,6 @@ from ml2sc.runtime.workers import (
     local_workers,
     require_workers,
 )
-
-
-@dataclass(frozen=True)
-class Square:
-    """Squares numbers; what `trouble` is for makes it."""
-
-    folder: Path
-    trouble: str = ""
-
-    @contextmanager
-    def open(self) -> Iterator[Callable[[int], int]]:
-        (self.folder / f"opened by {os.getpid()}").touch()
-        yield self._square
-        (self.folder / f"closed by {os.getpid()}").touch()
-
-    def _square(self, number: int) -> int:
-        if number == 5:
-            if self.trouble == "dies once" and not (self.folder / "died").exists():
-                (self.folder / "died").touch()
-                os.kill(os.getpid(), signal.SIGKILL)
-            if self.trouble == "dies always":
-                os.kill(os.getpid(), signal.SIGKILL)
-            if self.trouble == "refuses":
-                raise DataError("five is no number", tensor="%x", hint="four is")
-            if self.trouble == "reverts":
-                raise ContractError("InputLength", {"expected": 4, "actual": 5}, b"\1")
-        return number * number
 
 
 @pytest.mark.parametrize("workers", [ThisProcess(), Processes(2)], ids=["here", "two"])
