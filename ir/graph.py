@@ -435,7 +435,8 @@ class Graph:
             dag.add_node(name, node=node)
         for name, node in self._nodes.items():
             for tensor in dict.fromkeys(node.outputs):
-                dag.add_edges_from((name, consumer, slot) for consumer, slot in self._uses.get(tensor, ()))
+                for consumer, slot in self._uses.get(tensor, ()):
+                    dag.add_edge(name, consumer, key=slot)
         return dag
 
 
