@@ -6,7 +6,7 @@ import dataclasses
 import textwrap
 from collections.abc import Collection, Iterable, Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cbor2
 
@@ -39,7 +39,7 @@ from ..interface import (
     without_hashes,
 )
 from .gas import VyperCosts
-from .printer import DEEPEST, PACKED, WADS, Printer, packed_words, plain, raise_error
+from .printer import DEEPEST, PACKED, WADS, Printer, plain, raise_error
 from .venom import too_deep, with_room
 
 if TYPE_CHECKING:
@@ -58,7 +58,15 @@ PIPELINES = {"venom": True, "classic": False}
 """Vyper's code generators, and their value of the setting `experimentalCodegen`. What venom manages, in all contracts
 measured, comes out smaller (5 to 35 %) and cheaper."""
 
-_PRINTED = Memory[VyperCosts](3)
+
+class _Printed(NamedTuple):
+    """What is printed for a program: its costs, which have its printer, and the code contracts with theirs."""
+
+    costs: VyperCosts
+    parts: tuple[tuple[Part, Printer], ...]
+
+
+_PRINTED = Memory[_Printed](3)
 """What was planned by formulas and by each generator: all are priced by both, one is taken, and printing is dear."""
 
 
@@ -74,9 +82,8 @@ class VyperBackend:
         return oversized(program)
 
     def emit(self, program: Program, options: EmitOptions) -> Artifact:
-        flat = _prepared(program)
-        whole = divided(flat)
-        frame = _Frame(whole.main, options, flat)
+        printed = _printed(program)
+        frame = _Frame(printed.costs.printer, options)
         source = frame.render()
         source_name = f"{options.name}.vy"
         return Artifact(
@@ -89,12 +96,12 @@ class VyperBackend:
             data=tuple(frame.data),
             program=program,
             form=options.form,
-            parts=tuple(self._part(part, options, flat) for part in whole.parts),
+            parts=tuple(self._part(part, printer, options) for part, printer in printed.parts),
         )
 
-    def _part(self, part: Part, options: EmitOptions, flat: Program) -> Artifact:
+    def _part(self, part: Part, printer: Printer, options: EmitOptions) -> Artifact:
         name, source_name = part_names(part, options.name, "vy")
-        source = _Frame(part.program, dataclasses.replace(options, name=name), flat, part).render()
+        source = _Frame(printer, dataclasses.replace(options, name=name), part).render()
         return Artifact(
             name=name,
             target=self.name,
@@ -107,7 +114,7 @@ class VyperBackend:
 
     def costs(self, program: Program, settings: Mapping[str, Any], form: str = CONTRACT) -> VyperCosts:
         """Return what Vyper makes of a program, in gas; before it is compiled, by the generator that it will be."""
-        costs = _PRINTED.of(program, None, lambda: _costs(program))
+        costs = _printed(program).costs
         venom = bool(settings.get("experimentalCodegen", not too_deep(costs.whole)))
         return costs.by(venom=venom, module=form != CONTRACT)
 
@@ -145,12 +152,17 @@ def longer(printer: Printer) -> int:
     return _LONGER_WORDS if printer.apart else LONGER_INPUTS
 
 
-def _costs(program: Program) -> VyperCosts:
+def _printed(program: Program) -> _Printed:
+    return _PRINTED.of(program, None, lambda: _planned(program))
+
+
+def _planned(program: Program) -> _Printed:
     flat = _prepared(program)
     whole = divided(flat)
     main = VyperCosts(whole.main, longer, flat)
-    main.parts = [VyperCosts(p.program, longer, flat, p) for p in whole.parts]
-    return main
+    parts = [VyperCosts(part.program, longer, flat, part) for part in whole.parts]
+    main.parts = parts
+    return _Printed(main, tuple((part, costs.printer) for part, costs in zip(whole.parts, parts, strict=True)))
 
 
 def _prepared(program: Program) -> Program:
@@ -238,12 +250,12 @@ class _Frame(Frame):
 
     width = 108
 
-    def __init__(self, program: Program, options: EmitOptions, whole: Program, part: Part | None = None) -> None:
-        super().__init__(program, options, part)
-        self.printer = Printer(program, ERRORS, whole, None if part is None else part.procedure)
-        self.signatures = self.printer.signatures
-        self.functions = self.printer.functions
-        self.words = packed_words(program)
+    def __init__(self, printer: Printer, options: EmitOptions, part: Part | None = None) -> None:
+        super().__init__(printer.program, options, part)
+        self.printer = printer
+        self.signatures = printer.signatures
+        self.functions = printer.functions
+        self.words = printer.words
 
     def render(self) -> str:
         program, options = self.program, self.options
