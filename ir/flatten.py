@@ -36,6 +36,7 @@ from .program import (
     subexpressions,
     walk,
 )
+from .remembered import Memory
 
 DEEPEST = 165
 """Levels of the expressions of a Program."""
@@ -53,7 +54,10 @@ def flattened(body: Sequence[Statement], deepest: int = DEEPEST) -> tuple[Statem
 
 def flattened_program(program: Program, deepest: int) -> Program:
     """Return a program that does the same with expressions of at most `deepest` levels."""
-    return program.with_bodies(lambda body: flattened(body, deepest))
+    return program.with_bodies(lambda body: _FLATTENED.of(body, deepest, lambda: flattened(body, deepest)))
+
+
+_FLATTENED = Memory[tuple[Statement, ...]]()
 
 
 def _deeper(expr: Expr, levels: int) -> bool:

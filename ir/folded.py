@@ -36,12 +36,13 @@ from .program import (
     variables,
     walk,
 )
+from .remembered import remembered
 from .rewrite import Rewriting
 
 
 def folded_program(program: Program) -> Program:
     """Return a program that does the same, without loops of less than two rounds and what is known beforehand."""
-    return program.with_bodies(_Folding(lambda leaf: leaf).body)
+    return program.with_bodies(_folded_section)
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,11 @@ class _Folding(Rewriting):
             else:
                 values[induction.name] = start
         return Block((*lets, *replace(self, values=values).body(body)))
+
+
+@remembered
+def _folded_section(body: tuple[Statement, ...]) -> tuple[Statement, ...]:
+    return _Folding(lambda leaf: leaf).body(body)
 
 
 def _folded(op: OpCode, args: tuple[Expr, ...]) -> Expr:

@@ -8,7 +8,7 @@ the contract's frame; each target's own, see `Costs`), and the transaction aroun
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -50,6 +50,7 @@ from .program import (
     variables,
     walk,
 )
+from .remembered import Memory, remembered
 
 PUSH = DUP = SWAP = 3
 PUSH_ZERO = POP = 2
@@ -333,8 +334,22 @@ class Costs:
             name: Of the section that they were counted for, where it is another.
         """
         self._shares, self._name, self._ifs = shares, name or section.name, count()
+        more = self.depends(section)
+        if more is None:
+            return self.call(section) + self._section(section)
+        more = more, shares_of(section.body, shares, self._name)
+        return self.call(section) + _PRICES.of(section.body, more, lambda: self._section(section))
+
+    def _section(self, section: Section) -> float:
         self.begin(section)
-        return self.call(section) + self.body(section.body)
+        return self.body(section.body)
+
+    def depends(self, section: Section) -> Hashable | None:
+        """Return all that a section's gas depends on but for its statements and shares; None: nobody knows.
+
+        If it is known, programs that have the section in common price it once.
+        """
+        return None
 
     def call(self, section: Section) -> float:
         """Return the gas of calling a section's function."""
@@ -554,6 +569,26 @@ _NAMING = (Let, Assign)
 """Made once: statements are asked for it whenever something is priced."""
 
 
+_PRICES = Memory[float]()
+
+
+def shares_of(body: tuple[Statement, ...], shares: Shares, name: str) -> Hashable:
+    """Return all that the gas of a section that calls nothing can depend on of the shares of its branches.
+
+    Args:
+        body: Its statements.
+        shares: How often they are taken.
+        name: What they were counted for.
+    """
+    number = _branches(body)
+    return (shares.worst, *(shares.taken(name, i) for i in range(number))) if number else None
+
+
+@remembered
+def _branches(body: tuple[Statement, ...]) -> int:
+    return sum(isinstance(s, If) for s in walk(body))
+
+
 def _passes(code: Sequence[Statement], position: int, name: str) -> bool:
     """Return whether a variable of a block is used up by the statement that follows its last assignment.
 
@@ -616,10 +651,7 @@ def section_bytes(program: Program, sizes: Sizes) -> dict[str, int]:
     """Estimate the bytes of code of each section, and of each procedure that is there."""
     elsewhere = {name for name, procedure in program.procedures.items() if procedure.contract}
     here = [routine for routine in program.routines() if routine.body or routine.name not in elsewhere]
-    return {
-        section.name: sizes.section + sum(_statement_bytes(program, s, sizes) for s in walk(section.body))
-        for section in here
-    }
+    return {section.name: sizes.section + _routine_bytes(program, section.body, sizes) for section in here}
 
 
 def least_section_bytes(program: Program) -> int:
@@ -632,7 +664,35 @@ _STORED = 5
 """Bytes of code that put a literal into a table."""
 
 
-def _statement_bytes(program: Program, statement: Statement, sizes: Sizes) -> int:
+_BYTES = Memory[int]()
+
+
+def _routine_bytes(program: Program, body: tuple[Statement, ...], sizes: Sizes) -> int:
+    own = _BYTES.of(body, sizes, lambda: sum(_statement_bytes(s, sizes) for s in walk(body)))
+    return own + sum(_reference_bytes(program, s, sizes) for s in _references(body))
+
+
+@remembered
+def _references(body: tuple[Statement, ...]) -> tuple[CopySegment | Call, ...]:
+    """Return the statements whose bytes depend on more of the program."""
+    return tuple(s for s in walk(body) if isinstance(s, CopySegment | Call))
+
+
+def _reference_bytes(program: Program, statement: CopySegment | Call, sizes: Sizes) -> int:
+    own = sum(_expr_bytes(e, sizes) for e in expressions(statement))
+    match statement:
+        case CopySegment(name):
+            segment = program.segments[name]
+            if segment.storage is Storage.DATA:
+                return own + sizes.copy
+            return sum(literal_bytes(w) + _STORED for w in segment.words)
+        case Call(name, words) if program.procedures[name].contract:
+            return own + sizes.stub + (sizes.address + 1) * len(words)
+        case Call(_, _, takes, gives):
+            return own + sizes.section + sizes.copy // 3 * (len(takes) + len(gives))
+
+
+def _statement_bytes(statement: Statement, sizes: Sizes) -> int:
     own = sum(_expr_bytes(e, sizes) for e in expressions(statement))
     match statement:
         case Assign():
@@ -643,22 +703,13 @@ def _statement_bytes(program: Program, statement: Statement, sizes: Sizes) -> in
             return own + sizes.address + 1
         case StoreInput():
             return own + sizes.address + 5
-        case CopySegment(name):
-            segment = program.segments[name]
-            if segment.storage is Storage.DATA:
-                return own + sizes.copy
-            return sum(literal_bytes(w) + _STORED for w in segment.words)
         case If(otherwise=otherwise):
             return own + sizes.branch + (sizes.otherwise if otherwise else 0)
         case For(inductions):
             return own + sizes.loop + len(inductions) * (2 * sizes.variable + sizes.assign + 3)
         case Fail():
             return own + 40
-        case Call(name, words) if program.procedures[name].contract:
-            return own + sizes.stub + (sizes.address + 1) * len(words)
-        case Call(_, _, takes, gives):
-            return own + sizes.section + sizes.copy // 3 * (len(takes) + len(gives))
-        case Note() | Block():
+        case Note() | Block() | CopySegment() | Call():
             return 0
 
 

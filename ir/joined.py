@@ -10,18 +10,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from .program import Block, Expr, For, If, Induction, Program, Statement, Var, walk
+from .remembered import remembered
 from .rewrite import Rewriting
 
 
 def joined_program(program: Program) -> Program:
     """Return a program that does the same, none of whose loops has two variables of the same values."""
-    return program.with_bodies(_joined)
+    return program.with_bodies(_joined_section)
 
 
 def _joined(body: Sequence[Statement]) -> tuple[Statement, ...]:
     if not any(isinstance(s, For) and _equal(s.inductions) for s in walk(body)):
         return tuple(body)
     return tuple(map(_statement, body))
+
+
+_joined_section = remembered(_joined)
 
 
 def _statement(statement: Statement) -> Statement:

@@ -36,6 +36,7 @@ from .program import (
     walk,
 )
 from .program_printer import statement_text
+from .remembered import remembered
 
 WADS = "wads"
 """The region that is the argument of `predict`. Others are buffers, by their names, and INPUT."""
@@ -62,7 +63,7 @@ class Pointers(dict[str, str]):
 
 def pointed_program(program: Program) -> Program:
     """Return a program that says of its loops' variables what they point into."""
-    return program.with_bodies(_pointed)
+    return program.with_bodies(_pointed_section)
 
 
 def check_pointers(program: Program) -> None:
@@ -96,6 +97,9 @@ def _pointed(body: tuple[Statement, ...]) -> tuple[Statement, ...]:
     """Return statements that say so; what has no loops comes out as it is, with all that is noted there."""
     found = tuple(map(_statement, body))
     return body if all(map(is_, found, body)) else found
+
+
+_pointed_section = remembered(_pointed)
 
 
 def _statement(statement: Statement) -> Statement:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 from ml2sc.ir.divide import INPUT, Part, passed
 from ml2sc.ir.gas import (
@@ -45,12 +45,14 @@ from ml2sc.ir.program import (
     WadInput,
     as_byte_of,
     as_field_of,
+    calls_of,
     expressions,
     reads_memory,
     subexpressions,
     variables,
     walk,
 )
+from ml2sc.ir.remembered import remembered
 
 from .literals import Literals
 from .memory import in_bytes, memory_map, used_buffers
@@ -153,13 +155,28 @@ class SolidityCosts(Costs):
         arguments = (2 * PUSH + MEMORY + PUSH + MEMORY) * len(call.words)  # stored here, read there
         return sum(3 * PUSH + 3 + COPY_WORD * words for words in copied) + 7 * PUSH + arguments
 
+    def depends(self, section: Section) -> Hashable | None:
+        if calls_of(section.body):
+            return None
+        segments = (self.program.segments[name] for name in _copied(section.body))
+        data = tuple((segment.storage, segment.contracts, segment.per_contract) for segment in segments)
+        stack = self._held(section), self._out_of_reach(section)
+        return type(self), self._as_written, self.memory.fixed, self._literals.runs, *stack, data
+
+    def _held(self, section: Section) -> int:
+        """Return how many values a section holds at once, at most."""
+        return _live(section.body)[0] + (0 if self.program.calls(section) == 1 else HELD)
+
+    def _out_of_reach(self, section: Section) -> bool:
+        """Return whether not all that a section holds can be kept where it is used."""
+        held = self._held(section) + _live(section.body)[1]
+        return held > REACH and not self._as_written and not crowded(self.program)
+
     def begin(self, section: Section) -> None:
         super().begin(section)
         self._pointers.clear()
-        held = peak(section.body) + (0 if self.program.calls(section) == 1 else HELD)
-        words, _ = waiting(section.body)
-        out_of_reach = held + words > REACH and not crowded(self.program) and not self._as_written
-        self._again = _cheap(section) if out_of_reach else {}
+        held = self._held(section)
+        self._again = _cheap(section) if self._out_of_reach(section) else {}
         # what is held for products by literals leaves no room for products that come again
         self._keeps = not self._again and not (held > _ROOM and of_taps(section.body))
 
@@ -297,6 +314,18 @@ class SolidityCosts(Costs):
         if variable is None:
             return self.fixed_address
         return self.fixed_address + self.expr(in_bytes(variable, scale)) + 3
+
+
+@remembered
+def _live(body: tuple[Statement, ...]) -> tuple[int, int]:
+    """Return how many variables are live at once, at most, and how many words that several products take apart."""
+    return peak(body), waiting(body)[0]
+
+
+@remembered
+def _copied(body: tuple[Statement, ...]) -> tuple[str, ...]:
+    """Return the segments that statements copy."""
+    return tuple(s.segment for s in walk(body) if isinstance(s, CopySegment))
 
 
 def _is_power_of_two(expr: Expr) -> bool:

@@ -45,12 +45,12 @@ class Literals:
     """
 
     def __init__(self, runs: int) -> None:
-        self._runs = runs
+        self.runs = runs
         self._found: dict[int, tuple[int, int]] = {}
 
     def more(self, code: Iterable[Statement]) -> int:
         """Return what the literals of a body take more, but for those within its branches and loops."""
-        return sum(map(self._more, _straight(code))) if self._runs < _MANY else 0
+        return sum(map(self._more, _straight(code))) if self.runs < _MANY else 0
 
     def _more(self, literals: Counter[int]) -> int:
         computed = sum(number * (self.gas(value) - _push(value)) for value, number in literals.items())
@@ -96,7 +96,7 @@ class Literals:
         return gas + sum(one for one, _ in args), compared + sum(one for _, one in args)
 
     def _compared(self, gas: int, size: int) -> tuple[int, int]:
-        return gas, self._runs * gas + _BYTE_OF_CODE * size
+        return gas, self.runs * gas + _BYTE_OF_CODE * size
 
 
 def _cheaper(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:

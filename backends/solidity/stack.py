@@ -35,6 +35,7 @@ from ml2sc.ir.program import (
     subexpressions,
     walk,
 )
+from ml2sc.ir.remembered import remembered
 
 HELD = 1
 """Of these, a section's return address."""
@@ -70,11 +71,15 @@ def _visible(body: Iterable[Statement]) -> int:
 
 def crowded(program: Program) -> bool:
     """Return whether straight code adds up more values than can be put in reach, if each sum is gathered at its end."""
-    for section in program.routines():
-        for code, scope in _straight(section.body):
-            values, sums = _gathered(code)
-            if values > _GATHERED or (values > REACH and values + len(scope - sums) > _IN_SCOPE):
-                return True
+    return any(_crowded(section.body) for section in program.routines())
+
+
+@remembered
+def _crowded(body: tuple[Statement, ...]) -> bool:
+    for code, scope in _straight(body):
+        values, sums = _gathered(code)
+        if values > _GATHERED or (values > REACH and values + len(scope - sums) > _IN_SCOPE):
+            return True
     return False
 
 
@@ -149,7 +154,8 @@ def settled(program: Program) -> bool:
     return any(of_taps(section.body) for section in program.routines())
 
 
-def of_taps(body: Iterable[Statement]) -> bool:
+@remembered
+def of_taps(body: tuple[Statement, ...]) -> bool:
     """Return whether a round of a loop has many such products."""
     return any(_products(s.body) >= _PRODUCTS for s in walk(body) if isinstance(s, For))
 

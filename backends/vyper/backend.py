@@ -6,7 +6,7 @@ import dataclasses
 import textwrap
 from collections.abc import Collection, Iterable, Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cbor2
 
@@ -16,6 +16,7 @@ from ml2sc.ir.flatten import flattened_program
 from ml2sc.ir.folded import folded_program
 from ml2sc.ir.joined import joined_program
 from ml2sc.ir.program import OUTPUTS, Call, Entry, Procedure, Program, Section, Storage, calls_of
+from ml2sc.ir.remembered import Memory
 
 from ..base import (
     BACKENDS,
@@ -38,7 +39,7 @@ from ..interface import (
     without_hashes,
 )
 from .gas import VyperCosts
-from .printer import DEEPEST, PACKED, WADS, Printer, packed_words, plain, raise_error
+from .printer import DEEPEST, PACKED, WADS, Printer, plain, raise_error
 from .venom import too_deep, with_room
 
 if TYPE_CHECKING:
@@ -58,6 +59,17 @@ PIPELINES = {"venom": True, "classic": False}
 measured, comes out smaller (5 to 35 %) and cheaper."""
 
 
+class _Printed(NamedTuple):
+    """What is printed for a program: its costs, which have its printer, and the code contracts with theirs."""
+
+    costs: VyperCosts
+    parts: tuple[tuple[Part, Printer], ...]
+
+
+_PRINTED = Memory[_Printed](3)
+"""What was planned by formulas and by each generator: all are priced by both, one is taken, and printing is dear."""
+
+
 class VyperBackend:
     """Prints a Program as a Vyper contract (0.4.3) and has Vyper compile it."""
 
@@ -70,9 +82,8 @@ class VyperBackend:
         return oversized(program)
 
     def emit(self, program: Program, options: EmitOptions) -> Artifact:
-        flat = _prepared(program)
-        whole = divided(flat)
-        frame = _Frame(whole.main, options, flat)
+        printed = _printed(program)
+        frame = _Frame(printed.costs.printer, options)
         source = frame.render()
         source_name = f"{options.name}.vy"
         return Artifact(
@@ -85,12 +96,12 @@ class VyperBackend:
             data=tuple(frame.data),
             program=program,
             form=options.form,
-            parts=tuple(self._part(part, options, flat) for part in whole.parts),
+            parts=tuple(self._part(part, printer, options) for part, printer in printed.parts),
         )
 
-    def _part(self, part: Part, options: EmitOptions, flat: Program) -> Artifact:
+    def _part(self, part: Part, printer: Printer, options: EmitOptions) -> Artifact:
         name, source_name = part_names(part, options.name, "vy")
-        source = _Frame(part.program, dataclasses.replace(options, name=name), flat, part).render()
+        source = _Frame(printer, dataclasses.replace(options, name=name), part).render()
         return Artifact(
             name=name,
             target=self.name,
@@ -103,18 +114,9 @@ class VyperBackend:
 
     def costs(self, program: Program, settings: Mapping[str, Any], form: str = CONTRACT) -> VyperCosts:
         """Return what Vyper makes of a program, in gas; before it is compiled, by the generator that it will be."""
-        if self._printed is None or self._printed[0] is not program:
-            flat = _prepared(program)
-            whole = divided(flat)
-            main = VyperCosts(whole.main, longer, flat)
-            main.parts = [VyperCosts(p.program, longer, flat, p) for p in whole.parts]
-            self._printed = program, main
-        costs = self._printed[1]
+        costs = _printed(program).costs
         venom = bool(settings.get("experimentalCodegen", not too_deep(costs.whole)))
         return costs.by(venom=venom, module=form != CONTRACT)
-
-    _printed: tuple[Program, VyperCosts] | None = None
-    """The program asked for last: the other generator's costs are asked for next, and printing it is the dear part."""
 
     @property
     def generators(self) -> list[dict[str, bool]]:
@@ -148,6 +150,19 @@ BACKENDS.register("vyper")(VyperBackend())
 def longer(printer: Printer) -> int:
     """Return how many bytes too long a packed input may be to be refused with an error of its own."""
     return _LONGER_WORDS if printer.apart else LONGER_INPUTS
+
+
+def _printed(program: Program) -> _Printed:
+    return _PRINTED.of(program, None, lambda: _planned(program))
+
+
+def _planned(program: Program) -> _Printed:
+    flat = _prepared(program)
+    whole = divided(flat)
+    main = VyperCosts(whole.main, longer, flat)
+    parts = [VyperCosts(part.program, longer, flat, part) for part in whole.parts]
+    main.parts = parts
+    return _Printed(main, tuple((part, costs.printer) for part, costs in zip(whole.parts, parts, strict=True)))
 
 
 def _prepared(program: Program) -> Program:
@@ -235,12 +250,12 @@ class _Frame(Frame):
 
     width = 108
 
-    def __init__(self, program: Program, options: EmitOptions, whole: Program, part: Part | None = None) -> None:
-        super().__init__(program, options, part)
-        self.printer = Printer(program, ERRORS, whole, None if part is None else part.procedure)
-        self.signatures = self.printer.signatures
-        self.functions = self.printer.functions
-        self.words = packed_words(program)
+    def __init__(self, printer: Printer, options: EmitOptions, part: Part | None = None) -> None:
+        super().__init__(printer.program, options, part)
+        self.printer = printer
+        self.signatures = printer.signatures
+        self.functions = printer.functions
+        self.words = printer.words
 
     def render(self) -> str:
         program, options = self.program, self.options

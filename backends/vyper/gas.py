@@ -44,6 +44,7 @@ from ml2sc.ir.program import (
     Section,
     calls_of,
 )
+from ml2sc.ir.remembered import Memory
 
 from ..interface import ERRORS
 from .dataflow import Signature
@@ -74,6 +75,9 @@ _CALLS = {
 
 _FEW = 6
 """Variables that a branch changes, in venom, each of which is fetched, and put back at its end."""
+
+_PRICES = Memory[float]()
+_SPACES = Memory[int]()
 
 
 class VyperCosts(Costs):
@@ -206,6 +210,16 @@ class VyperCosts(Costs):
             return frame - self.frame_apart + COPY_WORD * self.input_words + self.slots()
         return frame + (7 if self.module else 6) * COPY_WORD * self.input_words + self.slots()
 
+    def _priced(self, section: Section) -> float:
+        """Return the gas of a section's statements: by what is printed, programs have much in common."""
+        parsed = self._parsed(section)
+        if calls_of(section.body):
+            return self._run(parsed)
+        numbers = list(self._numbered(section))
+        shares = tuple(None if n is None else self._shares.taken(self._name, n) for n in numbers)
+        own = self.venom, self.program.updatable, self.part is None, tuple(self._arrays.items())
+        return _PRICES.of(parsed, (own, shares), lambda: self._run(parsed))
+
     def _lines(self, section: Section) -> list[str]:
         return self.printer.section(section, self.signatures[section.name])[0]
 
@@ -228,11 +242,11 @@ class VyperCosts(Costs):
         signature = self.signatures[section.name]
         self._arrays = self._arguments(signature)
         if self.part is not None and section is self.printer.alone:
-            return self._run(self._parsed(section))
+            return self._priced(section)
         gas = sum(map(self._passed, self._arrays.values()))
         # into the caller's buffer, and from there into its variable
         gas += sum(2 * self._passed(self.program.buffers[b]) for b in signature.gives)
-        return self.call(section) + gas + self._run(self._parsed(section))
+        return self.call(section) + gas + self._priced(section)
 
     def _numbered(self, section: Section) -> Iterator[int | None]:
         """Iterate over the numbers of a section's `If`s, as they are counted; None of one that was added."""
@@ -263,7 +277,9 @@ class VyperCosts(Costs):
         """Return the words of memory of a section's function, and of what it calls."""
         called = (self.program.procedures[call.procedure] for call in calls_of(section.body))
         below = max((self._frame(self.routines[self.printer.functions[p.name]]) for p in called), default=0)
-        own = sum(self._arguments(self.signatures[section.name]).values()) + self._space(self._parsed(section))
+        parsed = self._parsed(section)
+        variables = _SPACES.of(parsed, self.venom, lambda: self._space(parsed))
+        own = sum(self._arguments(self.signatures[section.name]).values()) + variables
         procedure = self.program.procedures.get(section.name)
         return below + own + (0 if procedure is None else len(procedure.words))
 
@@ -682,7 +698,19 @@ def _scalar(node: ast.stmt) -> str | None:
 
 def _read(node: ast.stmt) -> Counter[str]:
     """Return how often a statement reads each variable; one that a branch or loop assigns to is read many times."""
-    found = Counter(n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load))
+    found, parts = Counter[str](), list[ast.AST]([node])
+    while parts:  # not by `ast.walk`: this is asked of every statement
+        part = parts.pop()
+        if isinstance(part, ast.Name):
+            if isinstance(part.ctx, ast.Load):
+                found[part.id] += 1
+            continue
+        for name in part._fields:
+            inner = getattr(part, name)
+            if isinstance(inner, list):
+                parts += inner
+            elif isinstance(inner, ast.expr):
+                parts.append(inner)
     if isinstance(node, ast.If | ast.For):
         found.update(dict.fromkeys(_changed([node]), 2))
     return found

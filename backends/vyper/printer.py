@@ -150,6 +150,7 @@ class Printer:
         self.kinds = infer_kinds(whole, {**tables, OUTPUTS: Kind.SIGNED, LABEL: Kind.UNSIGNED})
         self.names: dict[int, str] = {}
         self.uses: Counter[int] = Counter()
+        self._sections: dict[str, tuple[list[str], dict[str, str]]] = {}  # what is priced is printed again
         self.constants = {constant_name(name) for name in program.segments}
 
     def quantize(self) -> list[str]:
@@ -163,6 +164,11 @@ class Printer:
 
     def section(self, section: Section, signature: Signature) -> tuple[list[str], dict[str, str]]:
         """Return the body of a section's function, and the constants it uses by name: words in hexadecimal."""
+        if section.name not in self._sections:
+            self._sections[section.name] = self._with_constants(section, signature)
+        return self._sections[section.name]
+
+    def _with_constants(self, section: Section, signature: Signature) -> tuple[list[str], dict[str, str]]:
         lines = self._section(section, signature)
         repeated = [value for value, uses in self.uses.items() if uses >= _NAMED_USES]
         if not repeated:

@@ -7,6 +7,7 @@ variable: contracts are cheaper where venom compiles them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from ml2sc.ir.liveness import REACH, peak, waiting
@@ -19,7 +20,9 @@ from ml2sc.ir.program import (
     Statement,
     bodies,
 )
+from ml2sc.ir.remembered import remembered
 
+_NONE = -1
 DEEPEST_PRODUCTS = 50
 """Products between two jumps that venom finds room for on the stack: 48 compiled, 60 did not (StackTooDeep)."""
 _PARTED = 16
@@ -36,24 +39,31 @@ def with_room(program: Program) -> Program:
     """
     if not too_deep(program):
         return program
-    made = program.with_bodies(lambda body: parted(body, _PARTED) if _too_many(body) else body)
+    made = program.with_bodies(_parted)
     return program if too_deep(made) else made
 
 
 def too_deep(program: Program) -> bool:
     """Return whether venom, which fetches all factors of straight code before it multiplies, runs out of the stack."""
     words = {name: len(procedure.words) for name, procedure in program.procedures.items()}
-    return any(_too_deep(s.body, words.get(s.name, 0)) for s in program.routines())
+    return any(words.get(s.name, 0) > _room(s.body) for s in program.routines())
 
 
-def _too_deep(body: tuple[Statement, ...], words: int) -> bool:
+@remembered
+def _parted(body: tuple[Statement, ...]) -> tuple[Statement, ...]:
+    return parted(body, _PARTED) if _too_many(body) else body
+
+
+@remembered
+def _room(body: tuple[Statement, ...]) -> float:
+    """Return how many words a routine can be passed; less than none where it is too deep without."""
     if _too_many(body):
-        return True
+        return _NONE
     held, places = waiting(body)
     if not held and places < _MANY_PLACES:
-        return False
+        return math.inf
     variables = peak(body)
-    return (held > 0 and held + variables > REACH) or places + variables + words > _DEEPEST_PLACES
+    return _NONE if held and held + variables > REACH else _DEEPEST_PLACES - places - variables
 
 
 def _too_many(body: Iterable[Statement]) -> bool:
