@@ -8,7 +8,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from .program import Apply, Assign, Block, For, If, OpCode, Statement, Var, add, bodies, expressions, subexpressions, variables
+from .program import (
+    Apply,
+    Assign,
+    Block,
+    For,
+    If,
+    OpCode,
+    Statement,
+    Var,
+    add,
+    bodies,
+    expressions,
+    subexpressions,
+    variables,
+)
 
 
 def parted(body: Sequence[Statement], most: int) -> tuple[Statement, ...]:
