@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 
 from ml2sc.ir.liveness import REACH, peak, waiting
 from ml2sc.ir.parted import parted, products
@@ -21,6 +22,7 @@ from ml2sc.ir.program import (
     bodies,
 )
 from ml2sc.ir.remembered import remembered
+from ml2sc.ir.spilled import kept, spilled
 
 _NONE = -1
 DEEPEST_PRODUCTS = 50
@@ -33,19 +35,27 @@ _DEEPEST_PLACES = 21
 
 
 def with_room(program: Program) -> Program:
-    """Return a program that does the same, its longer runs of products parted, where venom then has room for it.
+    """Return a program that does the same and that venom has room for; the program itself if it is not so made.
 
-    Where venom does not manage it anyway, nothing is parted: the classic generator has no need of it.
+    Longer runs of products are parted, and a procedure keeps its words in memory.
     """
     if not too_deep(program):
         return program
     made = program.with_bodies(_parted)
+    procedures, buffers = dict(made.procedures), dict(made.buffers)
+    for name, procedure in made.procedures.items():
+        if 0 <= _room(procedure.body) < len(procedure.words):
+            buffer = f"{name}_words"
+            procedures[name] = spilled(procedure, buffer)
+            # venom has an array of one word on the stack
+            buffers[buffer] = max(len(procedure.words), 2)
+    made = replace(made, procedures=procedures, buffers=buffers)
     return program if too_deep(made) else made
 
 
 def too_deep(program: Program) -> bool:
     """Return whether venom, which fetches all factors of straight code before it multiplies, runs out of the stack."""
-    words = {name: len(procedure.words) for name, procedure in program.procedures.items()}
+    words = {name: kept(procedure.body, procedure.words) for name, procedure in program.procedures.items()}
     return any(words.get(s.name, 0) > _room(s.body) for s in program.routines())
 
 
