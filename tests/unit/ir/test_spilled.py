@@ -25,8 +25,6 @@ def test_it_does_the_same() -> None:
         for name, first, words in (("a", 3, (5, 7, 1)), ("b", 9, (11, 13, 2)))
     ]
     total = add(mul(const(100), Load("a_out", const(3))), Load("b_out", const(3)))
-        *(mul(const(100), Load(f"{name}_out", const(3))) if name == "a" else Load("b_out", const(3)) for name in "ab")
-    )
     buffers = {"wad": 1, "in": 4, "out": 4} | {f"{name}_{way}": 4 for name in "ab" for way in ("in", "out")}
     empty = p.Section("none", "", ())
     program = p.Program(
