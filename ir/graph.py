@@ -1,18 +1,18 @@
-"""The Graph: what a model means, as ONNX operators in a multigraph.
+"""The Graph: what a model means, as ONNX operators on a networkx multigraph.
 
 Nodes of the multigraph are operator names, an edge is one use of a tensor and its key the input slot, so that
 `Add(h, h)` keeps both. Tensors live in a table beside it, since one may be used by nobody (a graph output) or made by
-nobody (an input, a constant). `to_networkx` returns it for networkx's algorithms.
+nobody (an input, a constant).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from heapq import heapify, heappop, heappush
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import networkx as nx
 import numpy as np
 
 from ml2sc.errors import VerifyError
@@ -20,8 +20,6 @@ from ml2sc.errors import VerifyError
 from .types import Array, DType, FixedPoint, Interval, Reserve, Scaling, TensorType
 
 if TYPE_CHECKING:
-    import networkx as nx
-
     from .thermometer import Ladder
 
 AttrValue = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
@@ -156,6 +154,7 @@ class Graph:
         """The same for those of the inputs on which no Requantize clamps a value (`analysis.saturated`)."""
         self.reserves: dict[str, Reserve] = {}
         """What linear layers, by node, have room for where their weights may be replaced later."""
+        self._dag: nx.MultiDiGraph[str] = nx.MultiDiGraph()
         self._nodes: dict[str, Node] = {}
         self._tensors: dict[str, Tensor] = {}
         self._producer: dict[str, str] = {}
@@ -167,51 +166,10 @@ class Graph:
     # -- reading ---------------------------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Node]:
-        """Iterate over the nodes in order: each after those that it depends on, else as they were added.
-
-        Raises:
-            VerifyError: some form a cycle.
-        """
         if self._sorted is None:
-            self._sorted = self._in_order()
+            order = nx.lexicographical_topological_sort(self._dag, key=self._order.__getitem__)
+            self._sorted = [self._nodes[name] for name in order]
         return iter(self._sorted)
-
-    def _in_order(self) -> list[Node]:
-        waits = dict.fromkeys(self._nodes, 0)
-        for name in self._nodes:
-            for consumer in self._consumers(name):
-                waits[consumer] += 1
-        ready = [(self._order[name], name) for name, number in waits.items() if not number]
-        heapify(ready)
-        found: list[Node] = []
-        while ready:
-            _, name = heappop(ready)
-            found.append(self._nodes[name])
-            for consumer in self._consumers(name):
-                waits[consumer] -= 1
-                if not waits[consumer]:
-                    heappush(ready, (self._order[consumer], consumer))
-        if len(found) < len(waits):
-            cycle = ", ".join(map(str, self._cycle([name for name, number in waits.items() if number])))
-            raise VerifyError(f"nodes form a cycle: {cycle}")
-        return found
-
-    def _cycle(self, waiting: list[str]) -> list[Node]:
-        """Return nodes of which each depends on the one before, and the first on the last.
-
-        Args:
-            waiting: Nodes each of which depends on one of them.
-        """
-        path, name = list[str](), waiting[0]
-        while name not in path:
-            path.append(name)
-            name = next(other for other in waiting if name in self._consumers(other))
-        return [self._nodes[other] for other in reversed(path[path.index(name) :])]
-
-    def _consumers(self, name: str) -> list[str]:
-        """Return the nodes that read what a node makes, each once for every slot."""
-        outputs = dict.fromkeys(self._nodes[name].outputs)
-        return [consumer for tensor in outputs for consumer, _ in self._uses.get(tensor, ())]
 
     def __len__(self) -> int:
         return len(self._nodes)
@@ -262,12 +220,7 @@ class Graph:
 
     def is_ancestor(self, earlier: str, later: str) -> bool:
         """Whether node `later` depends on node `earlier`."""
-        seen, reached = {earlier}, [earlier]
-        while reached:
-            new = set(self._consumers(reached.pop())) - seen
-            seen |= new
-            reached += new
-        return later in seen
+        return bool(nx.has_path(self._dag, earlier, later))
 
     # -- changing --------------------------------------------------------------------------------------------------
 
@@ -324,11 +277,16 @@ class Graph:
         self._nodes[node.name] = node
         self._order[node.name] = self._added
         self._added += 1
+        self._dag.add_node(node.name)
         for tensor in filter(None, node.outputs):
             self._producer[tensor] = node.name
+            for consumer, slot in self._uses.get(tensor, ()):
+                self._dag.add_edge(node.name, consumer, key=slot)
         for slot, tensor in enumerate(node.inputs):
             if tensor:
                 self._uses.setdefault(tensor, {})[node.name, slot] = None
+                if tensor in self._producer:
+                    self._dag.add_edge(self._producer[tensor], node.name, key=slot)
         return node
 
     def remove(self, node: Node) -> None:
@@ -336,6 +294,7 @@ class Graph:
         self._sorted = None
         del self._nodes[node.name]
         del self._order[node.name]
+        self._dag.remove_node(node.name)
         for tensor in filter(None, node.outputs):
             del self._producer[tensor]
         for slot, tensor in enumerate(node.inputs):
@@ -428,15 +387,9 @@ class Graph:
 
     def to_networkx(self) -> nx.MultiDiGraph[str]:
         """Return a copy of the multigraph; node attribute `node` is the operator, edge keys are input slots."""
-        import networkx as nx  # it takes a fifth of all that is imported for a compilation, which does without it
-
-        dag: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+        dag = self._dag.copy()
         for name, node in self._nodes.items():
-            dag.add_node(name, node=node)
-        for name, node in self._nodes.items():
-            for tensor in dict.fromkeys(node.outputs):
-                for consumer, slot in self._uses.get(tensor, ()):
-                    dag.add_edge(name, consumer, key=slot)
+            dag.nodes[name]["node"] = node
         return dag
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import networkx as nx
 import numpy as np
 
 from ml2sc.errors import VerifyError
@@ -34,7 +35,7 @@ def verify(graph: Graph) -> None:
     _check_interface(graph)
     for tensor in graph.tensors.values():
         _check_tensor(tensor)
-    nodes = list(graph)
+    nodes = _in_order(graph)
     _check_structure(graph, nodes)
     definitions: dict[str, OpDef] = {}
     for node in nodes:
@@ -59,6 +60,14 @@ def _check_interface(graph: Graph) -> None:
         _require(graph, name, role)
         if not _has_value(graph, name):
             raise VerifyError(f"{role} %{name} is made by nobody")
+
+
+def _in_order(graph: Graph) -> list[Node]:
+    try:
+        return list(graph)
+    except nx.NetworkXUnfeasible:
+        cycle = ", ".join(str(graph.node(edge[0])) for edge in nx.find_cycle(graph.to_networkx()))
+        raise VerifyError(f"nodes form a cycle: {cycle}") from None
 
 
 def _check_structure(graph: Graph, nodes: list[Node]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import networkx as nx
 import numpy as np
 
 from ml2sc.errors import ContractLimitError, UnsupportedOperatorError
@@ -262,7 +263,7 @@ class Lowering:
     def _joint_widths(self) -> dict[str, int]:
         """Return the widest lane among all results that are added to each other, or only end later, by tensor."""
         bits: dict[str, int] = {}
-        groups: dict[str, set[str]] = {}
+        sums: nx.Graph[str] = nx.Graph()
         taken = set[str]()
         if not any(node.op_type == "Add" or node.op_type in STEPS for node in self.graph):
             return {}
@@ -271,12 +272,12 @@ class Lowering:
                 continue
             epilogue = self.epilogue(node)
             bits[epilogue.output.name] = max(epilogue.proved_bits, bits.get(epilogue.output.name, 0))
-            for addend in epilogue.addends:
-                both = (epilogue.output.name, addend.tensor.name)
-                joined = set[str]().union(*(groups.get(name, {name}) for name in both))
-                groups.update(dict.fromkeys(joined, joined))
+            sums.add_edges_from((epilogue.output.name, addend.tensor.name) for addend in epilogue.addends)
             taken.update(n.name for n in epilogue.nodes)
-        return {name: max(bits.get(other, 0) for other in group) for name, group in groups.items()}
+        joint: dict[str, int] = {}
+        for group in nx.connected_components(sums):
+            joint.update(dict.fromkeys(group, max(bits.get(name, 0) for name in group)))
+        return joint
 
     def _is_step(self, node: Node) -> bool:
         tensors = [self.graph.tensor(name) for name in node.inputs]
