@@ -14,7 +14,7 @@ def spilled(procedure: Procedure, buffer: str) -> Procedure:
     """Return a procedure that does the same, and puts its words into a buffer first.
 
     Args:
-        procedure: The procedure; it changes none of its words.
+        procedure: The procedure.
         buffer: A buffer of its own, of as many words.
     """
     places = {name: const(number) for number, name in enumerate(procedure.words)}

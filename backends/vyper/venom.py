@@ -10,21 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import count
 
 from ml2sc.ir.liveness import REACH, peak, waiting
 from ml2sc.ir.parted import parted, products
-from ml2sc.ir.program import (
-    Block,
-    For,
-    If,
-    Program,
-    Statement,
-    bodies,
-)
+from ml2sc.ir.program import Block, For, If, Program, Statement, bodies
 from ml2sc.ir.remembered import remembered
 from ml2sc.ir.spilled import kept, spilled
 
-_NONE = -1
 DEEPEST_PRODUCTS = 50
 """Products between two jumps that venom finds room for on the stack: 48 compiled, 60 did not (StackTooDeep)."""
 _PARTED = 16
@@ -45,7 +38,7 @@ def with_room(program: Program) -> Program:
     procedures, buffers = dict(made.procedures), dict(made.buffers)
     for name, procedure in made.procedures.items():
         if 0 <= _room(procedure.body) < len(procedure.words):
-            buffer = f"{name}_words"
+            buffer = next(free for n in count(1) if (free := f"{name}_words_{n}") not in buffers)
             procedures[name] = spilled(procedure, buffer)
             # venom has an array of one word on the stack
             buffers[buffer] = max(len(procedure.words), 2)
@@ -68,12 +61,12 @@ def _parted(body: tuple[Statement, ...]) -> tuple[Statement, ...]:
 def _room(body: tuple[Statement, ...]) -> float:
     """Return how many words a routine can be passed; less than none where it is too deep without."""
     if _too_many(body):
-        return _NONE
+        return -1
     held, places = waiting(body)
     if not held and places < _MANY_PLACES:
         return math.inf
     variables = peak(body)
-    return _NONE if held and held + variables > REACH else _DEEPEST_PLACES - places - variables
+    return -1 if held and held + variables > REACH else _DEEPEST_PLACES - places - variables
 
 
 def _too_many(body: Iterable[Statement]) -> bool:
