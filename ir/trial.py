@@ -31,8 +31,6 @@ FEW = 4
 """Inputs that are tried where none is."""
 _WORK = 1 << 21
 """Products by weights, of all inputs together."""
-_ELEMENTS = 1 << 15
-"""Elements of all arguments together that are brought to integers: one loop does it for all elements of an input."""
 _TOGETHER = 12
 """Inputs that the graph interpreter is run on at once."""
 
@@ -73,8 +71,7 @@ def difference(program: Program, graph: Graph, number: int) -> str | None:
         for packed in _beyond(graph) if _refuses(program) else ():
             if text := _answered(interpreter, packed):
                 return text
-        arguments = min(number // 2, max(_ELEMENTS // program.input.count, _LEAST))
-        for wads in _wads(program.input.wad_range, arguments) if program.input.takes_wad else ():
+        for wads in _wads(program.input.wad_range, number // 2) if program.input.takes_wad else ():
             if text := _quantized(interpreter, graph, wads):
                 return text
     except InternalError as error:
