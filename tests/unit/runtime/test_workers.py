@@ -95,7 +95,7 @@ def test_errors_come_back_whole(tmp_path: Path) -> None:
 
 
 _SLOW = """
-import os, sys, time
+import os, signal, sys, time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ml2sc.runtime.workers import Processes
@@ -112,6 +112,7 @@ class Slow:
         time.sleep(600)
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a script ignores it in its background
     try:
         list(Processes(2).run(Slow(), range(9)))
     except KeyboardInterrupt:
